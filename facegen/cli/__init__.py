@@ -1,0 +1,46 @@
+"""The console command `facegen`: one module per command, imported only when that command runs."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import facegen
+
+# command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
+COMMANDS = {
+    "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
+    "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
+    "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
+    "train": ("facegen.cli.train", "Train the generator on a training archive."),
+    "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
+    "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module when the command is used, so that --help is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[cmd_name][0]).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(facegen.__version__, prog_name="facegen")
+def main() -> None:
+    """Change the apparent age of faces in photos, and train the networks that do it.
+
+    \b
+    Example:
+      facegen transfer photo.jpg --outdir out --ages 5,25,45,65,85
+    """
