@@ -7,6 +7,7 @@ import importlib
 import click
 
 import facegen
+from facegen.errors import FacegenError
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
@@ -21,6 +22,12 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (FacegenError, OSError) as error:
+            raise click.ClickException(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
