@@ -1,0 +1,80 @@
+"""Bias, activation, gain and clamp in one call: the element-wise tail of every StyleGAN layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation, and the defaults of its slope parameter and of the gain that follows it."""
+
+    function: Callable[[torch.Tensor, float], torch.Tensor]
+    alpha: float = 0.0
+    gain: float = 1.0
+
+
+# A gain of sqrt(2) restores the second moment that a rectifier halves (He et al. 2015).
+activation_funcs: dict[str, Activation] = {
+    "linear": Activation(lambda x, alpha: x),
+    "relu": Activation(lambda x, alpha: F.relu(x), gain=math.sqrt(2)),
+    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.2, gain=math.sqrt(2)),
+    "tanh": Activation(lambda x, alpha: torch.tanh(x)),
+    "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x)),
+    "elu": Activation(lambda x, alpha: F.elu(x)),
+    "selu": Activation(lambda x, alpha: F.selu(x)),
+    "softplus": Activation(lambda x, alpha: F.softplus(x)),
+    "swish": Activation(lambda x, alpha: x * torch.sigmoid(x), gain=math.sqrt(2)),
+}
+
+
+def bias_act(
+    x: torch.Tensor,
+    b: torch.Tensor | None = None,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+    impl: str = "cuda",
+) -> torch.Tensor:
+    """Compute `clamp(gain * act(x + b))`; differentiable any number of times.
+
+    Args:
+        x: Any shape and floating-point type.
+        b: Bias of shape `[x.shape[dim]]` in the type of `x`, or None.
+        dim: The dimension of `x` that the bias belongs to.
+        act: Name of the activation, a key of `activation_funcs`.
+        alpha: Negative slope of `lrelu`; the others have none. None takes the activation's default.
+        gain: Factor after the activation. None takes the activation's default.
+        clamp: Limit results to `[-clamp, clamp]`. None does not.
+        impl: `ref` for plain PyTorch; `cuda` for a compiled kernel where there is one, plain PyTorch elsewhere.
+
+    Raises:
+        ValueError: unknown `act` or `impl`, negative `clamp`, or a bias that does not fit.
+    """
+    if act not in activation_funcs:
+        raise ValueError(f"unknown activation {act!r}: choose one of {', '.join(activation_funcs)}")
+    if impl not in ("ref", "cuda"):
+        raise ValueError(f"unknown impl {impl!r}: choose 'ref' or 'cuda'")
+    if clamp is not None and clamp < 0:
+        raise ValueError(f"clamp must not be negative, got {clamp}")
+    activation = activation_funcs[act]
+    alpha = activation.alpha if alpha is None else alpha
+    gain = activation.gain if gain is None else gain
+
+    if b is not None:
+        if b.ndim != 1 or b.shape[0] != x.shape[dim]:
+            raise ValueError(f"bias of shape {list(b.shape)} does not fit dimension {dim} of {list(x.shape)}")
+        x = x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+    x = activation.function(x, alpha)
+    if gain != 1:
+        x = x * gain
+    if clamp is not None:
+        x = x.clamp(-clamp, clamp)
+    return x
