@@ -1,0 +1,1 @@
+"""The networks: StyleGAN2-ADA's generator and discriminator, and the latent encoder."""
