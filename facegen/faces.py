@@ -1,0 +1,359 @@
+"""Photos in, aligned faces out: open a photo, find its faces (MTCNN), warp a face to its place."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from facegen.errors import FacegenError
+
+if TYPE_CHECKING:
+    from facenet_pytorch import MTCNN
+
+# MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
+# anyway, so more pixels cost time and memory and add only tiny faces.
+MAX_DETECTION_SIDE = 1280
+SMALLEST_FACE = 20  # pixels of the detection input; MTCNN's own default
+PATCH_BATCH = 16  # pictures per MTCNN call when many of one size are measured
+
+
+@dataclass(frozen=True)
+class AlignmentTemplate:
+    """Where the five landmarks sit in an aligned picture, as fractions of its width and height.
+
+    `points` are (x, y) of left eye, right eye, nose, left and right mouth corner, left and right as seen in
+    the picture.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points, dtype=float)
+        if points.shape != (5, 2) or not np.isfinite(points).all():
+            raise FacegenError(f"an alignment template is five finite (x, y) points, got {self.points!r}")
+
+    def to_json(self) -> list[list[float]]:
+        return [[float(x), float(y)] for x, y in self.points]
+
+    @classmethod
+    def from_json(cls, points: Sequence[Sequence[float]]) -> AlignmentTemplate:
+        try:
+            return cls(tuple((float(x), float(y)) for x, y in points))
+        except (TypeError, ValueError) as error:
+            raise FacegenError(
+                f"an alignment template is five finite (x, y) points, got {points!r}"
+            ) from error
+
+
+# Medians over 300 pictures of UTKFace's "aligned and cropped" faces, measured with `measure_template`.
+UTKFACE_TEMPLATE = AlignmentTemplate(
+    ((0.300, 0.291), (0.694, 0.292), (0.498, 0.531), (0.316, 0.694), (0.670, 0.695))
+)
+
+
+@dataclass
+class Face:
+    """One face found in a photo; every length is in pixels of that photo.
+
+    box: left, top, right, bottom.  landmarks: [5, 2], in the order of `AlignmentTemplate`.
+    """
+
+    box: tuple[float, float, float, float]
+    probability: float
+    landmarks: np.ndarray
+
+
+def open_photo(path: str | os.PathLike[str]) -> Image.Image:
+    """Open a photo as upright 8-bit RGB.
+
+    EXIF rotation is applied, grayscale becomes RGB, transparency is laid over white, 16 bits become 8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise FacegenError(f"{path}: not a file; give a photo (JPEG, PNG, WebP, TIFF, ...)")
+    if path.stat().st_size == 0:
+        raise FacegenError(f"{path}: the file is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large photos and odd metadata, both fine here
+            with Image.open(path) as image:
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.UnidentifiedImageError as error:
+        raise FacegenError(f"{path}: not a picture that can be read (use JPEG, PNG, WebP or TIFF)") from error
+    except PermissionError as error:
+        raise FacegenError(f"{path}: no permission to read it") from error
+    except (
+        Exception
+    ) as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FacegenError(f"{path}: damaged or unreadable picture ({reason})") from error
+
+
+def find_faces(
+    image: Image.Image, *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE
+) -> list[Face]:
+    """Find the faces in a picture, largest first; an empty list when there is none.
+
+    The picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded. If
+    no face is found or one reaches the border (a tight crop), the picture is searched again with a border of half
+    its size: MTCNN needs to see something around a face to place it well.
+    """
+    image = _to_rgb(image)
+    faces = _detect([image], min_probability, max_side)[0]
+    if not faces or any(_is_cut_off(face, image.size) for face in faces):
+        padded = _detect_padded([image], min_probability, max_side)[0]
+        faces = padded + [face for face in faces if not any(_overlap(face, other) for other in padded)]
+    return sorted(faces, key=_area, reverse=True)
+
+
+def align_face(
+    image: Image.Image,
+    face: Face | np.ndarray | Sequence[Sequence[float]],
+    template: AlignmentTemplate = UTKFACE_TEMPLATE,
+    size: int = 128,
+) -> Image.Image:
+    """Warp a face so that its landmarks come to lie on the template: a square RGB picture of `size` pixels.
+
+    The warp is the one of `alignment_matrix`. Large faces are reduced without aliasing; where the template
+    reaches beyond the photo, the photo's edge pixels go on.
+
+    Args:
+        face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
+    """
+    image = _to_rgb(image)
+    matrix = alignment_matrix(face, template, size)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
+
+    # Sample at least as finely as the photo, then average down: so large photos do not alias.
+    oversampling = max(1, int(np.ceil(1 / scale)))
+    inverse = invert_matrix(matrix)
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) @ inverse[:, :2].T + inverse[:, 2]
+    left, top = np.floor(corners.min(axis=0)).astype(int) - 2
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
+    region = _crop_with_edges(image, left, top, right, bottom)
+
+    to_region = inverse.copy()
+    to_region[:, :2] /= oversampling
+    to_region[:, 2] -= (left, top)
+    fine = size * oversampling
+    warped = region.transform(
+        (fine, fine), Image.Transform.AFFINE, tuple(to_region.ravel()), resample=Image.Resampling.BICUBIC
+    )
+    return warped if oversampling == 1 else warped.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def alignment_matrix(
+    face: Face | np.ndarray | Sequence[Sequence[float]], template: AlignmentTemplate, size: int
+) -> np.ndarray:
+    """The 2x3 matrix that takes pixels of the photo to pixels of the aligned picture (`matrix @ [x, y, 1]`).
+
+    It is the least-squares similarity: rotation, one scale, shift, never a reflection. `invert_matrix` gives
+    the way back, for pasting an aged face into its photo.
+    """
+    landmarks = face.landmarks if isinstance(face, Face) else face
+    source = np.asarray(landmarks, dtype=np.float64)
+    if source.shape != (5, 2) or not np.isfinite(source).all():
+        raise FacegenError(f"a face has five finite landmarks [5, 2], got an array of shape {source.shape}")
+    target = np.asarray(template.points, dtype=np.float64) * size
+
+    # As complex numbers a similarity is target = a * source + b, and least squares has one line.
+    source_c, target_c = source @ [1, 1j], target @ [1, 1j]
+    centred = source_c - source_c.mean()
+    spread = float(np.sum(np.abs(centred) ** 2))
+    a = np.sum(centred.conj() * target_c) / spread if spread > 1e-9 else 0j
+    if abs(a) < 1e-9:
+        raise FacegenError("the five landmarks of this face lie in one point: it cannot be aligned")
+    b = target_c.mean() - a * source_c.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def invert_matrix(matrix: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix that undoes a 2x3 affine matrix."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
+
+
+def measure_template(
+    images: Sequence[Image.Image], *, max_images: int = 300, min_found: float = 0.25, progress: bool = False
+) -> AlignmentTemplate | None:
+    """Measure where the landmarks sit in pictures that are already aligned: the median over the faces found.
+
+    At most `max_images` are looked at, spread evenly over `images`. Returns None when fewer than the share
+    `min_found` of them shows a face: then the pictures are not aligned faces.
+    """
+    if len(images) == 0:
+        return None
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(max_images, len(images))).round().astype(int))
+    found: list[np.ndarray] = []
+    for start in _progress(range(0, len(chosen), PATCH_BATCH), "measuring the alignment", progress):
+        batch = [_to_rgb(images[int(i)]) for i in chosen[start : start + PATCH_BATCH]]
+        for image, faces in zip(batch, _detect_padded(batch), strict=True):
+            if faces:
+                found.append(faces[0].landmarks / image.size)
+    if len(found) < max(1, min_found * len(chosen)):
+        return None
+    median = np.median(np.stack(found), axis=0).round(4)
+    return AlignmentTemplate.from_json(median.tolist())
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB; transparency over white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        top = float(values.max(initial=0.0))
+        # Integers are 8 or 16 bits deep; floats are 0..1 by custom, or the values of integers.
+        if image.mode == "F" and top <= 1:
+            full = 1.0
+        else:
+            full = 65535.0 if image.mode.startswith("I;16") or top > 255 else 255.0
+        return Image.fromarray((values / full * 255).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+@lru_cache(maxsize=1)
+def _detector() -> MTCNN:
+    """MTCNN, built once. It runs on the CPU: small networks on many sizes gain nothing from a GPU."""
+    from facenet_pytorch import MTCNN
+
+    return MTCNN(keep_all=True, select_largest=True, min_face_size=SMALLEST_FACE, device="cpu").eval()
+
+
+def _detect(
+    images: Sequence[Image.Image], min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE
+) -> list[list[Face]]:
+    """The faces of each picture, largest first. Pictures of one size are searched together."""
+    results: list[list[Face]] = [[] for _ in images]
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        by_size.setdefault(image.size, []).append(index)
+    for (width, height), indices in by_size.items():
+        factor = min(1.0, max_side / max(width, height))
+        small = (max(1, round(width * factor)), max(1, round(height * factor)))
+        if min(small) < SMALLEST_FACE:
+            continue  # no room for a face, and MTCNN's image pyramid would be empty
+        batch = np.stack([np.asarray(_resize(images[i], small), dtype=np.uint8) for i in indices])
+        try:
+            found = _detector().detect(batch, landmarks=True)
+        except RuntimeError as error:
+            # MTCNN concatenates candidate lists without asking whether there are any.
+            if "non-empty list" not in str(error):
+                raise
+            continue
+        scale = np.array([width / small[0], height / small[1]])
+        for index, boxes, probabilities, landmarks in zip(indices, *found, strict=True):
+            results[index] = _faces(boxes, probabilities, landmarks, scale, min_probability)
+    return results
+
+
+def _faces(
+    boxes: Any, probabilities: Any, landmarks: Any, scale: np.ndarray, min_probability: float
+) -> list[Face]:
+    """MTCNN's answer for one picture as faces in pixels of the original, largest first."""
+    if boxes is None:
+        return []
+    faces = [
+        Face(
+            box=tuple((np.asarray(box, dtype=np.float64).reshape(2, 2) * scale).ravel().tolist()),
+            probability=float(probability),
+            landmarks=np.asarray(points, dtype=np.float64) * scale,
+        )
+        for box, probability, points in zip(boxes, probabilities, landmarks, strict=True)
+        if probability >= min_probability
+    ]
+    return sorted(faces, key=_area, reverse=True)
+
+
+def _detect_padded(
+    images: Sequence[Image.Image], min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE
+) -> list[list[Face]]:
+    """As `_detect`, each picture with a border of half its size made of its edge pixels.
+
+    Tiny pictures are enlarged for it: MTCNN counts in whole pixels, which costs a third of one at 64x64.
+    """
+    sizes = [_detection_size(image.size, max_side // 2) for image in images]
+    padded = []
+    for image, (width, height) in zip(images, sizes, strict=True):
+        right, bottom = width + width // 2, height + height // 2
+        small = _resize(image, (width, height))
+        padded.append(_crop_with_edges(small, -(width // 2), -(height // 2), right, bottom))
+
+    results = []
+    for image, size, faces in zip(images, sizes, _detect(padded, min_probability, max_side), strict=True):
+        scale = np.array(image.size) / size
+        shift = np.array(size) // 2
+        for face in faces:
+            face.box = tuple(((np.reshape(face.box, (2, 2)) - shift) * scale).ravel().tolist())
+            face.landmarks = (face.landmarks - shift) * scale
+        # What was found in the border alone is an echo of the picture's edge.
+        results.append([face for face in faces if _contains((0, 0, *image.size), _middle(face))])
+    return results
+
+
+def _detection_size(size: tuple[int, int], max_side: int, min_side: int = 160) -> tuple[int, int]:
+    """The size in the same proportions with its longer side between `min_side` and `max_side`."""
+    factor = min(max(1.0, min_side / max(size)), max_side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize without aliasing; `reducing_gap` makes it quick for large photos by averaging blocks first."""
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def _crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    """Crop; what lies outside the picture repeats its nearest edge pixel."""
+    columns = np.clip(np.arange(left, right), 0, image.width - 1)
+    rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
+    pixels = np.asarray(image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))
+    return Image.fromarray(pixels[(rows - rows[0])[:, None], columns - columns[0]])
+
+
+def _is_cut_off(face: Face, size: tuple[int, int]) -> bool:
+    """Whether a face's box reaches the border of its picture, where MTCNN places landmarks badly."""
+    width, height = size
+    left, top, right, bottom = face.box
+    return left < 0.02 * width or top < 0.02 * height or right > 0.98 * width or bottom > 0.98 * height
+
+
+def _area(face: Face) -> float:
+    left, top, right, bottom = face.box
+    return (right - left) * (bottom - top)
+
+
+def _middle(face: Face) -> np.ndarray:
+    return face.landmarks.mean(axis=0)
+
+
+def _contains(box: tuple[float, ...], point: np.ndarray) -> bool:
+    return bool(box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3])
+
+
+def _overlap(one: Face, other: Face) -> bool:
+    """Whether two detections are of one face: the middle of either lies in the box of the other."""
+    return _contains(one.box, _middle(other)) or _contains(other.box, _middle(one))
+
+
+def _progress(steps: range, text: str, show: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(steps, desc=text, disable=not show)
