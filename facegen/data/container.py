@@ -1,0 +1,90 @@
+"""A folder or a zip as a list of files: the one way in which data sets and archives are read from disk."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from facegen.errors import FacegenError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as a PNG, JPEG or WebP picture does."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+class Container:
+    """The files of a folder (recursive) or of a zip, by relative name with forward slashes, sorted.
+
+    Hidden files (a part of the name begins with a dot) and macOS's `__MACOSX` are left out. It may be
+    pickled, forked and read from several threads: every process opens the zip for itself.
+
+    Raises FileNotFoundError when there is nothing at `path`, FacegenError when it is neither a folder nor a
+    zip or when the zip holds names that lead out of it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._zip: zipfile.ZipFile | None = None
+        self._zip_process = -1
+        if not self.path.exists():
+            raise FileNotFoundError(f"{self.path}: there is no such folder or zip")
+        self.is_zip = not self.path.is_dir()
+        if self.is_zip:
+            found = [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
+            for name in found:
+                check_name(name, self.path)
+        else:
+            found = [
+                file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()
+            ]
+        self.names: list[str] = sorted({name for name in found if not _is_noise(name)})
+
+    def read(self, name: str) -> bytes:
+        """The content of one file. Raises FacegenError, naming the file, when it cannot be read."""
+        try:
+            if self.is_zip:
+                return self._open_zip().read(name)
+            return (self.path / name).read_bytes()
+        except KeyError:
+            raise FacegenError(f"{self.path}: there is no file {name} in it") from None
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            # RuntimeError: an encrypted zip; NotImplementedError, its subclass: an unknown compression.
+            raise FacegenError(f"{self.path}: cannot read {name} ({error})") from error
+
+    def close(self) -> None:
+        """Close the zip; the next read opens it again."""
+        if self._zip is not None and self._zip_process == os.getpid():
+            self._zip.close()
+        self._zip = None
+
+    def _open_zip(self) -> zipfile.ZipFile:
+        # A forked process shares the file position of its parent, so it must not share the parent's handle.
+        if self._zip is None or self._zip_process != os.getpid():
+            try:
+                self._zip = zipfile.ZipFile(self.path)
+            except (zipfile.BadZipFile, EOFError) as error:
+                raise FacegenError(f"{self.path}: neither a folder nor a readable zip ({error})") from error
+            self._zip_process = os.getpid()
+        return self._zip
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_zip": None, "_zip_process": -1}
+
+
+def check_name(name: str, where: Path) -> None:
+    """Refuse a file name that is absolute or leads out of its container."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
+        raise FacegenError(
+            f"{where}: the file name {name!r} leads out of the archive; do not use this archive"
+        )
+
+
+def _is_noise(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

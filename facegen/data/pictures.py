@@ -1,0 +1,73 @@
+"""Pictures of any origin, decoded: a broken one says so in one line, an odd one becomes plain RGB or gray."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from facegen.errors import FacegenError
+
+_GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+
+
+def read_header(data: bytes, name: str) -> tuple[int, int, bool]:
+    """Width, height and whether it is gray, of a picture not decoded. Raises FacegenError naming the file."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.width, image.height, image.mode in _GRAY_MODES
+    except Exception as error:  # Pillow's plugins raise anything, SyntaxError included, on broken files
+        raise _unreadable(data, name, error) from error
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """Decode a picture to mode RGB, or L when it is gray; turned upright by its EXIF entry.
+
+    16-bit pictures are scaled to 8 bits, transparent ones laid over white. Raises FacegenError naming the
+    file when it is empty, truncated or no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return to_rgb_or_gray(ImageOps.exif_transpose(image))
+    except Exception as error:  # see read_header
+        raise _unreadable(data, name, error) from error
+
+
+def to_rgb_or_gray(image: Image.Image) -> Image.Image:
+    """The picture in mode L if it is gray, else RGB: 16 bits scaled to 8, transparency laid over white."""
+    if image.mode in {"L", "RGB"}:
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        flat = Image.alpha_composite(white, layer).convert("RGB")
+        return flat.convert("L") if image.mode in _GRAY_MODES else flat
+    return image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+
+
+def center_square(image: Image.Image) -> Image.Image:
+    """The largest square in the middle of a picture."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image if image.width == image.height else image.crop((left, top, left + side, top + side))
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
+    if not data:
+        return FacegenError(f"{name}: the file is empty (zero bytes)")
+    if isinstance(error, Image.UnidentifiedImageError):
+        return FacegenError(f"{name}: not a picture that can be read, or a broken one")
+    return FacegenError(
+        f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})"
+    )
