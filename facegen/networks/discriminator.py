@@ -236,9 +236,7 @@ class Discriminator(nn.Module):
             num_layers += block.num_layers
             setattr(self, f"b{resolution}", block)
         if c_dim > 0:
-            self.mapping = MappingNetwork(
-                0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {})
-            )
+            self.mapping = MappingNetwork(0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
         self.b4 = DiscriminatorEpilogue(
             channels[4],
             cmap_dim,
@@ -248,9 +246,7 @@ class Discriminator(nn.Module):
             **(epilogue_kwargs or {}),
         )
 
-    def forward(
-        self, img: torch.Tensor, c: torch.Tensor | None, force_fp32: bool | None = None
-    ) -> torch.Tensor:
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None, force_fp32: bool | None = None) -> torch.Tensor:
         """Judge pictures `[N, img_channels, H, W]` (-1..1) of age groups `[N, c_dim]`; logits `[N, 1]`, high is real."""
         expected = (self.img_channels, self.img_resolution, self.img_resolution)
         if img.shape[1:] != expected:

@@ -59,9 +59,7 @@ def modulated_conv2d(
     out_channels, _, kernel, _ = weight.shape
     if x.dtype == torch.float16 and demodulate:
         # Demodulation undoes any scale of weights and styles, so keep both where float16 cannot overflow (ADA, app. D).
-        weight = weight * (
-            1 / math.sqrt(in_channels * kernel**2) / weight.abs().amax(dim=[1, 2, 3], keepdim=True)
-        )
+        weight = weight * (1 / math.sqrt(in_channels * kernel**2) / weight.abs().amax(dim=[1, 2, 3], keepdim=True))
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
     scale = None
@@ -165,9 +163,7 @@ class SynthesisLayer(nn.Module):
 class ToRGBLayer(nn.Module):
     """A modulated 1x1 convolution from features to colours, without demodulation."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, conv_clamp: float | None = None
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
@@ -230,9 +226,7 @@ class SynthesisBlock(nn.Module):
         if is_last or architecture == "skip":
             self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
         if in_channels != 0 and architecture == "resnet":
-            self.skip = Conv2dLayer(
-                in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter
-            )
+            self.skip = Conv2dLayer(in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter)
 
     def forward(
         self,
@@ -248,9 +242,7 @@ class SynthesisBlock(nn.Module):
         layout = working_layout(dtype, ws.device)
         if fused_modconv is None:
             # One grouped convolution saves passes on a GPU; on the CPU it is several times slower than a shared one.
-            fused_modconv = (
-                not self.training and ws.device.type == "cuda" and (dtype == torch.float32 or len(ws) == 1)
-            )
+            fused_modconv = not self.training and ws.device.type == "cuda" and (dtype == torch.float32 or len(ws) == 1)
         w = ws.unbind(dim=1)
 
         if self.in_channels == 0:

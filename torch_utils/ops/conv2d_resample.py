@@ -47,9 +47,7 @@ def conv2d_resample(
         return _convolve(x, w, groups, flip_weight, pad_x, pad_y)
 
     if up == 1:
-        if (
-            kernel_y == kernel_x == 1
-        ):  # Filtering commutes with a pointwise convolution: do it on fewer pixels.
+        if kernel_y == kernel_x == 1:  # Filtering commutes with a pointwise convolution: do it on fewer pixels.
             x = upfirdn2d(x, f, down=down, padding=[*pad_x, *pad_y], flip_filter=flip_filter)
             return _convolve(x, w, groups, flip_weight)
         x = upfirdn2d(x, f, padding=[*pad_x, *pad_y], flip_filter=flip_filter)

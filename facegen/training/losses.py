@@ -1,0 +1,128 @@
+"""The losses of StyleGAN2-ADA: each phase accumulates gradients and returns what it observed.
+
+The phases know nothing of optimisers, schedules or logging; the loop in `gan.py` decides when each one runs. Main phases
+run for every batch, regularisation every few batches with a `gain` that makes up for it ("lazy regularization", Karras
+et al. 2020a, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+
+Observed = dict[str, torch.Tensor]
+
+
+@dataclass
+class GanLoss:
+    """Loss terms of one pair of networks.
+
+    Attributes:
+        G, D: The networks; the caller lets only the one in training require gradients.
+        augment: Applied to every picture that D sees; None for none.
+        r1_gamma: Weight of the gradient penalty on real pictures (Mescheder et al. 2018).
+        style_mixing_prob: How often the later layers get the w of another z (Karras et al. 2019, section 3.1).
+        pl_weight: Weight of path length regularisation (Karras et al. 2020a, section 3.2).
+        pl_decay: Step of the moving average of path lengths.
+        pl_batch_shrink: Path lengths are measured on this fraction of the batch.
+        noise_mode: Of the generator.
+        pl_mean: The moving average; state that a resumed run needs.
+    """
+
+    G: Generator
+    D: Discriminator
+    augment: nn.Module | None = None
+    r1_gamma: float = 10
+    style_mixing_prob: float = 0.9
+    pl_weight: float = 2
+    pl_decay: float = 0.01
+    pl_batch_shrink: int = 2
+    noise_mode: str = "random"
+    pl_mean: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
+
+    def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
+        ws = self.G.mapping(z, c)
+        if self.style_mixing_prob > 0:
+            cutoff = int(torch.randint(1, ws.shape[1], []))
+            mix = bool(torch.rand([]) < self.style_mixing_prob)
+            other_z = torch.randn_like(z)
+            if mix:
+                other = self.G.mapping(other_z, c, skip_w_avg_update=True)
+                ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
+        return ws
+
+    def judge(self, images: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Augment pictures and return the discriminator's logits `[N, 1]`."""
+        if self.augment is not None:
+            images = self.augment(images)
+        return self.D(images, c)
+
+    def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
+        """Accumulate the gradients of G for the non-saturating logistic loss -log(sigmoid(D(G(z, c))))."""
+        images = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
+        logits = self.judge(images, c)
+        loss = F.softplus(-logits)
+        loss.mean().backward()
+        return {
+            "Loss/scores/fake": logits.detach(),
+            "Loss/signs/fake": logits.detach().sign(),
+            "Loss/G/loss": loss.detach(),
+        }
+
+    def generator_reg(self, z: torch.Tensor, c: torch.Tensor, gain: float = 1) -> Observed:
+        """Accumulate the gradients of G for the path length penalty (Karras et al. 2020a, equation 4)."""
+        batch = max(len(z) // self.pl_batch_shrink, 1)
+        ws = self.map_latents(z[:batch], c[:batch])
+        images = self.G.synthesis(ws, noise_mode=self.noise_mode)
+        noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+        (gradients,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+        lengths = gradients.square().sum(dim=2).mean(dim=1).sqrt()
+        pl_mean = self.pl_mean.to(lengths.device).lerp(lengths.mean(), self.pl_decay)
+        self.pl_mean = pl_mean.detach()
+        penalty = (lengths - pl_mean).square()
+        loss = penalty * self.pl_weight
+        (loss.mean() * gain).backward()
+        return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": loss.detach()}
+
+    def discriminator_main(
+        self, real: torch.Tensor, real_c: torch.Tensor, z: torch.Tensor, c: torch.Tensor
+    ) -> Observed:
+        """Accumulate the gradients of D for the logistic loss on generated and on real pictures."""
+        with torch.no_grad():
+            fake = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
+        fake_logits = self.judge(fake, c)
+        fake_loss = F.softplus(fake_logits)
+        fake_loss.mean().backward()
+        real_logits = self.judge(real, real_c)
+        real_loss = F.softplus(-real_logits)
+        real_loss.mean().backward()
+        return {
+            "Loss/scores/fake": fake_logits.detach(),
+            "Loss/signs/fake": fake_logits.detach().sign(),
+            "Loss/scores/real": real_logits.detach(),
+            "Loss/signs/real": real_logits.detach().sign(),
+            "Loss/D/loss": fake_loss.detach() + real_loss.detach(),
+        }
+
+    def discriminator_reg(self, real: torch.Tensor, real_c: torch.Tensor, gain: float = 1) -> Observed:
+        """Accumulate the gradients of D for R1, r1_gamma / 2 * |gradient of D at real pictures|^2."""
+        real = real.detach().requires_grad_(True)
+        logits = self.judge(real, real_c)
+        (gradients,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        penalty = gradients.square().sum(dim=[1, 2, 3])
+        loss = penalty * (self.r1_gamma / 2)
+        (loss.mean() * gain).backward()
+        return {
+            "Loss/scores/real": logits.detach(),
+            "Loss/signs/real": logits.detach().sign(),
+            "Loss/r1_penalty": penalty.detach(),
+            "Loss/D/reg": loss.detach(),
+        }
