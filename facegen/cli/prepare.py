@@ -55,19 +55,13 @@ def command(source: Path, archive: Path, source_name: str, resolution: int, grou
     )
     width = max(len(label) for label in report.counts)
     for label, count in report.counts.items():
-        click.echo(
-            f"{label:>{width}}  {count:7,d}" + ("" if count else "  <- no face: this class cannot be learnt")
-        )
+        click.echo(f"{label:>{width}}  {count:7,d}" + ("" if count else "  <- no face: this class cannot be learnt"))
     for reason, count in report.skip_counts().items():
         click.echo(f"skipped {count:,d}: {reason} (first: {report.skipped[reason][0]['file']})")
     if report.enlarged:
-        click.echo(
-            f"{report.enlarged:,d} pictures were smaller than {resolution}x{resolution} and were enlarged"
-        )
+        click.echo(f"{report.enlarged:,d} pictures were smaller than {resolution}x{resolution} and were enlarged")
     if report.cropped:
         click.echo(f"{report.cropped:,d} pictures were not square and were cut to their middle")
     if report.template is None:
         click.echo("no faces were found to measure the alignment on; transfer will use the default alignment")
-    click.echo(
-        f"{archive}: {report.written:,d} faces of {resolution}x{resolution}; report in {report_path(archive)}"
-    )
+    click.echo(f"{archive}: {report.written:,d} faces of {resolution}x{resolution}; report in {report_path(archive)}")

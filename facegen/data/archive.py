@@ -13,7 +13,6 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from facegen.ages import AgeGroups
 from facegen.data import pictures
 from facegen.data.container import Container, check_name, is_image_name
+from facegen.data.parallel import map_in_order
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from facegen.faces import AlignmentTemplate
 
 FORMAT = 1
-MAX_CLASSES = (
-    10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
-)
+MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
 _CHECK_ALL_UP_TO = 5000  # pictures whose headers are read on opening; of more, this many, evenly spaced
 
 
@@ -83,7 +81,7 @@ class FaceArchive:
         dataset = self._read_json("dataset.json") or {}
         extra = self._read_json("facegen.json") or {}
 
-        left_out = set(dataset.get("left_out") or [])
+        left_out = set(map(str, dataset.get("left_out") or []))
         names = [name for name in self._files.names if is_image_name(name) and name not in left_out]
         if not names:
             raise FacegenError(f"{self.path}: no PNG, JPEG or WebP picture in it")
@@ -116,18 +114,16 @@ class FaceArchive:
         return len(self.file_names)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        index = range(len(self))[index]  # IndexError beyond the end, so that a for loop stops
         return self.image(index), self.one_hot(index)
 
     def image(self, index: int) -> np.ndarray:
         """Picture `index` as uint8 `[C, H, W]`."""
+        index = range(len(self))[index]  # IndexError beyond the end, so that a for loop stops
         name = self.file_names[index]
         image = pictures.decode(self._files.read(name), f"{self.path}: {name}")
-        self._check_size(name, *image.size)
+        self._check_size(name, *image.size, self.resolution)
         if self.channels == 1 and image.mode != "L":
-            raise FacegenError(
-                f"{self.path}: {name} is a colour picture among gray ones; make them all alike"
-            )
+            raise FacegenError(f"{self.path}: {name} is a colour picture among gray ones; make them all alike")
         array = np.asarray(image if self.channels == 1 else image.convert("RGB"))
         array = array[None] if self.channels == 1 else array.transpose(2, 0, 1)
         if index >= self._mirrored_from:
@@ -145,12 +141,10 @@ class FaceArchive:
         """Decode everything into memory: uint8 `[N, C, H, W]`, mirrored copies included."""
         images = np.empty((len(self), self.channels, self.resolution, self.resolution), np.uint8)
         count = self._mirrored_from
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            decoded = pool.map(self.image, range(count))
-            for index, image in enumerate(
-                tqdm(decoded, f"decoding {self.name}", count, unit="img", disable=not progress)
-            ):
-                images[index] = image
+        decoded = map_in_order(self.image, range(count))
+        bar = tqdm(decoded, f"decoding {self.name}", count, unit="img", disable=not progress)
+        for index, image in enumerate(bar):
+            images[index] = image
         images[count:] = images[: len(self) - count, :, :, ::-1]
         return images
 
@@ -172,23 +166,20 @@ class FaceArchive:
     def _check_headers(self, names: list[str]) -> tuple[int, int]:
         step = max(1, len(names) / _CHECK_ALL_UP_TO)
         checked = [names[int(i * step)] for i in range(min(len(names), _CHECK_ALL_UP_TO))]
-        headers = {
-            name: pictures.read_header(self._files.read(name), f"{self.path}: {name}") for name in checked
-        }
+        headers = {name: pictures.read_header(self._files.read(name), f"{self.path}: {name}") for name in checked}
         sizes = Counter((width, height) for width, height, _ in headers.values())
-        (width, _), _ = sizes.most_common(1)[0]
         # The most frequent size is what the archive is meant to be: name the file that differs from it.
-        self.resolution = width
-        for name, (own_width, own_height, _) in headers.items():
-            self._check_size(name, own_width, own_height)
-        return width, 1 if all(is_gray for _, _, is_gray in headers.values()) else 3
+        resolution = sizes.most_common(1)[0][0][0]
+        for name, (width, height, _) in headers.items():
+            self._check_size(name, width, height, resolution)
+        return resolution, 1 if all(is_gray for _, _, is_gray in headers.values()) else 3
 
-    def _check_size(self, name: str, width: int, height: int) -> None:
+    def _check_size(self, name: str, width: int, height: int, resolution: int) -> None:
         where = f"{self.path}: {name} is {width}x{height} pixels"
         if width != height:
             raise FacegenError(f"{where}, not square; `facegen prepare` makes square pictures")
-        if width != self.resolution:
-            raise FacegenError(f"{where}, the others {self.resolution}x{self.resolution}; make them one size")
+        if width != resolution:
+            raise FacegenError(f"{where}, the others {resolution}x{resolution}; make them one size")
         if width < 4 or width & (width - 1):
             raise FacegenError(f"{where}; the side must be a power of two (32, 64, 128, ...)")
 
@@ -377,9 +368,7 @@ class ArchiveWriter:
         # A fixed date: the same pictures give the same file, byte for byte.
         self._zip.writestr(zipfile.ZipInfo(name), png)
         self._labels.append((name, None if label is None else int(label)))
-        self._faces.append(
-            {"file": name, "age": None if age is None else int(age), "source": source or name_hint}
-        )
+        self._faces.append({"file": name, "age": None if age is None else int(age), "source": source or name_hint})
         return name
 
     def _all_labels(self) -> list[tuple[str, int | None]] | None:

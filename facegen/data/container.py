@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -40,9 +41,7 @@ class Container:
             for name in found:
                 check_name(name, self.path)
         else:
-            found = [
-                file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()
-            ]
+            found = _list_folder(self.path)
         self.names: list[str] = sorted({name for name in found if not _is_noise(name)})
 
     def read(self, name: str) -> bytes:
@@ -80,10 +79,19 @@ class Container:
 def check_name(name: str, where: Path) -> None:
     """Refuse a file name that is absolute or leads out of its container."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
-        raise FacegenError(
-            f"{where}: the file name {name!r} leads out of the archive; do not use this archive"
-        )
+    if not parts or ".." in parts or parts[0] == "/" or re.match("[A-Za-z]:", name):
+        raise FacegenError(f"{where}: the file name {name!r} leads out of the archive; do not use this archive")
+
+
+def _list_folder(folder: Path) -> list[str]:
+    def fail(error: OSError) -> None:  # os.walk would leave out, silently, what it may not read
+        raise error
+
+    names = []
+    # Links to folders are followed: class folders are often links to another disk.
+    for parent, _, files in os.walk(folder, onerror=fail, followlinks=True):
+        names += [(Path(parent) / file).relative_to(folder).as_posix() for file in files]
+    return names
 
 
 def _is_noise(name: str) -> bool:

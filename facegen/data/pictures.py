@@ -68,6 +68,4 @@ def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
         return FacegenError(f"{name}: the file is empty (zero bytes)")
     if isinstance(error, Image.UnidentifiedImageError):
         return FacegenError(f"{name}: not a picture that can be read, or a broken one")
-    return FacegenError(
-        f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})"
-    )
+    return FacegenError(f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from tqdm import tqdm
@@ -18,6 +16,7 @@ from facegen.ages import AgeGroups
 from facegen.data import pictures
 from facegen.data.archive import ArchiveWriter
 from facegen.data.container import Container
+from facegen.data.parallel import map_in_order
 from facegen.data.sources import Record, Skipped, get_reader
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from facegen.faces import AlignmentTemplate
 
 TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -108,7 +104,7 @@ def prepare(
 
     with ArchiveWriter(archive, groups=groups) as writer:
         written = []
-        results = _map_in_order(lambda record: _resize(record, resolution), records)
+        results = map_in_order(lambda record: _resize(record, resolution), records)
         for record, result in zip(
             records, tqdm(results, "preparing", len(records), unit="img", disable=not progress), strict=True
         ):
@@ -147,23 +143,6 @@ def _resize(record: Record, resolution: int) -> _Resized | Skipped:
     square = pictures.center_square(image.convert("RGB"))
     small = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
     return _Resized(pictures.encode_png(small), square.width < resolution, image.width != image.height)
-
-
-def _map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` on threads (Pillow works outside the GIL), in order, with few results waiting in memory."""
-    threads = min(16, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 8 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _measure_template(records: list[Record], progress: bool) -> AlignmentTemplate | None:

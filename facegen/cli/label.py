@@ -1,0 +1,40 @@
+"""`facegen label`: labels for a folder of class folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def command(folder: Path) -> None:
+    """Label the pictures in FOLDER by the folder they are in: write FOLDER/dataset.json.
+
+    Classes are numbered in the order of their numbers when every class folder's name begins with a number
+    (0-10, 11-20, ...), in the order of their names otherwise. Whatever gets no label is named here.
+
+    \b
+    Example:
+      facegen label faces/        # faces/0-10/*.png, faces/11-20/*.png, ...
+    """
+    from facegen.data.label import label_folder
+
+    report = label_folder(folder)
+    width = max(len(name) for name in report.classes)
+    for label, (name, count) in enumerate(report.counts.items()):
+        click.echo(f"{label:3d}  {name:{width}}  {count:7,d}")
+    for name in report.empty:
+        click.echo(f"no picture in {name}: it is not a class")
+    for name in report.stray:
+        click.echo(f"not in a class folder, left out: {name}")
+    for name in report.not_pictures:
+        click.echo(f"not a picture, left out: {name}")
+    for reason in report.unreadable.values():
+        click.echo(f"unreadable, left out: {reason}")
+    if not report.is_trainable:
+        sizes = ", ".join(f"{w}x{h}" for w, h in sorted(report.sizes)[:5])
+        click.echo(f"sizes are {sizes}...: before training, make them squares of one size, a power of two")
+    total, classes = sum(report.counts.values()), len(report.classes)
+    click.echo(f"{folder / 'dataset.json'}: {total:,d} pictures in {classes} classes")

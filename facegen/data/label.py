@@ -1,0 +1,118 @@
+"""Labels for a folder of class folders: the `dataset.json` that makes it a training archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.data import pictures
+from facegen.data.container import Container, is_image_name
+from facegen.data.parallel import map_in_order
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+
+_OWN_FILES = frozenset({"dataset.json"})
+
+
+@dataclass
+class LabelReport:
+    """What `label_folder` found: the index of a class in `classes` is its label.
+
+    counts: pictures of each class.  empty: class folders without a usable picture, which got no label.
+    stray: files beside the class folders.  not_pictures: files of another kind inside them.
+    unreadable: broken pictures, with the reason.  sizes: how many pictures have each (width, height).
+    """
+
+    classes: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+    not_pictures: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether all pictures are squares of one size, a power of two, as training needs them."""
+        sides = {side for size in self.sizes for side in size}
+        return len(sides) == 1 and all(side >= 4 and side & (side - 1) == 0 for side in sides)
+
+
+def sort_classes(names: list[str]) -> list[str]:
+    """Class names in the order of their labels: by number when every name begins with one, else by name.
+
+    Example:
+        >>> sort_classes(["11-20", "0-10", "101+"])
+        ['0-10', '11-20', '101+']
+    """
+    numbers = {name: re.match(r"\d+", name) for name in names}
+    if all(numbers.values()):
+        return sorted(names, key=lambda name: (int(numbers[name][0]), name))
+    return sorted(names)
+
+
+def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> LabelReport:
+    """Write `folder/dataset.json`: every folder in `folder` is a class of the pictures in it, at any depth.
+
+    Classes without a picture get no label. The file holds `labels` as the StyleGAN family reads it, `classes`
+    (the class names in the order of their labels) and `left_out` (pictures without a label: broken ones and
+    those beside the class folders), so that `FaceArchive(folder)` reads the folder as it is.
+
+    Raises FileNotFoundError or FacegenError, and writes nothing, when there is no folder with pictures in
+    folders, or when the folder is a prepared archive, whose labels would be lost.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FacegenError(f"{folder}: is not a folder; give the folder that holds one folder for each class")
+    files = Container(folder)
+    if "facegen.json" in files.names:
+        raise FacegenError(f"{folder}: is a prepared archive and has labels already (facegen.json)")
+    report = LabelReport()
+    candidates = []
+    for name in files.names:
+        if "/" not in name:
+            report.stray += [name] * (name not in _OWN_FILES)
+        elif is_image_name(name):
+            candidates.append(name)
+        else:
+            report.not_pictures.append(name)
+
+    members: dict[str, list[str]] = {
+        entry.name: [] for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    }
+    images = map_in_order(lambda name: _try_decode(files, name), candidates)
+    for name, image in zip(
+        candidates, tqdm(images, "reading", len(candidates), unit="img", disable=not progress), strict=True
+    ):
+        if isinstance(image, FacegenError):
+            report.unreadable[name] = str(image)
+            continue
+        members[name.split("/", 1)[0]].append(name)
+        report.sizes[image.size] = report.sizes.get(image.size, 0) + 1
+
+    report.classes = sort_classes([name for name, pictures_of in members.items() if pictures_of])
+    report.empty = sorted(members.keys() - set(report.classes))
+    report.counts = {name: len(members[name]) for name in report.classes}
+    if not report.classes:
+        raise FacegenError(f"{folder}: no pictures in folders; make one folder for each class")
+    content = {
+        "labels": [[name, label] for label, c in enumerate(report.classes) for name in members[c]],
+        "classes": report.classes,
+        "left_out": [*filter(is_image_name, report.stray), *report.unreadable],
+    }
+    with atomic_path(folder / "dataset.json") as temporary:
+        temporary.write_text(json.dumps(content))
+    return report
+
+
+def _try_decode(files: Container, name: str) -> Image.Image | FacegenError:
+    try:
+        return pictures.decode(files.read(name), name)
+    except FacegenError as error:
+        return error

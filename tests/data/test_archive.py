@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facegen.ages import AgeGroups
+from facegen.data import archive as archive_module
+from facegen.data.archive import ArchiveWriter, FaceArchive, label_counts
+from facegen.data.pictures import encode_png
+from facegen.errors import FacegenError
+
+GROUPS = AgeGroups.parse("0-12,13-19,60-")
+
+
+@pytest.fixture
+def written(tmp_path, tinted):
+    """An archive of five 16x16 faces as `facegen prepare` writes it."""
+    path = tmp_path / "five.zip"
+    with ArchiveWriter(path, groups=GROUPS) as writer:
+        for index, age in enumerate((5, 15, 70, 12, 90)):
+            writer.add(f"{age}_x.jpg", tinted(index), GROUPS.index_of(age), age)
+    return path
+
+
+def refusal(path, **options) -> str:
+    """The message with which FaceArchive refuses the archive; one line that names it."""
+    with pytest.raises((FacegenError, FileNotFoundError)) as caught:
+        FaceArchive(path, **options).load_all(progress=False)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+# --- written and read again ---
+
+
+def test_what_is_written_is_read_again(written, tinted):
+    archive = FaceArchive(written)
+    assert (len(archive), archive.resolution, archive.channels, archive.c_dim) == (5, 16, 3, 3)
+    assert archive.name == "five"
+    assert archive.labels.dtype == np.int64
+    assert archive.labels.tolist() == [0, 1, 2, 0, 2]
+    assert archive.ages.tolist() == [5, 15, 70, 12, 90]
+    assert archive.groups == GROUPS
+    assert archive.class_names == ["0-12", "13-19", "60+"]
+    assert archive.template is None
+    for index, (image, label) in enumerate(archive):
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        np.testing.assert_array_equal(image, np.asarray(tinted(index)).transpose(2, 0, 1))
+        assert label.dtype == np.float32
+        np.testing.assert_array_equal(label, np.eye(3)[archive.labels[index]])
+
+
+def test_files_on_disk_are_the_family_format(written):
+    with zipfile.ZipFile(written) as archive:
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        labels = json.loads(archive.read("dataset.json"))["labels"]
+        extra = json.loads(archive.read("facegen.json"))
+    assert labels[:2] == [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]]
+    assert extra["faces"][0] == {"file": "00000/img00000000.png", "age": 5, "source": "5_x.jpg"}
+    assert {key: extra[key] for key in ("format", "groups", "template", "resolution")} == {
+        "format": 1,
+        "groups": ["0-12", "13-19", "60+"],
+        "template": None,
+        "resolution": 16,
+    }
+
+
+def test_template_comes_back(tmp_path, tinted):
+    from facegen.faces import UTKFACE_TEMPLATE
+
+    with ArchiveWriter(tmp_path / "a.zip", groups=GROUPS) as writer:
+        writer.add("a", tinted(0), 0, 5)
+        writer.template = UTKFACE_TEMPLATE
+    assert FaceArchive(tmp_path / "a.zip").template == UTKFACE_TEMPLATE
+
+
+def test_same_pictures_give_the_same_bytes(tmp_path, tinted):
+    for name in ("a.zip", "b.zip"):
+        with ArchiveWriter(tmp_path / name) as writer:
+            writer.add("x", tinted(0))
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_writer_takes_arrays_and_odd_modes(tmp_path, tinted):
+    with ArchiveWriter(tmp_path / "a.zip") as writer:
+        writer.add("array", np.asarray(tinted(0)))
+        writer.add("rgba", tinted(1).convert("RGBA"))
+    assert FaceArchive(tmp_path / "a.zip", use_labels=False).load_all(progress=False).shape == (2, 3, 16, 16)
+
+
+def test_thousand_pictures_to_a_folder(tmp_path):
+    png = encode_png(Image.new("RGB", (4, 4)))
+    with ArchiveWriter(tmp_path / "a.zip") as writer:
+        names = [writer.add_png(str(i), png) for i in range(1001)]
+    assert names[999:] == ["00000/img00000999.png", "00001/img00001000.png"]
+
+
+def write(path, *pictures, groups=None, fail=None):
+    """Write an archive of (name, picture, label) entries; raise `fail` before it is finished."""
+    with ArchiveWriter(path, groups=groups) as writer:
+        for name, picture, label in pictures:
+            writer.add(name, picture, label)
+        if fail:
+            raise fail
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_failure_and_interrupt_leave_nothing(tmp_path, tinted, error):
+    with pytest.raises(error):
+        write(tmp_path / "a.zip", ("x", tinted(0), None), fail=error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_keeps_the_archive_that_was_there(written, tinted):
+    before = written.read_bytes()
+    with pytest.raises(RuntimeError):
+        write(written, ("x", tinted(0), None), fail=RuntimeError)
+    assert written.read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [(16, 8), (12, 12), (2, 2)])
+def test_writer_refuses_wrong_sizes_by_name(tmp_path, tinted, size):
+    with pytest.raises(FacegenError, match=rf"odd.jpg is {size[0]}x{size[1]} pixels"):
+        write(tmp_path / "a.zip", ("odd.jpg", tinted(0).resize(size), 0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writer_refuses_mixed_sizes(tmp_path, tinted):
+    with pytest.raises(FacegenError, match=r"odd.jpg is 8x8 pixels.*, here 16"):
+        write(tmp_path / "a.zip", ("first.jpg", tinted(0), 0), ("odd.jpg", tinted(0, 8), 0))
+
+
+def test_writer_refuses_wrong_labels(tmp_path, tinted):
+    path = tmp_path / "a.zip"
+    with pytest.raises(FacegenError, match="x: label 3 is outside 0 to 2"):
+        write(path, ("x", tinted(0), 3), groups=GROUPS)
+    with pytest.raises(FacegenError, match=r"img00000001.png has none"):
+        write(path, ("x", tinted(0), 0), ("y", tinted(1), None))
+    with pytest.raises(FacegenError, match="not one picture"):
+        write(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writer_refuses_a_name_that_is_no_zip(tmp_path):
+    with pytest.raises(FacegenError, match=r"must end in \.zip"):
+        ArchiveWriter(tmp_path / "faces")
+    (tmp_path / "folder.zip").mkdir()
+    with pytest.raises(FacegenError, match="is a folder"):
+        ArchiveWriter(tmp_path / "folder.zip")
+
+
+# --- what others write ---
+
+
+def test_archive_of_the_family_needs_no_facegen_json(make_zip, tinted):
+    path = make_zip(
+        {"00000/img00000000.png": tinted(0), "00000/img00000001.png": tinted(1)},
+        [["00000/img00000000.png", 6], ["00000/img00000001.png", 2]],
+    )
+    archive = FaceArchive(path)
+    assert archive.c_dim == 7
+    assert archive.class_names == list("0123456")
+    assert (archive.groups, archive.ages, archive.template) == (None, None, None)
+    assert archive[0][1].tolist() == [0, 0, 0, 0, 0, 0, 1]
+
+
+def test_null_labels_read_without_labels(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0)}, {"labels": None})
+    archive = FaceArchive(path, use_labels=False)
+    assert (archive.c_dim, archive.labels.tolist(), archive.class_names) == (0, [-1], [])
+    assert archive[0][1].shape == (0,)
+    assert "no labels" in refusal(path)
+
+
+def test_folder_reads_as_zip_does(tmp_path, written):
+    with zipfile.ZipFile(written) as file:
+        file.extractall(tmp_path / "unpacked")
+    one, other = FaceArchive(written), FaceArchive(tmp_path / "unpacked")
+    assert other.name == "unpacked"
+    np.testing.assert_array_equal(one.load_all(progress=False), other.load_all(progress=False))
+    np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_png_jpeg_and_webp_in_any_mode_become_rgb(tmp_path, tinted):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    image = tinted(0)
+    image.save(folder / "a.png")
+    image.save(folder / "b.jpg", quality=95)
+    image.save(folder / "c.webp", lossless=True)
+    image.convert("L").save(folder / "d.JPEG")
+    image.quantize(256).save(folder / "e.png")
+    image.convert("RGBA").save(folder / "f.PNG")
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(folder / "g.png")
+    image.convert("CMYK").save(folder / "h.jpg", quality=95)
+    (folder / "notes.txt").write_text("not a picture")
+    archive = FaceArchive(folder, use_labels=False)
+    assert (len(archive), archive.channels) == (8, 3)
+    images = archive.load_all(progress=False).astype(int)
+    gray = np.asarray(image.convert("L")).astype(int)
+    truth = np.asarray(image).astype(int).transpose(2, 0, 1)
+    for name, picture in zip(archive.file_names, images, strict=True):
+        expected = gray if name in {"d.JPEG", "g.png"} else truth
+        # JPEG and the colours of a palette lose a little; a mix-up of modes loses far more.
+        assert np.abs(picture - expected).mean() < 8, name
+    np.testing.assert_array_equal(images[2], truth)
+    np.testing.assert_array_equal(images[6], np.stack([gray] * 3))
+
+
+def test_transparent_pixels_become_white(make_zip):
+    path = make_zip({"a.png": Image.new("RGBA", (8, 8), (255, 0, 0, 0))})
+    assert (FaceArchive(path, use_labels=False)[0][0] == 255).all()
+
+
+def test_gray_archive_has_one_channel(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0).convert("L"), "b.png": tinted(1).convert("LA")})
+    archive = FaceArchive(path, use_labels=False)
+    assert archive.channels == 1
+    assert archive[1][0].shape == (1, 16, 16)
+    np.testing.assert_array_equal(archive[0][0][0], np.asarray(tinted(0).convert("L")))
+
+
+def test_noise_of_other_systems_is_no_picture(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0), "__MACOSX/._a.png": b"x", ".hidden/b.png": b"x", "._a.png": b"x"})
+    assert FaceArchive(path, use_labels=False).file_names == ["a.png"]
+
+
+def test_labels_of_files_that_are_gone_are_told(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0)}, [["a.png", 0], ["gone.png", 1]])
+    with pytest.warns(UserWarning, match=r"labels 1 files that are not there \(first: gone.png\)"):
+        FaceArchive(path)
+
+
+# --- mirror, subsets, processes ---
+
+
+def test_mirror_appends_flipped_copies(written):
+    plain, mirrored = FaceArchive(written), FaceArchive(written, mirror=True)
+    assert len(mirrored) == 10
+    np.testing.assert_array_equal(mirrored[7][0], plain[2][0][:, :, ::-1])
+    np.testing.assert_array_equal(mirrored[7][1], plain[2][1])
+    np.testing.assert_array_equal(mirrored.labels, np.tile(plain.labels, 2))
+    np.testing.assert_array_equal(mirrored.ages, np.tile(plain.ages, 2))
+    everything = mirrored.load_all(progress=False)
+    np.testing.assert_array_equal(everything, np.stack([image for image, _ in mirrored]))
+    np.testing.assert_array_equal(mirrored[-1][0], everything[-1])
+
+
+def test_max_images_draws_by_seed_and_keeps_the_classes(written):
+    one = FaceArchive(written, max_images=2, seed=1)
+    assert one.file_names == FaceArchive(written, max_images=2, seed=1).file_names
+    assert (len(one), one.c_dim) == (2, 3)
+    draws = {tuple(FaceArchive(written, max_images=2, seed=seed).file_names) for seed in range(8)}
+    assert len(draws) > 1
+    assert len(FaceArchive(written, max_images=2, mirror=True)) == 4
+    assert len(FaceArchive(written, max_images=99)) == 5
+    whole = FaceArchive(written)
+    for name, label, age in zip(one.file_names, one.labels, one.ages, strict=True):
+        index = whole.file_names.index(name)
+        assert (label, age) == (whole.labels[index], whole.ages[index])
+    with pytest.raises(FacegenError, match="max_images is 0"):
+        FaceArchive(written, max_images=0)
+
+
+def test_index_beyond_the_end(written):
+    with pytest.raises(IndexError):
+        FaceArchive(written)[5]
+
+
+def _sum_of(archive: FaceArchive) -> int:
+    return int(sum(image.astype(int).sum() for image, _ in archive))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_read_the_same(written, method):
+    archive = FaceArchive(written)
+    expected = _sum_of(archive)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(_sum_of, [archive] * 4) == [expected] * 4
+    assert _sum_of(archive) == expected
+
+
+def test_data_loader_with_workers(written):
+    import torch
+
+    archive = FaceArchive(written, mirror=True)
+    archive[0]  # opens the zip, which the forked workers must not share
+    loader = torch.utils.data.DataLoader(archive, batch_size=4, num_workers=2)
+    images = torch.cat([images for images, _ in loader])
+    np.testing.assert_array_equal(images.numpy(), archive.load_all(progress=False))
+
+
+def test_pickle_keeps_no_open_file(written):
+    archive = FaceArchive(written)
+    archive[0]
+    again = pickle.loads(pickle.dumps(archive))
+    archive.close()
+    np.testing.assert_array_equal(again[3][0], archive[3][0])
+
+
+def test_label_counts_leave_out_the_unlabelled():
+    assert label_counts([0, 2, 2, -1], 4).tolist() == [1, 0, 2, 0]
+
+
+# --- refused ---
+
+
+def test_not_there_not_a_zip_and_empty(tmp_path, make_zip):
+    assert "no such folder or zip" in refusal(tmp_path / "nowhere.zip")
+    (tmp_path / "text.zip").write_text("hello")
+    assert "neither a folder nor a readable zip" in refusal(tmp_path / "text.zip")
+    (tmp_path / "nothing.zip").write_bytes(b"")
+    assert "neither a folder nor a readable zip" in refusal(tmp_path / "nothing.zip")
+    (tmp_path / "folder").mkdir()
+    assert "no PNG, JPEG or WebP" in refusal(tmp_path / "folder")
+    assert "no PNG, JPEG or WebP" in refusal(make_zip({"readme.txt": b"hi"}))
+
+
+def test_truncated_zip_is_refused(written):
+    written.write_bytes(written.read_bytes()[:-100])
+    assert "neither a folder nor a readable zip" in refusal(written)
+
+
+def test_damaged_zip_names_the_file(written):
+    content = bytearray(written.read_bytes())
+    start = content.index(b"00000/img00000002.png") + 100
+    content[start : start + 8] = b"XXXXXXXX"
+    written.write_bytes(content)
+    assert "img00000002.png" in refusal(written)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((16, 12), "odd.png is 16x12 pixels, not square"),
+        ((8, 8), "odd.png is 8x8 pixels, the others 16x16"),
+        ((32, 32), "odd.png is 32x32 pixels, the others 16x16"),
+    ],
+)
+def test_odd_sizes_are_named(make_zip, tinted, size, words):
+    files = {"a.png": tinted(0), "odd.png": tinted(1).resize(size), "z.png": tinted(2)}
+    assert words in refusal(make_zip(files), use_labels=False)
+
+
+def test_the_first_file_may_be_the_odd_one(make_zip, tinted):
+    files = {"a_odd.png": tinted(1, 8), "b.png": tinted(0), "c.png": tinted(2)}
+    assert "a_odd.png is 8x8 pixels, the others 16x16" in refusal(make_zip(files), use_labels=False)
+
+
+@pytest.mark.parametrize("size", [12, 100, 2, 1])
+def test_sides_that_are_no_power_of_two(make_zip, tinted, size):
+    assert "a.png" in (message := refusal(make_zip({"a.png": tinted(0, size)}), use_labels=False))
+    assert "power of two" in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a picture", encode_png(Image.effect_noise((16, 16), 50))[:200], b"\x89PNG\r\n\x1a\n"]
+)
+def test_broken_pictures_are_named(make_zip, tinted, content):
+    message = refusal(make_zip({"a.png": tinted(0), "broken.png": content}), use_labels=False)
+    assert "broken.png" in message
+
+
+def test_large_archives_are_checked_when_decoded(make_zip, tinted, monkeypatch):
+    monkeypatch.setattr(archive_module, "_CHECK_ALL_UP_TO", 2)
+    files = {f"{i}.png": tinted(i) for i in range(6)}
+    path = make_zip({**files, "4.png": tinted(4, 32)})
+    archive = FaceArchive(path, use_labels=False)
+    assert archive[0][0].shape == (3, 16, 16)
+    with pytest.raises(FacegenError, match=r"4.png is 32x32 pixels, the others 16x16"):
+        archive[4]
+    gray = {name: image.convert("L") for name, image in files.items()}
+    assert "4.png is a colour picture among gray ones" in refusal(
+        make_zip({**gray, "4.png": tinted(4)}), use_labels=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (-1, "the label of b.png is -1, outside 0 to"),
+        (10_000, "the label of b.png is 10000, outside 0 to 9999"),
+        (1.5, "the label of b.png is 1.5, not a whole number"),
+        ("3", "the label of b.png is 3, not a whole number"),
+        (True, "the label of b.png is True, not a whole number"),
+        (None, "the label of b.png is None, not a whole number"),
+        ([0, 1], r"the label of b.png is [0, 1], not a whole number"),
+    ],
+)
+def test_labels_out_of_range(make_zip, tinted, label, words):
+    path = make_zip({"a.png": tinted(0), "b.png": tinted(1)}, [["a.png", 0], ["b.png", label]])
+    assert words in refusal(path)
+    assert FaceArchive(path, use_labels=False).c_dim == 0
+
+
+def test_label_beyond_the_groups(make_zip, tinted):
+    extra = {"format": 1, "groups": ["0-10", "11-20"], "faces": []}
+    path = make_zip({"a.png": tinted(0)}, [["a.png", 2]], extra)
+    assert "the label of a.png is 2, outside 0 to 1 (the 2 groups of facegen.json)" in refusal(path)
+
+
+def test_missing_labels(make_zip, tinted):
+    files = {name: tinted(0) for name in ("a.png", "b.png", "c.png")}
+    assert "no labels in it" in refusal(make_zip(files))
+    assert "no labels in it" in refusal(make_zip(files, []))
+    assert "no label for b.png (nor for 1 others of 3)" in refusal(make_zip(files, [["a.png", 0]]))
+
+
+def test_zip_of_a_folder_says_what_to_pack(make_zip, tinted):
+    path = make_zip({"faces/a.png": tinted(0), "faces/dataset.json": b'{"labels": [["a.png", 0]]}'})
+    assert "pack the content of that folder" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "dataset.json is not valid JSON"),
+        (b"\xff\xfe\x00", "dataset.json is not valid JSON"),
+        (b"[1]", "must hold a JSON object, not a list"),
+        (b'{"labels": {"a.png": 0}}', "must be a list"),
+        (b'{"labels": ["a.png"]}', "is not a [file name, label] pair"),
+        (b'{"labels": [[0, "a.png"]]}', "is not a [file name, label] pair"),
+    ],
+)
+def test_broken_dataset_json(make_zip, tinted, content, words):
+    assert words in refusal(make_zip({"a.png": tinted(0), "dataset.json": content}))
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"format": 2}, "format 2, this facegen reads 1"),
+        ({"format": 1, "groups": ["0-10", "5-20"]}, "facegen.json: age groups 0-10 and 5-20 overlap"),
+        ({"format": 1, "groups": 3}, "facegen.json"),
+        ({"format": 1, "template": [[0, 0]]}, "facegen.json"),
+        ({"format": 1, "faces": [{"file": "a.png"}]}, "facegen.json: an entry of faces has no file or age"),
+    ],
+)
+def test_broken_facegen_json(make_zip, tinted, extra, words):
+    assert words in refusal(make_zip({"a.png": tinted(0)}, [["a.png", 0]], extra))
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "x/../../a.png", "..\\a.png", "C:/a.png"])
+def test_names_that_lead_out(make_zip, tinted, name):
+    assert "leads out of the archive" in refusal(make_zip({name: tinted(0)}), use_labels=False)
+    assert "leads out of the archive" in refusal(make_zip({"a.png": tinted(0)}, [[name, 0]]))
+
+
+def test_encrypted_zip(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0)})
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the encryption bit, in the local header and in the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    assert "cannot read a.png" in refusal(path, use_labels=False)
