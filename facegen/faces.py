@@ -48,15 +48,11 @@ class AlignmentTemplate:
         try:
             return cls(tuple((float(x), float(y)) for x, y in points))
         except (TypeError, ValueError) as error:
-            raise FacegenError(
-                f"an alignment template is five finite (x, y) points, got {points!r}"
-            ) from error
+            raise FacegenError(f"an alignment template is five finite (x, y) points, got {points!r}") from error
 
 
 # Medians over 300 pictures of UTKFace's "aligned and cropped" faces, measured with `measure_template`.
-UTKFACE_TEMPLATE = AlignmentTemplate(
-    ((0.300, 0.291), (0.694, 0.292), (0.498, 0.531), (0.316, 0.694), (0.670, 0.695))
-)
+UTKFACE_TEMPLATE = AlignmentTemplate(((0.300, 0.291), (0.694, 0.292), (0.498, 0.531), (0.316, 0.694), (0.670, 0.695)))
 
 
 @dataclass
@@ -97,21 +93,17 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise FacegenError(f"{path}: not a picture that can be read (use JPEG, PNG, WebP or TIFF)") from error
     except PermissionError as error:
         raise FacegenError(f"{path}: no permission to read it") from error
-    except (
-        Exception
-    ) as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
+    except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FacegenError(f"{path}: damaged or unreadable picture ({reason})") from error
 
 
-def find_faces(
-    image: Image.Image, *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE
-) -> list[Face]:
+def find_faces(image: Image.Image, *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:
     """Find the faces in a picture, largest first; an empty list when there is none.
 
-    The picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded. If
-    no face is found or one reaches the border (a tight crop), the picture is searched again with a border of half
-    its size: MTCNN needs to see something around a face to place it well.
+    The picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded. If it
+    shows no face, or one at its border (a tight crop), it is searched again with a border of half its size:
+    MTCNN needs to see something around a face to place it well.
     """
     image = _to_rgb(image)
     faces = _detect([image], min_probability, max_side)[0]
@@ -265,9 +257,7 @@ def _detect(
     return results
 
 
-def _faces(
-    boxes: Any, probabilities: Any, landmarks: Any, scale: np.ndarray, min_probability: float
-) -> list[Face]:
+def _faces(boxes: Any, probabilities: Any, landmarks: Any, scale: np.ndarray, min_probability: float) -> list[Face]:
     """MTCNN's answer for one picture as faces in pixels of the original, largest first."""
     if boxes is None:
         return []

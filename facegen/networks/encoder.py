@@ -1,0 +1,151 @@
+"""The encoder: a picture of a face in, the generator's latent z out. InceptionResnetV1 of facenet-pytorch, wrapped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from facegen.errors import FacegenError
+
+MAX_BLOCKS = (5, 10, 5)  # residual blocks in repeat_1, repeat_2, repeat_3 of the whole InceptionResnetV1
+MIN_INPUT_SIZE = 75  # below this its unpadded convolutions run out of pixels
+FEATURES = 1792  # channels that the trunk ends with
+PRETRAINED = ("vggface2", "casia-webface")
+RELEASES = "https://github.com/timesler/facenet-pytorch/releases/tag/v2.2.9"
+
+
+class Encoder(nn.Module):
+    """Faces `[N, 3, H, W]` in -1..1 to latents `[N, z_dim]`. It never sees the age.
+
+    Args:
+        z_dim: Length of the latent.
+        img_resolution: Side of the generator's pictures, for the record; any size is accepted.
+        input_size: Side to which pictures are resized before the first convolution, at least 75.
+        blocks: How many residual blocks to keep of the trunk's three stages, at most (5, 10, 5). Fewer make a
+            smaller, faster encoder; pretrained weights fit by name all the same.
+
+    Its parameters are `trunk.*`, named as in facenet-pytorch, and `head.*`. Without dropout: this is a regression.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        img_resolution: int = 64,
+        input_size: int = 96,
+        blocks: Sequence[int] = MAX_BLOCKS,
+    ) -> None:
+        super().__init__()
+        blocks = tuple(int(count) for count in blocks)
+        if len(blocks) != 3 or any(not 0 <= n <= most for n, most in zip(blocks, MAX_BLOCKS, strict=True)):
+            raise FacegenError(f"the encoder's blocks are three numbers of at most {MAX_BLOCKS}, got {blocks}")
+        if input_size < MIN_INPUT_SIZE:
+            raise FacegenError(f"the encoder's input size is at least {MIN_INPUT_SIZE}, got {input_size}")
+        if z_dim < 1:
+            raise FacegenError(f"the encoder's z_dim is at least 1, got {z_dim}")
+        self.init_kwargs = {
+            "z_dim": z_dim,
+            "img_resolution": img_resolution,
+            "input_size": input_size,
+            "blocks": list(blocks),
+        }
+        self.z_dim = z_dim
+        self.img_resolution = img_resolution
+        self.input_size = input_size
+        self.trunk = _build_trunk(blocks)
+        self.head = nn.Linear(FEATURES, z_dim)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return z `[N, z_dim]` of pictures `[N, 3, H, W]` in -1..1."""
+        size = (self.input_size, self.input_size)
+        if images.shape[-2:] != size:
+            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+        # The trunk was made for (x - 127.5) / 128, which is -1..1 but for half a percent.
+        return self.head(self.trunk(images).flatten(1))
+
+
+def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
+    """Start the encoder from trained weights; layers that it does not have are left out.
+
+    Args:
+        init: `none` leaves it as it is. `vggface2` and `casia-webface` are facenet-pytorch's face recognition
+            weights, downloaded on first use. Anything else is a file: a state dict of facenet-pytorch (`.pt` or
+            `.safetensors`) or one of facegen's encoders, whose head comes along when its z_dim is the same.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, no network, or weights that do not fit; one line.
+    """
+    init = str(init)
+    if init == "none":
+        return
+    state = _download(init) if init in PRETRAINED else _read_state(Path(init))
+    # facegen's own files say `encoder.trunk.` and `encoder.head.`, facenet-pytorch's have no prefix.
+    state = {name.removeprefix("encoder."): tensor for name, tensor in state.items()}
+    if not any(name.startswith("trunk.") for name in state):
+        state = {f"trunk.{name}": tensor for name, tensor in state.items()}
+
+    own = encoder.state_dict()
+    for name, tensor in own.items():
+        in_head = name.startswith("head.")
+        if name not in state and not in_head:
+            raise FacegenError(f"{init}: not weights of an InceptionResnetV1 for this encoder: {name} is missing")
+        if name in state and state[name].shape != tensor.shape and not in_head:
+            raise FacegenError(
+                f"{init}: {name} has shape {list(state[name].shape)}, the encoder needs {list(tensor.shape)}"
+            )
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    encoder.load_state_dict(fitting, strict=False)
+
+
+def _build_trunk(blocks: tuple[int, ...]) -> nn.Sequential:
+    """The layers of InceptionResnetV1 up to its average pooling, with shortened stages."""
+    from facenet_pytorch import InceptionResnetV1
+
+    whole = InceptionResnetV1()
+    for name, count in zip(("repeat_1", "repeat_2", "repeat_3"), blocks, strict=True):
+        setattr(whole, name, getattr(whole, name)[:count])
+    trunk = nn.Sequential()
+    for name, layer in whole.named_children():
+        trunk.add_module(name, layer)
+        if name == "avgpool_1a":
+            break
+    return trunk
+
+
+def _download(name: str) -> Mapping[str, torch.Tensor]:
+    """facenet-pytorch's weights by name; it keeps them in torch's cache."""
+    from facenet_pytorch import InceptionResnetV1
+
+    try:
+        return InceptionResnetV1(pretrained=name).state_dict()
+    except Exception as error:  # no network, no space, a damaged cache: each with an exception of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FacegenError(
+            f"cannot get the {name} weights of facenet-pytorch ({reason}): download them from {RELEASES} "
+            "and pass --init FILE, or start untrained with --init none"
+        ) from error
+
+
+def _read_state(path: Path) -> Mapping[str, Any]:
+    """The tensors of a `.safetensors` or a torch file, of which nothing is run."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file to start the encoder from (or one of {', '.join(PRETRAINED)}, none)"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling and safetensors have many kinds of errors
+        reason = str(error).split("\n")[0].strip() or type(error).__name__
+        raise FacegenError(f"{path}: not a readable state dict ({reason})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise FacegenError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    return state
