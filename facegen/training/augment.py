@@ -104,7 +104,7 @@ class AugmentPipe(nn.Module):
         if len(imgfilter_bands) != BANDS:
             raise FacegenError(f"imgfilter_bands needs {BANDS} numbers, not {len(imgfilter_bands)}.")
         self.register_buffer("p", torch.ones([]))
-        self._known_p: tuple[tuple[int, int], float] | None = None
+        self._known_p: tuple[torch.Tensor, int, float] | None = None
         self.xflip = float(xflip)
         self.rotate90 = float(rotate90)
         self.xint = float(xint)
@@ -171,11 +171,12 @@ class AugmentPipe(nn.Module):
         return images
 
     def _probability(self) -> float:
-        """The value of `p`, copied from the GPU only after it was changed."""
-        version = (self.p.data_ptr(), self.p._version)
-        if self._known_p is None or self._known_p[0] != version:
-            self._known_p = (version, float(self.p))
-        return self._known_p[1]
+        """The value of `p`. From a GPU it is copied only after it was changed in place or replaced."""
+        if self.p.device.type == "cpu":
+            return float(self.p)
+        if self._known_p is None or self._known_p[0] is not self.p or self._known_p[1] != self.p._version:
+            self._known_p = (self.p, self.p._version, float(self.p))
+        return self._known_p[2]
 
 
 @dataclass
@@ -314,7 +315,7 @@ def rotate_about_luma(angle: torch.Tensor) -> torch.Tensor:
 
 
 def apply_colour(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """Multiplies the colours of `[N, 3, H, W]` by `[N, 4, 4]`; for `[N, 1, H, W]`, the mean of the result for R = G = B."""
+    """Applies `[N, 4, 4]` to the colours of `[N, 3, H, W]`. Grey `[N, 1, H, W]` becomes the mean of R, G and B."""
     linear, offset = colour[:, :3, :3], colour[:, :3, 3:]
     if images.shape[1] == 1:
         linear, offset = linear.sum(2, keepdim=True).mean(1, keepdim=True), offset.mean(1, keepdim=True)

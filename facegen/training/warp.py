@@ -91,8 +91,7 @@ def _sampling_points(
     """`[N, 2H + 10, 2W + 10, 2]` for grid_sample: where the result's 2x samples lie in the upsampled source."""
     height, width = images.shape[2:]
     x, y = (  # the samples that the downsampling filter covers, in pixels from the centre
-        torch.arange(-CENTRE, 2 * length + CENTRE, dtype=images.dtype, device=images.device) / 2
-        - (length - 1) / 2
+        torch.arange(-CENTRE, 2 * length + CENTRE, dtype=images.dtype, device=images.device) / 2 - (length - 1) / 2
         for length in (width, height)
     )
     origin = inverse.new_tensor([(width - 1) / 2 + left, (height - 1) / 2 + top])
