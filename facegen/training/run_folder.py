@@ -1,0 +1,137 @@
+"""The folder of one training run: a number of its own, a log, statistics line by line, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from facegen.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LOG = "log.txt"
+STATS = "stats.jsonl"
+OPTIONS = "training_options.json"
+
+
+class RunFolder:
+    """Where a training run writes what it does.
+
+    Use `create` for a new run and `open` to go on with one; close it at the end, or use it as a context manager.
+
+    Example:
+        >>> with RunFolder.create("runs", "faces-tiny") as run:  # runs/00000-faces-tiny
+        ...     run.write_json("training_options.json", {"batch": 32})
+        ...     run.log("starting")
+        ...     run.stats(4.0, {"loss/G": 0.7})
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._events: SummaryWriter | None = None
+
+    @classmethod
+    def create(cls, outdir: str | os.PathLike[str], name: str) -> RunFolder:
+        """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
+        outdir = Path(outdir)
+        outdir.mkdir(parents=True, exist_ok=True)
+        numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
+        number = max(numbers, default=-1) + 1
+        while True:
+            # Claim the number first: another run may be asking for it under another name at this moment.
+            claim = outdir / f".{number:05d}.claim"
+            try:
+                claim.touch(exist_ok=False)
+                try:
+                    if not any(outdir.glob(f"{number:05d}-*")):
+                        path = outdir / f"{number:05d}-{name}"
+                        path.mkdir()
+                        return cls(path)
+                finally:
+                    claim.unlink()
+            except FileExistsError:
+                pass
+            number += 1
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], last_step: float | None = None) -> RunFolder:
+        """Go on in the folder of an earlier run; statistics after `last_step` are dropped, they will come again.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise FileNotFoundError(f"{path}: no such run folder")
+        if last_step is not None and (path / STATS).exists():
+            kept = [line for line in read_stats(path) if line["step"] <= last_step]
+            with atomic_path(path / STATS) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        return cls(path)
+
+    def log(self, text: str = "") -> None:
+        """Print a line (above a progress bar, if there is one) and append it to log.txt."""
+        from tqdm import tqdm
+
+        tqdm.write(text)
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def stats(self, step: float, values: Mapping[str, float]) -> None:
+        """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
+
+        Values that are not finite become `null` in the file: NaN is no JSON.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        with (self.path / STATS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}) + "\n")
+        for name, value in numbers.items():
+            self._tensorboard.add_scalar(name, value, global_step=round(step))
+        self._tensorboard.flush()
+
+    def write_json(self, name: str, obj: Any) -> None:
+        """Write an object to a JSON file in the folder, atomically."""
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(json.dumps(obj, indent=2) + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        """Finish the TensorBoard events. The folder stays usable."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _tensorboard(self) -> SummaryWriter:
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+            self._events = SummaryWriter(str(self.path))
+        return self._events
+
+
+def read_stats(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a run folder's stats.jsonl, oldest first. A line cut short by a crash is left out."""
+    lines = []
+    for line in (Path(path) / STATS).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
