@@ -59,9 +59,9 @@ def command(source: Path, archive: Path, source_name: str, resolution: int, grou
     for reason, count in report.skip_counts().items():
         click.echo(f"skipped {count:,d}: {reason} (first: {report.skipped[reason][0]['file']})")
     if report.enlarged:
-        click.echo(f"{report.enlarged:,d} pictures were smaller than {resolution}x{resolution} and were enlarged")
+        click.echo(f"enlarged {report.enlarged:,d}: smaller than {resolution}x{resolution}")
     if report.cropped:
-        click.echo(f"{report.cropped:,d} pictures were not square and were cut to their middle")
+        click.echo(f"cut {report.cropped:,d}: not square, the middle was kept")
     if report.template is None:
         click.echo("no faces were found to measure the alignment on; transfer will use the default alignment")
     click.echo(f"{archive}: {report.written:,d} faces of {resolution}x{resolution}; report in {report_path(archive)}")
