@@ -63,7 +63,7 @@ class AugmentPipe(nn.Module):
     luma. hue: turn the hue by up to `hue_max` half turns.
     imgfilter: amplify each of four octaves by `2 ** (imgfilter_std * normal)`, `imgfilter_bands` being multipliers
     of the single octaves, coarsest first.
-    noise: add pixel noise of standard deviation `noise_std * |normal|`. cutout: black out a rectangle of
+    noise: add pixel noise of standard deviation `noise_std * |normal|`. cutout: grey out (0) a rectangle of
     `cutout_size` of the width and height.
     """
 
