@@ -212,16 +212,58 @@ def _filter(
     pad_x: tuple[int, int],
 ) -> torch.Tensor:
     """Correlate every channel of `x`, upsampled and padded, with the 2-D filter `f`; factors in y, x order."""
-    channels, taps_y, taps_x = x.shape[1], *f.shape
-    size_y = x.shape[2] * up[0] + sum(pad_y) - taps_y + 1
-    size_x = x.shape[3] * up[1] + sum(pad_x) - taps_x + 1
+    size_y = x.shape[2] * up[0] + sum(pad_y) - f.shape[0] + 1
+    size_x = x.shape[3] * up[1] + sum(pad_x) - f.shape[1] + 1
     if size_y < 1 or size_x < 1:
-        raise ValueError(f"a picture of {list(x.shape[2:])} is too small for {taps_y} x {taps_x} taps")
+        raise ValueError(f"a picture of {list(x.shape[2:])} is too small for {f.shape[0]} x {f.shape[1]} taps")
+    return _Filter.apply(x, f, up, down, pad_y, pad_x)
+
+
+class _Filter(torch.autograd.Function):
+    """The filter as a linear map of `x` whose gradient is a filter of the same kind, so derivatives never end.
+
+    PyTorch's own second derivative of a grouped convolution loops over the groups, here the channels.
+    """
+
+    @staticmethod
+    def forward(ctx, x, f, up, down, pad_y, pad_x):  # noqa: ANN001, ANN205
+        ctx.save_for_backward(f)
+        ctx.geometry = up, down, pad_y, pad_x, x.shape
+        return _convolve_channels(x, f, up, down, pad_y, pad_x)
+
+    @staticmethod
+    def backward(ctx, gradient):  # noqa: ANN001, ANN205
+        (f,) = ctx.saved_tensors
+        up, down, pad_y, pad_x, shape = ctx.geometry
+        # Output i reads upsampled sample i * down + k - before for tap k. Read the other way round: sample j * up gets
+        # tap k of output (j * up + before - k) / down, which is correlation with the flipped filter.
+        padding = []
+        for axis, (before, _) in enumerate((pad_y, pad_x)):
+            taps, size, grad_size = f.shape[axis], shape[2 + axis], gradient.shape[2 + axis]
+            start = taps - 1 - before
+            # so many samples that `size` outputs, `up` apart, come out
+            total = (size - 1) * up[axis] + taps
+            padding.append((start, total - grad_size * down[axis] - start))
+        return _Filter.apply(gradient, f.flip([0, 1]), down, up, *padding), None, None, None, None, None
+
+
+def _convolve_channels(
+    x: torch.Tensor,
+    f: torch.Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    pad_y: tuple[int, int],
+    pad_x: tuple[int, int],
+) -> torch.Tensor:
+    """Do the work of `_filter` with PyTorch's depthwise convolutions."""
+    channels, taps_y, taps_x = x.shape[1], *f.shape
     if up == (1, 1):
         x, inner = _pad(x, pad_x, pad_y, deferred=True)
         return F.conv2d(x, f.expand(channels, 1, -1, -1), stride=down, padding=inner, groups=channels)
     # A transposed convolution of stride `up` gives the full convolution of the upsampled picture with the flipped
     # filter; what the wanted padding does not reach is cropped, what it adds is zero.
+    size_y = x.shape[2] * up[0] + sum(pad_y) - taps_y + 1
+    size_x = x.shape[3] * up[1] + sum(pad_x) - taps_x + 1
     x = F.conv_transpose2d(x, f.flip([0, 1]).expand(channels, 1, -1, -1), stride=up, groups=channels)
     before_y, before_x = pad_y[0] - taps_y + 1, pad_x[0] - taps_x + 1
     after_y, after_x = size_y - before_y - x.shape[2], size_x - before_x - x.shape[3]
