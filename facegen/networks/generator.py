@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from facegen.networks.layers import (
+    HOMOGENEOUS_ACTIVATIONS,
     Conv2dLayer,
     FullyConnectedLayer,
     MappingNetwork,
@@ -23,8 +24,6 @@ from facegen.networks.layers import (
 from torch_utils.ops import bias_act, conv2d_resample, upfirdn2d
 
 NOISE_MODES = ("random", "const", "none")
-# Of these, act(gain * x) = gain * act(x) for a gain > 0: the gain can move onto smaller tensors.
-HOMOGENEOUS_ACTIVATIONS = ("linear", "relu", "lrelu")
 
 
 def modulated_conv2d(

@@ -15,6 +15,8 @@ from torch import nn
 from torch_utils.ops import bias_act, conv2d_resample, upfirdn2d
 
 ARCHITECTURES = ("orig", "skip", "resnet")
+# Of these, act(gain * x) = gain * act(x) for a gain > 0: the gain can move onto smaller tensors.
+HOMOGENEOUS_ACTIVATIONS = ("linear", "relu", "lrelu")
 
 
 def block_resolutions(img_resolution: int) -> list[int]:
@@ -141,22 +143,21 @@ class Conv2dLayer(nn.Module):
 
         `gain` multiplies the result, and the clamp with it.
         """
+        act_gain = self.act_gain * gain
+        # The activation's gain costs a pass over the picture; on the weights it costs nothing.
+        early_gain = act_gain if self.activation in HOMOGENEOUS_ACTIVATIONS else 1.0
         x = conv2d_resample.conv2d_resample(
             x,
-            (self.weight * self.weight_gain).to(x.dtype),
+            (self.weight * (self.weight_gain * early_gain)).to(x.dtype),
             f=self.resample_filter,
             up=self.up,
             down=self.down,
             padding=self.padding,
             flip_weight=self.up == 1,  # what the trained weights of the family expect
+            b=None if self.bias is None else (self.bias * early_gain).to(x.dtype),
         )
-        return bias_act.bias_act(
-            x,
-            None if self.bias is None else self.bias.to(x.dtype),
-            act=self.activation,
-            gain=self.act_gain * gain,
-            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
-        )
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act.bias_act(x, act=self.activation, gain=act_gain / early_gain, clamp=clamp)
 
 
 class MappingNetwork(nn.Module):

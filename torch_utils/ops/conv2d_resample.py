@@ -20,6 +20,7 @@ def conv2d_resample(
     groups: int = 1,
     flip_weight: bool = True,
     flip_filter: bool = False,
+    b: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Upsample `x` by `up`, convolve with `w`, downsample by `down`, low-pass filtered by `f`.
 
@@ -32,6 +33,7 @@ def conv2d_resample(
         groups: Of the convolution.
         flip_weight: True correlates with `w` (what PyTorch calls convolution), False convolves.
         flip_filter: The same for `f`.
+        b: Bias `[C_out]`, added to the result; free of cost where a convolution comes last.
 
     Returns:
         `[N, C_out, H_out, W_out]`.
@@ -44,18 +46,19 @@ def conv2d_resample(
         pad_y = _resampling_padding(taps_y, pad_y, up, down)
 
     if up == 1 and down == 1:
-        return _convolve(x, w, groups, flip_weight, pad_x, pad_y)
+        return _convolve(x, w, groups, flip_weight, pad_x, pad_y, b=b)
 
     if up == 1:
         if kernel_y == kernel_x == 1:  # Filtering commutes with a pointwise convolution: do it on fewer pixels.
             x = upfirdn2d(x, f, down=down, padding=[*pad_x, *pad_y], flip_filter=flip_filter)
-            return _convolve(x, w, groups, flip_weight)
+            return _convolve(x, w, groups, flip_weight, b=b)
         x = upfirdn2d(x, f, padding=[*pad_x, *pad_y], flip_filter=flip_filter)
-        return _convolve(x, w, groups, flip_weight, stride=down)
+        return _convolve(x, w, groups, flip_weight, stride=down, b=b)
 
     if kernel_y == kernel_x == 1 and down == 1:
         x = _convolve(x, w, groups, flip_weight)
-        return upfirdn2d(x, f, up=up, padding=[*pad_x, *pad_y], gain=up**2, flip_filter=flip_filter)
+        x = upfirdn2d(x, f, up=up, padding=[*pad_x, *pad_y], gain=up**2, flip_filter=flip_filter)
+        return x if b is None else x + b[:, None, None]
 
     # Upsample and convolve at once: a transposed convolution never touches the zeros between samples. What it returns
     # is the full convolution, `kernel - 1` larger on each side than the valid one that the padding is counted from.
@@ -63,7 +66,9 @@ def conv2d_resample(
     pad_x = pad_x[0] - kernel_x + 1, pad_x[1] - kernel_x + up
     pad_y = pad_y[0] - kernel_y + 1, pad_y[1] - kernel_y + up
     x = upfirdn2d(x, f, padding=[*pad_x, *pad_y], gain=up**2, flip_filter=flip_filter)
-    return upfirdn2d(x, f, down=down, flip_filter=flip_filter) if down > 1 else x
+    if down > 1:
+        x = upfirdn2d(x, f, down=down, flip_filter=flip_filter)
+    return x if b is None else x + b[:, None, None]
 
 
 def _resampling_padding(taps: int, padding: tuple[int, int], up: int, down: int) -> tuple[int, int]:
@@ -83,12 +88,13 @@ def _convolve(
     pad_x: tuple[int, int] = (0, 0),
     pad_y: tuple[int, int] = (0, 0),
     stride: int = 1,
+    b: torch.Tensor | None = None,
 ) -> torch.Tensor:
     if not flip_weight and w.shape[2:] != (1, 1):
         w = w.flip([2, 3])
     if pad_x[0] != pad_x[1] or pad_y[0] != pad_y[1] or min(pad_x[0], pad_y[0]) < 0:
         x, pad_x, pad_y = F.pad(x, [*pad_x, *pad_y]), (0, 0), (0, 0)
-    return F.conv2d(x, w, stride=stride, padding=(pad_y[0], pad_x[0]), groups=groups)
+    return F.conv2d(x, w, b, stride=stride, padding=(pad_y[0], pad_x[0]), groups=groups)
 
 
 def _transposed(x: torch.Tensor, w: torch.Tensor, up: int, groups: int, flip_weight: bool) -> torch.Tensor:

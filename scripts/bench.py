@@ -1,0 +1,138 @@
+"""Print how fast generation and training run on this machine, as ratios to the bare convolutions.
+
+The floor is the time of the synthesis network's 3x3 convolutions alone, channels last, each on a picture of the size
+that its layer reads. Everything else that a network does costs on top, so ratios compare across noisy machines.
+
+    .venv/bin/python scripts/bench.py --threads 2
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import click
+import torch
+import torch.nn.functional as F
+
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.training.augment import AUGPIPE_PRESETS, AugmentPipe
+from facegen.training.losses import GanLoss
+
+RESOLUTION, CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 64, 4096, 256, 10, 512
+
+
+def build(device: torch.device) -> tuple[Generator, Discriminator, AugmentPipe]:
+    """Build the benchmark's networks: 64x64, ten classes, two mapping layers, `bgc` augmentation at p = 0.3."""
+    channels = {"channel_base": CHANNEL_BASE, "channel_max": CHANNEL_MAX}
+    G = Generator(Z_DIM, C_DIM, Z_DIM, RESOLUTION, 3, {"num_layers": 2}, channels)
+    D = Discriminator(C_DIM, RESOLUTION, 3, **channels)
+    augment = AugmentPipe(**AUGPIPE_PRESETS["bgc"])
+    augment.p.fill_(0.3)
+    return G.to(device), D.to(device), augment.to(device)
+
+
+def convolutions(batch: int, device: torch.device) -> Callable[[], None]:
+    """Return a function that runs the 3x3 convolutions of the synthesis network once."""
+    work = []
+    for resolution in (4, 8, 16, 32, 64):
+        outputs = min(CHANNEL_BASE // resolution, CHANNEL_MAX)
+        layers = [(outputs, resolution)]
+        if resolution > 4:
+            layers.insert(0, (min(CHANNEL_BASE // (resolution // 2), CHANNEL_MAX), resolution // 2))
+        for inputs, size in layers:
+            x = torch.randn(batch, inputs, size, size, device=device).to(memory_format=torch.channels_last)
+            w = torch.randn(outputs, inputs, 3, 3, device=device).to(memory_format=torch.channels_last)
+            work.append((x, w))
+
+    def run() -> None:
+        with torch.no_grad():
+            for x, w in work:
+                F.conv2d(x, w, padding=1)
+
+    return run
+
+
+def generation(G: Generator, batch: int) -> Callable[[], None]:
+    """Return a function that generates one batch."""
+    device = next(G.parameters()).device
+    z = torch.randn(batch, Z_DIM, device=device)
+    c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
+
+    def run() -> None:
+        G.eval()
+        with torch.no_grad():
+            G(z, c)
+
+    return run
+
+
+def training_phases(G: Generator, D: Discriminator, augment: AugmentPipe, batch: int) -> dict[str, Callable[[], None]]:
+    """Return each phase of a training step with its optimiser's step."""
+    device = next(G.parameters()).device
+    loss = GanLoss(G, D, augment, r1_gamma=1)
+    z = torch.randn(batch, Z_DIM, device=device)
+    c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
+    real = torch.randn(batch, 3, RESOLUTION, RESOLUTION, device=device).clamp(-1, 1)
+    optimisers = {network: torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.0, 0.99)) for network in (G, D)}
+
+    def phase(network: torch.nn.Module, accumulate: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            G.train()
+            G.requires_grad_(network is G)
+            D.requires_grad_(network is D)
+            optimisers[network].zero_grad()
+            accumulate()
+            optimisers[network].step()
+
+        return run
+
+    return {
+        "Gmain": phase(G, lambda: loss.generator_main(z, c)),
+        "Greg": phase(G, lambda: loss.generator_reg(z, c, gain=4)),
+        "Dmain": phase(D, lambda: loss.discriminator_main(real, c, z, c)),
+        "Dreg": phase(D, lambda: loss.discriminator_reg(real, c, gain=16)),
+    }
+
+
+def seconds(functions: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, float]:
+    """Return each function's best time over `rounds`, taken in turn so that a busy moment hits all of them."""
+    best = dict.fromkeys(functions, float("inf"))
+    for i in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if i > 0:  # the first round warms up
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+@click.command()
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per batch.")
+@click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="Repetitions; the best counts.")
+def main(threads: int, batch: int, rounds: int) -> None:
+    """Measure generation and training against the bare convolutions."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    G, D, augment = build(device)
+    functions = {"floor": convolutions(batch, device), "generation": generation(G, batch)}
+    functions |= training_phases(G, D, augment, batch)
+    times = seconds(functions, rounds, device)
+
+    step = times["Gmain"] + times["Greg"] / 4 + times["Dmain"] + times["Dreg"] / 16
+    floor = batch / times["floor"]
+    print(f"{device.type}, {threads} threads, {RESOLUTION}x{RESOLUTION}, batch {batch}")
+    print("  ".join(f"{name} {times[name] * 1000:.0f} ms" for name in ("Gmain", "Greg", "Dmain", "Dreg")))
+    print(f"bare 3x3 convolutions (floor)  {floor:8.1f} img/s")
+    for name, time_per_batch in (("generation", times["generation"]), ("training", step)):
+        speed = batch / time_per_batch
+        print(f"{name:<30} {speed:8.1f} img/s   ratio to the floor {speed / floor:.3f}")
+
+
+if __name__ == "__main__":
+    main()
