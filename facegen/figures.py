@@ -148,6 +148,8 @@ def plot_curves(
     for name, level in (baselines or {}).items():
         axes.axhline(level, label=name, linestyle="--", color="0.5")
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if all(float(value).is_integer() for x, _ in curves.values() for value in x):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:

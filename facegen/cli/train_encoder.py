@@ -1,0 +1,102 @@
+"""`facegen train-encoder`: teach an encoder to find the latent of a face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+WITH_RESUME = {"resume", "epochs", "generator", "device"}  # the other options come from the run folder
+
+
+def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int, int]:
+    try:
+        one, two, three = (int(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter("give three numbers such as 5,10,5") from error
+    return one, two, three
+
+
+@click.command()
+@click.option("--generator", metavar="FILE|RUN", help="Weights of the generator, or its run folder.")
+@click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
+@click.option("--pairs", default=10000, show_default=True, help="Generated faces; a fifth of them validates.")
+@click.option("--epochs", default=8, show_default=True, help="Passes over the pairs.")
+@click.option("--batch", default=32, show_default=True, help="Pairs per step.")
+@click.option("--lr", default=1e-3, show_default=True, help="Learning rate of Adam at the start.")
+@click.option("--lr-step", default=3, show_default=True, help="Epochs after which the learning rate falls.")
+@click.option("--lr-decay", default=0.3, show_default=True, help="What it falls to, as a factor.")
+@click.option(
+    "--init",
+    default="vggface2",
+    show_default=True,
+    metavar="vggface2|casia-webface|none|FILE",
+    help="Weights to start from; the named ones are downloaded on first use.",
+)
+@click.option(
+    "--blocks",
+    default="5,10,5",
+    show_default=True,
+    callback=_blocks,
+    help="Residual blocks to keep of the three stages; 2,2,0 is a small encoder for CPUs.",
+)
+@click.option("--input-size", default=96, show_default=True, help="Pixels to which the encoder resizes a face (>= 75).")
+@click.option("--psi", default=1.0, show_default=True, help="Truncation of the generated faces.")
+@click.option("--seed", default=0, show_default=True, help="Of weights, pairs and their order.")
+@click.option("--device", default=None, help="cuda or cpu.  [default: a GPU when there is one]")
+@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    generator: str | None,
+    outdir: Path,
+    pairs: int,
+    epochs: int,
+    batch: int,
+    lr: float,
+    lr_step: int,
+    lr_decay: float,
+    init: str,
+    blocks: tuple[int, int, int],
+    input_size: int,
+    psi: float,
+    seed: int,
+    device: str | None,
+    resume: Path | None,
+) -> None:
+    """Train the encoder on faces that a generator makes, and their latents.
+
+    Writes a new run folder: encoder-best.safetensors, a file per epoch, log.txt, stats.jsonl, curve.png,
+    reconstructions.png. Ctrl-C saves and stops; --resume goes on (with more --epochs, if given).
+
+    \b
+    Example:
+      facegen train-encoder --generator runs/00000-faces-tiny --pairs 10000 --epochs 8 --init none
+    """
+    from facegen.training.encoder import EncoderOptions, resume_encoder, train_encoder
+
+    if resume is not None:
+        given = {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+        if extra := sorted(given - WITH_RESUME):
+            raise click.UsageError(f"--resume takes its options from the run folder; leave out --{', --'.join(extra)}")
+        more = epochs if "epochs" in given else None
+        resume_encoder(resume, epochs=more, generator=generator, device=device)
+        return
+    if generator is None:
+        raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")
+    options = EncoderOptions(
+        generator=generator,
+        pairs=pairs,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        lr_step=lr_step,
+        lr_decay=lr_decay,
+        init=init,
+        blocks=blocks,
+        input_size=input_size,
+        psi=psi,
+        seed=seed,
+    )
+    train_encoder(options, outdir, device=device)

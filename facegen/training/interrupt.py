@@ -1,0 +1,43 @@
+"""Ctrl-C as a request: finish the step, save, then stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopRequest:
+    """Within this context the first Ctrl-C (or SIGTERM) sets `requested`; a second one interrupts as usual.
+
+    Outside of the main thread, where Python handles no signals, it never requests anything.
+
+    Example:
+        >>> with StopRequest() as stop:
+        ...     for step in range(3):
+        ...         if stop.requested:
+        ...             break
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
