@@ -1,0 +1,100 @@
+"""`facegen train`: the generator, from a training archive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+# What may change when a run folder is resumed; everything else is the run's own.
+RESUMABLE = {"resume", "kimg", "dry_run"}
+
+
+def switch(*names: str, default: bool, help: str) -> Any:
+    """Return an option that reads `--name`, `--name=1` and `--name=false` alike."""
+    return click.option(
+        *names,
+        type=bool,
+        is_flag=False,
+        flag_value=True,
+        default=default,
+        show_default=True,
+        metavar="[BOOL]",
+        help=help,
+    )
+
+
+@click.command()
+@click.option("--data", type=click.Path(), help="Training archive (zip or folder).")
+@click.option("--outdir", type=click.Path(), default="runs", show_default=True, help="Where run folders are made.")
+@click.option(
+    "--cfg",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, stylegan2, paper256, paper512, paper1024, cifar, or tiny for a CPU.",
+)
+@click.option("--kimg", type=float, default=1000, show_default=True, help="Length, in thousands of images.")
+@click.option("--batch", type=int, help="Images per step [default: by cfg].")
+@click.option("--gamma", type=float, help="R1 weight [default: by cfg].")
+@switch("--cond", default=True, help="Condition on the labels.")
+@switch("--mirror", default=False, help="Flip pictures at random.")
+@click.option("--subset", type=int, help="Train on so many pictures only [default: all].")
+@click.option(
+    "--balance",
+    type=float,
+    default=0,
+    show_default=True,
+    help="Draw age groups as often as the data has them (0), all equally often (1), or between.",
+)
+@click.option("--aug", default="ada", show_default=True, metavar="ada|fixed|noaug", help="Augmentation.")
+@click.option("--p", type=float, default=0, show_default=True, help="Strength for --aug fixed, start for ada.")
+@click.option("--augpipe", default="bgc", show_default=True, metavar="NAME", help="blit, geom, color, ..., bgcfnc.")
+@click.option("--target", type=float, default=0.6, show_default=True, help="What ADA holds sign(D(real)) at.")
+@click.option(
+    "--resume", type=click.Path(), help="A run folder to go on with, or a weight file to start a new run from."
+)
+@click.option("--freezed", type=int, default=0, show_default=True, help="Layers of D that keep their weights.")
+@click.option("--tick", type=float, default=4, show_default=True, help="kimg between lines of progress.")
+@click.option("--snap", type=int, default=10, show_default=True, help="Ticks between snapshots.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@switch("--fp32", default=False, help="Never use float16.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
+@click.pass_context
+def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
+    """Train the generator on faces labelled with age groups.
+
+    Ctrl-C saves and stops; --resume RUN_FOLDER goes on. The run folder holds a log, TensorBoard events, grids of
+    generated faces (columns are age groups, rows keep the latent) and snapshots.
+
+    \b
+    Example:
+      facegen train --data faces64.zip --cfg tiny --mirror --kimg 400
+      facegen train --resume runs/00000-faces64-cond-mirror-tiny-batch16-gamma0.2-ada
+    """
+    from facegen.data.archive import FaceArchive
+    from facegen.training import gan
+    from facegen.training.options import resolve_options
+
+    resume = chosen["resume"]
+    if resume and Path(resume).is_dir():
+        given = {name for name in chosen if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+        if extra := sorted(given - RESUMABLE):
+            raise click.UsageError(
+                f"--resume {resume} goes on with that run's own options: leave out "
+                f"{', '.join('--' + name for name in extra)} (to start a new run from its weights, name the snapshot file)"
+            )
+        kimg = chosen["kimg"] if "kimg" in given else None
+        gan.resume_generator(resume, kimg=kimg)
+        return
+    if not chosen["data"]:
+        raise click.UsageError("--data is missing: which training archive? (`facegen prepare` makes one)")
+    resolution = FaceArchive(chosen["data"], use_labels=False).resolution
+    options = resolve_options(resolution=resolution, **chosen)
+    if dry_run:
+        click.echo(json.dumps(options.to_dict(), indent=2))
+        return
+    gan.train_generator(options)

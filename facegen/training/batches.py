@@ -1,0 +1,159 @@
+"""An endless stream of training batches whose order depends on a seed and a position alone, so that it can resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from facegen.data.archive import FaceArchive, label_counts
+from facegen.errors import FacegenError
+
+IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
+
+
+def class_weights(archive: FaceArchive, balance: float) -> np.ndarray:
+    """Return how often each class is drawn: its share of the pictures, flattened by `balance`.
+
+    Args:
+        archive: A labelled archive.
+        balance: 0 draws classes as often as the data has them, 1 all equally often, between is between.
+
+    Returns:
+        float64 `[c_dim]`, sum 1; a class without pictures has 0.
+    """
+    counts = label_counts(archive.labels, archive.c_dim).astype(np.float64)
+    weights = np.where(counts > 0, np.maximum(counts, 1) ** (1 - balance), 0)
+    return weights / weights.sum()
+
+
+class Batches:
+    """Iterate over `(uint8 pictures [N, C, H, W], float32 one-hot labels [N, c_dim])` for ever.
+
+    Args:
+        archive: Where pictures come from; opened without its own mirroring.
+        batch: Pictures per batch.
+        seed: Of order and mirroring.
+        mirror: Flip every other picture, at random.
+        balance: See `class_weights`; 0 goes through the archive in random order, epoch by epoch.
+        position: Pictures that an earlier run has taken already.
+        workers: Processes that decode ahead when the archive does not fit in memory; None for a good number.
+
+    Attributes:
+        position: Pictures taken so far.
+        waiting: Seconds spent waiting for pictures.
+    """
+
+    def __init__(
+        self,
+        archive: FaceArchive,
+        batch: int,
+        *,
+        seed: int = 0,
+        mirror: bool = False,
+        balance: float = 0,
+        position: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        if not 0 <= balance <= 1:
+            raise FacegenError(f"balance must be between 0 (as the data is) and 1 (all groups alike), got {balance}")
+        self.archive, self.batch, self.seed, self.mirror = archive, batch, seed, mirror
+        self.position = position
+        self.waiting = 0.0
+        self._probabilities = None
+        if balance > 0 and archive.c_dim > 0:
+            counts = np.maximum(label_counts(archive.labels, archive.c_dim), 1)
+            self._probabilities = (class_weights(archive, balance) / counts)[archive.labels]
+            self._probabilities /= self._probabilities.sum()
+        self._chunk_number = -1
+        decoded = len(archive) * archive.channels * archive.resolution**2
+        self.in_memory = decoded <= IN_MEMORY_BYTES
+        if self.in_memory:
+            self._images = torch.from_numpy(archive.load_all())
+        else:
+            self._stream = self._start_workers(workers)
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        start = time.perf_counter()
+        indices, flips = self._draw(self.position)
+        if self.in_memory:
+            images = self._images[indices]
+        else:
+            images = next(self._stream)
+        if flips.any():
+            images[flips] = images[flips].flip(3)
+        labels = torch.zeros([self.batch, self.archive.c_dim])
+        if self.archive.c_dim > 0:
+            labels.scatter_(1, torch.from_numpy(self.archive.labels[indices])[:, None], 1.0)
+        self.position += self.batch
+        self.waiting += time.perf_counter() - start
+        return images, labels
+
+    def _draw(self, position: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Return the indices and flips of the batch at a position; a batch may straddle two chunks."""
+        size = len(self.archive)
+        indices, flips = [], []
+        while (missing := self.batch - sum(map(len, indices))) > 0:
+            start = position + self.batch - missing
+            self._load_chunk(start // size)
+            part = slice(start % size, start % size + missing)
+            indices.append(self._chunk_indices[part])
+            flips.append(self._chunk_flips[part])
+        return np.concatenate(indices), torch.from_numpy(np.concatenate(flips))
+
+    def _load_chunk(self, number: int) -> None:
+        """Draw as many indices as there are pictures; they depend on the seed and the chunk's number only."""
+        if number == self._chunk_number:
+            return
+        random = np.random.default_rng([self.seed, number])
+        size = len(self.archive)
+        if self._probabilities is None:
+            self._chunk_indices = random.permutation(size)
+        else:
+            self._chunk_indices = random.choice(size, size, p=self._probabilities)
+        self._chunk_flips = random.random(size) < 0.5 if self.mirror else np.zeros(size, bool)
+        self._chunk_number = number
+
+    def _start_workers(self, workers: int | None) -> Iterator[torch.Tensor]:
+        loader = torch.utils.data.DataLoader(
+            _Pictures(self.archive),
+            batch_sampler=_Order(self),
+            num_workers=min(os.cpu_count() or 1, 8) if workers is None else workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return iter(loader)
+
+
+class _Pictures(torch.utils.data.Dataset):
+    """The archive's pictures without labels."""
+
+    def __init__(self, archive: FaceArchive) -> None:
+        self.archive = archive
+
+    def __len__(self) -> int:
+        return len(self.archive)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(self.archive.image(int(index)))
+
+
+class _Order:
+    """The indices of one batch after the other, ahead of the batches that have been taken."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        position = self.batches.position
+        ahead = Batches.__new__(Batches)  # draws the same order without loading a picture
+        ahead.__dict__.update(self.batches.__dict__)
+        ahead._chunk_number = -1
+        while True:
+            yield ahead._draw(position)[0].tolist()
+            position += ahead.batch

@@ -1,0 +1,186 @@
+"""The state of a generator's training: building it, saving it, and going on from it exactly where it was."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.training.ada import AdaController
+from facegen.training.augment import AugmentPipe, augpipe_kwargs
+from facegen.training.batches import Batches, class_weights
+from facegen.training.losses import GanLoss
+from facegen.training.options import TrainOptions
+from facegen.weights.native import load_networks, newest_snapshot, save_networks
+
+STATE = "training-state.pt"
+G_REG_INTERVAL, D_REG_INTERVAL = 4, 16
+
+
+@dataclass
+class TrainingState:
+    """All that a step changes, and all that the next step depends on."""
+
+    G: Generator
+    D: Discriminator
+    G_ema: Generator
+    augment: AugmentPipe | None
+    ada: AdaController | None
+    loss: GanLoss
+    optimizers: dict[str, torch.optim.Optimizer]
+    batches: Batches
+    class_weights: torch.Tensor  # how often each class is generated, [c_dim]
+    images_seen: int = 0
+    steps: int = 0
+
+
+def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> TrainingState:
+    """Build networks, optimisers and data stream of a new run; `options.resume` gives the first weights."""
+    torch.manual_seed(options.seed)
+    channels = {
+        "channel_base": options.channel_base,
+        "channel_max": options.channel_max,
+        "num_fp16_res": options.num_fp16_res,
+        "conv_clamp": options.conv_clamp,
+    }
+    G = Generator(
+        options.latent,
+        archive.c_dim,
+        options.latent,
+        archive.resolution,
+        archive.channels,
+        mapping_kwargs={"num_layers": options.map_layers},
+        synthesis_kwargs=channels,
+    )
+    D = Discriminator(
+        archive.c_dim,
+        archive.resolution,
+        archive.channels,
+        architecture=options.d_architecture,
+        **channels,
+        block_kwargs={"freeze_layers": options.freezed},
+        epilogue_kwargs={"mbstd_group_size": options.mbstd_group},
+    )
+    G_ema = copy.deepcopy(G)
+    if options.resume:
+        _load_weights(newest_snapshot(options.resume), {"G": G, "D": D, "G_ema": G_ema})
+    for network in (G, D, G_ema):
+        network.to(device)
+    G.train().requires_grad_(False)
+    D.train().requires_grad_(False)
+    G_ema.eval().requires_grad_(False)
+
+    augment = ada = None
+    if options.aug != "noaug":
+        augment = AugmentPipe(**augpipe_kwargs(options.augpipe)).to(device)
+        augment.p.fill_(options.p)
+    if options.aug == "ada":
+        ada = AdaController(options.target, kimg=options.ada_kimg)
+    weights = class_weights(archive, options.balance) if archive.c_dim else []
+    return TrainingState(
+        G=G,
+        D=D,
+        G_ema=G_ema,
+        augment=augment,
+        ada=ada,
+        loss=GanLoss(
+            G,
+            D,
+            augment,
+            r1_gamma=options.gamma,
+            style_mixing_prob=options.style_mixing,
+            pl_weight=options.pl_weight,
+        ),
+        optimizers={
+            "G": lazy_adam(G, options.lr, G_REG_INTERVAL if options.pl_weight > 0 else None),
+            "D": lazy_adam(D, options.lr, D_REG_INTERVAL if options.gamma > 0 else None),
+        },
+        batches=Batches(archive, options.batch, seed=options.seed, mirror=options.mirror, balance=options.balance),
+        class_weights=torch.as_tensor(weights, dtype=torch.float32),
+    )
+
+
+def lazy_adam(network: nn.Module, lr: float, reg_interval: int | None) -> torch.optim.Adam:
+    """Return Adam, corrected for regularisation that adds a step after every `reg_interval` ones.
+
+    Without the correction those extra steps would make the network learn faster (Karras et al. 2020a, appendix B).
+    """
+    ratio = 1.0 if reg_interval is None else reg_interval / (reg_interval + 1)
+    return torch.optim.Adam(network.parameters(), lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
+
+
+def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
+    """Write a snapshot of the networks, and beside it what else a resumed run needs; return the snapshot's path.
+
+    The state file names its snapshot and is written after it, so whenever the process dies, the two fit.
+    """
+    snapshot = folder / f"network-snapshot-{state.images_seen // 1000:06d}.safetensors"
+    kimg = state.images_seen / 1000
+    save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
+    content = {
+        "snapshot": snapshot.name,
+        "images_seen": state.images_seen,
+        "steps": state.steps,
+        "position": state.batches.position,
+        "pl_mean": state.loss.pl_mean.cpu(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        "p": state.augment.p.cpu() if state.augment is not None else None,
+        "ada": state.ada.state_dict() if state.ada is not None else None,
+        "rng_cpu": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    with atomic_path(folder / STATE) as temporary:
+        torch.save(content, temporary)
+    return snapshot
+
+
+def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
+    """Load into a freshly built state what `save` wrote, random states included.
+
+    Raises:
+        FileNotFoundError, FacegenError: the folder holds no state, or its snapshot is gone or damaged.
+    """
+    path = Path(folder) / STATE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; this run never got to its first snapshot, start a new one")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise FacegenError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
+    _load_weights(Path(folder) / content["snapshot"], {"G": state.G, "D": state.D, "G_ema": state.G_ema})
+    state.images_seen, state.steps = content["images_seen"], content["steps"]
+    state.batches.position = content["position"]
+    state.loss.pl_mean = content["pl_mean"]
+    for name, optimizer in state.optimizers.items():
+        optimizer.load_state_dict(content["optimizers"][name])
+    if state.augment is not None:
+        state.augment.p.copy_(content["p"])
+    if state.ada is not None:
+        state.ada.load_state_dict(content["ada"])
+    torch.set_rng_state(content["rng_cpu"])
+    if torch.cuda.is_available() and len(content["rng_cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(content["rng_cuda"])
+
+
+def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
+    """Copy the weights of a snapshot into networks of the same shape."""
+    loaded, _ = load_networks(path, list(networks))
+    for name, network in networks.items():
+        try:
+            network.load_state_dict(loaded[name].state_dict())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise FacegenError(
+                f"{path}: the weights of {name} do not fit this run's data and --cfg, which must be those that they "
+                f"were trained with: {reason}"
+            ) from error

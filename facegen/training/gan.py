@@ -1,0 +1,299 @@
+"""Training the generator: the loop of StyleGAN2-ADA (Karras et al. 2020b)."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from facegen import figures
+from facegen.data.archive import FaceArchive, label_counts
+from facegen.errors import FacegenError
+from facegen.networks.generator import Generator
+from facegen.training import checkpoint
+from facegen.training.checkpoint import D_REG_INTERVAL, G_REG_INTERVAL, TrainingState
+from facegen.training.interrupt import StopRequest
+from facegen.training.losses import Observed
+from facegen.training.options import TrainOptions
+from facegen.training.run_folder import OPTIONS, RunFolder
+from torch_utils.training_stats import Collector, Summary
+
+GRID_ROWS = 8
+
+
+def open_archive(options: TrainOptions) -> FaceArchive:
+    """Open the data of a run.
+
+    Raises:
+        FacegenError: a conditional run on an archive without labels, and what `FaceArchive` refuses.
+    """
+    return FaceArchive(options.data, use_labels=options.cond, max_images=options.subset, seed=options.seed)
+
+
+def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
+    """Start a training run and return its folder.
+
+    Ctrl-C or SIGTERM finishes the step, saves and returns. The folder fills with a log, statistics, pictures and
+    snapshots; `resume_generator` goes on from it.
+
+    Raises:
+        FacegenError: the data cannot be trained on, or a loss stopped being a number.
+    """
+    archive = open_archive(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state = checkpoint.build(options, archive, device)
+    with RunFolder.create(options.outdir, options.run_name()) as run:
+        run.write_json(OPTIONS, options.to_dict())
+        _describe(run, state, archive, device)
+        save_reals(archive, run.path / "reals.png", options.seed)
+        _train(options, state, archive, run, device, progress)
+    return run.path
+
+
+def resume_generator(folder: str | os.PathLike[str], *, kimg: float | None = None, progress: bool = True) -> Path:
+    """Go on with the run in a folder, exactly where its last snapshot was, up to `kimg` (None: as planned)."""
+    options = TrainOptions.read(Path(folder) / OPTIONS)
+    if kimg is not None:
+        options = replace(options, kimg=kimg)
+    archive = open_archive(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state = checkpoint.build(replace(options, resume=None), archive, device)
+    checkpoint.restore(state, folder)
+    with RunFolder.open(folder, last_step=state.images_seen / 1000) as run:
+        run.write_json(OPTIONS, options.to_dict())
+        run.log(f"resumed at {state.images_seen / 1000:.1f} kimg")
+        _train(options, state, archive, run, device, progress)
+    return run.path
+
+
+def train_step(state: TrainingState, options: TrainOptions, device: torch.device) -> Observed:
+    """Train both networks on one batch and return what was observed."""
+    images, labels = next(state.batches)
+    real = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
+    real_c = labels.to(device, non_blocking=True)
+
+    observed: Observed = {}
+    with _training(state.G, state.optimizers["G"]):
+        observed |= state.loss.generator_main(*draw_latents(state, options.batch, device))
+    if options.pl_weight > 0 and state.steps % G_REG_INTERVAL == 0:
+        with _training(state.G, state.optimizers["G"]):
+            observed |= state.loss.generator_reg(*draw_latents(state, options.batch, device), gain=G_REG_INTERVAL)
+    with _training(state.D, state.optimizers["D"]):
+        observed |= state.loss.discriminator_main(real, real_c, *draw_latents(state, options.batch, device))
+    real_logits = observed["Loss/scores/real"]
+    if options.gamma > 0 and state.steps % D_REG_INTERVAL == 0:
+        with _training(state.D, state.optimizers["D"]):
+            observed |= state.loss.discriminator_reg(real, real_c, gain=D_REG_INTERVAL)
+
+    state.steps += 1
+    state.images_seen += options.batch
+    update_average(state, options)
+    if state.ada is not None:
+        state.ada.update(real_logits)
+        state.ada.adjust(state.augment, options.batch)
+    return observed
+
+
+def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw z `[N, z_dim]` and one-hot labels `[N, c_dim]`, classes as often as the data stream has them."""
+    z = torch.randn([batch, state.G.z_dim], device=device)
+    c = torch.zeros([batch, state.G.c_dim], device=device)
+    if state.G.c_dim > 0:
+        classes = torch.multinomial(state.class_weights, batch, replacement=True)
+        c.scatter_(1, classes.to(device)[:, None], 1.0)
+    return z, c
+
+
+def update_average(state: TrainingState, options: TrainOptions) -> None:
+    """Move `G_ema` towards `G`; buffers, such as the average of w, are copied."""
+    half_life = options.ema_kimg * 1000
+    if options.ema_rampup is not None:
+        half_life = min(half_life, state.images_seen * options.ema_rampup)
+    beta = 0.5 ** (options.batch / max(half_life, 1e-8))
+    with torch.no_grad():
+        for average, current in zip(state.G_ema.parameters(), state.G.parameters(), strict=True):
+            average.copy_(current.lerp(average, beta))
+        for average, current in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
+            average.copy_(current)
+
+
+class _training:
+    """Let one network learn within a block: gradients from nothing, and a step of its optimiser at the end."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.network, self.optimizer = network, optimizer
+
+    def __enter__(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.network.requires_grad_(True)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.network.requires_grad_(False)
+        if kind is None:
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:  # one bad value must not spoil a weight for ever
+                    torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+            self.optimizer.step()
+
+
+def _train(
+    options: TrainOptions,
+    state: TrainingState,
+    archive: FaceArchive,
+    run: RunFolder,
+    device: torch.device,
+    progress: bool,
+) -> None:
+    """Step until `options.kimg` or until somebody asks to stop; report every tick, save every few."""
+    total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
+    grid = grid_latents(state.G_ema, options.seed)
+    metadata = snapshot_metadata(options, archive)
+    collector = Collector()
+    tick = _Tick(state)
+    ticks = 0
+    bar = tqdm(
+        total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.02, disable=not progress
+    )
+    with StopRequest() as stop, bar:
+        while state.images_seen < total and not stop.requested:
+            for name, values in train_step(state, options, device).items():
+                collector.report(name, values)
+            bar.update(options.batch)
+
+            finished = state.images_seen >= total or stop.requested
+            if not finished and state.images_seen < tick.first_image + options.tick * 1000:
+                continue
+            summaries = collector.flush()
+            _check_finite(summaries, run, state)
+            _report(run, state, summaries, tick, total)
+            ticks += 1
+            if finished or ticks % options.snap == 0:
+                save_fakes(state.G_ema, grid, archive, run.path / f"fakes{state.images_seen // 1000:06d}.png")
+                checkpoint.save(state, run.path, metadata)
+            tick = _Tick(state)
+    if stop.requested:
+        run.log(
+            f"stopped at {state.images_seen / 1000:.1f} kimg and saved; go on with: facegen train --resume {run.path}"
+        )
+    else:
+        run.log(f"finished: {state.images_seen / 1000:.1f} kimg in {run.path}")
+
+
+class _Tick:
+    """Where a tick began."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self.first_image = state.images_seen
+        self.start = time.perf_counter()
+        self.waiting = state.batches.waiting
+
+
+def _report(run: RunFolder, state: TrainingState, summaries: dict[str, Summary], tick: _Tick, total: int) -> None:
+    """Write one line of progress, and its numbers to the statistics."""
+    seconds = time.perf_counter() - tick.start
+    kimg = state.images_seen / 1000
+    sec_per_kimg = seconds / max((state.images_seen - tick.first_image) / 1000, 1e-9)
+    waiting = (state.batches.waiting - tick.waiting) / max(seconds, 1e-9)
+    augment = float(state.augment.p) if state.augment is not None else 0.0
+    cpu_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    gpu_memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    values = {name: summary.mean for name, summary in summaries.items()}
+    values |= {
+        "Progress/kimg": kimg,
+        "Progress/augment": augment,
+        "Timing/sec_per_kimg": sec_per_kimg,
+        "Timing/data_wait": waiting,
+        "Resources/cpu_mem_gb": cpu_memory,
+        "Resources/peak_gpu_mem_gb": gpu_memory,
+    }
+    run.stats(kimg, values)
+    eta = sec_per_kimg * max(total - state.images_seen, 0) / 1000
+    memory = f"cpumem {cpu_memory:.2f}G" + (f"  gpumem {gpu_memory:.2f}G" if gpu_memory else "")
+    run.log(
+        f"kimg {kimg:<8.1f} sec/kimg {sec_per_kimg:<7.2f} data wait {waiting:<6.1%} augment {augment:<6.3f} "
+        f"loss G {values['Loss/G/loss']:<6.3f} D {values['Loss/D/loss']:<6.3f} "
+        f"D(real) {values['Loss/scores/real']:<+6.2f} D(fake) {values['Loss/scores/fake']:<+6.2f} {memory}  "
+        f"ETA {tqdm.format_interval(eta)}"
+    )
+
+
+def _check_finite(summaries: dict[str, Summary], run: RunFolder, state: TrainingState) -> None:
+    bad = sorted(name for name, summary in summaries.items() if not math.isfinite(summary.mean))
+    if bad:
+        kept = sorted(run.path.glob("network-snapshot-*.safetensors"))
+        advice = f"the last good snapshot is {kept[-1]}" if kept else "no snapshot had been written yet"
+        message = (
+            f"{', '.join(bad)} stopped being a finite number near {state.images_seen / 1000:.1f} kimg; {advice}. "
+            "Try a larger --gamma, --fp32 or another --seed"
+        )
+        run.log(message)
+        raise FacegenError(message)
+
+
+def _describe(run: RunFolder, state: TrainingState, archive: FaceArchive, device: torch.device) -> None:
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in (("G", state.G), ("D", state.D))}
+    run.log(f"run folder      {run.path}")
+    run.log(f"device          {torch.cuda.get_device_name() if device.type == 'cuda' else 'cpu'}")
+    run.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
+    for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
+        run.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
+    run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
+
+
+def snapshot_metadata(options: TrainOptions, archive: FaceArchive) -> dict[str, Any]:
+    """Return what goes with the weights, so that they can be used without the archive."""
+    return {
+        "groups": archive.groups.labels if archive.groups is not None and options.cond else None,
+        "class_names": archive.class_names,
+        "template": archive.template.to_json() if archive.template is not None else None,
+        "resolution": archive.resolution,
+        "training_options": options.to_dict(),
+    }
+
+
+def grid_latents(G: Generator, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return z and c of the fakes grid: a row keeps z, a column is a class (ten free columns without classes)."""
+    columns = G.c_dim or 10
+    generator = torch.Generator().manual_seed(seed)
+    if G.c_dim:
+        z = torch.randn([GRID_ROWS, G.z_dim], generator=generator).repeat_interleave(columns, dim=0)
+        c = torch.eye(columns).repeat(GRID_ROWS, 1)
+    else:
+        z = torch.randn([GRID_ROWS * columns, G.z_dim], generator=generator)
+        c = torch.zeros([len(z), 0])
+    return z, c
+
+
+def save_fakes(G: Generator, latents: tuple[torch.Tensor, torch.Tensor], archive: FaceArchive, path: Path) -> None:
+    """Write the grid of generated faces: columns are classes, rows keep z, noise is constant."""
+    device = next(G.parameters()).device
+    pictures = []
+    with torch.no_grad():
+        for z, c in zip(*(part.to(device).split(16) for part in latents), strict=True):
+            pictures.append(figures.to_uint8(G(z, c, noise_mode="const")))
+    columns = G.c_dim or 10
+    figures.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
+
+
+def save_reals(archive: FaceArchive, path: Path, seed: int) -> None:
+    """Write a grid of real faces, a column per class; what a class lacks stays grey."""
+    random = np.random.default_rng(seed)
+    columns = archive.c_dim or 10
+    empty = np.full([archive.channels, archive.resolution, archive.resolution], 128, np.uint8)
+    pictures = [empty] * (GRID_ROWS * columns)
+    for column in range(columns):
+        members = np.flatnonzero(archive.labels == (column if archive.c_dim else -1))
+        chosen = random.permutation(members)[:GRID_ROWS]
+        for row, index in enumerate(chosen):
+            pictures[row * columns + column] = archive.image(int(index))
+    grid = np.stack(pictures).transpose(0, 2, 3, 1)
+    figures.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)

@@ -1,0 +1,177 @@
+"""What a generator's training run is made of: every value decided, in one object that JSON can hold."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from facegen.errors import FacegenError
+from facegen.training.augment import AUGPIPE_PRESETS
+from facegen.training.presets import PRESETS, get_preset
+
+AUGMENTATIONS = ("ada", "fixed", "noaug")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """All options of `train_generator`; `resolve_options` fills in what a preset decides. Names as in `Preset`.
+
+    Attributes:
+        data: Training archive.
+        outdir: Where run folders are made.
+        cfg: Name of the preset that the values below come from.
+        kimg: Length of the training, in thousands of images shown to the discriminator.
+        cond: Condition on the archive's labels.
+        mirror: Flip pictures at random.
+        subset: Use only so many pictures; None for all.
+        balance: How evenly age groups are drawn, see `batches.class_weights`.
+        aug: `ada` adapts the strength of augmentation, `fixed` keeps it at `p`, `noaug` has none.
+        p: Strength for `fixed`, start for `ada`.
+        augpipe: Which augmentations.
+        target: What ADA holds the mean sign of D(real) at.
+        ada_kimg: How fast ADA moves.
+        resume: Weight file to start from; None starts from noise.
+        freezed: Layers of D that keep their weights.
+        tick: kimg between two lines of progress.
+        snap: Ticks between two snapshots.
+        seed: Of everything random.
+        fp32: Never use float16.
+    """
+
+    data: str
+    outdir: str
+    cfg: str
+    kimg: float
+    batch: int
+    mbstd_group: int
+    channel_base: int
+    channel_max: int
+    lr: float
+    gamma: float
+    ema_kimg: float
+    ema_rampup: float | None
+    map_layers: int
+    latent: int
+    num_fp16_res: int
+    conv_clamp: float | None
+    pl_weight: float
+    style_mixing: float
+    d_architecture: str
+    cond: bool = True
+    mirror: bool = False
+    subset: int | None = None
+    balance: float = 0
+    aug: str = "ada"
+    p: float = 0
+    augpipe: str = "bgc"
+    target: float = 0.6
+    ada_kimg: float = 500
+    resume: str | None = None
+    freezed: int = 0
+    tick: float = 4
+    snap: int = 10
+    seed: int = 0
+    fp32: bool = False
+
+    def run_name(self) -> str:
+        """Return what the run folder is called, after its number."""
+        parts = [Path(self.data).stem, "cond" if self.cond else "", "mirror" if self.mirror else "", self.cfg]
+        parts += [f"batch{self.batch}", f"gamma{self.gamma:g}"]
+        parts += [self.aug if self.aug != "fixed" else f"p{self.p:g}"]
+        parts += [self.augpipe if self.aug != "noaug" and self.augpipe != "bgc" else ""]
+        parts += ["resumed" if self.resume else ""]
+        return "-".join(part for part in parts if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as in training_options.json."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> TrainOptions:
+        """Read training_options.json.
+
+        Raises:
+            FileNotFoundError, FacegenError: it is not there or not of this version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not there, so {path.parent} is no run folder of `facegen train`")
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise FacegenError(f"{path}: not the options of a training run of this version ({error})") from error
+
+
+def resolve_options(
+    *,
+    data: str,
+    outdir: str,
+    resolution: int,
+    cfg: str = "auto",
+    kimg: float = 1000,
+    batch: int | None = None,
+    gamma: float | None = None,
+    fp32: bool = False,
+    **chosen: Any,
+) -> TrainOptions:
+    """Combine what a user chose with what the preset decides, and check it.
+
+    Args:
+        data, outdir, cfg, kimg, fp32: See `TrainOptions`.
+        resolution: Of the archive.
+        batch, gamma: None takes the preset's.
+        chosen: Any other attribute of `TrainOptions`.
+
+    Raises:
+        FacegenError: an impossible value, named in one line.
+    """
+    preset = get_preset(cfg, resolution, batch)
+    values = asdict(preset)
+    if gamma is not None:
+        values["gamma"] = gamma
+    if fp32:
+        values.update(num_fp16_res=0, conv_clamp=None)
+    if chosen.get("resume"):
+        # A trained network needs no run-up, and its augmentation should find its strength soon.
+        values["ema_rampup"] = None
+        chosen.setdefault("ada_kimg", 100)
+    unknown = chosen.keys() - {field.name for field in fields(TrainOptions)}
+    if unknown:
+        raise FacegenError(f"unknown training options: {', '.join(sorted(unknown))}")
+    options = TrainOptions(data=data, outdir=outdir, cfg=cfg, kimg=kimg, fp32=fp32, **{**values, **chosen})
+    _check(options)
+    return options
+
+
+def _check(options: TrainOptions) -> None:
+    group = min(options.mbstd_group, options.batch)
+    rules = [
+        (options.cfg in PRESETS, f"cfg {options.cfg!r}: choose one of {', '.join(PRESETS)}"),
+        (options.kimg > 0, f"kimg must be above 0, got {options.kimg}"),
+        (options.batch >= 1, f"batch must be at least 1, got {options.batch}"),
+        (
+            options.batch % group == 0,
+            f"batch must be a multiple of {group} (minibatch-stddev group), got {options.batch}",
+        ),
+        (options.gamma >= 0, f"gamma must not be negative, got {options.gamma}"),
+        (
+            options.tick > 0 and options.snap > 0,
+            f"tick and snap must be above 0, got {options.tick} and {options.snap}",
+        ),
+        (options.aug in AUGMENTATIONS, f"aug {options.aug!r}: choose one of {', '.join(AUGMENTATIONS)}"),
+        (0 <= options.p <= 1, f"p must be between 0 and 1, got {options.p}"),
+        (
+            options.augpipe in AUGPIPE_PRESETS,
+            f"augpipe {options.augpipe!r}: choose one of {', '.join(AUGPIPE_PRESETS)}",
+        ),
+        (-1 <= options.target <= 1, f"target must be between -1 and 1, got {options.target}"),
+        (options.freezed >= 0, f"freezed must not be negative, got {options.freezed}"),
+        (0 <= options.balance <= 1, f"balance must be between 0 and 1, got {options.balance}"),
+        (options.subset is None or options.subset >= 1, f"subset must be at least 1, got {options.subset}"),
+    ]
+    for holds, complaint in rules:
+        if not holds:
+            raise FacegenError(complaint)
