@@ -1,0 +1,31 @@
+"""`facegen demo`: age transfer on a photo that every installation has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+HOPPER_AGE = 77  # Rear Admiral Grace Hopper in 1984; US Navy, public domain; matplotlib's sample picture
+
+
+@click.command()
+@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+def command(outdir: Path) -> None:
+    """Age the face in a sample photo with the weights in the package.
+
+    \b
+    Example:
+      facegen demo --outdir out
+    """
+    from matplotlib.cbook import get_sample_data
+
+    from facegen.faces import open_photo
+    from facegen.transfer import AgeTransfer, save_results
+
+    transfer = AgeTransfer.from_files()
+    photo = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
+    results = transfer.transfer(open_photo(photo), input_age=HOPPER_AGE, faces="largest")
+    paths = save_results(results, outdir, photo.stem)
+    click.echo(f"{len(paths) - 1} pictures of {photo.name} at other ages are in {outdir}.")
+    click.echo(f"Look at the strip: {paths[-1]}")

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+
+from facegen import transfer as transfer_module
+from facegen.ages import AgeGroups
+from facegen.cli import main
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.weights.native import save_networks
+
+HOPPER = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as facegen/pretrained/, with tiny untrained networks."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
+    generator = Generator(
+        8,
+        10,
+        8,
+        16,
+        3,
+        mapping_kwargs={"num_layers": 1},
+        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
+    )
+    header = {"groups": AgeGroups.default().labels}
+    save_networks(folder / "generator.safetensors", {"G_ema": generator}, header)
+    save_networks(folder / "encoder.safetensors", {"encoder": Encoder(8, 16, 75, (0, 0, 0))}, header)
+    return folder
+
+
+@pytest.fixture
+def run(weights: Path, monkeypatch: pytest.MonkeyPatch):
+    """Call `facegen transfer` in this process; the detector is built only once."""
+    monkeypatch.setattr(transfer_module, "PRETRAINED", weights)
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(main, ["transfer", *map(str, arguments)])
+
+    return call
+
+
+def photo_kinds(folder: Path) -> list[Path]:
+    """The same photo as people's files come: turned by EXIF, grey, transparent, 16 bits deep, large, small."""
+    image = Image.open(HOPPER).convert("RGB")
+    exif = image.getexif()
+    exif[0x0112] = 8
+    image.transpose(Image.Transpose.ROTATE_270).save(folder / "turned.jpg", exif=exif)
+    image.convert("L").save(folder / "grey.png")
+    image.convert("RGBA").save(folder / "alpha.png")
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    image.resize((2048, 2400)).save(folder / "large.jpg")
+    image.resize((128, 150)).save(folder / "small.webp")
+    return sorted(folder.iterdir())
+
+
+def test_every_kind_of_photo(run, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    photos = photo_kinds(tmp_path / "in")
+    result = run(*photos, "--outdir", tmp_path / "out", "--ages", "5,85")
+    assert result.exit_code == 0, result.output
+    for photo in photos:
+        for what in ("age5", "age85", "strip"):
+            path = tmp_path / "out" / f"{photo.stem}-face1-{what}.png"
+            assert path.is_file()
+            assert str(path) in result.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 3 * len(photos)
+
+
+def test_all_groups_by_default(run, tmp_path: Path):
+    for arguments in ([], ["--groups", "all"]):
+        result = run(HOPPER, "--outdir", tmp_path, *arguments)
+        assert result.exit_code == 0, result.output
+        assert len(result.stdout.splitlines()) == 11
+    assert (tmp_path / "grace_hopper-face1-91-100.png").is_file()
+
+
+def test_bad_photos_are_named_and_the_others_done(run, tmp_path: Path):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "cut.jpg").write_bytes(HOPPER.read_bytes()[:20000])
+    Image.new("RGB", (200, 200), "green").save(tmp_path / "meadow.png")
+    bad = ["empty.jpg", "text.jpg", "cut.jpg", "meadow.png", "missing.jpg"]
+    result = run(*(tmp_path / name for name in bad), tmp_path, HOPPER, "--outdir", tmp_path / "out", "--ages", "30")
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 6
+    for name, reason in zip(bad, ["empty", "not a picture", "truncated", "no face", "no such file"], strict=True):
+        assert sum(name in line and reason in line for line in errors) == 1, result.stderr
+    assert "Traceback" not in result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "grace_hopper-face1-age30.png",
+        "grace_hopper-face1-strip.png",
+    }
+
+
+def test_photos_of_one_name_keep_their_own_pictures(run, tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(HOPPER, tmp_path / name / "me.jpg")
+    result = run(tmp_path / "a/me.jpg", tmp_path / "b/me.jpg", "--outdir", tmp_path / "out", "--ages", "30")
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "me-face1-age30.png",
+        "me-face1-strip.png",
+        "me-2-face1-age30.png",
+        "me-2-face1-strip.png",
+    }
+
+
+def test_all_faces_or_the_largest(run, tmp_path: Path):
+    image = Image.open(HOPPER).convert("RGB")
+    group = Image.new("RGB", (1100, 620), "gray")
+    group.paste(image, (0, 10))
+    group.paste(image.resize((410, 480)), (560, 60))
+    group.save(tmp_path / "two.png")
+    run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
+    run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    assert len(list((tmp_path / "all").iterdir())) == 4
+    assert len(list((tmp_path / "one").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["--ages", "five"], 2, "5,25,45,65,85"),
+        (["--ages", "5,,7"], 2, "5,25,45,65,85"),
+        (["--ages", "5", "--groups", "all"], 2, "not both"),
+        (["--ages", "-3"], 1, "age -3 is in none"),
+        (["--input-age", "-1"], 1, "age -1 is in none"),
+        (["--outdir", str(HOPPER)], 2, "is a file"),
+        (["--generator", "missing.safetensors"], 1, "missing.safetensors"),
+        (["--encoder", str(HOPPER)], 1, "grace_hopper.jpg"),
+    ],
+)
+def test_wrong_arguments_are_said_once(run, tmp_path: Path, arguments: list[str], code: int, reason: str):
+    result = run(HOPPER, HOPPER, *(["--outdir", tmp_path / "out"] if "--outdir" not in arguments else []), *arguments)
+    assert result.exit_code == code
+    assert result.output.count(reason) == 1
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_photo_is_a_usage_error(run):
+    assert run().exit_code == 2
+
+
+def test_missing_shipped_weights(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfer_module, "PRETRAINED", tmp_path)
+    result = run(HOPPER, "--outdir", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "--generator FILE" in result.output
+
+
+def test_demo_writes_and_names_the_strip(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfer_module, "PRETRAINED", weights)
+    result = CliRunner().invoke(main, ["demo", "--outdir", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    strip = tmp_path / "out" / "grace_hopper-face1-strip.png"
+    assert str(strip) in result.output
+    with Image.open(strip) as image:
+        assert image.width == 12 * 162 - 2
+
+
+def test_as_a_process(weights: Path, tmp_path: Path):
+    (tmp_path / "empty.jpg").touch()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "facegen", "transfer", str(HOPPER), str(tmp_path / "empty.jpg"), "--ages", "20"),
+            *("--outdir", str(tmp_path / "out"), "--generator", str(weights / "generator.safetensors")),
+            *("--encoder", str(weights / "encoder.safetensors"), "--device", "cpu"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "empty.jpg: the file is empty" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2

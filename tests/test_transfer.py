@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+
+import facegen
+from facegen import transfer as transfer_module
+from facegen.ages import AgeGroups
+from facegen.errors import FacegenError
+from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, find_faces, open_photo
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.transfer import AgeTransfer, save_results, unique_stems
+from facegen.weights.native import save_networks
+
+GROUPS = AgeGroups.parse("0-20,21-40,41-60,71-80")
+
+
+@dataclass
+class Networks:
+    generator: Generator
+    encoder: Encoder
+    generator_path: Path
+    encoder_path: Path
+
+
+def make_generator(c_dim: int = 4, z_dim: int = 8) -> Generator:
+    torch.manual_seed(0)
+    return Generator(
+        z_dim,
+        c_dim,
+        8,
+        16,
+        3,
+        mapping_kwargs={"num_layers": 2},
+        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    folder = tmp_path_factory.mktemp("weights")
+    generator = make_generator()
+    encoder = Encoder(8, 16, 75, (0, 0, 0)).eval()
+    header = {"groups": GROUPS.labels, "template": [[0.2, 0.3], [0.8, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]}
+    save_networks(folder / "g.safetensors", {"G_ema": generator}, header)
+    save_networks(folder / "e.safetensors", {"encoder": encoder}, header)
+    return Networks(generator, encoder, folder / "g.safetensors", folder / "e.safetensors")
+
+
+@pytest.fixture(scope="module")
+def transfer(networks: Networks) -> AgeTransfer:
+    return AgeTransfer(networks.generator, networks.encoder, groups=GROUPS, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def hopper() -> Image.Image:
+    return open_photo(get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float32)
+
+
+def test_package_offers_age_transfer():
+    assert facegen.AgeTransfer is AgeTransfer
+
+
+def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper)
+    assert [face.caption for face in result.aged] == ["0-20", "21-40", "41-60", "71-80"]
+    assert [face.group for face in result.aged] == [0, 1, 2, 3]
+    assert all(face.image.size == (16, 16) and face.image.mode == "RGB" for face in result.aged)
+    face = find_faces(hopper)[0]
+    np.testing.assert_array_equal(pixels(result.input), pixels(align_face(hopper, face, UTKFACE_TEMPLATE, 16)))
+    assert result.box == face.box
+    # The matrix takes the eyes of the photo to the eyes of the picture, as well as a similarity can.
+    eyes = face.landmarks[:2] @ result.matrix[:, :2].T + result.matrix[:, 2]
+    np.testing.assert_allclose(eyes, np.array(UTKFACE_TEMPLATE.points[:2]) * 16, atol=1)
+    assert result.z.shape == (8,)
+    assert result.strip(tile=50).width == 6 * 52 - 2
+
+
+def test_aged_faces_are_the_decoded_latent(transfer: AgeTransfer, networks: Networks, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper, ages=[25])
+    z = transfer.encode([result.input])
+    label = torch.eye(4)[1:2]
+    expected = networks.generator(z, label, noise_mode="const").detach()
+    expected = (expected * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    # One level: a batch of another size may round the last bit of a float the other way.
+    np.testing.assert_allclose(pixels(result.aged[0].image), expected, atol=1)
+
+
+def test_ages_map_to_their_groups(transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper, ages=[75, 5, 20])
+    assert [(face.caption, face.group) for face in result.aged] == [("age 75", 3), ("age 5", 0), ("age 20", 0)]
+
+
+def test_transfer_is_deterministic(transfer: AgeTransfer, hopper: Image.Image):
+    first, second = (transfer.transfer(hopper)[0] for _ in range(2))
+    np.testing.assert_array_equal(pixels(first.strip()), pixels(second.strip()))
+
+
+def test_reconstruction_is_in_the_group_of_the_given_age(transfer: AgeTransfer, hopper: Image.Image):
+    for age, group in ((10, 0), (77, 3)):
+        (result,) = transfer.transfer(hopper, input_age=age)
+        assert result.input_group == group
+        np.testing.assert_array_equal(pixels(result.reconstruction), pixels(result.aged[group].image))
+
+
+def test_reconstruction_without_an_age_is_the_closest_picture(transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper)
+    distances = [np.square(pixels(face.image) - pixels(result.input)).sum() for face in result.aged]
+    assert result.input_group == int(np.argmin(distances))
+
+
+def test_psi_moves_faces_to_the_average(transfer: AgeTransfer, hopper: Image.Image):
+    (none,) = transfer.transfer(hopper, psi=0.0)
+    a, b, *_ = none.aged
+    np.testing.assert_allclose(pixels(a.image), pixels(b.image), atol=1)  # w_avg knows neither face nor group
+    (full,) = transfer.transfer(hopper)
+    assert np.abs(pixels(full.aged[0].image) - pixels(a.image)).max() > 5
+
+
+def test_all_faces_or_the_largest(transfer: AgeTransfer, hopper: Image.Image):
+    group = Image.new("RGB", (900, 620), "gray")
+    group.paste(hopper.resize((256, 300)), (10, 100))
+    group.paste(hopper, (350, 10))
+    assert len(transfer.transfer(group)) == 2
+    (largest,) = transfer.transfer(group, faces="largest")
+    assert largest.box[0] > 350
+
+
+def test_no_face_no_result(transfer: AgeTransfer):
+    assert transfer.transfer(Image.new("RGB", (100, 100), "blue")) == []
+
+
+def test_aligned_pictures_need_no_detector(transfer: AgeTransfer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfer_module, "find_faces", None)
+    result = transfer.transfer_aligned(Image.new("L", (64, 64), 90), ages=[30])
+    assert result.input.size == (16, 16)
+    assert result.aged[0].group == 1
+
+
+def test_encode_takes_any_size_and_mode(transfer: AgeTransfer, hopper: Image.Image):
+    square = hopper.crop((100, 50, 400, 350))
+    z = transfer.encode([square, square.convert("L"), square.resize((16, 16), Image.Resampling.LANCZOS)])
+    assert z.shape == (3, 8)
+    torch.testing.assert_close(z[0], z[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"ages": [25, 65]}, "age 65 is in none of this generator's groups: 0-20, 21-40, 41-60, 71-80"),
+        ({"ages": [-1]}, "age -1"),
+        ({"ages": []}, "no ages given"),
+        ({"ages": "old"}, "numbers of years"),
+        ({"input_age": 200}, "age 200"),
+        ({"faces": "both"}, "faces is 'all' or 'largest'"),
+    ],
+)
+def test_impossible_requests(transfer: AgeTransfer, hopper: Image.Image, arguments: dict, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        transfer.transfer(hopper, **arguments)
+
+
+def test_networks_must_belong_together(networks: Networks):
+    with pytest.raises(FacegenError, match="4 classes, but there are 10 age groups"):
+        AgeTransfer(networks.generator, networks.encoder)
+    with pytest.raises(FacegenError, match="no age groups"):
+        AgeTransfer(make_generator(c_dim=0), networks.encoder)
+    with pytest.raises(FacegenError, match="do not belong together"):
+        AgeTransfer(make_generator(z_dim=9), networks.encoder, groups=GROUPS)
+
+
+def test_from_files_takes_groups_and_template_from_the_generator(networks: Networks):
+    transfer = AgeTransfer.from_files(networks.generator_path, networks.encoder_path, device="cpu")
+    assert transfer.groups == GROUPS
+    assert transfer.template == AlignmentTemplate(((0.2, 0.3), (0.8, 0.3), (0.5, 0.5), (0.3, 0.7), (0.7, 0.7)))
+    assert transfer.size == 16
+
+
+def test_from_files_says_when_the_shipped_weights_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfer_module, "PRETRAINED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"generator\.safetensors.*--generator FILE"):
+        AgeTransfer.from_files()
+    with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
+        AgeTransfer.from_files("missing.safetensors")
+
+
+def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    paths = save_results(transfer.transfer(hopper, ages=[5, 75]), tmp_path / "out", "me")
+    assert [path.name for path in paths] == ["me-face1-age5.png", "me-face1-age75.png", "me-face1-strip.png"]
+    assert sorted(paths) == sorted((tmp_path / "out").iterdir())
+
+
+def test_unique_stems_number_what_is_equal():
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x-2", "X-3", "y"]
+    assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
