@@ -85,7 +85,8 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
         if extra := sorted(given - RESUMABLE):
             raise click.UsageError(
                 f"--resume {resume} goes on with that run's own options: leave out "
-                f"{', '.join('--' + name for name in extra)} (to start a new run from its weights, name the snapshot file)"
+                f"{', '.join('--' + name for name in extra)} "
+                "(to start a new run from its weights, name the snapshot file)"
             )
         kimg = chosen["kimg"] if "kimg" in given else None
         gan.resume_generator(resume, kimg=kimg)
