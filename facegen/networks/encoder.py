@@ -59,6 +59,9 @@ class Encoder(nn.Module):
         self.input_size = input_size
         self.trunk = _build_trunk(blocks)
         self.head = nn.Linear(FEATURES, z_dim)
+        # Start close to the mean of all latents: an untrained guess of full length is worse than no guess.
+        nn.init.normal_(self.head.weight, std=1e-3)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return z `[N, z_dim]` of pictures `[N, 3, H, W]` in -1..1."""
