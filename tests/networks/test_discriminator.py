@@ -120,6 +120,17 @@ def test_the_label_matters():
     assert not torch.allclose(D(x, c.roll(1, dims=1)), D(x, c))
 
 
+@pytest.mark.parametrize("architecture", ["orig", "skip", "resnet"])
+def test_leaves_inputs_and_weights_alone(architecture):
+    D, (x, c) = tiny(architecture=architecture, conv_clamp=0.3), pictures()
+    before, state = x.clone(), {name: tensor.clone() for name, tensor in D.state_dict().items()}
+    with torch.no_grad():
+        first = D(x, c)
+        assert torch.equal(D(x, c), first)
+    assert torch.equal(x, before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in D.state_dict().items())
+
+
 def test_layout_of_the_picture_does_not_matter():
     D, (x, c) = tiny(), pictures()
     torch.testing.assert_close(D(x.to(memory_format=torch.channels_last), c), D(x, c), atol=1e-5, rtol=0)

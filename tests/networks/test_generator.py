@@ -198,6 +198,20 @@ def test_noise_modes():
     assert not torch.allclose(same[0], same[1])  # every picture has noise of its own
 
 
+@pytest.mark.parametrize("architecture", ["orig", "skip", "resnet"])
+def test_leaves_inputs_and_weights_alone(architecture):
+    G = tiny(architecture=architecture, conv_clamp=0.3)
+    ws = torch.randn(2, G.num_ws, 12)
+    before, state = ws.clone(), {name: tensor.clone() for name, tensor in G.state_dict().items()}
+    with torch.no_grad():
+        first = G.synthesis(ws, noise_mode="const")
+        kept = first.clone()
+        assert torch.equal(G.synthesis(ws, noise_mode="const"), kept)
+    assert torch.equal(first, kept)
+    assert torch.equal(ws, before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in G.state_dict().items())
+
+
 def test_truncation_reaches_the_picture():
     G = tiny()
     z, c = latents(G)

@@ -116,6 +116,19 @@ def test_convolution_layer_resamples(up, down, size):
     assert Conv2dLayer(3, 5, 3, up=up, down=down)(torch.zeros(1, 3, 8, 8)).shape == (1, 5, size, size)
 
 
+@pytest.mark.parametrize("activation", ["linear", "lrelu", "swish"])
+@pytest.mark.parametrize(("kernel", "up", "down"), [(1, 1, 1), (1, 2, 1), (1, 1, 2), (3, 1, 1), (3, 2, 1), (3, 1, 2)])
+def test_convolution_layer_leaves_its_input_alone(kernel, up, down, activation):
+    x = torch.randn(1, 2, 8, 8)
+    before = x.clone()
+    layer = Conv2dLayer(2, 2, kernel, activation=activation, up=up, down=down, conv_clamp=0.1, bias=False)
+    first = layer(x, gain=0.5)
+    kept = first.clone()
+    layer(x)
+    assert torch.equal(x, before)
+    assert torch.equal(first, kept)
+
+
 def test_convolution_layer_that_is_not_trained_keeps_its_names():
     trained, frozen = Conv2dLayer(3, 5, 1), Conv2dLayer(3, 5, 1, trainable=False)
     assert set(trained.state_dict()) == set(frozen.state_dict()) == {"weight", "bias", "resample_filter"}

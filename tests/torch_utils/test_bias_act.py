@@ -75,6 +75,23 @@ def test_twice_differentiable(act, options):
     assert torch.autograd.gradgradcheck(function, [x, b])
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, -0.5, 1.0, 3.0])
+def test_lrelu_with_any_slope(alpha, bias):
+    # With a slope of 0 or less, the result no longer tells the sign of the input.
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(5, dtype=torch.float64, requires_grad=True) if bias else None
+    total = (x + b if bias else x).detach()
+    assert torch.equal(bias_act(x, b, act="lrelu", alpha=alpha, gain=1), torch.where(total > 0, total, total * alpha))
+    inputs = [tensor for tensor in (x, b) if tensor is not None]
+
+    def function(x: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
+        return bias_act(x, b, act="lrelu", alpha=alpha)
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
 @pytest.mark.parametrize("act", ["tanh", "swish", "softplus"])
 def test_three_times_differentiable(act):
     x = torch.randn(5, dtype=torch.float64, requires_grad=True)
@@ -127,12 +144,15 @@ def test_keeps_the_type(act, dtype):
     torch.testing.assert_close(y.to(torch.float32), bias_act(x, b, act=act), atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_leaves_its_input_alone(act):
+def test_leaves_its_input_alone(act, bias):
     x, b = torch.randn(2, 3), torch.randn(3)
-    before = x.clone()
-    bias_act(x, b, act=act, gain=3, clamp=0.1)
-    assert torch.equal(x, before)
+    before = x.clone(), b.clone()
+    bias_act(x, b if bias else None, act=act, gain=3, clamp=0.1)
+    bias_act(x, torch.zeros(3), act=act)
+    assert torch.equal(x, before[0])
+    assert torch.equal(b, before[1])
 
 
 def test_keeps_channels_last():

@@ -12,7 +12,7 @@ ASYMMETRIC = setup_filter([[1.0, 2, 0, -1], [0.5, 3, 1, 0], [0, 1, 2, 4]])
 
 
 def in_three_steps(x, w, f, up, down, padding, groups, flip_weight, flip_filter) -> torch.Tensor:
-    """The definition: upsample and pad with the filter, convolve with all zeros in place, downsample with the filter."""
+    """The definition: upsample with the filter, convolve with all zeros in place, downsample with the filter."""
     taps_y, taps_x = (1, 1) if f is None else (f.shape[0], f.shape[-1])
     pads = []
     for taps, before, after in ((taps_x, *padding[:2]), (taps_y, *padding[2:])):

@@ -165,7 +165,8 @@ def test_twice_differentiable(up, down, padding, filter_name):
         return ops.upfirdn2d(x, FILTERS[filter_name], up=up, down=down, padding=padding).square()
 
     assert torch.autograd.gradcheck(function, [x])
-    assert torch.autograd.gradgradcheck(function, [x])
+    # One random direction instead of every pair of pixels: a tenth of the time.
+    assert torch.autograd.gradgradcheck(function, [x], fast_mode=True)
 
 
 @pytest.mark.parametrize(("up", "down", "padding"), GEOMETRIES)

@@ -1,0 +1,123 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from facegen.files import atomic_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_a_new_file(tmp_path):
+    with atomic_path(tmp_path / "stats.json") as temporary:
+        temporary.write_text("{}")
+        assert not (tmp_path / "stats.json").exists()  # not before it is whole
+    assert (tmp_path / "stats.json").read_text() == "{}"
+    assert names(tmp_path) == ["stats.json"]
+
+
+def test_replaces_an_old_file(tmp_path):
+    path = tmp_path / "stats.json"
+    path.write_text("old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"  # a reader sees the old one until then
+    assert path.read_text() == "new"
+
+
+def test_a_reader_keeps_the_file_it_has_opened(tmp_path):
+    path = tmp_path / "stats.json"
+    path.write_text("old")
+    with path.open() as reader:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+
+
+def test_makes_missing_folders(tmp_path):
+    with atomic_path(tmp_path / "a" / "b" / "c.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
+
+
+def test_takes_text_and_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with atomic_path("here.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "here.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_nothing_half_written_after_an_exception(tmp_path, error, old):
+    path = tmp_path / "stats.json"
+    if old is not None:
+        path.write_text(old)
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half of")
+            raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        write()
+    assert names(tmp_path) == ([] if old is None else ["stats.json"])
+    assert old is None or path.read_text() == old
+
+
+def test_exception_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="early"), atomic_path(tmp_path / "stats.json"):
+        raise ValueError("early")
+    assert names(tmp_path) == []
+
+
+def test_block_that_writes_nothing(tmp_path):
+    path = tmp_path / "stats.json"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_path(path):
+        pass
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["stats.json"]
+
+
+def test_failing_move_leaves_nothing(tmp_path):
+    target = tmp_path / "a folder"
+    target.mkdir()
+    with pytest.raises(OSError, match="a folder"), atomic_path(target) as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == ["a folder"]
+    assert list(target.iterdir()) == []
+
+
+def test_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="file"), atomic_path(tmp_path / "file" / "stats.json"):
+        pass
+    assert names(tmp_path) == ["file"]
+
+
+def test_temporary_file_is_beside_and_hidden(tmp_path):
+    # On another file system os.replace would not be atomic; a glob such as network-snapshot-* must not find it.
+    path = tmp_path / "network-snapshot-000010.safetensors"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent
+        temporary.write_text("x")
+        assert list(tmp_path.glob("*.safetensors")) == []
+        assert list(tmp_path.glob("network*")) == []
+
+
+def test_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "stats.json"
+    path.write_text("old")
+    code = (
+        "import os, sys; from facegen.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half of'); os.kill(os.getpid(), 9)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, os.fspath(path)])
+    assert result.returncode == -9
+    assert path.read_text() == "old"

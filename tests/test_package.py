@@ -1,0 +1,208 @@
+import importlib.metadata
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import facegen
+from facegen.cli import COMMANDS, main
+
+# Slow to import, and not needed by most of the package.
+HEAVY = ("torchvision", "facenet_pytorch", "matplotlib")
+# What the first word of a help text may be. A new command may bring a new verb.
+VERBS = {"Age", "Change", "Label", "Train", "Turn", "Write"}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    """Run Python in a fresh process."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def first_word(text: str) -> str:
+    return text.split()[0]
+
+
+# --- Importing ------------------------------------------------------------------------------------------------------
+
+
+def test_import_is_fast_and_light():
+    code = (
+        "import time; start = time.perf_counter(); import facegen; took = time.perf_counter() - start\n"
+        f"import json, sys; print(json.dumps([took, [name for name in {HEAVY} if name in sys.modules]]))"
+    )
+    took, heavy = json.loads(python("-c", code).stdout)
+    assert took < 2
+    assert heavy == []
+
+
+def test_no_module_imports_heavy_packages_before_they_are_needed():
+    # One process for all of them: torch alone takes seconds.
+    modules = [info.name for info in pkgutil.walk_packages(facegen.__path__, "facegen.")]
+    assert len(modules) > 20
+    modules.remove("facegen.__main__")
+    code = (
+        "import importlib, sys\n"
+        f"for module in {modules}:\n"
+        "    importlib.import_module(module)\n"
+        f"    heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+        "    assert not heavy, (module, heavy)\n"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_lazy_names():
+    from facegen.ages import AgeGroups
+
+    assert facegen.AgeGroups is AgeGroups
+    assert set(facegen.__all__) <= set(dir(facegen))
+    for name in facegen.__all__:
+        assert getattr(facegen, name) is not None
+    with pytest.raises(AttributeError, match="module 'facegen' has no attribute 'AgeTransfers'"):
+        _ = facegen.AgeTransfers
+
+
+def test_torch_utils_and_dnnlib_know_nothing_of_facegen():
+    root = Path(facegen.__file__).parents[1]
+    files = [path for folder in ("torch_utils", "dnnlib") for path in (root / folder).rglob("*.py")]
+    assert len(files) > 5
+    assert [path for path in files if re.search(r"^\s*(from|import) facegen", path.read_text(), re.MULTILINE)] == []
+
+
+# --- The command line -----------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command():
+    result = python("-m", "facegen", "--help")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    for name, (_, text) in COMMANDS.items():
+        assert re.search(rf"^  {name} ", result.stdout, re.MULTILINE), name
+        assert first_word(text) in VERBS, name
+    assert "Example:" in result.stdout
+
+
+def test_help_and_version_do_not_import_torch():
+    code = (
+        "import sys; from facegen.cli import main\n"
+        "try:\n    main([sys.argv[1]])\nfinally:\n    assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    for argument in ("--help", "-h", "--version"):
+        result = python("-c", code, argument)
+        assert result.returncode == 0, result.stderr
+    assert facegen.__version__ in result.stdout
+
+
+def test_version_is_that_of_the_installed_package():
+    try:
+        installed = importlib.metadata.version("facegen")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("run from a checkout that is not installed")
+    assert installed == facegen.__version__
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name):
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    usage, text = result.output.split("\n\n", 1)
+    assert usage.startswith("Usage:")
+    assert name in usage
+    assert first_word(text) in VERBS
+    assert re.search(rf"Example:\n(.*\n)*\s+facegen {name}\b", text)
+    # The example must survive as it is written, a command a line.
+    assert max(map(len, result.output.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_helps_before_it_imports_torch(name):
+    code = (
+        "import sys; from facegen.cli import main\n"
+        f"try:\n    main([{name!r}, '--help'])\nfinally:\n"
+        f"    assert not {{'torch', *{HEAVY}}} & set(sys.modules), 'slow help'"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_command_shows_the_help():
+    result = CliRunner().invoke(main, [])
+    assert "Commands" in result.output
+    assert "transfer" in result.output
+
+
+@pytest.mark.parametrize("name", ["trian", "Train", "facegen", "train_encoder"])
+def test_unknown_command(name):
+    result = python("-m", "facegen", name)
+    assert result.returncode == 2
+    assert f"No such command '{name}'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_option():
+    result = CliRunner().invoke(main, ["label", "--colour", "red"])
+    assert result.exit_code == 2
+    assert "No such option" in result.output
+    assert "--colour" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "nowhere", "out.zip", "--source", "utkface", "--resolution", "64"],
+        ["label", "nowhere"],
+        ["train", "--data", "nowhere"],
+        pytest.param(
+            ["train", "--resume", "nowhere"],
+            marks=pytest.mark.xfail(strict=True, reason="asks for --data instead of naming the path that is wrong"),
+        ),
+        ["train-encoder", "--generator", "nowhere"],
+        ["transfer", "nowhere", "--generator", "nowhere", "--encoder", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_path_that_is_not_there(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)  # nothing that would be printed as a traceback
+    (error,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert "nowhere" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_the_library_become_one_line(monkeypatch):
+    import click
+
+    from facegen.cli import label
+    from facegen.errors import FacegenError
+
+    for error in (FacegenError("faces.zip: too small"), FileNotFoundError("faces.zip: too small")):
+
+        @click.command()
+        def command(error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(label, "command", command)
+        result = CliRunner().invoke(main, ["label"])
+        assert (result.exit_code, result.output) == (1, "Error: faces.zip: too small\n")
+
+
+def test_bugs_keep_their_traceback(monkeypatch):
+    # Only what a user can put right may lose its traceback.
+    import click
+
+    from facegen.cli import label
+
+    @click.command()
+    def command() -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(label, "command", command)
+    result = CliRunner().invoke(main, ["label"])
+    assert isinstance(result.exception, ZeroDivisionError)

@@ -1,0 +1,387 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.weights import native
+from facegen.weights.native import (
+    load_encoder,
+    load_generator,
+    load_networks,
+    newest_snapshot,
+    read_metadata,
+    save_networks,
+)
+
+METADATA = {
+    "groups": ["0-10", "11-20", "91-100"],
+    "template": [[0.3, 0.29], [0.69, 0.29], [0.5, 0.53], [0.32, 0.69], [0.67, 0.7]],
+    "kimg": 12.5,
+    "license": "for research only – ünïcode",
+    "training_options": {"batch": 16, "aug": "ada", "p": None},
+}
+
+
+def generator(seed: int = 0) -> Generator:
+    torch.manual_seed(seed)
+    G = Generator(8, 3, 8, 8, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs={"channel_base": 64})
+    G.mapping.w_avg.normal_()
+    return G
+
+
+def discriminator() -> Discriminator:
+    torch.manual_seed(1)
+    return Discriminator(3, 8, 3, channel_base=64, block_kwargs={"freeze_layers": 1}, cmap_dim=5)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file with two generators and a discriminator."""
+    path = tmp_path / "weights.safetensors"
+    networks = {"G": generator(0), "D": discriminator(), "G_ema": generator(2)}
+    save_networks(path, networks, METADATA)
+    return path
+
+
+def with_header(path: Path, header: object, *, raw: bool = False) -> Path:
+    """Write the tensors of a weight file again, under another header."""
+    text = header if raw else json.dumps(header)
+    changed = path.with_name("changed.safetensors")
+    save_file(load_file(path), changed, metadata={native.HEADER_KEY: text})
+    return changed
+
+
+def fails(path: Path, match: str, call=load_networks) -> None:
+    """Loading must end in one line that names the file."""
+    with pytest.raises(FacegenError, match=match) as caught:
+        call(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- Round trip -----------------------------------------------------------------------------------------------------
+
+
+def test_float32_comes_back_exactly(weights):
+    networks, header = load_networks(weights)
+    assert list(networks) == ["G", "D", "G_ema"]
+    for name, original in {"G": generator(0), "D": discriminator(), "G_ema": generator(2)}.items():
+        loaded = networks[name]
+        assert type(loaded) is type(original)
+        assert list(loaded.state_dict()) == list(original.state_dict())
+        for key, tensor in original.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], tensor), key
+        assert loaded.init_kwargs == original.init_kwargs
+    assert {key: header[key] for key in METADATA} == METADATA
+
+
+def test_loaded_networks_are_ready_for_use(weights):
+    networks, _ = load_networks(weights)
+    for network in networks.values():
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+    z, c = torch.randn(2, 8), torch.eye(3)[:2]
+    expected = generator(2).eval()(z, c, truncation_psi=0.5, noise_mode="const")
+    actual = networks["G_ema"](z, c, truncation_psi=0.5, noise_mode="const")
+    assert torch.equal(actual, expected)
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(networks["D"](images, c), discriminator().eval()(images, c))
+
+
+def test_float16_halves_the_file_and_stays_close(tmp_path, weights):
+    G = generator()
+    single, half = tmp_path / "single.safetensors", tmp_path / "half.safetensors"
+    save_networks(single, {"G_ema": G}, METADATA)
+    save_networks(half, {"G_ema": G}, METADATA, dtype=torch.float16)
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(half).values())
+    tensors = sum(tensor.numel() for tensor in G.state_dict().values())
+    assert single.stat().st_size - half.stat().st_size == pytest.approx(2 * tensors, rel=0.02)
+    loaded, header = load_generator(half)
+    assert header["kimg"] == METADATA["kimg"]
+    for key, tensor in G.state_dict().items():
+        assert loaded.state_dict()[key].dtype == torch.float32
+        # Half of float16's unit in the last place is 2^-11 of the number; mapping weights are as large as 300.
+        torch.testing.assert_close(loaded.state_dict()[key], tensor, rtol=2**-11, atol=1e-7)
+    z, c = torch.randn(4, 8), torch.eye(3)[[0, 1, 2, 0]]
+    expected, actual = G.eval()(z, c, noise_mode="const"), loaded(z, c, noise_mode="const")
+    # Pictures of about -1..1: what is left is far below a step of 8 bits, 2 / 255.
+    torch.testing.assert_close(actual, expected, atol=2 / 255, rtol=0)
+
+
+def test_saving_leaves_the_network_as_it_was(tmp_path):
+    G = generator().train()
+    before = {key: tensor.clone() for key, tensor in G.state_dict().items()}
+    save_networks(tmp_path / "a.safetensors", {"G_ema": G}, {}, dtype=torch.float16)
+    assert G.training
+    assert all(parameter.requires_grad for parameter in G.parameters())
+    for key, tensor in G.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, before[key])
+
+
+def test_encoder(tmp_path):
+    encoder = Encoder(z_dim=6, img_resolution=32, input_size=75, blocks=(1, 1, 0)).eval()
+    save_networks(tmp_path / "encoder.safetensors", {"encoder": encoder}, {"generator": "sha"})
+    loaded, header = load_encoder(tmp_path / "encoder.safetensors")
+    assert header["generator"] == "sha"
+    assert loaded.init_kwargs == encoder.init_kwargs
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(loaded(images), encoder(images))
+    # It counts its batches in int64, which no storage type may touch.
+    save_networks(tmp_path / "half.safetensors", {"encoder": encoder}, {}, dtype=torch.float16)
+    counters = {key: t for key, t in load_file(tmp_path / "half.safetensors").items() if "num_batches" in key}
+    assert counters
+    assert all(tensor.dtype == torch.int64 for tensor in counters.values())
+
+
+def test_only_the_named_networks(weights):
+    networks, _ = load_networks(weights, ["G_ema"])
+    assert list(networks) == ["G_ema"]
+    # "G." must not take "G_ema." along.
+    assert torch.equal(load_networks(weights, ["G"])[0]["G"].synthesis.b4.const, generator(0).synthesis.b4.const)
+
+
+def test_metadata_without_reading_the_weights(weights):
+    header = read_metadata(weights)
+    assert header["groups"] == METADATA["groups"]
+    assert header["format_version"] == native.FORMAT_VERSION
+    assert {name: entry["kind"] for name, entry in header["networks"].items()} == {
+        "G": "generator",
+        "D": "discriminator",
+        "G_ema": "generator",
+    }
+
+
+def test_metadata_cannot_stand_in_for_the_format(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_networks(path, {"G_ema": generator()}, {"format_version": 99, "networks": "mine"})
+    assert read_metadata(path)["format_version"] == native.FORMAT_VERSION
+    load_generator(path)
+
+
+def test_same_networks_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        save_networks(tmp_path / name, {"G_ema": generator()}, METADATA)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_paths_as_text_and_new_folders(tmp_path):
+    path = os.fspath(tmp_path / "new" / "folder" / "with spaces.safetensors")
+    save_networks(path, {"G_ema": generator()}, {})
+    assert load_generator(path)[0].z_dim == 8
+
+
+def test_nothing_half_written(weights, monkeypatch):
+    before = weights.read_bytes()
+
+    def dies(tensors, filename, metadata=None):
+        Path(filename).write_bytes(b"half of a file")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(native, "save_file", dies)
+    with pytest.raises(OSError, match="No space left"):
+        save_networks(weights, {"G_ema": generator(7)}, {})
+    assert weights.read_bytes() == before
+    assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
+# --- Damaged and foreign files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, 0.5, 0.999])
+def test_truncated_file(weights, keep):
+    content = weights.read_bytes()
+    weights.write_bytes(content[: keep if keep >= 4 or keep == 0 else int(len(content) * keep)])
+    for call in (load_networks, read_metadata, load_generator, load_encoder):
+        fails(weights, "damaged, or not a safetensors file", call)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00." * 50, bytes(64), b"\xff" * 64])
+def test_not_safetensors(tmp_path, content):
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(content)
+    fails(path, "damaged, or not a safetensors file")
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"facegen": "null"}, {"facegen": "[1]"}, {"facegen": "{}"}]
+)
+def test_safetensors_of_somebody_else(tmp_path, metadata):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
+    fails(path, "a safetensors file, but not one that facegen wrote")
+
+
+@pytest.mark.parametrize("text", ["{not json", "", '{"networks": {}'])
+def test_header_that_is_no_json(weights, text):
+    fails(with_header(weights, text, raw=True), "damaged")
+
+
+def test_newer_version(weights):
+    header = {**read_metadata(weights), "format_version": native.FORMAT_VERSION + 1}
+    fails(with_header(weights, header), r"format version 2, this facegen reads up to 1: update facegen$")
+
+
+def test_unknown_kind(weights):
+    header = read_metadata(weights)
+    header["networks"]["D"]["kind"] = "transformer"
+    path = with_header(weights, header)
+    fails(path, "D is a 'transformer', which this facegen does not know")
+    assert load_generator(path)[0].z_dim == 8  # the others still load
+
+
+def test_missing_network(weights):
+    fails(weights, "holds G, D, G_ema, but no encoder", load_encoder)
+    fails(weights, "holds G, D, G_ema, but no E", lambda path: load_networks(path, ["G", "E"]))
+
+
+def test_generator_of_an_encoder_file(tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_networks(path, {"encoder": Encoder(z_dim=4, input_size=75, blocks=(0, 0, 0))}, {})
+    fails(path, "holds encoder, but no G_ema", load_generator)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"img_resolution": 16},  # layers that the file lacks
+        {"img_resolution": 4},  # layers too many
+        {"w_dim": 16},  # other shapes
+        {"img_resolution": 12},  # refused by the network
+        {"shoe_size": 42},  # an argument of a newer version
+        {"synthesis_kwargs": {"architecture": "unet"}},
+    ],
+    ids=str,
+)
+def test_weights_that_do_not_fit_the_arguments(weights, change):
+    header = read_metadata(weights)
+    header["networks"]["G_ema"]["kwargs"].update(change)
+    fails(with_header(weights, header), "the weights of G_ema do not fit: ")
+
+
+def test_missing_and_superfluous_tensors(weights):
+    tensors, header = load_file(weights), read_metadata(weights)
+    removed = tensors.pop("G_ema.synthesis.b4.const")
+    metadata = {native.HEADER_KEY: json.dumps(header)}
+    save_file(tensors, weights, metadata=metadata)
+    fails(weights, r"the weights of G_ema do not fit: .*synthesis\.b4\.const")
+    save_file({**tensors, "G_ema.synthesis.b4.const": removed, "G_ema.extra": removed.clone()}, weights, metadata)
+    fails(weights, r"the weights of G_ema do not fit: .*extra")
+
+
+@pytest.mark.xfail(strict=True, reason="a KeyError, TypeError or AttributeError instead of one clear line")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"networks": {"G_ema": {"kwargs": {}}}},
+        {"networks": {"G_ema": {"kind": "generator"}}},
+        {"networks": {"G_ema": "generator"}},
+        {"networks": {"G_ema": {"kind": ["generator"], "kwargs": {}}}},
+        {"format_version": "two"},
+        {"format_version": None},
+    ],
+    ids=str,
+)
+def test_header_of_another_layout(weights, change):
+    fails(with_header(weights, {**read_metadata(weights), **change}), r"facegen|G_ema|damaged")
+
+
+@pytest.mark.parametrize("kwargs", [{"z_dim": "many"}, [1, 2]])
+def test_arguments_of_another_type(weights, kwargs):
+    header = read_metadata(weights)
+    entry = header["networks"]["G_ema"]
+    entry["kwargs"] = {**entry["kwargs"], **kwargs} if isinstance(kwargs, dict) else kwargs
+    fails(with_header(weights, header), "the weights of G_ema do not fit")
+
+
+def test_header_is_text_that_is_never_run(weights, tmp_path):
+    marker = tmp_path / "pwned"
+    header = read_metadata(weights)
+    header["networks"]["G_ema"]["kind"] = f"__import__('pathlib').Path({str(marker)!r}).touch()"
+    fails(with_header(weights, header), "which this facegen does not know")
+    assert not marker.exists()
+
+
+def test_a_network_that_cannot_be_named_is_not_saved(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises((KeyError, ValueError)):
+        save_networks(path, {"G": torch.nn.Linear(2, 2)}, {})
+    assert not path.exists()
+
+
+def test_metadata_that_is_no_json_is_not_saved(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(TypeError):
+        save_networks(path, {"G_ema": generator()}, {"device": torch.device("cpu")})
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- Where the file is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [load_networks, load_generator, load_encoder, read_metadata])
+def test_missing_file(tmp_path, call):
+    path = tmp_path / "nothing.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors: there is no such weight file$"):
+        call(path)
+
+
+def test_empty_run_folder(tmp_path):
+    (tmp_path / "log.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"no network-snapshot-\*\.safetensors in this folder"):
+        load_generator(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no encoder-best\.safetensors in this folder"):
+        load_encoder(tmp_path)
+
+
+def test_missing_run_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="00007-faces"):
+        load_generator(tmp_path / "00007-faces")
+
+
+def test_run_folder_gives_its_newest_snapshot(tmp_path):
+    for kimg in (0, 400, 80):
+        save_networks(tmp_path / f"network-snapshot-{kimg:06d}.safetensors", {"G_ema": generator(kimg)}, {"kimg": kimg})
+    (tmp_path / ".network-snapshot-000999.safetensors.77.tmp").write_bytes(b"half")
+    (tmp_path / "network-snapshot-000999.txt").write_text("")
+    G, header = load_generator(tmp_path)
+    assert header["kimg"] == 400
+    assert torch.equal(G.synthesis.b4.const, generator(400).synthesis.b4.const)
+
+
+def order_of_snapshots(folder: Path, *names: str) -> str:
+    for name in names:
+        (folder / f"network-snapshot-{name}.safetensors").touch()
+    return newest_snapshot(folder).name
+
+
+@pytest.mark.xfail(strict=True, reason="the names are sorted as text")
+@pytest.mark.parametrize("names", [("999999", "1000000"), ("200", "1000"), ("9", "10", "8")])
+def test_newest_snapshot_is_the_one_with_the_largest_number(tmp_path, names):
+    newest = max(names, key=int)
+    assert order_of_snapshots(tmp_path, *names) == f"network-snapshot-{newest}.safetensors"
+
+
+def test_newest_snapshot_does_not_go_by_time(tmp_path):
+    assert order_of_snapshots(tmp_path, "000400", "000080") == "network-snapshot-000400.safetensors"
+
+
+def test_run_folder_with_a_damaged_snapshot_says_which(tmp_path):
+    path = tmp_path / "network-snapshot-000010.safetensors"
+    path.write_bytes(b"half of a")
+    with pytest.raises(FacegenError, match=r"network-snapshot-000010\.safetensors: damaged"):
+        load_generator(tmp_path)
+
+
+def test_run_folder_of_an_encoder_gives_the_best_one(tmp_path):
+    for name, z_dim in (("encoder-best", 4), ("encoder-000003", 5)):
+        encoder = Encoder(z_dim=z_dim, input_size=75, blocks=(0, 0, 0))
+        save_networks(tmp_path / f"{name}.safetensors", {"encoder": encoder}, {})
+    assert load_encoder(tmp_path)[0].z_dim == 4
