@@ -47,9 +47,7 @@ def test_template_goes_through_json_unchanged():
     assert AlignmentTemplate.from_json(UTKFACE_TEMPLATE.to_json()) == UTKFACE_TEMPLATE
 
 
-@pytest.mark.parametrize(
-    "points", [[], [[0.1, 0.2]] * 4, [[0.1]] * 5, None, [["a", "b"]] * 5, [[np.nan, 0]] * 5]
-)
+@pytest.mark.parametrize("points", [[], [[0.1, 0.2]] * 4, [[0.1]] * 5, None, [["a", "b"]] * 5, [[np.nan, 0]] * 5])
 def test_template_refuses_anything_but_five_points(points: list):
     with pytest.raises(FacegenError, match="five"):
         AlignmentTemplate.from_json(points)
@@ -241,9 +239,7 @@ def test_alignment_refuses_impossible_landmarks(landmarks: np.ndarray):
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_align_face_puts_landmarks_on_the_template(hopper: Image.Image, hopper_face: Face, size: int):
-    aligned = align_face(
-        hopper.rotate(25, Image.Resampling.BICUBIC), rotated(hopper_face, hopper, 25), size=size
-    )
+    aligned = align_face(hopper.rotate(25, Image.Resampling.BICUBIC), rotated(hopper_face, hopper, 25), size=size)
     straight = align_face(hopper, hopper_face, size=size)
     assert aligned.size == (size, size)
     # The same face from a turned photo: equal but for resampling. One pixel off gives twice this.
