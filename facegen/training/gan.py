@@ -164,7 +164,8 @@ def _train(
         total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.02, disable=not progress
     )
     with StopRequest() as stop, bar:
-        while state.images_seen < total and not stop.requested:
+        finished = state.images_seen >= total
+        while not finished:
             for name, values in train_step(state, options, device).items():
                 collector.report(name, values)
             bar.update(options.batch)
