@@ -23,7 +23,9 @@ class Collector:
         self._moments: dict[str, torch.Tensor] = {}
 
     def report(self, name: str, values: torch.Tensor) -> None:
-        """Add all elements of `values`, a tensor of any shape."""
+        """Add all elements of `values`, a tensor of any shape; an empty one adds nothing."""
+        if values.numel() == 0:
+            return
         values = values.detach().flatten().to(torch.float64 if values.device.type != "mps" else torch.float32)
         moments = torch.stack([torch.ones_like(values).sum(), values.sum(), values.square().sum()])
         old = self._moments.get(name)

@@ -91,6 +91,8 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
         kimg = chosen["kimg"] if "kimg" in given else None
         gan.resume_generator(resume, kimg=kimg)
         return
+    if resume and not Path(resume).exists():
+        raise click.UsageError(f"--resume {resume}: no such run folder or weight file")
     if not chosen["data"]:
         raise click.UsageError("--data is missing: which training archive? (`facegen prepare` makes one)")
     resolution = FaceArchive(chosen["data"], use_labels=False).resolution

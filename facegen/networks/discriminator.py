@@ -112,7 +112,7 @@ class DiscriminatorBlock(nn.Module):
             gain = math.sqrt(0.5)
             y = self.skip(x, gain=gain)
             x = self.conv1(self.conv0(x), gain=gain)
-            return y + x, img
+            return y.add_(x), img  # no derivative needs y itself
         return self.conv1(self.conv0(x)), img
 
 
@@ -212,6 +212,8 @@ class Discriminator(nn.Module):
         self.img_resolution, self.img_channels = img_resolution, img_channels
         check_architecture(architecture)
         channels = channels_per_resolution(img_resolution, channel_base, channel_max)
+        if img_resolution < 8:
+            raise ValueError(f"the discriminator's resolution is at least 8, got {img_resolution}")
         fp16_resolution = lowest_fp16_resolution(img_resolution, num_fp16_res)
         if cmap_dim is None:
             cmap_dim = channels[4]

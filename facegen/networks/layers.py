@@ -157,7 +157,7 @@ class Conv2dLayer(nn.Module):
             b=None if self.bias is None else (self.bias * early_gain).to(x.dtype),
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act.bias_act(x, act=self.activation, gain=act_gain / early_gain, clamp=clamp)
+        return bias_act.activate_(x, self.activation, gain=act_gain / early_gain, clamp=clamp)
 
 
 class MappingNetwork(nn.Module):
@@ -191,7 +191,8 @@ class MappingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
-        self.num_ws, self.num_layers, self.w_avg_beta = num_ws, num_layers, w_avg_beta
+        self.num_ws, self.num_layers = num_ws, num_layers
+        self.w_avg_beta = None if num_ws is None else w_avg_beta
         embed_features = (w_dim if embed_features is None else embed_features) if c_dim > 0 else 0
         layer_features = w_dim if layer_features is None else layer_features
 
@@ -201,7 +202,7 @@ class MappingNetwork(nn.Module):
         for i, (inputs, outputs) in enumerate(zip(features, features[1:], strict=False)):
             layer = FullyConnectedLayer(inputs, outputs, activation=activation, lr_multiplier=lr_multiplier)
             setattr(self, f"fc{i}", layer)
-        if num_ws is not None and w_avg_beta is not None:
+        if self.w_avg_beta is not None:
             self.register_buffer("w_avg", torch.zeros([w_dim]))
 
     def forward(
@@ -243,7 +244,7 @@ class MappingNetwork(nn.Module):
         if self.num_ws is not None:
             x = x.unsqueeze(1).repeat(1, self.num_ws, 1)
         if truncation_psi != 1:
-            if self.num_ws is None or self.w_avg_beta is None:
+            if self.w_avg_beta is None:
                 raise ValueError("truncation needs the average of w, which this mapping does not keep")
             cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
             truncated = self.w_avg.lerp(x[:, :cutoff], truncation_psi)

@@ -89,7 +89,8 @@ class GanLoss:
         self.pl_mean = pl_mean.detach()
         penalty = (lengths - pl_mean).square()
         loss = penalty * self.pl_weight
-        (loss.mean() * gain).backward()
+        # Colours' biases do not matter here; a gradient of 0 and none at all are different things to Adam.
+        (loss.mean() * gain + images.sum() * 0).backward()
         return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": loss.detach()}
 
     def discriminator_main(
@@ -119,7 +120,7 @@ class GanLoss:
         (gradients,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradients.square().sum(dim=[1, 2, 3])
         loss = penalty * (self.r1_gamma / 2)
-        (loss.mean() * gain).backward()
+        (loss.mean() * gain + logits.sum() * 0).backward()
         return {
             "Loss/scores/real": logits.detach(),
             "Loss/signs/real": logits.detach().sign(),

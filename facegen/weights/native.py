@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FacegenError(f"{path}: damaged, or not a safetensors file ({error})") from error
-    if not isinstance(header, dict) or not isinstance(header.get("networks"), dict):
+    if not _is_header(header):
         raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
-    if header.get("format_version", 0) > FORMAT_VERSION:
+    if header["format_version"] > FORMAT_VERSION:
         raise FacegenError(
             f"{path}: format version {header['format_version']}, this facegen reads up to {FORMAT_VERSION}: "
             "update facegen"
@@ -158,10 +159,25 @@ def newest_snapshot(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    snapshots = sorted(path.glob("network-snapshot-*.safetensors"))
+    snapshots = {
+        int(found[1]): file
+        for file in path.iterdir()
+        if (found := re.fullmatch(r"network-snapshot-(\d+)\.safetensors", file.name))
+    }
     if not snapshots:
         raise FileNotFoundError(f"{path}: no network-snapshot-*.safetensors in this folder")
-    return snapshots[-1]
+    return snapshots[max(snapshots)]
+
+
+def _is_header(header: Any) -> bool:
+    """Whether a decoded header has the layout that `save_networks` gives it."""
+    if not isinstance(header, dict) or type(header.get("format_version")) is not int:
+        return False
+    networks = header.get("networks")
+    return isinstance(networks, dict) and all(
+        isinstance(entry, dict) and isinstance(entry.get("kind"), str) and "kwargs" in entry
+        for entry in networks.values()
+    )
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:

@@ -207,7 +207,6 @@ def test_unknown_architecture():
         tiny(architecture="unet")
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="fails in forward, not when it is built")
 def test_resolution_without_a_block_to_read_the_picture():
     with pytest.raises(ValueError, match="resolution"):
         tiny(img_resolution=4)(*pictures(resolution=4))

@@ -154,7 +154,6 @@ def test_mapping_repeats_w():
     assert mapping(num_ws=None).eval()(*latents()).shape == (4, 6)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="updates an average that it does not have")
 def test_mapping_without_repetition_trains():
     assert mapping(num_ws=None).train()(*latents()).shape == (4, 6)
 

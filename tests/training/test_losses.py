@@ -116,7 +116,6 @@ def test_average_of_w_moves_in_the_phases_of_both_networks(phase):
     assert_golden(loss.G.mapping.w_avg, NETWORKS["w_avg_after_one_training_batch"])
 
 
-@pytest.mark.xfail(strict=True, reason="biases that the penalties do not depend on get None, and Adam passes them over")
 @pytest.mark.parametrize("phase", ["Greg", "Dreg"])
 def test_what_a_penalty_does_not_depend_on_gets_a_gradient_of_zero(phase):
     # Not None: for the reference's Adam such a phase is a step with gradient 0, which shrinks its second moment.
