@@ -249,7 +249,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None, force_fp32: bool | None = None) -> torch.Tensor:
-        """Judge pictures `[N, img_channels, H, W]` (-1..1) of age groups `[N, c_dim]`; logits `[N, 1]`, high is real."""
+        """Judge pictures `[N, img_channels, H, W]` (-1..1) with labels `[N, c_dim]`; logits `[N, 1]`, high is real."""
         expected = (self.img_channels, self.img_resolution, self.img_resolution)
         if img.shape[1:] != expected:
             raise ValueError(f"pictures must have the shape [N, {expected}], got {list(img.shape)}")

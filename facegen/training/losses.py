@@ -1,8 +1,8 @@
 """The losses of StyleGAN2-ADA: each phase accumulates gradients and returns what it observed.
 
-The phases know nothing of optimisers, schedules or logging; the loop in `gan.py` decides when each one runs. Main phases
-run for every batch, regularisation every few batches with a `gain` that makes up for it ("lazy regularization", Karras
-et al. 2020a, section 3.1).
+The phases know nothing of optimisers, schedules or logging; the loop in `gan.py` decides when each one runs. Main
+phases run for every batch, regularisation every few batches with a `gain` that makes up for it ("lazy regularization",
+Karras et al. 2020a, section 3.1).
 """
 
 from __future__ import annotations
