@@ -23,7 +23,7 @@ class Activation:
 activation_funcs: dict[str, Activation] = {
     "linear": Activation(lambda x, alpha: x),
     "relu": Activation(lambda x, alpha: F.relu(x), gain=math.sqrt(2)),
-    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.2, gain=math.sqrt(2)),
+    "lrelu": Activation(F.leaky_relu, alpha=0.2, gain=math.sqrt(2)),
     "tanh": Activation(lambda x, alpha: torch.tanh(x)),
     "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x)),
     "elu": Activation(lambda x, alpha: F.elu(x)),
@@ -72,7 +72,29 @@ def bias_act(
         if b.ndim != 1 or b.shape[0] != x.shape[dim]:
             raise ValueError(f"bias of shape {list(b.shape)} does not fit dimension {dim} of {list(x.shape)}")
         x = x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+        return activate_(x, act, alpha, gain, clamp)
     x = activation.function(x, alpha)
+    return _scale_and_clamp(x, gain, clamp)
+
+
+def activate_(
+    x: torch.Tensor, act: str, alpha: float | None = None, gain: float | None = None, clamp: float | None = None
+) -> torch.Tensor:
+    """Compute what `bias_act` does without a bias, overwriting `x` where that saves a pass over memory.
+
+    Only for an `x` that nobody else reads and that its own derivative does not need: a sum, the result of a
+    convolution.
+    """
+    activation = activation_funcs[act]
+    alpha = activation.alpha if alpha is None else alpha
+    gain = activation.gain if gain is None else gain
+    # The sign of the result tells the branch that was taken only while the slope is positive.
+    in_place = act == "lrelu" and alpha > 0
+    x = F.leaky_relu_(x, alpha) if in_place else activation.function(x, alpha)
+    return _scale_and_clamp(x, gain, clamp)
+
+
+def _scale_and_clamp(x: torch.Tensor, gain: float, clamp: float | None) -> torch.Tensor:
     if gain != 1:
         x = x * gain
     if clamp is not None:

@@ -2,7 +2,7 @@
 
 One call does four things to every channel of `x`, along y and x: put `up - 1` zeros behind each sample, pad (or crop,
 where padding is negative), correlate with the filter, keep every `down`-th sample. No zero is ever stored: upsampling
-is a transposed convolution, downsampling a strided one, and a filter that is an outer product runs as two passes.
+is a transposed convolution, downsampling a strided one, and a 1-D filter runs along x, then along y.
 """
 
 from __future__ import annotations
@@ -97,13 +97,11 @@ def upfirdn2d(
     f = f * gain ** (f.ndim / 2)
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))
-    axes = (f, f) if f.ndim == 1 else _separate(f)
     f = f.to(x.dtype)
-    if axes is None:
+    if f.ndim == 2:
         return _filter(x, f, (up_y, up_x), (down_y, down_x), pad_y, pad_x)
-    f_y, f_x = (axis.to(x.dtype) for axis in axes)
-    x = _filter(x, f_x[None, :], (1, up_x), (1, down_x), (0, 0), pad_x)
-    return _filter(x, f_y[:, None], (up_y, 1), (down_y, 1), pad_y, (0, 0))
+    x = _filter(x, f[None, :], (1, up_x), (1, down_x), (0, 0), pad_x)
+    return _filter(x, f[:, None], (up_y, 1), (down_y, 1), pad_y, (0, 0))
 
 
 def filter2d(
@@ -186,23 +184,6 @@ def _parse_padding(padding: int | Sequence[int]) -> tuple[tuple[int, int], tuple
     return (padding[0], padding[1]), (padding[2], padding[3])
 
 
-def _separate(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Split a 2-D filter into `(f_y, f_x)` with `f = outer(f_y, f_x)`; None where it is no outer product.
-
-    Only on the CPU: on a GPU the test would wait for the device, and a kernel launch costs more than the taps it saves.
-    """
-    if f.device.type != "cpu" or min(f.shape) == 1:
-        return None
-    taps = f.detach().numpy()
-    row, column = np.unravel_index(np.abs(taps).argmax(), taps.shape)
-    if taps[row, column] == 0:
-        return None
-    f_y, f_x = taps[:, column], taps[row] / taps[row, column]
-    if not np.allclose(np.outer(f_y, f_x), taps, rtol=1e-6, atol=1e-7 * abs(taps[row, column])):
-        return None
-    return torch.from_numpy(f_y.copy()), torch.from_numpy(f_x)
-
-
 def _filter(
     x: torch.Tensor,
     f: torch.Tensor,
@@ -226,13 +207,13 @@ class _Filter(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, f, up, down, pad_y, pad_x):  # noqa: ANN001, ANN205
+    def forward(ctx, x, f, up, down, pad_y, pad_x):
         ctx.save_for_backward(f)
         ctx.geometry = up, down, pad_y, pad_x, x.shape
         return _convolve_channels(x, f, up, down, pad_y, pad_x)
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205
+    def backward(ctx, gradient):
         (f,) = ctx.saved_tensors
         up, down, pad_y, pad_x, shape = ctx.geometry
         # Output i reads upsampled sample i * down + k - before for tap k. Read the other way round: sample j * up gets
