@@ -110,6 +110,21 @@ def test_temporary_file_is_beside_and_hidden(tmp_path):
         assert list(tmp_path.glob("network*")) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_permissions_are_those_of_any_new_file(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "a") as temporary:
+            temporary.touch(mode=0o600)  # as some writers make theirs
+        with atomic_path(tmp_path / "b") as temporary:
+            temporary.touch(mode=0o666)
+    finally:
+        os.umask(old)
+    for name in ("a", "b"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "stats.json"
     path.write_text("old")

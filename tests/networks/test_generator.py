@@ -157,13 +157,18 @@ def test_modulated_convolution_is_twice_differentiable(fused):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_demodulation_keeps_float16_from_overflowing(fused):
+@pytest.mark.parametrize("alike", [False, True])
+def test_demodulation_keeps_float16_from_overflowing(alike, fused):
     # 512 channels, weights and styles of 300: the sum of squares is 4e13, float16 ends at 65504.
-    x, weight, styles = torch.randn(1, 512, 4, 4), torch.randn(8, 512, 3, 3) * 300, torch.randn(1, 512) * 300
+    x, weight, styles = torch.randn(1, 512, 4, 4), torch.randn(8, 512, 3, 3), torch.randn(1, 512)
+    if alike:  # 4608 products that all add up, of features at their clamp: 1e6 even for weights and styles of 1
+        x, weight, styles = torch.full_like(x, 256), torch.ones_like(weight), torch.ones_like(styles)
+    weight, styles = weight * 300, styles * 300
     actual = modulated_conv2d(x.half(), weight, styles, padding=1, fused_modconv=fused)
     assert actual.dtype == torch.float16
     expected = modulated_conv2d(x, weight, styles, padding=1)
-    torch.testing.assert_close(actual.float(), expected, atol=0.02, rtol=0)  # unit variance, rounded to 2^-11
+    # Unit variance, or 17000 of them alike, rounded to 2^-11 a few times.
+    torch.testing.assert_close(actual.float(), expected, atol=0.02, rtol=2**-8)
 
 
 # --- What it does ---------------------------------------------------------------------------------------------------
@@ -177,6 +182,27 @@ def test_shapes(architecture, resolution):
     images = network(torch.randn(2, network.num_ws, 12))
     assert images.shape == (2, 3, resolution, resolution)
     assert images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("architecture", ["orig", "skip", "resnet"])
+def test_which_layer_takes_which_w(architecture):
+    # Where all w but one are 0, only layers that take that one get a gradient for the weights that multiply it.
+    order = {"b4.conv1": 0, "b8.conv0": 1, "b8.conv1": 2, "b16.conv0": 3, "b16.conv1": 4, "b16.torgb": 5}
+    if architecture == "skip":  # a ToRGB shares the w of the layer that follows
+        order |= {"b4.torgb": 1, "b8.torgb": 3}
+    G = tiny(architecture=architecture)
+    affine = {
+        name.removesuffix(".affine.weight"): p for name, p in G.synthesis.named_parameters() if "affine.w" in name
+    }
+    assert set(affine) == set(order)
+    for i in range(G.num_ws):
+        ws = torch.zeros(2, G.num_ws, 12)
+        ws[:, i] = torch.randn(2, 12)
+        for fused in (False, True):
+            images = G.synthesis(ws, noise_mode="const", fused_modconv=fused)
+            gradients = torch.autograd.grad(images.square().sum(), list(affine.values()))
+            took = {name for name, gradient in zip(affine, gradients, strict=True) if gradient.abs().max() > 0}
+            assert took == {name for name in order if order[name] == i}
 
 
 def test_synthesis_is_registered_before_mapping():

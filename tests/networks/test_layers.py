@@ -116,6 +116,19 @@ def test_convolution_layer_resamples(up, down, size):
     assert Conv2dLayer(3, 5, 3, up=up, down=down)(torch.zeros(1, 3, 8, 8)).shape == (1, 5, size, size)
 
 
+def test_convolution_layer_that_upsamples_flips_its_weights():
+    # Away from the border a constant slope survives the low-pass filter, and the weights' own slope shows its sign.
+    layer = Conv2dLayer(1, 1, 3, up=2)
+    layer.weight.data = torch.tensor([[[[0.0, 0, 0], [0, 0, 0], [0, 0, 3]]]])  # 1 at the lower right, scaled
+    ramp = torch.arange(12.0).expand(1, 1, 12, 12)
+    fine = Conv2dLayer(1, 1, 1, up=2)
+    fine.weight.data.fill_(1)
+    same = fine(ramp)
+    # A flipped kernel reads the pixel to the upper left.
+    torch.testing.assert_close(layer(ramp)[..., 8:-8, 8:-8], same[..., 7:-9, 7:-9])
+    assert not torch.allclose(same[..., 7:-9, 7:-9], same[..., 9:-7, 9:-7])
+
+
 @pytest.mark.parametrize("activation", ["linear", "lrelu", "swish"])
 @pytest.mark.parametrize(("kernel", "up", "down"), [(1, 1, 1), (1, 2, 1), (1, 1, 2), (3, 1, 1), (3, 2, 1), (3, 1, 2)])
 def test_convolution_layer_leaves_its_input_alone(kernel, up, down, activation):

@@ -350,6 +350,7 @@ def test_run_folder_gives_its_newest_snapshot(tmp_path):
         save_networks(tmp_path / f"network-snapshot-{kimg:06d}.safetensors", {"G_ema": generator(kimg)}, {"kimg": kimg})
     (tmp_path / ".network-snapshot-000999.safetensors.77.tmp").write_bytes(b"half")
     (tmp_path / "network-snapshot-000999.txt").write_text("")
+    (tmp_path / "network-snapshot-best.safetensors").write_bytes(b"a copy under another name")
     G, header = load_generator(tmp_path)
     assert header["kimg"] == 400
     assert torch.equal(G.synthesis.b4.const, generator(400).synthesis.b4.const)
