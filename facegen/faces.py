@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from facegen.data.pictures import to_rgb_or_gray
 from facegen.errors import FacegenError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
             warnings.simplefilter("ignore")  # of large photos and odd metadata, both fine here
             with Image.open(path) as image:
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _as_rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
         raise FacegenError(f"{path}: not a picture that can be read (use JPEG, PNG, WebP or TIFF)") from error
     except PermissionError as error:
@@ -105,7 +106,7 @@ def find_faces(image: Image.Image, *, min_probability: float = 0.9, max_side: in
     shows no face, or one at its border (a tight crop), it is searched again with a border of half its size:
     MTCNN needs to see something around a face to place it well.
     """
-    image = _to_rgb(image)
+    image = _as_rgb(image)
     faces = _detect([image], min_probability, max_side)[0]
     if not faces or any(_is_cut_off(face, image.size) for face in faces):
         padded = _detect_padded([image], min_probability, max_side)[0]
@@ -127,7 +128,7 @@ def align_face(
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
     """
-    image = _to_rgb(image)
+    image = _as_rgb(image)
     matrix = alignment_matrix(face, template, size)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
 
@@ -193,7 +194,7 @@ def measure_template(
     chosen = np.unique(np.linspace(0, len(images) - 1, min(max_images, len(images))).round().astype(int))
     found: list[np.ndarray] = []
     for start in _progress(range(0, len(chosen), PATCH_BATCH), "measuring the alignment", progress):
-        batch = [_to_rgb(images[int(i)]) for i in chosen[start : start + PATCH_BATCH]]
+        batch = [_as_rgb(images[int(i)]) for i in chosen[start : start + PATCH_BATCH]]
         for image, faces in zip(batch, _detect_padded(batch), strict=True):
             if faces:
                 found.append(faces[0].landmarks / image.size)
@@ -203,23 +204,8 @@ def measure_template(
     return AlignmentTemplate.from_json(median.tolist())
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB; transparency over white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = float(values.max(initial=0.0))
-        # Integers are 8 or 16 bits deep; floats are 0..1 by custom, or the values of integers.
-        if image.mode == "F" and top <= 1:
-            full = 1.0
-        else:
-            full = 65535.0 if image.mode.startswith("I;16") or top > 255 else 255.0
-        return Image.fromarray((values / full * 255).clip(0, 255).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+def _as_rgb(image: Image.Image) -> Image.Image:
+    return to_rgb_or_gray(image).convert("RGB")
 
 
 @lru_cache(maxsize=1)

@@ -37,16 +37,24 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 def to_rgb_or_gray(image: Image.Image) -> Image.Image:
     """The picture in mode L if it is gray, else RGB: 16 bits scaled to 8, transparency laid over white."""
-    if image.mode in {"L", "RGB"}:
+    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        return Image.fromarray((values / _full_scale(image.mode, values) * 255).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        flat = Image.alpha_composite(white, layer).convert("RGB")
+        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
         return flat.convert("L") if image.mode in _GRAY_MODES else flat
     return image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+
+
+def _full_scale(mode: str, values: np.ndarray) -> float:
+    """What white is: integers are 8 or 16 bits deep, floats 0..1 by custom or the values of integers."""
+    top = float(values.max(initial=0.0))
+    if mode == "F" and top <= 1:
+        return 1.0
+    return 65535.0 if mode.startswith("I;16") or top > 255 else 255.0
 
 
 def center_square(image: Image.Image) -> Image.Image:
