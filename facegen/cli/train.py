@@ -77,7 +77,8 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
     """
     from facegen.data.archive import FaceArchive
     from facegen.training import gan
-    from facegen.training.options import resolve_options
+    from facegen.training.options import TrainOptions, resolve_options
+    from facegen.training.run_folder import OPTIONS
 
     resume = chosen["resume"]
     if resume and Path(resume).is_dir():
@@ -89,6 +90,10 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
                 "(to start a new run from its weights, name the snapshot file)"
             )
         kimg = chosen["kimg"] if "kimg" in given else None
+        if dry_run:
+            options = TrainOptions.read(Path(resume) / OPTIONS)
+            click.echo(json.dumps(options.to_dict() | ({} if kimg is None else {"kimg": kimg}), indent=2))
+            return
         gan.resume_generator(resume, kimg=kimg)
         return
     if resume and not Path(resume).exists():

@@ -81,7 +81,10 @@ class FaceArchive:
         dataset = self._read_json("dataset.json") or {}
         extra = self._read_json("facegen.json") or {}
 
-        left_out = set(map(str, dataset.get("left_out") or []))
+        left_out = dataset.get("left_out") or []
+        if not isinstance(left_out, list):
+            raise FacegenError(f'{self.path}: dataset.json: "left_out" must be a list of file names')
+        left_out = set(map(str, left_out))
         names = [name for name in self._files.names if is_image_name(name) and name not in left_out]
         if not names:
             raise FacegenError(f"{self.path}: no PNG, JPEG or WebP picture in it")
@@ -225,7 +228,9 @@ class FaceArchive:
                     f"{where}: the label of {name} is {label}, outside 0 to {limit - 1}"
                     + (f" (the {limit} groups of facegen.json)" if self.groups else "")
                 )
-            by_name[name.replace("\\", "/")] = label
+            name = name.replace("\\", "/")
+            if by_name.setdefault(name, label) != label:
+                raise FacegenError(f"{where}: {name} has two labels, {by_name[name]} and {label}; keep one")
         return by_name
 
     def _name_classes(self, classes: Any, count: int) -> list[str]:

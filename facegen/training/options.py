@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -147,22 +148,23 @@ def resolve_options(
 
 
 def _check(options: TrainOptions) -> None:
-    group = min(options.mbstd_group, options.batch)
+    group = max(1, min(options.mbstd_group, options.batch))
     rules = [
         (options.cfg in PRESETS, f"cfg {options.cfg!r}: choose one of {', '.join(PRESETS)}"),
-        (options.kimg > 0, f"kimg must be above 0, got {options.kimg}"),
+        (0 < options.kimg < math.inf, f"kimg must be above 0 and finite, got {options.kimg}"),
         (options.batch >= 1, f"batch must be at least 1, got {options.batch}"),
         (
             options.batch % group == 0,
             f"batch must be a multiple of {group} (minibatch-stddev group), got {options.batch}",
         ),
-        (options.gamma >= 0, f"gamma must not be negative, got {options.gamma}"),
+        (0 <= options.gamma < math.inf, f"gamma must be finite and not negative, got {options.gamma}"),
         (
             options.tick > 0 and options.snap > 0,
             f"tick and snap must be above 0, got {options.tick} and {options.snap}",
         ),
         (options.aug in AUGMENTATIONS, f"aug {options.aug!r}: choose one of {', '.join(AUGMENTATIONS)}"),
         (0 <= options.p <= 1, f"p must be between 0 and 1, got {options.p}"),
+        (options.aug != "fixed" or options.p > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"),
         (
             options.augpipe in AUGPIPE_PRESETS,
             f"augpipe {options.augpipe!r}: choose one of {', '.join(AUGPIPE_PRESETS)}",
@@ -171,6 +173,7 @@ def _check(options: TrainOptions) -> None:
         (options.freezed >= 0, f"freezed must not be negative, got {options.freezed}"),
         (0 <= options.balance <= 1, f"balance must be between 0 and 1, got {options.balance}"),
         (options.subset is None or options.subset >= 1, f"subset must be at least 1, got {options.subset}"),
+        (options.seed >= 0, f"seed must not be negative, got {options.seed}"),
     ]
     for holds, complaint in rules:
         if not holds:

@@ -89,13 +89,13 @@ def get_preset(name: str, resolution: int, batch: int | None = None) -> Preset:
         FacegenError: there is no such preset.
     """
     if name == "auto":
-        images = batch or max(min(4096 // resolution, 32), 4)
+        images = max(min(4096 // resolution, 32), 4) if batch is None else batch
         return Preset(
             batch=images,
             mbstd_group=min(images, 4),
             channel_base=32768 if resolution >= 512 else 16384,
             lr=0.002 if resolution >= 1024 else 0.0025,
-            gamma=0.0002 * resolution**2 / images,
+            gamma=0.0002 * resolution**2 / max(images, 1),
             ema_kimg=images * 10 / 32,
             ema_rampup=0.05,
             map_layers=2,
@@ -103,4 +103,4 @@ def get_preset(name: str, resolution: int, batch: int | None = None) -> Preset:
     if name not in FIXED_PRESETS:
         raise FacegenError(f"unknown configuration {name!r}: choose one of {', '.join(PRESETS)}")
     preset = FIXED_PRESETS[name]
-    return replace(preset, batch=batch) if batch else preset
+    return preset if batch is None else replace(preset, batch=batch)

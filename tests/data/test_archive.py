@@ -415,6 +415,17 @@ def test_missing_labels(make_zip, tinted):
     assert "no label for b.png (nor for 1 others of 3)" in refusal(make_zip(files, [["a.png", 0]]))
 
 
+def test_two_labels_for_one_picture(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0)}, [["a.png", 0], ["a.png", 1]])
+    assert "a.png has two labels, 0 and 1; keep one" in refusal(path)
+    assert FaceArchive(make_zip({"a.png": tinted(0)}, [["a.png", 0], ["a.png", 0]])).labels.tolist() == [0]
+
+
+def test_left_out_must_be_a_list(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0)}, {"labels": [["a.png", 0]], "left_out": 5})
+    assert '"left_out" must be a list of file names' in refusal(path)
+
+
 def test_zip_of_a_folder_says_what_to_pack(make_zip, tinted):
     path = make_zip({"faces/a.png": tinted(0), "faces/dataset.json": b'{"labels": [["a.png", 0]]}'})
     assert "pack the content of that folder" in refusal(path)

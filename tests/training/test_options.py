@@ -44,8 +44,13 @@ def test_run_name_tells_what_is_special():
     ("choice", "message"),
     [
         ({"kimg": 0}, "kimg must be above 0"),
+        ({"kimg": float("inf")}, "kimg must be above 0 and finite"),
         ({"batch": 6}, "batch must be a multiple of 4"),
-        ({"gamma": -1}, "gamma must not be negative"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 0, "cfg": "auto"}, "batch must be at least 1"),
+        ({"gamma": -1}, "gamma must be finite and not negative"),
+        ({"aug": "fixed"}, "aug fixed needs p"),
+        ({"seed": -1}, "seed must not be negative"),
         ({"aug": "adda"}, "aug 'adda': choose one of ada, fixed, noaug"),
         ({"augpipe": "bgx"}, "augpipe 'bgx': choose one of"),
         ({"target": 2}, "target must be between -1 and 1"),
@@ -59,7 +64,7 @@ def test_run_name_tells_what_is_special():
 )
 def test_impossible_values_are_named(choice, message):
     with pytest.raises(FacegenError, match=message):
-        resolve_options(**BASE, **choice)
+        resolve_options(**{**BASE, **choice})
 
 
 def test_a_folder_without_options_is_no_run(tmp_path):
