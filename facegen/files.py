@@ -13,15 +13,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it to `path` when the block ends well, delete it otherwise.
 
     The move is `os.replace`, so a reader sees the old file or the whole new one. The data is flushed to disk first.
+    A missing folder is made. Raises an OSError that names `path` when nothing can be written there.
 
     Example:
         >>> with atomic_path("stats.json") as temporary:
         ...     temporary.write_text("{}")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.touch()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     mode = temporary.stat().st_mode  # what the umask says; some writers make files that only their owner may read
     temporary.unlink()
     try:

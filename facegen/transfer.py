@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from facegen import figures
 from facegen.ages import AgeGroups
+from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, alignment_matrix, find_faces
+from facegen.latents.decode import decode_latents, group_means
 from facegen.weights.native import load_encoder, load_generator
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -96,9 +98,10 @@ class AgeTransfer:
                 f"generator (z of {generator.z_dim}) and encoder (z of {encoder.z_dim}) do not belong together: "
                 "train the encoder for this generator"
             )
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = pick_device(device)
         self.generator = generator.to(self.device).eval()
         self.encoder = encoder.to(self.device).eval()
+        self.means = group_means(self.generator)
         self.groups = groups
         self.template = UTKFACE_TEMPLATE if template is None else template
 
@@ -134,11 +137,10 @@ class AgeTransfer:
             return self.encoder(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
 
     def decode(self, z: torch.Tensor, groups: Iterable[int], *, psi: float = 1.0) -> list[Image.Image]:
-        """The face of one latent [z_dim] in each of the age groups, given by their index."""
+        """The face of one latent [z_dim] in each of the age groups, given by their index; see `latents.decode`."""
         indices = torch.as_tensor(list(groups), dtype=torch.int64)
         labels = functional.one_hot(indices, len(self.groups)).float().to(self.device)
-        with torch.no_grad():
-            faces = self.generator(z.expand(len(indices), -1), labels, truncation_psi=psi, noise_mode="const")
+        faces = decode_latents(self.generator, z.expand(len(indices), -1), labels, self.means, psi=psi)
         return [Image.fromarray(face).convert("RGB") for face in figures.to_uint8(faces.expand(-1, 3, -1, -1))]
 
     def group_of(self, age: int) -> int:
@@ -166,7 +168,7 @@ class AgeTransfer:
                 the encoder does not know the age. Without it, the group whose picture comes closest to the input
                 (least squares over the pixels) is taken.
             faces: "all" or "largest".
-            psi: Truncation; below 1 faces become more average.
+            psi: Below 1, faces are drawn towards the mean of their age group.
         """
         self._wanted(ages)  # complain of impossible ages before the search
         if faces not in (ALL, "largest"):

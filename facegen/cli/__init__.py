@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
+import sys
+import threading
 
 import click
 
@@ -20,6 +24,13 @@ COMMANDS = {
 }
 
 
+def one_line(error: Exception) -> str:
+    """What to tell the user: an error of the system begins with its file, not with its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: cannot be read or written ({error.strerror})"
+    return str(error)
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
 
@@ -27,7 +38,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (FacegenError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(one_line(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -51,3 +62,6 @@ def main() -> None:
     Example:
       facegen transfer photo.jpg --outdir out --ages 5,25,45,65,85
     """
+    if threading.current_thread() is threading.main_thread():
+        # A scheduler's SIGTERM leaves as an exception does, so that half-written files are removed on the way.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -38,7 +38,7 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
 )
 @click.option("--generator", metavar="FILE|RUN", help="Another generator than the one in the package.")
 @click.option("--encoder", metavar="FILE|RUN", help="Another encoder than the one in the package.")
-@click.option("--psi", default=1.0, show_default=True, help="Truncation: below 1 faces become more average.")
+@click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their group.")
 @click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
 def command(
     photos: tuple[Path, ...],
@@ -63,6 +63,7 @@ def command(
     """
     from tqdm import tqdm
 
+    from facegen.cli import one_line
     from facegen.errors import FacegenError
     from facegen.faces import open_photo
     from facegen.transfer import ALL, AgeTransfer, save_results, unique_stems
@@ -87,6 +88,6 @@ def command(
                 tqdm.write(str(path))
         except (FacegenError, OSError) as error:
             failed += 1
-            tqdm.write(f"Error: {error}", file=sys.stderr)
+            tqdm.write(f"Error: {one_line(error)}", file=sys.stderr)
     if failed:
         raise click.exceptions.Exit(1)

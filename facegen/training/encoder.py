@@ -17,12 +17,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from facegen import figures
+from facegen.device import pick_device
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.latents.decode import decode_latents, group_means
 from facegen.networks.encoder import Encoder, load_trunk
 from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, generate_pairs, one_hot, to_float
-from facegen.training.run_folder import OPTIONS, RunFolder, read_stats
+from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
 from facegen.weights.native import load_encoder, load_generator, save_networks
 
 STATE = "encoder-state.pt"
@@ -52,6 +53,8 @@ class EncoderOptions:
         for name in ("epochs", "batch", "lr", "lr_step", "lr_decay"):
             if not getattr(self, name) > 0:
                 raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not math.isfinite(self.psi):
+            raise FacegenError(f"psi must be a finite number, got {self.psi}")
         if self.batch < 2:
             raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
         if self.pairs * TRAINING_SHARE < self.batch:
@@ -90,6 +93,7 @@ def train_encoder(
         FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
     """
     options.check()
+    chosen = pick_device(device)
     generator, header = load_generator(options.generator)
     torch.manual_seed(options.seed)
     encoder = _new_encoder(options, generator)
@@ -98,7 +102,7 @@ def train_encoder(
     options = replace(options, generator=str(source))
     with RunFolder.create(outdir, f"encoder-{source.stem}-{options.pairs}pairs") as run:
         run.write_json(OPTIONS, asdict(options))
-        _run(run, options, generator, header, encoder, TrainingState(), None, device, progress)
+        _run(run, options, generator, header, encoder, TrainingState(), None, chosen, progress)
     return run.path
 
 
@@ -116,6 +120,7 @@ def resume_encoder(
         epochs: Train up to this many epochs in all instead of the run's own number.
         generator: Where the generator is now, if it was moved.
     """
+    chosen = pick_device(device)
     run = RunFolder.open(folder)
     options = _read_options(run.path)
     options = replace(options, epochs=epochs or options.epochs, generator=generator or options.generator)
@@ -135,7 +140,7 @@ def resume_encoder(
     with RunFolder.open(folder, last_step=state.epoch) as run:
         run.write_json(OPTIONS, asdict(options))
         run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
-        _run(run, options, network, header, encoder, state, saved["optimizer"], device, progress)
+        _run(run, options, network, header, encoder, state, saved["optimizer"], chosen, progress)
     return run.path
 
 
@@ -182,7 +187,7 @@ def save_reconstructions(
     faces, classes = pairs.images[chosen], pairs.classes[chosen]
     with torch.no_grad():
         z = encoder(to_float(faces.to(device)))
-        again = generator(z, one_hot(classes, generator.c_dim).to(device), noise_mode="const")
+    again = decode_latents(generator, z, one_hot(classes, generator.c_dim).to(device), group_means(generator))
     inputs = figures.to_uint8(to_float(faces))
     outputs = figures.to_uint8(again.expand(-1, 3, -1, -1))
     rows = [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]
@@ -203,11 +208,10 @@ def _run(
     encoder: Encoder,
     state: TrainingState,
     optimizer_state: dict[str, Any] | None,
-    device_name: str | None,
+    device: torch.device,
     progress: bool,
 ) -> None:
     """Generate the pairs, train to the last epoch, report."""
-    device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
     generator.to(device)
     encoder.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=options.lr)
@@ -334,8 +338,7 @@ def _metadata(
 
 def _save_state(run: RunFolder, encoder: Encoder, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
     saved = {"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict(), "training": asdict(state)}
-    with atomic_path(run.path / STATE) as temporary:
-        torch.save(saved, temporary)
+    save_state(run.path / STATE, saved)
 
 
 def _read_options(folder: Path) -> EncoderOptions:

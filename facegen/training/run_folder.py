@@ -126,6 +126,17 @@ class RunFolder:
         return self._events
 
 
+def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what `torch.load(..., weights_only=True)` can read, atomically; an OSError that names the file if not."""
+    import torch
+
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # so it tells of a full disk
+            raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
+
+
 def read_stats(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of a run folder's stats.jsonl, oldest first. A line cut short by a crash is left out."""
     lines = []

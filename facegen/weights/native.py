@@ -61,7 +61,10 @@ def save_networks(
             tensors[f"{name}.{key}"] = tensor
     header = {**metadata, "format_version": FORMAT_VERSION, "networks": described}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
+        try:
+            save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written; is the disk full? ({error})") from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from facegen.training.run_folder import RunFolder, read_stats
+from facegen.training.run_folder import RunFolder, read_stats, save_state
 
 
 def test_runs_are_numbered_one_after_the_other(tmp_path: Path):
@@ -75,3 +77,19 @@ def test_write_json(tmp_path: Path):
     with pytest.raises(TypeError):
         run.write_json("training_options.json", {"bad": object()})
     assert json.loads((run.path / "training_options.json").read_text()) == {"batch": 32}
+
+
+def test_a_full_disk_is_told_in_one_line_and_keeps_the_old_state(tmp_path: Path):
+    """A limit on the size of files stands in for a full disk; the system refuses the write all the same."""
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"{path}: cannot be written; is the disk full") as caught:
+            save_state(path, {"step": 2, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]

@@ -1,0 +1,1 @@
+"""The latent space: from an encoder's guess to a face."""

@@ -1,0 +1,60 @@
+"""Decoding an encoder's latent: as far from its age group's mean as the encoder was sure.
+
+An encoder trained with squared error answers with the mean of all latents that it holds possible, so the less it knows,
+the shorter its answer: of a standard normal z, a guess of cosine r has about r times the full length. The mapping
+network scales every z to full length, which would blow up the little that is known, far beyond anything seen in
+training. So the length is put back where it means something: w is moved from the group's mean towards mapping(z, c) by
+that fraction.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from facegen.networks.generator import Generator
+
+MEAN_SAMPLES = 1000
+
+
+def group_means(generator: Generator, *, samples: int = MEAN_SAMPLES, seed: int = 0) -> torch.Tensor:
+    """Return the mean w of every class over `samples` random z: float32 `[c_dim, w_dim]`, `[1, w_dim]` without classes.
+
+    `mapping.w_avg` is one mean over all classes; drawing w towards it would draw every face to a middle age.
+    """
+    device = next(generator.parameters()).device
+    z = torch.randn([samples, generator.z_dim], generator=torch.Generator().manual_seed(seed)).to(device)
+    means = []
+    with torch.no_grad():
+        for label in (
+            torch.eye(generator.c_dim, device=device) if generator.c_dim else torch.zeros([1, 0], device=device)
+        ):
+            ws = generator.mapping(z, label.expand(samples, -1), skip_w_avg_update=True)
+            means.append(ws[:, 0].mean(dim=0))
+    return torch.stack(means)
+
+
+def sureness(z: torch.Tensor) -> torch.Tensor:
+    """Return the length of encoded latents `[N, z_dim]` relative to that of random ones, at most 1: `[N]`."""
+    return z.square().mean(dim=1).sqrt().clamp(max=1)
+
+
+def decode_latents(
+    generator: Generator, z: torch.Tensor, c: torch.Tensor, means: torch.Tensor, *, psi: float = 1.0
+) -> torch.Tensor:
+    """Generate the faces of encoded latents.
+
+    Args:
+        generator: In evaluation mode.
+        z: `[N, z_dim]`, from an encoder; its length counts.
+        c: One-hot `[N, c_dim]`.
+        means: Of `group_means`.
+        psi: Factor on the distance to the group's mean: below 1 faces become more average.
+
+    Returns:
+        float32 `[N, img_channels, H, W]`, about -1..1, with constant noise.
+    """
+    with torch.no_grad():
+        mean = (c @ means if generator.c_dim else means)[:, None, :]
+        distance = (psi * sureness(z))[:, None, None]
+        ws = mean.lerp(generator.mapping(z, c), distance)
+        return generator.synthesis(ws, noise_mode="const")
