@@ -1,0 +1,58 @@
+"""What every command does alike: errors of the system in one line, SIGTERM without leftovers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from facegen.cli import main, one_line
+
+
+def test_errors_of_the_system_begin_with_their_file():
+    assert one_line(PermissionError(13, "Permission denied", "a.zip")) == (
+        "a.zip: cannot be read or written (Permission denied)"
+    )
+    assert one_line(FileNotFoundError("a.zip: no such file")) == "a.zip: no such file"
+
+
+@pytest.mark.parametrize("command", [["prepare", "SOURCE", "FILE/faces.zip"], ["prepare", "SOURCE", "/proc/faces.zip"]])
+def test_an_output_that_cannot_be_written_is_named(tmp_path, command):
+    source, file = tmp_path / "source", tmp_path / "file"
+    source.mkdir()
+    file.write_text("x")
+    command = [part.replace("SOURCE", str(source)).replace("FILE", str(file)) for part in command]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert f"Error: {command[-1]}: cannot be read or written (" in result.output
+    assert "Errno" not in result.output
+
+
+def test_sigterm_removes_what_is_half_written(tmp_path: Path):
+    """A real process, terminated while its archive is half written: a reader that waits stands in for much data."""
+    script = (
+        "import time\n"
+        "import facegen.data.prepare as module\n"
+        "module._resize = lambda record, resolution: time.sleep(1)\n"
+        "from facegen.cli import main\n"
+        f"main(['prepare', {str(tmp_path)!r}, {str(tmp_path / 'out' / 'faces.zip')!r}])\n"
+    )
+    for age in range(100):
+        (tmp_path / f"{age}_1_2_20170116174525125.jpg").write_bytes(b"not read in this test")
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.glob("out/.*.tmp")), "the archive was never begun"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in errors
+    assert list((tmp_path / "out").iterdir()) == []

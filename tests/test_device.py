@@ -1,0 +1,29 @@
+"""The device that a user names."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from facegen.cli import main
+from facegen.device import pick_device
+from facegen.errors import FacegenError
+
+
+def test_names_and_devices():
+    assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu cpu"])
+def test_a_device_that_is_not_there_is_named_in_one_line(name):
+    with pytest.raises(FacegenError, match=f"device '{name}' cannot be used on this machine") as caught:
+        pick_device(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_resuming_an_encoder_asks_for_the_device_first(tmp_path):
+    result = CliRunner().invoke(main, ["train-encoder", "--resume", str(tmp_path), "--device", "gpu"])
+    assert result.exit_code == 1
+    assert "device 'gpu' cannot be used" in result.output
