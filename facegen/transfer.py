@@ -171,6 +171,8 @@ class AgeTransfer:
             psi: Below 1, faces are drawn towards the mean of their age group.
         """
         self._wanted(ages)  # complain of impossible ages before the search
+        if not np.isfinite(psi):
+            raise FacegenError(f"psi must be a finite number, got {psi}")
         if faces not in (ALL, "largest"):
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
         found = find_faces(image)

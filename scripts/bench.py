@@ -113,7 +113,7 @@ def seconds(functions: dict[str, Callable[[], None]], rounds: int, device: torch
 @click.command()
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per batch.")
-@click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="Repetitions; the best counts.")
+@click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="Rounds; the best counts.")
 def main(threads: int, batch: int, rounds: int) -> None:
     """Measure generation and training against the bare convolutions."""
     torch.set_num_threads(threads)

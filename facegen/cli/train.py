@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 # What may change when a run folder is resumed; everything else is the run's own.
-RESUMABLE = {"resume", "kimg", "dry_run"}
+RESUMABLE = {"resume", "kimg", "data", "dry_run"}
 
 
 def switch(*names: str, default: bool, help: str) -> Any:
@@ -73,7 +73,7 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
     \b
     Example:
       facegen train --data faces64.zip --cfg tiny --mirror --kimg 400
-      facegen train --resume runs/00000-faces64-cond-mirror-tiny-batch16-gamma0.2-ada
+      facegen train --resume runs/00000-faces64-cond-mirror-tiny-batch16-gamma0.05-ada
     """
     from facegen.data.archive import FaceArchive
     from facegen.training import gan
@@ -89,12 +89,11 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
                 f"{', '.join('--' + name for name in extra)} "
                 "(to start a new run from its weights, name the snapshot file)"
             )
-        kimg = chosen["kimg"] if "kimg" in given else None
+        changed = {name: chosen[name] for name in ("kimg", "data") if name in given}
         if dry_run:
-            options = TrainOptions.read(Path(resume) / OPTIONS)
-            click.echo(json.dumps(options.to_dict() | ({} if kimg is None else {"kimg": kimg}), indent=2))
+            click.echo(json.dumps(TrainOptions.read(Path(resume) / OPTIONS).to_dict() | changed, indent=2))
             return
-        gan.resume_generator(resume, kimg=kimg)
+        gan.resume_generator(resume, **changed)
         return
     if resume and not Path(resume).exists():
         raise click.UsageError(f"--resume {resume}: no such run folder or weight file")

@@ -146,9 +146,8 @@ def _read_state(path: Path) -> Mapping[str, Any]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling and safetensors have many kinds of errors
-        reason = str(error).split("\n")[0].strip() or type(error).__name__
-        raise FacegenError(f"{path}: not a readable state dict ({reason})") from error
+    except Exception as error:  # unpickling and safetensors have many kinds of errors, some with dangerous advice
+        raise FacegenError(f"{path}: not a readable state dict (.safetensors, or .pt of tensors alone)") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise FacegenError(f"{path}: holds no state dict (a mapping of names to tensors)")
     return state

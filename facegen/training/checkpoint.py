@@ -13,7 +13,6 @@ from torch import nn
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.ada import AdaController
@@ -21,7 +20,8 @@ from facegen.training.augment import AugmentPipe, augpipe_kwargs
 from facegen.training.batches import Batches, class_weights
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
-from facegen.weights.native import load_networks, newest_snapshot, save_networks
+from facegen.training.run_folder import save_state
+from facegen.weights.native import load_networks, newest_snapshot, read_metadata, save_networks
 
 STATE = "training-state.pt"
 G_REG_INTERVAL, D_REG_INTERVAL = 4, 16
@@ -139,8 +139,7 @@ def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
         "rng_cpu": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    with atomic_path(folder / STATE) as temporary:
-        torch.save(content, temporary)
+    save_state(folder / STATE, content)
     return snapshot
 
 
@@ -157,7 +156,14 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise FacegenError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
-    _load_weights(Path(folder) / content["snapshot"], {"G": state.G, "D": state.D, "G_ema": state.G_ema})
+    snapshot = Path(folder) / content["snapshot"]
+    if round(read_metadata(snapshot)["kimg"] * 1000) != content["images_seen"]:
+        # Ticks under 1 kimg share a file name; a process killed between the two writes leaves the new one alone.
+        raise FacegenError(
+            f"{snapshot}: newer than {path.name}, so this run cannot go on; a new one can start from these weights: "
+            f"facegen train --resume {snapshot}"
+        )
+    _load_weights(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema})
     state.images_seen, state.steps = content["images_seen"], content["steps"]
     state.batches.position = content["position"]
     state.loss.pl_mean = content["pl_mean"]

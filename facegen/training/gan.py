@@ -59,15 +59,31 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     return run.path
 
 
-def resume_generator(folder: str | os.PathLike[str], *, kimg: float | None = None, progress: bool = True) -> Path:
-    """Go on with the run in a folder, exactly where its last snapshot was, up to `kimg` (None: as planned)."""
+def resume_generator(
+    folder: str | os.PathLike[str], *, kimg: float | None = None, data: str | None = None, progress: bool = True
+) -> Path:
+    """Go on with the run in a folder, exactly where its last snapshot was.
+
+    Args:
+        folder: Of the run.
+        kimg: Up to so many; None as planned.
+        data: Where the archive is now, if it was moved.
+        progress: Show a progress bar.
+
+    Raises:
+        FileNotFoundError, FacegenError: the folder, its state or the data is missing or damaged, or there is nothing
+            left to do.
+    """
     options = TrainOptions.read(Path(folder) / OPTIONS)
-    if kimg is not None:
-        options = replace(options, kimg=kimg)
+    options = replace(options, kimg=options.kimg if kimg is None else kimg, data=data or options.data)
     archive = open_archive(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = checkpoint.build(replace(options, resume=None), archive, device)
     checkpoint.restore(state, folder)
+    if state.images_seen >= options.kimg * 1000:
+        raise FacegenError(
+            f"{folder}: has seen {state.images_seen / 1000:g} kimg already; give a --kimg above that to go on"
+        )
     with RunFolder.open(folder, last_step=state.images_seen / 1000) as run:
         run.write_json(OPTIONS, options.to_dict())
         run.log(f"resumed at {state.images_seen / 1000:.1f} kimg")

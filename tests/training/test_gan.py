@@ -47,7 +47,7 @@ def finished_run(face_archive, tmp_path_factory):
 
 
 def test_a_run_leaves_what_it_promises(finished_run):
-    assert finished_run.name == "00000-faces-cond-mirror-tiny-batch4-gamma0.2-ada"
+    assert finished_run.name == "00000-faces-cond-mirror-tiny-batch4-gamma0.05-ada"
     names = {path.name for path in finished_run.iterdir()}
     assert {"log.txt", "stats.jsonl", "reals.png", "training_options.json", "training-state.pt"} <= names
     assert {"fakes000000.png", "network-snapshot-000000.safetensors"} <= names
@@ -201,7 +201,33 @@ def test_resume_from_a_damaged_folder(face_archive, tmp_path, damage, message):
     run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
     damage(run)
     with pytest.raises((FacegenError, FileNotFoundError), match=message):
+        gan.resume_generator(run, kimg=0.016, progress=False)
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(finished_run):
+    before = (finished_run / "training_options.json").read_text()
+    with pytest.raises(FacegenError, match=r"has seen 0\.032 kimg already; give a --kimg above that"):
+        gan.resume_generator(finished_run, kimg=0.01, progress=False)
+    assert (finished_run / "training_options.json").read_text() == before
+
+
+def test_a_snapshot_newer_than_its_state_is_not_paired_with_it(face_archive, tmp_path):
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, snap=1), progress=False)
+    state = torch.load(run / "training-state.pt", weights_only=True)
+    torch.save({**state, "images_seen": 8}, run / "training-state.pt")
+    with pytest.raises(FacegenError, match="newer than training-state"):
         gan.resume_generator(run, progress=False)
+
+
+def test_the_archive_may_move(face_archive, tmp_path):
+    moved = tmp_path / "moved.zip"
+    moved.write_bytes(face_archive.read_bytes())
+    run = gan.train_generator(small_options(moved, tmp_path, kimg=0.008), progress=False)
+    moved.unlink()
+    with pytest.raises(FileNotFoundError, match=r"moved\.zip"):
+        gan.resume_generator(run, kimg=0.016, progress=False)
+    gan.resume_generator(run, kimg=0.016, data=str(face_archive), progress=False)
+    assert read_stats(run)[-1]["step"] == pytest.approx(0.016)
 
 
 class TestCommand:

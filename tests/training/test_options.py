@@ -37,7 +37,7 @@ def test_options_survive_a_file(tmp_path):
 
 def test_run_name_tells_what_is_special():
     options = resolve_options(**BASE, mirror=True, aug="fixed", p=0.2, augpipe="bg")
-    assert options.run_name() == "faces-cond-mirror-tiny-batch16-gamma0.2-p0.2-bg"
+    assert options.run_name() == "faces-cond-mirror-tiny-batch16-gamma0.05-p0.2-bg"
 
 
 @pytest.mark.parametrize(
