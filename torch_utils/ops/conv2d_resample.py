@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops.convolution import conv2d, conv_transpose2d
 from torch_utils.ops.upfirdn2d import _parse_padding, centred_padding, filter_size, upfirdn2d
 
 
@@ -94,7 +95,7 @@ def _convolve(
         w = w.flip([2, 3])
     if pad_x[0] != pad_x[1] or pad_y[0] != pad_y[1] or min(pad_x[0], pad_y[0]) < 0:
         x, pad_x, pad_y = F.pad(x, [*pad_x, *pad_y]), (0, 0), (0, 0)
-    return F.conv2d(x, w, b, stride=stride, padding=(pad_y[0], pad_x[0]), groups=groups)
+    return conv2d(x, w, b, stride, (pad_y[0], pad_x[0]), groups)
 
 
 def _transposed(x: torch.Tensor, w: torch.Tensor, up: int, groups: int, flip_weight: bool) -> torch.Tensor:
@@ -104,4 +105,4 @@ def _transposed(x: torch.Tensor, w: torch.Tensor, up: int, groups: int, flip_wei
     out_channels, in_per_group, *kernel = w.shape
     w = w.reshape(groups, out_channels // groups, in_per_group, *kernel).transpose(1, 2)
     w = w.reshape(groups * in_per_group, out_channels // groups, *kernel)
-    return F.conv_transpose2d(x, w, stride=up, groups=groups)
+    return conv_transpose2d(x, w, up, groups)

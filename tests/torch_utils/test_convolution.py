@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from torch_utils.ops import convolution, winograd
+from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.convolution import conv2d, conv_transpose2d
+
+
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_(True)
+
+
+def second_derivatives(f, x: torch.Tensor, *weights: torch.Tensor) -> list[torch.Tensor]:
+    """Result, gradients, and the gradients of a penalty on the gradient of `x`: what R1 takes."""
+    y = f(x, *weights)
+    (gradient,) = torch.autograd.grad(y.square().sum() / 2, x, create_graph=True)
+    second = torch.autograd.grad(gradient.square().sum(), [x, weights[0]])
+    return [y, gradient, *second]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("stride", "padding"), [(1, (1, 1)), (1, (0, 2)), (2, (0, 1)), (2, (1, 0)), (3, (1, 1))])
+def test_convolution_is_pytorchs_and_so_are_its_derivatives(stride, padding, groups):
+    x, w, b = random(2, 4, 7, 8), random(6, 4 // groups, 3, 3), random(6)
+    ours = second_derivatives(lambda *a: conv2d(*a, stride, padding, groups), x, w, b)
+    theirs = second_derivatives(lambda *a: F.conv2d(*a, stride, padding, groups=groups), x, w, b)
+    for a, e in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_convolution_is_pytorchs_and_so_are_its_derivatives(stride, groups):
+    x, w = random(2, 4, 5, 6), random(4, 6 // groups, 3, 3)
+    ours = second_derivatives(lambda *a: conv_transpose2d(*a, stride, groups), x, w)
+    theirs = second_derivatives(lambda *a: F.conv_transpose2d(*a, stride=stride, groups=groups), x, w)
+    for a, e in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize(("stride", "padding", "fast"), [(1, (1, 1), False), (2, (0, 1), False), (1, (1, 1), True)])
+def test_numerical_derivatives(stride, padding, fast, monkeypatch):
+    if fast:
+        monkeypatch.setattr(convolution, "_winograd_pays", lambda *arguments: True)
+    inputs = random(2, 2, 4, 8), random(3, 2, 3, 3), random(3)
+    assert torch.autograd.gradcheck(lambda *a: conv2d(*a, stride, padding), inputs)
+    assert torch.autograd.gradgradcheck(lambda *a: conv2d(*a, stride, padding), inputs)
+
+
+# --- Winograd -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (3, 5, 8, 12), (2, 4, 16, 4)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("chunk", [1, 10, 2**14])
+def test_winograd_is_exact_but_for_rounding(shape, layout, chunk, monkeypatch):
+    monkeypatch.setattr(winograd, "CHUNK", chunk)
+    x, w = random(*shape).contiguous(memory_format=layout), random(6, shape[1], 3, 3)
+    grad = random(shape[0], 6, *shape[2:], seed=1).contiguous(memory_format=layout)
+    y = F.conv2d(x, w, padding=1)
+    (grad_w,) = torch.autograd.grad(y, w, grad)
+    torch.testing.assert_close(winograd.convolve(x, w), y, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(winograd.weight_gradient(x, grad), grad_w, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_many_channels_agree_with_direct_convolution_in_float64(size):
+    x, w = random(16, 96, size, size, dtype=torch.float32), random(128, 96, 3, 3, dtype=torch.float32)
+    assert winograd.pays(x, 96, 128)
+    exact = second_derivatives(lambda x, w: F.conv2d(x, w, padding=1), x.double(), w.double())
+    ours = second_derivatives(lambda x, w: conv2d_resample(x, w, padding=1), x, w)
+    plain = second_derivatives(lambda x, w: F.conv2d(x, w, padding=1), x, w)
+    for a, p, e in zip(ours, plain, exact, strict=True):
+        # F(4x4, 3x3) loses a digit: 1e-5 of the largest value for one convolution; here up to three follow each other.
+        assert (a.double() - e).abs().max() < 5e-5 * e.abs().max()
+        assert a.shape == p.shape
+        assert a.dtype == torch.float32
+
+
+def test_bias_and_layout_survive():
+    x = random(16, 64, 16, 16, dtype=torch.float32).detach().contiguous(memory_format=torch.channels_last)
+    w, b = random(64, 64, 3, 3, dtype=torch.float32).detach(), random(64, dtype=torch.float32).detach()
+    y = conv2d_resample(x, w, padding=1, b=b)
+    expected = F.conv2d(x, w, b, padding=1)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert (y - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "out_channels", "dtype"),
+    [
+        ((16, 32, 16, 16), 64, torch.float32),  # few channels
+        ((16, 64, 16, 16), 3, torch.float32),
+        ((16, 64, 16, 18), 64, torch.float32),  # no whole tiles
+        ((1, 64, 16, 16), 64, torch.float32),  # few tiles
+        ((1, 64, 256, 256), 64, torch.float32),  # beyond the cache
+        ((16, 64, 16, 16), 64, torch.float64),
+        ((16, 64, 16, 16), 64, torch.float16),
+    ],
+)
+def test_where_winograd_does_not_pay(shape, out_channels, dtype):
+    assert winograd.pays(torch.empty(16, 64, 16, 16), 64, 64)
+    assert not winograd.pays(torch.empty(shape, dtype=dtype), shape[1], out_channels)

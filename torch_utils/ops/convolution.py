@@ -1,0 +1,116 @@
+"""Convolutions whose derivatives of any order are convolutions and weight gradients of the first order's kind.
+
+PyTorch takes the second derivative of a convolution through convolutions with channels and batch exchanged and kernels
+as large as the picture, which are several times slower; path length regularisation and R1 are made of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from torch_utils.ops import winograd
+
+
+class _Geometry(NamedTuple):
+    """What a convolution is but for its tensors; pairs are y, x."""
+
+    stride: int
+    padding: tuple[int, int]
+    groups: int
+    transposed: bool = False
+    output_padding: tuple[int, int] = (0, 0)
+
+    def reversed(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> _Geometry:
+        """Return the convolution with the same `w` that takes the gradient of the result `y` to that of `x`."""
+        if self.transposed:
+            return self._replace(transposed=False, output_padding=(0, 0))
+        reached = [(y.shape[2 + i] - 1) * self.stride - 2 * self.padding[i] + w.shape[2 + i] for i in (0, 1)]
+        return self._replace(transposed=True, output_padding=(x.shape[2] - reached[0], x.shape[3] - reached[1]))
+
+
+def conv2d(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    b: torch.Tensor | None = None,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> torch.Tensor:
+    """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
+    return _Convolution.apply(x, w, b, _Geometry(stride, padding, groups))
+
+
+def conv_transpose2d(x: torch.Tensor, w: torch.Tensor, stride: int = 1, groups: int = 1) -> torch.Tensor:
+    """Compute `torch.nn.functional.conv_transpose2d`, differentiable any number of times at the same price."""
+    return _Convolution.apply(x, w, None, _Geometry(stride, (0, 0), groups, transposed=True))
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w, b, geometry):
+        ctx.save_for_backward(x, w)
+        ctx.geometry = geometry
+        return _convolve(x, w, b, geometry)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        geometry = ctx.geometry
+        grad_x = grad_w = grad_b = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _Convolution.apply(grad, w, None, geometry.reversed(x, grad, w))
+        if ctx.needs_input_grad[1]:
+            grad_w = _WeightGradient.apply(x, grad, w.shape, geometry)
+        if ctx.needs_input_grad[2]:
+            grad_b = grad.sum(dim=[0, 2, 3])
+        return grad_x, grad_w, grad_b, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    """Linear in `x` and in `grad`, as the convolution is linear in `x` and in the weights."""
+
+    @staticmethod
+    def forward(ctx, x, grad, shape, geometry):
+        ctx.save_for_backward(x, grad)
+        ctx.geometry = geometry
+        return _weight_gradient(x, grad, shape, geometry)
+
+    @staticmethod
+    def backward(ctx, w):
+        x, grad = ctx.saved_tensors
+        geometry = ctx.geometry
+        grad_x = grad_grad = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _Convolution.apply(grad, w, None, geometry.reversed(x, grad, w))
+        if ctx.needs_input_grad[1]:
+            grad_grad = _Convolution.apply(x, w, None, geometry)
+        return grad_x, grad_grad, None, None
+
+
+def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry: _Geometry) -> torch.Tensor:
+    if _winograd_pays(x, w.shape, geometry):
+        y = winograd.convolve(x, w.flip([2, 3]).transpose(0, 1) if geometry.transposed else w)
+        return y if b is None else y.add_(b[:, None, None])
+    stride, padding, groups, transposed, output_padding = geometry
+    if transposed:
+        return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups)
+    return F.conv2d(x, w, b, stride, padding, groups=groups)
+
+
+def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> torch.Tensor:
+    if _winograd_pays(x, shape, geometry) and not geometry.transposed:
+        return winograd.weight_gradient(x, grad)
+    w = x.new_empty([1]).expand(shape)  # only its shape counts
+    stride, padding, groups, transposed, output_padding = geometry
+    _, grad_w, _ = torch.ops.aten.convolution_backward(
+        grad, x, w, None, [stride] * 2, padding, [1, 1], transposed, output_padding, groups, [False, True, False]
+    )
+    return grad_w
+
+
+def _winograd_pays(x: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> bool:
+    same_size = shape[2:] == (3, 3) and geometry[:3] == (1, (1, 1), 1)
+    return same_size and winograd.pays(x, shape[0], shape[1])
