@@ -25,6 +25,7 @@ from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, generate_pairs, one_hot, to_float
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
 from facegen.weights.native import load_encoder, load_generator, save_networks
+from torch_utils.cpu_memory import keep_freed_memory
 
 STATE = "encoder-state.pt"
 BEST = "encoder-best.safetensors"
@@ -212,6 +213,7 @@ def _run(
     progress: bool,
 ) -> None:
     """Generate the pairs, train to the last epoch, report."""
+    keep_freed_memory()
     generator.to(device)
     encoder.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=options.lr)

@@ -25,6 +25,7 @@ from facegen.training.interrupt import StopRequest
 from facegen.training.losses import Observed
 from facegen.training.options import TrainOptions
 from facegen.training.run_folder import OPTIONS, RunFolder
+from torch_utils.cpu_memory import keep_freed_memory
 from torch_utils.training_stats import Collector, Summary
 
 GRID_ROWS = 8
@@ -48,6 +49,7 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     Raises:
         FacegenError: the data cannot be trained on, or a loss stopped being a number.
     """
+    keep_freed_memory()
     archive = open_archive(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = checkpoint.build(options, archive, device)
@@ -76,6 +78,7 @@ def resume_generator(
     """
     options = TrainOptions.read(Path(folder) / OPTIONS)
     options = replace(options, kimg=options.kimg if kimg is None else kimg, data=data or options.data)
+    keep_freed_memory()
     archive = open_archive(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = checkpoint.build(replace(options, resume=None), archive, device)
