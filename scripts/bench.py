@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment import AUGPIPE_PRESETS, AugmentPipe
+from facegen.training.checkpoint import lazy_adam
 from facegen.training.losses import GanLoss
+from torch_utils.cpu_memory import keep_freed_memory
 
 RESOLUTION, CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 64, 4096, 256, 10, 512
 
@@ -75,7 +77,7 @@ def training_phases(G: Generator, D: Discriminator, augment: AugmentPipe, batch:
     z = torch.randn(batch, Z_DIM, device=device)
     c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
     real = torch.randn(batch, 3, RESOLUTION, RESOLUTION, device=device).clamp(-1, 1)
-    optimisers = {network: torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.0, 0.99)) for network in (G, D)}
+    optimisers = {network: lazy_adam(network, 1e-4, None) for network in (G, D)}
 
     def phase(network: torch.nn.Module, accumulate: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
@@ -116,6 +118,7 @@ def seconds(functions: dict[str, Callable[[], None]], rounds: int, device: torch
 @click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="Rounds; the best counts.")
 def main(threads: int, batch: int, rounds: int) -> None:
     """Measure generation and training against the bare convolutions."""
+    keep_freed_memory()  # as training does
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
