@@ -36,6 +36,7 @@ def modulated_conv2d(
     resample_filter: torch.Tensor | None = None,
     fused_modconv: bool = False,
     gain: float = 1,
+    b: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Convolve with weights whose input channels are scaled by `styles` (StyleGAN2, equations 1 to 3).
 
@@ -50,6 +51,7 @@ def modulated_conv2d(
         fused_modconv: True builds one set of weights per sample and runs a grouped convolution; False scales the
             pictures before and after one convolution for the whole batch. Same numbers.
         gain: Factor on the result.
+        b: Bias `[out_channels]`, added to the result.
 
     Returns:
         `[N, out_channels, H * up, W * up]`.
@@ -69,13 +71,24 @@ def modulated_conv2d(
     elif gain != 1:
         styles = styles * gain
 
+    if b is not None:
+        b = b.to(x.dtype)[:, None, None]
     flip_weight = up == 1  # what the trained weights of the family expect
+    if not fused_modconv and kernel == up == 1 and scale is None and out_channels < in_channels:
+        # A matrix for each picture is smaller than a picture to scale.
+        matrices = (weight.flatten(1) * styles[:, None]).to(x.dtype)  # [N, out_channels, in_channels]
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ matrices.mT
+        x = pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return x if b is None else x + b
     if not fused_modconv:
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv2d_resample.conv2d_resample(
             x, weight.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=flip_weight
         )
-        return x if scale is None else x * scale.to(x.dtype)[:, :, None, None]
+        if scale is None:
+            return x if b is None else x + b
+        scale = scale.to(x.dtype)[:, :, None, None]
+        return x * scale if b is None else torch.addcmul(b, x, scale)
 
     weights = weight[None] * styles[:, None, :, None, None]  # [N, out, in, kernel, kernel]
     if scale is not None:
@@ -90,7 +103,8 @@ def modulated_conv2d(
         groups=batch,
         flip_weight=flip_weight,
     )
-    return x.reshape(batch, out_channels, *x.shape[2:])
+    x = x.reshape(batch, out_channels, *x.shape[2:])
+    return x if b is None else x + b
 
 
 class SynthesisLayer(nn.Module):
@@ -142,13 +156,13 @@ class SynthesisLayer(nn.Module):
             resample_filter=self.resample_filter,
             fused_modconv=fused_modconv,
             gain=early_gain,
+            b=self.bias * early_gain,
         )
         if self.use_noise and noise_mode != "none":
-            x = x + (self._noise(x, noise_mode) * (self.noise_strength * early_gain)).to(x.dtype)
-        return bias_act.bias_act(
+            x = x.add_((self._noise(x, noise_mode) * (self.noise_strength * early_gain)).to(x.dtype))
+        return bias_act.activate_(
             x,
-            (self.bias * early_gain).to(x.dtype),
-            act=self.activation,
+            self.activation,
             gain=act_gain / early_gain,
             clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
         )
