@@ -1,7 +1,13 @@
 """What every test starts with. Being here, it also puts this folder where tests find `golden_numbers`."""
 
+import os
+
 import pytest
 import torch
+
+# Tests work on small tensors, where a second thread only waits; the commands that they start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
