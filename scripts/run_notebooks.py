@@ -4,7 +4,8 @@
     python scripts/run_notebooks.py age_transfer    # one of them
 
 train_generator wants UTKFace at data/UTKFace.zip, or its outputs will show the faces that stand in for it. Pictures are
-kept as JPEG of at most 1200 pixels across, so that the files stay small, and paths of this machine are cut short.
+kept as JPEG of at most 1200 pixels across, so that the files stay small, and paths of this machine are cut short. Of
+cells with the tag `real-faces` only mosaics are kept: the data sets' pictures may not be passed on.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+from facegen import figures
 from facegen.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 MAX_WIDTH = 1200
+MOSAIC = 8  # pixels of a mosaic's stone, where a face has 64
 SHORTENED = {str(ROOT): "..", f"{Path.home()}/": "~/", f"{tempfile.gettempdir()}/": ""}
 
 
@@ -45,10 +48,10 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
                 output.text = "\n".join(line.rstrip() for line in _shorten(output.text).split("\n"))
             elif "data" in output:
                 output.data |= {kind: _shorten(text) for kind, text in output.data.items() if kind.startswith("text/")}
-                _reduce_picture(output.data)
+                _reduce_picture(output.data, is_private="real-faces" in cell.metadata.get("tags", []))
 
 
-def _reduce_picture(data: dict[str, str]) -> None:
+def _reduce_picture(data: dict[str, str], is_private: bool) -> None:
     """Replace the picture of an output by a JPEG, which notebooks often hold beside the PNG anyway."""
     encoded = data.pop("image/png", None)
     if encoded is None:
@@ -58,9 +61,19 @@ def _reduce_picture(data: dict[str, str]) -> None:
         picture = picture.resize(
             (MAX_WIDTH, round(picture.height * MAX_WIDTH / picture.width)), Image.Resampling.LANCZOS
         )
+    if is_private:
+        _make_mosaic(picture)
     jpeg = io.BytesIO()
     picture.convert("RGB").save(jpeg, format="JPEG", quality=88)
     data["image/jpeg"] = base64.b64encode(jpeg.getvalue()).decode()
+
+
+def _make_mosaic(grid: Image.Image) -> None:
+    """Coarsen the faces of an `image_grid` in place, beyond recognition; the labels over its columns stay legible."""
+    top = (grid.height + figures.GAP) % (figures.MIN_TILE + figures.GAP)
+    faces = grid.crop((0, top, *grid.size))
+    stones = faces.resize((faces.width // MOSAIC, faces.height // MOSAIC), Image.Resampling.BOX)
+    grid.paste(stones.resize(faces.size, Image.Resampling.NEAREST), (0, top))
 
 
 def _shorten(text: str) -> str:
