@@ -85,10 +85,9 @@ def modulated_conv2d(
         x = conv2d_resample.conv2d_resample(
             x, weight.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=flip_weight
         )
-        if scale is None:
-            return x if b is None else x + b
-        scale = scale.to(x.dtype)[:, :, None, None]
-        return x * scale if b is None else torch.addcmul(b, x, scale)
+        if scale is not None:
+            x = x * scale.to(x.dtype)[:, :, None, None]
+        return x if b is None else x.add_(b)  # no derivative needs the sum's parts
 
     weights = weight[None] * styles[:, None, :, None, None]  # [N, out, in, kernel, kernel]
     if scale is not None:

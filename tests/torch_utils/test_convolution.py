@@ -56,21 +56,22 @@ def test_numerical_derivatives(stride, padding, fast, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (3, 5, 8, 12), (2, 4, 16, 4)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("chunk", [1, 10, 2**14])
-def test_winograd_is_exact_but_for_rounding(shape, layout, chunk, monkeypatch):
-    monkeypatch.setattr(winograd, "CHUNK", chunk)
+@pytest.mark.parametrize("tiles_at_a_time", [1, 5, 128])
+def test_winograd_is_exact_but_for_rounding(shape, layout, tiles_at_a_time, monkeypatch):
+    monkeypatch.setattr(winograd, "TILES_AT_A_TIME", tiles_at_a_time)
     x, w = random(*shape).contiguous(memory_format=layout), random(6, shape[1], 3, 3)
     grad = random(shape[0], 6, *shape[2:], seed=1).contiguous(memory_format=layout)
     y = F.conv2d(x, w, padding=1)
-    (grad_w,) = torch.autograd.grad(y, w, grad)
+    grad_x, grad_w = torch.autograd.grad(y, [x, w], grad)
     torch.testing.assert_close(winograd.convolve(x, w), y, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(winograd.convolve(grad, w, transposed=True), grad_x, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(winograd.weight_gradient(x, grad), grad_w, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_many_channels_agree_with_direct_convolution_in_float64(size):
-    x, w = random(16, 96, size, size, dtype=torch.float32), random(128, 96, 3, 3, dtype=torch.float32)
-    assert winograd.pays(x, 96, 128)
+    x, w = random(16, 128, size, size, dtype=torch.float32), random(144, 128, 3, 3, dtype=torch.float32)
+    assert winograd.pays(x, 128, 144)
     exact = second_derivatives(lambda x, w: F.conv2d(x, w, padding=1), x.double(), w.double())
     ours = second_derivatives(lambda x, w: conv2d_resample(x, w, padding=1), x, w)
     plain = second_derivatives(lambda x, w: F.conv2d(x, w, padding=1), x, w)
@@ -82,8 +83,9 @@ def test_many_channels_agree_with_direct_convolution_in_float64(size):
 
 
 def test_bias_and_layout_survive():
-    x = random(16, 64, 16, 16, dtype=torch.float32).detach().contiguous(memory_format=torch.channels_last)
-    w, b = random(64, 64, 3, 3, dtype=torch.float32).detach(), random(64, dtype=torch.float32).detach()
+    x = random(4, 128, 16, 16, dtype=torch.float32).detach().contiguous(memory_format=torch.channels_last)
+    w, b = random(128, 128, 3, 3, dtype=torch.float32).detach(), random(128, dtype=torch.float32).detach()
+    assert winograd.pays(x, 128, 128)
     y = conv2d_resample(x, w, padding=1, b=b)
     expected = F.conv2d(x, w, b, padding=1)
     assert y.is_contiguous(memory_format=torch.channels_last)
@@ -93,15 +95,15 @@ def test_bias_and_layout_survive():
 @pytest.mark.parametrize(
     ("shape", "out_channels", "dtype"),
     [
-        ((16, 32, 16, 16), 64, torch.float32),  # few channels
-        ((16, 64, 16, 16), 3, torch.float32),
-        ((16, 64, 16, 18), 64, torch.float32),  # no whole tiles
-        ((1, 64, 16, 16), 64, torch.float32),  # few tiles
-        ((1, 64, 256, 256), 64, torch.float32),  # beyond the cache
-        ((16, 64, 16, 16), 64, torch.float64),
-        ((16, 64, 16, 16), 64, torch.float16),
+        ((16, 64, 16, 16), 128, torch.float32),  # few channels
+        ((16, 128, 16, 16), 3, torch.float32),
+        ((16, 128, 16, 18), 128, torch.float32),  # no whole tiles
+        ((1, 128, 16, 16), 128, torch.float32),  # few tiles
+        ((1, 128, 256, 256), 128, torch.float32),  # beyond the cache
+        ((16, 128, 16, 16), 128, torch.float64),
+        ((16, 128, 16, 16), 128, torch.float16),
     ],
 )
 def test_where_winograd_does_not_pay(shape, out_channels, dtype):
-    assert winograd.pays(torch.empty(16, 64, 16, 16), 64, 64)
+    assert winograd.pays(torch.empty(16, 128, 16, 16), 128, 128)
     assert not winograd.pays(torch.empty(shape, dtype=dtype), shape[1], out_channels)

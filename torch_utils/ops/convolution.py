@@ -40,12 +40,12 @@ def conv2d(
     groups: int = 1,
 ) -> torch.Tensor:
     """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
-    return _Convolution.apply(x, w, b, _Geometry(stride, padding, groups))
+    return _Convolution.apply(x, _in_layout_of(x, w), b, _Geometry(stride, padding, groups))
 
 
 def conv_transpose2d(x: torch.Tensor, w: torch.Tensor, stride: int = 1, groups: int = 1) -> torch.Tensor:
     """Compute `torch.nn.functional.conv_transpose2d`, differentiable any number of times at the same price."""
-    return _Convolution.apply(x, w, None, _Geometry(stride, (0, 0), groups, transposed=True))
+    return _Convolution.apply(x, _in_layout_of(x, w), None, _Geometry(stride, (0, 0), groups, transposed=True))
 
 
 class _Convolution(torch.autograd.Function):
@@ -92,7 +92,7 @@ class _WeightGradient(torch.autograd.Function):
 
 def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry: _Geometry) -> torch.Tensor:
     if _winograd_pays(x, w.shape, geometry):
-        y = winograd.convolve(x, w.flip([2, 3]).transpose(0, 1) if geometry.transposed else w)
+        y = winograd.convolve(x, w, geometry.transposed)
         return y if b is None else y.add_(b[:, None, None])
     stride, padding, groups, transposed, output_padding = geometry
     if transposed:
@@ -101,8 +101,9 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry
 
 
 def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> torch.Tensor:
-    if _winograd_pays(x, shape, geometry) and not geometry.transposed:
-        return winograd.weight_gradient(x, grad)
+    if _winograd_pays(x, shape, geometry, winograd.MIN_GRADIENT_CHANNELS):
+        # Transposed, a convolution takes to `x` what otherwise it takes from there.
+        return winograd.weight_gradient(grad, x) if geometry.transposed else winograd.weight_gradient(x, grad)
     w = x.new_empty([1]).expand(shape)  # only its shape counts
     stride, padding, groups, transposed, output_padding = geometry
     _, grad_w, _ = torch.ops.aten.convolution_backward(
@@ -111,6 +112,14 @@ def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geo
     return grad_w
 
 
-def _winograd_pays(x: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> bool:
+def _winograd_pays(
+    x: torch.Tensor, shape: torch.Size, geometry: _Geometry, min_channels: int = winograd.MIN_CHANNELS
+) -> bool:
     same_size = shape[2:] == (3, 3) and geometry[:3] == (1, (1, 1), 1)
-    return same_size and winograd.pays(x, shape[0], shape[1])
+    return same_size and winograd.pays(x, shape[0], shape[1], min_channels)
+
+
+def _in_layout_of(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Return `w` in the layout of `x`, so that it is converted once for the convolution and for its gradient."""
+    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    return w.contiguous(memory_format=layout)

@@ -11,71 +11,109 @@ from __future__ import annotations
 import functools
 
 import torch
-import torch.nn.functional as F
 
 TILE = 4
-# Measured on two cores: with fewer channels the transforms cost more than the products save, with fewer tiles the
-# weights' transform does, and pictures that leave the cache between two steps are slower than direct convolution.
-MIN_CHANNELS = 64
+# Measured: with fewer channels the transforms cost more than the products save, with fewer tiles the weights' transform
+# does. Tiles are taken so many at a time that products are efficient and what the transforms make stays in the cache;
+# a large picture leaves it.
+MIN_CHANNELS = 128
+MIN_GRADIENT_CHANNELS = 64
 MIN_TILES = 64
-CHUNK = 2**14  # tiles times channels that are transformed at a time
+TILES_AT_A_TIME = 128
+MAX_ELEMENTS = 2**18  # of one picture
 
 
-def pays(x: torch.Tensor, in_channels: int, out_channels: int) -> bool:
-    """Tell whether a convolution of `x` (3x3, padding 1, stride 1) is faster here than in PyTorch."""
+def pays(x: torch.Tensor, in_channels: int, out_channels: int, min_channels: int = MIN_CHANNELS) -> bool:
+    """Tell whether a convolution of `x` (3x3, padding 1, stride 1) is faster here than in PyTorch.
+
+    For the gradient of its weights `min_channels` is MIN_GRADIENT_CHANNELS.
+    """
     batch, _, height, width = x.shape
     tiles = height * width // TILE**2
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
         and height % TILE == width % TILE == 0
-        and min(in_channels, out_channels) >= MIN_CHANNELS
+        and min(in_channels, out_channels) >= min_channels
         and batch * tiles >= MIN_TILES
-        and tiles * max(in_channels, out_channels) <= 2 * CHUNK
+        and height * width * max(in_channels, out_channels) <= MAX_ELEMENTS
     )
 
 
 @torch.no_grad()
-def convolve(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Correlate `[N, C, H, W]` with `[K, C, 3, 3]`, padded by 1; H and W are multiples of 4. `[N, K, H, W]`."""
-    data, weights, result = _transforms(x.dtype)
-    (out_channels, channels), (batch, _, height, width) = w.shape[:2], x.shape
-    w = (weights @ w.permute(2, 3, 1, 0).reshape(9, -1)).view(36, channels, out_channels)
+def convolve(x: torch.Tensor, w: torch.Tensor, transposed: bool = False) -> torch.Tensor:
+    """Correlate `[N, C, H, W]` with `[K, C, 3, 3]`, padded by 1; H and W are multiples of 4. `[N, K, H, W]`.
+
+    With `transposed` take `[N, K, H, W]` to `[N, C, H, W]`, as the gradient goes.
+    """
+    _, weights, result = _transforms(x.dtype)
+    batch, _, height, width = x.shape
+    if transposed:
+        weights = weights.flip(1)  # the taps in reverse order
+    w = (weights @ w.permute(2, 3, 0, 1).reshape(9, -1)).view(36, *w.shape[:2])
+    w = w if transposed else w.mT
+    out_channels = w.shape[2]
     shape = [batch, out_channels, height, width]
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    for x_part, y_part in zip(_chunks(x), y.permute(0, 2, 3, 1).split(_chunk_length(x)), strict=True):
-        products = torch.bmm((data @ _tiles(x_part, TILE + 2)).view(36, -1, channels), w)
-        tiles = (result @ products.flatten(1)).view(TILE, TILE, len(y_part), height // TILE, width // TILE, -1)
-        y_part.view(len(y_part), height // TILE, TILE, width // TILE, TILE, -1).copy_(tiles.permute(2, 3, 0, 4, 1, 5))
+    length = _chunk_length(x)
+    transform = _DataTransform(x, length)
+    products = x.new_empty([36, transform.tiles, out_channels])
+    tiles = x.new_empty([TILE**2, transform.tiles * out_channels])
+    for x_part, y_part in zip(x.split(length), y.permute(0, 2, 3, 1).split(length), strict=True):
+        torch.bmm(transform(x_part), w, out=products)
+        torch.mm(result, products.flatten(1), out=tiles)
+        parts = tiles.view(TILE, TILE, len(y_part), height // TILE, width // TILE, -1)
+        y_part.view(len(y_part), height // TILE, TILE, width // TILE, TILE, -1).copy_(parts.permute(2, 3, 0, 4, 1, 5))
     return y
 
 
 @torch.no_grad()
 def weight_gradient(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
     """Return `[K, C, 3, 3]`, the gradient of `convolve`'s weights, from `x` and the gradient `[N, K, H, W]`."""
-    data, weights, result = _transforms(x.dtype)
+    _, weights, result = _transforms(x.dtype)
     channels, out_channels = x.shape[1], grad.shape[1]
-    total = x.new_zeros([36, out_channels, channels])
-    for x_part, grad_part in zip(_chunks(x), grad.permute(0, 2, 3, 1).split(_chunk_length(x)), strict=True):
-        grad_part = (result.t() @ _tiles(grad_part, TILE)).view(36, -1, out_channels)
-        total.baddbmm_(grad_part.mT, (data @ _tiles(x_part, TILE + 2)).view(36, -1, channels))
+    length = _chunk_length(x)
+    transform = _DataTransform(x, length)
+    cut = x.new_empty([TILE**2, transform.tiles * out_channels])
+    grads = x.new_empty([36, transform.tiles * out_channels])
+    total = x.new_empty([36, out_channels, channels])
+    for i, (x_part, grad_part) in enumerate(zip(x.split(length), grad.split(length), strict=True)):
+        _cut(grad_part.permute(0, 2, 3, 1), TILE, cut)
+        torch.mm(result.t(), cut, out=grads)
+        # beta 0 sets the sum, beta 1 adds to it
+        total.baddbmm_(grads.view(36, -1, out_channels).mT, transform(x_part), beta=min(i, 1))
     return (weights.t() @ total.flatten(1)).view(3, 3, out_channels, channels).permute(2, 3, 0, 1)
 
 
 def _chunk_length(x: torch.Tensor) -> int:
     """Return how many pictures to take at a time, so that what is made of them stays in the cache."""
-    return max(CHUNK * TILE**2 // x[0].numel(), 1)
+    wanted = max(TILES_AT_A_TIME * TILE**2 // (x.shape[2] * x.shape[3]), 1)
+    return max(n for n in range(1, min(wanted, len(x)) + 1) if len(x) % n == 0)
 
 
-def _chunks(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Split `[N, C, H, W]` into padded `[n, H + 2, W + 2, C]`."""
-    return F.pad(x.permute(0, 2, 3, 1), [0, 0, 1, 1, 1, 1]).split(_chunk_length(x))
+class _DataTransform:
+    """Transforms one chunk of pictures after another, in the same memory."""
+
+    def __init__(self, x: torch.Tensor, length: int) -> None:
+        _, channels, height, width = x.shape
+        self.tiles = length * height * width // TILE**2
+        self.matrix = _transforms(x.dtype)[0]
+        self.padded = x.new_zeros([length, height + 2, width + 2, channels])
+        self.cut = x.new_empty([36, self.tiles * channels])
+        self.transformed = x.new_empty([36, self.tiles, channels])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn `[length, C, H, W]` into `[36, tiles, C]`, to be read before the next call."""
+        self.padded[:, 1:-1, 1:-1] = x.permute(0, 2, 3, 1)
+        _cut(self.padded, TILE + 2, self.cut)
+        torch.mm(self.matrix, self.cut, out=self.transformed.view(36, -1))
+        return self.transformed
 
 
-def _tiles(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Cut `[N, H, W, C]` into tiles, a step of 4 apart; `[size * size, tiles * C]`."""
-    tiles = x.unfold(1, size, TILE).unfold(2, size, TILE)
-    return tiles.permute(4, 5, 0, 1, 2, 3).reshape(size**2, -1)
+def _cut(x: torch.Tensor, size: int, out: torch.Tensor) -> None:
+    """Cut `[N, H, W, C]` into tiles, a step of 4 apart, written as `[size * size, tiles * C]`."""
+    tiles = x.unfold(1, size, TILE).unfold(2, size, TILE).permute(4, 5, 0, 1, 2, 3)
+    out.view(tiles.shape).copy_(tiles)
 
 
 @functools.cache
