@@ -101,7 +101,7 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry
 
 
 def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> torch.Tensor:
-    if _winograd_pays(x, shape, geometry, winograd.MIN_GRADIENT_CHANNELS):
+    if _winograd_pays(x, shape, geometry):
         # Transposed, a convolution takes to `x` what otherwise it takes from there.
         return winograd.weight_gradient(grad, x) if geometry.transposed else winograd.weight_gradient(x, grad)
     w = x.new_empty([1]).expand(shape)  # only its shape counts
@@ -112,11 +112,9 @@ def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geo
     return grad_w
 
 
-def _winograd_pays(
-    x: torch.Tensor, shape: torch.Size, geometry: _Geometry, min_channels: int = winograd.MIN_CHANNELS
-) -> bool:
+def _winograd_pays(x: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> bool:
     same_size = shape[2:] == (3, 3) and geometry[:3] == (1, (1, 1), 1)
-    return same_size and winograd.pays(x, shape[0], shape[1], min_channels)
+    return same_size and winograd.pays(x, shape[0], shape[1])
 
 
 def _in_layout_of(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:

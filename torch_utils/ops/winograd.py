@@ -16,25 +16,21 @@ TILE = 4
 # Measured: with fewer channels the transforms cost more than the products save, with fewer tiles the weights' transform
 # does. Tiles are taken so many at a time that products are efficient and what the transforms make stays in the cache;
 # a large picture leaves it.
-MIN_CHANNELS = 128
-MIN_GRADIENT_CHANNELS = 64
+MIN_CHANNELS = 64
 MIN_TILES = 64
 TILES_AT_A_TIME = 128
 MAX_ELEMENTS = 2**18  # of one picture
 
 
-def pays(x: torch.Tensor, in_channels: int, out_channels: int, min_channels: int = MIN_CHANNELS) -> bool:
-    """Tell whether a convolution of `x` (3x3, padding 1, stride 1) is faster here than in PyTorch.
-
-    For the gradient of its weights `min_channels` is MIN_GRADIENT_CHANNELS.
-    """
+def pays(x: torch.Tensor, in_channels: int, out_channels: int) -> bool:
+    """Tell whether a convolution of `x` (3x3, padding 1, stride 1) is faster here than in PyTorch."""
     batch, _, height, width = x.shape
     tiles = height * width // TILE**2
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
         and height % TILE == width % TILE == 0
-        and min(in_channels, out_channels) >= min_channels
+        and min(in_channels, out_channels) >= MIN_CHANNELS
         and batch * tiles >= MIN_TILES
         and height * width * max(in_channels, out_channels) <= MAX_ELEMENTS
     )
@@ -58,12 +54,13 @@ def convolve(x: torch.Tensor, w: torch.Tensor, transposed: bool = False) -> torc
     length = _chunk_length(x)
     transform = _DataTransform(x, length)
     products = x.new_empty([36, transform.tiles, out_channels])
-    tiles = x.new_empty([TILE**2, transform.tiles * out_channels])
+    tiles = x.new_empty([transform.tiles, TILE**2, out_channels])
+    result = result.expand(transform.tiles, -1, -1)
     for x_part, y_part in zip(x.split(length), y.permute(0, 2, 3, 1).split(length), strict=True):
-        torch.bmm(transform(x_part), w, out=products)
-        torch.mm(result, products.flatten(1), out=tiles)
-        parts = tiles.view(TILE, TILE, len(y_part), height // TILE, width // TILE, -1)
-        y_part.view(len(y_part), height // TILE, TILE, width // TILE, TILE, -1).copy_(parts.permute(2, 3, 0, 4, 1, 5))
+        torch.bmm(transform(x_part).transpose(0, 1), w, out=products)
+        torch.bmm(result, products.transpose(0, 1), out=tiles)
+        parts = tiles.view(len(y_part), height // TILE, width // TILE, TILE, TILE, -1)
+        y_part.view(len(y_part), height // TILE, TILE, width // TILE, TILE, -1).copy_(parts.transpose(2, 3))
     return y
 
 
@@ -74,14 +71,15 @@ def weight_gradient(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
     channels, out_channels = x.shape[1], grad.shape[1]
     length = _chunk_length(x)
     transform = _DataTransform(x, length)
-    cut = x.new_empty([TILE**2, transform.tiles * out_channels])
-    grads = x.new_empty([36, transform.tiles * out_channels])
+    cut = x.new_empty([transform.tiles, TILE**2, out_channels])
+    grads = x.new_empty([transform.tiles, 36, out_channels])
     total = x.new_empty([36, out_channels, channels])
+    result = result.t().expand(transform.tiles, -1, -1)
     for i, (x_part, grad_part) in enumerate(zip(x.split(length), grad.split(length), strict=True)):
         _cut(grad_part.permute(0, 2, 3, 1), TILE, cut)
-        torch.mm(result.t(), cut, out=grads)
+        torch.bmm(result, cut, out=grads)
         # beta 0 sets the sum, beta 1 adds to it
-        total.baddbmm_(grads.view(36, -1, out_channels).mT, transform(x_part), beta=min(i, 1))
+        total.baddbmm_(grads.permute(1, 2, 0), transform(x_part).transpose(0, 1), beta=min(i, 1))
     return (weights.t() @ total.flatten(1)).view(3, 3, out_channels, channels).permute(2, 3, 0, 1)
 
 
@@ -99,20 +97,20 @@ class _DataTransform:
         self.tiles = length * height * width // TILE**2
         self.matrix = _transforms(x.dtype)[0]
         self.padded = x.new_zeros([length, height + 2, width + 2, channels])
-        self.cut = x.new_empty([36, self.tiles * channels])
-        self.transformed = x.new_empty([36, self.tiles, channels])
+        self.cut = x.new_empty([self.tiles, (TILE + 2) ** 2, channels])
+        self.transformed = torch.empty_like(self.cut)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn `[length, C, H, W]` into `[36, tiles, C]`, to be read before the next call."""
+        """Turn `[length, C, H, W]` into `[tiles, 36, C]`, to be read before the next call."""
         self.padded[:, 1:-1, 1:-1] = x.permute(0, 2, 3, 1)
         _cut(self.padded, TILE + 2, self.cut)
-        torch.mm(self.matrix, self.cut, out=self.transformed.view(36, -1))
-        return self.transformed
+        # One small product per tile, which stays in the cache, is twice as fast as one of 36 rows for all tiles.
+        return torch.bmm(self.matrix.expand(self.tiles, -1, -1), self.cut, out=self.transformed)
 
 
 def _cut(x: torch.Tensor, size: int, out: torch.Tensor) -> None:
-    """Cut `[N, H, W, C]` into tiles, a step of 4 apart, written as `[size * size, tiles * C]`."""
-    tiles = x.unfold(1, size, TILE).unfold(2, size, TILE).permute(4, 5, 0, 1, 2, 3)
+    """Cut `[N, H, W, C]` into tiles, a step of 4 apart, written as `[tiles, size * size, C]`."""
+    tiles = x.unfold(1, size, TILE).unfold(2, size, TILE).permute(0, 1, 2, 4, 5, 3)
     out.view(tiles.shape).copy_(tiles)
 
 
