@@ -25,12 +25,22 @@ class Container:
     Hidden files (a part of the name begins with a dot) and macOS's `__MACOSX` are left out. It may be
     pickled, forked and read from several threads: every process opens the zip for itself.
 
+    Args:
+        path: The folder or zip.
+        strict: Refuse what is dangerous (names in a zip that lead out of it) or endless (a link to a folder
+            that it lies in). Otherwise these are left out and listed in `refused`.
+
+    Attributes:
+        names: The files, sorted.
+        refused: What was left out as dangerous or endless, and why.
+
     Raises FileNotFoundError when there is nothing at `path`, FacegenError when it is neither a folder nor a
-    zip or when the zip holds names that lead out of it.
+    zip, or holds what `strict` refuses.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
         self.path = Path(path)
+        self.refused: dict[str, str] = {}
         self._zip: zipfile.ZipFile | None = None
         self._zip_process = -1
         if not self.path.exists():
@@ -38,11 +48,13 @@ class Container:
         self.is_zip = not self.path.is_dir()
         if self.is_zip:
             found = [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
-            for name in found:
-                check_name(name, self.path)
+            self.refused = {name: "the file name leads out of the archive" for name in found if leads_out(name)}
         else:
-            found = _list_folder(self.path)
-        self.names: list[str] = sorted({name for name in found if not _is_noise(name)})
+            found = self._list_folder()
+        if strict:
+            for name, why in self.refused.items():
+                raise FacegenError(f"{self.path}: {why}: {name!r}; take it out, or do not use this archive")
+        self.names: list[str] = sorted({n for n in found if not _is_noise(n) and n not in self.refused})
 
     def read(self, name: str) -> bytes:
         """The content of one file. Raises FacegenError, naming the file, when it cannot be read."""
@@ -62,6 +74,24 @@ class Container:
             self._zip.close()
         self._zip = None
 
+    def _list_folder(self) -> list[str]:
+        def fail(error: OSError) -> None:  # os.walk would leave out, silently, what it may not read
+            raise error
+
+        names = []
+        # Links to folders are followed: class folders are often links to another disk.
+        for parent, folders, files in os.walk(self.path, onerror=fail, followlinks=True):
+            here = Path(parent)
+            for name in list(folders):
+                link = here / name
+                if link.is_symlink() and link.resolve() in {p.resolve() for p in (here, *here.parents)}:
+                    self.refused[link.relative_to(self.path).as_posix()] = "a link to a folder that it lies in"
+                    folders.remove(name)
+            # Plain strings: half a million Path objects take minutes.
+            prefix = "" if here == self.path else here.relative_to(self.path).as_posix() + "/"
+            names += [prefix + file for file in files]
+        return names
+
     def _open_zip(self) -> zipfile.ZipFile:
         # A forked process shares the file position of its parent, so it must not share the parent's handle.
         if self._zip is None or self._zip_process != os.getpid():
@@ -78,20 +108,14 @@ class Container:
 
 def check_name(name: str, where: Path) -> None:
     """Refuse a file name that is absolute or leads out of its container."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or ".." in parts or parts[0] == "/" or re.match("[A-Za-z]:", name):
+    if leads_out(name):
         raise FacegenError(f"{where}: the file name {name!r} leads out of the archive; do not use this archive")
 
 
-def _list_folder(folder: Path) -> list[str]:
-    def fail(error: OSError) -> None:  # os.walk would leave out, silently, what it may not read
-        raise error
-
-    names = []
-    # Links to folders are followed: class folders are often links to another disk.
-    for parent, _, files in os.walk(folder, onerror=fail, followlinks=True):
-        names += [(Path(parent) / file).relative_to(folder).as_posix() for file in files]
-    return names
+def leads_out(name: str) -> bool:
+    """Tell whether a file name is absolute or leads out of the folder that it is relative to."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return not parts or ".." in parts or parts[0] == "/" or re.match("[A-Za-z]:", name) is not None
 
 
 def _is_noise(name: str) -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from facegen.errors import FacegenError
+
+# More pixels than any photo of a face has, and 500 MB decoded: refused by the header, before anything is decoded.
+MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
@@ -24,8 +28,8 @@ def read_header(data: bytes, name: str) -> tuple[int, int, bool]:
 def decode(data: bytes, name: str) -> Image.Image:
     """Decode a picture to mode RGB, or L when it is gray; turned upright by its EXIF entry.
 
-    16-bit pictures are scaled to 8 bits, transparent ones laid over white. Raises FacegenError naming the
-    file when it is empty, truncated or no picture.
+    16-bit pictures are scaled to 8 bits, transparent ones laid over white, of an animation the first picture is
+    taken. Raises FacegenError naming the file when it is empty, truncated, no picture, or of more than MAX_PIXELS.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -33,6 +37,20 @@ def decode(data: bytes, name: str) -> Image.Image:
             return to_rgb_or_gray(ImageOps.exif_transpose(image))
     except Exception as error:  # see read_header
         raise _unreadable(data, name, error) from error
+
+
+def oddities(data: bytes, name: str) -> list[str]:
+    """What a person should know of a picture that decodes all the same: its ending, colours or frames are odd."""
+    with Image.open(io.BytesIO(data)) as image:
+        found = []
+        suffix = PurePosixPath(name).suffix.lower()
+        if Image.registered_extensions().get(suffix) not in {image.format, None}:
+            found.append(f"a {image.format} picture named {suffix}")
+        if getattr(image, "n_frames", 1) > 1:
+            found.append("animated: the first picture was taken")
+        if image.mode not in {"RGB", "L"}:
+            found.append(f"colours converted from {image.mode}")
+        return found
 
 
 def to_rgb_or_gray(image: Image.Image) -> Image.Image:
@@ -74,6 +92,8 @@ def encode_png(image: Image.Image) -> bytes:
 def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
     if not data:
         return FacegenError(f"{name}: the file is empty (zero bytes)")
+    if isinstance(error, Image.DecompressionBombError):
+        return FacegenError(f"{name}: more than {MAX_PIXELS:,d} pixels; make it smaller")
     if isinstance(error, Image.UnidentifiedImageError):
         return FacegenError(f"{name}: not a picture that can be read, or a broken one")
     return FacegenError(f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})")

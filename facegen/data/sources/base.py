@@ -1,0 +1,91 @@
+"""What a source of faces is: the protocol that every data set in this folder fulfils."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from facegen.data.container import Container
+
+OLDEST_PERSON = 122  # the oldest person on record lived 122 years
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A face of a data set: which file shows it, and what the data set says of the person.
+
+    Attributes:
+        name: The file, as its container names it.
+        low, high: The youngest and the oldest that the person may be, in years, both included; equal where the age is
+            known exactly, `high` None for an open end ("70 and more").
+        person: Who it is, where the data set tells persons apart.
+        gender: `female` or `male`, where known.
+    """
+
+    name: str
+    low: int
+    high: int | None
+    person: str | None = None
+    gender: str | None = None
+
+    @property
+    def age(self) -> int | None:
+        """The age in years where it is known exactly."""
+        return self.low if self.low == self.high else None
+
+    @property
+    def age_text(self) -> str:
+        """The age or range of ages in words: `26`, `20-29`, `70+`."""
+        if self.high is None:
+            return f"{self.low}+"
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or row that does not become a face of the archive: which, why, and what was wrong in detail."""
+
+    name: str
+    reason: str
+    detail: str = ""
+
+
+class Source(ABC):
+    """A data set of faces with ages. A subclass is a frozen dataclass whose fields, made by `option`, are its options.
+
+    One file in this folder with one such class is all that a new data set needs.
+
+    Attributes:
+        name: As written after `--source`.
+        title: The data set's name and origin in a few words.
+        crop: How its pictures are cropped unless the user says otherwise: `as-is`, `center` or `align`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    crop: ClassVar[str] = "align"
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, files: Container) -> bool:
+        """Tell from file names alone whether `files` is this data set, laid out as it ships."""
+
+    @abstractmethod
+    def read(self, files: Container) -> Iterator[Record | Skipped]:
+        """Go through the data set: every picture comes out once, as a record or with the reason why not."""
+
+
+def option(default: Any, help: str, *, choices: Sequence[str] | None = None, type: type | None = None) -> Any:
+    """Return a dataclass field that is an option of the source, on the command line too (`min_age`: `--min-age`).
+
+    Args:
+        default: Its value when not given; its type is the option's unless `type` says otherwise.
+        help: For `--help`.
+        choices: The values allowed, if few.
+        type: Of the value where `default` is None.
+    """
+    metadata = {"help": help, "choices": choices, "type": type or default.__class__}
+    return dataclasses.field(default=default, metadata=metadata)
