@@ -17,6 +17,7 @@ from facegen.errors import FacegenError
 COMMANDS = {
     "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
+    "merge": ("facegen.cli.merge", "Join shards of a data set, prepared on several machines."),
     "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),

@@ -324,8 +324,8 @@ class ArchiveWriter:
         with self._stack:
             if not self._faces:
                 raise FacegenError(f"{self.path}: not one picture to write; nothing was written")
-            self._write_json("dataset.json", {"labels": self._all_labels()})
-            self._write_json("facegen.json", self._extra())
+            self.add_json("dataset.json", {"labels": self._all_labels()})
+            self.add_json("facegen.json", self._extra())
 
     def __len__(self) -> int:
         return len(self._faces)
@@ -356,8 +356,9 @@ class ArchiveWriter:
         label: int | None = None,
         age: int | None = None,
         source: str | None = None,
+        **known: Any,
     ) -> str:
-        """As `add`, for a picture that is encoded already."""
+        """As `add`, for a picture that is encoded already; `known` goes into facegen.json as it is."""
         width, height, _ = pictures.read_header(png, name_hint)
         self.resolution = self.resolution or width
         if width != height or width != self.resolution or width < 4 or width & (width - 1):
@@ -373,8 +374,13 @@ class ArchiveWriter:
         # A fixed date: the same pictures give the same file, byte for byte.
         self._zip.writestr(zipfile.ZipInfo(name), png)
         self._labels.append((name, None if label is None else int(label)))
-        self._faces.append({"file": name, "age": None if age is None else int(age), "source": source or name_hint})
+        age = None if age is None else int(age)
+        self._faces.append({"file": name, "age": age, "source": source or name_hint, **known})
         return name
+
+    def add_json(self, name: str, content: Any) -> None:
+        """Add a file of another kind, which readers of archives pass over."""
+        self._zip.writestr(zipfile.ZipInfo(name), json.dumps(content))
 
     def _all_labels(self) -> list[tuple[str, int | None]] | None:
         unlabelled = [name for name, label in self._labels if label is None]
@@ -392,9 +398,6 @@ class ArchiveWriter:
             "resolution": self.resolution,
             "faces": self._faces,
         }
-
-    def _write_json(self, name: str, content: dict[str, Any]) -> None:
-        self._zip.writestr(zipfile.ZipInfo(name), json.dumps(content))
 
 
 def label_counts(labels: Iterable[int], c_dim: int) -> np.ndarray:

@@ -12,19 +12,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` on threads, in order, with only a few results waiting in memory.
+def count_cores() -> int:
+    """How many cores this process may use: fewer than the machine has where a scheduler shares it out."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 8) -> Iterator[Result]:
+    """`map` on threads, in order, with at most `ahead` results a thread waiting in memory.
 
     Threads are enough for pictures: Pillow decodes, resizes and encodes outside the interpreter lock. An
     exception of `function` comes out where its result would; work that has not begun is then dropped.
     """
-    threads = min(16, os.cpu_count() or 1)
+    threads = count_cores()
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > 8 * threads:
+                if len(waiting) > ahead * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -2,157 +2,175 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from facegen.ages import AgeGroups
 from facegen.data import pictures
-from facegen.data.archive import ArchiveWriter
+from facegen.data.assemble import Outcome, PrepareReport, check_target, choose, write_archives, write_report_files
 from facegen.data.container import Container
+from facegen.data.crops import CropOptions, crop_pictures
 from facegen.data.parallel import map_in_order
-from facegen.data.sources import Record, Skipped, get_reader
+from facegen.data.selection import Choice
+from facegen.data.shards import describe_shard
+from facegen.data.sources import Record, Skipped, Source, detect_source
+from facegen.data.spool import Spool
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
 
-if TYPE_CHECKING:
-    from facegen.faces import AlignmentTemplate
-
-TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
+BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
+EXAMPLES = 8  # pictures of a kind that the report shows
 
 
-@dataclass
-class PrepareReport:
-    """What `prepare` did: faces per group, and every file that was left out, by reason."""
-
-    source: str
-    archive: str
-    source_name: str
-    resolution: int
-    groups: list[str]
-    written: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    skipped: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    enlarged: int = 0
-    cropped: int = 0
-    template: list | None = None
-
-    def skip(self, skipped: Skipped) -> None:
-        """Note a file that is left out."""
-        entry = {"file": skipped.name} | ({"detail": skipped.detail} if skipped.detail else {})
-        self.skipped.setdefault(skipped.reason, []).append(entry)
-
-    def skip_counts(self) -> dict[str, int]:
-        """How many files were left out for each reason, most frequent first."""
-        counts = {reason: len(files) for reason, files in self.skipped.items()}
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def report_path(archive: str | os.PathLike[str]) -> Path:
-    """Where the report of an archive is written: beside it, `faces.zip.report.json`."""
+def spool_path(archive: str | os.PathLike[str]) -> Path:
+    """Where the pictures of an archive lie until it is written."""
     archive = Path(archive)
-    return archive.with_name(f"{archive.name}.report.json")
+    return archive.with_name(f"{archive.name}.partial")
 
 
 def prepare(
-    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     archive: str | os.PathLike[str],
     *,
-    source_name: str = "utkface",
-    resolution: int = 64,
+    source: Source | None = None,
+    crop: CropOptions | None = None,
     groups: AgeGroups | None = None,
+    choice: Choice | None = None,
+    shard: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> PrepareReport:
-    """Write the training archive `archive` (a zip) from the data set in the folder or zip `source`.
+    """Write the training archive `archive` (a zip) from the data set in the folder or zip `path`.
 
-    Pictures become RGB PNG of `resolution` pixels (a power of two), by Lanczos filtering; one that is not
-    square is cut to the square in its middle. The label is the index of the age's group; facegen.json keeps
-    exact ages, file names, groups, and the alignment template measured on the pictures. Files come in the
-    order of their names, so the same source gives the same archive.
+    The label of a face is the index of its age group; facegen.json keeps exact ages, names of files and persons, and
+    where the landmarks sit. Faces come in the order of the data set, so the same source gives the same archive.
 
-    A file that is broken, not understood or of an age outside `groups` (the ten default groups if None) is
-    left out and listed in the report, which is returned and written beside the archive as
-    `<archive>.report.json`.
+    Whatever cannot be used is left out and listed, with the reason, in the report, which is returned and written
+    beside the archive (`<archive>.report.json` and `.html`). Pictures that are done are kept in `<archive>.partial`
+    until the archive is written: after Ctrl-C or a crash the same call goes on where it stopped.
 
-    Raises FacegenError or FileNotFoundError, and writes nothing, when the source or an argument is wrong or
-    no face is left.
+    Args:
+        path: The data set.
+        archive: The zip to write; with splits `faces.zip` becomes `faces-train.zip`, `faces-val.zip`, ...
+        source: Which data set it is, with its options; None finds out.
+        crop: How pictures are cropped; None is the data set's own way at 64x64 pixels.
+        groups: The age groups; None for the ten default ones.
+        choice: How many faces to take and how to split them; None takes all.
+        shard: `(i, n)`, i from 1 to n: work on every n-th file only and leave the choice to `facegen merge`.
+        progress: Show bars.
+
+    Raises FacegenError or FileNotFoundError, and writes no archive, when the source or an argument is wrong or no face
+    is left.
     """
-    source, archive = Path(source), Path(archive)
-    groups = groups or AgeGroups.default()
-    reader = get_reader(source_name)
-    if resolution < 4 or resolution & (resolution - 1):
-        raise FacegenError(f"resolution is {resolution}: it must be a power of two (32, 64, 128, ...)")
-    files = Container(source)
-    if archive.exists() and archive.samefile(source):
-        raise FacegenError(f"{archive}: is the source itself; give the archive another name")
-    report = PrepareReport(str(source), str(archive), source_name, resolution, groups.labels)
+    archive = Path(archive)
+    files, source = open_source(path, source)
+    crop = crop or CropOptions(crop=source.crop)
+    groups, choice = groups or AgeGroups.default(), choice or Choice()
+    check_target(archive, files.path)
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise FacegenError(f"--shard is {shard[0]}/{shard[1]}: i of i/n goes from 1 to n")
 
-    records: list[Record] = []
-    for record in reader(files):
-        if isinstance(record, Skipped):
-            report.skip(record)
-        elif groups.index_of(record.age) is None:
-            report.skip(Skipped(record.name, "age outside the groups", f"age {record.age}"))
-        else:
-            records.append(record)
+    report = PrepareReport(
+        str(files.path), source.name, source.title, _in_words(source, crop, choice), groups.labels, crop.resolution
+    )
+    items = list(islice(_read_items(files, source, archive), *((shard[0] - 1, None, shard[1]) if shard else (None,))))
+    job = {"source": str(files.path.resolve()), "crop": asdict(crop)}
+    with Spool(spool_path(archive), job) as spool:
 
-    with ArchiveWriter(archive, groups=groups) as writer:
-        written = []
-        results = map_in_order(lambda record: _resize(record, resolution), records)
-        for record, result in zip(
-            records, tqdm(results, "preparing", len(records), unit="img", disable=not progress), strict=True
-        ):
-            if isinstance(result, Skipped):
-                report.skip(result)
-                continue
-            writer.add_png(record.name, result.png, groups.index_of(record.age), record.age)
-            report.enlarged += result.is_enlarged
-            report.cropped += result.is_cropped
-            written.append(record)
-        if not written:
-            raise FacegenError(f"{source}: no usable face in it ({_in_words(report) or 'it holds no files'})")
-        writer.template = _measure_template(written, progress)
+        def work_through(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
+            return _crop_all(records, files, crop, spool)
 
-    report.written = len(written)
-    ages = Counter(groups.index_of(record.age) for record in written)
-    report.counts = {label: ages[index] for index, label in enumerate(groups.labels)}
-    report.template = writer.template.to_json() if writer.template else None
-    with atomic_path(report_path(archive)) as temporary:
-        temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
+        extra = {}
+        if shard is not None:
+            # `facegen merge` chooses, from all shards.
+            wanted, choice = choice, Choice()
+        faces = choose(items, groups, choice, work_through, report, progress=progress)
+        if shard is not None:
+            extra = {"shard.json": describe_shard(shard, report, items, spool, crop, wanted)}
+        write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
+        write_report_files(archive, report, _examples(report, files), progress=progress)
+        spool.remove()
     return report
 
 
-@dataclass(frozen=True)
-class _Resized:
-    png: bytes
-    is_enlarged: bool
-    is_cropped: bool
+def open_source(path: str | os.PathLike[str], source: Source | None) -> tuple[Container, Source]:
+    """Open a data set and, where `source` is None, find out which it is."""
+    path = Path(path)
+    if path.suffix.lower() in {".csv", ".tsv"} and path.is_file():  # a table stands for the folder that it lies in
+        from facegen.data.sources.csv_table import CsvTable
+
+        if source is not None and not isinstance(source, CsvTable):
+            raise FacegenError(f"{path}: is a table; for {source.name} give the folder of the data set")
+        files = Container(path.parent, strict=False)
+        return files, CsvTable(**(asdict(source) if source else {}) | {"table": path.name})
+    files = Container(path, strict=False)
+    return files, source or detect_source(files)()
 
 
-def _resize(record: Record, resolution: int) -> _Resized | Skipped:
+def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:
+    """Everything that the data set holds, but for what an earlier run left in its folder."""
+    own = archive.resolve()
+    own_name = own.relative_to(files.path.resolve()).as_posix() if own.is_relative_to(files.path.resolve()) else None
+    if own_name is not None:
+        files.names = [name for name in files.names if not name.startswith(own_name)]
+    for name, why in files.refused.items():
+        yield Skipped(name, "unsafe name", why)
+    yield from source.read(files)
+
+
+def _crop_all(
+    records: Iterable[Record], files: Container, crop: CropOptions, spool: Spool
+) -> Iterator[tuple[Record, Outcome]]:
+    """Crop on all cores, in order, what the spool does not have yet."""
+
+    def work(batch: list[Record]) -> tuple[list[Record], list[Outcome]]:
+        missing = [(record.name, _read(files, record.name)) for record in batch if record.name not in spool]
+        return batch, crop_pictures(missing, crop) if missing else []
+
+    for batch, outcomes in map_in_order(work, _batches(records), ahead=2):
+        if outcomes:
+            spool.add(outcomes)
+        for record in batch:
+            yield record, spool.get(record.name)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    records = iter(records)
+    while batch := list(islice(records, BATCH)):
+        yield batch
+
+
+def _read(files: Container, name: str) -> bytes | FacegenError:
     try:
-        image = pictures.decode(record.open(), record.name)
+        return files.read(name)
     except FacegenError as error:
-        return Skipped(record.name, "unreadable picture", str(error))
-    square = pictures.center_square(image.convert("RGB"))
-    small = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
-    return _Resized(pictures.encode_png(small), square.width < resolution, image.width != image.height)
+        return error
 
 
-def _measure_template(records: list[Record], progress: bool) -> AlignmentTemplate | None:
-    from facegen.faces import measure_template
+def _examples(report: PrepareReport, files: Container) -> dict[str, list[tuple[str, Image.Image | None]]]:
+    """For each reason the first files that were left out, as small pictures where they can be decoded."""
+    examples = {}
+    for reason, dropped in report.dropped.items():
+        names = [entry["file"] for entry in dropped[:EXAMPLES]]
+        examples[reason] = [(name, _thumbnail(files, name)) for name in names]
+    return examples
 
-    count = min(TEMPLATE_FACES, len(records))
-    chosen = [records[i * len(records) // count] for i in range(count)]
-    images = [pictures.center_square(pictures.decode(r.open(), r.name).convert("RGB")) for r in chosen]
-    return measure_template(images, progress=progress)
+
+def _thumbnail(files: Container, name: str) -> Image.Image | None:
+    try:
+        image = pictures.decode(files.read(name), name)
+    except FacegenError:
+        return None
+    image.thumbnail((96, 96))
+    return image.convert("RGB")
 
 
-def _in_words(report: PrepareReport) -> str:
-    return ", ".join(f"{count} x {reason}" for reason, count in report.skip_counts().items())
+def _in_words(source: Source, crop: CropOptions, choice: Choice) -> dict[str, str]:
+    """The options as people write them, but for those that choose nothing."""
+    words: dict[str, Any] = asdict(source) | asdict(crop) | asdict(choice)
+    words["split"] = ",".join(f"{name}={share:g}" for name, share in choice.split) or None
+    return {name.replace("_", "-"): str(value) for name, value in words.items() if value is not None}

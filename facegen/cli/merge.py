@@ -1,0 +1,28 @@
+"""`facegen merge`: join the shards of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("shards", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("archive", type=click.Path(path_type=Path))
+def command(shards: tuple[Path, ...], archive: Path) -> None:
+    """Join SHARDS, written by `facegen prepare --shard i/n`, into the training archive ARCHIVE.
+
+    The result is what one run of `facegen prepare` with the same options would have written: caps, duplicates and
+    splits are decided here, over all shards.
+
+    \b
+    Example:
+      facegen prepare imdb/ shard1.zip --max-per-group 5000 --shard 1/2     # on one machine
+      facegen prepare imdb/ shard2.zip --max-per-group 5000 --shard 2/2     # on another
+      facegen merge shard1.zip shard2.zip faces64.zip
+    """
+    from facegen.cli.prepare import show
+    from facegen.data.shards import merge
+
+    show(merge(shards, archive), archive)

@@ -1,0 +1,259 @@
+"""From cropped faces to archives: choose among them, split, write, report. One run ends here, and a merge of shards."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from tqdm import tqdm
+
+import facegen
+from facegen.ages import AgeGroups
+from facegen.data.archive import ArchiveWriter
+from facegen.data.crops import Cropped
+from facegen.data.report import write_report
+from facegen.data.selection import Choice, Selection, assign_splits
+from facegen.data.sources import Record, Skipped
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+
+if TYPE_CHECKING:
+    from facegen.faces import AlignmentTemplate
+
+TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
+OPEN_END = 999  # an age that only a group with an open end holds
+
+Outcome = Cropped | Skipped
+
+
+@dataclass
+class PrepareReport:
+    """What `prepare` did; `<archive>.report.json` holds it field by field.
+
+    Attributes:
+        source, source_name, title: Where the pictures came from.
+        options: What was asked for, in words.
+        groups: Labels of the age groups.
+        resolution: Of the pictures.
+        read, written: Files and rows looked at; faces in the archives.
+        dropped: For each reason every file that was left out, as `{"file", "detail"}`; most frequent first.
+        notes: For each oddity the files that have it and were taken all the same.
+        template: Where the landmarks sit in the pictures, if known.
+        archives: For each archive: `file`, `split`, `written`, `groups`, `ages`, `genders`, `persons`.
+    """
+
+    source: str
+    source_name: str
+    title: str
+    options: dict[str, str]
+    groups: list[str]
+    resolution: int
+    format: int = 1
+    facegen: str = facegen.__version__
+    read: int = 0
+    written: int = 0
+    dropped: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    template: list | None = None
+    archives: list[dict[str, Any]] = field(default_factory=list)
+
+    def drop(self, skipped: Skipped) -> None:
+        """Note a file that is left out."""
+        self.dropped.setdefault(skipped.reason, []).append({"file": skipped.name, "detail": skipped.detail})
+
+    @property
+    def drop_counts(self) -> dict[str, int]:
+        """How many files were left out for each reason, most frequent first."""
+        return {reason: len(files) for reason, files in self.dropped.items()}
+
+
+def report_path(archive: str | os.PathLike[str], suffix: str = ".json") -> Path:
+    """Where the report of an archive is written: beside it, `faces.zip.report.json` and `.html`."""
+    archive = Path(archive)
+    return archive.with_name(f"{archive.name}.report{suffix}")
+
+
+def split_path(archive: Path, split: str | None) -> Path:
+    """The file of a split: `faces.zip`, `faces-train.zip`."""
+    return archive if split is None else archive.with_name(f"{archive.stem}-{split}{archive.suffix}")
+
+
+def check_target(archive: Path, source: Path) -> None:
+    """Refuse a name that an archive cannot have, and the source's own."""
+    if archive.suffix.lower() != ".zip":
+        raise FacegenError(f"{archive}: the name of a training archive must end in .zip")
+    if archive.is_dir():
+        raise FacegenError(f"{archive}: is a folder; give the name of a zip to write")
+    if archive.exists() and archive.samefile(source):
+        raise FacegenError(f"{archive}: is the source itself; give the archive another name")
+
+
+def choose(
+    items: Sequence[Record | Skipped],
+    groups: AgeGroups,
+    choice: Choice,
+    outcomes: Callable[[Iterable[Record]], Iterator[tuple[Record, Outcome]]],
+    report: PrepareReport,
+    *,
+    progress: bool,
+) -> list[tuple[Record, int]]:
+    """Return the faces to write with their labels, in the order of `items`; note what is left out in the report.
+
+    `outcomes` crops pictures, or looks up what came of them; it is not asked for those that no outcome could save.
+    """
+    report.read = len(items)
+    records, labels, dropped = [], {}, []
+    for item in items:
+        label = label_of(item, groups) if isinstance(item, Record) else item
+        if isinstance(label, Skipped):
+            dropped.append(label)
+        else:
+            records.append(item)
+            labels[item.name] = label
+
+    order = choice.order(records)
+    position = {records[i].name: i for i in order}
+    selection = Selection(choice)
+    kept = []
+    bar = tqdm(total=len(records), desc="preparing", unit="img", disable=not progress)
+
+    def worth_a_look() -> Iterator[Record]:
+        for i in order:
+            refused = selection.refuses(records[i], labels[records[i].name])
+            if refused is None:
+                yield records[i]
+            else:
+                dropped.append(refused)
+                bar.update()
+
+    with bar:
+        for record, outcome in outcomes(worth_a_look()):
+            refused = selection.offer(record, labels[record.name], outcome)
+            if refused is not None:
+                dropped.append(refused)
+            else:
+                kept.append(position[record.name])
+                for note in outcome.notes:
+                    report.notes.setdefault(note, []).append(record.name)
+            bar.update()
+
+    by_reason = Counter(skipped.reason for skipped in dropped)
+    for skipped in sorted(dropped, key=lambda s: (-by_reason[s.reason], s.reason, s.name)):
+        report.drop(skipped)
+    report.notes = {note: sorted(names) for note, names in sorted(report.notes.items())}
+    return [(records[i], labels[records[i].name]) for i in sorted(kept)]
+
+
+def label_of(record: Record, groups: AgeGroups) -> int | Skipped:
+    """Return the age group that holds all ages that the person may have; or that none does."""
+    first = groups.index_of(record.low)
+    last = groups.index_of(OPEN_END if record.high is None else record.high)
+    if first is not None and first == last:
+        return first
+    if record.age is not None:
+        return Skipped(record.name, "age outside the groups", f"age {record.low}")
+    return Skipped(record.name, "age range fits no group", f"{record.age_text} years")
+
+
+def write_archives(
+    archive: Path,
+    faces: Sequence[tuple[Record, int]],
+    groups: AgeGroups,
+    choice: Choice,
+    template: AlignmentTemplate | None,
+    png: Callable[[str], bytes],
+    report: PrepareReport,
+    extra: Mapping[str, Any] | None = None,
+    *,
+    progress: bool,
+) -> None:
+    """Write one archive, or one for each split, and add them to the report.
+
+    Where no `template` is known it is measured on the pictures. `png` gives a picture by the name of its record; `extra`
+    is JSON to add to the archive, by name.
+    """
+    if not faces:
+        counts = ", ".join(f"{count:,d} x {reason}" for reason, count in report.drop_counts.items())
+        raise FacegenError(f"{report.source}: no usable face in it ({counts or 'it holds no files'})")
+    splits: dict[str | None, list[int]] = {None: list(range(len(faces)))}
+    if choice.split:
+        splits = dict(assign_splits([record for record, _ in faces], choice))
+    for name, members in splits.items():
+        if not members:
+            raise FacegenError(f"--split {name} gets no face: {len(faces):,d} faces are too few, or of too few persons")
+
+    template = template or _measure_template(faces, png, progress)
+    report.template = template.to_json() if template else None
+    report.written = len(faces)
+    bar = tqdm(total=len(faces), desc="writing", unit="img", disable=not progress)
+    for name, members in splits.items():
+        path = split_path(archive, name)
+        chosen = [faces[i] for i in members]
+        with ArchiveWriter(path, groups=groups, template=template) as writer:
+            for record, label in chosen:
+                writer.add_png(record.name, png(record.name), label, record.age, **_known(record))
+                bar.update()
+            for file, content in (extra or {}).items():
+                writer.add_json(file, content)
+        report.archives.append(_describe_archive(path, name, chosen, groups))
+    bar.close()
+
+
+def _known(record: Record) -> dict[str, Any]:
+    """What facegen.json keeps of a face beyond its exact age."""
+    known: dict[str, Any] = {} if record.age is not None else {"ages": [record.low, record.high]}
+    if record.person is not None:
+        known["person"] = record.person
+    if record.gender is not None:
+        known["gender"] = record.gender
+    return known
+
+
+def _measure_template(
+    faces: Sequence[tuple[Record, int]], png: Callable[[str], bytes], progress: bool
+) -> AlignmentTemplate | None:
+    from facegen.faces import measure_template
+
+    count = min(TEMPLATE_FACES, len(faces))
+    names = [faces[i * len(faces) // count][0].name for i in range(count)]
+    return measure_template([Image.open(io.BytesIO(png(name))) for name in names], progress=progress)
+
+
+def _describe_archive(
+    path: Path, split: str | None, faces: Sequence[tuple[Record, int]], groups: AgeGroups
+) -> dict[str, Any]:
+    labels = Counter(label for _, label in faces)
+    ages = Counter(record.age for record, _ in faces if record.age is not None)
+    genders = Counter(record.gender or "unknown" for record, _ in faces)
+    persons = {record.person for record, _ in faces if record.person is not None}
+    return {
+        "file": path.name,
+        "split": split,
+        "written": len(faces),
+        "groups": {label: labels[index] for index, label in enumerate(groups.labels)},
+        "ages": {str(age): ages[age] for age in sorted(ages)},
+        "genders": {gender: genders[gender] for gender in ("female", "male", "unknown")},
+        "persons": len(persons) if persons else None,
+    }
+
+
+def write_report_files(
+    archive: Path,
+    report: PrepareReport,
+    examples: Mapping[str, Sequence[tuple[str, Image.Image | None]]] | None = None,
+    *,
+    progress: bool,
+) -> None:
+    """Write the report beside the archive: JSON for programs, HTML for people."""
+    summary = asdict(report)
+    with atomic_path(report_path(archive)) as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+    archives = [archive.with_name(entry["file"]) for entry in report.archives]
+    write_report(report_path(archive, ".html"), summary, archives, examples, progress=progress)

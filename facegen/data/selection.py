@@ -1,0 +1,170 @@
+"""Which of the usable faces go into the archive, and into which split: caps, duplicates, persons."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facegen.data.crops import Cropped
+from facegen.data.sources import Record, Skipped
+from facegen.errors import FacegenError
+
+DHASH_BITS = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How many faces to take, and how to split them.
+
+    Attributes:
+        max_per_group: At most so many faces of an age group; None for all.
+        per_person: At most so many faces of one person, where the data set names persons; None for all.
+        near_duplicates: Leave out a face whose difference hash differs in at most so many of 64 bits from one that
+            was taken; None leaves out only files with the same bytes.
+        split: Names of the splits and the share of the faces that each gets; empty for one archive.
+        seed: Of every draw.
+    """
+
+    max_per_group: int | None = None
+    per_person: int | None = None
+    near_duplicates: int | None = None
+    split: tuple[tuple[str, float], ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("--max-per-group", self.max_per_group), ("--per-person", self.per_person)):
+            if value is not None and value < 1:
+                raise FacegenError(f"{name} is {value}: it must be at least 1")
+        if self.near_duplicates is not None and not 0 <= self.near_duplicates < DHASH_BITS // 2:
+            raise FacegenError(f"--near-duplicates is {self.near_duplicates}: it must be from 0 to 31 bits")
+
+    def order(self, records: Sequence[Record]) -> list[int]:
+        """Return the indices of `records` in the order in which they are offered: drawn if a cap chooses among them."""
+        indices = list(range(len(records)))
+        if self.max_per_group is not None or self.per_person is not None:
+            indices.sort(key=lambda i: draw(self.seed, records[i].name))
+        return indices
+
+
+def parse_split(text: str) -> tuple[tuple[str, float], ...]:
+    """Read `train=0.9,val=0.1`. Raises FacegenError unless names differ and the shares sum to 1."""
+    example = "write names and shares that sum to 1, as in train=0.9,val=0.1"
+    split = []
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        name = name.strip()
+        try:
+            split.append((name, float(share)))
+        except ValueError:
+            raise FacegenError(f"--split: {part!r} is not a name and a share: {example}") from None
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise FacegenError(f"--split: {name!r} cannot be part of a file name: {example}")
+    if len({name for name, _ in split}) < len(split):
+        raise FacegenError(f"--split: a name stands there twice: {example}")
+    if any(not 0 < share <= 1 for _, share in split) or abs(sum(share for _, share in split) - 1) > 1e-6:
+        raise FacegenError(f"--split: the shares of {text} must be above 0 and sum to 1: {example}")
+    return tuple(split)
+
+
+def draw(seed: int, name: str) -> bytes:
+    """Return a number for `name` that looks random: the same on every machine and whatever else is drawn."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=str(seed).encode()).digest()
+
+
+class Selection:
+    """Takes faces as they are offered, one after another, or says why not.
+
+    Each decision depends only on what was taken before. So a record that `refuses` names need not even be decoded, and
+    a run, a resumed run and the merge of shards come to the same faces.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self._per_group: Counter[int] = Counter()
+        self._per_person: Counter[str] = Counter()
+        self._by_bytes: dict[bytes, Record] = {}
+        self._hashes = _HashList() if choice.near_duplicates is not None else None
+
+    def refuses(self, record: Record, label: int) -> Skipped | None:
+        """Tell, before it is decoded, why a face will not be taken, however it looks."""
+        limit = self.choice.max_per_group
+        if limit is not None and self._per_group[label] >= limit:
+            return Skipped(record.name, "over --max-per-group", f"{limit:,d} of its group were drawn before it")
+        limit = self.choice.per_person
+        if limit is not None and record.person is not None and self._per_person[record.person] >= limit:
+            return Skipped(record.name, "over --per-person", f"{limit:,d} of {record.person!r} were drawn before it")
+        return None
+
+    def offer(self, record: Record, label: int, outcome: Cropped | Skipped) -> Skipped | None:
+        """Take a face; or return why not."""
+        refused = self.refuses(record, label)
+        if refused is not None:
+            return refused
+        if isinstance(outcome, Skipped):
+            return outcome
+        twin = self._by_bytes.setdefault(bytes.fromhex(outcome.sha256), record)
+        if twin is not record:
+            age = "" if twin.age_text == record.age_text else f" ({record.age_text} years; that one {twin.age_text})"
+            return Skipped(record.name, "duplicate", f"the same bytes as {twin.name}{age}")
+        if self._hashes is not None and outcome.dhash is not None:
+            near = self._hashes.nearest(outcome.dhash)
+            if near is not None and near[1] <= self.choice.near_duplicates:
+                detail = f"differs from {near[0]} in {near[1]} of {DHASH_BITS} bits"
+                return Skipped(record.name, "near duplicate", detail)
+            self._hashes.append(outcome.dhash, record.name)
+        self._per_group[label] += 1
+        if record.person is not None:
+            self._per_person[record.person] += 1
+        return None
+
+
+class _HashList:
+    """64-bit hashes, searched by comparing with all of them: 0.1 ms for 100,000, little beside decoding a picture."""
+
+    def __init__(self) -> None:
+        self._hashes = np.empty(1024, np.uint64)
+        self._names: list[str] = []
+
+    def append(self, value: int, name: str) -> None:
+        if len(self._names) == len(self._hashes):
+            self._hashes = np.concatenate([self._hashes, np.empty_like(self._hashes)])
+        self._hashes[len(self._names)] = value
+        self._names.append(name)
+
+    def nearest(self, value: int) -> tuple[str, int] | None:
+        """Return the name of the hash that differs in the fewest bits, and in how many."""
+        if not self._names:
+            return None
+        distances = _bit_count(self._hashes[: len(self._names)] ^ np.uint64(value))
+        index = int(distances.argmin())
+        return self._names[index], int(distances[index])
+
+
+def _bit_count(values: np.ndarray) -> np.ndarray:
+    """Count the set bits of each uint64."""
+    if hasattr(np, "bitwise_count"):  # since NumPy 2
+        return np.bitwise_count(values)
+    return np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
+
+
+def assign_splits(records: Sequence[Record], choice: Choice) -> dict[str, list[int]]:
+    """Return the indices of the records of each split; a person's faces are all in one.
+
+    Persons (faces, where there is no person) come in a drawn order, each into the split that lacks most.
+    """
+    units: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        # A person may be called like a file.
+        units.setdefault(f"file {record.name}" if record.person is None else f"person {record.person}", []).append(
+            index
+        )
+    members: dict[str, list[int]] = {name: [] for name, _ in choice.split}
+    wanted: Mapping[str, float] = {name: share * len(records) for name, share in choice.split}
+    for unit in sorted(units, key=lambda unit: draw(choice.seed, unit)):
+        lacking = max(wanted, key=lambda name: wanted[name] - len(members[name]))
+        members[lacking] += units[unit]
+    return {name: sorted(indices) for name, indices in members.items()}

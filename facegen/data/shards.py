@@ -1,0 +1,154 @@
+"""Preparing on several machines: each writes a shard, and `merge` joins them into what one run would have written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from facegen.ages import AgeGroups
+from facegen.data.assemble import Outcome, PrepareReport, check_target, choose, write_archives, write_report_files
+from facegen.data.container import Container
+from facegen.data.crops import CropOptions, Cropped
+from facegen.data.selection import Choice
+from facegen.data.sources import Record, Skipped
+from facegen.data.spool import Spool
+from facegen.errors import FacegenError
+
+FORMAT = 1
+FILE = "shard.json"
+
+
+def describe_shard(
+    shard: tuple[int, int],
+    report: PrepareReport,
+    items: Sequence[Record | Skipped],
+    spool: Spool,
+    crop: CropOptions,
+    choice: Choice,
+) -> dict[str, Any]:
+    """What a shard's archive holds for `merge`: what was asked for, and for every n-th file what came of it."""
+    rows = []
+    for item in items:
+        outcome = asdict(spool.get(item.name)) if item.name in spool else None
+        if outcome is not None:
+            outcome.pop("png", None)
+        rows.append({"item": asdict(item), "outcome": outcome})
+    same = {"source_name": report.source_name, "title": report.title, "options": report.options}
+    same |= {"groups": report.groups, "crop": asdict(crop), "choice": asdict(choice)}
+    return {"format": FORMAT, "shard": list(shard), "source": report.source, "same": same, "items": rows}
+
+
+@dataclass
+class _Shard:
+    """One shard's archive, opened."""
+
+    files: Container
+    number: int
+    count: int
+    source: str
+    same: dict[str, Any]  # what all shards of a data set have in common
+    items: list[Record | Skipped]
+    outcomes: dict[str, Outcome]
+    pictures: dict[str, str]  # name in the data set -> file in the archive
+
+
+def merge(
+    shards: Sequence[str | os.PathLike[str]], archive: str | os.PathLike[str], *, progress: bool = True
+) -> PrepareReport:
+    """Join shards into the archive that one run of `prepare` would have written, its splits and its report included.
+
+    Raises FacegenError, and writes nothing, when a shard is missing, given twice, of another data set or made with
+    other options.
+    """
+    archive = Path(archive)
+    opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
+    _check_complete(opened)
+    for shard in opened:
+        check_target(archive, shard.files.path)
+    same = opened[0].same
+    crop, groups = CropOptions(**same["crop"]), AgeGroups.from_labels(same["groups"])
+    choice = Choice(**same["choice"] | {"split": tuple(map(tuple, same["choice"]["split"]))})
+    report = PrepareReport(
+        opened[0].source, same["source_name"], same["title"], same["options"], same["groups"], crop.resolution
+    )
+    items = _interleave([shard.items for shard in opened])
+    owners = {name: shard for shard in opened for name in shard.outcomes}
+
+    def look_up(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
+        for record in records:
+            yield record, owners[record.name].outcomes[record.name]
+
+    def png(name: str) -> bytes:
+        return owners[name].files.read(owners[name].pictures[name])
+
+    faces = choose(items, groups, choice, look_up, report, progress=progress)
+    write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
+    write_report_files(archive, report, progress=progress)
+    return report
+
+
+def _open(path: Path) -> _Shard:
+    files = Container(path)
+    if FILE not in files.names:
+        raise FacegenError(f"{path}: is not a shard; `facegen prepare --shard i/n` writes shards")
+    try:
+        content = json.loads(files.read(FILE))
+        if content["format"] != FORMAT:
+            raise FacegenError(f"{path}: is a shard of format {content['format']}, this facegen reads {FORMAT}")
+        number, count = content["shard"]
+        shard = _Shard(files, number, count, content["source"], content["same"], [], {}, {})
+        for row in content["items"]:
+            item, outcome = row["item"], row["outcome"]
+            shard.items.append(Skipped(**item) if "reason" in item else Record(**item))
+            if outcome is not None:
+                cropped = "reason" not in outcome
+                outcome = (
+                    Cropped(**outcome | {"png": b"", "notes": tuple(outcome["notes"])})
+                    if cropped
+                    else Skipped(**outcome)
+                )
+                shard.outcomes[item["name"]] = outcome
+        faces = json.loads(files.read("facegen.json"))["faces"]
+        shard.pictures = {face["source"]: face["file"] for face in faces}
+    except FacegenError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise FacegenError(f"{path}: {FILE} is damaged ({error}); make the shard again") from error
+    return shard
+
+
+def _check_complete(shards: Sequence[_Shard]) -> None:
+    if not shards:
+        raise FacegenError("no shards given")
+    first = shards[0]
+    for shard in shards[1:]:
+        if shard.count != first.count or shard.same != first.same:
+            differing = [key for key, value in shard.same.items() if value != first.same.get(key)]
+            differing = ", ".join(differing) or f"{first.count} and {shard.count} shards"
+            raise FacegenError(
+                f"{shard.files.path} and {first.files.path}: were not made by the same command ({differing} differ)"
+            )
+    numbers = [shard.number for shard in shards]
+    for shard, following in zip(shards, shards[1:], strict=False):
+        if shard.number == following.number:
+            raise FacegenError(
+                f"{following.files.path}: is shard {shard.number} again, as {shard.files.path}; give one"
+            )
+    missing = sorted(set(range(1, first.count + 1)) - set(numbers))
+    if missing:
+        missing = ", ".join(map(str, missing))
+        raise FacegenError(
+            f"shard {missing} of {first.count} is missing; prepare it with --shard {missing}/{first.count}"
+        )
+
+
+def _interleave(shards: Sequence[Sequence[Record | Skipped]]) -> list[Record | Skipped]:
+    """Undo the dealing out: the first of each, then the second of each, ..."""
+    items = []
+    for position in range(max(map(len, shards))):
+        items += [shard[position] for shard in shards if position < len(shard)]
+    return items

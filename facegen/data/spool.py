@@ -1,0 +1,168 @@
+"""What `prepare` has done so far, on disk: a killed run goes on from here without doing a picture twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facegen.data.crops import Cropped
+from facegen.data.sources import Skipped
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once are then not noticed
+    fcntl = None
+
+_JOB, _PICTURES, _OUTCOMES = "job.json", "pictures.bin", "outcomes.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A cropped picture but for its PNG, which lies in the file of pictures; small, there may be half a million."""
+
+    sha256: bytes
+    dhash: int | None
+    notes: tuple[str, ...]
+    offset: int
+    size: int
+
+
+class Spool:
+    """The outcome of every picture that was worked on: its PNG, or why it was dropped.
+
+    Two files that only grow: PNGs end to end, and one JSON line per picture, written after its PNG. What a crash left
+    of a last line is cut off when the spool is opened again.
+
+    Args:
+        folder: Where it lies; made when missing.
+        job: What the outcomes depend on. A spool of another job is refused.
+    """
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check_job(json.loads(json.dumps(job)))
+        self._outcomes: dict[str, _Stored | Skipped] = {}
+        self._notes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._lines = (folder / _OUTCOMES).open("a+b")
+        self._lock()
+        self._pictures = (folder / _PICTURES).open("a+b")
+        self._read()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._outcomes
+
+    def get(self, name: str) -> Cropped | Skipped:
+        """Return the outcome of a picture, without its PNG."""
+        stored = self._outcomes[name]
+        if isinstance(stored, Skipped):
+            return stored
+        return Cropped(name, b"", stored.sha256.hex(), stored.dhash, stored.notes)
+
+    def png(self, name: str) -> bytes:
+        """Return the PNG of a picture that was not dropped."""
+        stored = self._outcomes[name]
+        self._pictures.seek(stored.offset)
+        return self._pictures.read(stored.size)
+
+    def add(self, outcomes: Iterable[Cropped | Skipped]) -> None:
+        """Store outcomes; after this a killed process does not lose them."""
+        lines = []
+        offset = self._pictures.seek(0, os.SEEK_END)
+        for outcome in outcomes:
+            if isinstance(outcome, Skipped):
+                line: dict[str, Any] = {"name": outcome.name, "reason": outcome.reason, "detail": outcome.detail}
+            else:
+                self._pictures.write(outcome.png)
+                line = {"name": outcome.name, "offset": offset, "size": len(outcome.png), "sha256": outcome.sha256}
+                line |= {"dhash": outcome.dhash, "notes": outcome.notes}
+                offset += len(outcome.png)
+            self._remember(line)
+            lines.append(json.dumps(line).encode() + b"\n")
+        self._pictures.flush()
+        self._lines.write(b"".join(lines))
+        self._lines.flush()
+
+    def close(self) -> None:
+        """Close the files; they stay for the next run."""
+        self._lines.close()
+        self._pictures.close()
+
+    def remove(self) -> None:
+        """Delete the spool: its pictures are in the archive."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def _check_job(self, job: dict[str, Any]) -> None:
+        path = self.folder / _JOB
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(job))
+            return
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            found = {}
+        if found != job:
+            differing = [
+                f"{key} {found.get(key)!r}, now {value!r}" for key, value in job.items() if found.get(key) != value
+            ]
+            raise FacegenError(
+                f"{self.folder}: holds the pictures of a run with other options ({'; '.join(differing) or 'unknown'});"
+                " give the same options to go on with it, or delete it"
+            )
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lines.close()
+            raise FacegenError(
+                f"{self.folder}: another run is working on this archive; wait for it or stop it"
+            ) from None
+
+    def _read(self) -> None:
+        pictures_end = self._pictures.seek(0, os.SEEK_END)
+        good_end = pictures_used = 0
+        self._lines.seek(0)
+        for line in self._lines:
+            try:
+                outcome = json.loads(line)
+                end = outcome["offset"] + outcome["size"] if "offset" in outcome else pictures_used
+                if not line.endswith(b"\n") or end > pictures_end:
+                    break
+                self._remember(outcome)
+            except (ValueError, KeyError, TypeError):
+                break
+            good_end += len(line)
+            pictures_used = max(pictures_used, end)
+        self._lines.truncate(good_end)
+        self._pictures.truncate(pictures_used)
+
+    def _remember(self, line: dict[str, Any]) -> None:
+        name = line["name"]
+        if "reason" in line:
+            self._outcomes[name] = Skipped(name, line["reason"], line["detail"])
+            return
+        notes = tuple(line["notes"])
+        notes = self._notes.setdefault(notes, notes)
+        sha256 = bytes.fromhex(line["sha256"])
+        self._outcomes[name] = _Stored(sha256, line["dhash"], notes, line["offset"], line["size"])
