@@ -176,8 +176,8 @@ def write_archives(
 ) -> None:
     """Write one archive, or one for each split, and add them to the report.
 
-    Where no `template` is known it is measured on the pictures. `png` gives a picture by the name of its record; `extra`
-    is JSON to add to the archive, by name.
+    Where no `template` is known it is measured on the pictures. `png` gives a picture by the name of its record;
+    `extra` is JSON to add to the archive, by name.
     """
     if not faces:
         counts = ", ".join(f"{count:,d} x {reason}" for reason, count in report.drop_counts.items())

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,7 @@ def _open(path: Path) -> _Shard:
             item, outcome = row["item"], row["outcome"]
             shard.items.append(Skipped(**item) if "reason" in item else Record(**item))
             if outcome is not None:
-                cropped = "reason" not in outcome
-                outcome = (
-                    Cropped(**outcome | {"png": b"", "notes": tuple(outcome["notes"])})
-                    if cropped
-                    else Skipped(**outcome)
-                )
-                shard.outcomes[item["name"]] = outcome
+                shard.outcomes[item["name"]] = _read_outcome(outcome)
         faces = json.loads(files.read("facegen.json"))["faces"]
         shard.pictures = {face["source"]: face["file"] for face in faces}
     except FacegenError:
@@ -119,6 +114,12 @@ def _open(path: Path) -> _Shard:
     except (ValueError, KeyError, TypeError) as error:
         raise FacegenError(f"{path}: {FILE} is damaged ({error}); make the shard again") from error
     return shard
+
+
+def _read_outcome(row: dict[str, Any]) -> Outcome:
+    if "reason" in row:
+        return Skipped(**row)
+    return Cropped(**row | {"png": b"", "notes": tuple(row["notes"])})
 
 
 def _check_complete(shards: Sequence[_Shard]) -> None:
@@ -133,11 +134,9 @@ def _check_complete(shards: Sequence[_Shard]) -> None:
                 f"{shard.files.path} and {first.files.path}: were not made by the same command ({differing} differ)"
             )
     numbers = [shard.number for shard in shards]
-    for shard, following in zip(shards, shards[1:], strict=False):
-        if shard.number == following.number:
-            raise FacegenError(
-                f"{following.files.path}: is shard {shard.number} again, as {shard.files.path}; give one"
-            )
+    for shard, other in pairwise(shards):
+        if shard.number == other.number:
+            raise FacegenError(f"{other.files.path}: is shard {shard.number} again, as {shard.files.path}; give one")
     missing = sorted(set(range(1, first.count + 1)) - set(numbers))
     if missing:
         missing = ", ".join(map(str, missing))
