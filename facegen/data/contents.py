@@ -1,0 +1,340 @@
+"""What a training archive says of its pictures, read tolerantly: what is wrong becomes an entry in a list.
+
+`FaceArchive` refuses a broken archive at the first mistake, as training must; here the same files are read to the end,
+to be shown and checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from facegen.ages import AgeGroups
+from facegen.data.archive import FORMAT, MAX_CLASSES
+from facegen.data.container import Container, is_image_name, leads_out
+from facegen.data.sources.base import OLDEST_PERSON
+from facegen.errors import FacegenError
+
+
+@dataclass(slots=True)
+class Face:
+    """A picture of an archive and what the archive says of it.
+
+    Attributes:
+        name: The file.
+        label: The class, -1 where it has none (or one that makes no sense).
+        age: In years, where known exactly.
+        ages: The age or range in words (`26`, `20-29`, `70+`); empty where not known.
+        person, gender: Where known; gender is `female` or `male`.
+    """
+
+    name: str
+    label: int = -1
+    age: int | None = None
+    ages: str = ""
+    person: str | None = None
+    gender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in an archive: of which kind, with which file (empty: with the whole), and what exactly."""
+
+    kind: str
+    file: str
+    detail: str
+
+
+@dataclass
+class Contents:
+    """An archive as its files tell it, mistakes and all.
+
+    Attributes:
+        files: Where to read the pictures.
+        faces: One for each picture that the archive does not declare as left out, sorted by name.
+        classes: Names of the classes, by label; empty without labels.
+        age_groups: The age groups that the classes are, if they are.
+        label_kind: `none`, `class` (whole numbers), `one-hot` or `continuous` (vectors).
+        label_size: Length of the vectors, 0 for other labels.
+        is_own: Whether facegen wrote it (it holds facegen.json).
+        template: `[[x, y], ...]` of the landmarks, as facegen.json holds it.
+        problems: What is wrong with names, labels and ages.
+        notes: What a person may want to know: a remark -> the files that it is about.
+    """
+
+    files: Container
+    faces: list[Face] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    age_groups: AgeGroups | None = None
+    label_kind: str = "none"
+    label_size: int = 0
+    is_own: bool = False
+    template: list | None = None
+    problems: list[Problem] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def by_class(self) -> list[tuple[str, list[Face]]]:
+        """Faces by class, in the order of the labels; without labels, one class called "all"."""
+        if not self.classes:
+            return [("all", list(self.faces))]
+        members: dict[int, list[Face]] = defaultdict(list)
+        for face in self.faces:
+            members[face.label].append(face)
+        return [(name, members[label]) for label, name in enumerate(self.classes)]
+
+    def summary(self, split: str | None = None) -> dict[str, Any]:
+        """The entry of this archive in a summary's `archives`."""
+        genders = Counter(face.gender or "unknown" for face in self.faces)
+        ages = Counter(face.age for face in self.faces if face.age is not None)
+        persons = {face.person for face in self.faces if face.person is not None}
+        return {
+            "file": self.files.path.name,
+            "split": split,
+            "written": len(self.faces),
+            "groups": {name: len(faces) for name, faces in self.by_class()} if self.classes else {},
+            "ages": {str(age): ages[age] for age in sorted(ages)},
+            "genders": {gender: genders[gender] for gender in ("female", "male", "unknown")},
+            "persons": len(persons) or None,
+        }
+
+    def report(self, kind: str, file: str, detail: str) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(kind, file, detail))
+
+
+def read_contents(path: str | os.PathLike[str]) -> Contents:
+    """Read names, labels and ages of an archive, of facegen's own or of the StyleGAN family's; no picture is opened.
+
+    Raises FileNotFoundError or FacegenError when there is no folder or readable zip at `path`. Nothing else that is
+    wrong raises: it stands in `problems`.
+    """
+    files = Container(path, strict=False)
+    contents = Contents(files)
+    for name, why in files.refused.items():
+        contents.report("name leads out" if leads_out(name) else "endless link", name, why)
+    dataset = _read_json(contents, "dataset.json")
+    extra = _read_json(contents, "facegen.json")
+    contents.is_own = "facegen.json" in files.names
+
+    left_out = dataset.get("left_out") or []
+    if not isinstance(left_out, list):
+        contents.report("broken dataset.json", "dataset.json", '"left_out" is not a list of file names')
+        left_out = []
+    left_out = {name for name in left_out if isinstance(name, str)}
+    if left_out:
+        contents.notes["left out on purpose (dataset.json)"] = sorted(left_out)
+    names = [name for name in files.names if is_image_name(name) and name not in left_out]
+    others = [n for n in files.names if not is_image_name(n) and n not in {"dataset.json", "facegen.json"}]
+    if others:
+        contents.notes["neither picture nor label"] = others
+    if not names:
+        contents.report("no pictures", "", "there is no PNG, JPEG or WebP picture in it")
+    contents.faces = [Face(name) for name in names]
+
+    _read_extra(contents, extra)
+    _read_labels(contents, dataset)
+    _read_faces(contents, extra.get("faces"))
+    return contents
+
+
+def _read_json(contents: Contents, name: str) -> dict[str, Any]:
+    if name not in contents.files.names:
+        return {}
+    try:
+        content = json.loads(contents.files.read(name))
+    except (ValueError, RecursionError) as error:  # FacegenError of a file that cannot be read is a ValueError
+        contents.report(f"broken {name}", name, f"not valid JSON ({error})")
+        return {}
+    if not isinstance(content, dict):
+        contents.report(f"broken {name}", name, f"holds a {type(content).__name__}, not a JSON object")
+        return {}
+    return content
+
+
+def _read_extra(contents: Contents, extra: dict[str, Any]) -> None:
+    if not extra:
+        return
+    if extra.get("format") != FORMAT:
+        detail = f"format {_short(extra.get('format'))}; this facegen reads format {FORMAT}"
+        contents.report("broken facegen.json", "facegen.json", detail)
+    template = extra.get("template")
+    if template is not None:
+        if _is_template(template):
+            contents.template = template
+        else:
+            contents.report("broken facegen.json", "facegen.json", '"template" is not five pairs of numbers')
+    if extra.get("groups"):
+        try:
+            contents.age_groups = AgeGroups.from_labels(extra["groups"])
+        except (FacegenError, TypeError) as error:
+            contents.report("broken facegen.json", "facegen.json", f'"groups": {error}')
+
+
+def _is_template(template: Any) -> bool:
+    return (
+        isinstance(template, list)
+        and len(template) == 5
+        and all(isinstance(p, list) and len(p) == 2 and all(_is_number(v) for v in p) for p in template)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in {int, float} and math.isfinite(value)
+
+
+def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
+    entries = dataset.get("labels")
+    if not entries:
+        nested = [name for name in contents.files.names if name.endswith("/dataset.json")]
+        if nested and "dataset.json" not in contents.files.names:
+            detail = "the labels lie a folder too deep; pack the content of that folder, not the folder"
+            contents.report("dataset.json in a folder", nested[0], detail)
+        elif entries is None or entries == []:
+            contents.notes["no labels: good for training without classes only"] = []
+        else:
+            contents.report("broken dataset.json", "dataset.json", f'"labels" is {_short(entries)}, not a list')
+        return
+    if not isinstance(entries, list):
+        detail = '"labels" is not a list of [file name, label] pairs'
+        contents.report("broken dataset.json", "dataset.json", detail)
+        return
+    by_name = _pair_up(contents, entries)
+    vectors = [label for label in by_name.values() if isinstance(label, list)]
+    if len(vectors) > len(by_name) / 2:
+        by_name = _read_vectors(contents, by_name, vectors)
+    else:
+        contents.label_kind = "class"
+
+    classes = dataset.get("classes")
+    named = contents.age_groups.labels if contents.age_groups else classes
+    limit = len(named) if isinstance(named, list) and named else MAX_CLASSES
+    origin = "facegen.json's groups" if contents.age_groups else "dataset.json's classes"
+    bound = f"outside 0 to {limit - 1}" + (f" ({origin})" if limit != MAX_CLASSES else "")
+    good: dict[str, int] = {}
+    for name, label in by_name.items():
+        if type(label) is not int:  # a bool is an int to isinstance
+            contents.report("label not a whole number", name, f"the label is {_short(label)}")
+        elif not 0 <= label < limit:
+            contents.report("label out of range", name, f"the label is {_short(label)}, {bound}")
+        else:
+            good[name] = label
+    for face in contents.faces:
+        face.label = good.get(face.name, -1)
+    if contents.label_kind == "continuous":
+        return
+    count = max(good.values(), default=-1) + 1
+    if isinstance(named, list) and len(named) >= count and all(isinstance(name, str) for name in named):
+        contents.classes = list(named)
+    else:
+        contents.classes = [str(label) for label in range(count)]
+    if contents.age_groups is None:
+        try:
+            contents.age_groups = AgeGroups.from_labels(contents.classes)
+        except FacegenError:
+            contents.age_groups = None  # classes that are not ages
+
+
+def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
+    """Labels by file name, whatever they are; pictures without and labels without a picture are reported."""
+    by_name: dict[str, Any] = {}
+    for entry in entries:
+        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+            contents.report("broken label entry", "", f"{_short(entry)} is not a [file name, label] pair")
+            continue
+        name, label = entry[0].replace("\\", "/"), entry[1]
+        if leads_out(name):
+            contents.report("name leads out", name, "dataset.json labels a file outside the archive")
+        elif name in by_name:
+            if by_name[name] != label:
+                contents.report("two labels", name, f"labelled {_short(by_name[name])} and {_short(label)}")
+        else:
+            by_name[name] = label
+    pictures = {face.name for face in contents.faces}
+    for name in by_name.keys() - pictures:
+        contents.report("label without a picture", name, "dataset.json labels a file that is not there")
+    for face in contents.faces:
+        if face.name not in by_name:
+            contents.report("picture without a label", face.name, "dataset.json does not name it")
+    return {name: label for name, label in by_name.items() if name in pictures}
+
+
+def _read_vectors(contents: Contents, by_name: dict[str, Any], vectors: list[list[Any]]) -> dict[str, Any]:
+    """What labels that are lists of numbers mean: the class where they are one-hot, nothing otherwise."""
+    size = Counter(map(len, vectors)).most_common(1)[0][0]
+    good: dict[str, list[float]] = {}
+    for name, label in by_name.items():
+        if not isinstance(label, list) or not all(map(_is_number, label)):
+            contents.report("broken label vector", name, f"the label is {_short(label)}, not a list of numbers")
+        elif len(label) != size:
+            contents.report("broken label vector", name, f"{len(label)} numbers, the others have {size}")
+        else:
+            good[name] = label
+    contents.label_size = size
+    is_one_hot = size > 1 and all(sorted(label) == [0] * (size - 1) + [1] for label in good.values())
+    contents.label_kind = "one-hot" if is_one_hot else "continuous"
+    what = "one-hot vectors" if is_one_hot else "continuous vectors"
+    contents.notes[f"labels are {what} of {size} numbers; facegen trains on whole numbers"] = []
+    return {name: label.index(1) for name, label in good.items()} if is_one_hot else {}
+
+
+def _read_faces(contents: Contents, entries: Any) -> None:
+    if entries is None:
+        return
+    if not isinstance(entries, list):
+        contents.report("broken facegen.json", "facegen.json", '"faces" is not a list')
+        return
+    by_name = {face.name: face for face in contents.faces}
+    seen = set()
+    for entry in entries:
+        if not (isinstance(entry, dict) and isinstance(entry.get("file"), str)):
+            contents.report("broken facegen.json", "facegen.json", f"{_short(entry)} is not a face with a file")
+            continue
+        name = entry["file"]
+        seen.add(name)
+        if name not in by_name:
+            contents.report("age without a picture", name, "facegen.json describes a file that is not there")
+            continue
+        _read_face(contents, by_name[name], entry)
+    unknown = [name for name in by_name if name not in seen]
+    if unknown:
+        contents.notes["not described in facegen.json"] = unknown
+
+
+def _read_face(contents: Contents, face: Face, entry: dict[str, Any]) -> None:
+    age, ages, person, gender = (entry.get(key) for key in ("age", "ages", "person", "gender"))
+    if type(age) is int and 0 <= age <= OLDEST_PERSON:
+        face.age, face.ages = age, str(age)
+    elif age is not None:
+        contents.report("impossible age", face.name, f"facegen.json says {_short(age)}")
+    elif isinstance(ages, list) and len(ages) == 2 and all(v is None or type(v) is int for v in ages):
+        face.ages = f"{_short(ages[0])}+" if ages[1] is None else f"{_short(ages[0])}-{_short(ages[1])}"
+    face.person = None if person is None else str(person)
+    face.gender = gender if gender in ("female", "male") else None
+    groups = contents.age_groups
+    if groups is not None and face.age is not None and face.label >= 0:
+        expected = groups.index_of(face.age)
+        if expected != face.label:
+            right = "no group" if expected is None else groups.labels[expected]
+            detail = f"labelled {face.label} ({contents.classes[face.label]}), but the age is {face.age}: {right}"
+            contents.report("label contradicts the age", face.name, detail)
+
+
+def count_by_kind(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+    """Problems by kind, the most frequent kind first."""
+    kinds: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem)
+    return dict(sorted(kinds.items(), key=lambda item: -len(item[1])))
+
+
+def _short(value: Any) -> str:
+    """A value from a file in a few words: it may be anything, of any length."""
+    if isinstance(value, int) and abs(value) > 10**18:
+        return "a number of more than 18 digits"  # some are too long even to be printed
+    text = repr(value) if not isinstance(value, list) or len(value) < 100 else f"a list of {len(value)}"
+    return text if len(text) <= 60 else text[:57] + "..."

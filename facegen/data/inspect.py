@@ -1,0 +1,251 @@
+"""What a training archive holds, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import facegen
+from facegen.data import pictures
+from facegen.data.container import is_image_name, leads_out
+from facegen.data.contents import Contents, Face, Problem, count_by_kind, read_contents
+from facegen.data.parallel import map_in_order
+from facegen.data.report import FEW, write_report
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+
+MAX_BYTES = 256 * 1024**2  # of one picture file: no face is larger, and a zip can claim any size
+IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note
+
+
+@dataclass
+class Inspection:
+    """What `inspect_archive` found.
+
+    Attributes:
+        summary: As in `<archive>.report.json`, and `problems`: `{kind: [{"file": ..., "detail": ...}, ...]}`.
+        problems: Everything that is wrong.
+        notes: Remarks for people, on what is unusual but not wrong.
+        contents: The archive, with the good pictures only; None where it could not be opened.
+    """
+
+    summary: dict[str, Any]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    contents: Contents | None = None
+
+    def write_html(self, path: str | os.PathLike[str], *, progress: bool = True) -> None:
+        """Write the report as one HTML file. An archive that cannot be opened has a report without faces."""
+        summary = self.summary if self.contents else {**self.summary, "archives": []}
+        write_report(Path(path), summary, [self.contents] if self.contents else [], progress=progress)
+
+    def write_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the summary, with every problem in it, as JSON."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(self.summary, indent=1) + "\n")
+
+
+def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progress: bool = True) -> Inspection:
+    """Show and check a training archive: a zip or folder, of facegen's own or of the StyleGAN family's.
+
+    Every file is read once, so that damage in a zip (CRC) and identical pictures are found, and every picture's header
+    is read; `full` decodes the pictures too. Whatever is wrong comes back in `problems`.
+
+    Raises FileNotFoundError when there is nothing at `path`, and OSError where reading is not allowed.
+    """
+    path = Path(path)
+    try:
+        contents = read_contents(path)
+    except FileNotFoundError:
+        raise
+    except (FacegenError, ValueError, NotImplementedError, OverflowError) as error:
+        # zipfile raises more than its own error on a broken list of files
+        problem = Problem("unreadable archive", "", str(error))
+        return Inspection(_summary(path, None, 0, [problem], {}, full), [problem])
+    read = len(contents.faces)
+    too_large = _check_zip(contents) if contents.files.is_zip else set()
+    resolution = _check_pictures(contents, too_large, full=full, progress=progress)
+    _check_balance(contents)
+    summary = _summary(path, contents, read, contents.problems, contents.notes, full)
+    summary["resolution"] = resolution
+    notes = [f"{note}{_count(names)}" for note, names in contents.notes.items()]
+    return Inspection(summary, contents.problems, notes, contents)
+
+
+def _check_zip(contents: Contents) -> set[str]:
+    """Check the zip's list of files; returns the names that are too large to read."""
+    with zipfile.ZipFile(contents.files.path) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    times = Counter(entry.filename for entry in entries)
+    for name, count in times.items():
+        if count > 1 and not leads_out(name):
+            contents.report("duplicate name", name, f"the zip holds {count} files of this name; the last one counts")
+    compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
+    if compressed:
+        contents.notes["compressed in the zip: slower to read, hardly smaller"] = compressed
+    names = [entry.filename for entry in entries if is_image_name(entry.filename)]
+    if names != sorted(names):
+        contents.notes["the files in the zip are not in the order of their names"] = []
+    return {entry.filename for entry in entries if entry.file_size > MAX_BYTES}
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    size: tuple[int, int] = (0, 0)
+    is_gray: bool = False
+    digest: bytes = b""
+    error: str = ""
+
+
+def _check_pictures(contents: Contents, too_large: set[str], *, full: bool, progress: bool) -> int | None:
+    """Read every picture, report what is wrong, keep the good ones in `contents`; returns the resolution."""
+
+    def check(face: Face) -> _Checked:
+        try:
+            if face.name in too_large or (not contents.files.is_zip and _is_odd(contents.files.path / face.name)):
+                return _Checked(error=f"not a file of less than {MAX_BYTES // 1024**2} MB")
+            data = contents.files.read(face.name)
+            width, height, is_gray = pictures.read_header(data, face.name)
+            if full:
+                pictures.decode(data, face.name)
+            return _Checked((width, height), is_gray, hashlib.blake2b(data, digest_size=16).digest())
+        except Exception as error:  # a broken zip makes zipfile raise anything; here it is one more broken picture
+            return _Checked(error=str(error) or repr(error))
+
+    sizes: Counter[tuple[int, int]] = Counter()
+    size_of: dict[str, tuple[int, int]] = {}
+    first_of: dict[bytes, Face] = {}
+    gray: list[str] = []
+    same: list[str] = []
+    good: list[Face] = []
+    results = map_in_order(check, contents.faces)
+    bar = tqdm(results, "checking", len(contents.faces), unit="img", disable=not progress)
+    for face, checked in zip(contents.faces, bar, strict=True):
+        if checked.error:
+            contents.report("unreadable picture", face.name, _without(checked.error, contents.files.path, face.name))
+            continue
+        good.append(face)
+        sizes[checked.size] += 1
+        size_of[face.name] = checked.size
+        if checked.is_gray:
+            gray.append(face.name)
+        first = first_of.setdefault(checked.digest, face)
+        if first is not face:
+            if first.label != face.label:
+                detail = f"the same picture as {first.name}, labelled {face.label} here and {first.label} there"
+                contents.report("identical pictures, different labels", face.name, detail)
+            else:
+                same.append(face.name)
+    contents.faces = good
+    if same:
+        contents.notes["the same picture as another of its class"] = same
+    if gray and len(gray) < len(good):
+        contents.notes["gray pictures among colour ones"] = gray
+    return _check_sizes(contents, sizes, size_of)
+
+
+def _check_sizes(
+    contents: Contents, sizes: Counter[tuple[int, int]], size_of: dict[str, tuple[int, int]]
+) -> int | None:
+    if not sizes:
+        return None
+    # The most frequent size is what the archive is meant to be; what is wrong with it is said once.
+    usual = sizes.most_common(1)[0][0]
+    width, height = usual
+    words = f"{width}x{height} pixels"
+    if width != height:
+        contents.report("not square", "", f"{sizes[usual]:,d} pictures are {words}")
+    elif width < 4 or width & (width - 1):
+        contents.report(
+            "not a power of two", "", f"{sizes[usual]:,d} pictures are {words}; the side must be 32, 64, ..."
+        )
+    for name, (w, h) in size_of.items():
+        if (w, h) != usual:
+            contents.report("different size", name, f"{w}x{h} pixels, most are {words}")
+    return width if width == height else None
+
+
+def _check_balance(contents: Contents) -> None:
+    counts = {name: len(faces) for name, faces in contents.by_class()} if contents.classes else {}
+    filled = {name: count for name, count in counts.items() if count}
+    empty = [name for name, count in counts.items() if not count]
+    if empty:
+        contents.notes[f"classes without a picture: {', '.join(empty[:12])}{' ...' * (len(empty) > 12)}"] = []
+    few = [f"{name} ({count})" for name, count in filled.items() if count < FEW]
+    if few:
+        contents.notes[f"fewer than {FEW} pictures: {', '.join(few[:12])}{' ...' * (len(few) > 12)}"] = []
+    if filled and max(filled.values()) >= IMBALANCE * min(filled.values()):
+        large, small = max(filled, key=filled.__getitem__), min(filled, key=filled.__getitem__)
+        ratio = filled[large] / filled[small]
+        contents.notes[
+            f"uneven: the largest class ({large}) has {ratio:.0f} times the pictures of the smallest ({small})"
+        ] = []
+
+
+def _summary(
+    path: Path,
+    contents: Contents | None,
+    read: int,
+    problems: list[Problem],
+    notes: dict[str, list[str]],
+    full: bool,
+) -> dict[str, Any]:
+    if contents is None:
+        title = "cannot be opened"
+    elif contents.is_own:
+        title = "training archive of facegen"
+    else:
+        title = f"training archive of the StyleGAN family, {_label_words(contents)}"
+    entry = (
+        contents.summary() if contents else {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
+    )
+    return {
+        "format": 1,
+        "facegen": facegen.__version__,
+        "source": str(path),
+        "source_name": "archive",
+        "title": title,
+        "options": {"full": full},
+        "read": read,
+        "written": entry["written"],
+        "dropped": {},
+        "notes": notes,
+        "groups": contents.classes if contents else [],
+        "resolution": None,
+        "template": contents.template if contents else None,
+        "archives": [entry],
+        "problems": {
+            kind: [{"file": p.file, "detail": p.detail} for p in found]
+            for kind, found in count_by_kind(problems).items()
+        },
+    }
+
+
+def _label_words(contents: Contents) -> str:
+    if contents.label_kind == "none":
+        return "no labels"
+    if contents.label_kind == "class":
+        return "whole numbers as labels"
+    return f"{contents.label_kind} vectors of {contents.label_size} numbers as labels"
+
+
+def _count(names: list[str]) -> str:
+    return f" ({len(names):,d}, first: {names[0]})" if names else ""
+
+
+def _is_odd(path: Path) -> bool:
+    """Whether reading a file could block (a pipe, a device) or fill the memory."""
+    return path.exists() and not (path.is_file() and path.stat().st_size <= MAX_BYTES)
+
+
+def _without(error: str, path: Path, name: str) -> str:
+    """An error's words without the names that stand beside them anyway."""
+    return error.removeprefix(f"{path}: ").removeprefix(f"{name}: ").replace(f"cannot read {name} ", "cannot be read ")
