@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
     "merge": ("facegen.cli.merge", "Join shards of a data set, prepared on several machines."),
     "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
+    "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
