@@ -6,9 +6,8 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,14 +15,11 @@ from PIL import Image, ImageOps
 from facegen.data.pictures import to_rgb_or_gray
 from facegen.errors import FacegenError
 
-if TYPE_CHECKING:
-    from facenet_pytorch import MTCNN
-
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
 # anyway, so more pixels cost time and memory and add only tiny faces.
 MAX_DETECTION_SIDE = 1280
-SMALLEST_FACE = 20  # pixels of the detection input; MTCNN's own default
-PATCH_BATCH = 16  # pictures per MTCNN call when many of one size are measured
+PATCH_BATCH = 16  # pictures decoded at a time when many are measured
+NOSE_DEPTH = 0.5  # of the distance of the eyes: how far the tip of the nose stands out before them (see `yaw`)
 
 
 @dataclass(frozen=True)
@@ -100,18 +96,57 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def find_faces(image: Image.Image, *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:
-    """Find the faces in a picture, largest first; an empty list when there is none.
+    """Find the faces in a picture, largest first; an empty list when there is none. See `find_faces_batch`."""
+    return find_faces_batch([image], min_probability=min_probability, max_side=max_side)[0]
 
-    The picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded. If it
-    shows no face, or one at its border (a tight crop), it is searched again with a border of half its size:
-    MTCNN needs to see something around a face to place it well.
+
+def find_faces_batch(
+    images: Sequence[Image.Image], *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE
+) -> list[list[Face]]:
+    """Find the faces in each of many pictures, largest first; an empty list for a picture without one.
+
+    Pictures may have different sizes, and none changes what is found in another. They are searched together, on a GPU
+    when there is one, in batches of bounded memory. May be called from several threads, each of which then keeps one
+    core busy.
+
+    Each picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded; faces of fewer
+    than 20 of these pixels are not seen. If it shows no face, or one at its border (a tight crop), it is searched again
+    with a border of half its size: MTCNN needs to see something around a face to place it well.
     """
-    image = _as_rgb(image)
-    faces = _detect([image], min_probability, max_side)[0]
-    if not faces or any(_is_cut_off(face, image.size) for face in faces):
-        padded = _detect_padded([image], min_probability, max_side)[0]
-        faces = padded + [face for face in faces if not any(_overlap(face, other) for other in padded)]
-    return sorted(faces, key=_area, reverse=True)
+    images = [_as_rgb(image) for image in images]
+    found = _detect(images, min_probability, max_side)
+    unsure = [
+        index
+        for index, faces in enumerate(found)
+        if not faces or any(_is_cut_off(face, images[index].size) for face in faces)
+    ]
+    second = _detect_padded([images[index] for index in unsure], min_probability, max_side)
+    for index, padded in zip(unsure, second, strict=True):
+        found[index] = padded + [face for face in found[index] if not any(_overlap(face, other) for other in padded)]
+    return [sorted(faces, key=_area, reverse=True) for faces in found]
+
+
+def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
+    """How far a face is turned to the side, in degrees: 0 looks at the camera, near 90 is a profile.
+
+    Positive means turned towards the right of the picture, so that the nose lies right of the eyes' middle.
+
+    The model is a head seen from afar (orthographic projection) whose nose tip stands out before the line of the
+    eyes by `NOSE_DEPTH` of their distance, about 31 of 63 mm on an adult. Turned by an angle t, the eyes appear
+    cos(t) of their distance apart, and the nose tip moves along their axis by sin(t) of its depth; the ratio of both
+    gives tan(t). Measured along the eyes' own axis it does not depend on how the head is tilted in the picture, and
+    little on nodding. Flat noses (infants') read as turned less. Expect errors of several degrees.
+
+    Args:
+        face: a `Face`, or its landmarks [5, 2].
+    """
+    left, right, nose = _landmarks(face)[:3]
+    axis = right - left
+    distance = float(np.hypot(*axis))
+    if distance < 1e-9:
+        return 90.0  # one eye hides the other
+    shift = float((nose - (left + right) / 2) @ axis) / distance
+    return float(np.degrees(np.arctan2(shift, NOSE_DEPTH * distance)))
 
 
 def align_face(
@@ -158,10 +193,7 @@ def alignment_matrix(
     It is the least-squares similarity: rotation, one scale, shift, never a reflection. `invert_matrix` gives
     the way back, for pasting an aged face into its photo.
     """
-    landmarks = face.landmarks if isinstance(face, Face) else face
-    source = np.asarray(landmarks, dtype=np.float64)
-    if source.shape != (5, 2) or not np.isfinite(source).all():
-        raise FacegenError(f"a face has five finite landmarks [5, 2], got an array of shape {source.shape}")
+    source = _landmarks(face)
     target = np.asarray(template.points, dtype=np.float64) * size
 
     # As complex numbers a similarity is target = a * source + b, and least squares has one line.
@@ -208,55 +240,38 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return to_rgb_or_gray(image).convert("RGB")
 
 
-@lru_cache(maxsize=1)
-def _detector() -> MTCNN:
-    """MTCNN, built once. It runs on the CPU: small networks on many sizes gain nothing from a GPU."""
-    from facenet_pytorch import MTCNN
-
-    return MTCNN(keep_all=True, select_largest=True, min_face_size=SMALLEST_FACE, device="cpu").eval()
+def _landmarks(face: Face | np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+    """The five landmarks [5, 2], checked."""
+    points = np.asarray(face.landmarks if isinstance(face, Face) else face, dtype=np.float64)
+    if points.shape != (5, 2) or not np.isfinite(points).all():
+        raise FacegenError(f"a face has five finite landmarks [5, 2], got an array of shape {points.shape}")
+    return points
 
 
 def _detect(
     images: Sequence[Image.Image], min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE
 ) -> list[list[Face]]:
-    """The faces of each picture, largest first. Pictures of one size are searched together."""
-    results: list[list[Face]] = [[] for _ in images]
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for index, image in enumerate(images):
-        by_size.setdefault(image.size, []).append(index)
-    for (width, height), indices in by_size.items():
-        factor = min(1.0, max_side / max(width, height))
-        small = (max(1, round(width * factor)), max(1, round(height * factor)))
-        if min(small) < SMALLEST_FACE:
-            continue  # no room for a face, and MTCNN's image pyramid would be empty
-        batch = np.stack([np.asarray(_resize(images[i], small), dtype=np.uint8) for i in indices])
-        try:
-            found = _detector().detect(batch, landmarks=True)
-        except RuntimeError as error:
-            # MTCNN concatenates candidate lists without asking whether there are any.
-            if "non-empty list" not in str(error):
-                raise
-            continue
-        scale = np.array([width / small[0], height / small[1]])
-        for index, boxes, probabilities, landmarks in zip(indices, *found, strict=True):
-            results[index] = _faces(boxes, probabilities, landmarks, scale, min_probability)
-    return results
+    """The faces of each picture (mode RGB), largest first."""
+    from facegen.device import pick_device
+    from facegen.mtcnn import get_detector
 
-
-def _faces(boxes: Any, probabilities: Any, landmarks: Any, scale: np.ndarray, min_probability: float) -> list[Face]:
-    """MTCNN's answer for one picture as faces in pixels of the original, largest first."""
-    if boxes is None:
+    if not images:
         return []
-    faces = [
-        Face(
-            box=tuple((np.asarray(box, dtype=np.float64).reshape(2, 2) * scale).ravel().tolist()),
-            probability=float(probability),
-            landmarks=np.asarray(points, dtype=np.float64) * scale,
-        )
-        for box, probability, points in zip(boxes, probabilities, landmarks, strict=True)
-        if probability >= min_probability
-    ]
-    return sorted(faces, key=_area, reverse=True)
+    small = []
+    for image in images:
+        factor = min(1.0, max_side / max(image.size))
+        small.append(_resize(image, (max(1, round(image.width * factor)), max(1, round(image.height * factor)))))
+    results = []
+    detections = get_detector(pick_device()).detect([np.asarray(image) for image in small])
+    for image, shrunk, found in zip(images, small, detections, strict=True):
+        scale = np.array(image.size) / shrunk.size
+        faces = [
+            Face(tuple((box.reshape(2, 2) * scale).ravel().tolist()), float(probability), landmarks * scale)
+            for box, probability, landmarks in zip(found.boxes, found.probabilities, found.landmarks, strict=True)
+            if probability >= min_probability
+        ]
+        results.append(sorted(faces, key=_area, reverse=True))
+    return results
 
 
 def _detect_padded(
