@@ -12,7 +12,6 @@ from facegen.data.sources import all_sources
 
 if TYPE_CHECKING:
     from facegen.data.assemble import PrepareReport
-    from facegen.data.sources import Source
 
 FEW = 100  # faces: a group with fewer is hard to learn
 
@@ -36,25 +35,6 @@ def source_options(command: click.Command) -> click.Command:
         )
         command.params.append(option)
     return command
-
-
-def make_source(name: str | None, path: Path, chosen: dict[str, Any]) -> Source | None:
-    """Return the data set with its options; None to find out which it is (then without options)."""
-    from facegen.data.container import Container
-    from facegen.data.sources import detect_source, get_source
-
-    if name is None and not chosen:
-        return None
-    if name is None:
-        table = path.suffix.lower() in {".csv", ".tsv"} and path.is_file()
-        source = get_source("csv") if table else detect_source(Container(path, strict=False))
-    else:
-        source = get_source(name)
-    known = {field.name for field in fields(source)}
-    for option in chosen:
-        if option not in known:
-            raise click.UsageError(f"--{option.replace('_', '-')} is not an option of {source.name}")
-    return source(**chosen)
 
 
 @source_options
@@ -132,20 +112,21 @@ def command(
     """
     from facegen.ages import AgeGroups
     from facegen.data.crops import CropOptions
-    from facegen.data.prepare import open_source, prepare, spool_path
+    from facegen.data.prepare import prepare, spool_path
     from facegen.data.selection import Choice, parse_split
+    from facegen.data.sources import open_source
 
     given = {name: value for name, value in chosen.items() if value is not None}
     crop_names = {field.name for field in fields(CropOptions)}
     crop_options = {name: given.pop(name) for name in list(given) if name in crop_names}
-    _, opened = open_source(source, make_source(source_name, source, given))
+    files, opened = open_source(source, source_name, **given)
     if source_name is None:
         click.echo(f"{source}: {opened.title} (--source {opened.name})")
     crop = CropOptions(**{"crop": opened.crop, "resolution": resolution} | crop_options)
     choice = Choice(max_per_group, per_person, near_duplicates, parse_split(split) if split else (), seed)
     try:
         report = prepare(
-            source,
+            files,
             archive,
             source=opened,
             crop=crop,

@@ -19,7 +19,7 @@ from facegen.data.crops import CropOptions, crop_pictures
 from facegen.data.parallel import map_in_order
 from facegen.data.selection import Choice
 from facegen.data.shards import describe_shard
-from facegen.data.sources import Record, Skipped, Source, detect_source
+from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
 
@@ -34,7 +34,7 @@ def spool_path(archive: str | os.PathLike[str]) -> Path:
 
 
 def prepare(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Container,
     archive: str | os.PathLike[str],
     *,
     source: Source | None = None,
@@ -44,7 +44,7 @@ def prepare(
     shard: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> PrepareReport:
-    """Write the training archive `archive` (a zip) from the data set in the folder or zip `path`.
+    """Write the training archive `archive` (a zip) from the data set at `path`.
 
     The label of a face is the index of its age group; facegen.json keeps exact ages, names of files and persons, and
     where the landmarks sit. Faces come in the order of the data set, so the same source gives the same archive.
@@ -54,7 +54,7 @@ def prepare(
     until the archive is written: after Ctrl-C or a crash the same call goes on where it stopped.
 
     Args:
-        path: The data set.
+        path: The data set: a folder, a zip or a CSV table; or, with `source`, its files.
         archive: The zip to write; with splits `faces.zip` becomes `faces-train.zip`, `faces-val.zip`, ...
         source: Which data set it is, with its options; None finds out.
         crop: How pictures are cropped; None is the data set's own way at 64x64 pixels.
@@ -67,7 +67,7 @@ def prepare(
     is left.
     """
     archive = Path(archive)
-    files, source = open_source(path, source)
+    files, source = (path, source) if isinstance(path, Container) else open_source(path, source)
     crop = crop or CropOptions(crop=source.crop)
     groups, choice = groups or AgeGroups.default(), choice or Choice()
     check_target(archive, files.path)
@@ -91,24 +91,12 @@ def prepare(
         faces = choose(items, groups, choice, work_through, report, progress=progress)
         if shard is not None:
             extra = {"shard.json": describe_shard(shard, report, items, spool, crop, wanted)}
+        if not faces:
+            spool.remove()  # it holds refusals only
         write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
         write_report_files(archive, report, _examples(report, files), progress=progress)
         spool.remove()
     return report
-
-
-def open_source(path: str | os.PathLike[str], source: Source | None) -> tuple[Container, Source]:
-    """Open a data set and, where `source` is None, find out which it is."""
-    path = Path(path)
-    if path.suffix.lower() in {".csv", ".tsv"} and path.is_file():  # a table stands for the folder that it lies in
-        from facegen.data.sources.csv_table import CsvTable
-
-        if source is not None and not isinstance(source, CsvTable):
-            raise FacegenError(f"{path}: is a table; for {source.name} give the folder of the data set")
-        files = Container(path.parent, strict=False)
-        return files, CsvTable(**(asdict(source) if source else {}) | {"table": path.name})
-    files = Container(path, strict=False)
-    return files, source or detect_source(files)()
 
 
 def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:

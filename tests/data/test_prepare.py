@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +11,20 @@ import zipfile
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from facegen.data.crops import CropOptions
 from PIL import Image
 
 from facegen.ages import AgeGroups
 from facegen.cli import main
+from facegen.data import pictures
+from facegen.data import prepare as prepare_module
 from facegen.data.archive import FaceArchive
-from facegen.data.prepare import prepare, report_path
+from facegen.data.assemble import report_path
+from facegen.data.container import Container
+from facegen.data.prepare import prepare, spool_path
+from facegen.data.selection import Choice
+from facegen.data.shards import merge
+from facegen.data.sources.utkface import UtkFace
 from facegen.errors import FacegenError
 
 AGES = (3, 15, 26, 38, 45, 77, 101)
@@ -53,13 +61,13 @@ def prepared(folder, tmp_path_factory):
 def test_archive_holds_every_good_face(prepared):
     report, path = prepared
     archive = FaceArchive(path)
-    assert (len(archive), archive.resolution, archive.channels, archive.c_dim) == (10, 64, 3, 10)
+    assert (len(archive), archive.resolution, archive.channels, archive.c_dim) == (9, 64, 3, 10)
     assert archive.groups == AgeGroups.default()
-    assert sorted(archive.ages.tolist()) == sorted([*AGES, 50, 51, 52])
+    assert sorted(archive.ages.tolist()) == sorted([*AGES, 50, 52])
     assert archive.labels.tolist() == [archive.groups.index_of(age) for age in archive.ages]
-    assert report.written == 10
-    assert report.counts == {
-        "0-10": 1, "11-20": 1, "21-30": 1, "31-40": 1, "41-50": 2, "51-60": 2, "61-70": 0, "71-80": 1,
+    assert (report.read, report.written) == (15, 9)
+    assert report.archives[0]["groups"] == {
+        "0-10": 1, "11-20": 1, "21-30": 1, "31-40": 1, "41-50": 2, "51-60": 1, "61-70": 0, "71-80": 1,
         "81-90": 0, "91-100": 1,
     }  # fmt: skip
 
@@ -88,7 +96,7 @@ def test_alignment_is_measured_and_kept(prepared):
 
 def test_every_file_left_out_is_reported(prepared):
     report, path = prepared
-    listed = {reason: sorted(entry["file"] for entry in files) for reason, files in report.skipped.items()}
+    listed = {reason: sorted(entry["file"] for entry in files) for reason, files in report.dropped.items()}
     assert listed == {
         "unreadable picture": [
             "60_0_0_20170110170001.jpg",
@@ -97,23 +105,27 @@ def test_every_file_left_out_is_reported(prepared):
         ],
         "name not understood": ["61_1_20170109142408075.jpg.chip.jpg"],
         "not a picture file": ["Thumbs.db"],
+        "not square": ["51_0_1_20170110170002.webp"],
     }
-    assert report.skip_counts() == {
-        "unreadable picture": 3,
-        "name not understood": 1,
-        "not a picture file": 1,
-    }
-    assert (report.enlarged, report.cropped) == (1, 1)
+    assert report.drop_counts == {
+        "unreadable picture": 3, "name not understood": 1, "not a picture file": 1, "not square": 1,
+    }  # fmt: skip
+    assert next(iter(report.drop_counts)) == "unreadable picture"
+    assert "--crop center" in report.dropped["not square"][0]["detail"]
+    assert report.notes == {"enlarged": ["52_0_1_20170110170003.png"]}
     stored = json.loads(report_path(path).read_text())
-    assert stored["skipped"] == report.skipped
-    assert (stored["written"], stored["counts"]) == (report.written, report.counts)
+    assert stored["dropped"] == report.dropped
+    assert (stored["read"], stored["written"], stored["archives"]) == (15, 9, report.archives)
+    assert stored["archives"][0]["genders"] == {"female": 1, "male": 8, "unknown": 0}
+    page = report_path(path, ".html").read_text()
+    assert "61_1_20170109142408075.jpg.chip.jpg" in page
 
 
 def test_exact_ages_and_names_are_kept(prepared):
     with zipfile.ZipFile(prepared[1]) as archive:
         faces = json.loads(archive.read("facegen.json"))["faces"]
     assert [face["source"] for face in faces] == sorted(face["source"] for face in faces)
-    assert [face["file"] for face in faces] == [f"00000/img{index:08d}.png" for index in range(10)]
+    assert [face["file"] for face in faces] == [f"00000/img{index:08d}.png" for index in range(9)]
     assert [face["age"] for face in faces] == [int(face["source"].rsplit("/", 1)[-1].split("_")[0]) for face in faces]
     assert "part2/3_1_0_20170110170000.jpg.chip.jpg" in [face["source"] for face in faces]
 
@@ -129,9 +141,9 @@ def test_zip_gives_the_same_archive_byte_for_byte(prepared, folder, tmp_path):
 
 def test_other_groups_leave_out_and_report(folder, tmp_path):
     groups = AgeGroups.parse("10-19,40-")
-    report = prepare(folder, tmp_path / "a.zip", groups=groups, resolution=32, progress=False)
-    assert report.counts == {"10-19": 1, "40+": 6}
-    outside = report.skipped["age outside the groups"]
+    report = prepare(folder, tmp_path / "a.zip", groups=groups, crop=CropOptions("as-is", 32), progress=False)
+    assert report.archives[0]["groups"] == {"10-19": 1, "40+": 5}
+    outside = report.dropped["age outside the groups"]
     assert {entry["detail"] for entry in outside} == {"age 3", "age 26", "age 38"}
     archive = FaceArchive(tmp_path / "a.zip")
     assert archive.groups == groups
@@ -141,7 +153,7 @@ def test_other_groups_leave_out_and_report(folder, tmp_path):
 @pytest.mark.parametrize("resolution", [0, 1, 2, 48, 100, -64])
 def test_resolution_must_be_a_power_of_two(folder, tmp_path, resolution):
     with pytest.raises(FacegenError, match=f"resolution is {resolution}: it must be a power of two"):
-        prepare(folder, tmp_path / "a.zip", resolution=resolution, progress=False)
+        prepare(folder, tmp_path / "a.zip", crop=CropOptions("as-is", resolution), progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,11 +161,11 @@ def test_nothing_usable_writes_nothing(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     with pytest.raises(FacegenError, match=r"no usable face in it \(it holds no files\)"):
-        prepare(source, tmp_path / "a.zip", progress=False)
+        prepare(source, tmp_path / "a.zip", source=UtkFace(), progress=False)
     (source / "26_0_0_20170110170001.jpg").write_bytes(b"broken")
     (source / "cat.jpg").write_bytes(b"broken")
     with pytest.raises(FacegenError, match="1 x name not understood, 1 x unreadable picture"):
-        prepare(source, tmp_path / "a.zip", progress=False)
+        prepare(source, tmp_path / "a.zip", source=UtkFace(), progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -161,9 +173,7 @@ def test_source_must_be_there_and_not_the_archive(folder, tmp_path, prepared):
     with pytest.raises(FileNotFoundError, match="no such folder or zip"):
         prepare(tmp_path / "nowhere", tmp_path / "a.zip")
     with pytest.raises(FacegenError, match="is the source itself"):
-        prepare(prepared[1], prepared[1])
-    with pytest.raises(FacegenError, match="'faces' is not a known data set"):
-        prepare(folder, tmp_path / "a.zip", source_name="faces")
+        prepare(prepared[1], prepared[1], source=UtkFace())
     with pytest.raises(FacegenError, match=r"must end in \.zip"):
         prepare(folder, tmp_path / "archive", progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -188,17 +198,18 @@ def test_pictures_without_a_face_have_no_template(tmp_path):
 def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
     path = tmp_path / "faces.zip"
     result = subprocess.run(
-        [sys.executable, "-m", "facegen", "prepare", str(folder), str(path), "--resolution", "32"],
+        [sys.executable, "-m", "facegen", "prepare", str(folder), str(path), "--resolution", "32", "--crop", "center"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = result.stdout.splitlines()
-    assert " 41-50        2" in lines
-    assert " 61-70        0  <- no face: this class cannot be learnt" in lines
-    assert "skipped 3: unreadable picture (first: 60_0_0_20170110170001.jpg)" in lines
-    assert "skipped 1: name not understood (first: 61_1_20170109142408075.jpg.chip.jpg)" in lines
+    assert lines[0] == f"{folder}: UTKFace (Zhang et al. 2017), aligned and cropped (--source utkface)"
+    assert lines[1] == f"{path}: 10 faces"
+    assert "   41-50        2  <- few" in lines
+    assert "   61-70        0  <- no face: this class cannot be learnt" in lines
+    assert any(line.startswith("dropped 3: unreadable picture (first: 60_0_0_20170110170001.jpg; ") for line in lines)
     assert "enlarged" not in result.stdout  # the smallest is 40x40
-    assert "cut 1: not square, the middle was kept" in lines
-    assert lines[-1] == f"{path}: 10 faces of 32x32; report in {path}.report.json"
+    assert "note on 1: cut to a square (first: 51_0_1_20170110170002.webp)" in lines
+    assert lines[-2:] == ["10 of 15 written, 32x32", f"look at {path}.report.html"]
     assert len(FaceArchive(path)) == 10
 
 
@@ -209,6 +220,11 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
         (["--groups", "old"], "Error: 'old' is not an age group"),
         (["--groups", ""], "Error: no age groups given"),
         (["--resolution", "100"], "Error: resolution is 100"),
+        (["--source", "imdb-wiki", "--age-column", "x"], "Error: age-column is not an option of imdb-wiki"),
+        (["--shard", "3/2"], "Error: --shard is 3/2"),
+        (["--split", "train=0.9"], "Error: --split: the shares of train=0.9"),
+        (["--max-per-group", "0"], "Error: --max-per-group is 0"),
+        (["--split", "a=0.999,b=0.001"], "Error: --split b gets no face"),
     ],
 )
 def test_command_refuses_in_one_line(folder, tmp_path, options, words):
@@ -224,22 +240,197 @@ def test_command_refuses_a_source_that_is_not_there(tmp_path):
     assert "none: there is no such folder or zip" in result.output
 
 
-def test_ctrl_c_leaves_nothing_half_written(tmp_path, face):
+# --- stopped and resumed ---
+
+
+@pytest.fixture
+def many(tmp_path, face):
+    """2,000 pictures, each with bytes of its own: a PNG with a number behind its end."""
     source = tmp_path / "source"
     source.mkdir()
-    face.save(source / "first.png")
-    for index in range(4000):
-        os.link(source / "first.png", source / f"26_0_0_{index:08d}.png")
-    (tmp_path / "out").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "facegen", "prepare", str(source), str(tmp_path / "out" / "a.zip")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    png = pictures.encode_png(face)
+    for index in range(2000):
+        (source / f"{index % 90}_0_0_{index:08d}.png").write_bytes(png + index.to_bytes(4, "big"))
+    return source
+
+
+def start(source, archive, *options):
+    command = [sys.executable, "-m", "facegen", "prepare", str(source), str(archive), "--resolution", "32", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_pictures(archive, count):
+    """Wait until so many pictures are done."""
+    outcomes = spool_path(archive) / "outcomes.jsonl"
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "out").iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    while time.monotonic() < deadline:
+        if outcomes.exists() and outcomes.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.005)
+    raise AssertionError("nothing was prepared in a minute")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_goes_on_where_it_was(many, tmp_path, number, monkeypatch):
+    archive = tmp_path / "out" / "a.zip"
+    process = start(many, archive)
+    wait_for_pictures(archive, 300)
+    process.send_signal(number)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, output + errors
-    assert "Traceback" not in errors
-    assert list((tmp_path / "out").iterdir()) == []
+    assert process.returncode != 0
+    assert "Traceback" not in errors, output + errors
+    assert [path.name for path in archive.parent.iterdir()] == ["a.zip.partial"]
+    if number == signal.SIGINT:
+        assert "the same command goes on from there" in errors
+    done = (spool_path(archive) / "outcomes.jsonl").read_bytes().count(b"\n")
+
+    cropped = []
+    crop_pictures = prepare_module.crop_pictures
+    monkeypatch.setattr(
+        prepare_module, "crop_pictures", lambda items, crop: cropped.extend(items) or crop_pictures(items, crop)
+    )
+    prepare(many, archive, crop=CropOptions("as-is", 32), progress=False)
+    assert len(cropped) == 2000 - done
+    assert sorted(path.name for path in archive.parent.iterdir()) == [
+        "a.zip", "a.zip.report.html", "a.zip.report.json",
+    ]  # fmt: skip
+    prepare(many, tmp_path / "whole.zip", crop=CropOptions("as-is", 32), progress=False)
+    assert archive.read_bytes() == (tmp_path / "whole.zip").read_bytes()
+
+
+def test_going_on_with_other_options_is_refused(many, tmp_path):
+    archive = tmp_path / "a.zip"
+    process = start(many, archive)
+    wait_for_pictures(archive, 1)
+    process.kill()
+    process.wait()
+    with pytest.raises(FacegenError, match="holds the pictures of a run with other options"):
+        prepare(many, archive, crop=CropOptions("as-is", 64), progress=False)
+    # What chooses among pictures may change: the pictures are the same.
+    report = prepare(many, archive, crop=CropOptions("as-is", 32), choice=Choice(max_per_group=7), progress=False)
+    assert report.written == 7 * 9
+
+
+def test_an_archive_that_is_there_stays_until_the_new_one_is_whole(prepared, folder, tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    path.write_bytes(prepared[1].read_bytes())
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("facegen.data.archive.ArchiveWriter.add_png", fail)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(folder, path, progress=False)
+    assert path.read_bytes() == prepared[1].read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "a.zip.partial"]
+    monkeypatch.undo()
+    prepare(folder, path, progress=False)
+    assert path.read_bytes() == prepared[1].read_bytes()
+
+
+def test_preparing_inside_the_source_leaves_its_own_files_out(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "set")
+    first = prepare(tmp_path / "set", tmp_path / "set" / "a.zip", progress=False)
+    again = prepare(tmp_path / "set", tmp_path / "set" / "a.zip", progress=False)
+    assert first.dropped == again.dropped
+    assert first.read == 15
+
+
+# --- what to take ---
+
+
+def test_a_full_group_is_not_decoded(many, tmp_path, monkeypatch):
+    monkeypatch.setattr("facegen.data.parallel.count_cores", lambda: 1)
+    seen = []
+    read = Container.read
+    monkeypatch.setattr(Container, "read", lambda self, name: seen.append(name) or read(self, name))
+    report = prepare(
+        many, tmp_path / "a.zip", crop=CropOptions("as-is", 16), choice=Choice(max_per_group=5), progress=False
+    )
+    assert set(report.archives[0]["groups"].values()) == {0, 5}
+    assert report.drop_counts == {"over --max-per-group": 2000 - 45}
+    assert len({name for name in seen if name in set(many_names(many))}) < 400  # 45, those on the way, and examples
+
+
+def many_names(source):
+    return [path.name for path in source.iterdir()]
+
+
+def test_splits_are_archives_of_their_own(many, tmp_path):
+    choice = Choice(split=(("train", 0.9), ("val", 0.1)))
+    report = prepare(many, tmp_path / "a.zip", crop=CropOptions("as-is", 16), choice=choice, progress=False)
+    assert [(entry["file"], entry["split"], entry["written"]) for entry in report.archives] == [
+        ("a-train.zip", "train", 1800), ("a-val.zip", "val", 200),
+    ]  # fmt: skip
+    sources = []
+    for entry in report.archives:
+        with zipfile.ZipFile(tmp_path / entry["file"]) as archive:
+            sources += [face["source"] for face in json.loads(archive.read("facegen.json"))["faces"]]
+        assert len(FaceArchive(tmp_path / entry["file"])) == entry["written"]
+    assert sorted(sources) == sorted(many_names(many))
+    assert not (tmp_path / "a.zip").exists()
+
+
+# --- shards ---
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_merged_shards_are_what_one_run_writes(folder, tmp_path, count):
+    source = tmp_path / "set"
+    shutil.copytree(folder, source)
+    for index in range(12):  # duplicates in other shards
+        shutil.copy(source / "15_1_0_20170110170001.jpg.chip.jpg", source / f"{20 + index}_1_0_20170110180000.jpg")
+    options = {
+        "crop": CropOptions("center", 32),
+        "choice": Choice(max_per_group=1, near_duplicates=1, split=(("train", 0.7), ("val", 0.3))),
+        "progress": False,
+    }
+    whole = prepare(source, tmp_path / "whole" / "a.zip", **options)
+    shards = [tmp_path / "shards" / f"{i}.zip" for i in range(1, count + 1)]
+    for number, shard in enumerate(shards, 1):
+        prepare(source, shard, shard=(number, count), **options)
+        assert len(FaceArchive(shard)) > 0
+    merged = merge(shards[::-1], tmp_path / "merged" / "a.zip", progress=False)
+    assert merged == whole
+    for name in ("a-train.zip", "a-val.zip", "a.zip.report.json"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.fixture
+def shards(folder, tmp_path):
+    paths = [tmp_path / f"{i}.zip" for i in (1, 2)]
+    for number, path in enumerate(paths, 1):
+        prepare(folder, path, crop=CropOptions("center", 16), shard=(number, 2), progress=False)
+    return paths
+
+
+def test_merge_command(shards, tmp_path):
+    result = CliRunner().invoke(main, ["merge", *map(str, shards), str(tmp_path / "all.zip")])
+    assert result.exit_code == 0, result.output
+    assert "10 of 15 written, 16x16" in result.output
+    assert len(FaceArchive(tmp_path / "all.zip")) == 10
+
+
+def test_shards_that_do_not_fit_are_refused(shards, prepared, folder, tmp_path):
+    out = tmp_path / "out" / "all.zip"
+    other = tmp_path / "other.zip"
+    prepare(folder, other, crop=CropOptions("center", 32), shard=(2, 2), progress=False)
+    third = tmp_path / "third.zip"
+    prepare(folder, third, crop=CropOptions("center", 16), shard=(2, 3), progress=False)
+    for given, words in (
+        (shards[:1], "shard 2 of 2 is missing"),
+        ([shards[0], shards[0]], "is shard 1 again"),
+        ([shards[0], other], r"not made by the same command \(options, crop differ\)"),
+        ([shards[0], third], r"not made by the same command \(2 and 3 shards differ\)"),
+        ([shards[0], prepared[1]], "is not a shard"),
+        ([], "no shards given"),
+    ):
+        with pytest.raises(FacegenError, match=words):
+            merge(given, out, progress=False)
+    with pytest.raises(FacegenError, match="is the source itself"):
+        merge(shards, shards[0], progress=False)
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("shard.json", '{"format": 1}')
+    with pytest.raises(FacegenError, match=r"shard.json is damaged"):
+        merge([shards[0], other], out, progress=False)
+    assert not out.parent.exists()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from facegen.data.container import Container
 from facegen.data.sources.base import Record, Skipped, Source
 from facegen.errors import FacegenError
 
-__all__ = ["Record", "Skipped", "Source", "all_sources", "detect_source", "get_source"]
+__all__ = ["Record", "Skipped", "Source", "all_sources", "detect_source", "get_source", "open_source"]
 
 
 @cache
@@ -37,3 +41,32 @@ def detect_source(files: Container) -> type[Source]:
     names = ", ".join(source.name for source in fitting or all_sources().values())
     found = f"could be {names}" if fitting else f"is laid out as none of {names}"
     raise FacegenError(f"{files.path}: {found}; say which with --source NAME")
+
+
+def open_source(
+    path: str | os.PathLike[str], source: Source | str | None = None, **options: Any
+) -> tuple[Container, Source]:
+    """Open the data set in a folder, zip or CSV table.
+
+    Args:
+        path: Where it is; a table stands for the folder that it lies in.
+        source: Which data set it is, or its name; None finds out.
+        options: Of the data set, when `source` is not ready made.
+
+    Raises FileNotFoundError or FacegenError when there is nothing, when it is not known which data set it is, or when
+    it has no such option.
+    """
+    path = Path(path)
+    is_table = path.suffix.lower() in {".csv", ".tsv"} and path.is_file()
+    files = Container(path.parent if is_table else path, strict=False)
+    if not isinstance(source, Source):
+        kind = get_source(source or "csv") if source or is_table else detect_source(files)
+        unknown = sorted(options.keys() - {field.name for field in fields(kind)})
+        if unknown:
+            raise FacegenError(f"{unknown[0].replace('_', '-')} is not an option of {kind.name}")
+        source = kind(**options)
+    if is_table:
+        if source.name != "csv":
+            raise FacegenError(f"{path}: is a table; for {source.name} give the folder of the data set")
+        source = replace(source, table=path.name)
+    return files, source

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from facegen.data.crops import Cropped
+
+from facegen.data.sources import Skipped
+from facegen.data.spool import Spool
+from facegen.errors import FacegenError
+
+JOB = {"source": "/faces", "crop": {"resolution": 64}}
+
+
+def picture(name: str, size: int = 100) -> Cropped:
+    return Cropped(name, (name.encode() * size)[:size], "ab" * 32, 2**63 + 5, ("enlarged",))
+
+
+def test_what_goes_in_comes_out_in_this_run_and_the_next(tmp_path):
+    outcomes = [picture("a"), Skipped("b\nc", "no face", "ü"), picture("\udcff", 3), picture("d", 0)]
+    with Spool(tmp_path / "s", JOB) as spool:
+        spool.add(outcomes[:2])
+        spool.add(outcomes[2:])
+    for _ in range(2):
+        with Spool(tmp_path / "s", JOB) as spool:
+            assert len(spool) == 4
+            for outcome in outcomes:
+                assert outcome.name in spool
+                if isinstance(outcome, Skipped):
+                    assert spool.get(outcome.name) == outcome
+                else:
+                    stored = spool.get(outcome.name)
+                    assert (stored.sha256, stored.dhash, stored.notes) == (outcome.sha256, outcome.dhash, outcome.notes)
+                    assert spool.png(outcome.name) == outcome.png
+            assert "e" not in spool
+
+
+@pytest.mark.parametrize("file", ["outcomes.jsonl", "pictures.bin"])
+def test_every_length_that_a_crash_may_leave(tmp_path, file):
+    """Whatever is cut off, what is left is right, and the rest can be added again."""
+    with Spool(tmp_path / "whole", JOB) as spool:
+        spool.add([picture("a", 20), Skipped("b", "no face"), picture("c", 30)])
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    for length in range(len(whole[file])):
+        folder = tmp_path / f"{file}{length}"
+        folder.mkdir()
+        for name, content in whole.items():
+            (folder / name).write_bytes(content[:length] if name == file else content)
+        with Spool(folder, JOB) as spool:
+            for name in "abc":
+                if name in spool and name != "b":
+                    assert spool.png(name) == picture(name, {"a": 20, "c": 30}[name]).png
+            missing = [o for o in (picture("a", 20), Skipped("b", "no face"), picture("c", 30)) if o.name not in spool]
+            spool.add(missing)
+            assert spool.png("a") + spool.png("c") == picture("a", 20).png + picture("c", 30).png
+        with Spool(folder, JOB) as spool:
+            assert len(spool) == 3
+            assert spool.png("a") + spool.png("c") == picture("a", 20).png + picture("c", 30).png
+
+
+def test_garbage_at_the_end_is_cut_off(tmp_path):
+    with Spool(tmp_path / "s", JOB) as spool:
+        spool.add([picture("a")])
+    with (tmp_path / "s" / "outcomes.jsonl").open("ab") as file:
+        file.write(b'\0\0\0\n{"name": "b"}\n')
+    with Spool(tmp_path / "s", JOB) as spool:
+        assert len(spool) == 1
+        spool.add([picture("b")])
+    with Spool(tmp_path / "s", JOB) as spool:
+        assert len(spool) == 2
+
+
+def test_other_options_are_refused_and_named(tmp_path):
+    Spool(tmp_path / "s", JOB).close()
+    with pytest.raises(FacegenError, match=r"other options \(crop {'resolution': 64}, now {'resolution': 128}\)"):
+        Spool(tmp_path / "s", {**JOB, "crop": {"resolution": 128}})
+    (tmp_path / "s" / "job.json").write_text("{")
+    with pytest.raises(FacegenError, match="other options"):
+        Spool(tmp_path / "s", JOB)
+
+
+def test_remove_leaves_nothing(tmp_path):
+    spool = Spool(tmp_path / "s", JOB)
+    spool.add([picture("a")])
+    spool.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file locks")
+def test_two_runs_at_once_are_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from facegen.data.spool import Spool\n"
+        f"s = Spool(Path({str(tmp_path / 's')!r}), {json.dumps(JOB)}); print('open', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "open\n"
+    with pytest.raises(FacegenError, match="another run works on this archive"):
+        Spool(tmp_path / "s", JOB)
+    other.kill()
+    other.wait()
+    Spool(tmp_path / "s", JOB).close()
