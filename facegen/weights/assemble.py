@@ -168,7 +168,8 @@ def assemble(
     Args:
         kind: `Generator`, `Discriminator` or `AugmentPipe`.
         arguments: For its constructor, not yet checked.
-        tensors: By our names; exactly those that the network has.
+        tensors: By our names; exactly those that the network has, but resampling filters, which follow from the
+            arguments, may be left out.
         where: The file and the network's name, for messages.
 
     Returns:
@@ -183,16 +184,15 @@ def assemble(
             network = kind(**arguments)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise FacegenError(f"{where} cannot be built from its arguments: {shown(error, 200)}") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    built = network.state_dict()
+    needed = [name for name in built if name in tensors or not name.endswith("resample_filter")]
+    expected = {name: tuple(built[name].shape) for name in needed}
     check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, where)
-    state = {name: float_copy(tensors[name]) for name in expected}
-    network.load_state_dict(state, strict=True, assign=True)
+    network.load_state_dict({**built, **{name: float_copy(tensors[name]) for name in needed}}, assign=True)
     return network.eval().requires_grad_(False), arguments
 
 
-def check_shapes(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str
-) -> None:
+def check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Raise FacegenError, naming the first few, unless a file has exactly the tensors that a network needs."""
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]

@@ -168,7 +168,9 @@ def read_storage(data: Any, budget: Budget) -> np.ndarray:
         raise TypeError("a storage that is no bytes")
     position, parts = 0, []
     for _ in range(5):
-        part, position = read_pickle(data, _STORAGE_BUILDERS, "inside a tensor", budget=budget, start=position, persistent=_itself)
+        part, position = read_pickle(
+            data, _STORAGE_BUILDERS, "inside a tensor", budget=budget, start=position, persistent=_itself
+        )
         parts.append(part)
         if parts[0] != STORAGE_MAGIC:
             raise ValueError("a tensor's bytes in an unknown layout")
