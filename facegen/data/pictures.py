@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -15,14 +18,31 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
+# Pillow warns of pictures of half that size. They are meant to be read, and the thread-safe way to say so is for good.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class TooManyPixelsError(FacegenError):
+    """A picture has more than MAX_PIXELS pixels, by its header."""
+
+
+@contextmanager
+def opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
+
+    Whatever goes wrong with it while it is open becomes a FacegenError naming the file.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    except Exception as error:  # Pillow's plugins raise anything, SyntaxError included, on broken files
+        raise _unreadable(data, name, error) from error
+
 
 def read_header(data: bytes, name: str) -> tuple[int, int, bool]:
     """Width, height and whether it is gray, of a picture not decoded. Raises FacegenError naming the file."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.width, image.height, image.mode in _GRAY_MODES
-    except Exception as error:  # Pillow's plugins raise anything, SyntaxError included, on broken files
-        raise _unreadable(data, name, error) from error
+    with opened(data, name) as image:
+        return image.width, image.height, image.mode in _GRAY_MODES
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -31,26 +51,32 @@ def decode(data: bytes, name: str) -> Image.Image:
     16-bit pictures are scaled to 8 bits, transparent ones laid over white, of an animation the first picture is
     taken. Raises FacegenError naming the file when it is empty, truncated, no picture, or of more than MAX_PIXELS.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return to_rgb_or_gray(ImageOps.exif_transpose(image))
-    except Exception as error:  # see read_header
-        raise _unreadable(data, name, error) from error
+    with opened(data, name) as image:
+        return upright(image)
 
 
-def oddities(data: bytes, name: str) -> list[str]:
-    """What a person should know of a picture that decodes all the same: its ending, colours or frames are odd."""
-    with Image.open(io.BytesIO(data)) as image:
-        found = []
-        suffix = PurePosixPath(name).suffix.lower()
-        if Image.registered_extensions().get(suffix) not in {image.format, None}:
-            found.append(f"a {image.format} picture named {suffix}")
-        if getattr(image, "n_frames", 1) > 1:
-            found.append("animated: the first picture was taken")
-        if image.mode not in {"RGB", "L"}:
-            found.append(f"colours converted from {image.mode}")
-        return found
+def upright(image: Image.Image) -> Image.Image:
+    """The pixels of an opened picture, in mode RGB or L, turned upright; see `decode`."""
+    image.load()
+    return to_rgb_or_gray(ImageOps.exif_transpose(image))
+
+
+def oddities(image: Image.Image, name: str) -> list[str]:
+    """What a person should know of an opened picture that decodes all the same: its ending, colours or frames are odd.
+
+    To be called before the picture is decoded: to count frames is to move between them.
+    """
+    found = []
+    suffix = PurePosixPath(name).suffix.lower()
+    is_mpo = image.format == "MPO"  # a JPEG as many phones write it: others follow the picture, such as its depth
+    kind = "JPEG" if is_mpo else image.format
+    if Image.registered_extensions().get(suffix) not in {kind, None}:
+        found.append(f"a {kind} picture named {suffix}")
+    if getattr(image, "n_frames", 1) > 1 and not is_mpo:
+        found.append("animated: the first picture was taken")
+    if image.mode not in {"RGB", "L"}:
+        found.append(f"colours converted from {image.mode}")
+    return found
 
 
 def to_rgb_or_gray(image: Image.Image) -> Image.Image:
@@ -90,10 +116,12 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
+    if isinstance(error, FacegenError):
+        return error
     if not data:
         return FacegenError(f"{name}: the file is empty (zero bytes)")
     if isinstance(error, Image.DecompressionBombError):
-        return FacegenError(f"{name}: more than {MAX_PIXELS:,d} pixels; make it smaller")
+        return TooManyPixelsError(f"{name}: more than {MAX_PIXELS:,d} pixels; make it smaller")
     if isinstance(error, Image.UnidentifiedImageError):
         return FacegenError(f"{name}: not a picture that can be read, or a broken one")
     return FacegenError(f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})")
