@@ -255,8 +255,9 @@ def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
         else:
             by_name[name] = label
     pictures = {face.name for face in contents.faces}
-    for name in by_name.keys() - pictures:
-        contents.report("label without a picture", name, "dataset.json labels a file that is not there")
+    for name in by_name:
+        if name not in pictures:
+            contents.report("label without a picture", name, "dataset.json labels a file that is not there")
     for face in contents.faces:
         if face.name not in by_name:
             contents.report("picture without a label", face.name, "dataset.json does not name it")

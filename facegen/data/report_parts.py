@@ -53,11 +53,13 @@ def picture(image: Image.Image, alt: str, side: int = 256, title: str = "") -> s
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88, subsampling=0)
+    # A JPEG's blocks would be half of a tiny picture, which costs little as it is.
+    kind = "png" if max(image.size) <= 32 else "jpeg"
+    image.save(buffer, kind, quality=90, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     tip = f' title="{text(title)}"' if title else ""
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{text(alt)}"{tip} {size}>'
+    return f'<img src="data:image/{kind};base64,{data}" alt="{text(alt)}"{tip} {size}>'
 
 
 def age_histogram(ages: Mapping[int, int], groups: AgeGroups | None) -> str:
@@ -140,7 +142,8 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 68rem; padding: 2.5rem clamp(1rem, 4vw, 2.5rem) 4rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+  font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
+h1, code, dd, figcaption { overflow-wrap: anywhere; }
 h1 { font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0 0 .25rem; font-weight: 650;
   letter-spacing: -.015em; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; font-weight: 650; letter-spacing: -.01em; }
@@ -204,6 +207,7 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 @media (max-width: 42rem) { body { padding-top: 1.5rem; }
   .faces { grid-template-columns: repeat(3, 1fr); }
   .means { grid-template-columns: repeat(5, 1fr); gap: .4rem; } .means .soft { display: none; }
-  .chart { grid-template: 11rem 1.4rem / 2.6rem 1fr; } td.wide { min-width: 8rem; } }
+  .chart { grid-template: 11rem 1.4rem / 2.6rem 1fr; } td.wide { width: 30%; }
+  th, td { padding-right: .5rem; } table { font-size: .88rem; } }
 @media print { body { max-width: none; } .group, .reason { break-inside: avoid; } }
 """
