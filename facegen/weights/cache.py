@@ -1,0 +1,71 @@
+"""Where downloaded weights are kept, and how they get there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from dnnlib.download import DownloadError, fetch, is_complete, local_name
+from facegen.errors import FacegenError
+
+BY_HAND = "or download the file by hand and give its path instead"
+
+
+def cache_folder() -> Path:
+    """Return the folder of what facegen downloads: FACEGEN_CACHE, else where the platform keeps caches.
+
+    It need not exist. Everything in it may be deleted at any time.
+    """
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("FACEGEN_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("facegen", appauthor=False)
+
+
+def offline() -> bool:
+    """Whether FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids connections."""
+    return any(
+        os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
+        for name in ("FACEGEN_OFFLINE", "HF_HUB_OFFLINE")
+    )
+
+
+def download(url: str, *, sha256: str | None = None, size: int | None = None, progress: bool = True) -> Path:
+    """Return a local copy of what is at `url`, downloaded when the cache does not have it.
+
+    What is in the cache is not compared with the server's file again. A copy that does not have the given SHA-256 or
+    size counts as not there, so a damaged one is replaced. `dnnlib.download.fetch` tells of resuming and of several
+    processes at once.
+
+    Args:
+        url: http or https.
+        sha256: What the content must have, in hex.
+        size: What the content must have, in bytes.
+        progress: Show a bar with the remaining time.
+
+    Raises:
+        FacegenError: it cannot be had or cannot be kept; one line that names the address and what to do.
+    """
+    try:
+        path = cache_folder() / "downloads" / local_name(url)
+    except ValueError as error:
+        raise FacegenError(str(error)) from error
+    try:
+        if is_complete(path, sha256=sha256, size=size):
+            return path
+        if offline():
+            raise FacegenError(
+                f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; "
+                f"unset it, {BY_HAND}"
+            )
+        fetch(url, path, sha256=sha256, size=size, progress=progress)
+    except DownloadError as error:
+        raise FacegenError(f"{error}; {BY_HAND}") from error
+    except OSError as error:
+        problem = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "cannot be written"
+        raise FacegenError(
+            f"{path.parent}: {problem}, so {url} cannot be kept there ({error.strerror or error}); put that right, or "
+            "name another folder in FACEGEN_CACHE"
+        ) from error
+    return path

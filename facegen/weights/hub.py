@@ -1,0 +1,107 @@
+"""Weights from the Hugging Face hub: a repository's safetensors and its config.json, and nothing else of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from facegen.errors import FacegenError
+from facegen.weights.cache import cache_folder, offline
+
+SUFFIX = ".safetensors"
+USUAL = "model.safetensors"  # what `save_pretrained` writes
+CONFIG = "config.json"
+MAX_LISTED = 10  # files in a message
+
+
+def hub_download(repository: str, file: str | None = None, revision: str | None = None) -> Path:
+    """Return a local copy of a repository's weights, with its `config.json` beside it if it has one.
+
+    The copy is in the hub's own cache, or in `hub` of FACEGEN_CACHE where that is set. A token is used where
+    huggingface_hub finds one.
+
+    Args:
+        repository: "organisation/name".
+        file: A `.safetensors` file of it; None for `model.safetensors` or the only one there is.
+        revision: A branch, a tag or a commit; None for the main branch.
+
+    Raises:
+        FacegenError: it cannot be had; one line that says why and what to do.
+    """
+    from huggingface_hub import errors
+
+    if file is not None and (Path(file).suffix != SUFFIX or ".." in file.split("/")):
+        raise FacegenError(
+            f"hf://{repository}/{file}: only {SUFFIX} files are taken from the hub; for another one give its address, "
+            f"https://huggingface.co/{repository}/resolve/{revision or 'main'}/{file}"
+        )
+    name = f"hf://{repository}" + (f"/{file}" if file else "") + (f"@{revision}" if revision else "")
+    # The hub's errors and those of the HTTP library under it, which is another one in each of its versions.
+    families = (OSError, errors.HFValidationError, errors.EntryNotFoundError, *errors.HfHubHTTPError.__bases__)
+    try:
+        path = _weights(repository, file, revision)
+        _config(repository, revision)
+        return path
+    except families as error:
+        raise FacegenError(f"{name}: {_reason(error, repository)}") from error
+
+
+def _weights(repository: str, file: str | None, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, errors
+
+    if file is not None:
+        return _get(repository, file, revision)
+    try:
+        return _get(repository, USUAL, revision)
+    except errors.LocalEntryNotFoundError:
+        raise
+    except errors.EntryNotFoundError:
+        files = sorted(name for name in HfApi().list_repo_files(repository, revision=revision) if name.endswith(SUFFIX))
+    if not files:
+        raise FacegenError(f"hf://{repository}: the repository has no {SUFFIX} file, so nothing that facegen takes")
+    if len(files) > 1:
+        listed = ", ".join(files[:MAX_LISTED]) + (", ..." if len(files) > MAX_LISTED else "")
+        raise FacegenError(
+            f"hf://{repository}: the repository has {len(files)} {SUFFIX} files ({listed}); name one, as in "
+            f"hf://{repository}/{files[0]}"
+        )
+    return _get(repository, files[0], revision)
+
+
+def _config(repository: str, revision: str | None) -> None:
+    from huggingface_hub import errors
+
+    with suppress(errors.EntryNotFoundError):  # the weights tell enough
+        _get(repository, CONFIG, revision)
+
+
+def _get(repository: str, file: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    cache = cache_folder() / "hub" if os.environ.get("FACEGEN_CACHE") else None
+    return Path(hf_hub_download(repository, file, revision=revision, cache_dir=cache, local_files_only=offline()))
+
+
+def _reason(error: Exception, repository: str) -> str:
+    """What an error of huggingface_hub means, and what to do about it."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{repository}"
+    if isinstance(error, errors.GatedRepoError):
+        return f"the repository is gated; accept its terms at {page} and log in with `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository on the hub, or a private one: check the spelling, or log in with `hf auth login`"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the repository has no such revision; {page} lists them"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        if offline():
+            return "not in the cache, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; unset it"
+        return f"not in the cache, and the hub cannot be reached; check the network, or download the file at {page}"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"the repository has no such file; {page}/tree/main lists them"
+    if isinstance(error, errors.HFValidationError):
+        return "no repository can have this name; it must be organisation/name"
+    words = re.sub(r"\s+", " ", str(error)).strip()[:200]
+    return f"cannot be downloaded ({type(error).__name__}: {words})"

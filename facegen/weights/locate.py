@@ -1,0 +1,108 @@
+"""From what a user writes for a network (a path, a run folder, a name, an address) to a local file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from facegen.errors import FacegenError
+from facegen.weights.cache import download
+from facegen.weights.hub import USUAL, hub_download
+from facegen.weights.published import PUBLISHED
+
+BEST_ENCODER = "encoder-best.safetensors"
+FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
+
+_HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+def locate(reference: str | os.PathLike[str]) -> Path:
+    """Return the local weight file that a reference means, downloading it when needed.
+
+    Args:
+        reference: One of these, and the first that fits:
+
+            - `hf://organisation/name`, with `/file.safetensors` and `@revision` behind it where wanted;
+            - an http or https address;
+            - a file, or a folder (see `weights_of_folder`);
+            - a published network, such as `ffhq256`;
+            - `organisation/name` on the Hugging Face hub, where there is no local folder `organisation`.
+
+            A `Path` is only ever a file or a folder.
+
+    Raises:
+        FileNotFoundError: none of these, or a folder without weights.
+        FacegenError: it cannot be downloaded.
+    """
+    text = os.fspath(reference)
+    if isinstance(reference, str) and "://" in text:
+        return _from_address(text)
+    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    if path.is_dir() and text:
+        return weights_of_folder(path)
+    if path.exists() and text:
+        return path
+    if isinstance(reference, str):
+        if text in PUBLISHED:
+            return download(PUBLISHED[text])
+        hub = _HUB.fullmatch(text)
+        if hub and not hub["file"] and path.suffix.lower() not in FILE_SUFFIXES and not path.parent.is_dir():
+            return hub_download(hub["repository"], None, hub["revision"])
+    close = difflib.get_close_matches(text, PUBLISHED, n=1, cutoff=0.7)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise FileNotFoundError(
+        f"{text or repr(text)}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an "
+        f"address (https://... or hf://organisation/name){hint}"
+    )
+
+
+def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the weights in a folder: its newest snapshot, else its best encoder, else `model.safetensors`.
+
+    Raises:
+        FileNotFoundError: it has none of them.
+    """
+    folder = Path(folder)
+    try:
+        return newest_snapshot(folder)
+    except FileNotFoundError:
+        for name in (BEST_ENCODER, USUAL):
+            if (folder / name).is_file():
+                return folder / name
+    raise FileNotFoundError(
+        f"{folder}: a folder without network-snapshot-*.safetensors, {BEST_ENCODER} or {USUAL}; if its run has got so "
+        "far, name a file in it"
+    )
+
+
+def newest_snapshot(path: str | os.PathLike[str]) -> Path:
+    """Return `path` itself, or, for a run folder, its snapshot with the most images.
+
+    Raises:
+        FileNotFoundError: a folder without snapshots.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    snapshots = {
+        int(found[1]): file
+        for file in path.iterdir()
+        if (found := re.fullmatch(r"network-snapshot-(\d+)\.safetensors", file.name))
+    }
+    if not snapshots:
+        raise FileNotFoundError(f"{path}: no network-snapshot-*.safetensors in this folder")
+    return snapshots[max(snapshots)]
+
+
+def _from_address(text: str) -> Path:
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() in {"http", "https"}:
+        return download(text)
+    hub = _HUB.fullmatch(rest)
+    if scheme.lower() != "hf":
+        raise FacegenError(f"{text}: an address must begin with https://, http:// or hf://")
+    if hub is None:
+        raise FacegenError(f"{text}: not of the form hf://organisation/name/file.safetensors@revision")
+    return hub_download(hub["repository"], hub["file"], hub["revision"])
