@@ -256,7 +256,7 @@ def _reason(
     read: int | None,
     thumbnails: Sequence[tuple[str, Image.Image | None]],
 ) -> str:
-    detail_of = {entry["file"]: entry.get("detail", "") for entry in found}
+    detail_of = {entry["file"]: _detail(entry) for entry in found}
     shown = [(name, image) for name, image in thumbnails if image is not None][:EXAMPLES]
     figures = "".join(
         f"<figure>{picture(image, f'Left out: {reason}', 160, name)}"
@@ -266,8 +266,7 @@ def _reason(
     pictured = {name for name, _ in shown}
     rest = [entry for entry in found if entry["file"] not in pictured][: EXAMPLES - len(shown)]
     lines = "".join(
-        f"<li>{file_name(e['file']) if e['file'] else ''} <span>{text(e.get('detail', ''), 300)}</span></li>"
-        for e in rest
+        f"<li>{file_name(e['file']) if e['file'] else ''} <span>{text(_detail(e), 300)}</span></li>" for e in rest
     )
     more = len(found) - len(shown) - len(rest)
     lines += f"<li><span>and {number(more)} more</span></li>" if more > 0 else ""
@@ -278,6 +277,11 @@ def _reason(
         + (f"<ul>{lines}</ul>" if lines else "")
         + "</div>\n"
     )
+
+
+def _detail(entry: dict[str, str]) -> str:
+    # An error begins with its file, which stands in the page already.
+    return entry.get("detail", "").removeprefix(f"{entry['file']}: ")
 
 
 def _notes(summary: dict[str, Any]) -> str:

@@ -44,7 +44,8 @@ def share(part: int, whole: int) -> str:
         return "&lt; 0.1 %"
     if 99.9 < percent < 100:
         return "&gt; 99.9 %"
-    return f"{percent:.1f} %".replace(".0 %", " %") if percent < 10 or percent > 90 else f"{percent:.0f} %"
+    is_round = percent in {0, 100} or 10 <= percent <= 90
+    return f"{percent:.0f} %" if is_round else f"{percent:.1f} %"
 
 
 def picture(image: Image.Image, alt: str, side: int = 256, title: str = "") -> str:

@@ -185,6 +185,12 @@ def test_long_lists_end_with_how_many_more(tmp_path, archive):
     assert "8.jpg" not in page.text.replace("18.jpg", "")
 
 
+def test_details_are_those_of_their_entry_and_do_not_repeat_the_file(tmp_path, archive):
+    found = [{"file": "t.csv", "detail": "t.csv: row 3"}, {"file": "t.csv", "detail": "row 9"}, {"file": "no.jpg"}]
+    page = report(tmp_path, [archive], read=63, dropped={"age not understood": found})
+    assert "t.csv row 3 t.csv row 9 no.jpg" in page.text
+
+
 def test_thumbnails_of_any_shape_and_mode(tmp_path, archive, face):
     images = [face.convert(mode) for mode in ("L", "RGBA", "CMYK", "P")] + [face.resize((1, 1)), face.resize((900, 30))]
     names = [f"{i}.jpg" for i in range(len(images))]
