@@ -114,25 +114,28 @@ def command(
     from facegen.data.crops import CropOptions
     from facegen.data.prepare import prepare, spool_path
     from facegen.data.selection import Choice, parse_split
+    from facegen.data.shards import parse_shard
     from facegen.data.sources import open_source
 
     given = {name: value for name, value in chosen.items() if value is not None}
     crop_names = {field.name for field in fields(CropOptions)}
     crop_options = {name: given.pop(name) for name in list(given) if name in crop_names}
+    choice = Choice(max_per_group, per_person, near_duplicates, parse_split(split) if split else (), seed)
+    age_groups = AgeGroups.default() if groups is None else AgeGroups.parse(groups)
+    part = None if shard is None else parse_shard(shard)
     files, opened = open_source(source, source_name, **given)
+    crop = CropOptions(**{"crop": opened.crop, "resolution": resolution} | crop_options)
     if source_name is None:
         click.echo(f"{source}: {opened.title} (--source {opened.name})")
-    crop = CropOptions(**{"crop": opened.crop, "resolution": resolution} | crop_options)
-    choice = Choice(max_per_group, per_person, near_duplicates, parse_split(split) if split else (), seed)
     try:
         report = prepare(
             files,
             archive,
             source=opened,
             crop=crop,
-            groups=None if groups is None else AgeGroups.parse(groups),
+            groups=age_groups,
             choice=choice,
-            shard=parse_shard(shard),
+            shard=part,
         )
     except KeyboardInterrupt:
         click.echo(
@@ -140,16 +143,6 @@ def command(
         )
         raise click.Abort from None
     show(report, archive)
-
-
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Read `3/8`."""
-    if text is None:
-        return None
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdigit() and count.isdigit()):
-        raise click.UsageError(f"--shard {text}: write the shard and how many there are, as 3/8")
-    return int(number), int(count)
 
 
 def show(report: PrepareReport, archive: Path) -> None:

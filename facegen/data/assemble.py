@@ -19,7 +19,7 @@ from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter
 from facegen.data.crops import Cropped
 from facegen.data.report import write_report
-from facegen.data.selection import Choice, Selection, assign_splits
+from facegen.data.selection import Choice, Everything, Selection, assign_splits
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -98,7 +98,7 @@ def check_target(archive: Path, source: Path) -> None:
 def choose(
     items: Sequence[Record | Skipped],
     groups: AgeGroups,
-    choice: Choice,
+    choice: Choice | None,
     outcomes: Callable[[Iterable[Record]], Iterator[tuple[Record, Outcome]]],
     report: PrepareReport,
     *,
@@ -106,7 +106,8 @@ def choose(
 ) -> list[tuple[Record, int]]:
     """Return the faces to write with their labels, in the order of `items`; note what is left out in the report.
 
-    `outcomes` crops pictures, or looks up what came of them; it is not asked for those that no outcome could save.
+    `choice` is None where all are taken. `outcomes` crops pictures, or looks up what came of them; it is not asked for
+    those that no outcome could save.
     """
     report.read = len(items)
     records, labels, dropped = [], {}, []
@@ -118,9 +119,9 @@ def choose(
             records.append(item)
             labels[item.name] = label
 
-    order = choice.order(records)
+    order = range(len(records)) if choice is None else choice.order(records)
     position = {records[i].name: i for i in order}
-    selection = Selection(choice)
+    selection = Everything() if choice is None else Selection(choice)
     kept = []
     bar = tqdm(total=len(records), desc="preparing", unit="img", disable=not progress)
 

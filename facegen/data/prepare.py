@@ -18,7 +18,7 @@ from facegen.data.container import Container
 from facegen.data.crops import CropOptions, crop_pictures
 from facegen.data.parallel import map_in_order
 from facegen.data.selection import Choice
-from facegen.data.shards import describe_shard
+from facegen.data.shards import SHARD_FILE, describe_shard
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
@@ -71,9 +71,6 @@ def prepare(
     crop = crop or CropOptions(crop=source.crop)
     groups, choice = groups or AgeGroups.default(), choice or Choice()
     check_target(archive, files.path)
-    if shard is not None and not 1 <= shard[0] <= shard[1]:
-        raise FacegenError(f"--shard is {shard[0]}/{shard[1]}: i of i/n goes from 1 to n")
-
     report = PrepareReport(
         str(files.path), source.name, source.title, _in_words(source, crop, choice), groups.labels, crop.resolution
     )
@@ -85,12 +82,12 @@ def prepare(
             return _crop_all(records, files, crop, spool)
 
         extra = {}
-        if shard is not None:
-            # `facegen merge` chooses, from all shards.
-            wanted, choice = choice, Choice()
-        faces = choose(items, groups, choice, work_through, report, progress=progress)
-        if shard is not None:
-            extra = {"shard.json": describe_shard(shard, report, items, spool, crop, wanted)}
+        if shard is None:
+            faces = choose(items, groups, choice, work_through, report, progress=progress)
+        else:  # `facegen merge` chooses, from all shards
+            faces = choose(items, groups, None, work_through, report, progress=progress)
+            extra = {SHARD_FILE: describe_shard(shard, report, items, spool, crop, choice)}
+            choice = Choice()
         if not faces:
             spool.remove()  # it holds refusals only
         write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)

@@ -122,6 +122,17 @@ class Selection:
         return None
 
 
+class Everything:
+    """Takes all that can be used, as a shard does: what the choice drops from it, another shard may need."""
+
+    def refuses(self, record: Record, label: int) -> None:
+        """Refuse nothing."""
+
+    def offer(self, record: Record, label: int, outcome: Cropped | Skipped) -> Skipped | None:
+        """Take every face that there is."""
+        return outcome if isinstance(outcome, Skipped) else None
+
+
 class _HashList:
     """64-bit hashes, searched by comparing with all of them: 0.1 ms for 100,000, little beside decoding a picture."""
 

@@ -20,7 +20,15 @@ from facegen.data.spool import Spool
 from facegen.errors import FacegenError
 
 FORMAT = 1
-FILE = "shard.json"
+SHARD_FILE = "shard.json"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read `3/8`. Raises FacegenError unless it is one of the shards from 1 to as many as there are."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal()) or not 1 <= int(number) <= int(count):
+        raise FacegenError(f"--shard is {text}: write which of how many, as 3/8, from 1/8 to 8/8")
+    return int(number), int(count)
 
 
 def describe_shard(
@@ -94,10 +102,10 @@ def merge(
 
 def _open(path: Path) -> _Shard:
     files = Container(path)
-    if FILE not in files.names:
+    if SHARD_FILE not in files.names:
         raise FacegenError(f"{path}: is not a shard; `facegen prepare --shard i/n` writes shards")
     try:
-        content = json.loads(files.read(FILE))
+        content = json.loads(files.read(SHARD_FILE))
         if content["format"] != FORMAT:
             raise FacegenError(f"{path}: is a shard of format {content['format']}, this facegen reads {FORMAT}")
         number, count = content["shard"]
@@ -112,7 +120,7 @@ def _open(path: Path) -> _Shard:
     except FacegenError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise FacegenError(f"{path}: {FILE} is damaged ({error}); make the shard again") from error
+        raise FacegenError(f"{path}: {SHARD_FILE} is damaged ({error}); make the shard again") from error
     return shard
 
 

@@ -11,7 +11,6 @@ import zipfile
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from facegen.data.crops import CropOptions
 from PIL import Image
 
 from facegen.ages import AgeGroups
@@ -21,6 +20,7 @@ from facegen.data import prepare as prepare_module
 from facegen.data.archive import FaceArchive
 from facegen.data.assemble import report_path
 from facegen.data.container import Container
+from facegen.data.crops import CropOptions
 from facegen.data.prepare import prepare, spool_path
 from facegen.data.selection import Choice
 from facegen.data.shards import merge
@@ -116,7 +116,7 @@ def test_every_file_left_out_is_reported(prepared):
     stored = json.loads(report_path(path).read_text())
     assert stored["dropped"] == report.dropped
     assert (stored["read"], stored["written"], stored["archives"]) == (15, 9, report.archives)
-    assert stored["archives"][0]["genders"] == {"female": 1, "male": 8, "unknown": 0}
+    assert stored["archives"][0]["genders"] == {"female": 7, "male": 2, "unknown": 0}
     page = report_path(path, ".html").read_text()
     assert "61_1_20170109142408075.jpg.chip.jpg" in page
 
@@ -224,7 +224,8 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
         (["--shard", "3/2"], "Error: --shard is 3/2"),
         (["--split", "train=0.9"], "Error: --split: the shares of train=0.9"),
         (["--max-per-group", "0"], "Error: --max-per-group is 0"),
-        (["--split", "a=0.999,b=0.001"], "Error: --split b gets no face"),
+        (["--shard", "x"], "Error: --shard is x"),
+        (["--crop", "as-is", "--max-turn", "30"], "Error: max_turn looks for faces"),
     ],
 )
 def test_command_refuses_in_one_line(folder, tmp_path, options, words):
@@ -232,6 +233,13 @@ def test_command_refuses_in_one_line(folder, tmp_path, options, words):
     assert result.exit_code == 1
     assert words in result.output
     assert result.output.count("\n") == 1
+
+
+def test_a_split_without_a_face_is_refused(folder, tmp_path):
+    choice = Choice(split=(("a", 0.999), ("b", 0.001)))
+    with pytest.raises(FacegenError, match="--split b gets no face: 9 faces are too few"):
+        prepare(folder, tmp_path / "a.zip", choice=choice, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip.partial"]
 
 
 def test_command_refuses_a_source_that_is_not_there(tmp_path):
@@ -245,11 +253,11 @@ def test_command_refuses_a_source_that_is_not_there(tmp_path):
 
 @pytest.fixture
 def many(tmp_path, face):
-    """2,000 pictures, each with bytes of its own: a PNG with a number behind its end."""
+    """600 pictures, each with bytes of its own: a PNG with a number behind its end."""
     source = tmp_path / "source"
     source.mkdir()
     png = pictures.encode_png(face)
-    for index in range(2000):
+    for index in range(600):
         (source / f"{index % 90}_0_0_{index:08d}.png").write_bytes(png + index.to_bytes(4, "big"))
     return source
 
@@ -274,7 +282,7 @@ def wait_for_pictures(archive, count):
 def test_a_stopped_run_goes_on_where_it_was(many, tmp_path, number, monkeypatch):
     archive = tmp_path / "out" / "a.zip"
     process = start(many, archive)
-    wait_for_pictures(archive, 300)
+    wait_for_pictures(archive, 100)
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -290,7 +298,7 @@ def test_a_stopped_run_goes_on_where_it_was(many, tmp_path, number, monkeypatch)
         prepare_module, "crop_pictures", lambda items, crop: cropped.extend(items) or crop_pictures(items, crop)
     )
     prepare(many, archive, crop=CropOptions("as-is", 32), progress=False)
-    assert len(cropped) == 2000 - done
+    assert len(cropped) == 600 - done
     assert sorted(path.name for path in archive.parent.iterdir()) == [
         "a.zip", "a.zip.report.html", "a.zip.report.json",
     ]  # fmt: skip
@@ -348,7 +356,7 @@ def test_a_full_group_is_not_decoded(many, tmp_path, monkeypatch):
         many, tmp_path / "a.zip", crop=CropOptions("as-is", 16), choice=Choice(max_per_group=5), progress=False
     )
     assert set(report.archives[0]["groups"].values()) == {0, 5}
-    assert report.drop_counts == {"over --max-per-group": 2000 - 45}
+    assert report.drop_counts == {"over --max-per-group": 600 - 45}
     assert len({name for name in seen if name in set(many_names(many))}) < 400  # 45, those on the way, and examples
 
 
@@ -360,7 +368,7 @@ def test_splits_are_archives_of_their_own(many, tmp_path):
     choice = Choice(split=(("train", 0.9), ("val", 0.1)))
     report = prepare(many, tmp_path / "a.zip", crop=CropOptions("as-is", 16), choice=choice, progress=False)
     assert [(entry["file"], entry["split"], entry["written"]) for entry in report.archives] == [
-        ("a-train.zip", "train", 1800), ("a-val.zip", "val", 200),
+        ("a-train.zip", "train", 540), ("a-val.zip", "val", 60),
     ]  # fmt: skip
     sources = []
     for entry in report.archives:

@@ -16,7 +16,7 @@ JOB = {"source": "/faces", "crop": {"resolution": 64}}
 
 
 def picture(name: str, size: int = 100) -> Cropped:
-    return Cropped(name, (name.encode() * size)[:size], "ab" * 32, 2**63 + 5, ("enlarged",))
+    return Cropped(name, (name.encode("utf-8", "surrogateescape") * size)[:size], "ab" * 32, 2**63 + 5, ("enlarged",))
 
 
 def test_what_goes_in_comes_out_in_this_run_and_the_next(tmp_path):
@@ -97,7 +97,7 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_not_in_the_way(tmp_path)
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "open\n"
-    with pytest.raises(FacegenError, match="another run works on this archive"):
+    with pytest.raises(FacegenError, match="another run is working on this archive"):
         Spool(tmp_path / "s", JOB)
     other.kill()
     other.wait()
