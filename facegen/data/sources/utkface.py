@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import PurePosixPath
 from typing import ClassVar
 
-from facegen.data.container import Container, is_image_name
-from facegen.data.sources.base import OLDEST_PERSON, Record, Skipped, Source
+from facegen.data.container import Container
+from facegen.data.sources.base import Record, Skipped, Source
+from facegen.data.sources.naming import mostly_named, read_named
+from facegen.data.sources.words import face
 
 # AGE_GENDER_RACE_DATE with anything but a further field behind: .webp, .jpg.chip.jpg, ` .jpg.chip.jpg`, ...
 _NAME = re.compile(r"(\d{1,3})_(\d)_\d_\d+[^_]*")
@@ -28,19 +28,12 @@ class UtkFace(Source):
     @classmethod
     def recognises(cls, files: Container) -> bool:
         """Most of the first pictures are named as in UTKFace."""
-        names = [PurePosixPath(name).name for name in islice(filter(is_image_name, files.names), 100)]
-        return sum(_NAME.fullmatch(name) is not None for name in names) > len(names) / 2
+        return mostly_named(files, _NAME)
 
     def read(self, files: Container) -> Iterator[Record | Skipped]:
         """Take age and gender from the names."""
-        for name in files.names:
-            match = _NAME.fullmatch(PurePosixPath(name).name)
-            if not is_image_name(name):
-                yield Skipped(name, "not a picture file")
-            elif match is None:
-                expected = "expected AGE_GENDER_RACE_DATE, as in 26_1_2_20170116174525125.jpg"
-                yield Skipped(name, "name not understood", expected)
-            elif int(match[1]) > OLDEST_PERSON:
-                yield Skipped(name, "name not understood", f"{int(match[1])} is not the age of a person")
-            else:
-                yield Record(name, int(match[1]), int(match[1]), gender=_GENDERS.get(match[2]))
+
+        def record(name: str, match: re.Match[str]) -> Record | Skipped:
+            return face(name, match[1], gender=_GENDERS.get(match[2]))
+
+        return read_named(files, _NAME, "AGE_GENDER_RACE_DATE, as in 26_1_2_20170116174525125.jpg", record)

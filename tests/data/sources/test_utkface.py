@@ -5,40 +5,24 @@ import zipfile
 import pytest
 
 from facegen.data.container import Container
-from facegen.data.sources import SOURCES, Record, Skipped, get_reader, read_utkface
+from facegen.data.sources import Record, Skipped, get_source
 from facegen.errors import FacegenError
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function: file names -> what the UTKFace reader makes of each."""
-
-    def read_names(*names):
-        for name in names:
-            path = tmp_path / "set" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(name.encode())
-        return {item.name: item for item in read_utkface(Container(tmp_path / "set"))}
-
-    return read_names
-
-
 @pytest.mark.parametrize(
-    ("name", "age"),
+    ("name", "age", "gender"),
     [
-        ("26_1_2_20170116174525125.webp", 26),
-        ("100_0_0_20170112215240346.jpg.chip.jpg", 100),
-        ("0_0_0_20170110212554987.JPG", 0),
-        ("part1/55_0_0_20170116232725357jpg.chip.jpg", 55),  # a name of the real data set, its dot missing
-        ("deep/down/24_0_1_20170116220224657 .jpg.chip.jpg", 24),  # another
-        ("116_1_3_20170120134646399.png", 116),
+        ("26_1_2_20170116174525125.webp", 26, "female"),
+        ("100_0_0_20170112215240346.jpg.chip.jpg", 100, "male"),
+        ("0_0_0_20170110212554987.JPG", 0, "male"),
+        ("part1/55_0_0_20170116232725357jpg.chip.jpg", 55, "male"),  # a name of the real data set, its dot missing
+        ("deep/down/24_0_1_20170116220224657 .jpg.chip.jpg", 24, "male"),  # another
+        ("53_3_0_20170116184028385.jpg", 53, None),  # another: there is no gender 3
+        ("116_1_3_20170120134646399.png", 116, "female"),
     ],
 )
-def test_names_of_utkface(read, name, age):
-    record = read(name)[name]
-    assert isinstance(record, Record)
-    assert (record.age, record.source) == (age, "utkface")
-    assert record.open() == name.encode()
+def test_names_of_utkface(read, name, age, gender):
+    assert read("utkface", [name]) == {name: Record(name, age, age, gender=gender)}
 
 
 @pytest.mark.parametrize(
@@ -51,43 +35,38 @@ def test_names_of_utkface(read, name, age):
         ("-5_0_0_20170116174525125.jpg", "name not understood"),
         ("26_1_2_x.jpg", "name not understood"),
         ("26_1_2_20170116_1.jpg", "name not understood"),
-        ("123_1_2_20170116174525125.jpg", "name not understood"),
+        ("1000_1_2_20170116174525125.jpg", "name not understood"),
+        ("123_1_2_20170116174525125.jpg", "not the age of a person"),
         ("26_1_2_20170116174525125.txt", "not a picture file"),
         ("readme", "not a picture file"),
     ],
 )
 def test_other_names_are_reported(read, name, reason):
-    skipped = read(name)[name]
+    skipped = read("utkface", [name])[name]
     assert isinstance(skipped, Skipped)
     assert skipped.reason == reason
 
 
 def test_order_is_that_of_the_names_in_folder_and_zip(read, tmp_path):
     names = ["b/9_0_0_1.jpg", "a/10_0_0_1.jpg", "a/1_0_0_1.jpg"]
-    found = list(read(*names))
+    found = list(read("utkface", names))
     assert found == sorted(names)
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for name in names:
             archive.writestr(name, b"x")
-    assert [item.name for item in read_utkface(Container(tmp_path / "set.zip"))] == found
+    assert [item.name for item in get_source("utkface")().read(Container(tmp_path / "set.zip"))] == found
 
 
 def test_links_to_folders_are_followed(read, tmp_path):
-    read("1_0_0_1.jpg")
+    read("utkface", ["1_0_0_1.jpg"])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "2_0_0_1.jpg").write_bytes(b"x")
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "other")
-    assert "linked/2_0_0_1.jpg" in read()
-
-
-def test_unknown_data_set_names_the_known():
-    with pytest.raises(FacegenError, match=r"'celeba' is not a known data set; known: .*utkface"):
-        get_reader("celeba")
-    assert get_reader("utkface") is SOURCES["utkface"]
+    assert "linked/2_0_0_1.jpg" in read("utkface")
 
 
 def test_container_refuses_a_file_that_is_not_there(read, tmp_path):
-    read("1_0_0_1.jpg")
+    read("utkface", ["1_0_0_1.jpg"])
     with pytest.raises(FacegenError, match=r"cannot read 2_0_0_1.jpg"):
         Container(tmp_path / "set").read("2_0_0_1.jpg")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

@@ -1,0 +1,59 @@
+"""APPA-REAL: photos with the real age of the person and the age that ten and more people guessed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from facegen.data.container import Container
+from facegen.data.sources.base import Record, Skipped, Source, option
+from facegen.data.sources.tables import add, find_named, in_order, read_table
+from facegen.data.sources.words import face
+
+_TABLE = re.compile(r"gt_avg_(train|valid|test)\.csv")
+# Each guess, further labels, and per picture where its face was found: all said by the tables above or not needed.
+_OTHER = re.compile(r"(gt|allcategories)_(train|valid|test)\.csv|\d{6}\.jpe?g\.mat")
+
+
+@dataclass(frozen=True)
+class AppaReal(Source):
+    """APPA-REAL (Agustsson et al. 2017): `gt_avg_train.csv` lists `train/000000.jpg`, and so for `valid` and `test`.
+
+    Beside most photos lies `000000.jpg_face.jpg`, the face turned upright with some margin: it is taken instead.
+    """
+
+    name: ClassVar[str] = "appa-real"
+    title: ClassVar[str] = "APPA-REAL (Agustsson et al. 2017)"
+
+    age: str = option("real", "The age to take: real, or as people guessed on average.", choices=("real", "apparent"))
+
+    @classmethod
+    def recognises(cls, files: Container) -> bool:
+        """There is a table named as those of APPA-REAL."""
+        return bool(find_named(files, _TABLE))
+
+    def read(self, files: Container) -> Iterator[Record | Skipped]:
+        """Take ages from the tables."""
+        there = set(files.names)
+        own = find_named(files, _TABLE)
+        found: dict[str, Record | Skipped] = {}
+        column = "real_age" if self.age == "real" else "apparent_age_avg"
+        for table in [read_table(files, name) for name in own]:
+            table.require("file_name", column)
+            for skipped in table.ragged:
+                add(found, skipped)
+            part = _TABLE.fullmatch(table.name.rpartition("/")[2])[1]
+            for _, row in table:
+                photo = f"{table.folder}{part}/{row['file_name']}"
+                crop = f"{photo}_face.jpg"
+                add(found, face(crop if crop in there else photo, _rounded(row[column])))
+                if crop in there and photo in there:
+                    add(found, Skipped(photo, "another crop of the same picture", f"{crop} is taken"))
+        return in_order(files, found, own=own + find_named(files, _OTHER))
+
+
+def _rounded(age: str) -> str:
+    """An average of guesses, `34.62`, in full years: `35`. Other text stays as it is."""
+    return str(int(float(age) + 0.5)) if re.fullmatch(r"\s*\d+\.\d+\s*", age) else age

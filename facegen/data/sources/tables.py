@@ -1,0 +1,164 @@
+"""Data sets that come with tables: reading them, and bringing together what they list and what is there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from facegen.data.container import Container, is_image_name, leads_out
+from facegen.data.sources.base import Record, Skipped
+from facegen.errors import FacegenError
+
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a header, read whole.
+
+    Attributes:
+        name: Its file, as the container names it.
+        header: The names of the columns, without the blanks around them.
+        rows: (line in the file where the row ends, one text for each column).
+        ragged: Rows with more or fewer texts than columns, and blank ones left out, as skipped.
+    """
+
+    name: str
+    header: tuple[str, ...]
+    rows: list[tuple[int, list[str]]]
+    ragged: list[Skipped]
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """The rows as (line, text by column)."""
+        return ((line, dict(zip(self.header, row, strict=True))) for line, row in self.rows)
+
+    @property
+    def folder(self) -> str:
+        """The folder that the table lies in, with a slash behind; empty at the top."""
+        return folder_of(self.name)
+
+    def require(self, *columns: str) -> None:
+        """Raise FacegenError, listing the columns found, unless the table has all of these."""
+        missing = [column for column in columns if column not in self.header]
+        if missing:
+            raise FacegenError(f"{self.name}: there is no column {missing[0]!r}; found: {', '.join(self.header)}")
+
+
+def read_table(files: Container, name: str) -> Table:
+    """Read a table in UTF-8 (with or without a mark at its beginning) whose columns end at commas, semicolons or tabs.
+
+    Raises FacegenError, naming the file and line, when it is empty, not UTF-8, no table, or names a column twice.
+    """
+    data = files.read(name)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FacegenError(
+            f"{files.path}: {name}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the table as UTF-8"
+        ) from error
+    unquoted = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=unquoted.count))
+    rows, ragged = [], []
+    header: tuple[str, ...] = ()
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if not header:
+                header = tuple(cell.strip() for cell in row)
+            elif len(row) == len(header):
+                rows.append((reader.line_num, row))
+            else:
+                detail = f"{len(row)} columns where the header has {len(header)}"
+                ragged.append(Skipped(row_name(name, reader.line_num), "row not understood", detail))
+    except csv.Error as error:
+        raise FacegenError(f"{files.path}: {name}, line {reader.line_num}: not a table ({error})") from error
+    if not header:
+        raise FacegenError(f"{files.path}: {name}: the table is empty")
+    twice = [column for column, count in Counter(filter(None, header)).items() if count > 1]
+    if twice:
+        raise FacegenError(f"{files.path}: {name}: the column {twice[0]!r} is there twice; rename one")
+    return Table(name, header, rows, ragged)
+
+
+def row_name(table: str, line: int) -> str:
+    """What to call a row that names no file."""
+    return f"{table} line {line}"
+
+
+def folder_of(name: str) -> str:
+    """The folder of a file, with a slash behind; empty at the top."""
+    return name[: name.rfind("/") + 1]
+
+
+def find_named(files: Container, pattern: re.Pattern[str]) -> list[str]:
+    """The files whose names, without their folders, fit `pattern` from end to end."""
+    return [name for name in files.names if pattern.fullmatch(name.rpartition("/")[2])]
+
+
+def path_in(folder: str, path: str) -> str | None:
+    """The file that `path`, written in a table in `folder`, names in the container; None if it leads out of it.
+
+    >>> path_in("tables/", "../train/1.jpg")
+    'train/1.jpg'
+    """
+    if path.startswith("/"):
+        return None
+    name = posixpath.normpath(folder + path)
+    if name != "." and not any(sign in name for sign in ("..", "\\", ":")):
+        return name  # which `leads_out` would say too, in ten times the time; there may be half a million
+    return None if leads_out(name) else name
+
+
+def add(found: dict[str, Record | Skipped], item: Record | Skipped) -> None:
+    """Add what a table says of a file; where it has said something else before, neither counts."""
+    before = found.get(item.name)
+    if before is None:
+        found[item.name] = item
+    elif before != item and not (isinstance(before, Skipped) and before.reason == "listed twice"):
+        found[item.name] = Skipped(item.name, "listed twice", f"{_describe(before)}, and then {_describe(item)}")
+
+
+def in_order(
+    files: Container,
+    found: dict[str, Record | Skipped],
+    own: Collection[str] = (),
+    unlisted: str = "",
+) -> Iterator[Record | Skipped]:
+    """All files and all that tables list, sorted by name: each once, as a record or with the reason why not.
+
+    Args:
+        files: The data set.
+        found: What the tables say, by name of the file.
+        own: Files that belong to the data set and are no pictures: not worth a word.
+        unlisted: What to say in detail of pictures that no table lists.
+    """
+    there = set(files.names)
+    own = set(own)
+    for name in sorted(there.union(found)):
+        item = found.get(name)
+        if isinstance(item, Record) and name not in there:
+            yield Skipped(name, "file missing", "it is listed but not there")
+        elif isinstance(item, Record) and not is_image_name(name):
+            yield Skipped(name, "not a picture file")
+        elif item is not None:
+            yield item
+        elif name in own:
+            continue
+        elif is_image_name(name):
+            yield Skipped(name, "not listed", unlisted)
+        else:
+            yield Skipped(name, "not a picture file")
+
+
+def _describe(item: Record | Skipped) -> str:
+    if isinstance(item, Skipped):
+        return f"{item.reason} ({item.detail})" if item.detail else item.reason
+    words = [f"age {item.age_text}", item.gender, item.person]
+    return " ".join(word for word in words if word)

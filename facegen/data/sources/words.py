@@ -1,0 +1,50 @@
+"""What data sets write in words: ages, ranges of ages and genders."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from facegen.data.sources.base import OLDEST_PERSON, Record, Skipped
+
+# An age in years, `35` or `35.7`, also with the comma of a European spreadsheet or a sign.
+_AGE = re.compile(r"[+-]?\d{1,30}(?:[.,]\d*)?")
+# `20-29` (with any dash), and with an open end `70+` or `70-`.
+_RANGE = re.compile(r"(\d{1,30}) ?(?:[-\u2013\u2014] ?(\d{1,30})?|\+)")
+_GENDERS = {
+    "f": "female",
+    "female": "female",
+    "woman": "female",
+    "m": "male",
+    "male": "male",
+    "man": "male",
+}
+
+
+def parse_age(text: str) -> tuple[int, int | None] | None:
+    """Read `35`, `35.7` (35 completed years), `20-29`, `70+` or `70-`: the youngest and oldest, in years; None where
+    it is none of these. Nothing is said of whether a person can be that old."""
+    text = " ".join(text.split())
+    if _AGE.fullmatch(text):
+        age = math.floor(float(text.replace(",", ".")))
+        return age, age
+    if match := _RANGE.fullmatch(text):
+        low, high = int(match[1]), None if match[2] is None else int(match[2])
+        return None if high is not None and high < low else (low, high)
+    return None
+
+
+def parse_gender(text: str) -> str | None:
+    """`female` or `male` where the word leaves no doubt, in any case (0 and 1 mean either in some data set)."""
+    return _GENDERS.get(text.strip().lower())
+
+
+def face(name: str, age: str, person: str | None = None, gender: str | None = None) -> Record | Skipped:
+    """The record of a file of which a data set says all that in words, or why its age cannot be used."""
+    ages = parse_age(age)
+    if ages is None:
+        return Skipped(name, "age not understood", repr(age) if age.strip() else "it is empty")
+    low, high = ages
+    if not (0 <= low <= OLDEST_PERSON and (high is None or high <= OLDEST_PERSON)):
+        return Skipped(name, "not the age of a person", age.strip())
+    return Record(name, low, high, person or None, parse_gender(gender or ""))

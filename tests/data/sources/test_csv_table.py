@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+
+from facegen.data.container import Container
+from facegen.data.sources import Record, Skipped, get_source, open_source
+from facegen.errors import FacegenError
+
+
+def rows(*lines: str) -> dict[str, str]:
+    """A table of path and age beside a.jpg and b.jpg."""
+    return {"t.csv": "\n".join(("path,age", *lines)), "a.jpg": "a", "b.jpg": "b"}
+
+
+def test_paths_ages_persons_and_genders(read):
+    table = "Path;Age;Person;Sex\nx/a.jpg;35;ann;F\nx/b.jpg;20-29;;male\nx/c.jpg;70+;cem;0\n"
+    found = read("csv", {"t.csv": "\ufeff" + table, "x/a.jpg": "", "x/b.jpg": "", "x/c.jpg": ""})
+    assert list(found.values()) == [
+        Record("x/a.jpg", 35, 35, "ann", "female"),
+        Record("x/b.jpg", 20, 29, None, "male"),
+        Record("x/c.jpg", 70, None, "cem"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "header", ["path,age", "File Name,Real Age", "image,age_group", "full_path,age,", "FILENAME,AGE,age_group"]
+)
+def test_columns_of_usual_names_are_found(read, header):
+    row = "a.jpg,35" + ",x" * (header.count(",") - 1)
+    assert read("csv", {"t.csv": f"{header}\n{row}\n", "a.jpg": ""})["a.jpg"] == Record("a.jpg", 35, 35)
+
+
+def test_columns_named_by_the_user(read):
+    table = "path,age,wo,wie alt,wer,was\nx,1,a.jpg,35,ann,woman\n"
+    options = {"path_column": "wo", "age_column": "wie alt", "person_column": "wer", "gender_column": "was"}
+    assert read("csv", {"t.csv": table, "a.jpg": ""}, **options) == {"a.jpg": Record("a.jpg", 35, 35, "ann", "female")}
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "message"),
+    [
+        ("wo,age", {}, r"t.csv: name the column with --path-column; the columns found are: wo, age"),
+        ("path,alter", {}, r"t.csv: name the column with --age-column; the columns found are: path, alter"),
+        ("path,age", {"age_column": "years"}, r"t.csv: there is no column 'years'; found: path, age"),
+        ("path,age", {"person_column": "who"}, r"t.csv: there is no column 'who'"),
+        ("path", {}, r"t.csv: name the column with --age-column"),
+        ("path,age,age", {}, r"t.csv: the column 'age' is there twice"),
+        ("", {}, r"t.csv: the table is empty"),
+    ],
+)
+def test_columns_that_are_not_there(read, header, options, message):
+    with pytest.raises(FacegenError, match=message):
+        read("csv", {"t.csv": f"{header}\n"}, **options)
+
+
+def test_latin_1_is_one_clear_line(read):
+    with pytest.raises(FacegenError, match=r"t.csv, line 2: byte 0xe9 is not UTF-8; save the table as UTF-8"):
+        read("csv", {"t.csv": "path,age\nRené.jpg,3\n".encode("latin-1")})
+
+
+@pytest.mark.parametrize(
+    ("age", "reason", "detail"),
+    [
+        ("-5", "not the age of a person", "-5"),
+        ("1000", "not the age of a person", "1000"),
+        ("", "age not understood", "it is empty"),
+        ("abc", "age not understood", "'abc'"),
+    ],
+)
+def test_ages_that_are_none_come_with_their_value(read, age, reason, detail):
+    found = read("csv", rows(f"a.jpg,{age}", "b.jpg,3"))
+    assert found == {"a.jpg": Skipped("a.jpg", reason, detail), "b.jpg": Record("b.jpg", 3, 3)}
+
+
+def test_what_is_listed_and_not_there_or_there_and_not_listed(read):
+    found = read("csv", rows("a.jpg,1", "c.jpg,2") | {"d.txt": ""})
+    assert {name: item.reason for name, item in found.items() if isinstance(item, Skipped)} == {
+        "b.jpg": "not listed",
+        "c.jpg": "file missing",
+        "d.txt": "not a picture file",
+    }
+
+
+def test_rows_without_file_with_text_files_and_of_wrong_length(read):
+    found = read("csv", rows(",1", "d.txt,2", "a.jpg", "b.jpg,3") | {"d.txt": ""})
+    assert {name: item.reason for name, item in found.items() if isinstance(item, Skipped)} == {
+        "a.jpg": "not listed",
+        "d.txt": "not a picture file",
+        "t.csv line 2": "row without a file name",
+        "t.csv line 4": "row not understood",
+    }
+
+
+def test_a_file_listed_twice_with_another_age_counts_not_at_all(read):
+    found = read("csv", rows("a.jpg,1", "b.jpg,5", "./a.jpg,2", "b.jpg,5.0"))
+    assert found == {"a.jpg": Skipped("a.jpg", "listed twice", "age 1, and then age 2"), "b.jpg": Record("b.jpg", 5, 5)}
+
+
+@pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd.jpg", "x/../../secret.jpg", "C:\\secret.jpg"])
+def test_paths_that_lead_out_of_the_folder(read, tmp_path, path):
+    (tmp_path / "secret.jpg").write_text("secret")
+    skipped = read("csv", rows(f"{path},1"))[path]
+    assert skipped.reason == "path leads out of the folder"
+    assert "t.csv line 2" in skipped.detail
+
+
+def test_paths_are_relative_to_the_table(read):
+    found = read("csv", {"lists/t.csv": "path,age\nx/a.jpg,1\n../b.jpg,2\n", "lists/x/a.jpg": "", "b.jpg": ""})
+    assert list(found.values()) == [Record("b.jpg", 2, 2), Record("lists/x/a.jpg", 1, 1)]
+
+
+def test_paths_written_on_windows(read):
+    assert read("csv", rows("x\\c.jpg,1") | {"x/c.jpg": ""})["x/c.jpg"] == Record("x/c.jpg", 1, 1)
+
+
+def test_paths_with_blanks_around(read):
+    assert read("csv", rows(" a.jpg , 1", "b.jpg, 2"))["a.jpg"] == Record("a.jpg", 1, 1)
+
+
+def test_names_with_line_breaks_unicode_and_backslashes(read):
+    found = read("csv", {"t.csv": 'path,age\n"a\n三.jpg",1\nü\\b.jpg,2\n', "a\n三.jpg": "", "ü\\b.jpg": ""})
+    assert list(found.values()) == [Record("a\n三.jpg", 1, 1), Record("ü\\b.jpg", 2, 2)]
+
+
+def test_which_of_several_tables(read):
+    files = rows("a.jpg,1") | {"u.tsv": "path\tage\nb.jpg\t2\n"}
+    with pytest.raises(FacegenError, match=r"several tables; say which with --table: t.csv, u.tsv"):
+        read("csv", files)
+    assert {name: getattr(item, "reason", item) for name, item in read("csv", files, table="u.tsv").items()} == {
+        "a.jpg": "not listed",
+        "b.jpg": Record("b.jpg", 2, 2),
+        "t.csv": "not a picture file",
+    }
+    with pytest.raises(FacegenError, match=r"there is no table v.csv in it"):
+        read("csv", files, table="v.csv")
+
+
+def test_no_table(read):
+    with pytest.raises(FacegenError, match=r"no .csv or .tsv in it"):
+        read("csv", ["a.jpg"])
+
+
+def test_a_table_stands_for_its_folder(read, tmp_path):
+    read("csv", rows("a.jpg,1", "b.jpg,2"))
+    files, source = open_source(tmp_path / "set" / "t.csv")
+    assert source == get_source("csv")(table="t.csv")
+    assert [item.age for item in source.read(files)] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["fairface_label_train.csv", "ffhq_aging_labels.csv", "gt_avg_valid.csv", "table.txt"])
+def test_tables_of_known_data_sets_are_not_claimed(read, tmp_path, name):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_text("path,age\n")
+    assert not get_source("csv").recognises(Container(tmp_path / "set"))

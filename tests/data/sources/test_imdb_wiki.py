@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_layouts import (
+    IMDB_ENTRIES,
+    NO_FACE,
+    ImdbEntry,
+    imdb_entry,
+    make_big_imdb_wiki,
+    make_imdb_wiki,
+    serial_date,
+    write,
+    write_imdb_mat,
+)
+
+from facegen.data.container import Container
+from facegen.data.sources import Record, Skipped, get_source
+from facegen.data.sources.imdb_wiki import ages_in_midyear
+from facegen.errors import FacegenError
+
+NAN = float("nan")
+FINE = imdb_entry("00", "nm0000100_rm46373120", (1955, 1, 6), 2003, gender=1.0, name="Rowan Atkinson")
+
+
+@pytest.fixture
+def read_entries(tmp_path):
+    """A function: entries of imdb.mat, options -> what becomes of each, by file name; all pictures are there."""
+
+    def read(*entries: ImdbEntry, missing: tuple[str, ...] = (), leave_out: tuple[str, ...] = (), **options):
+        base = tmp_path / "imdb_crop"
+        write_imdb_mat(base / "imdb.mat", entries, leave_out)
+        for entry in entries:
+            if entry.full_path not in missing and ".." not in entry.full_path:
+                write(base / entry.full_path, "x")
+        items = list(get_source("imdb-wiki")(**options).read(Container(base, strict=False)))
+        found = {item.name: item for item in items}
+        assert len(found) == len(items)
+        assert list(found) == sorted(found)
+        return found
+
+    return read
+
+
+def test_the_data_set_as_it_ships(tmp_path, face):
+    files = Container(make_imdb_wiki(tmp_path, face))
+    assert list(get_source("imdb-wiki")().read(files)) == [
+        Record("imdb_crop/00/nm0000100_rm46373120_1955-1-6_2003.jpg", 48, 48, "Rowan Atkinson", "male"),
+        Record("imdb_crop/01/nm0000001_rm124825600_1899-5-10_1968.jpg", 69, 69, "Fred Astaire", "male"),
+        Record("imdb_crop/01/nm0000001_rm3343756032_1899-5-10_1970.jpg", 71, 71, "Fred Astaire", "male"),
+        Record("imdb_crop/02/nm0000002_rm221957120_1924-9-16_1974.jpg", 49, 49, "Lauren Bacall", "female"),
+        Record("wiki_crop/17/10000217_1981-5-5_2009.jpg", 28, 28, "Sami Jauhojärvi", "male"),
+        Record("wiki_crop/48/10000548_1925-4-4_1964.jpg", 39, 39, "Dettmar Cramer"),
+    ]
+
+
+@pytest.mark.parametrize("part", ["imdb", "wiki"])
+def test_one_half_alone_or_its_folder(tmp_path, face, part):
+    files = Container(make_imdb_wiki(tmp_path, face) / f"{part}_crop")
+    assert get_source("imdb-wiki").recognises(files)
+    items = list(get_source("imdb-wiki")().read(files))
+    assert len(items) == {"imdb": 4, "wiki": 2}[part]
+    assert all(isinstance(item, Record) and item.name[2] == "/" for item in items)
+
+
+@pytest.mark.parametrize(
+    ("born", "year", "age"),
+    [
+        ((1955, 6, 30), 2003, 48),
+        ((1955, 7, 1), 2003, 47),  # not yet on 1 July, as the authors count
+        ((1955, 12, 31), 2003, 47),
+        ((1956, 2, 29), 2003, 47),
+        ((2003, 1, 1), 2003, 0),
+        ((2003, 7, 1), 2003, -1),
+        ((1, 1, 1), 2003, 2002),
+        ((1582, 10, 10), 2003, 420),
+    ],
+)
+def test_age_in_the_middle_of_the_year(born, year, age):
+    assert ages_in_midyear(np.array([float(serial_date(*born))]), np.array([float(year)])).tolist() == [age]
+
+
+def test_serial_dates_are_matlabs():
+    # From MATLAB's documentation: datenum(2000, 1, 1) is 730486.
+    assert serial_date(2000, 1, 1) == 730486
+    assert ages_in_midyear(np.array([730486.75]), np.array([2001.0])).tolist() == [1]
+
+
+@pytest.mark.parametrize("dob", [0.0, 1.0, 366.0, -5.0, NAN, float("inf"), 4e6, 1e300])
+def test_dates_of_birth_that_are_none(read_entries, dob):
+    (item,) = read_entries(replace(FINE, dob=dob)).values()
+    assert (item.reason, item.detail) == ("date of birth not possible", f"serial date {dob:.10g}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "detail"),
+    [
+        ({"photo_taken": 0}, "year of the photo not possible", "0"),
+        ({"dob": serial_date(1955, 1, 7)}, "dates disagree", "born 1955-1-6 by its name, 1955-01-07 by its metadata"),
+        ({"photo_taken": 2004}, "dates disagree", "photo of 2003 by its name, of 2004 by its metadata"),
+        ({"face_score": NO_FACE}, "no face", "face score -inf"),
+        ({"face_score": NAN}, "no face", "face score nan"),
+        ({"second_face_score": 1.234}, "second face", "its score is 1.23"),
+    ],
+)
+def test_what_is_left_out(read_entries, changes, reason, detail):
+    assert read_entries(replace(FINE, **changes)) == {FINE.full_path: Skipped(FINE.full_path, reason, detail)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"dob": serial_date(1955, 1, 7)}, {"date_check": "ignore"}),
+        ({"face_score": NO_FACE}, {"min_face_score": float("-inf")}),
+        ({"face_score": 0.01}, {}),
+        ({"face_score": 1.0}, {"min_face_score": 1.0}),
+        ({"second_face_score": 3.0}, {"second_face": "keep"}),
+        ({}, {"min_age": 48, "max_age": 48}),
+    ],
+)
+def test_options_keep_it(read_entries, changes, options):
+    assert isinstance(read_entries(replace(FINE, **changes), **options)[FINE.full_path], Record)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "reason"),
+    [
+        ({"face_score": 0.9}, {"min_face_score": 1.0}, "face score too low"),
+        ({}, {"min_age": 49}, "age outside 49-100"),
+        ({}, {"max_age": 47}, "age outside 0-47"),
+    ],
+)
+def test_options_leave_it_out(read_entries, changes, options, reason):
+    assert read_entries(replace(FINE, **changes), **options)[FINE.full_path].reason == reason
+
+
+@pytest.mark.parametrize(("born", "taken"), [((1850, 1, 1), 2003), ((2010, 1, 1), 2003), ((1, 1, 1), 2003)])
+def test_ages_outside_0_to_100(read_entries, born, taken):
+    (item,) = read_entries(imdb_entry("00", "nm1_rm1", born, taken)).values()
+    assert item.reason == "age outside 0-100"
+    assert item.detail.startswith(f"{taken - born[0]}: born ")
+
+
+@pytest.mark.parametrize("name", ["00/nm1_rm1.jpg", "00/nm1_rm1_1955-0-0_2003.jpg", "00/odd.jpg"])
+def test_names_without_a_full_date_say_nothing_against_the_metadata(read_entries, name):
+    assert read_entries(replace(FINE, full_path=name))[name].age == 48
+
+
+@pytest.mark.parametrize("name", ["00/nm1_rm1_1955-13-1_2003.jpg", "00/nm1_rm1_1955-2-30_2003.jpg"])
+def test_names_with_impossible_dates_disagree(read_entries, name):
+    assert read_entries(replace(FINE, full_path=name))[name].reason == "dates disagree"
+
+
+def test_a_person_without_a_name_is_told_by_the_file(read_entries):
+    assert read_entries(replace(FINE, name=""))[FINE.full_path].person == "nm0000100"
+
+
+def test_names_with_line_breaks_and_unicode(read_entries):
+    path = "00/nm7_rm\n三船_1955-1-6_2003.jpg"
+    record = read_entries(replace(FINE, full_path=path, name=" 三船\n敏郎 "))[path]
+    assert (record.name, record.age, record.person) == (path, 48, "三船 敏郎")
+
+
+def test_gender_as_far_as_known(read_entries):
+    entries = [replace(FINE, full_path=f"00/{gender}.jpg", gender=gender) for gender in (0.0, 1.0, NAN, 2.0)]
+    assert [item.gender for item in read_entries(*entries).values()] == ["female", "male", None, None]
+
+
+def test_missing_and_unlisted_pictures(read_entries, tmp_path):
+    write(tmp_path / "imdb_crop" / "09" / "nm9_rm9_1955-1-6_2003.jpg", "x")
+    found = read_entries(FINE, missing=(FINE.full_path,))
+    assert found[FINE.full_path].reason == "file missing"
+    assert found["09/nm9_rm9_1955-1-6_2003.jpg"] == Skipped(
+        "09/nm9_rm9_1955-1-6_2003.jpg", "not listed", "not in imdb.mat"
+    )
+
+
+def test_paths_that_lead_out(read_entries):
+    found = read_entries(FINE, replace(FINE, full_path="../../etc/x.jpg"))
+    assert found["../../etc/x.jpg"].reason == "path leads out of the folder"
+
+
+def test_listed_twice(read_entries):
+    other = replace(FINE, gender=0.0)
+    assert read_entries(FINE, other)[FINE.full_path].reason == "listed twice"
+    assert read_entries(FINE, FINE)[FINE.full_path].age == 48
+
+
+@pytest.mark.parametrize(
+    "field", ["dob", "photo_taken", "full_path", "gender", "name", "face_score", "second_face_score"]
+)
+def test_a_missing_field_is_named(read_entries, field):
+    found = read_entries(FINE, leave_out=(field,))
+    assert found["imdb.mat"] == Skipped("imdb.mat", "metadata not usable", f"the field {field} of imdb is missing")
+    assert found[FINE.full_path].reason == "not listed"
+
+
+def test_fields_that_are_not_needed_may_be_missing(read_entries):
+    assert read_entries(FINE, leave_out=("face_location", "celeb_names", "celeb_id"))[FINE.full_path].age == 48
+
+
+def _truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "detail"),
+    [
+        (_truncated, "it is truncated or damaged"),
+        (lambda data: data[:200], "it is truncated or damaged"),
+        (lambda data: data[:100], "it is truncated or damaged"),
+        (lambda data: b"", "it is truncated or damaged"),
+        (lambda data: b"<html>404</html>" * 100, "it is truncated or damaged"),
+        (lambda data: b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + data, "it is of MATLAB version 7.3"),
+    ],
+)
+def test_a_damaged_half_is_named_and_the_other_read(tmp_path, face, damage, detail):
+    root = make_imdb_wiki(tmp_path, face)
+    mat = root / "imdb_crop" / "imdb.mat"
+    mat.write_bytes(damage(mat.read_bytes()))
+    found = {item.name: item for item in get_source("imdb-wiki")().read(Container(root))}
+    assert found["imdb_crop/imdb.mat"].reason == "metadata not usable"
+    assert found["imdb_crop/imdb.mat"].detail.startswith(detail)
+    assert "\n" not in found["imdb_crop/imdb.mat"].detail
+    counts = [isinstance(item, Record) for item in found.values()].count(True)
+    assert counts == 2
+    assert [item.reason for item in found.values() if isinstance(item, Skipped)].count("not listed") == len(
+        IMDB_ENTRIES
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        ({"wiki": {"dob": [1.0]}}, "it holds no struct named imdb"),
+        ({"imdb": [1.0, 2.0]}, "it holds no struct named imdb"),
+        ({"imdb": "text"}, "it holds no struct named imdb"),
+        ({"imdb": np.zeros((1, 2), dtype=[("dob", float)])}, "it holds no struct named imdb"),
+        ({"imdb": {"dob": [1.0]}}, "the field photo_taken of imdb is missing"),
+    ],
+)
+def test_a_file_that_holds_something_else(tmp_path, content, detail):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "imdb.mat", content)
+    (item,) = get_source("imdb-wiki")().read(Container(tmp_path))
+    assert item == Skipped("imdb.mat", "metadata not usable", detail)
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"dob": [1.0, 2.0]}, "the fields of imdb differ in length: dob 2, photo_taken 1"),
+        ({"dob": "text"}, "the field dob of imdb is not understood"),
+        ({"dob": [[1.0, 2.0], [1.0, 2.0]]}, "the fields of imdb differ in length"),
+    ],
+)
+def test_fields_that_do_not_fit_together(tmp_path, change, detail):
+    from scipy.io import savemat
+
+    fields = {"dob": 712000.0, "photo_taken": 2003.0, "gender": 1.0, "face_score": 1.0, "second_face_score": NAN}
+    cell = np.array(["x"], dtype=object)
+    savemat(tmp_path / "imdb.mat", {"imdb": fields | {"full_path": cell, "name": cell} | change})
+    (item,) = get_source("imdb-wiki")().read(Container(tmp_path))
+    assert item.detail.startswith(detail)
+
+
+def test_without_metadata_it_is_recognised_and_says_so(tmp_path):
+    write(tmp_path / "17" / "10000217_1981-05-05_2009.jpg", "x")
+    assert get_source("imdb-wiki").recognises(Container(tmp_path))
+    with pytest.raises(FacegenError, match=r"neither imdb.mat nor wiki.mat; it belongs beside the numbered folders"):
+        list(get_source("imdb-wiki")().read(Container(tmp_path)))
+
+
+def test_a_made_up_tree_holds_what_it_says(tmp_path, face):
+    counts = make_big_imdb_wiki(tmp_path, face, 400)
+    items = list(get_source("imdb-wiki")().read(Container(tmp_path)))
+    found = [item.reason if isinstance(item, Skipped) else "" for item in items]
+    # Truncated JPEGs are found later, when they are decoded.
+    counts[""] += counts.pop("unreadable picture")
+    assert {reason: found.count(reason) for reason in counts} == counts
+    assert len({path.read_bytes() for path in Path(tmp_path).rglob("*.jpg")}) == 400 - counts["file missing"]
+
+
+_MEASURE = """
+import pathlib, re, sys
+from facegen.data.container import Container
+from facegen.data.sources import get_source
+items = list(get_source("imdb-wiki")().read(Container(sys.argv[1])))
+status = pathlib.Path("/proc/self/status").read_text()  # getrusage counts the process that started this one too
+print(len(items), re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory as Linux tells it")
+def test_half_a_million_records_stay_below_a_gigabyte(tmp_path):
+    rows = [
+        imdb_entry(f"{i % 100:02d}", f"nm{i // 25:07d}_rm{i:010d}", (1950, 1, 6), 2003, name=f"Person {i // 25}")
+        for i in range(523_051)
+    ]
+    write_imdb_mat(tmp_path / "imdb.mat", rows)
+    run = subprocess.run([sys.executable, "-c", _MEASURE, tmp_path], capture_output=True, text=True, check=True)
+    count, kilobytes = map(int, run.stdout.split())
+    assert count == 523_051
+    assert kilobytes < 1_000_000
