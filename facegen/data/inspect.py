@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
 import facegen
@@ -18,7 +19,7 @@ from facegen.data import pictures
 from facegen.data.container import is_image_name, leads_out
 from facegen.data.contents import Contents, Face, Problem, count_by_kind, read_contents
 from facegen.data.parallel import map_in_order
-from facegen.data.report import FEW, write_report
+from facegen.data.report import EXAMPLES, FEW, write_report
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
@@ -45,12 +46,29 @@ class Inspection:
     def write_html(self, path: str | os.PathLike[str], *, progress: bool = True) -> None:
         """Write the report as one HTML file. An archive that cannot be opened has a report without faces."""
         summary = self.summary if self.contents else {**self.summary, "archives": []}
-        write_report(Path(path), summary, [self.contents] if self.contents else [], progress=progress)
+        archives = [self.contents] if self.contents else []
+        write_report(Path(path), summary, archives, self._examples(), progress=progress)
 
     def write_json(self, path: str | os.PathLike[str]) -> None:
         """Write the summary, with every problem in it, as JSON."""
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(self.summary, indent=1) + "\n")
+
+    def _examples(self) -> dict[str, list[tuple[str, Image.Image | None]]]:
+        """The first pictures of each kind of problem that can be shown."""
+        if self.contents is None:
+            return {}
+        files = self.contents.files
+        good = {face.name for face in self.contents.faces}
+        examples: dict[str, list[tuple[str, Image.Image | None]]] = {}
+        for kind, problems in count_by_kind(self.problems).items():
+            for name in [problem.file for problem in problems[:EXAMPLES] if problem.file in good]:
+                try:
+                    image = pictures.decode(files.read(name), name)
+                except FacegenError:  # a good header and nothing behind it
+                    continue
+                examples.setdefault(kind, []).append((name, image))
+        return examples
 
 
 def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progress: bool = True) -> Inspection:

@@ -46,7 +46,8 @@ def write_report(
             order of `archives`.
         archives: The archives themselves (or what was read of them), from which the faces are taken: up to 2,000
             of each group for its mean.
-        examples: For reasons in `summary["dropped"]`, some files and, where they can be shown, thumbnails.
+        examples: For reasons in `summary["dropped"]` and kinds of problems, some files and, where they can be shown,
+            thumbnails.
         progress: Show a bar.
 
     Raises FacegenError when the archives are not those of the summary or cannot be read.
@@ -64,6 +65,7 @@ def write_report(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{heading}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + _headline(summary, heading)
+        + _problems(summary.get("problems"), examples or {})
         + "".join(sections)
         + _dropped(summary, examples or {})
         + _notes(summary)
@@ -99,11 +101,11 @@ def _headline(summary: dict[str, Any], heading: str) -> str:
     origin = f"from {file_name(summary['source'])}" if problems is None else file_name(summary["source"])
     return (
         f"<header>\n<h1>{heading}</h1>\n<p class=soft>{title}{', ' if title else ''}{origin}</p>\n"
-        f'<dl class="facts">{items}</dl>\n</header>\n{_problems(problems)}'
+        f'<dl class="facts">{items}</dl>\n</header>\n'
     )
 
 
-def _problems(problems: dict[str, list[dict[str, str]]] | None) -> str:
+def _problems(problems: dict[str, list[dict[str, str]]] | None, examples: Examples) -> str:
     if problems is None:
         return ""
     if not problems:
@@ -111,7 +113,7 @@ def _problems(problems: dict[str, list[dict[str, str]]] | None) -> str:
     count = sum(map(len, problems.values()))
     noun = "problem" if count == 1 else "problems"
     verdict = f"{number(count)} {noun} found: training on this archive would fail or mislead."
-    parts = "".join(_reason(kind, found, None, ()) for kind, found in problems.items())
+    parts = "".join(_reason(kind, found, None, examples.get(kind, ())) for kind, found in problems.items())
     return f'<p class="verdict bad">{verdict}</p>\n<section aria-label="Problems"><h2>Problems</h2>{parts}</section>\n'
 
 
@@ -216,6 +218,7 @@ def _group_table(groups: list[tuple[str, list[Face]]], level: str) -> str:
 
 def _samples(groups: list[GroupPictures], level: str) -> str:
     parts = []
+    below = "h3" if level == "h2" else "h4"
     for group in groups:
         if not group.samples:
             continue
@@ -225,8 +228,8 @@ def _samples(groups: list[GroupPictures], level: str) -> str:
             for s in group.samples
         )
         parts.append(
-            f'<div class="group"><h4>{text(group.label, 40)} <span class=soft>{number(group.count)} '
-            f"{'face' if group.count == 1 else 'faces'}</span></h4>"
+            f'<div class="group"><{below}>{text(group.label, 40)} <span class=soft>{number(group.count)} '
+            f"{'face' if group.count == 1 else 'faces'}</span></{below}>"
             f'<div class="faces"><figure>{_mean(group)}<figcaption>mean</figcaption></figure>{faces}</div></div>'
         )
     how = f"Up to {SAMPLES} of each group from young to old, evenly chosen, with their ages."
@@ -259,7 +262,7 @@ def _reason(
     detail_of = {entry["file"]: _detail(entry) for entry in found}
     shown = [(name, image) for name, image in thumbnails if image is not None][:EXAMPLES]
     figures = "".join(
-        f"<figure>{picture(image, f'Left out: {reason}', 160, name)}"
+        f"<figure>{picture(image, reason, 160, name)}"
         f"<figcaption>{file_name(name)}<br>{text(detail_of.get(name, ''), 200)}</figcaption></figure>"
         for name, image in shown
     )

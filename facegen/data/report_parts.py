@@ -149,7 +149,7 @@ h1 { font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0 0 .25rem
   letter-spacing: -.015em; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; font-weight: 650; letter-spacing: -.01em; }
 h3 { font-size: 1.05rem; margin: 2rem 0 .5rem; font-weight: 650; }
-h4 { font-size: 1rem; margin: 0; font-weight: 650; }
+.group h3, h4 { font-size: 1rem; margin: 0; font-weight: 650; }
 p { margin: .25rem 0 .75rem; max-width: 46rem; }
 .soft, figcaption, summary, th { color: var(--soft); }
 .soft { font-weight: 400; }

@@ -368,6 +368,17 @@ def test_command_on_a_bad_archive(make_zip, tinted, tmp_path):
     assert [entry["file"] for entry in found] == names
 
 
+def test_report_shows_the_pictures_that_problems_are_about(make_zip, three, tmp_path, face):
+    cut = encode_png(face.resize((16, 16)))[:400]  # the header is good, the picture is not
+    extra = {"format": 1, "groups": GROUPS, "faces": faces(15, 15, 31)}
+    found = look(make_zip({**three, NAMES[2]: cut}, LABELS, extra))
+    assert kinds(found) == {"label contradicts the age": 2}
+    found.write_html(tmp_path / "report.html", progress=False)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('alt="label contradicts the age"') == 1
+    assert "but the age is 31: no group" in page
+
+
 def test_command_on_nothing(tmp_path):
     result = CliRunner().invoke(main, ["inspect", str(tmp_path / "nowhere.zip")])
     assert result.exit_code == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -141,6 +142,15 @@ def test_every_picture_has_words_and_charts_have_names(tmp_path, archive):
     assert all("scope" in attributes for attributes in page.all("th"))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_headings_go_down_one_level_at_a_time(tmp_path, archive, count):
+    page = report(tmp_path, [archive] * count, read=61, dropped={"no face": [{"file": "a.jpg"}]})
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(level > 1 for level in levels[1:])
+    assert max(after - before for before, after in itertools.pairwise(levels)) == 1
+
+
 def test_means_and_samples_are_those_of_the_groups(tmp_path, archive):
     page = report(tmp_path, [archive])
     found = {attributes["alt"]: image for attributes, image in page.images()}
@@ -196,7 +206,7 @@ def test_thumbnails_of_any_shape_and_mode(tmp_path, archive, face):
     names = [f"{i}.jpg" for i in range(len(images))]
     dropped = {"no face": [{"file": name, "detail": ""} for name in names]}
     page = report(tmp_path, [archive], {"no face": list(zip(names, images, strict=True))}, read=66, dropped=dropped)
-    shown = [image for attributes, image in page.images() if attributes["alt"] == "Left out: no face"]
+    shown = [image for attributes, image in page.images() if attributes["alt"] == "no face"]
     assert len(shown) == len(images)
     assert max(max(image.size) for image in shown) <= 160
 
