@@ -46,7 +46,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e9
+    return type(value) in (int, float) and abs(value) < 1e9  # neither infinite nor NaN
 
 
 def _is_word(value: Any) -> bool:
@@ -131,7 +131,7 @@ def checked_arguments(kind: type[nn.Module], arguments: Mapping[Any, Any], where
 def _checked(known: Mapping[str, Any], arguments: Mapping[Any, Any], where: str) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, value in arguments.items():
-        if name in WITHOUT_EFFECT or (name == "kernel_size" and value == 3):
+        if name in WITHOUT_EFFECT or (name == "kernel_size" and type(value) is int and value == 3):
             continue
         if name not in known:
             raise FacegenError(
@@ -154,7 +154,7 @@ def _checked(known: Mapping[str, Any], arguments: Mapping[Any, Any], where: str)
 
 def _shown_value(value: Any) -> str:
     simple = isinstance(value, (str, bool, float)) or (isinstance(value, int) and abs(value) < 2**64)
-    return shown(value, 40) if simple else f"a {type(value).__name__}"
+    return shown(repr(value), 40) if simple else f"this {type(value).__name__}"
 
 
 def assemble(

@@ -50,7 +50,7 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
     """
     path = Path(path)
     content = read_records(path)
-    if isinstance(content, (TensorflowNetwork, tuple, list)):
+    if _is_tensorflow(content):
         return convert_networks(content, path)
     if isinstance(content, Persistent):
         content = {_usual_name(content): content}
@@ -81,6 +81,12 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
         "training_set_kwargs": _plain(content.get("training_set_kwargs")),
     }
     return networks, {"networks": described, "origin": origin}
+
+
+def _is_tensorflow(content: Any) -> bool:
+    """Whether it is one of TensorFlow's networks, or a tuple of some."""
+    parts = content if type(content) in (tuple, list) else [content]
+    return len(parts) > 0 and all(isinstance(part, TensorflowNetwork) for part in parts)
 
 
 def _usual_name(record: Persistent) -> str:
@@ -153,8 +159,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return value[:1000]
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    if depth < 3 and isinstance(value, dict):
+    if depth < 2 and isinstance(value, dict):
         return {str(key): _plain(item, depth + 1) for key, item in list(value.items())[:100]}
-    if depth < 3 and isinstance(value, (list, tuple)):
+    if depth < 2 and isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value[:100]]
     return None

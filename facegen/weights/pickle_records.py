@@ -239,6 +239,9 @@ def read_records(path: str | Path) -> Any:
         raise FileNotFoundError(f"{path}: there is no such weight file")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise FacegenError(f"{path}: {path.stat().st_size:,} bytes, no network file is so large: refused")
+    data = path.read_bytes()
+    if not data.startswith(b"\x80"):
+        raise FacegenError(f"{path}: not a pickle of protocol 2 or newer (a web page, or another format?)")
     budget = Budget()
     builders = {**BUILDERS, "torch.storage._load_from_bytes": partial(read_storage, budget=budget)}
-    return read_pickle(path.read_bytes(), builders, str(path), budget=budget)[0]
+    return read_pickle(data, builders, str(path), budget=budget)[0]

@@ -119,7 +119,7 @@ def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], di
     """Turn the records of a TensorFlow pickle into networks.
 
     Args:
-        content: What `read_records` gave: one network, or (G, D, Gs).
+        content: What `read_records` gave: one `TensorflowNetwork`, or (G, D, Gs).
         path: The file, for messages.
 
     Returns:
@@ -130,8 +130,8 @@ def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], di
     """
     if isinstance(content, TensorflowNetwork):
         content = (None, None, content) if _is_generator(content) else (None, content, None)
-    if len(content) != 3 or not all(part is None or isinstance(part, TensorflowNetwork) for part in content):
-        raise FacegenError(f"{path}: a pickle of {len(content)} things, not of the networks G, D and Gs")
+    if len(content) != len(NAMES):
+        raise FacegenError(f"{path}: {len(content)} networks of TensorFlow, not G, D and Gs: not supported")
     networks: dict[str, nn.Module] = {}
     described: dict[str, Any] = {}
     room = 4 * path.stat().st_size
