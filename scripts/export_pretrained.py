@@ -15,16 +15,19 @@ import torch
 from facegen.transfer import PRETRAINED
 from facegen.weights.native import load_encoder, load_generator, save_networks
 
-KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "val_mse", "val_cosine")
+KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "metrics")
+METRICS = ("val_mse", "val_cosine")
+PATHS = ("data", "outdir", "generator", "resume", "init")
 
 
 def shareable(header: dict[str, Any], license: str) -> dict[str, Any]:
     """Return what of a header belongs into a shared file: everything but this machine's paths."""
+    kept = {name: header[name] for name in KEPT if name in header}
+    if metrics := {name: header[name] for name in METRICS if name in header}:
+        kept["metrics"] = metrics
     options = dict(header["training_options"])
-    for name in ("data", "outdir", "generator", "resume"):
-        if options.get(name):
-            options[name] = Path(options[name]).name
-    return {**{name: header[name] for name in KEPT if name in header}, "training_options": options, "license": license}
+    options |= {name: Path(options[name]).name for name in PATHS if options.get(name)}
+    return {**kept, "training_options": options, "license": license}
 
 
 @click.command()

@@ -1,15 +1,24 @@
 """facegen's own weight files: one `.safetensors` with all that is needed to build the networks again.
 
 Tensors are named `<network>.<parameter>`, for example `G_ema.synthesis.b4.const`. The header holds a JSON object under
-the key `facegen`: the format's version, each network's kind and constructor arguments, and free metadata such as the
-age groups, the alignment template and the number of images seen. Nothing in such a file is ever run.
+the key `facegen`. Nothing in such a file is ever run.
+
+    format_version     2
+    networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
+    groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
+    kimg, metrics, training_options, license     how the weights came about, and what may be done with them
+    sha256             of this object without this entry
+
+The checksum of a network goes over its tensors in the order of their names: `name dtype shape` and a line feed, then
+the bytes. The header's goes over its JSON with sorted keys and no spaces. So a file says of itself whether it is whole,
+and reading one network of three costs one third. Files of version 1 have no checksums.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +30,12 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.weights.locate import newest_snapshot
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER_KEY = "facegen"
+MAX_SIZE = 2**20  # no constructor argument is larger
+MAX_LAYERS = 100
 
 
 def network_kinds() -> dict[str, type[nn.Module]]:
@@ -33,6 +45,31 @@ def network_kinds() -> dict[str, type[nn.Module]]:
     from facegen.networks.generator import Generator
 
     return {"generator": Generator, "discriminator": Discriminator, "encoder": Encoder}
+
+
+def kind_of(network: nn.Module) -> str:
+    """Return the kind under which a network is written; ValueError for one that no file may name."""
+    for kind, cls in network_kinds().items():
+        if isinstance(network, cls):
+            return kind
+    raise ValueError(f"a {type(network).__name__} is none of {', '.join(network_kinds())}")
+
+
+def header_checksum(header: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, that a header must have under `sha256`."""
+    content = {name: value for name, value in header.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def tensors_checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256, in hex, of a network's tensors: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        dtype, shape = str(tensor.dtype).removeprefix("torch."), ",".join(map(str, tensor.shape))
+        digest.update(f"{name} {dtype} {shape}\n".encode("utf-8", "surrogatepass"))
+        if tensor.numel():
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_networks(
@@ -50,16 +87,16 @@ def save_networks(
         metadata: What JSON can hold: `groups`, `template`, `kimg`, `license`, `training_options`, ...
         dtype: Store floating-point tensors in this type; None keeps theirs. float16 halves the file.
     """
-    kinds = {cls: kind for kind, cls in network_kinds().items()}
     tensors, described = {}, {}
     for name, network in networks.items():
-        described[name] = {"kind": kinds[type(network)], "kwargs": network.init_kwargs}
+        state = {}
         for key, tensor in network.state_dict().items():
             tensor = tensor.detach().cpu().contiguous()
-            if dtype is not None and tensor.is_floating_point():
-                tensor = tensor.to(dtype)
-            tensors[f"{name}.{key}"] = tensor
+            state[key] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        tensors |= {f"{name}.{key}": tensor for key, tensor in state.items()}
+        described[name] = {"kind": kind_of(network), "kwargs": network.init_kwargs, "sha256": tensors_checksum(state)}
     header = {**metadata, "format_version": FORMAT_VERSION, "networks": described}
+    header["sha256"] = header_checksum(header)
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
@@ -72,7 +109,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        FacegenError: it is not one of facegen's weight files, or of a newer version.
+        FacegenError: it is not one of facegen's weight files, damaged, or of a newer version.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,15 +117,17 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FacegenError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise FacegenError(f"{path}: damaged, or not a safetensors file ({_one_line(error)})") from error
     if not _is_header(header):
         raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
-    if header["format_version"] > FORMAT_VERSION:
+    version = header["format_version"]
+    if version > FORMAT_VERSION:
         raise FacegenError(
-            f"{path}: format version {header['format_version']}, this facegen reads up to {FORMAT_VERSION}: "
-            "update facegen"
+            f"{path}: format version {version}, this facegen reads up to {FORMAT_VERSION}: update facegen"
         )
+    if (version > 1 or "sha256" in header) and header.get("sha256") != header_checksum(header):
+        raise FacegenError(f"{path}: damaged: its header does not match its checksum; get the file again")
     return header
 
 
@@ -99,39 +138,83 @@ def load_networks(
 
     Args:
         path: A file of `save_networks`.
-        names: Which networks; None for all.
+        names: Which networks; None for all. Only their tensors are read and checked.
 
     Returns:
         The networks by name (float32, on the CPU, in evaluation mode, without gradients) and the header.
 
     Raises:
-        FileNotFoundError, FacegenError: as `read_metadata`, and where a named network is missing or does not fit.
+        FileNotFoundError, FacegenError: as `read_metadata`, and where a named network is missing, damaged or does not
+            fit.
     """
     header = read_metadata(path)
     described = header["networks"]
+    for name in described if names is None else names:
+        if name not in described:
+            raise FacegenError(f"{path}: holds {', '.join(described)}, but no {name}")
+    tensors = read_tensors(path, header, names)
+    return {name: _build(path, name, described[name], state) for name, state in tensors.items()}, header
+
+
+def read_tensors(
+    path: str | os.PathLike[str], header: Mapping[str, Any], names: Sequence[str] | None = None
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of a file's networks, by network and parameter, in the type that they are stored in.
+
+    Args:
+        path: A file of `save_networks`.
+        header: What `read_metadata` says of it.
+        names: Which networks; None for all.
+
+    Raises:
+        FacegenError: damaged.
+    """
+    networks: dict[str, dict[str, torch.Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = sorted(file.keys())
+            for name in header["networks"] if names is None else names:
+                prefix = f"{name}."
+                # Copies: what is checked is what is used, whatever becomes of the file.
+                networks[name] = {
+                    key[len(prefix) :]: file.get_tensor(key).clone() for key in keys if key.startswith(prefix)
+                }
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise FacegenError(f"{path}: damaged ({_one_line(error)})") from error
+    for name, state in networks.items():
+        expected = header["networks"][name].get("sha256")
+        if (expected is not None or header["format_version"] > 1) and expected != tensors_checksum(state):
+            raise FacegenError(
+                f"{path}: damaged: the weights of {name} do not match their checksum; get the file again"
+            )
+    return networks
+
+
+def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], state: dict[str, Any]) -> nn.Module:
+    """The network that a header's entry describes, with these tensors."""
     kinds = network_kinds()
-    networks = {}
-    with safe_open(path, framework="pt") as file:
-        for name in described if names is None else names:
-            if name not in described:
-                raise FacegenError(f"{path}: holds {', '.join(described)}, but no {name}")
-            kind = described[name]["kind"]
-            if kind not in kinds:
-                raise FacegenError(f"{path}: {name} is a {kind!r}, which this facegen does not know")
-            prefix = f"{name}."
-            state = {
-                key[len(prefix) :]: _widen(file.get_tensor(key))
-                for key in file.keys()  # noqa: SIM118 (safe_open is no mapping)
-                if key.startswith(prefix)
-            }
-            try:
-                network = kinds[kind](**described[name]["kwargs"])
-                network.load_state_dict(state, strict=True)
-            except (RuntimeError, TypeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise FacegenError(f"{path}: the weights of {name} do not fit: {reason}") from error
-            networks[name] = network.eval().requires_grad_(False)
-    return networks, header
+    if entry["kind"] not in kinds:
+        raise FacegenError(f"{path}: {name} is a {entry['kind']!r}, which this facegen does not know")
+    try:
+        _check_sizes(entry["kwargs"])
+        with torch.device("meta"):  # whatever the arguments say, only what the file holds takes memory
+            network = kinds[entry["kind"]](**entry["kwargs"])
+        for key, expected in network.state_dict().items():
+            if key in state and state[key].is_floating_point() != expected.is_floating_point():
+                raise ValueError(f"{key} is {state[key].dtype}")
+        network.load_state_dict({key: _widen(tensor) for key, tensor in state.items()}, strict=True, assign=True)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise FacegenError(f"{path}: the weights of {name} do not fit: {_one_line(error)}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _check_sizes(kwargs: Any) -> None:
+    """Refuse arguments that would take for ever to build: ValueError."""
+    for name, value in kwargs.items() if isinstance(kwargs, dict) else ():
+        if isinstance(value, dict):
+            _check_sizes(value)
+        elif isinstance(value, int) and value > (MAX_LAYERS if name == "num_layers" else MAX_SIZE):
+            raise ValueError(f"{name} cannot be {value if value < 2**64 else 'so large'}")
 
 
 def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
@@ -153,25 +236,6 @@ def load_encoder(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any
     return networks["encoder"], header
 
 
-def newest_snapshot(path: str | os.PathLike[str]) -> Path:
-    """Return `path` itself, or, for a run folder, its snapshot with the most images.
-
-    Raises:
-        FileNotFoundError: a folder without snapshots.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    snapshots = {
-        int(found[1]): file
-        for file in path.iterdir()
-        if (found := re.fullmatch(r"network-snapshot-(\d+)\.safetensors", file.name))
-    }
-    if not snapshots:
-        raise FileNotFoundError(f"{path}: no network-snapshot-*.safetensors in this folder")
-    return snapshots[max(snapshots)]
-
-
 def _is_header(header: Any) -> bool:
     """Whether a decoded header has the layout that `save_networks` gives it."""
     if not isinstance(header, dict) or type(header.get("format_version")) is not int:
@@ -185,3 +249,7 @@ def _is_header(header: Any) -> bool:
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,15 +1,19 @@
 import json
 import os
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.transfer import PRETRAINED
 from facegen.weights import native
 from facegen.weights.native import (
     load_encoder,
@@ -51,11 +55,22 @@ def weights(tmp_path: Path) -> Path:
 
 
 def with_header(path: Path, header: object, *, raw: bool = False) -> Path:
-    """Write the tensors of a weight file again, under another header."""
-    text = header if raw else json.dumps(header)
+    """Write the tensors of a weight file again, under another header with a checksum that is right."""
+    text = header if raw else json.dumps({**header, "sha256": native.header_checksum(header)})
     changed = path.with_name("changed.safetensors")
     save_file(load_file(path), changed, metadata={native.HEADER_KEY: text})
     return changed
+
+
+def as_version_1(path: Path) -> None:
+    """Write a file again as facegen did before it had checksums."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()[native.HEADER_KEY])
+    header.pop("sha256")
+    for entry in header["networks"].values():
+        entry.pop("sha256")
+    text = json.dumps({**header, "format_version": 1})
+    save_file(load_file(path), path, metadata={native.HEADER_KEY: text})
 
 
 def fails(path: Path, match: str, call=load_networks) -> None:
@@ -192,6 +207,121 @@ def test_nothing_half_written(weights, monkeypatch):
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]
 
 
+# --- Checksums ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_without_checksums_still_loads(weights):
+    as_version_1(weights)
+    networks, header = load_networks(weights)
+    assert header["format_version"] == 1
+    assert torch.equal(networks["G_ema"].synthesis.b4.const, generator(2).synthesis.b4.const)
+
+
+def test_the_checksum_may_not_be_left_out(weights):
+    header = read_metadata(weights)
+    header.pop("sha256")
+    fails(with_header(weights, json.dumps(header), raw=True), "damaged: its header does not match its checksum")
+    header["networks"]["D"].pop("sha256")
+    fails(with_header(weights, header), "damaged: the weights of D do not match their checksum")
+
+
+def test_networks_of_the_same_weights_have_the_same_checksum(tmp_path):
+    save_networks(tmp_path / "a", {"G": generator(), "G_ema": generator()}, {"kimg": 1})
+    save_networks(tmp_path / "b", {"G_ema": generator()}, {"kimg": 2})
+    sums = [entry["sha256"] for name in "ab" for entry in read_metadata(tmp_path / name)["networks"].values()]
+    assert len(sums) == 3
+    assert len(set(sums)) == 1
+
+
+def snapshot_of(path: Path) -> tuple[dict, dict]:
+    networks, header = load_networks(path)
+    return {name: network.state_dict() for name, network in networks.items()}, header
+
+
+def same(first: tuple[dict, dict], second: tuple[dict, dict]) -> bool:
+    return first[1] == second[1] and all(
+        torch.equal(tensor, second[0][name][key]) for name, state in first[0].items() for key, tensor in state.items()
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_flipped_bits(tmp_path, version):
+    """One byte changed anywhere: a clear error or, where nothing that counts was hit, the very same weights."""
+    path = tmp_path / "a.safetensors"
+    save_networks(path, {"G_ema": generator()}, METADATA)
+    if version == 1:
+        as_version_1(path)
+    good, content = snapshot_of(path), path.read_bytes()
+    random = np.random.default_rng(version)
+    header_end = 8 + int.from_bytes(content[:8], "little")
+    places = [*range(8), *random.integers(8, header_end, 200), *random.integers(header_end, len(content), 100)]
+    complaints = []
+    for place in map(int, places):
+        damaged = bytearray(content)
+        damaged[place] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            found = snapshot_of(path)
+        except FacegenError as error:
+            complaints.append(str(error))
+        else:
+            assert version == 1 or same(found, good), f"byte {place} of {len(content)} changed unnoticed"
+    assert all(text.startswith(f"{path}: ") and "\n" not in text for text in complaints)
+    assert len(complaints) > (295 if version == 2 else 100)
+
+
+def test_bytes_cut_out_or_added(weights):
+    content = weights.read_bytes()
+    for damaged in (content[:-1], content[:-1000], content + b"\0", content[:500] + content[504:], content[4:]):
+        weights.write_bytes(damaged)
+        fails(weights, "damaged, or not a safetensors file")
+
+
+def test_two_tensors_of_one_shape_swapped(weights):
+    tensors, header = load_file(weights), read_metadata(weights)
+    first, second = (f"G_ema.synthesis.b4.{layer}.affine.weight" for layer in ("conv1", "torgb"))
+    assert tensors[first].shape == tensors[second].shape
+    tensors[first], tensors[second] = tensors[second], tensors[first]
+    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(header)})
+    fails(weights, "damaged: the weights of G_ema do not match their checksum")
+
+
+def test_checking_is_cheap():
+    path = PRETRAINED / "encoder.safetensors"  # 17 MB
+    header = read_metadata(path)
+    state = native.read_tensors(path, header)["encoder"]
+    start = time.perf_counter()
+    native.tensors_checksum(state)
+    assert time.perf_counter() - start < 0.2  # 0.02 s on one quiet core
+
+
+# --- Arguments that ask for too much --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"z_dim": 2**19},  # fits no tensor, and takes no memory to find out
+        {"z_dim": 2**40},
+        {"z_dim": 10**400},
+        {"img_resolution": 2**20, "synthesis_kwargs": {"channel_base": 2**20, "channel_max": 2**20}},
+        {"mapping_kwargs": {"num_layers": 10**6}},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_arguments_that_ask_for_too_much(weights, change):
+    header = read_metadata(weights)
+    header["networks"]["G_ema"]["kwargs"].update(change)
+    start = time.perf_counter()
+    fails(with_header(weights, header), "the weights of G_ema do not fit: ")
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"format_version": ' + "9" * 5000 + "}"])
+def test_headers_that_bring_the_reader_down(weights, text):
+    fails(with_header(weights, text, raw=True), "damaged, or not a safetensors file")
+
+
 # --- Damaged and foreign files --------------------------------------------------------------------------------------
 
 
@@ -226,7 +356,7 @@ def test_header_that_is_no_json(weights, text):
 
 def test_newer_version(weights):
     header = {**read_metadata(weights), "format_version": native.FORMAT_VERSION + 1}
-    fails(with_header(weights, header), r"format version 2, this facegen reads up to 1: update facegen$")
+    fails(with_header(weights, header), r"format version 3, this facegen reads up to 2: update facegen$")
 
 
 def test_unknown_kind(weights):
@@ -269,10 +399,14 @@ def test_weights_that_do_not_fit_the_arguments(weights, change):
 def test_missing_and_superfluous_tensors(weights):
     tensors, header = load_file(weights), read_metadata(weights)
     removed = tensors.pop("G_ema.synthesis.b4.const")
-    metadata = {native.HEADER_KEY: json.dumps(header)}
-    save_file(tensors, weights, metadata=metadata)
+    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(header)})
+    fails(weights, "damaged: the weights of G_ema do not match their checksum")
+    assert list(load_networks(weights, ["G"])[0]) == ["G"]  # what is whole can still be had
+    as_version_1(weights)
     fails(weights, r"the weights of G_ema do not fit: .*synthesis\.b4\.const")
-    save_file({**tensors, "G_ema.synthesis.b4.const": removed, "G_ema.extra": removed.clone()}, weights, metadata)
+    more = {**tensors, "G_ema.synthesis.b4.const": removed, "G_ema.extra": removed.clone()}
+    save_file(more, weights, metadata={native.HEADER_KEY: json.dumps(header)})
+    as_version_1(weights)
     fails(weights, r"the weights of G_ema do not fit: .*extra")
 
 
@@ -384,3 +518,15 @@ def test_run_folder_of_an_encoder_gives_the_best_one(tmp_path):
         encoder = Encoder(z_dim=z_dim, input_size=75, blocks=(0, 0, 0))
         save_networks(tmp_path / f"{name}.safetensors", {"encoder": encoder}, {})
     assert load_encoder(tmp_path)[0].z_dim == 4
+
+
+# --- The shipped weights --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["generator", "encoder"])
+def test_the_shipped_weights_are_of_this_version_and_name_no_path(name):
+    header = read_metadata(PRETRAINED / f"{name}.safetensors")
+    assert header["format_version"] == native.FORMAT_VERSION
+    assert "UTKFace" in header["license"]
+    assert len(header["groups"]) == 10
+    assert "/" not in json.dumps(header["training_options"])

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops.convolution import being_traced
+
 # From this many taps on a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
 SEPARABLE_TAPS = 8
 
 
 def setup_filter(
     f: torch.Tensor | np.ndarray | Sequence | float | None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     normalize: bool = True,
     flip_filter: bool = False,
     gain: float = 1,
@@ -29,7 +31,7 @@ def setup_filter(
 
     Args:
         f: Taps: a scalar, a list, a 1-D or 2-D array; None is the identity.
-        device: Where the result lives.
+        device: Where the result lives; None is where `f` is, or torch's default device.
         normalize: Divide by the sum, so that a constant picture keeps its value.
         flip_filter: Store the filter flipped.
         gain: Factor on the whole picture; a separable filter carries its square root in each pass.
@@ -41,7 +43,7 @@ def setup_filter(
     Raises:
         ValueError: `f` is empty or has more than two dimensions, or is 2-D and `separable` is asked for.
     """
-    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32, device=device)
     if taps.ndim > 2 or taps.numel() == 0:
         raise ValueError(f"a filter has 1 or 2 dimensions and at least one tap, got shape {list(taps.shape)}")
     if taps.ndim == 0:
@@ -56,7 +58,7 @@ def setup_filter(
         taps = taps / taps.sum()
     if flip_filter:
         taps = taps.flip(list(range(taps.ndim)))
-    return (taps * gain ** (taps.ndim / 2)).to(device)
+    return taps * gain ** (taps.ndim / 2)
 
 
 def upfirdn2d(
@@ -197,6 +199,8 @@ def _filter(
     size_x = x.shape[3] * up[1] + sum(pad_x) - f.shape[1] + 1
     if size_y < 1 or size_x < 1:
         raise ValueError(f"a picture of {list(x.shape[2:])} is too small for {f.shape[0]} x {f.shape[1]} taps")
+    if being_traced():
+        return _convolve_channels(x, f, up, down, pad_y, pad_x)
     return _Filter.apply(x, f, up, down, pad_y, pad_x)
 
 
