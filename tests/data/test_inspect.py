@@ -15,6 +15,7 @@ from facegen.ages import AgeGroups
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.data.inspect import inspect_archive
+from facegen.data.label import label_folder
 from facegen.data.pictures import encode_png
 from facegen.errors import FacegenError
 
@@ -175,6 +176,18 @@ def test_what_can_be_wrong_with_facegen_json(make_zip, three, extra, kind):
 def test_people_over_100_are_no_contradiction(make_zip, three):
     extra = {"format": 1, "groups": ["0-10", "11-20", "91-100"], "faces": faces(0, 20, 116)}
     assert look(make_zip(three, LABELS, extra)).problems == []
+
+
+def test_folder_that_facegen_labelled(tmp_path, tinted):
+    for index, name in enumerate(("young/a.png", "old/b.png", "old/broken.png", "stray.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        tinted(index).save(tmp_path / name)
+    (tmp_path / "old/broken.png").write_bytes(b"")
+    label_folder(tmp_path, progress=False)
+    found = look(tmp_path, full=True)
+    assert found.problems == []
+    assert found.summary["archives"][0]["groups"] == {"old": 1, "young": 1}
+    assert found.summary["notes"]["left out on purpose (dataset.json)"] == ["old/broken.png", "stray.png"]
 
 
 def test_sizes(make_zip, three, tinted):

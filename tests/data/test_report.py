@@ -304,11 +304,14 @@ def test_few_pictures_are_opened_of_many(face):
     assert all(low <= age <= low + 12 for age, low in zip(ages, range(0, 90, 11), strict=False))
 
 
-def test_large_pictures_are_shrunk_and_fewer(face):
+def test_large_pictures_are_shrunk_and_fewer(face, monkeypatch):
+    monkeypatch.setattr("facegen.data.portraits.MAX_AVERAGED", 48)  # as 2,000, in less time
+    monkeypatch.setattr("facegen.data.portraits.MIN_AVERAGED", 2)
     large = face.resize((1024, 1024))
     faces = [Face(f"{i:03d}.png") for i in range(20)]
     group = portray([("all", faces)], lambda name: large, samples=1, progress=False)[0]
     assert group.mean.size == (256, 256)
+    assert group.averaged == 3  # a sixteenth of the pictures at sixteen times the pixels
 
 
 def test_histogram_has_a_bar_for_each_age_and_a_line_for_each_border():
