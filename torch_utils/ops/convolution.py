@@ -40,12 +40,24 @@ def conv2d(
     groups: int = 1,
 ) -> torch.Tensor:
     """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
+    if being_traced():
+        return F.conv2d(x, w, b, stride, padding, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), b, _Geometry(stride, padding, groups))
 
 
 def conv_transpose2d(x: torch.Tensor, w: torch.Tensor, stride: int = 1, groups: int = 1) -> torch.Tensor:
     """Compute `torch.nn.functional.conv_transpose2d`, differentiable any number of times at the same price."""
+    if being_traced():
+        return F.conv_transpose2d(x, w, None, stride, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), None, _Geometry(stride, (0, 0), groups, transposed=True))
+
+
+def being_traced() -> bool:
+    """Tell whether the operations are being written down (torch.export, torch.jit.trace, torch.compile).
+
+    Then they are to be PyTorch's own, which others know how to run; there are no derivatives of such a record to take.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 class _Convolution(torch.autograd.Function):
