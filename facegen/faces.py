@@ -237,7 +237,8 @@ def measure_template(
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    return to_rgb_or_gray(image).convert("RGB")
+    plain = to_rgb_or_gray(image)
+    return plain if plain.mode == "RGB" else plain.convert("RGB")  # convert would copy
 
 
 def _landmarks(face: Face | np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw
 
@@ -17,9 +19,11 @@ from facegen.faces import (
     align_face,
     alignment_matrix,
     find_faces,
+    find_faces_batch,
     invert_matrix,
     measure_template,
     open_photo,
+    yaw,
 )
 
 TEMPLATE_POINTS = np.array(UTKFACE_TEMPLATE.points)
@@ -192,6 +196,168 @@ def test_find_faces_ignores_a_drawn_pattern():
     for step in range(0, 300, 10):
         draw.line((0, step, 300, 300 - step), fill="black")
     assert find_faces(image) == []
+
+
+# -- many pictures at once
+
+
+def assert_same_faces(found: list[list[Face]], expected: list[list[Face]]) -> None:
+    assert [len(faces) for faces in found] == [len(faces) for faces in expected]
+    for some, others in zip(found, expected, strict=True):
+        for one, other in zip(some, others, strict=True):
+            # A batch adds up in another order: rounding errors of a few millionths, in pixels of pictures of 1000.
+            np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1e-3)
+            np.testing.assert_allclose(one.box, other.box, atol=1e-3)
+            assert one.probability == pytest.approx(other.probability, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def assorted(hopper: Image.Image, hopper_face: Face) -> list[Image.Image]:
+    """Faces in pictures of many sizes, a tight crop, two faces, gray, and none."""
+    group = Image.new("RGB", (500, 300), "gray")
+    group.paste(hopper.resize((240, 281)), (5, 10))
+    group.paste(hopper.resize((180, 211)), (300, 50))
+    return [
+        hopper,
+        group,
+        hopper.resize((303, 355)),
+        hopper.resize((300, 351)),
+        hopper.resize((317, 371)).rotate(10),
+        align_face(hopper, hopper_face, size=100),
+        hopper.convert("L").resize((201, 233)),
+        Image.new("RGB", (310, 340), "green"),
+        Image.new("RGB", (3, 500)),
+        hopper.resize((700, 820)),
+    ]
+
+
+def test_find_faces_batch_finds_what_find_faces_does(assorted: list[Image.Image]):
+    found = find_faces_batch(assorted, max_side=300)
+    assert [len(faces) for faces in found] == [1, 2, 1, 1, 1, 1, 1, 0, 0, 1]
+    assert_same_faces(found, [find_faces(image, max_side=300) for image in assorted])
+
+
+def test_find_faces_batch_does_not_depend_on_the_company(assorted: list[Image.Image]):
+    few = assorted[2:6]
+    found = find_faces_batch(few)
+    assert_same_faces(find_faces_batch(few[::-1]), found[::-1])
+    assert_same_faces(find_faces_batch(few[1:3] * 3), found[1:3] * 3)
+    assert find_faces_batch([]) == []
+
+
+def test_find_faces_batch_is_bounded_in_memory(assorted: list[Image.Image], monkeypatch: pytest.MonkeyPatch):
+    from facegen import mtcnn
+
+    sizes: list[int] = []
+    detect = mtcnn.Detector._detect
+    monkeypatch.setattr(
+        mtcnn.Detector, "_detect", lambda self, pictures: sizes.append(len(pictures)) or detect(self, pictures)
+    )
+    found = find_faces_batch([assorted[6]] * 20)
+    assert max(sizes) <= 16
+    assert sum(sizes) == 20
+    assert_same_faces(found, [found[0]] * 20)
+
+
+def test_find_faces_batch_agrees_with_facenet_pytorch(hopper: Image.Image):
+    from facenet_pytorch import MTCNN
+
+    boxes, probabilities, landmarks = MTCNN(keep_all=True, device="cpu").detect(np.asarray(hopper), landmarks=True)
+    face = find_faces(hopper)[0]
+    # The same networks and arithmetic: rounding errors only.
+    np.testing.assert_allclose(face.box, boxes[0].astype(float), atol=1e-2)
+    np.testing.assert_allclose(face.landmarks, landmarks[0].astype(float), atol=1e-2)
+    assert face.probability == pytest.approx(float(probabilities[0]), abs=1e-4)
+
+
+def test_find_faces_batch_from_threads_leaves_the_number_of_threads(assorted: list[Image.Image]):
+    expected = find_faces_batch(assorted[2:5])
+    results: list[list[list[Face]]] = []
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        threads = [threading.Thread(target=lambda: results.append(find_faces_batch(assorted[2:5]))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_num_threads() == 3
+        new = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        new.start()
+        new.join()
+        assert seen == [3]
+    finally:
+        torch.set_num_threads(before)
+    for found in results:
+        assert_same_faces(found, expected)
+    assert len(results) == 3
+
+
+def test_threads_of_a_pool_compute_on_one_core():
+    from facegen.mtcnn import single_threaded
+
+    seen: list[int] = []
+
+    def work() -> None:
+        with single_threaded():
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        with single_threaded():  # the main thread has the cores to itself
+            seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
+# -- how far a face is turned
+
+# Millimetres, x to the right of the picture, y down, z towards the camera: eyes, nose tip, mouth corners of an adult.
+HEAD = np.array([[-31.5, 0, 0], [31.5, 0, 0], [0, 38, 31.5], [-25, 68, 12], [25, 68, 12]])
+
+
+def projected(turn: float, nod: float = 0.0, tilt: float = 0.0, scale: float = 2.0) -> np.ndarray:
+    """The head's landmarks [5, 2] as a far camera sees them: turned, then nodded, then tilted, by degrees."""
+    t, n, r = np.radians([turn, nod, tilt])
+    about_y = np.array([[np.cos(t), 0, np.sin(t)], [0, 1, 0], [-np.sin(t), 0, np.cos(t)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(n), -np.sin(n)], [0, np.sin(n), np.cos(n)]])
+    about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return (HEAD @ (about_z @ about_x @ about_y).T)[:, :2] * scale + [300, 200]
+
+
+@pytest.mark.parametrize("turn", [-80, -45, -20, 0, 5, 30, 60])
+@pytest.mark.parametrize("tilt", [-40, 0, 90])
+def test_yaw_of_a_head_that_is_turned_and_tilted(turn: float, tilt: float):
+    assert yaw(projected(turn, tilt=tilt)) == pytest.approx(turn, abs=1e-6)
+
+
+@pytest.mark.parametrize("turn", [-30, 0, 30])
+@pytest.mark.parametrize("nod", [-15, 15])
+def test_yaw_changes_little_with_nodding(turn: float, nod: float):
+    # Seen from above or below, the line of the eyes leans, and the nose moves along it a little.
+    assert yaw(projected(turn, nod=nod)) == pytest.approx(turn, abs=12)
+
+
+def test_yaw_is_positive_to_the_right_and_mirrors(hopper: Image.Image, hopper_face: Face):
+    turned = projected(25)
+    assert turned[2, 0] > turned[:2, 0].mean()
+    mirrored = find_faces(hopper.transpose(Image.Transpose.FLIP_LEFT_RIGHT))[0]
+    assert yaw(mirrored) == pytest.approx(-yaw(hopper_face), abs=6)
+    assert abs(yaw(hopper_face)) < 20
+
+
+def test_yaw_of_impossible_faces():
+    one_eye = projected(0)
+    one_eye[0] = one_eye[1]
+    assert yaw(one_eye) == 90
+    with pytest.raises(FacegenError, match="landmarks"):
+        yaw(np.zeros((4, 2)))
 
 
 # -- aligning

@@ -28,7 +28,7 @@ CROPS = ("as-is", "center", "align")
 # Faces are first sought in pictures of this side: in most pictures of data sets the face is large, and a search costs
 # by the pixel. Where that shows none, or only a small one, all the detail that the detector takes is used.
 QUICK_SIDE, QUICK_FACE = 480, 60
-MAX_PIXELS_AT_ONCE = 32_000_000  # decoded pictures that wait for one search: about 100 MB
+MAX_PIXELS_AT_ONCE = 16_000_000  # decoded pictures that wait for one search: about 50 MB a thread
 COUNTED_FACE = 1 / 3  # of the largest face's size: smaller ones are bystanders, or specks taken for faces
 SHARPNESS_SIDE = 128
 JPEG_REDUCTION = 2  # a JPEG may be decoded at 1/2, 1/4 or 1/8 while its side stays this many times the target's
@@ -117,7 +117,7 @@ class Cropped:
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A picture decoded, and what its file said: a JPEG made smaller in decoding still has its `size`."""
+    """A picture decoded to RGB. `size` is that of the file, turned upright: a JPEG may have been decoded smaller."""
 
     name: str
     image: Image.Image
@@ -184,12 +184,15 @@ def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Pictu
                 if problem := _why_not_whole(name, size, options):
                     return problem
                 _decode_small(image, options)
-            upright = pictures.upright(image).convert("RGB")
+            upright = pictures.upright(image)
+            if upright.size != image.size:  # it was turned
+                size = size[::-1]
     except pictures.TooManyPixelsError as error:
         return Skipped(name, "too large", str(error))
     except FacegenError as error:
         return Skipped(name, "unreadable picture", str(error))
-    return _Picture(name, upright, size, hashlib.sha256(data).hexdigest(), notes)
+    rgb = upright if upright.mode == "RGB" else upright.convert("RGB")
+    return _Picture(name, rgb, size, hashlib.sha256(data).hexdigest(), notes)
 
 
 def _load_in_portions(
@@ -242,12 +245,19 @@ def _crop_whole(name: str, data: bytes | FacegenError, options: CropOptions) -> 
 
 
 def _crop_middle(picture: _Picture, options: CropOptions, notes: Sequence[str] = ()) -> Cropped | Skipped:
-    square = pictures.center_square(picture.image)
-    if options.min_sharpness and (problem := _why_too_blurred(picture.name, square, options)):
+    # In parts of a pixel, so that the square is the same in a picture that was decoded smaller.
+    (width, height), side = picture.size, min(picture.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    reduced = round(width / picture.image.width)
+    box = (left / reduced, top / reduced, (left + side) / reduced, (top + side) / reduced)
+
+    def resized(to: int) -> Image.Image:
+        return picture.image.resize((to, to), Image.Resampling.LANCZOS, box)
+
+    if options.min_sharpness and (problem := _why_too_blurred(picture.name, resized(SHARPNESS_SIDE), options)):
         return problem
-    small = square.resize((options.resolution, options.resolution), Image.Resampling.LANCZOS)
     cut = ["cut to a square"] if picture.size[0] != picture.size[1] else []
-    return _finish(picture, small, min(picture.size), [*notes, *cut])
+    return _finish(picture, resized(options.resolution), side, [*notes, *cut])
 
 
 # -- faces
