@@ -30,6 +30,15 @@ from facegen.errors import FacegenError
 AGES = (3, 15, 26, 38, 45, 77, 101)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_faces_to_measure():
+    """Measure the alignment on 20 faces instead of 200: MTCNN takes most of the time here."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("facegen.data.assemble.TEMPLATE_FACES", 20)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, face, tinted):
     """UTKFace as people have it: good pictures in two folders, and everything that can be wrong with a file."""
