@@ -11,7 +11,7 @@ facegen=${FACEGEN:-.venv/bin/facegen}
 python=${PYTHON:-.venv/bin/python}
 
 [ -f "$work/utkface64.zip" ] ||
-    "$facegen" prepare "$source" "$work/utkface64.zip" --source utkface --resolution 64
+    "$facegen" prepare "$source" "$work/utkface64.zip" --resolution 64
 
 run() { compgen -G "$work/*-$1-*" || true; } # the run folder of that name, if there is one
 
