@@ -169,9 +169,8 @@ def _receive(url: str, part: _Part, size: int | None, progress: bool) -> None:
     import requests
 
     begun = False  # a server that never answered is not asked again
-    in_vain = 0
+    most, in_vain = part.size(), 0  # a server that begins anew each time brings nothing
     while True:
-        before = part.size()
         cause: Exception
         try:
             _attempt(url, part, size, progress)
@@ -180,7 +179,8 @@ def _receive(url: str, part: _Part, size: int | None, progress: bool) -> None:
             reason, cause, begun = str(error), error, True
         except requests.RequestException as error:
             reason, cause = _reason(url, error), error
-        in_vain = 0 if part.size() > before else in_vain + 1
+        in_vain = 0 if part.size() > most else in_vain + 1
+        most = max(most, part.size())
         if in_vain == ATTEMPTS or not begun:
             kept = f"; the {part.size()} bytes that came are kept for the next try" if part.resume()[0] else ""
             raise DownloadError(f"{_shown(url)}: {reason}{kept}") from cause
