@@ -55,7 +55,9 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--augpipe", default="bgc", show_default=True, metavar="NAME", help="blit, geom, color, ..., bgcfnc.")
 @click.option("--target", type=float, default=0.6, show_default=True, help="What ADA holds sign(D(real)) at.")
 @click.option(
-    "--resume", type=click.Path(), help="A run folder to go on with, or a weight file to start a new run from."
+    "--resume",
+    type=click.Path(),
+    help="A run folder to go on with, or a weight file to start a new run from, as far as it fits.",
 )
 @click.option("--freezed", type=int, default=0, show_default=True, help="Layers of D that keep their weights.")
 @click.option("--tick", type=float, default=4, show_default=True, help="kimg between lines of progress.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
 from facegen.training.run_folder import save_state
 from facegen.weights.native import load_networks, newest_snapshot, read_metadata, save_networks
+from facegen.weights.partial import CopyReport, copy_matching
 
 STATE = "training-state.pt"
 G_REG_INTERVAL, D_REG_INTERVAL = 4, 16
@@ -42,10 +43,17 @@ class TrainingState:
     class_weights: torch.Tensor  # how often each class is generated, [c_dim]
     images_seen: int = 0
     steps: int = 0
+    started_from: dict[str, CopyReport] = field(default_factory=dict)  # what `options.resume` gave to each network
 
 
 def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> TrainingState:
-    """Build networks, optimisers and data stream of a new run; `options.resume` gives the first weights."""
+    """Build networks, optimisers and data stream of a new run.
+
+    `options.resume` gives the first weights, as far as they fit: classes, resolution and widths may be others.
+
+    Raises:
+        FileNotFoundError, FacegenError: there are no such weights, or they are of no use here.
+    """
     torch.manual_seed(options.seed)
     channels = {
         "channel_base": options.channel_base,
@@ -72,8 +80,9 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
         epilogue_kwargs={"mbstd_group_size": options.mbstd_group},
     )
     G_ema = copy.deepcopy(G)
+    started_from = {}
     if options.resume:
-        _load_weights(newest_snapshot(options.resume), {"G": G, "D": D, "G_ema": G_ema})
+        started_from = start_from(newest_snapshot(options.resume), {"G": G, "D": D, "G_ema": G_ema})
     for network in (G, D, G_ema):
         network.to(device)
     G.train().requires_grad_(False)
@@ -107,7 +116,31 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
         },
         batches=Batches(archive, options.batch, seed=options.seed, mirror=options.mirror, balance=options.balance),
         class_weights=torch.as_tensor(weights, dtype=torch.float32),
+        started_from=started_from,
     )
+
+
+def start_from(path: Path, networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
+    """Copy into new networks what fits of a weight file, and report for each of them.
+
+    A file with only one of `G` and `G_ema` gives it to both; without `D`, D starts new.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
+    """
+    loaded, _ = load_networks(path)
+    average, current = loaded.get("G_ema", loaded.get("G")), loaded.get("G", loaded.get("G_ema"))
+    if average is None:
+        raise FacegenError(f"{path}: holds {', '.join(loaded)}, but no generator to start from")
+    latents = [(g.z_dim, g.w_dim, g.mapping.num_layers) for g in (current, networks["G"])]
+    if latents[0] != latents[1]:
+        was, would = (f"z of {z}, w of {w} and {layers} mapping layers" for z, w, layers in latents)
+        raise FacegenError(
+            f"{path}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
+            "choose the --cfg that it was trained with"
+        )
+    sources = {"G": current, "D": loaded.get("D"), "G_ema": average}
+    return {name: copy_matching(source, networks[name]) for name, source in sources.items() if source is not None}
 
 
 def lazy_adam(network: nn.Module, lr: float, reg_interval: int | None) -> torch.optim.Adam:

@@ -55,7 +55,7 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     state = checkpoint.build(options, archive, device)
     with RunFolder.create(options.outdir, options.run_name()) as run:
         run.write_json(OPTIONS, options.to_dict())
-        _describe(run, state, archive, device)
+        _describe(run, options, state, archive, device)
         save_reals(archive, run.path / "reals.png", options.seed)
         _train(options, state, archive, run, device, progress)
     return run.path
@@ -259,13 +259,18 @@ def _check_finite(summaries: dict[str, Summary], run: RunFolder, state: Training
         raise FacegenError(message)
 
 
-def _describe(run: RunFolder, state: TrainingState, archive: FaceArchive, device: torch.device) -> None:
+def _describe(
+    run: RunFolder, options: TrainOptions, state: TrainingState, archive: FaceArchive, device: torch.device
+) -> None:
     sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in (("G", state.G), ("D", state.D))}
     run.log(f"run folder      {run.path}")
     run.log(f"device          {torch.cuda.get_device_name() if device.type == 'cuda' else 'cpu'}")
     run.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
     for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
         run.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
+    for name in ("G", "D", "G_ema") if options.resume else ():
+        report = state.started_from.get(name, f"new: {options.resume} has none")
+        run.log(f"starts from     {name}: {report}")
     run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
 
 
