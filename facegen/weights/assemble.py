@@ -29,6 +29,7 @@ KINDS: dict[type[nn.Module], str] = {
 # Arguments that choose a memory layout on a GPU; the numbers are the same without them.
 WITHOUT_EFFECT = {"fp16_channels_last", "channels_last"}
 MAX_LISTED = 3  # names in a message
+SPARE_ELEMENTS = 2**20  # so that a file in which a tensor is missing hears its name, not that all together are too few
 
 _Check = Callable[[Any], bool]
 
@@ -180,7 +181,7 @@ def assemble(
     """
     arguments = checked_arguments(kind, arguments, where)
     try:
-        with _Ration(sum(math.prod(tensor.shape) for tensor in tensors.values())):
+        with _Ration(sum(math.prod(tensor.shape) for tensor in tensors.values()) + SPARE_ELEMENTS):
             network = kind(**arguments)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise FacegenError(f"{where} cannot be built from its arguments: {shown(error, 200)}") from error

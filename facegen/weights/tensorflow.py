@@ -79,15 +79,15 @@ def _modulated(layer: str, ours: str, kernel: _Convert) -> list[_Rule]:
     ]
 
 
-_BLOCK = r"synthesis/(\d+)x\1"
+_BLOCK = r"synthesis/(\d{1,5})x\1"
 GENERATOR_RULES: list[_Rule] = [
     ("dlatent_avg", "mapping.w_avg", _same),
     ("mapping/LabelEmbed/weight", "mapping.embed.weight", _matrix),
     ("mapping/LabelEmbed/bias", "mapping.embed.bias", _same),
-    (r"mapping/Dense(\d+)/weight", r"mapping.fc\1.weight", _matrix),
-    (r"mapping/Dense(\d+)/bias", r"mapping.fc\1.bias", _same),
+    (r"mapping/Dense(\d{1,3})/weight", r"mapping.fc\1.weight", _matrix),
+    (r"mapping/Dense(\d{1,3})/bias", r"mapping.fc\1.bias", _same),
     ("synthesis/4x4/Const/const", "synthesis.b4.const", _first),
-    (r"synthesis/noise(\d+)", _noise_name, _noise),
+    (r"synthesis/noise(\d{1,2})", _noise_name, _noise),
     *_modulated("synthesis/4x4/Conv", "synthesis.b4.conv1", _kernel),
     *_modulated(f"{_BLOCK}/Conv0_up", r"synthesis.b\1.conv0", _flipped_kernel),
     *_modulated(f"{_BLOCK}/Conv1", r"synthesis.b\1.conv1", _kernel),
@@ -97,15 +97,15 @@ GENERATOR_RULES: list[_Rule] = [
 DISCRIMINATOR_RULES: list[_Rule] = [
     ("LabelEmbed/weight", "mapping.embed.weight", _matrix),
     ("LabelEmbed/bias", "mapping.embed.bias", _same),
-    (r"Mapping(\d+)/weight", r"mapping.fc\1.weight", _matrix),
-    (r"Mapping(\d+)/bias", r"mapping.fc\1.bias", _same),
-    (r"(\d+)x\1/FromRGB/weight", r"b\1.fromrgb.weight", _kernel),
-    (r"(\d+)x\1/FromRGB/bias", r"b\1.fromrgb.bias", _same),
-    (r"(\d+)x\1/Conv0/weight", r"b\1.conv0.weight", _kernel),
-    (r"(\d+)x\1/Conv0/bias", r"b\1.conv0.bias", _same),
-    (r"(\d+)x\1/Conv1_down/weight", r"b\1.conv1.weight", _kernel),
-    (r"(\d+)x\1/Conv1_down/bias", r"b\1.conv1.bias", _same),
-    (r"(\d+)x\1/Skip/weight", r"b\1.skip.weight", _kernel),
+    (r"Mapping(\d{1,3})/weight", r"mapping.fc\1.weight", _matrix),
+    (r"Mapping(\d{1,3})/bias", r"mapping.fc\1.bias", _same),
+    (r"(\d{1,5})x\1/FromRGB/weight", r"b\1.fromrgb.weight", _kernel),
+    (r"(\d{1,5})x\1/FromRGB/bias", r"b\1.fromrgb.bias", _same),
+    (r"(\d{1,5})x\1/Conv0/weight", r"b\1.conv0.weight", _kernel),
+    (r"(\d{1,5})x\1/Conv0/bias", r"b\1.conv0.bias", _same),
+    (r"(\d{1,5})x\1/Conv1_down/weight", r"b\1.conv1.weight", _kernel),
+    (r"(\d{1,5})x\1/Conv1_down/bias", r"b\1.conv1.bias", _same),
+    (r"(\d{1,5})x\1/Skip/weight", r"b\1.skip.weight", _kernel),
     ("4x4/Conv/weight", "b4.conv.weight", _kernel),
     ("4x4/Conv/bias", "b4.conv.bias", _same),
     ("4x4/Dense0/weight", "b4.fc.weight", _matrix),
@@ -200,7 +200,7 @@ def _renamed(variables: Mapping[str, np.ndarray], rules: list[_Rule], where: str
             continue
         for pattern, ours, convert in rules:
             match = re.fullmatch(pattern, name, re.ASCII)
-            if match is None or len(name) > 100:
+            if match is None:
                 continue
             try:
                 tensors[ours(match) if callable(ours) else match.expand(ours)] = convert(variable)
