@@ -8,13 +8,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Resolved on first use, so that `import facegen` stays fast and pulls in neither torchvision,
-# facenet-pytorch nor matplotlib.
+# facenet-pytorch, matplotlib nor huggingface_hub.
 _LAZY = {
     "AgeGroups": "facegen.ages",
     "AgeTransfer": "facegen.transfer",
+    "Discriminator": "facegen.weights.hub_folder",
+    "Encoder": "facegen.weights.hub_folder",
+    "Generator": "facegen.weights.hub_folder",
 }
 
-__all__ = ["AgeGroups", "AgeTransfer", "__version__"]
+__all__ = ["AgeGroups", "AgeTransfer", "Discriminator", "Encoder", "Generator", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

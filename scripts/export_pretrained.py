@@ -13,11 +13,11 @@ import click
 import torch
 
 from facegen.transfer import PRETRAINED
+from facegen.weights.hub_folder import without_paths
 from facegen.weights.native import load_encoder, load_generator, save_networks
 
 KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "metrics")
 METRICS = ("val_mse", "val_cosine")
-PATHS = ("data", "outdir", "generator", "resume", "init")
 
 
 def shareable(header: dict[str, Any], license: str) -> dict[str, Any]:
@@ -25,9 +25,7 @@ def shareable(header: dict[str, Any], license: str) -> dict[str, Any]:
     kept = {name: header[name] for name in KEPT if name in header}
     if metrics := {name: header[name] for name in METRICS if name in header}:
         kept["metrics"] = metrics
-    options = dict(header["training_options"])
-    options |= {name: Path(options[name]).name for name in PATHS if options.get(name)}
-    return {**kept, "training_options": options, "license": license}
+    return without_paths({**kept, "training_options": header["training_options"], "license": license})
 
 
 @click.command()
