@@ -12,7 +12,20 @@ import numpy as np
 import pytest
 import torch
 from golden_numbers import FOLDER
-from pickle_writers import call, name, persistent, pickled, raw, stack_name, storage, tensor, text, write_pickle
+from pickle_writers import (
+    Network,
+    call,
+    name,
+    persistent,
+    pickled,
+    raw,
+    stack_name,
+    storage,
+    tensor,
+    text,
+    write_pickle,
+    write_tensorflow_pickle,
+)
 
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
@@ -411,6 +424,8 @@ def seed_files(folder: Path) -> Path:
     files.mkdir()
     for protocol in (3, 4, 5):
         (files / f"protocol{protocol}.pkl").write_bytes(write_pickle(content, protocol))
+    variables = {"lod": np.float32(0), "4x4/Const/const": np.zeros([1, 4, 4, 4], np.float32)}
+    (files / "tensorflow.pkl").write_bytes(write_tensorflow_pickle(Network("G", "G_main", variables, fmap_base=16)))
     (files / "golden.pkl").write_bytes((FOLDER / "legacy_protocol3.pkl").read_bytes())
     return files
 
