@@ -8,17 +8,18 @@ the file is the whole photo; `second_face_score` is NaN unless it found another 
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
 
 from facegen.data.container import Container
 from facegen.data.sources.base import Record, Skipped, Source, option
+from facegen.data.sources.matlab import read_struct
 from facegen.data.sources.naming import mostly_named
 from facegen.data.sources.tables import add, find_named, folder_of, in_order, path_in
 from facegen.errors import FacegenError
@@ -130,46 +131,7 @@ class ImdbWiki(Source):
 
 def read_metadata(files: Container, name: str) -> Metadata:
     """Read `imdb.mat` or `wiki.mat`. Raises FacegenError that says what is wrong with it."""
-    from scipy.io import loadmat
-
-    variable = _METADATA.fullmatch(name.rpartition("/")[2])[1]
-    # A folder's file is read as a stream; a zip's whole, 25 MB for imdb.mat.
-    with io.BytesIO(files.read(name)) if files.is_zip else (files.path / name).open("rb") as file:
-        if file.read(10) == b"MATLAB 7.3":
-            raise FacegenError("it is of MATLAB version 7.3; save it with MATLAB's `save -v7`")
-        file.seek(0)
-        try:
-            # Squeezed, texts are str and not arrays of them: a third of the memory.
-            struct = np.asarray(loadmat(file, variable_names=[variable], squeeze_me=True).get(variable))
-        except Exception as error:  # truncated or damaged: scipy raises anything
-            raise FacegenError(f"it is truncated or damaged ({str(error) or error!r})") from error
-    if struct.dtype.names is None or struct.ndim > 0:
-        raise FacegenError(f"it holds no struct named {variable}")
-    missing = [field for field in _NUMBERS + _TEXTS if field not in struct.dtype.names]
-    if missing:
-        raise FacegenError(f"the field {missing[0]} of {variable} is missing")
-    return _to_metadata(struct, variable)
-
-
-def _to_metadata(struct: np.ndarray, variable: str) -> Metadata:
-    fields: dict[str, Any] = {}
-    for field in _NUMBERS + _TEXTS:
-        values = np.atleast_1d(struct[field].item())
-        try:
-            fields[field] = values.astype(np.float64) if field in _NUMBERS else _texts(values)
-        except (TypeError, ValueError) as error:
-            raise FacegenError(f"the field {field} of {variable} is not understood ({error})") from error
-    lengths = {field: values.size for field, values in fields.items()}
-    if len(set(lengths.values())) > 1 or any(values.ndim != 1 for values in fields.values()):
-        counts = ", ".join(f"{field} {length}" for field, length in lengths.items())
-        raise FacegenError(f"the fields of {variable} differ in length: {counts}")
-    return Metadata(**fields)
-
-
-def _texts(values: np.ndarray) -> np.ndarray:
-    """Texts; an empty one is an empty array in the file (and all that is left when there is only one)."""
-    values = values if values.size else [""]
-    return np.array([value if isinstance(value, str) else "" for value in values], dtype=object)
+    return Metadata(**read_struct(files, name, PurePosixPath(name).stem, _NUMBERS, _TEXTS))
 
 
 def ages_in_midyear(dob: np.ndarray, photo_taken: np.ndarray) -> np.ndarray:

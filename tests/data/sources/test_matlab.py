@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_layouts import IMDB_ENTRIES, write_imdb_mat
+from scipy.io import savemat
+
+from facegen.data.container import Container
+from facegen.data.sources import matlab
+from facegen.data.sources.matlab import _read, read_struct
+from facegen.errors import FacegenError
+
+NUMBERS, TEXTS = ("dob", "gender"), ("full_path", "name")
+
+
+@pytest.fixture
+def mat(tmp_path) -> Path:
+    """An imdb.mat with the entries of IMDB_ENTRIES."""
+    write_imdb_mat(tmp_path / "imdb.mat", IMDB_ENTRIES)
+    return tmp_path / "imdb.mat"
+
+
+def read_here(data: bytes) -> dict[str, list]:
+    """What the process that reads would answer."""
+    return _read(io.BytesIO(data), "imdb", NUMBERS, TEXTS)
+
+
+def test_fields_in_a_folder_and_in_a_zip(mat, tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.write(mat, "imdb.mat")
+    for files in (Container(tmp_path), Container(tmp_path / "set.zip")):
+        fields = read_struct(files, "imdb.mat", "imdb", NUMBERS, TEXTS)
+        assert list(fields) == [*NUMBERS, *TEXTS]
+        for field in NUMBERS:
+            assert fields[field].dtype == np.float64
+            assert fields[field].tolist() == [getattr(entry, field) for entry in IMDB_ENTRIES]
+        for field in TEXTS:
+            assert fields[field].tolist() == [getattr(entry, field) for entry in IMDB_ENTRIES]
+
+
+@pytest.mark.parametrize("field", [*NUMBERS, *TEXTS])
+def test_a_missing_field_is_named(tmp_path, field):
+    write_imdb_mat(tmp_path / "imdb.mat", IMDB_ENTRIES, leave_out=(field,))
+    with pytest.raises(FacegenError, match=f"^the field {field} of imdb is missing$"):
+        read_here((tmp_path / "imdb.mat").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"wiki": {"dob": [1.0]}}, "it holds no struct named imdb"),
+        ({"imdb": [1.0, 2.0]}, "it holds no struct named imdb"),
+        ({"imdb": "text"}, "it holds no struct named imdb"),
+        ({"imdb": np.zeros((1, 2), dtype=[("dob", float)])}, "it holds no struct named imdb"),
+        ({"imdb": {"dob": [1.0]}}, "the field gender of imdb is missing"),
+        ({"imdb": {"dob": [1.0, 2.0]}}, "the fields of imdb differ in length: dob 2, gender 1, full_path 1, name 1"),
+        ({"imdb": {"dob": "text"}}, "the field dob of imdb is not understood"),
+        ({"imdb": {"dob": [[1.0, 2.0], [1.0, 2.0]]}}, r"the field dob of imdb is no row: its shape is \(2, 2\)"),
+    ],
+)
+def test_a_file_that_holds_something_else(tmp_path, content, message):
+    if "missing" not in message and "struct" not in message:
+        cell = np.array(["x"], dtype=object)
+        content = {"imdb": {"gender": 1.0, "full_path": cell, "name": cell} | content["imdb"]}
+    savemat(tmp_path / "imdb.mat", content)
+    with pytest.raises(FacegenError, match=message):
+        read_here((tmp_path / "imdb.mat").read_bytes())
+
+
+def test_wherever_it_is_cut_off_it_says_so(mat):
+    data = mat.read_bytes()
+    for length in range(0, len(data) - 1, max(1, len(data) // 200)):
+        with pytest.raises(FacegenError, match=r"^it is truncated or damaged \(.+\)$"):
+            read_here(data[:length])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<html>404</html>" * 100, "it is truncated or damaged"),
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512), "it is of MATLAB version 7.3; save it with"),
+    ],
+)
+def test_other_files(data, message):
+    with pytest.raises(FacegenError, match=message):
+        read_here(data)
+
+
+def test_a_reader_that_crashes_does_not_crash_us(mat, tmp_path, monkeypatch):
+    # As scipy 1.17 does on some damaged files without compression, which have no checksum.
+    monkeypatch.setattr(matlab, "_CHILD", "import os; os.kill(os.getpid(), 11)  # {path}")
+    with pytest.raises(FacegenError, match=r"^it is damaged: reading it crashed \(code -11\)$"):
+        read_struct(Container(tmp_path), "imdb.mat", "imdb", NUMBERS, TEXTS)
