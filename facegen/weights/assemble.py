@@ -183,6 +183,8 @@ def assemble(
     try:
         with _Ration(sum(math.prod(tensor.shape) for tensor in tensors.values()) + SPARE_ELEMENTS):
             network = kind(**arguments)
+    except ZeroDivisionError as error:
+        raise FacegenError(f"{where} cannot be built from its arguments: a layer would have no inputs") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise FacegenError(f"{where} cannot be built from its arguments: {shown(error, 200)}") from error
     built = network.state_dict()

@@ -277,7 +277,9 @@ INSTRUCTIONS = {
         *(b"0" + module("Generator", twice(i)) + b"\x94" for i in range(60)),
     ),
     # Constructor arguments
-    "resolution of a million": generator_with(img_resolution=2**20),
+    "resolution of a million": generator_with(
+        img_resolution=2**20, synthesis_kwargs={"channel_base": 2**20}
+    ),
     "resolution of 2^62": generator_with(img_resolution=2**62),
     "resolution negative": generator_with(img_resolution=-4),
     "resolution of text": generator_with(img_resolution="4"),
@@ -388,6 +390,7 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report, gadget):
         ("module in itself", "more parts in parts than any network has"),
         ("doubling modules", "more parts in parts than any network has"),
         ("resolution of a million", "larger tensors than the file has"),
+        ("no z", "a layer would have no inputs"),
         ("resolution of 2^62", "the argument img_resolution cannot be"),
         ("unknown argument", "'custom_op_source', which StyleGAN2-ADA's G_ema does not take"),
         ("a billion layers", "the argument num_layers cannot be 1000000000"),
