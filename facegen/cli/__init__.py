@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
+    "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
 }
 

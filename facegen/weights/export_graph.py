@@ -22,7 +22,7 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.weights import embedded_networks
+from facegen.weights.embed import embedded
 
 OPSET = 18  # of ONNX; runtimes since the end of 2022 have it
 METADATA_KEY = "facegen"
@@ -39,8 +39,7 @@ class _GeneratorGraph(nn.Module):
 
     def __init__(self, generator: Generator, truncation_psi: float) -> None:
         super().__init__()
-        self.generator = embedded_networks.Generator(**generator.init_kwargs)
-        self.generator.load_state_dict(generator.state_dict(), strict=True)
+        self.generator = embedded(generator)
         self.truncation_psi = truncation_psi
 
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:

@@ -7,7 +7,6 @@ facegen. The stream names `torch_utils.persistence._reconstruct_persistent_obj` 
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import struct
@@ -24,8 +23,9 @@ from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights import embedded_networks
+from facegen.weights.embed import embedded
+from facegen.weights.pickle_note import NOTE_KEY, write_note
 
-NOTE_KEY = "facegen"  # where a pickle keeps what facegen knows and the family's tools do not ask for
 PERSISTENCE_VERSION = 6
 PROTOCOL = 4  # the newest that Python 3.7 reads, which the family's tools were made for
 
@@ -58,7 +58,7 @@ def write_pickle(
     for name, network in networks.items():
         if type(network) is not kinds.get(name):
             raise FacegenError(f"{name}: a network pickle holds G, D and G_ema, no {type(network).__name__}")
-    records = {name: _record(network) for name, network in networks.items()}
+    records = {name: _Record(embedded(network), network.init_kwargs) for name, network in networks.items()}
     generator = records.get("G_ema", records.get("G"))
     if generator is None:
         raise FacegenError("a network pickle needs a generator: there is none here")
@@ -68,26 +68,10 @@ def write_pickle(
         "D": records.get("D") or _Record(embedded_networks.NoDiscriminator(), {}),
         "G_ema": generator,
         "augment_pipe": None,
-        NOTE_KEY: json.dumps({"networks": list(networks), "metadata": dict(metadata or {})}),
+        NOTE_KEY: write_note(networks, metadata or {}),
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         _Pickler(file, PROTOCOL).dump(content)
-
-
-def read_note(content: Mapping[Any, Any]) -> tuple[list[str], dict[str, Any]] | None:
-    """Return which networks were given to `write_pickle`, and the metadata; None for a pickle of other tools.
-
-    Args:
-        content: The top level of the pickle, as read by `pickle_records.read_records`.
-    """
-    try:
-        note = json.loads(content[NOTE_KEY])
-        names, metadata = note["networks"], note["metadata"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    if not isinstance(names, list) or not isinstance(metadata, dict) or not set(names) <= {"G", "D", "G_ema"}:
-        return None
-    return names, metadata
 
 
 class _Record:
@@ -97,14 +81,6 @@ class _Record:
         parts = {name: None if part is None else _Record(part, {}) for name, part in module._modules.items()}
         state = {**vars(module), "_modules": parts, "_init_args": (), "_init_kwargs": dict(kwargs)}
         self.class_name, self.state = type(module).__name__, state
-
-
-def _record(network: nn.Module) -> _Record:
-    """The embedded counterpart of one of our networks."""
-    with torch.random.fork_rng(devices=[]):  # building draws weights, which nobody gets to see
-        module = getattr(embedded_networks, type(network).__name__)(**network.init_kwargs)
-    module.load_state_dict(network.state_dict(), strict=True)
-    return _Record(module.eval().requires_grad_(False), network.init_kwargs)
 
 
 def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:

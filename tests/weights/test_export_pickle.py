@@ -13,8 +13,10 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights import embedded_networks
-from facegen.weights.export_pickle import NOTE_KEY, read_note, write_pickle
+from facegen.weights.embed import embedded
+from facegen.weights.export_pickle import write_pickle
 from facegen.weights.legacy import read_networks
+from facegen.weights.pickle_note import NOTE_KEY, read_note
 from facegen.weights.pickle_records import read_records
 
 TOOLS = Path(__file__).with_name("family_tools.py")
@@ -29,12 +31,6 @@ def golden_network(cls: type[nn.Module], config: str) -> nn.Module:
     network = cls(**file.about[name])
     network.load_state_dict(file.under(name))
     return network.eval().requires_grad_(False)
-
-
-def embedded(network: nn.Module) -> nn.Module:
-    twin = getattr(embedded_networks, type(network).__name__)(**network.init_kwargs)
-    twin.load_state_dict(network.state_dict(), strict=True)
-    return twin.train(network.training).requires_grad_(False)
 
 
 def assert_same_weights(network: nn.Module, other: nn.Module) -> None:

@@ -1,0 +1,46 @@
+"""`facegen convert`: weights from one format into another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(["safetensors", "pkl", "rosinality", "onnx", "torchscript"]),
+    help="The format; by default what OUT's suffix says (.safetensors, .pkl, .onnx).",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["generator", "encoder", "discriminator"]),
+    help="Which network; by default all that the format holds, or the generator where it holds one.",
+)
+@click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
+@click.option("--psi", type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]")
+def command(
+    source: str, destination: Path, to: str | None, network: str | None, group: str | None, psi: float | None
+) -> None:
+    """Convert the weights IN (a file, a run folder, an address or a published network) into the file OUT.
+
+    \b
+    safetensors  facegen's own format
+    pkl          for the tools of stylegan2-ada-pytorch; carries its own source code, which those tools run
+    rosinality   for rosinality/stylegan2-pytorch: one generator, one age group
+    onnx         generator or encoder, checked with onnxruntime (pip install 'facegen[onnx]')
+    torchscript  generator or encoder, for torch.jit.load
+
+    \b
+    Example:
+      facegen convert network-snapshot-000400.safetensors snapshot.pkl
+      facegen convert ffhq.pkl ffhq.safetensors
+      facegen convert generator.safetensors young.pt --to rosinality --group 21-30
+    """
+    from facegen.weights.convert import convert
+
+    for line in convert(source, destination, to=to, network=network, group=group, truncation_psi=psi):
+        click.echo(line)

@@ -1,0 +1,160 @@
+"""From one format of weights to another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from facegen.ages import AgeGroups
+from facegen.errors import FacegenError
+from facegen.networks.generator import Generator
+from facegen.weights.load import read_networks
+from facegen.weights.locate import locate
+from facegen.weights.native import network_kinds, save_networks
+
+FORMATS = ("safetensors", "pkl", "rosinality", "onnx", "torchscript")
+KINDS = ("generator", "encoder", "discriminator")
+SUFFIXES = {".safetensors": "safetensors", ".pkl": "pkl", ".onnx": "onnx"}  # a .pt can be two things
+# What each format can hold, in the order of preference where it holds one network.
+HOLDS = {
+    "safetensors": KINDS,
+    "pkl": ("generator", "discriminator"),
+    "rosinality": ("generator",),
+    "onnx": ("generator", "encoder"),
+    "torchscript": ("generator", "encoder"),
+}
+WITHOUT = {"format_version", "networks", "sha256"}  # of a header: what the writer of a file says anew
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    network: str | None = None,
+    group: str | None = None,
+    truncation_psi: float | None = None,
+) -> list[str]:
+    """Write the networks of one file in another format, atomically.
+
+    Args:
+        source: What `facegen.weights.load.read_networks` reads.
+        destination: The new file.
+        to: One of `FORMATS`; None goes by the destination's suffix.
+        network: One of `KINDS`; None takes all for `safetensors` and `pkl`, else the generator, else the encoder.
+        group: Age group (or class name) of a conditional generator, for `rosinality` alone.
+        truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
+
+    Returns:
+        Lines for people: what was written, and what was left out.
+
+    Raises:
+        FileNotFoundError: no such source.
+        FacegenError: the format cannot hold what is asked for, or the destination is the source.
+    """
+    destination = Path(destination)
+    to = _format(destination, to)
+    if network is not None and network not in HOLDS[to]:
+        raise FacegenError(f"{to} cannot hold {_with_article(network)}, only {' and '.join(HOLDS[to])}")
+    if group is not None and to != "rosinality":
+        raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
+    if truncation_psi is not None and to not in ("onnx", "torchscript"):
+        raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
+    path = locate(source)
+    if destination.exists() and destination.samefile(path):
+        raise FacegenError(f"{destination}: is the file that is read: choose another name")
+
+    networks, header = read_networks(path)
+    metadata = {name: value for name, value in header.items() if name not in WITHOUT}
+    kept = _choose(path, networks, to, network)
+    lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
+    written = ", ".join(kept)
+    if to == "safetensors":
+        save_networks(destination, kept, metadata)
+    elif to == "pkl":
+        from facegen.weights.export_pickle import write_pickle
+
+        options = (metadata.get("origin") or {}).get("training_set_kwargs")
+        write_pickle(destination, kept, training_set_kwargs=options, metadata=metadata)
+    elif to == "rosinality":
+        from facegen.weights.export_rosinality import export_rosinality
+
+        (generator,) = kept.values()
+        index = _class_index(path, generator, metadata, group)
+        arguments = export_rosinality(generator, destination, class_index=index)
+        needed = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        lines.append(f"load it into rosinality's Generator({needed})")
+    else:
+        from facegen.weights import export_graph
+
+        export = export_graph.export_onnx if to == "onnx" else export_graph.export_torchscript
+        ((name, chosen),) = kept.items()
+        psi = 1.0 if truncation_psi is None else truncation_psi
+        about = {**metadata, "network": name}
+        if isinstance(chosen, Generator):
+            about["truncation_psi"] = psi
+        difference = export(chosen, destination, truncation_psi=psi, metadata=about)
+        lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
+    return [*lines, f"{destination}: {written} as {to}"]
+
+
+def _format(destination: Path, to: str | None) -> str:
+    if to is None:
+        to = SUFFIXES.get(destination.suffix.lower())
+    if to is None:
+        raise FacegenError(
+            f"{destination}: its name does not tell the format: choose one of {', '.join(FORMATS)} with --to"
+        )
+    if to not in FORMATS:
+        raise FacegenError(f"unknown format {to!r}: choose one of {', '.join(FORMATS)}")
+    return to
+
+
+def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str | None) -> dict[str, nn.Module]:
+    """Which networks are written; FacegenError when there is none that fits."""
+    kinds = network_kinds()
+    fitting = {
+        kind: {name: candidate for name, candidate in networks.items() if isinstance(candidate, kinds[kind])}
+        for kind in HOLDS[to]
+        if network in (None, kind)
+    }
+    if to not in ("safetensors", "pkl"):  # one network, of the kind that comes first
+        for named in fitting.values():
+            if named:
+                name = "G_ema" if "G_ema" in named else next(iter(named))
+                return {name: named[name]}
+    kept = {name: candidate for named in fitting.values() for name, candidate in named.items()}
+    if not kept:
+        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {' or '.join(fitting)} to write as {to}")
+    return {name: candidate for name, candidate in networks.items() if name in kept}
+
+
+def _no_place(network: nn.Module, to: str) -> str:
+    kinds = network_kinds()
+    if any(isinstance(network, kinds[kind]) for kind in HOLDS[to]):
+        return "not asked for"
+    return f"for which {to} has no place"
+
+
+def _class_index(path: Path, generator: Generator, metadata: Mapping[str, Any], group: str | None) -> int | None:
+    """The class of an age group's label; None for an unconditional generator."""
+    if generator.c_dim == 0:
+        if group is not None:
+            raise FacegenError(f"{path}: the generator has no age groups: leave out the group")
+        return None
+    names = metadata.get("groups") or metadata.get("class_names")
+    if not names:
+        default = AgeGroups.default().labels
+        names = default if len(default) == generator.c_dim else [str(i) for i in range(generator.c_dim)]
+    if group not in names:
+        problem = "rosinality's generator has no classes" if group is None else f"there is no age group {group!r}"
+        raise FacegenError(f"{path}: {problem}: choose one of {', '.join(names)} with --group")
+    return names.index(group)
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

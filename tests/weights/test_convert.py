@@ -1,0 +1,207 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from facegen.cli import main
+from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.weights.convert import convert
+from facegen.weights.load import read_networks
+from facegen.weights.native import load_networks, read_metadata, save_networks
+
+METADATA = {
+    "groups": ["0-10", "11-20", "21+"],
+    "template": [[0.3, 0.29], [0.69, 0.29], [0.5, 0.53], [0.32, 0.69], [0.67, 0.7]],
+    "kimg": 0.1 + 0.2,  # a number that text has to keep to the last bit
+    "license": "research only – ünïcode",
+    "training_options": {"batch": 16, "p": None, "cond": True},
+}
+
+
+def generator(seed: int = 0, c_dim: int = 3) -> Generator:
+    torch.manual_seed(seed)
+    G = Generator(8, c_dim, 8, 8, 3, {"num_layers": 2}, {"channel_base": 64, "conv_clamp": None, "num_fp16_res": 1})
+    G.mapping.w_avg.normal_()
+    return G.eval().requires_grad_(False)
+
+
+def discriminator() -> Discriminator:
+    torch.manual_seed(1)
+    D = Discriminator(3, 8, 3, channel_base=64, block_kwargs={"freeze_layers": 1}, cmap_dim=5)
+    return D.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    path = tmp_path / "network-snapshot-000001.safetensors"
+    save_networks(path, {"G": generator(0), "D": discriminator(), "G_ema": generator(2)}, METADATA)
+    return path
+
+
+def write(path: Path, **networks: nn.Module) -> Path:
+    save_networks(path, networks, METADATA)
+    return path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, ["convert", *map(str, arguments)])
+
+
+def test_to_a_pickle_and_back_to_the_bit(tmp_path, snapshot):
+    pickled, again = tmp_path / "snapshot.pkl", tmp_path / "again.safetensors"
+    assert convert(snapshot, pickled) == [f"{pickled}: G, D, G_ema as pkl"]
+    assert convert(pickled, again) == [f"{again}: G, D, G_ema as safetensors"]
+    assert again.read_bytes() == snapshot.read_bytes()
+    second = tmp_path / "second.pkl"
+    convert(again, second)
+    assert second.read_bytes() == pickled.read_bytes()
+
+
+@pytest.mark.xfail(reason="legacy.read_networks does not know the stand-in for a missing discriminator yet")
+def test_a_generator_alone_to_a_pickle_and_back_to_the_bit(tmp_path):
+    path = write(tmp_path / "g.safetensors", G_ema=generator())
+    convert(path, tmp_path / "g.pkl")
+    convert(tmp_path / "g.pkl", tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_pickle_of_other_tools_becomes_ours(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "legacy_protocol3.pkl"
+    lines = convert(golden, tmp_path / "ours.safetensors")
+    assert lines[0] == "left out: augment_pipe, for which safetensors has no place"
+    networks, header = load_networks(tmp_path / "ours.safetensors")
+    read, _ = read_networks(golden)
+    assert set(networks) == {"G", "D", "G_ema"}
+    for name, network in networks.items():
+        expected = read[name].state_dict()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items())
+    assert header["origin"]["format"] == "stylegan2-ada-pytorch"
+    # and with a source of our own instead of theirs
+    convert(golden, tmp_path / "ours.pkl")
+    convert(tmp_path / "ours.pkl", tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "ours.safetensors").read_bytes()
+
+
+def test_one_kind_of_network_is_taken_out(tmp_path, snapshot):
+    lines = convert(snapshot, tmp_path / "g.safetensors", network="generator")
+    assert lines == ["left out: D, not asked for", f"{tmp_path / 'g.safetensors'}: G, G_ema as safetensors"]
+    assert set(read_metadata(tmp_path / "g.safetensors")["networks"]) == {"G", "G_ema"}
+    convert(snapshot, tmp_path / "d.safetensors", network="discriminator")
+    networks, header = load_networks(tmp_path / "d.safetensors")
+    assert set(networks) == {"D"}
+    assert header["groups"] == METADATA["groups"]
+
+
+def test_a_run_folder_means_its_newest_snapshot(tmp_path, snapshot):
+    assert convert(tmp_path, tmp_path / "out.pkl") == [f"{tmp_path / 'out.pkl'}: G, D, G_ema as pkl"]
+
+
+@pytest.mark.parametrize(("group", "index"), [("0-10", 0), ("21+", 2)])
+def test_rosinality_by_the_groups_name(tmp_path, snapshot, group, index):
+    from facegen.weights.export_rosinality import convert as expected_state
+
+    lines = convert(snapshot, tmp_path / "g.pt", to="rosinality", group=group)
+    arguments = "size=8, style_dim=8, n_mlp=2, channel_multiplier=1"
+    assert lines[-2:] == [
+        f"load it into rosinality's Generator({arguments})",
+        f"{tmp_path / 'g.pt'}: G_ema as rosinality",
+    ]
+    state = torch.load(tmp_path / "g.pt", weights_only=True)["g_ema"]
+    expected, _ = expected_state(generator(2), index)
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_torchscript_of_the_generator(tmp_path, snapshot):
+    lines = convert(snapshot, tmp_path / "g.pt", to="torchscript", truncation_psi=0.5)
+    assert any(line.startswith("checked: at most ") for line in lines)
+    extra = {"facegen.json": ""}
+    graph = torch.jit.load(str(tmp_path / "g.pt"), _extra_files=extra)
+    assert json.loads(extra["facegen.json"]) == {**METADATA, "network": "G_ema", "truncation_psi": 0.5}
+    z, c = torch.randn(5, 8), torch.eye(3)[[0, 1, 2, 0, 1]]
+    expected = generator(2)(z, c, truncation_psi=0.5, noise_mode="const")
+    torch.testing.assert_close(graph(z, c), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("destination", "options", "message"),
+    [
+        (
+            "out.pt",
+            {},
+            "does not tell the format: choose one of safetensors, pkl, rosinality, onnx, torchscript with --to",
+        ),
+        ("out", {}, "does not tell the format"),
+        ("out.pkl", {"to": "tensorflow"}, "unknown format 'tensorflow'"),
+        ("out.pkl", {"network": "encoder"}, "pkl cannot hold an encoder, only generator and discriminator"),
+        ("out.pt", {"to": "rosinality", "network": "encoder"}, "rosinality cannot hold an encoder, only generator"),
+        ("out.onnx", {"network": "discriminator"}, "onnx cannot hold a discriminator, only generator and encoder"),
+        ("out.safetensors", {"network": "encoder"}, "holds G, D, G_ema: no encoder to write as safetensors"),
+        ("out.pkl", {"network": "discriminator"}, "needs a generator"),
+        ("out.pkl", {"group": "0-10"}, "for rosinality alone"),
+        ("out.pkl", {"truncation_psi": 0.7}, "in onnx and torchscript alone"),
+        ("out.pt", {"to": "rosinality"}, "no classes: choose one of 0-10, 11-20, 21. with --group"),
+        ("out.pt", {"to": "rosinality", "group": "10-20"}, "no age group '10-20': choose one of 0-10"),
+    ],
+)
+def test_says_in_one_line_what_cannot_be_converted(tmp_path, snapshot, destination, options, message):
+    with pytest.raises(FacegenError, match=message) as caught:
+        convert(snapshot, tmp_path / destination, **options)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [snapshot]
+
+
+def test_an_unconditional_generator_has_no_group(tmp_path):
+    path = write(tmp_path / "g.safetensors", G_ema=generator(0, 0))
+    with pytest.raises(FacegenError, match="has no age groups: leave out the group"):
+        convert(path, tmp_path / "g.pt", to="rosinality", group="0-10")
+    convert(path, tmp_path / "g.pt", to="rosinality")
+
+
+def test_never_overwrites_the_input(tmp_path, snapshot):
+    before = snapshot.read_bytes()
+    (tmp_path / "link.safetensors").symlink_to(snapshot)
+    for destination in (snapshot, tmp_path / "link.safetensors", tmp_path / "." / snapshot.name):
+        with pytest.raises(FacegenError, match="is the file that is read"):
+            convert(snapshot, destination)
+    with pytest.raises(FacegenError, match="is the file that is read"):
+        convert(tmp_path, snapshot)  # by way of the folder
+    assert snapshot.read_bytes() == before
+
+
+def test_a_failed_conversion_leaves_the_old_file(tmp_path, snapshot):
+    old = tmp_path / "old.pt"
+    old.write_text("old")
+    with pytest.raises(FacegenError):
+        convert(snapshot, old, to="rosinality")
+    assert old.read_text() == "old"
+
+
+def test_command_prints_and_complains_in_one_line(tmp_path, snapshot):
+    done = run(snapshot, tmp_path / "out.pkl")
+    assert done.exit_code == 0
+    assert done.output == f"{tmp_path / 'out.pkl'}: G, D, G_ema as pkl\n"
+    for arguments, message in (
+        ((tmp_path / "missing.safetensors", tmp_path / "x.pkl"), "missing.safetensors"),
+        ((snapshot, tmp_path / "x.pt"), "does not tell the format"),
+        ((snapshot, snapshot), "is the file that is read"),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 1
+        assert done.output.startswith("Error: ")
+        assert message in done.output
+        assert done.output.count("\n") == 1
+    assert run(snapshot, tmp_path / "x", "--to", "gguf").exit_code == 2
+
+
+def test_command_in_a_process_of_its_own(tmp_path, snapshot):
+    command = [sys.executable, "-m", "facegen", "convert", str(snapshot), str(tmp_path / "out.pkl")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out.pkl").is_file()
