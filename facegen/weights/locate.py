@@ -37,7 +37,7 @@ def locate(reference: str | os.PathLike[str]) -> Path:
         FacegenError: it cannot be downloaded.
     """
     text = os.fspath(reference)
-    if isinstance(reference, str) and "://" in text:
+    if isinstance(reference, str) and "://" in text and text.isprintable():
         return _from_address(text)
     path = Path(text).expanduser() if text.startswith("~") else Path(text)
     if path.is_dir() and text:
@@ -50,11 +50,12 @@ def locate(reference: str | os.PathLike[str]) -> Path:
         hub = _HUB.fullmatch(text)
         if hub and not hub["file"] and path.suffix.lower() not in FILE_SUFFIXES and not path.parent.is_dir():
             return hub_download(hub["repository"], None, hub["revision"])
-    close = difflib.get_close_matches(text, PUBLISHED, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(text.lower(), PUBLISHED, n=1, cutoff=0.7)
     hint = f"; did you mean {close[0]}?" if close else ""
+    shown = text if text and text.isprintable() else repr(text)
     raise FileNotFoundError(
-        f"{text or repr(text)}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an "
-        f"address (https://... or hf://organisation/name){hint}"
+        f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an address "
+        f"(https://... or hf://organisation/name){hint}"
     )
 
 

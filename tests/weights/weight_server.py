@@ -19,6 +19,7 @@ class WeightServer(ThreadingHTTPServer):
         any_path: The content of all other paths; None: they are not there.
         cuts: After so many bytes each of the next answers with a body ends.
         statuses: The next answers are these and nothing else.
+        missing: How paths that are not there are answered: the status, and the X-Error-Code of the hub.
         ranges: Range requests are understood.
         validator: What names the version of a file: "ETag", "W/" (a weak one), "Last-Modified" or "".
         respect_if_range: A Range for another version of the file gets the whole file, as it should.
@@ -38,6 +39,7 @@ class WeightServer(ThreadingHTTPServer):
         self.log: list[tuple[str, str, dict[str, str]]] = []
         self.cuts: list[int] = []
         self.statuses: list[int] = []
+        self.missing = (404, "")
         self.ranges = True
         self.validator = "ETag"
         self.respect_if_range = True
@@ -93,7 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif (content := server.files.get(path, server.any_path)) is None:
-            self.send_error(404)
+            status, code = server.missing
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            if code:
+                self.send_header("X-Error-Code", code)
+            self.end_headers()
         else:
             self._send(content, with_body)
 

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from weight_server import WeightServer
+
+import facegen.weights.locate as locate_module
+from facegen.errors import FacegenError
+from facegen.weights.locate import locate, newest_snapshot, weights_of_folder
+from facegen.weights.published import PUBLISHED
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working folder, a cache of the test's own, and nothing of the machine's settings."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FACEGEN_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """What would have been downloaded, instead of downloading it."""
+    wanted = []
+
+    def record(*args):
+        wanted.append(args)
+        return Path("downloaded")
+
+    monkeypatch.setattr(locate_module, "download", record)
+    monkeypatch.setattr(locate_module, "hub_download", record)
+    return wanted
+
+
+# --- what is here ---
+
+
+def test_a_file_is_itself(no_network):
+    for name in ("x.pkl", "ffhq256", "org/name", "weights with spaces.pt"):
+        path = Path(name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert locate(name) == locate(path) == path
+    assert no_network == []
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.pkl").touch()
+    assert locate("~/x.pkl") == tmp_path / "x.pkl"
+
+
+def test_a_run_folder_is_its_newest_snapshot():
+    run = Path("runs/00000-faces")
+    run.mkdir(parents=True)
+    for number in ("000009", "000080", "001000", "9"):
+        (run / f"network-snapshot-{number}.safetensors").touch()
+    (run / "network-snapshot-final.safetensors").touch()
+    (run / "encoder-best.safetensors").touch()
+    newest = run / "network-snapshot-001000.safetensors"
+    assert (
+        locate(run) == locate(str(run)) == locate(f"{run}/") == weights_of_folder(run) == newest_snapshot(run) == newest
+    )
+
+
+@pytest.mark.parametrize("name", ["encoder-best.safetensors", "model.safetensors"])
+def test_other_folders_with_weights(name):
+    folder = Path("folder")
+    folder.mkdir()
+    (folder / name).touch()
+    (folder / "else.safetensors").touch()
+    assert locate(folder) == folder / name
+
+
+@pytest.mark.parametrize("reference", [".", "empty", Path("empty")])
+def test_a_folder_without_weights(reference):
+    Path("empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"a folder without network-snapshot-.*name a file in it"):
+        locate(reference)
+
+
+# --- what is published, and addresses ---
+
+
+@pytest.mark.parametrize("name", ["ffhq256", "ffhq512", "ffhq1024", "celebahq256", "lsundog256"])
+def test_published_networks(name, no_network):
+    locate(name)
+    ((url,),) = no_network
+    assert url == PUBLISHED[name]
+    assert url.startswith("https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/")
+    assert f"res{name.lstrip('abcdefhlnogqsu')}-" in url
+
+
+def test_an_address_is_downloaded():
+    with WeightServer() as server:
+        path = locate(server.put("/x.pkl", b"weights"))
+        assert path.read_bytes() == b"weights"
+        with pytest.raises(FacegenError, match=r"404.*download the file by hand"):
+            locate(f"{server.url}/y.pkl")
+
+
+@pytest.mark.parametrize(
+    ("reference", "hub"),
+    [
+        ("hf://org/name", ("org/name", None, None)),
+        ("hf://org/name@v1.0", ("org/name", None, "v1.0")),
+        ("hf://org/name/a/b.safetensors", ("org/name", "a/b.safetensors", None)),
+        ("hf://org/name/b.safetensors@refs/pr/1", ("org/name", "b.safetensors", "refs/pr/1")),
+        ("org/name", ("org/name", None, None)),
+        ("org-x/na.me_2@main", ("org-x/na.me_2", None, "main")),
+    ],
+)
+def test_hub_ids(reference, hub, no_network):
+    locate(reference)
+    assert no_network == [hub]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "no/such.pkl", "no/such.safetensors", "runs/00000-gone", "a/b/c", "/org/name", "../org", "org//name", "name",
+        "org/name@", "org/", "", "ffhq 256", "C:\\nets\\x", "-x/-y", "org/näme", "org/name\nx", Path("org/name"),
+        Path("ffhq256"), "https://h/x\ny",
+    ],
+)  # fmt: skip
+def test_what_is_nothing(reference, no_network):
+    Path("runs").mkdir()  # so that runs/... is a path that was mistyped, not the hub's
+    with pytest.raises(
+        FileNotFoundError, match=r"neither a file, a run folder, a published network \(ffhq256, "
+    ) as caught:
+        locate(reference)
+    assert "\n" not in str(caught.value)
+    assert no_network == []
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("ffhq-256", "ffhq256"), ("FFHQ256", "ffhq256"), ("celeba256", "celebahq256")]
+)
+def test_a_typo_in_a_name(typo, meant, no_network):
+    with pytest.raises(FileNotFoundError, match=f"did you mean {meant}"):
+        locate(typo)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ftp://host/x.pkl", "must begin with https"),
+        ("s3://bucket/x", "must begin with https"),
+        ("hf://name", "not of the form hf://organisation/name"),
+        ("hf://org/name/", "not of the form"),
+        ("hf://", "not of the form"),
+        ("https://", "must begin with"),
+        ("hf://org/name/x.pkl", r"only .safetensors .* https://huggingface.co/org/name/resolve/main/x.pkl"),
+        ("hf://org/name/../x.safetensors", "only .safetensors"),
+    ],
+)
+def test_addresses_that_are_none(address, words):
+    with pytest.raises(FacegenError, match=words) as caught:
+        locate(address)
+    assert "\n" not in str(caught.value)
+
+
+# --- the hub, as a server of the test's own plays it ---
+
+
+def point_hub_at(url, monkeypatch):
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def asked_of(hub):
+    """The files of repositories that were asked for; huggingface_hub has questions of its own."""
+    return [path for _, path, _ in hub.log if "/resolve/" in path]
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with WeightServer() as server:
+        point_hub_at(server.url, monkeypatch)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.hf_api.HfApi.list_repo_files", _list_files(server))
+        server.headers["X-Repo-Commit"] = COMMIT
+        server.missing = (404, "EntryNotFound")
+        yield server
+
+
+def _list_files(server):
+    """The real one's requests differ between the versions of huggingface_hub."""
+
+    def list_repo_files(self, repository, *, revision=None):
+        prefix = f"/{repository}/resolve/{revision or 'main'}/"
+        return [path.removeprefix(prefix) for path in server.files if path.startswith(prefix)]
+
+    return list_repo_files
+
+
+def offer(hub, *names, revision="main"):
+    for name in names:
+        hub.put(f"/org/name/resolve/{revision}/{name}", f"content of {name}".encode())
+
+
+def test_a_repository_gives_its_weights_and_its_config(hub, tmp_path):
+    offer(hub, "model.safetensors", "config.json", "README.md", "pytorch_model.bin", "other.safetensors")
+    path = locate("org/name")
+    assert path.read_bytes() == b"content of model.safetensors"
+    assert path.is_relative_to(tmp_path / "cache" / "hub")
+    assert sorted(file.name for file in path.parent.iterdir()) == ["config.json", "model.safetensors"]
+    assert {path.rsplit("/", 1)[-1] for path in asked_of(hub)} == {"config.json", "model.safetensors"}
+    assert locate("hf://org/name") == path
+    assert sum(method == "GET" and "/resolve/" in path for method, path, _ in hub.log) == 2
+
+
+def test_the_only_safetensors_file_of_a_repository(hub):
+    offer(hub, "generator.safetensors", "README.md")
+    assert locate("hf://org/name").name == "generator.safetensors"
+
+
+def test_a_named_file_of_a_revision(hub):
+    offer(hub, "a/b.safetensors", revision="v1")
+    assert locate("hf://org/name/a/b.safetensors@v1").read_bytes() == b"content of a/b.safetensors"
+
+
+def test_a_repository_without_one_clear_file(hub):
+    offer(hub, "README.md", "x.bin")
+    with pytest.raises(FacegenError, match=r"has no \.safetensors file"):
+        locate("org/name")
+    offer(hub, "a.safetensors", "b.safetensors")
+    with pytest.raises(
+        FacegenError, match=r"2 .safetensors files \(a.safetensors, b.safetensors\); name one, as in hf://"
+    ):
+        locate("org/name")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ((401, "RepoNotFound"), "no such repository on the hub, or a private one"),
+        ((404, "RepoNotFound"), "no such repository on the hub, or a private one"),
+        ((403, "GatedRepo"), "gated; accept its terms at https://huggingface.co/org/name and log in"),
+        ((404, "RevisionNotFound"), "no such revision"),
+        ((404, "EntryNotFound"), "no such file"),
+        ((403, ""), "HTTPError|not in the cache, and the hub"),
+    ],
+)
+def test_the_hub_says_no(hub, missing, words):
+    hub.missing = missing
+    with pytest.raises(FacegenError, match=words) as caught:
+        locate("hf://org/name/x.safetensors@v2")
+    assert str(caught.value).startswith("hf://org/name/x.safetensors@v2: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("reference", ["hf://org/name", "hf://org/name/x.safetensors"])
+def test_the_hub_is_not_there(reference, monkeypatch):
+    point_hub_at("http://127.0.0.1:9", monkeypatch)
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # huggingface_hub asks six times, longer apart each time
+    with pytest.raises(FacegenError, match=r"the hub cannot be reached; check the network, or download") as caught:
+        locate(reference)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["FACEGEN_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_takes_what_the_cache_has(hub, monkeypatch, variable):
+    offer(hub, "model.safetensors")
+    path = locate("org/name")
+    count = len(asked_of(hub))
+    monkeypatch.setenv(variable, "1")
+    assert locate("org/name") == path
+    with pytest.raises(
+        FacegenError, match="not in the cache, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect"
+    ):
+        locate("org/other")
+    assert len(asked_of(hub)) == count
+
+
+def test_a_name_that_no_repository_can_have(hub):
+    with pytest.raises(FacegenError, match="no repository can have this name"):
+        locate("hf://org/na--me")
+
+
+def test_an_error_of_the_http_library(monkeypatch):
+    def broken(*_, **__):
+        raise httpx_error("a\nlong story")
+
+    import huggingface_hub
+
+    httpx_error = huggingface_hub.errors.HfHubHTTPError.__bases__[0]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
+    with pytest.raises(FacegenError, match=r"cannot be downloaded \(\w+: a long story\)"):
+        locate("hf://org/name")
+
+
+def test_a_process_of_its_own_with_the_endpoint_in_the_environment(hub, tmp_path):
+    offer(hub, "only.safetensors", "config.json")
+    hub.put(
+        "/api/models/org/name/revision/main",
+        json.dumps({"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": "only.safetensors"}]}).encode(),
+    )
+    hub.put("/api/models/org/name", hub.files["/api/models/org/name/revision/main"])
+    hub.put(
+        "/api/models/org/name/tree/main",
+        json.dumps([{"type": "file", "path": "only.safetensors", "size": 1, "oid": "0" * 40}]).encode(),
+    )
+    code = "from facegen.weights.locate import locate; print(locate('org/name').name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "only.safetensors", done.stderr
