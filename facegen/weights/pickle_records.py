@@ -68,7 +68,9 @@ class Dtype(Record):
 
     def __init__(self, code: str, *_: Any) -> None:
         super().__init__()
-        if type(code) is not str or not re.fullmatch(r"[<>|=]?(f[248]|[iu][1248]|b1|\?)", code):
+        if type(code) is not str:
+            raise TypeError("a numpy type in an unknown layout")
+        if not re.fullmatch(r"[<>|=]?(f[248]|[iu][1248]|b1|\?)", code):
             raise FacegenError(f"holds an array of the type {shown(code)!r}, not of numbers: refused")
         self.value = np.dtype(code)
 

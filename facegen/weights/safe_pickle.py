@@ -82,9 +82,13 @@ class Damaged(Exception):
     """The bytes are no well-formed pickle."""
 
 
-def shown(text: object, limit: int = 80) -> str:
-    """Return text of a file as one short printable line for a message."""
-    text = "".join(char if char.isprintable() else "?" for char in str(text)[: limit + 1])
+def shown(value: object, limit: int = 80) -> str:
+    """Return text, a number or an error of a file as one short printable line for a message.
+
+    Of anything else only the kind: the `str` of a container whose parts refer to each other can be endless.
+    """
+    text = str(value) if isinstance(value, (str, int, BaseException)) else f"a {type(value).__name__}"
+    text = "".join(char if char.isprintable() else "?" for char in text[: limit + 1])
     return text if len(text) <= limit else text[:limit] + "..."
 
 

@@ -185,7 +185,7 @@ def _variables(record: TensorflowNetwork, where: str) -> Iterator[tuple[str, np.
             if type(variable) not in (list, tuple) or len(variable) != 2 or not isinstance(variable[0], str):
                 raise FacegenError(f"{where}: variables in an unknown layout, a damaged file")
             name, value = variable
-            if isinstance(value, (int, float)):
+            if isinstance(value, (int, float)) and abs(value) < 2**63:
                 value = np.asarray(float(value))
             if not isinstance(value, np.ndarray):
                 raise FacegenError(f"{where}: the variable {shown(name)} is no array, a damaged file")

@@ -224,6 +224,10 @@ INSTRUCTIONS = {
     "array with odd state": pickled(call(name("numpy.core.multiarray", "_reconstruct"), b"NNN"), b")b"),
     "call of ndarray": pickled(call(name("numpy", "ndarray"), b"K\x05\x85")),
     "dtype of a list": pickled(call(name("numpy", "dtype"), b"]")),
+    "dtype of doubling tuples": pickled(
+        b")" + b"".join(b"\x94h" + bytes([i]) + b"\x86" for i in range(90)) + b"\x940",
+        call(name("numpy", "dtype"), b"h\x5a"),
+    ),
     "dtype of fields": pickled(
         call(name("numpy", "dtype"), text("O"), b"\x89", b"\x88"), b"(K\x03", text("|"), b"NNNtb"
     ),
@@ -531,6 +535,8 @@ def test_what_may_be_named_is_a_short_list():
 def test_messages_of_a_file_are_short_and_printable():
     assert safe_pickle.shown("a\nb\x1b[31m\u202e") == "a?b?[31m?"
     assert safe_pickle.shown("x" * 500) == "x" * 80 + "..."
+    assert safe_pickle.shown(ValueError("bad\nluck")) == "bad?luck"
+    assert safe_pickle.shown([[[]]]) == "a list"  # its text could be endless
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):

@@ -225,6 +225,7 @@ def changed(component: str, name: str, value: object) -> Network:
         (changed("synthesis", "noise99999999999", np.zeros([1, 1, 4, 4])), "the variable synthesis/noise99999999999"),
         (changed("synthesis", "noise99", np.zeros([1, 1, 4, 4])), "not known: synthesis.b4503599627370496.conv0"),
         (changed("mapping", "Dense99/weight", np.zeros([4, 4])), "not known: mapping.fc99.weight"),
+        (changed("synthesis", "8x8/Conv1/noise_strength", 10**400), "noise_strength is no array"),
         (generator_network(small(), resample_kernel="evil"), "resample_filter cannot be 'evil'"),
         (generator_network(small(), nonlinearity="evil"), "cannot be built from its arguments"),
         (generator_network(small(), conv_clamp=[1]), "conv_clamp cannot be"),
