@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
+    "info": ("facegen.cli.info", "Show what a weights file is."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
 }
 

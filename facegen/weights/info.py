@@ -1,0 +1,279 @@
+"""What a weight file is, without running anything of it: for `facegen info`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from facegen.errors import FacegenError
+from facegen.weights import native
+from facegen.weights.load import read_networks
+from facegen.weights.locate import locate
+from facegen.weights.safe_pickle import shown
+
+MAX_INSTRUCTIONS = 1_000_000  # of a refused pickle that are looked through
+FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}
+MAX_NESTING = 4  # pickles in pickles, dictionaries in dictionaries
+
+Tensors = Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def describe(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str, Any]:
+    """Say what a weight file is.
+
+    Args:
+        reference: What `locate` takes: a file, a run folder (its newest snapshot), a published network, an address.
+        layers: Also list all tensors with their statistics.
+
+    Returns:
+        Plain values: `file`, `bytes`, `sha256`, `format`; `refused`, the reason why facegen does not take the file,
+        or None; `networks` by name with `class`, `kwargs`, `parameters` (trainable numbers), `tensors`, `dtype` and, in
+        checked files, `sha256`; what the file tells of itself (`groups`, `class_names`, `template`, `kimg`, `metrics`,
+        `license`, `training_options`, `origin`, ...); for a refused pickle the `globals` that it names; and `layers`,
+        a list of `network`, `name`, `shape`, `dtype`, `parameters`, `mean`, `std`.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, or it is damaged or no weight file at all.
+    """
+    path = locate(reference)
+    with path.open("rb") as file:
+        start = file.read(9)
+    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": file_checksum(path)}
+    if start[:1] == b"\x80" or start[:2] == b"PK":
+        found, tensors = _pickle(path)
+    elif start[8:] == b"{":
+        found, tensors = _safetensors(path)
+    else:
+        raise FacegenError(
+            f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch "
+            f"(it begins with {bytes(start)!r})"
+        )
+    facts |= found
+    if layers:
+        facts["layers"] = list(_layers(tensors))
+    return facts
+
+
+def file_checksum(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def named_globals(data: bytes) -> list[str]:
+    """Return the names (`module.name`) that a pickle would import, and those of pickles inside its byte strings.
+
+    The instructions are only listed, as `pickletools` does, so names that a pickle puts together in an unusual way may
+    be missing. Looks at a limited number of instructions, and stops where the bytes are damaged.
+    """
+    names: dict[str, None] = {}
+    left = [MAX_INSTRUCTIONS]
+    _find_globals(data, names, left, MAX_NESTING)
+    return [shown(name) for name in names]
+
+
+def _find_globals(data: bytes, names: dict[str, None], left: list[int], nesting: int) -> None:
+    stream = io.BytesIO(data)
+    memo: dict[int, Any] = {}
+    strings: list[str] = []
+    value: Any = None  # of the last instruction, where it is text
+    try:
+        while stream.tell() < len(data) and data[stream.tell()] == 0x80:  # files hold several pickles in a row
+            for instruction, argument, _ in pickletools.genops(stream):
+                left[0] -= 1
+                if left[0] < 0:
+                    return
+                name = instruction.name
+                if name in ("GLOBAL", "INST"):
+                    names[argument.replace(" ", ".")] = None
+                elif name == "STACK_GLOBAL":
+                    names[".".join(strings[-2:])] = None
+                elif name == "MEMOIZE":
+                    memo[len(memo)] = value
+                elif name.endswith("PUT"):
+                    memo[argument] = value
+                else:
+                    value = memo.get(argument) if name.endswith("GET") else argument
+                    if isinstance(value, str):
+                        strings = [*strings[-1:], value]
+                    elif isinstance(value, bytes) and value[:1] == b"\x80" and nesting > 0 and not name.endswith("GET"):
+                        _find_globals(value, names, left, nesting - 1)
+    except (ValueError, LookupError, OverflowError, MemoryError):
+        return
+
+
+def _told(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file tells of itself, without what is only true when found out."""
+    return {name: value for name, value in header.items() if name not in FOUND_OUT}
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if native.HEADER_KEY not in metadata:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                facts = _bare("safetensors", tensors, "not one of facegen's files: it does not say what it holds")
+                return {**facts, "metadata": {shown(key): shown(metadata[key]) for key in metadata}}, {"": tensors}
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise FacegenError(f"{path}: damaged, or not a safetensors file ({shown(error, 200)})") from error
+    networks, header = native.load_networks(path)
+    stored = native.read_tensors(path, header)
+    version = header["format_version"]
+    checked = "checksums right" if version > 1 else "without checksums"
+    facts = {**_told(header), "format": f"facegen safetensors, version {version}, {checked}", "refused": None}
+    facts["networks"] = {
+        name: _network(network, header["networks"][name], stored[name]) for name, network in networks.items()
+    }
+    return facts, stored
+
+
+def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
+    """A pickle, or a file of PyTorch with a pickle in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, on protocols
+            networks, header = read_networks(path)
+    except FacegenError as error:
+        return _refused(path, error)
+    tensors = {name: network.state_dict() for name, network in networks.items()}
+    origin = header.get("origin", {})
+    facts = {
+        **_told(header),
+        "format": f"{_container(path)} ({origin.get('format', 'written by facegen')})",
+        "refused": None,
+    }
+    facts["networks"] = {
+        name: _network(network, header["networks"][name], tensors[name]) for name, network in networks.items()
+    }
+    return facts, tensors
+
+
+def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
+    """What can be said of a file that is no network which facegen takes."""
+    reason = str(error).removeprefix(f"{path}: ")
+    container = _container(path)
+    if zipfile.is_zipfile(path) and not _is_torch_zip(path):
+        raise FacegenError(f"{path}: a zip file without weights in it") from error
+    if container == "PyTorch file":
+        tensors = _state_dict(path)
+        if tensors:
+            return _bare(container, tensors, reason), {"": tensors}
+    names = named_globals(_pickle_bytes(path))
+    return {"format": container, "refused": reason, "networks": {}, "globals": names}, {}
+
+
+def _container(path: Path) -> str:
+    return "PyTorch file" if path.suffix.lower() in (".pt", ".pth") or zipfile.is_zipfile(path) else "pickle"
+
+
+def _is_torch_zip(path: Path) -> bool:
+    """Whether it has a pickle and nothing is compressed: torch never does that, and it could unpack to any size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries) and any(
+        entry.filename.endswith("data.pkl") for entry in entries
+    )
+
+
+def _pickle_bytes(path: Path) -> bytes:
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(next(e for e in archive.infolist() if e.filename.endswith("data.pkl")))
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError):
+        return b""
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a PyTorch file, by name; none where it holds anything that torch does not call safe."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises half a dozen kinds
+        return {}
+    tensors = dict(_named_tensors(content, "", MAX_NESTING))
+    # A tensor may repeat one number as often as it likes.
+    return tensors if sum(tensor.numel() for tensor in tensors.values()) <= 4 * path.stat().st_size else {}
+
+
+def _named_tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, Mapping) and depth:
+        for key, item in value.items():
+            yield from _named_tensors(item, f"{name}.{shown(key)}" if name else shown(key), depth - 1)
+
+
+def _bare(container: str, tensors: Mapping[str, torch.Tensor], reason: str) -> dict[str, Any]:
+    """Of tensors that nothing explains."""
+    entry = {
+        "class": None,
+        "kwargs": {},
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "tensors": len(tensors),
+        "dtype": _dtypes(tensors),
+    }
+    return {"format": container, "refused": reason, "networks": {"": entry}}
+
+
+def _network(network: nn.Module, entry: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    facts = {
+        "class": type(network).__name__,
+        "kwargs": entry["kwargs"],
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "tensors": len(tensors),
+        "dtype": _dtypes(tensors),
+    }
+    return facts | ({"sha256": entry["sha256"]} if "sha256" in entry else {})
+
+
+def _dtypes(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The types of floating-point numbers, or of all where there are none."""
+    floating = {_dtype(tensor) for tensor in tensors.values() if tensor.is_floating_point()}
+    return ", ".join(sorted(floating or {_dtype(tensor) for tensor in tensors.values()}))
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _layers(networks: Tensors) -> Iterator[dict[str, Any]]:
+    for network, tensors in networks.items():
+        for name, tensor in tensors.items():
+            values = tensor.detach().abs() if tensor.is_complex() else tensor.detach()
+            std, mean = torch.std_mean(values.to(torch.float64), correction=0) if values.numel() else (math.nan,) * 2
+            yield {
+                "network": network,
+                "name": name,
+                "shape": list(tensor.shape),
+                "dtype": _dtype(tensor),
+                "parameters": tensor.numel(),
+                "mean": _finite(float(mean)),
+                "std": _finite(float(std)),
+            }
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no other numbers."""
+    return value if math.isfinite(value) else None
