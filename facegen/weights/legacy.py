@@ -27,6 +27,7 @@ from facegen.weights.tensorflow import convert_networks
 
 NETWORKS = {"G": Generator, "D": Discriminator, "G_ema": Generator, "augment_pipe": AugmentPipe}
 CLASSES = {"Generator": Generator, "Discriminator": Discriminator, "AugmentPipe": AugmentPipe}
+PLACEHOLDER = "NoDiscriminator"  # of facegen's own pickles of a generator alone: the family's tools want a D in each
 MAX_DEPTH = 8  # of modules in modules; the family's have 4
 MAX_PARTS = 20_000  # modules and tensors of one network; the largest of the family has about 600
 OVERLAP = 4  # so many times the file's size its tensors may have together; some files hold one network under two names
@@ -56,7 +57,7 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
         content = {_usual_name(content): content}
     if not isinstance(content, dict):
         raise FacegenError(f"{path}: a pickle, but not of networks")
-    records = {name: content[name] for name in NETWORKS if content.get(name) is not None}
+    records = {name: content[name] for name in NETWORKS if not _is_nothing(content.get(name))}
     if not records:
         raise FacegenError(f"{path}: a pickle without a network named {', '.join(NETWORKS)}")
 
@@ -87,6 +88,10 @@ def _is_tensorflow(content: Any) -> bool:
     """Whether it is one of TensorFlow's networks, or a tuple of some."""
     parts = content if type(content) in (tuple, list) else [content]
     return len(parts) > 0 and all(isinstance(part, TensorflowNetwork) for part in parts)
+
+
+def _is_nothing(record: Any) -> bool:
+    return record is None or (isinstance(record, Persistent) and record.class_name == PLACEHOLDER)
 
 
 def _usual_name(record: Persistent) -> str:

@@ -16,6 +16,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment import AugmentPipe
+from facegen.weights.export_pickle import write_pickle as write_our_pickle
 from facegen.weights.legacy import read_networks
 from facegen.weights.native import load_networks, save_networks
 
@@ -175,6 +176,15 @@ def test_one_network_under_two_names(tmp_path):
     assert_same_state(networks["G"], networks["G_ema"])
     networks["G"].synthesis.b4.const.zero_()
     assert networks["G_ema"].synthesis.b4.const.any()
+
+
+def test_a_pickle_that_facegen_wrote_of_a_generator_alone(tmp_path):
+    G = Generator(**SMALL)
+    write_our_pickle(tmp_path / "ours.pkl", {"G_ema": G})
+    networks, metadata = read_networks(tmp_path / "ours.pkl")
+    assert list(networks) == ["G", "G_ema"]  # both ask for it; the placeholder for D is none
+    assert_same_state(networks["G_ema"], G)
+    assert metadata["networks"]["G_ema"]["kwargs"] == G.init_kwargs
 
 
 def test_half_precision_weights_are_widened(tmp_path):
