@@ -57,7 +57,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option(
     "--resume",
     type=click.Path(),
-    help="A run folder to go on with, or a weight file to start a new run from, as far as it fits.",
+    help="A run folder to go on with, or weights to start a new run from: a file, an address, ffhq256, ...",
 )
 @click.option("--freezed", type=int, default=0, show_default=True, help="Layers of D that keep their weights.")
 @click.option("--tick", type=float, default=4, show_default=True, help="kimg between lines of progress.")
@@ -97,8 +97,6 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
             return
         gan.resume_generator(resume, **changed)
         return
-    if resume and not Path(resume).exists():
-        raise click.UsageError(f"--resume {resume}: no such run folder or weight file")
     if not chosen["data"]:
         raise click.UsageError("--data is missing: which training archive? (`facegen prepare` makes one)")
     resolution = FaceArchive(chosen["data"], use_labels=False).resolution

@@ -21,7 +21,8 @@ from facegen.training.batches import Batches, class_weights
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
 from facegen.training.run_folder import save_state
-from facegen.weights.native import load_networks, newest_snapshot, read_metadata, save_networks
+from facegen.weights.load import read_networks
+from facegen.weights.native import load_networks, read_metadata, save_networks
 from facegen.weights.partial import CopyReport, copy_matching
 
 STATE = "training-state.pt"
@@ -82,7 +83,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
     G_ema = copy.deepcopy(G)
     started_from = {}
     if options.resume:
-        started_from = start_from(newest_snapshot(options.resume), {"G": G, "D": D, "G_ema": G_ema})
+        started_from = start_from(options.resume, {"G": G, "D": D, "G_ema": G_ema})
     for network in (G, D, G_ema):
         network.to(device)
     G.train().requires_grad_(False)
@@ -120,23 +121,26 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
     )
 
 
-def start_from(path: Path, networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
-    """Copy into new networks what fits of a weight file, and report for each of them.
+def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
+    """Copy into new networks what fits of a weight file of any kind, and report for each of them.
 
-    A file with only one of `G` and `G_ema` gives it to both; without `D`, D starts new.
+    Args:
+        reference: What `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
+            without `D`, D starts new.
+        networks: `G`, `D` and `G_ema`.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
     """
-    loaded, _ = load_networks(path)
+    loaded, _ = read_networks(reference)
     average, current = loaded.get("G_ema", loaded.get("G")), loaded.get("G", loaded.get("G_ema"))
     if average is None:
-        raise FacegenError(f"{path}: holds {', '.join(loaded)}, but no generator to start from")
+        raise FacegenError(f"{reference}: holds {', '.join(loaded)}, but no generator to start from")
     latents = [(g.z_dim, g.w_dim, g.mapping.num_layers) for g in (current, networks["G"])]
     if latents[0] != latents[1]:
         was, would = (f"z of {z}, w of {w} and {layers} mapping layers" for z, w, layers in latents)
         raise FacegenError(
-            f"{path}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
+            f"{reference}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
             "choose the --cfg that it was trained with"
         )
     sources = {"G": current, "D": loaded.get("D"), "G_ema": average}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from facegen.training import checkpoint, gan
 from facegen.training.options import resolve_options
 from facegen.weights.native import load_networks, save_networks
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
 
@@ -82,6 +84,25 @@ def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
     const = networks["G_ema"].synthesis.b4.const
     assert torch.equal(state.G.synthesis.b4.const, const)
     assert torch.equal(state.G_ema.synthesis.b4.const, const)
+
+
+def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, tmp_path):
+    """32x32 and ten classes there, 16x16 and three classes here."""
+    options = options_for(face_archive, tmp_path, resume=str(GOLDEN / "legacy_tiny.pkl"))
+    options = replace(options, channel_base=512, channel_max=32, latent=64)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    for name in ("G", "G_ema"):
+        report = state.started_from[name]
+        assert str(report).endswith("; new: mapping.embed.weight; not used: synthesis.b32.*, mapping.embed.weight")
+    assert "b16.conv0.weight" in state.started_from["D"].copied
+    gan.train_step(state, options, CPU)
+
+
+def test_nothing_to_start_from(face_archive, tmp_path):
+    options = options_for(face_archive, tmp_path / "runs", resume="ffhq257")
+    with pytest.raises(FileNotFoundError, match="ffhq257: neither a file"):
+        gan.train_generator(options, progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_another_width(face_archive, unconditional, tmp_path):
