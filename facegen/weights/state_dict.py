@@ -1,11 +1,14 @@
 """Bare state dicts: tensors by name, without constructor arguments. The architecture is read off names and shapes.
 
+Those of StyleGAN2-ADA's PyTorch code, and of rosinality/stylegan2-pytorch.
+
 What no shape tells (activation, clamps, learning rate multipliers, minibatch-stddev group, half precision) is assumed
 to be the default of StyleGAN2-ADA, and listed.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 import os
@@ -21,10 +24,11 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.weights import rosinality
 from facegen.weights.assemble import KINDS, assemble
 from facegen.weights.safe_pickle import shown
 
-NAMES = ("G", "D", "G_ema")
+NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
 
 
@@ -40,7 +44,8 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
 
     Args:
         path: A file of `torch.save`: one state dict, or a dictionary of some by the names `G`, `D`, `G_ema`.
-            A state dict without a name counts as `G_ema` or `D`.
+            A state dict without a name counts as `G_ema` or `D`. Or a checkpoint of rosinality/stylegan2-pytorch
+            with `g`, `d`, `g_ema`.
 
     Returns:
         As `facegen.weights.legacy.read_networks`; `origin` names what had to be `assumed`.
@@ -51,9 +56,11 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
     """
     path = Path(path)
     content = _load(path)
-    named = {name: content[name] for name in NAMES if isinstance(content.get(name), Mapping)}
+    named = {ours: content[name] for name, ours in NAMES.items() if isinstance(content.get(name), Mapping)}
     if not named:
-        named = {"D" if "b4.out.weight" in content else "G_ema": content}
+        is_discriminator = "b4.out.weight" in content or "final_linear.1.weight" in content
+        named = {"D" if is_discriminator else "G_ema": content}
+    origin: dict[str, Any] = {"format": "state dict", "assumed": list(ASSUMED)}
     networks: dict[str, nn.Module] = {}
     described: dict[str, Any] = {}
     room = 4 * path.stat().st_size
@@ -65,10 +72,27 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
         room -= sum(tensor.numel() for tensor in tensors.values())
         if room < 0:
             raise FacegenError(f"{where}: its tensors claim more than the file holds: refused")
+        theirs = rosinality.is_rosinality(tensors)
+        if theirs:
+            origin["format"] = "rosinality/stylegan2-pytorch"
+            tensors = rosinality.renamed(tensors, where)
+            if name != "D":
+                tensors["mapping.w_avg"] = _latent_average(content, tensors)
         kind, arguments = recognise(tensors, where)
         networks[name], arguments = assemble(kind, arguments, tensors, where)
         described[name] = {"kind": KINDS[kind], "kwargs": arguments}
-    return networks, {"networks": described, "origin": {"format": "state dict", "assumed": list(ASSUMED)}}
+        if theirs and kind is Generator and "latent_avg" not in content:
+            rosinality.measure_average(networks[name])
+    return networks, {"networks": described, "origin": origin}
+
+
+def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The average of w that a file has beside rosinality's generator; zeros to be filled in where it has none."""
+    average = content.get("latent_avg")
+    if isinstance(average, torch.Tensor) and average.ndim == 1:
+        return average
+    affine = tensors.get("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1))
+    return torch.zeros(affine.shape[-1:])
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
@@ -79,7 +103,8 @@ def _load(path: Path) -> Mapping[Any, Any]:
             with zipfile.ZipFile(path) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise FacegenError("compressed inside, which torch never writes")  # it could unpack to any size
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # options, in rosinality's checkpoints
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds
         reason = str(error).strip().split("\n")[0]
         raise FacegenError(f"{path}: damaged, or it holds more than tensors ({shown(reason, 200)}): refused") from error
