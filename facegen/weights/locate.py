@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 from pathlib import Path
@@ -40,16 +41,17 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     if isinstance(reference, str) and "://" in text and text.isprintable():
         return _from_address(text)
     path = Path(text).expanduser() if text.startswith("~") else Path(text)
-    if path.is_dir() and text:
-        return weights_of_folder(path)
-    if path.exists() and text:
-        return path
+    if text and _is_here(path):
+        return weights_of_folder(path) if path.is_dir() else path
     if isinstance(reference, str):
         if text in PUBLISHED:
             return download(PUBLISHED[text])
         hub = _HUB.fullmatch(text)
-        if hub and not hub["file"] and path.suffix.lower() not in FILE_SUFFIXES and not path.parent.is_dir():
-            return hub_download(hub["repository"], None, hub["revision"])
+        if hub and not hub["file"] and path.suffix.lower() not in FILE_SUFFIXES and not _is_here(path.parent):
+            try:
+                return hub_download(hub["repository"], None, hub["revision"])
+            except FacegenError as error:
+                raise FacegenError(f"{text}: no such file or folder; as {error}") from error
     close = difflib.get_close_matches(text.lower(), PUBLISHED, n=1, cutoff=0.7)
     hint = f"; did you mean {close[0]}?" if close else ""
     shown = text if text and text.isprintable() else repr(text)
@@ -95,6 +97,17 @@ def newest_snapshot(path: str | os.PathLike[str]) -> Path:
     if not snapshots:
         raise FileNotFoundError(f"{path}: no network-snapshot-*.safetensors in this folder")
     return snapshots[max(snapshots)]
+
+
+def _is_here(path: Path) -> bool:
+    try:
+        return path.exists()
+    except ValueError:  # a null byte
+        return False
+    except OSError as error:  # such as a folder that may not be read: that is to be told
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _from_address(text: str) -> Path:

@@ -131,7 +131,7 @@ def test_hub_ids(reference, hub, no_network):
     [
         "no/such.pkl", "no/such.safetensors", "runs/00000-gone", "a/b/c", "/org/name", "../org", "org//name", "name",
         "org/name@", "org/", "", "ffhq 256", "C:\\nets\\x", "-x/-y", "org/näme", "org/name\nx", Path("org/name"),
-        Path("ffhq256"), "https://h/x\ny",
+        Path("ffhq256"), "https://h/x\ny", "a\0b", "x" * 5000, "o/" + "x" * 300 + ".pkl",
     ],
 )  # fmt: skip
 def test_what_is_nothing(reference, no_network):
@@ -177,6 +177,8 @@ def test_addresses_that_are_none(address, words):
 def point_hub_at(url, monkeypatch):
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    # Its versions before 1.0 keep a copy here.
+    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
@@ -189,7 +191,6 @@ def asked_of(hub):
 def hub(monkeypatch):
     with WeightServer() as server:
         point_hub_at(server.url, monkeypatch)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.hf_api.HfApi.list_repo_files", _list_files(server))
         server.headers["X-Repo-Commit"] = COMMIT
         server.missing = (404, "EntryNotFound")
@@ -263,13 +264,14 @@ def test_the_hub_says_no(hub, missing, words):
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("reference", ["hf://org/name", "hf://org/name/x.safetensors"])
+@pytest.mark.parametrize("reference", ["org/name", "hf://org/name/x.safetensors"])
 def test_the_hub_is_not_there(reference, monkeypatch):
     point_hub_at("http://127.0.0.1:9", monkeypatch)
     monkeypatch.setattr(time, "sleep", lambda _: None)  # huggingface_hub asks six times, longer apart each time
     with pytest.raises(FacegenError, match=r"the hub cannot be reached; check the network, or download") as caught:
         locate(reference)
     assert "\n" not in str(caught.value)
+    assert ("org/name: no such file or folder; as hf://" in str(caught.value)) == (reference == "org/name")
 
 
 @pytest.mark.parametrize("variable", ["FACEGEN_OFFLINE", "HF_HUB_OFFLINE"])
