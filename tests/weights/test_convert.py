@@ -64,7 +64,6 @@ def test_to_a_pickle_and_back_to_the_bit(tmp_path, snapshot):
     assert second.read_bytes() == pickled.read_bytes()
 
 
-@pytest.mark.xfail(reason="legacy.read_networks does not know the stand-in for a missing discriminator yet")
 def test_a_generator_alone_to_a_pickle_and_back_to_the_bit(tmp_path):
     path = write(tmp_path / "g.safetensors", G_ema=generator())
     convert(path, tmp_path / "g.pkl")
