@@ -88,11 +88,17 @@ def save_networks(
         dtype: Store floating-point tensors in this type; None keeps theirs. float16 halves the file.
     """
     tensors, described = {}, {}
+    memory: set[int] = set()
     for name, network in networks.items():
         state = {}
         for key, tensor in network.state_dict().items():
             tensor = tensor.detach().cpu().contiguous()
-            state[key] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+            if dtype is not None and tensor.is_floating_point():
+                tensor = tensor.to(dtype)
+            if tensor.data_ptr() in memory:  # one network under two names: safetensors wants two
+                tensor = tensor.clone()
+            memory.add(tensor.data_ptr())
+            state[key] = tensor
         tensors |= {f"{name}.{key}": tensor for key, tensor in state.items()}
         described[name] = {"kind": kind_of(network), "kwargs": network.init_kwargs, "sha256": tensors_checksum(state)}
     header = {**metadata, "format_version": FORMAT_VERSION, "networks": described}

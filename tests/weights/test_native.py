@@ -187,6 +187,14 @@ def test_same_networks_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_one_network_under_two_names(tmp_path):
+    G = generator()
+    save_networks(tmp_path / "a.safetensors", {"G": G, "G_ema": G}, {})
+    networks, _ = load_networks(tmp_path / "a.safetensors")
+    assert torch.equal(networks["G"].synthesis.b4.const, G.synthesis.b4.const)
+    assert networks["G"].synthesis.b4.const.data_ptr() != networks["G_ema"].synthesis.b4.const.data_ptr()
+
+
 def test_paths_as_text_and_new_folders(tmp_path):
     path = os.fspath(tmp_path / "new" / "folder" / "with spaces.safetensors")
     save_networks(path, {"G_ema": generator()}, {})
