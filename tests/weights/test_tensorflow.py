@@ -257,3 +257,14 @@ def test_missing_variables_are_named(tmp_path):
     part.content["variables"] = [pair for pair in part.content["variables"] if pair[0] != "8x8/Conv1/bias"]
     with pytest.raises(FacegenError, match=r"missing: synthesis\.b8\.conv1\.bias"):
         read_networks(write(tmp_path / "cut.pkl", network))
+
+
+@pytest.mark.xfail(reason="MappingNetwork(num_layers=0) builds a layer that it does not use", strict=False)
+def test_a_label_that_is_embedded_but_not_mapped(tmp_path):
+    # The default of TensorFlow's discriminator.
+    D = Discriminator(3, 8, 3, channel_base=32, mapping_kwargs={"num_layers": 1})
+    network = discriminator_network(D)
+    network.content["variables"] = [pair for pair in network.content["variables"] if "Mapping0" not in pair[0]]
+    networks, metadata = read_networks(write(tmp_path / "d.pkl", network))
+    assert metadata["networks"]["D"]["kwargs"]["mapping_kwargs"]["num_layers"] == 0
+    assert networks["D"](torch.randn(2, 3, 8, 8), torch.eye(3)[:2]).shape == (2, 1)
