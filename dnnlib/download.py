@@ -105,7 +105,7 @@ def fetch(
             raise DownloadError(
                 f"{_shown(url)}: what the server sent is not the expected file: {found}, not {expected}"
             )
-        with part.data.open("rb") as file:
+        with part.data.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         part.data.replace(path)
         part.remove()
