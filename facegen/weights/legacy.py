@@ -50,7 +50,11 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
         FacegenError: damaged; holds what no network file needs; or networks of another kind, such as StyleGAN3's.
     """
     path = Path(path)
-    content = read_records(path)
+    return convert_records(read_records(path), path)
+
+
+def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Turn what `read_records` read from a file into networks; returns and raises what `read_networks` does."""
     if _is_tensorflow(content):
         return convert_networks(content, path)
     if isinstance(content, Persistent):
