@@ -19,7 +19,7 @@ from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, alignment_matrix, find_faces
 from facegen.latents.decode import decode_latents, group_means
-from facegen.weights.native import load_encoder, load_generator
+from facegen.weights.load import load_encoder, load_generator
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 ALL = "all"

@@ -14,7 +14,8 @@ import torch
 
 from facegen.transfer import PRETRAINED
 from facegen.weights.hub_folder import without_paths
-from facegen.weights.native import load_encoder, load_generator, save_networks
+from facegen.weights.load import load_encoder, load_generator
+from facegen.weights.native import save_networks
 
 KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "metrics")
 METRICS = ("val_mse", "val_cosine")

@@ -24,7 +24,8 @@ from facegen.networks.encoder import Encoder, load_trunk
 from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, generate_pairs, one_hot, to_float
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
-from facegen.weights.native import load_encoder, load_generator, save_networks
+from facegen.weights.load import load_encoder, load_generator
+from facegen.weights.native import save_networks
 from torch_utils.cpu_memory import keep_freed_memory
 
 STATE = "encoder-state.pt"

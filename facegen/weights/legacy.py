@@ -21,6 +21,7 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment import AugmentPipe
 from facegen.weights.assemble import KINDS, assemble
+from facegen.weights.pickle_note import read_note
 from facegen.weights.pickle_records import Persistent, TensorflowNetwork, read_records
 from facegen.weights.safe_pickle import shown
 from facegen.weights.tensorflow import convert_networks
@@ -61,7 +62,9 @@ def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], dic
         content = {_usual_name(content): content}
     if not isinstance(content, dict):
         raise FacegenError(f"{path}: a pickle, but not of networks")
-    records = {name: content[name] for name in NETWORKS if not _is_nothing(content.get(name))}
+    note = read_note(content)
+    names = NETWORKS if note is None else [name for name in NETWORKS if name in note[0]]
+    records = {name: content[name] for name in names if not _is_nothing(content.get(name))}
     if not records:
         raise FacegenError(f"{path}: a pickle without a network named {', '.join(NETWORKS)}")
 
@@ -80,6 +83,8 @@ def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], dic
         described[name] = {"kind": KINDS[kind], "kwargs": kwargs}
         source = record.module_src.encode("utf-8", "replace")
         sources[name] = {"lines": source.count(b"\n") + 1, "sha256": hashlib.sha256(source).hexdigest()}
+    if note is not None:  # a file of our own comes back as it was
+        return networks, {**note[1], "networks": described}
     origin = {
         "format": "stylegan2-ada-pytorch",
         "sources": sources,

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from facegen.errors import FacegenError
 from facegen.weights.locate import locate
+from facegen.weights.native import load_networks, read_metadata
+
+Header = dict[str, Any]
 
 
-def read_networks(reference: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], dict[str, Any]]:
-    """Read all networks of a weight file.
+def read_networks(
+    reference: str | os.PathLike[str], first_of: Sequence[str] | None = None
+) -> tuple[dict[str, nn.Module], Header]:
+    """Read the networks of a weight file, of whatever kind its first bytes show it to be.
 
     Args:
         reference: What `facegen.weights.locate.locate` takes: a file, a run folder, an address, a published network.
+        first_of: Of facegen's own files read only the first of these that is there; other kinds are read whole.
 
     Returns:
         The networks by name (float32, on the CPU, in evaluation mode, without gradients) and the header.
@@ -24,24 +33,65 @@ def read_networks(reference: str | os.PathLike[str]) -> tuple[dict[str, nn.Modul
         FacegenError: it is damaged, or no weight file.
     """
     path = locate(reference)
-    suffix = path.suffix.lower()
-    if suffix == ".pkl":
+    kind = _kind(path)
+    if kind == "pickle":
         from facegen.weights.legacy import read_networks as read_pickle
-        from facegen.weights.pickle_note import read_note
-        from facegen.weights.pickle_records import read_records
 
-        networks, header = read_pickle(path)
-        content = read_records(path)
-        note = read_note(content) if isinstance(content, dict) else None
-        if note is None:
-            return networks, header
-        names, metadata = note
-        kept = {name: network for name, network in networks.items() if name in names}
-        return kept, {**metadata, "networks": {name: header["networks"][name] for name in kept}}
-    if suffix in (".pt", ".pth"):
+        return read_pickle(path)
+    if kind == "torch":
         from facegen.weights.state_dict import read_networks as read_state_dicts
 
         return read_state_dicts(path)
-    from facegen.weights.native import load_networks
+    if first_of is None:
+        return load_networks(path)
+    described = read_metadata(path)["networks"]
+    return load_networks(path, [name for name in first_of if name in described][:1])
 
-    return load_networks(path)
+
+def load_generator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+    """Load the generator of a weight file, and what the file says of it: `G_ema`, else `G`.
+
+    Args:
+        reference: A file of any kind, a run folder (its newest snapshot), an http(s) address, `hf://name/repository`
+            or a published network such as `ffhq256`.
+
+    Returns:
+        The generator (float32, on the CPU, in evaluation mode, without gradients) and the header: `groups`,
+        `template`, `kimg`, `license`, `origin`, ..., as far as the file has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FacegenError: it is damaged, cannot be downloaded, or holds no generator.
+    """
+    return _load(reference, ("G_ema", "G"), "generator")
+
+
+def load_discriminator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+    """Load the discriminator `D` of a weight file, and what the file says of it; see `load_generator`."""
+    return _load(reference, ("D",), "discriminator")
+
+
+def load_encoder(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+    """Load the encoder of a weight file or run folder, and what the file says of it; see `load_generator`."""
+    return _load(reference, ("encoder",), "encoder")
+
+
+def _load(reference: str | os.PathLike[str], names: Sequence[str], what: str) -> tuple[nn.Module, Header]:
+    networks, header = read_networks(reference, names)
+    for name in names:
+        if name in networks:
+            return networks[name], header
+    held = ", ".join(header.get("networks") or networks) or "nothing"
+    raise FacegenError(f"{reference}: holds {held}, but no {what}")
+
+
+def _kind(path: Path) -> str:
+    """What a weight file is by its first bytes; what a download is called says little."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(b"PK"):
+        return "torch"
+    if start.startswith(b"\x80"):
+        # PyTorch's files of before 1.6 are pickles too; only their name tells them from a network pickle.
+        return "torch" if path.suffix.lower() in {".pt", ".pth"} else "pickle"
+    return "native"

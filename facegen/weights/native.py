@@ -30,7 +30,6 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
-from facegen.weights.locate import newest_snapshot
 
 FORMAT_VERSION = 2
 HEADER_KEY = "facegen"
@@ -221,25 +220,6 @@ def _check_sizes(kwargs: Any) -> None:
             _check_sizes(value)
         elif isinstance(value, int) and value > (MAX_LAYERS if name == "num_layers" else MAX_SIZE):
             raise ValueError(f"{name} cannot be {value if value < 2**64 else 'so large'}")
-
-
-def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
-    """Load the generator (`G_ema`) of a weight file, or of the newest snapshot of a run folder, with its header."""
-    path = newest_snapshot(path)
-    networks, header = load_networks(path, ["G_ema"])
-    return networks["G_ema"], header
-
-
-def load_encoder(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
-    """Load the encoder of a weight file, or the best one of a run folder, with its header."""
-    path = Path(path)
-    if path.is_dir():
-        best = path / "encoder-best.safetensors"
-        if not best.is_file():
-            raise FileNotFoundError(f"{path}: no encoder-best.safetensors in this folder")
-        path = best
-    networks, header = load_networks(path, ["encoder"])
-    return networks["encoder"], header
 
 
 def _is_header(header: Any) -> bool:

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from facegen.errors import FacegenError
 from facegen.networks.encoder import Encoder, load_trunk
-from facegen.weights.native import load_encoder, save_networks
+from facegen.weights.load import load_encoder
+from facegen.weights.native import save_networks
 
 SMALL = {"input_size": 75, "blocks": (1, 1, 0)}
 

@@ -23,7 +23,8 @@ from facegen.errors import FacegenError
 from facegen.training import checkpoint, gan
 from facegen.training.options import resolve_options
 from facegen.training.run_folder import read_stats
-from facegen.weights.native import load_generator, load_networks, read_metadata
+from facegen.weights.load import load_generator
+from facegen.weights.native import load_networks, read_metadata
 
 CPU = torch.device("cpu")
 # Narrow networks at 16x16: a step takes milliseconds.

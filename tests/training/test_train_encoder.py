@@ -22,7 +22,8 @@ from facegen.training import encoder as training
 from facegen.training.encoder import EncoderOptions, resume_encoder, train_encoder
 from facegen.training.interrupt import StopRequest
 from facegen.training.run_folder import read_stats
-from facegen.weights.native import load_encoder, save_networks
+from facegen.weights.load import load_encoder
+from facegen.weights.native import save_networks
 
 GROUPS = ["0-20", "21-40", "41-60", "61-"]
 TEMPLATE = [[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]

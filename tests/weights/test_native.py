@@ -15,14 +15,8 @@ from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.transfer import PRETRAINED
 from facegen.weights import native
-from facegen.weights.native import (
-    load_encoder,
-    load_generator,
-    load_networks,
-    newest_snapshot,
-    read_metadata,
-    save_networks,
-)
+from facegen.weights.load import load_encoder, load_generator
+from facegen.weights.native import load_networks, newest_snapshot, read_metadata, save_networks
 
 METADATA = {
     "groups": ["0-10", "11-20", "91-100"],
