@@ -168,7 +168,7 @@ def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
     """What can be said of a file that is no network which facegen takes."""
     reason = str(error).removeprefix(f"{path}: ")
     container = _container(path)
-    if zipfile.is_zipfile(path) and not _is_torch_zip(path):
+    if _is_zip(path) and not _is_torch_zip(path):
         raise FacegenError(f"{path}: a zip file without weights in it") from error
     if container == "PyTorch file":
         tensors = _state_dict(path)
@@ -179,7 +179,12 @@ def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
 
 
 def _container(path: Path) -> str:
-    return "PyTorch file" if path.suffix.lower() in (".pt", ".pth") or zipfile.is_zipfile(path) else "pickle"
+    return "PyTorch file" if path.suffix.lower() in (".pt", ".pth") or _is_zip(path) else "pickle"
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _is_torch_zip(path: Path) -> bool:
@@ -195,7 +200,7 @@ def _is_torch_zip(path: Path) -> bool:
 
 
 def _pickle_bytes(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
+    if not _is_zip(path):
         return path.read_bytes()
     try:
         with zipfile.ZipFile(path) as archive:
