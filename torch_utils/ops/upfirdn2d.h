@@ -1,0 +1,349 @@
+// Upsample, pad, filter and downsample pictures; upfirdn2d.py says what that is.
+//
+// Output o of an axis is the sum over taps k of filter[k] * u[o * down + k - pad], where u is the picture with up - 1
+// zeros behind each sample: only taps that meet a sample, every up-th, are visited.
+//
+// Three kernels. `SmallFilter` for 4 x 4 taps, up or down 2 or neither, `Line` for filters along one axis: both read a
+// tile of the picture into shared memory. `General` for all else reads the picture itself. Coordinates are 32-bit,
+// offsets 64-bit: tensors may be of any size.
+
+#pragma once
+
+#include "element.h"
+
+namespace torch_utils {
+
+struct Upfirdn2d {
+    const void* x;       // [batch, channels, in_y, in_x], contiguous or channels last
+    const void* filter;  // [taps_y, taps_x], in the type of the sums
+    void* y;             // [batch, channels, out_y, out_x] in the layout of x
+    int batch, channels, in_y, in_x, out_y, out_x;
+    int taps_y, taps_x, up_y, up_x, down_y, down_x;
+    int pad_y, pad_x;  // before the first sample; negative crops
+    Type type;
+    bool channels_last;
+    bool flip;  // true correlates, false convolves
+    double gain;
+};
+
+constexpr int MAX_SHARED = 48 * 1024;  // bytes that every block may have without asking
+
+HOST_DEVICE int divide_up(int a, int b) { return (a + b - 1) / b; }
+
+HOST_DEVICE int floor_divide(int a, int b) { return a / b - (a % b < 0); }
+
+// Where a sample lies in memory.
+HOST_DEVICE int64_t offset(const Upfirdn2d& p, int64_t plane, int channel, int y, int x, int size_y, int size_x) {
+    // plane counts pictures when channels are last, else pictures and channels.
+    if (p.channels_last) return ((plane * size_y + y) * size_x + x) * p.channels + channel;
+    return (plane * size_y + y) * size_x + x;
+}
+
+// The tap that correlation multiplies with sample (ky, kx) of a window.
+template <class A> HOST_DEVICE A tap(const Upfirdn2d& p, int ky, int kx) {
+    if (!p.flip) ky = p.taps_y - 1 - ky, kx = p.taps_x - 1 - kx;
+    return static_cast<const A*>(p.filter)[ky * p.taps_x + kx] * A(p.gain);
+}
+
+// The tile of a block: which planes (pictures and channels), rows and columns of the result.
+struct Tile {
+    int64_t plane;  // first plane of a contiguous tensor, picture of one with channels last
+    int channel, y, x;
+};
+
+// A block's tile of `planes` x rows x columns outputs; rows and columns may begin before 0 by a skip.
+HOST_DEVICE int64_t count_tiles(const Upfirdn2d& p, int planes, int rows, int columns, int skip_y, int skip_x) {
+    const int64_t in_plane = int64_t(divide_up(p.out_y + skip_y, rows)) * divide_up(p.out_x + skip_x, columns);
+    if (p.channels_last) return in_plane * p.batch * divide_up(p.channels, planes);
+    return in_plane * ((int64_t(p.batch) * p.channels + planes - 1) / planes);
+}
+
+HOST_DEVICE Tile find_tile(
+    const Upfirdn2d& p, int64_t block, int planes, int rows, int columns, int skip_y, int skip_x) {
+    // Neighbours in memory are neighbours in time: channels first where they are last.
+    Tile tile{0, 0, 0, 0};
+    if (p.channels_last) {
+        const int groups = divide_up(p.channels, planes);
+        tile.channel = int(block % groups) * planes;
+        block /= groups;
+    }
+    const int across = divide_up(p.out_x + skip_x, columns), down = divide_up(p.out_y + skip_y, rows);
+    tile.x = int(block % across) * columns - skip_x;
+    block /= across;
+    tile.y = int(block % down) * rows - skip_y;
+    block /= down;
+    tile.plane = p.channels_last ? block : block * planes;
+    return tile;
+}
+
+// The plane and the channel of number `i` in a tile, or false where there is none.
+HOST_DEVICE bool find_plane(const Upfirdn2d& p, const Tile& tile, int i, int64_t& plane, int& channel) {
+    if (p.channels_last) {
+        plane = tile.plane;
+        channel = tile.channel + i;
+        return channel < p.channels;
+    }
+    plane = tile.plane + i;
+    channel = 0;
+    return plane < int64_t(p.batch) * p.channels;
+}
+
+template <class T, class A>
+HOST_DEVICE A read_sample(const Upfirdn2d& p, const Tile& tile, int i, int y, int x) {
+    int64_t plane;
+    int channel;
+    if (y < 0 || y >= p.in_y || x < 0 || x >= p.in_x || !find_plane(p, tile, i, plane, channel)) return A(0);
+    return widen<T>(static_cast<const T*>(p.x)[offset(p, plane, channel, y, x, p.in_y, p.in_x)]);
+}
+
+template <class T, class A>
+HOST_DEVICE void write_sample(const Upfirdn2d& p, const Tile& tile, int i, int y, int x, A value) {
+    int64_t plane;
+    int channel;
+    if (y < 0 || y >= p.out_y || x < 0 || x >= p.out_x || !find_plane(p, tile, i, plane, channel)) return;
+    static_cast<T*>(p.y)[offset(p, plane, channel, y, x, p.out_y, p.out_x)] = narrow<T>(value);
+}
+
+// 4 x 4 taps, the same factors along both axes, one of them 1 and the other 1 or 2. A thread makes columns of four
+// outputs, so that it reads what they share once, and keeps the filter in registers.
+template <class T, int UP, int DOWN, bool LAST, bool LARGE> struct SmallFilter {
+    using A = Accumulated<T>;
+    static constexpr int SHRINK = sizeof(A) / sizeof(float);
+    static constexpr int TAPS = 4, HIGH = 4;  // HIGH: outputs of a thread, one above the other
+    // Outputs of a tile. Channels: a warp reads neighbours. Large pictures: a warp reads half a row of the tile.
+    static constexpr int PLANES = LAST ? 32 / SHRINK : LARGE ? 1 : 8 / SHRINK;
+    static constexpr int ROWS = LAST ? 16 / DOWN : LARGE ? 32 / SHRINK : 16;
+    static constexpr int COLUMNS = LAST ? 8 : LARGE ? 64 : 16;
+    // Samples of the picture that a tile needs.
+    static constexpr int IN_ROWS = ((ROWS - 1) * DOWN + TAPS + UP - 1) / UP;
+    static constexpr int IN_COLUMNS = ((COLUMNS - 1) * DOWN + TAPS + UP - 1) / UP;
+    static constexpr int SAMPLES = PLANES * IN_ROWS * IN_COLUMNS;
+    static_assert(SAMPLES * sizeof(A) <= MAX_SHARED, "the tile does not fit into shared memory");
+    static_assert(ROWS % HIGH == 0 && THREADS % (LAST ? PLANES * COLUMNS : COLUMNS) == 0, "threads keep their column");
+
+    // When upsampling, tiles begin where a sample meets the first tap, so that all of them look alike.
+    HOST_DEVICE static int skip_y(const Upfirdn2d& p) { return UP == 2 ? p.pad_y & 1 : 0; }
+    HOST_DEVICE static int skip_x(const Upfirdn2d& p) { return UP == 2 ? p.pad_x & 1 : 0; }
+
+    static int64_t blocks(const Upfirdn2d& p) {
+        return count_tiles(p, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
+    }
+    static size_t shared_bytes(const Upfirdn2d&) { return SAMPLES * sizeof(A); }
+
+    HOST_DEVICE static int place(int plane, int row, int column) {
+        if (LAST) return (row * IN_COLUMNS + column) * PLANES + plane;
+        return (plane * IN_ROWS + row) * IN_COLUMNS + column;
+    }
+
+    HOST_DEVICE static void load(const Upfirdn2d& p, int64_t block, int thread, A* shared) {
+        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
+        const int top = (tile.y * DOWN - p.pad_y) / UP, left = (tile.x * DOWN - p.pad_x) / UP;  // no remainder
+        UNROLL_4 for (int i = thread; i < SAMPLES; i += THREADS) {
+            int plane, row, column;
+            if (LAST) {
+                plane = i % PLANES, column = i / PLANES % IN_COLUMNS, row = i / (PLANES * IN_COLUMNS);
+            } else {
+                column = i % IN_COLUMNS, row = i / IN_COLUMNS % IN_ROWS, plane = i / (IN_COLUMNS * IN_ROWS);
+            }
+            shared[i] = read_sample<T, A>(p, tile, plane, top + row, left + column);
+        }
+    }
+
+    HOST_DEVICE static void compute(const Upfirdn2d& p, int64_t block, int thread, const A* shared) {
+        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
+        constexpr int SEEN = TAPS / UP;  // samples along x that an output sees
+        const int column = LAST ? thread / PLANES % COLUMNS : thread % COLUMNS;
+        const int phase = UP == 2 ? column & 1 : 0;  // the first tap that meets a sample
+        const int first = (column * DOWN + phase) / UP;
+
+        A filter[TAPS][SEEN];
+        UNROLL for (int ky = 0; ky < TAPS; ky++) {
+            UNROLL for (int j = 0; j < SEEN; j++) filter[ky][j] = tap<A>(p, ky, phase + j * UP);
+        }
+
+        constexpr int STRIPS = PLANES * (ROWS / HIGH) * COLUMNS;
+        for (int strip = thread; strip < STRIPS; strip += THREADS) {
+            int plane, row;
+            if (LAST) {
+                plane = strip % PLANES, row = strip / (PLANES * COLUMNS) * HIGH;
+            } else {
+                row = strip / COLUMNS % (ROWS / HIGH) * HIGH, plane = strip / (COLUMNS * (ROWS / HIGH));
+            }
+            constexpr int READ = ((HIGH - 1) * DOWN + TAPS - 1) / UP + 1;  // samples along y that a strip sees
+            A sum[HIGH] = {};
+            UNROLL for (int j = 0; j < SEEN; j++) {
+                UNROLL for (int i = 0; i < READ; i++) {
+                    const A sample = shared[place(plane, row * DOWN / UP + i, first + j)];
+                    UNROLL for (int r = 0; r < HIGH; r++) {
+                        const int ky = i * UP - r * DOWN;
+                        if (ky >= 0 && ky < TAPS) sum[r] += filter[ky][j] * sample;
+                    }
+                }
+            }
+            UNROLL for (int r = 0; r < HIGH; r++) {
+                write_sample<T, A>(p, tile, plane, tile.y + row + r, tile.x + column, sum[r]);
+            }
+        }
+    }
+
+    static bool fits(const Upfirdn2d& p) {
+        const bool factors = p.up_y == UP && p.up_x == UP && p.down_y == DOWN && p.down_x == DOWN;
+        return factors && p.taps_y == TAPS && p.taps_x == TAPS && p.channels_last == LAST;
+    }
+};
+
+// A filter along one axis, of any length and with any factors, that leaves the other axis alone.
+template <class T, bool LAST, bool ALONG_X> struct Line {
+    using A = Accumulated<T>;
+    static constexpr int WIDE = 2;  // outputs of a thread, side by side across the filter: they share its taps
+    static constexpr int PLANES = LAST ? 32 : 1;
+    // Outputs of a tile along the filter and across it.
+    static constexpr int LENGTH = LAST ? 16 : ALONG_X ? 64 : 16;
+    static constexpr int LINES = LAST ? 4 : ALONG_X ? 16 : 64;
+    static constexpr int ROWS = ALONG_X ? LINES : LENGTH, COLUMNS = ALONG_X ? LENGTH : LINES;
+
+    HOST_DEVICE static int taps(const Upfirdn2d& p) { return ALONG_X ? p.taps_x : p.taps_y; }
+    HOST_DEVICE static int up(const Upfirdn2d& p) { return ALONG_X ? p.up_x : p.up_y; }
+    HOST_DEVICE static int down(const Upfirdn2d& p) { return ALONG_X ? p.down_x : p.down_y; }
+    HOST_DEVICE static int pad(const Upfirdn2d& p) { return ALONG_X ? p.pad_x : p.pad_y; }
+
+    // Samples along the filter that a tile needs.
+    HOST_DEVICE static int in_length(const Upfirdn2d& p) {
+        return divide_up((LENGTH - 1) * down(p) + taps(p), up(p));
+    }
+
+    static int64_t blocks(const Upfirdn2d& p) { return count_tiles(p, PLANES, ROWS, COLUMNS, 0, 0); }
+    static size_t shared_bytes(const Upfirdn2d& p) {
+        return (size_t(in_length(p)) * LINES * PLANES + taps(p)) * sizeof(A);  // samples, then taps
+    }
+
+    HOST_DEVICE static int place(int plane, int row, int column, int in_columns) {
+        return LAST ? (row * in_columns + column) * PLANES + plane : row * in_columns + column;
+    }
+
+    // The first sample of the picture at or behind the first tap of the tile's first output.
+    HOST_DEVICE static int first_sample(const Upfirdn2d& p, const Tile& tile) {
+        const int start = (ALONG_X ? tile.x : tile.y) * down(p) - pad(p);
+        return floor_divide(start + up(p) - 1, up(p));
+    }
+
+    HOST_DEVICE static void load(const Upfirdn2d& p, int64_t block, int thread, A* shared) {
+        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, 0, 0);
+        const int in_rows = ALONG_X ? ROWS : in_length(p), in_columns = ALONG_X ? in_length(p) : COLUMNS;
+        const int top = ALONG_X ? tile.y : first_sample(p, tile), left = ALONG_X ? first_sample(p, tile) : tile.x;
+        const int samples = in_rows * in_columns * PLANES;
+        for (int i = thread; i < samples; i += THREADS) {
+            const int plane = i % PLANES, pixel = i / PLANES;
+            const int row = pixel / in_columns, column = pixel - row * in_columns;
+            shared[i] = read_sample<T, A>(p, tile, plane, top + row, left + column);
+        }
+        for (int k = thread; k < taps(p); k += THREADS) shared[samples + k] = tap<A>(p, ALONG_X ? 0 : k, ALONG_X ? k : 0);
+    }
+
+    HOST_DEVICE static void compute(const Upfirdn2d& p, int64_t block, int thread, const A* shared) {
+        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, 0, 0);
+        const int in_columns = ALONG_X ? in_length(p) : COLUMNS;
+        const A* filter = shared + (ALONG_X ? ROWS : in_length(p)) * in_columns * PLANES;
+        const int length = taps(p), step = up(p), first = first_sample(p, tile);
+        const int next = place(0, ALONG_X ? 0 : 1, ALONG_X ? 1 : 0, in_columns);
+
+        constexpr int ITEMS = PLANES * LENGTH * (LINES / WIDE);
+        for (int item = thread; item < ITEMS; item += THREADS) {
+            // Neighbouring threads make neighbours in memory.
+            const int plane = item % PLANES, pixel = item / PLANES;
+            constexpr int IN_ROW = ALONG_X ? COLUMNS : COLUMNS / WIDE;
+            const int row = pixel / IN_ROW, column = pixel % IN_ROW;
+            const int start = (ALONG_X ? tile.x + column : tile.y + row) * down(p) - pad(p);
+            const int sample = floor_divide(start + step - 1, step);  // the first that it sees
+            const int from = place(plane, ALONG_X ? row : sample - first, ALONG_X ? sample - first : column, in_columns);
+            const int apart = place(0, ALONG_X ? ROWS / WIDE : 0, ALONG_X ? 0 : COLUMNS / WIDE, in_columns);
+
+            A sum[WIDE] = {};
+            const A* read = shared + from;
+            for (int k = sample * step - start; k < length; k += step, read += next) {
+                UNROLL for (int w = 0; w < WIDE; w++) sum[w] += filter[k] * read[w * apart];
+            }
+            UNROLL for (int w = 0; w < WIDE; w++) {
+                const int y = tile.y + row + (ALONG_X ? w * (ROWS / WIDE) : 0);
+                const int x = tile.x + column + (ALONG_X ? 0 : w * (COLUMNS / WIDE));
+                write_sample<T, A>(p, tile, plane, y, x, sum[w]);
+            }
+        }
+    }
+
+    static bool fits(const Upfirdn2d& p) {
+        const bool along_x = p.taps_y == 1 && p.up_y == 1 && p.down_y == 1 && p.pad_y == 0 && p.out_y == p.in_y;
+        const bool along_y = p.taps_x == 1 && p.up_x == 1 && p.down_x == 1 && p.pad_x == 0 && p.out_x == p.in_x;
+        return (ALONG_X ? along_x : along_y) && p.channels_last == LAST && shared_bytes(p) <= MAX_SHARED;
+    }
+};
+
+// Everything: one output per thread, straight from the picture.
+template <class T> struct General {
+    using A = Accumulated<T>;
+
+    static int64_t count(const Upfirdn2d& p) { return int64_t(p.batch) * p.channels * p.out_y * p.out_x; }
+    static int64_t blocks(const Upfirdn2d& p) { return (count(p) + THREADS - 1) / THREADS; }
+    static size_t shared_bytes(const Upfirdn2d&) { return 0; }
+
+    HOST_DEVICE static void load(const Upfirdn2d&, int64_t, int, A*) {}
+
+    HOST_DEVICE static void compute(const Upfirdn2d& p, int64_t block, int thread, const A*) {
+        int64_t rest = block * THREADS + thread;
+        Tile tile{0, 0, 0, 0};
+        if (p.channels_last) {
+            tile.channel = int(rest % p.channels);
+            rest /= p.channels;
+        }
+        tile.x = int(rest % p.out_x);
+        rest /= p.out_x;
+        tile.y = int(rest % p.out_y);
+        tile.plane = rest / p.out_y;
+        if (tile.plane >= (p.channels_last ? int64_t(p.batch) : int64_t(p.batch) * p.channels)) return;
+
+        const int start_y = tile.y * p.down_y - p.pad_y, start_x = tile.x * p.down_x - p.pad_x;
+        const int top = floor_divide(start_y + p.up_y - 1, p.up_y), left = floor_divide(start_x + p.up_x - 1, p.up_x);
+        A sum = 0;
+        for (int y = top, ky = top * p.up_y - start_y; ky < p.taps_y; y++, ky += p.up_y) {
+            for (int x = left, kx = left * p.up_x - start_x; kx < p.taps_x; x++, kx += p.up_x) {
+                // What is not in the picture is left out, not multiplied: it may be that the tap is infinite.
+                if (y < 0 || y >= p.in_y || x < 0 || x >= p.in_x) continue;
+                sum += tap<A>(p, ky, kx) * read_sample<T, A>(p, tile, 0, y, x);
+            }
+        }
+        write_sample<T, A>(p, tile, 0, tile.y, tile.x, sum);
+    }
+};
+
+// Tiles of this many channels would be mostly empty for fewer, such as the three of a picture with channels last.
+constexpr int MIN_CHANNELS_LAST = 12;
+// Where a result is at most this large, a tile holds several planes of it.
+constexpr int SMALL_PICTURE = 32;
+
+template <class Kernel, class Launch> bool launch_if_it_fits(const Upfirdn2d& p, Launch& launch) {
+    if (!Kernel::fits(p)) return false;
+    launch.template run<Kernel>(p);
+    return true;
+}
+
+template <class T, int UP, int DOWN, class Launch> bool launch_small_filter(const Upfirdn2d& p, Launch& launch) {
+    if (p.channels_last) return launch_if_it_fits<SmallFilter<T, UP, DOWN, true, false>>(p, launch);
+    if (p.out_x <= SMALL_PICTURE) return launch_if_it_fits<SmallFilter<T, UP, DOWN, false, false>>(p, launch);
+    return launch_if_it_fits<SmallFilter<T, UP, DOWN, false, true>>(p, launch);
+}
+
+template <class T, bool LAST, class Launch> bool launch_line(const Upfirdn2d& p, Launch& launch) {
+    return launch_if_it_fits<Line<T, LAST, true>>(p, launch) || launch_if_it_fits<Line<T, LAST, false>>(p, launch);
+}
+
+// Give `launch` the kernel for p: launch.template run<Kernel>(p).
+template <class T, class Launch> void dispatch_upfirdn2d(const Upfirdn2d& p, Launch& launch) {
+    const bool tiles = !p.channels_last || p.channels >= MIN_CHANNELS_LAST;
+    if (tiles && launch_small_filter<T, 1, 1>(p, launch)) return;
+    if (tiles && launch_small_filter<T, 2, 1>(p, launch)) return;
+    if (tiles && launch_small_filter<T, 1, 2>(p, launch)) return;
+    if (tiles && (p.channels_last ? launch_line<T, true>(p, launch) : launch_line<T, false>(p, launch))) return;
+    launch.template run<General<T>>(p);
+}
+
+}  // namespace torch_utils
