@@ -29,7 +29,7 @@ def command(
 
     \b
     safetensors  facegen's own format
-    pkl          for the tools of stylegan2-ada-pytorch; carries its own source code, which those tools run
+    pkl          for the tools of stylegan2-ada-pytorch; carries its own source, which those run
     rosinality   for rosinality/stylegan2-pytorch: one generator, one age group
     onnx         generator or encoder, checked with onnxruntime (pip install 'facegen[onnx]')
     torchscript  generator or encoder, for torch.jit.load

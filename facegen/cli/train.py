@@ -98,7 +98,8 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
         gan.resume_generator(resume, **changed)
         return
     if not chosen["data"]:
-        raise click.UsageError("--data is missing: which training archive? (`facegen prepare` makes one)")
+        hint = f"; {resume} is no run folder to go on with" if resume else ""
+        raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
     resolution = FaceArchive(chosen["data"], use_labels=False).resolution
     options = resolve_options(resolution=resolution, **chosen)
     if dry_run:

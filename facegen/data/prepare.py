@@ -90,7 +90,10 @@ def prepare(
             choice = Choice()
         if not faces:
             spool.remove()  # it holds refusals only
+        del items  # half a million records take memory that is needed now
         write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
+        del faces, extra
+        spool.forget()
         write_report_files(archive, report, _examples(report, files), progress=progress)
         spool.remove()
     return report

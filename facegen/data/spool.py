@@ -99,6 +99,10 @@ class Spool:
         self._lines.write(b"".join(lines))
         self._lines.flush()
 
+    def forget(self) -> None:
+        """Give back the memory of the outcomes when they are needed no more; on disk they stay."""
+        self._outcomes.clear()
+
     def close(self) -> None:
         """Close the files; they stay for the next run."""
         self._lines.close()

@@ -200,7 +200,7 @@ class MappingNetwork(nn.Module):
         if c_dim > 0:
             self.embed = FullyConnectedLayer(c_dim, embed_features)
         features = [z_dim + embed_features] + [layer_features] * (num_layers - 1) + [w_dim]
-        for i, (inputs, outputs) in enumerate(itertools.pairwise(features)):
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(features[: num_layers + 1])):
             layer = FullyConnectedLayer(inputs, outputs, activation=activation, lr_multiplier=lr_multiplier)
             setattr(self, f"fc{i}", layer)
         if self.w_avg_beta is not None:

@@ -19,7 +19,7 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.weights import native
-from facegen.weights.load import read_networks
+from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.safe_pickle import shown
 
@@ -48,18 +48,11 @@ def describe(reference: str | os.PathLike[str], *, layers: bool = False) -> dict
         FileNotFoundError, FacegenError: no such file, or it is damaged or no weight file at all.
     """
     path = locate(reference)
-    with path.open("rb") as file:
-        start = file.read(9)
+    kind = kind_of_file(path)
     facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": file_checksum(path)}
-    if start[:1] == b"\x80" or start[:2] == b"PK":
-        found, tensors = _pickle(path)
-    elif start[8:] == b"{":
-        found, tensors = _safetensors(path)
-    else:
-        raise FacegenError(
-            f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch "
-            f"(it begins with {bytes(start)!r})"
-        )
+    if kind == "unknown":
+        raise FacegenError(f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch")
+    found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
         facts["layers"] = list(_layers(tensors))

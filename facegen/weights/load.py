@@ -33,7 +33,7 @@ def read_networks(
         FacegenError: it is damaged, or no weight file.
     """
     path = locate(reference)
-    kind = _kind(path)
+    kind = kind_of_file(path)
     if kind == "pickle":
         from facegen.weights.legacy import read_networks as read_pickle
 
@@ -85,13 +85,20 @@ def _load(reference: str | os.PathLike[str], names: Sequence[str], what: str) ->
     raise FacegenError(f"{reference}: holds {held}, but no {what}")
 
 
-def _kind(path: Path) -> str:
-    """What a weight file is by its first bytes; what a download is called says little."""
+def kind_of_file(path: Path) -> str:
+    """Tell what a weight file is by its first bytes: `safetensors`, `torch` (a .pt file), `pickle`, or `unknown`.
+
+    What a download is called says little, but a name that ends in .safetensors is trusted to mean it.
+    """
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(9)
+    # A safetensors file begins with the length of its header, 8 bytes of any value, and the header's brace.
+    fits = int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+    if (start[8:] == b"{" and fits) or path.suffix.lower() == ".safetensors":
+        return "safetensors"
     if start.startswith(b"PK"):
         return "torch"
     if start.startswith(b"\x80"):
         # PyTorch's files of before 1.6 are pickles too; only their name tells them from a network pickle.
         return "torch" if path.suffix.lower() in {".pt", ".pth"} else "pickle"
-    return "native"
+    return "unknown"

@@ -44,7 +44,7 @@ def test_truncated_pictures_are_refused_by_name(face, kind, share):
 
 def test_decompression_bomb_is_refused(monkeypatch, face):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice as many, and more
-    with pytest.raises(FacegenError, match="x: more than .* pixels"):
+    with pytest.raises(FacegenError, match=r"x: more than .* pixels"):
         decode(encode_png(face), "x")
 
 

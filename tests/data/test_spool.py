@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from facegen.data.crops import Cropped
 
+from facegen.data.crops import Cropped
 from facegen.data.sources import Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError

@@ -175,7 +175,8 @@ def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path)
 
 def test_weights_with_other_latents_are_refused(face_archive, finished_run, tmp_path):
     options = replace(small_options(face_archive, tmp_path, resume=str(finished_run)), latent=8)
-    with pytest.raises(FacegenError, match=r"has z of 16, w of 16 and 2 mapping layers, this run's --cfg asks for z of 8"):
+    words = r"has z of 16, w of 16 and 2 mapping layers, this run's --cfg asks for z of 8"
+    with pytest.raises(FacegenError, match=words):
         checkpoint.build(options, FaceArchive(face_archive), CPU)
 
 

@@ -151,7 +151,8 @@ def test_reads_back_exactly(tmp_path, config):
     for name, network in networks.items():
         assert_same_weights(again[name], network)
         assert again[name].init_kwargs == network.init_kwargs
-    assert about["origin"]["training_set_kwargs"] == {"path": "faces.zip", "use_labels": True}
+    assert set(about["networks"]) == set(networks)
+    assert read_records(tmp_path / "networks.pkl")["training_set_kwargs"] == {"path": "faces.zip", "use_labels": True}
 
 
 def test_the_same_networks_give_the_same_bytes_and_no_random_number_is_used(tmp_path):

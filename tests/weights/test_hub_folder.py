@@ -12,6 +12,7 @@ import facegen
 from facegen.errors import FacegenError
 from facegen.networks import generator as plain
 from facegen.weights import hub_folder, native
+from facegen.weights.load import load_generator
 
 METADATA = {
     "groups": ["0-10", "11-20", "21-"],
@@ -82,7 +83,7 @@ def test_it_is_a_network_like_any_other(folder):
     assert isinstance(G, plain.Generator)
     assert same_weights(copy.deepcopy(G), G)
     z, c = torch.randn(2, 8), torch.eye(3)[:2]
-    loaded, header = native.load_generator(folder / "model.safetensors")
+    loaded, header = load_generator(folder / "model.safetensors")
     assert type(loaded) is plain.Generator
     assert header["kimg"] == 12.5
     assert torch.equal(G(z, c, noise_mode="const"), loaded(z, c, noise_mode="const"))

@@ -247,7 +247,7 @@ def test_a_tensor_that_repeats_one_number_for_ever(tmp_path):
     "content", [b"", b"\0" * 100, b"<html>not found</html>", b"\x89PNG\r\n\x1a\n" + bytes(50), b"\xff" * 20]
 )
 def test_garbage_is_one_clear_line(tmp_path, content):
-    path = tmp_path / "garbage.safetensors"
+    path = tmp_path / "garbage.weights"
     path.write_bytes(content)
     output = run(path)
     assert output.startswith(f"Error: {path}: no weight file")

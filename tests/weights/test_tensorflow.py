@@ -259,7 +259,6 @@ def test_missing_variables_are_named(tmp_path):
         read_networks(write(tmp_path / "cut.pkl", network))
 
 
-@pytest.mark.xfail(reason="MappingNetwork(num_layers=0) builds a layer that it does not use", strict=False)
 def test_a_label_that_is_embedded_but_not_mapped(tmp_path):
     # The default of TensorFlow's discriminator.
     D = Discriminator(3, 8, 3, channel_base=32, mapping_kwargs={"num_layers": 1})
