@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,8 @@ from typing import Any
 from facegen.errors import FacegenError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+# Of one file: no face and no table has more, but a small zip can hold any size.
+MAX_PICTURE_BYTES, MAX_BYTES = 256 * 1024**2, 4 * 1024**3
 
 
 def is_image_name(name: str) -> bool:
@@ -58,14 +62,26 @@ class Container:
 
     def read(self, name: str) -> bytes:
         """The content of one file. Raises FacegenError, naming the file, when it cannot be read."""
+        limit = MAX_PICTURE_BYTES if is_image_name(name) else MAX_BYTES
         try:
             if self.is_zip:
-                return self._open_zip().read(name)
-            return (self.path / name).read_bytes()
+                with self._open_zip().open(name) as file:
+                    data = file.read(limit + 1)  # never more, whatever the zip says of its size
+            else:
+                found = (self.path / name).stat()
+                if not stat.S_ISREG(found.st_mode):  # to read a pipe or a device may never end
+                    raise FacegenError(f"{self.path}: cannot read {name} (it is not a plain file)")
+                data = (self.path / name).read_bytes() if found.st_size <= limit else None
+            if data is None or len(data) > limit:
+                raise FacegenError(f"{self.path}: cannot read {name} (it has more than {limit // 1024**2:,d} MB)")
+            return data
         except KeyError:
             raise FacegenError(f"{self.path}: there is no file {name} in it") from None
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            # RuntimeError: an encrypted zip; NotImplementedError, its subclass: an unknown compression.
+        except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+            if isinstance(error, FacegenError):
+                raise
+            # RuntimeError: an encrypted zip; NotImplementedError, its subclass: an unknown compression; ValueError:
+            # what zipfile makes of a broken header.
             raise FacegenError(f"{self.path}: cannot read {name} ({error})") from error
 
     def close(self) -> None:
@@ -97,7 +113,7 @@ class Container:
         if self._zip is None or self._zip_process != os.getpid():
             try:
                 self._zip = zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, EOFError) as error:
+            except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:  # of a broken list of files
                 raise FacegenError(f"{self.path}: neither a folder nor a readable zip ({error})") from error
             self._zip_process = os.getpid()
         return self._zip
