@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from facegen.faces import AlignmentTemplate
 
 TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
+MAX_NAME = 220  # bytes: file systems take 255, and `.report.html` and what is written meanwhile are longer
 OPEN_END = 999  # an age that only a group with an open end holds
 
 Outcome = Cropped | Skipped
@@ -85,10 +86,19 @@ def split_path(archive: Path, split: str | None) -> Path:
     return archive if split is None else archive.with_name(f"{archive.stem}-{split}{archive.suffix}")
 
 
-def check_target(archive: Path, source: Path) -> None:
-    """Refuse a name that an archive cannot have, and the source's own."""
+def check_targets(archive: Path, source: Path, choice: Choice) -> None:
+    """Refuse names that archives cannot have, those of splits included, and the source's own."""
+    for name in [name for name, _ in choice.split] or [None]:
+        _check_target(split_path(archive, name), source)
+
+
+def _check_target(archive: Path, source: Path) -> None:
     if archive.suffix.lower() != ".zip":
         raise FacegenError(f"{archive}: the name of a training archive must end in .zip")
+    if (length := len(os.fsencode(archive.name))) > MAX_NAME:
+        raise FacegenError(
+            f"{archive}: the name has {length} bytes; with at most {MAX_NAME} its report has room beside it"
+        )
     if archive.is_dir():
         raise FacegenError(f"{archive}: is a folder; give the name of a zip to write")
     if archive.exists() and archive.samefile(source):

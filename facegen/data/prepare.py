@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -13,17 +14,18 @@ from PIL import Image
 
 from facegen.ages import AgeGroups
 from facegen.data import pictures
-from facegen.data.assemble import Outcome, PrepareReport, check_target, choose, write_archives, write_report_files
+from facegen.data.assemble import Outcome, PrepareReport, check_targets, choose, write_archives, write_report_files
 from facegen.data.container import Container
 from facegen.data.crops import CropOptions, crop_pictures
 from facegen.data.parallel import map_in_order
 from facegen.data.selection import Choice
-from facegen.data.shards import SHARD_FILE, describe_shard
+from facegen.data.shards import SHARD_FILE, describe_shard, digest_items, write_empty_shard
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
 
 BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
+_WRITTEN = re.compile(r"([^/]+\.zip)\.(?:partial/|report\.(?:json|html)$)", re.IGNORECASE)  # beside an archive
 EXAMPLES = 8  # pictures of a kind that the report shows
 
 
@@ -70,11 +72,15 @@ def prepare(
     files, source = (path, source) if isinstance(path, Container) else open_source(path, source)
     crop = crop or CropOptions(crop=source.crop)
     groups, choice = groups or AgeGroups.default(), choice or Choice()
-    check_target(archive, files.path)
+    check_targets(archive, files.path, Choice() if shard else choice)
     report = PrepareReport(
         str(files.path), source.name, source.title, _in_words(source, crop, choice), groups.labels, crop.resolution
     )
-    items = list(islice(_read_items(files, source, archive), *((shard[0] - 1, None, shard[1]) if shard else (None,))))
+    items = list(_read_items(files, source, archive))
+    dealt = ""
+    if shard is not None:
+        dealt = digest_items(items)
+        items = items[shard[0] - 1 :: shard[1]]
     job = {"source": str(files.path.resolve()), "crop": asdict(crop)}
     with Spool(spool_path(archive), job) as spool:
 
@@ -86,12 +92,15 @@ def prepare(
             faces = choose(items, groups, choice, work_through, report, progress=progress)
         else:  # `facegen merge` chooses, from all shards
             faces = choose(items, groups, None, work_through, report, progress=progress)
-            extra = {SHARD_FILE: describe_shard(shard, report, items, spool, crop, choice)}
+            extra = {SHARD_FILE: describe_shard(shard, report, items, spool, crop, choice, dealt)}
             choice = Choice()
-        if not faces:
+        if not faces and shard is None:
             spool.remove()  # it holds refusals only
         del items  # half a million records take memory that is needed now
-        write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
+        if faces or shard is None:
+            write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
+        else:
+            write_empty_shard(archive, extra)
         del faces, extra
         spool.forget()
         write_report_files(archive, report, _examples(report, files), progress=progress)
@@ -100,14 +109,24 @@ def prepare(
 
 
 def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:
-    """Everything that the data set holds, but for what an earlier run left in its folder."""
-    own = archive.resolve()
-    own_name = own.relative_to(files.path.resolve()).as_posix() if own.is_relative_to(files.path.resolve()) else None
-    if own_name is not None:
-        files.names = [name for name in files.names if not name.startswith(own_name)]
+    """Everything that the data set holds, but for what runs, of other shards too, left in its folder."""
+    here, folder = archive.resolve().parent, files.path.resolve()
+    if here.is_relative_to(folder):
+        prefix = "" if here == folder else here.relative_to(folder).as_posix() + "/"
+        written = [
+            match[1] for name in files.names if name.startswith(prefix) and (match := _WRITTEN.match(name, len(prefix)))
+        ]
+        own = {prefix + archive.name, *(prefix + name for name in written)}
+        files.names = [name for name in files.names if not _is_of(name, prefix, own)]
     for name, why in files.refused.items():
         yield Skipped(name, "unsafe name", why)
     yield from source.read(files)
+
+
+def _is_of(name: str, prefix: str, archives: set[str]) -> bool:
+    """Whether a file is one of `archives`, or lies beside it on its behalf."""
+    match = _WRITTEN.match(name, len(prefix)) if name.startswith(prefix) else None
+    return name in archives or (match is not None and prefix + match[1] in archives)
 
 
 def _crop_all(

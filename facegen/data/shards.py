@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from facegen.ages import AgeGroups
-from facegen.data.assemble import Outcome, PrepareReport, check_target, choose, write_archives, write_report_files
+from facegen.data.assemble import Outcome, PrepareReport, check_targets, choose, write_archives, write_report_files
 from facegen.data.container import Container
 from facegen.data.crops import CropOptions, Cropped
 from facegen.data.selection import Choice
 from facegen.data.sources import Record, Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
+from facegen.files import atomic_path
 
 FORMAT = 1
 SHARD_FILE = "shard.json"
@@ -26,9 +29,17 @@ SHARD_FILE = "shard.json"
 def parse_shard(text: str) -> tuple[int, int]:
     """Read `3/8`. Raises FacegenError unless it is one of the shards from 1 to as many as there are."""
     number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal()) or not 1 <= int(number) <= int(count):
+    if not (number.isdecimal() and count.isdecimal() and len(count) < 10) or not 1 <= int(number) <= int(count):
         raise FacegenError(f"--shard is {text}: write which of how many, as 3/8, from 1/8 to 8/8")
     return int(number), int(count)
+
+
+def digest_items(items: Iterable[Record | Skipped]) -> str:
+    """Return a text that tells lists of files apart: dealt out from different ones, shards would lose files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for item in items:
+        digest.update(repr(item).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def describe_shard(
@@ -38,8 +49,12 @@ def describe_shard(
     spool: Spool,
     crop: CropOptions,
     choice: Choice,
+    dealt: str,
 ) -> dict[str, Any]:
-    """What a shard's archive holds for `merge`: what was asked for, and for every n-th file what came of it."""
+    """What a shard's archive holds for `merge`: what was asked for, and for every n-th file what came of it.
+
+    `dealt` is `digest_items` of all files, of which `items` are every n-th.
+    """
     rows = []
     for item in items:
         outcome = asdict(spool.get(item.name)) if item.name in spool else None
@@ -47,8 +62,15 @@ def describe_shard(
             outcome.pop("png", None)
         rows.append({"item": asdict(item), "outcome": outcome})
     same = {"source_name": report.source_name, "title": report.title, "options": report.options}
-    same |= {"groups": report.groups, "crop": asdict(crop), "choice": asdict(choice)}
+    same |= {"groups": report.groups, "crop": asdict(crop), "choice": asdict(choice), "files": dealt}
     return {"format": FORMAT, "shard": list(shard), "source": report.source, "same": same, "items": rows}
+
+
+def write_empty_shard(archive: Path, extra: Mapping[str, Any]) -> None:
+    """Write a shard in which no face was left: `merge` needs it, to know that."""
+    with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for name, content in extra.items():
+            file.writestr(name, json.dumps(content))
 
 
 @dataclass
@@ -76,11 +98,11 @@ def merge(
     archive = Path(archive)
     opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
     _check_complete(opened)
-    for shard in opened:
-        check_target(archive, shard.files.path)
     same = opened[0].same
     crop, groups = CropOptions(**same["crop"]), AgeGroups.from_labels(same["groups"])
     choice = Choice(**same["choice"] | {"split": tuple(map(tuple, same["choice"]["split"]))})
+    for shard in opened:
+        check_targets(archive, shard.files.path, choice)
     report = PrepareReport(
         opened[0].source, same["source_name"], same["title"], same["options"], same["groups"], crop.resolution
     )
@@ -115,7 +137,7 @@ def _open(path: Path) -> _Shard:
             shard.items.append(Skipped(**item) if "reason" in item else Record(**item))
             if outcome is not None:
                 shard.outcomes[item["name"]] = _read_outcome(outcome)
-        faces = json.loads(files.read("facegen.json"))["faces"]
+        faces = json.loads(files.read("facegen.json"))["faces"] if "facegen.json" in files.names else []
         shard.pictures = {face["source"]: face["file"] for face in faces}
     except FacegenError:
         raise
@@ -139,7 +161,8 @@ def _check_complete(shards: Sequence[_Shard]) -> None:
             differing = [key for key, value in shard.same.items() if value != first.same.get(key)]
             differing = ", ".join(differing) or f"{first.count} and {shard.count} shards"
             raise FacegenError(
-                f"{shard.files.path} and {first.files.path}: were not made by the same command ({differing} differ)"
+                f"{shard.files.path} and {first.files.path}: were not made by the same command from the same files"
+                f" ({differing} differ)"
             )
     numbers = [shard.number for shard in shards]
     for shard, other in pairwise(shards):

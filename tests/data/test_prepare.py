@@ -233,6 +233,7 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
         (["--shard", "3/2"], "Error: --shard is 3/2"),
         (["--split", "train=0.9"], "Error: --split: the shares of train=0.9"),
         (["--max-per-group", "0"], "Error: --max-per-group is 0"),
+        (["--shard", f"1/{10**30}"], "Error: --shard is 1/1000"),
         (["--shard", "x"], "Error: --shard is x"),
         (["--crop", "as-is", "--max-turn", "30"], "Error: max_turn looks for faces"),
     ],
@@ -437,8 +438,8 @@ def test_shards_that_do_not_fit_are_refused(shards, prepared, folder, tmp_path):
     for given, words in (
         (shards[:1], "shard 2 of 2 is missing"),
         ([shards[0], shards[0]], "is shard 1 again"),
-        ([shards[0], other], r"not made by the same command \(options, crop differ\)"),
-        ([shards[0], third], r"not made by the same command \(2 and 3 shards differ\)"),
+        ([shards[0], other], r"not made by the same command from the same files \(options, crop differ\)"),
+        ([shards[0], third], r"not made by the same command from the same files \(2 and 3 shards differ\)"),
         ([shards[0], prepared[1]], "is not a shard"),
         ([], "no shards given"),
     ):
@@ -451,3 +452,62 @@ def test_shards_that_do_not_fit_are_refused(shards, prepared, folder, tmp_path):
     with pytest.raises(FacegenError, match=r"shard.json is damaged"):
         merge([shards[0], other], out, progress=False)
     assert not out.parent.exists()
+
+
+def test_shards_of_a_source_that_changed_are_refused(folder, tmp_path):
+    source = tmp_path / "set"
+    shutil.copytree(folder, source)
+    options = {"crop": CropOptions("center", 16), "progress": False}
+    prepare(source, tmp_path / "1.zip", shard=(1, 2), **options)
+    (source / "101_1_0_20170110170006.jpg.chip.jpg").unlink(missing_ok=True)
+    (source / "15_1_0_20170110170001.jpg.chip.jpg").unlink()
+    prepare(source, tmp_path / "2.zip", shard=(2, 2), **options)
+    with pytest.raises(FacegenError, match=r"from the same files \(files differ\)"):
+        merge([tmp_path / "1.zip", tmp_path / "2.zip"], tmp_path / "all.zip", progress=False)
+
+
+def test_shards_may_lie_in_the_source(folder, tmp_path):
+    source = tmp_path / "set"
+    shutil.copytree(folder, source)
+    options = {"crop": CropOptions("center", 16), "progress": False}
+    whole = prepare(source, tmp_path / "whole.zip", **options)
+    for number in (1, 2):
+        prepare(source, source / f"{number}.zip", shard=(number, 2), **options)
+    merged = merge([source / "1.zip", source / "2.zip"], tmp_path / "all.zip", progress=False)
+    assert (merged.read, merged.written, merged.dropped) == (whole.read, whole.written, whole.dropped)
+
+
+def test_shards_without_a_face(tmp_path, tinted):
+    source = tmp_path / "set"
+    source.mkdir()
+    for index in range(2):
+        tinted(index, 64).save(source / f"2{index}_1_0_20170110170000.jpg.chip.jpg", "JPEG", quality=95)
+    (source / "22_1_0_20170110170000.jpg").write_bytes(b"")
+    shards = [tmp_path / f"{number}.zip" for number in range(1, 6)]  # one has the broken picture, two nothing
+    for number, shard in enumerate(shards, 1):
+        result = CliRunner().invoke(main, ["prepare", str(source), str(shard), "--shard", f"{number}/5"])
+        assert result.exit_code == 0, result.output
+    assert (
+        "0 of 1 written" in CliRunner().invoke(main, ["prepare", str(source), str(shards[2]), "--shard", "3/5"]).output
+    )
+    report = merge(shards, tmp_path / "all.zip", progress=False)
+    assert (report.read, report.written) == (3, 2)
+    assert list(report.dropped) == ["unreadable picture"]
+
+
+def test_a_split_does_not_replace_the_source(folder, tmp_path):
+    source = tmp_path / "faces-train.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        for path in folder.glob("*.jpg"):
+            archive.write(path, path.name)
+    before = source.read_bytes()
+    choice = Choice(split=(("train", 0.5), ("val", 0.5)))
+    with pytest.raises(FacegenError, match=r"faces-train\.zip: is the source itself"):
+        prepare(source, tmp_path / "faces.zip", choice=choice, progress=False)
+    assert source.read_bytes() == before
+
+
+def test_a_name_without_room_for_the_report_is_refused(folder, tmp_path):
+    with pytest.raises(FacegenError, match="the name has 244 bytes"):
+        prepare(folder, tmp_path / f"{'x' * 240}.zip", progress=False)
+    assert list(tmp_path.iterdir()) == []
