@@ -15,9 +15,22 @@ _LAZY = {
     "Discriminator": "facegen.weights.hub_folder",
     "Encoder": "facegen.weights.hub_folder",
     "Generator": "facegen.weights.hub_folder",
+    "load_discriminator": "facegen.weights.load",
+    "load_encoder": "facegen.weights.load",
+    "load_generator": "facegen.weights.load",
 }
 
-__all__ = ["AgeGroups", "AgeTransfer", "Discriminator", "Encoder", "Generator", "__version__"]
+__all__ = [
+    "AgeGroups",
+    "AgeTransfer",
+    "Discriminator",
+    "Encoder",
+    "Generator",
+    "__version__",
+    "load_discriminator",
+    "load_encoder",
+    "load_generator",
+]
 
 
 def __getattr__(name: str) -> Any:

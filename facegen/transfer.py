@@ -113,7 +113,9 @@ class AgeTransfer:
         *,
         device: str | torch.device | None = None,
     ) -> AgeTransfer:
-        """Load both networks from weight files or run folders; None for the ones that come with the package.
+        """Load both networks; None for the ones that come with the package.
+
+        Weights are what `facegen.load_generator` takes: files of any kind, run folders, addresses, hub repositories.
 
         Raises:
             FileNotFoundError, FacegenError: missing or damaged files, or networks that do not belong together.

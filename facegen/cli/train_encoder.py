@@ -19,7 +19,7 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 
 
 @click.command()
-@click.option("--generator", metavar="FILE|RUN", help="Weights of the generator, or its run folder.")
+@click.option("--generator", metavar="FILE|RUN|URL", help="Weights of the generator, or its run folder.")
 @click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
 @click.option("--pairs", default=10000, show_default=True, help="Generated faces; a fifth of them validates.")
 @click.option("--epochs", default=8, show_default=True, help="Passes over the pairs.")

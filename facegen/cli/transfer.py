@@ -36,8 +36,8 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
     metavar="YEARS",
     help="Age in the photo: its group is used for the reconstruction.  [default: the group that looks closest]",
 )
-@click.option("--generator", metavar="FILE|RUN", help="Another generator than the one in the package.")
-@click.option("--encoder", metavar="FILE|RUN", help="Another encoder than the one in the package.")
+@click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
+@click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
 @click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their group.")
 @click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
 def command(

@@ -25,6 +25,7 @@ from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, generate_pairs, one_hot, to_float
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
 from facegen.weights.load import load_encoder, load_generator
+from facegen.weights.locate import locate
 from facegen.weights.native import save_networks
 from torch_utils.cpu_memory import keep_freed_memory
 
@@ -96,11 +97,11 @@ def train_encoder(
     """
     options.check()
     chosen = pick_device(device)
-    generator, header = load_generator(options.generator)
+    source = locate(options.generator).resolve()  # from now on the very file, whatever is trained or published later
+    generator, header = load_generator(source)
     torch.manual_seed(options.seed)
     encoder = _new_encoder(options, generator)
     load_trunk(encoder, options.init)
-    source = Path(options.generator).resolve()
     options = replace(options, generator=str(source))
     with RunFolder.create(outdir, f"encoder-{source.stem}-{options.pairs}pairs") as run:
         run.write_json(OPTIONS, asdict(options))

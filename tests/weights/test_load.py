@@ -1,0 +1,128 @@
+"""Whatever the kind of file, one function loads it; what it is shows in its first bytes, not in its name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import facegen
+from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.weights.export_pickle import write_pickle
+from facegen.weights.load import kind_of_file, read_networks
+from facegen.weights.native import save_networks
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = {"channel_base": 64, "channel_max": 8}
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """G, D and G_ema, 16x16, three classes; G_ema differs from G."""
+    torch.manual_seed(0)
+    made = {name: Generator(8, 3, 8, 16, 3, {"num_layers": 2}, dict(SMALL)) for name in ("G", "G_ema")}
+    return {"G": made["G"], "D": Discriminator(3, 16, 3, **SMALL), "G_ema": made["G_ema"]}
+
+
+@pytest.fixture(scope="module")
+def files(networks, tmp_path_factory):
+    """The same networks in every format that holds them, by kind."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_networks(folder / "a.safetensors", networks, {"groups": ["0-10", "11-20", "21+"]})
+    write_pickle(folder / "a.pkl", networks)
+    torch.save({name: network.state_dict() for name, network in networks.items()}, folder / "a.pt")
+    run = folder / "00000-run"
+    run.mkdir()
+    shutil.copy(folder / "a.safetensors", run / "network-snapshot-000400.safetensors")
+    return {"safetensors": folder / "a.safetensors", "pickle": folder / "a.pkl", "torch": folder / "a.pt", "run": run}
+
+
+def assert_same(network, expected):
+    state = network.state_dict()
+    assert state.keys() == expected.state_dict().keys()
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(state[name], tensor), name
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pickle", "torch", "run"])
+def test_every_kind_gives_the_same_networks(files, networks, kind):
+    G, _ = facegen.load_generator(files[kind])
+    D, _ = facegen.load_discriminator(str(files[kind]))
+    assert_same(G, networks["G_ema"])
+    assert_same(D, networks["D"])
+    assert not G.training
+    assert not any(parameter.requires_grad for parameter in G.parameters())
+    with pytest.raises(FacegenError, match=r"holds G, D, G_ema, but no encoder$"):
+        facegen.load_encoder(files[kind])
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pickle", "torch"])
+def test_the_name_does_not_matter(files, networks, kind, tmp_path):
+    path = tmp_path / ("download" if kind != "torch" else "download.bin")
+    shutil.copy(files[kind], path)
+    assert kind_of_file(path) == kind
+    assert_same(facegen.load_generator(path)[0], networks["G_ema"])
+
+
+def test_a_safetensors_file_may_begin_like_a_pickle_or_a_zip(tmp_path):
+    """Its first bytes are a length, so by chance they are any other format's."""
+    found = set()
+    for filling in range(256):
+        path = tmp_path / "weights"
+        save_networks(path, {"encoder": Encoder(4, 16, 75, (0, 0, 0))} if filling == 0 else {}, {"x": "y" * filling})
+        found.add(path.read_bytes()[:1])
+        assert kind_of_file(path) == "safetensors"
+    assert b"\x80" in found or b"P" in found  # headers are filled up to a multiple of 8: 0x80 and 0x50 are among them
+
+
+def test_a_generator_that_was_never_averaged(networks, tmp_path):
+    save_networks(tmp_path / "g.safetensors", {"G": networks["G"]}, {})
+    assert_same(facegen.load_generator(tmp_path / "g.safetensors")[0], networks["G"])
+
+
+def test_the_golden_pickle_of_the_family():
+    G, header = facegen.load_generator(GOLDEN / "legacy_tiny.pkl")
+    assert header["origin"]["format"] == "stylegan2-ada-pytorch"
+    assert isinstance(G, Generator)
+
+
+def test_only_what_is_asked_for_is_read(files, networks, tmp_path):
+    """A damaged D does not keep a generator from being loaded."""
+    data = bytearray(files["safetensors"].read_bytes())
+    position = bytes(data).index(networks["D"].b4.out.weight.detach().numpy().tobytes())
+    data[position] ^= 1
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(data)
+    assert_same(facegen.load_generator(path)[0], networks["G_ema"])
+    with pytest.raises(FacegenError, match="the weights of D do not match their checksum"):
+        read_networks(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "damaged, or not a safetensors file"),
+        (b"\x80\x04N.", "a pickle, but not of networks"),
+        (b"PK\x03\x04", ""),
+    ],
+)
+def test_files_that_hold_no_networks(tmp_path, content, words):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(FacegenError, match=words):
+        facegen.load_generator(tmp_path / "file")
+
+
+def test_commands_take_every_kind(files, tmp_path):
+    for kind in ("pickle", "torch", "run"):
+        out = tmp_path / f"{kind}.safetensors"
+        command = [sys.executable, "-m", "facegen", "convert", str(files[kind]), str(out), "--network", "generator"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert kind_of_file(out) == "safetensors"
