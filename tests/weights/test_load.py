@@ -110,7 +110,7 @@ def test_only_what_is_asked_for_is_read(files, networks, tmp_path):
     [
         (b"", "damaged, or not a safetensors file"),
         (b"\x80\x04N.", "a pickle, but not of networks"),
-        (b"PK\x03\x04", ""),
+        (b"PK\x03\x04", "file: "),
     ],
 )
 def test_files_that_hold_no_networks(tmp_path, content, words):
