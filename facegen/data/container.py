@@ -50,6 +50,8 @@ class Container:
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: there is no such folder or zip")
         self.is_zip = not self.path.is_dir()
+        if self.is_zip and not self.path.is_file():  # a device would fill the memory, a pipe never end
+            raise FacegenError(f"{self.path}: neither a folder nor a readable zip (it is not a plain file)")
         if self.is_zip:
             found = [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
             self.refused = {name: "the file name leads out of the archive" for name in found if leads_out(name)}

@@ -39,6 +39,8 @@ class Choice:
         for name, value in (("--max-per-group", self.max_per_group), ("--per-person", self.per_person)):
             if value is not None and value < 1:
                 raise FacegenError(f"{name} is {value}: it must be at least 1")
+        if abs(self.seed) >= 2**63:
+            raise FacegenError(f"--seed is {self.seed}: it must have at most 18 digits")
         if self.near_duplicates is not None and not 0 <= self.near_duplicates < DHASH_BITS // 2:
             raise FacegenError(f"--near-duplicates is {self.near_duplicates}: it must be from 0 to 31 bits")
 

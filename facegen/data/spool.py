@@ -59,8 +59,12 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            self.close()
+        except OSError:
+            if kind is None:  # else a full disk has been reported
+                raise
 
     def __len__(self) -> int:
         return len(self._outcomes)
@@ -83,21 +87,10 @@ class Spool:
 
     def add(self, outcomes: Iterable[Cropped | Skipped]) -> None:
         """Store outcomes; after this a killed process does not lose them."""
-        lines = []
-        offset = self._pictures.seek(0, os.SEEK_END)
-        for outcome in outcomes:
-            if isinstance(outcome, Skipped):
-                line: dict[str, Any] = {"name": outcome.name, "reason": outcome.reason, "detail": outcome.detail}
-            else:
-                self._pictures.write(outcome.png)
-                line = {"name": outcome.name, "offset": offset, "size": len(outcome.png), "sha256": outcome.sha256}
-                line |= {"dhash": outcome.dhash, "notes": outcome.notes}
-                offset += len(outcome.png)
-            self._remember(line)
-            lines.append(json.dumps(line).encode() + b"\n")
-        self._pictures.flush()
-        self._lines.write(b"".join(lines))
-        self._lines.flush()
+        try:
+            self._write(outcomes)
+        except OSError as error:  # a full disk: it names no file
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error
 
     def forget(self) -> None:
         """Give back the memory of the outcomes when they are needed no more; on disk they stay."""
@@ -105,8 +98,10 @@ class Spool:
 
     def close(self) -> None:
         """Close the files; they stay for the next run."""
-        self._lines.close()
-        self._pictures.close()
+        try:
+            self._lines.close()
+        finally:
+            self._pictures.close()
 
     def remove(self) -> None:
         """Delete the spool: its pictures are in the archive."""
@@ -160,6 +155,23 @@ class Spool:
             pictures_used = max(pictures_used, end)
         self._lines.truncate(good_end)
         self._pictures.truncate(pictures_used)
+
+    def _write(self, outcomes: Iterable[Cropped | Skipped]) -> None:
+        lines = []
+        offset = self._pictures.seek(0, os.SEEK_END)
+        for outcome in outcomes:
+            if isinstance(outcome, Skipped):
+                line: dict[str, Any] = {"name": outcome.name, "reason": outcome.reason, "detail": outcome.detail}
+            else:
+                self._pictures.write(outcome.png)
+                line = {"name": outcome.name, "offset": offset, "size": len(outcome.png), "sha256": outcome.sha256}
+                line |= {"dhash": outcome.dhash, "notes": outcome.notes}
+                offset += len(outcome.png)
+            self._remember(line)
+            lines.append(json.dumps(line).encode() + b"\n")
+        self._pictures.flush()
+        self._lines.write(b"".join(lines))
+        self._lines.flush()
 
     def _remember(self, line: dict[str, Any]) -> None:
         name = line["name"]

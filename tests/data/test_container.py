@@ -17,6 +17,8 @@ def test_what_is_no_plain_file_is_not_read(tmp_path):
     for name in ("pipe.jpg", "device.jpg"):
         with pytest.raises(FacegenError, match=f"cannot read {name} .it is not a plain file"):
             files.read(name)
+        with pytest.raises(FacegenError, match="it is not a plain file"):
+            Container(tmp_path / name)
 
 
 @pytest.mark.parametrize("is_zip", [True, False])

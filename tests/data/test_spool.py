@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,20 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_not_in_the_way(tmp_path)
     other.kill()
     other.wait()
     Spool(tmp_path / "s", JOB).close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("size", [100, 100_000])  # less and more than what is buffered
+def test_a_full_disk_is_named_and_what_was_stored_before_stays(tmp_path, size):
+    with Spool(tmp_path / "s", JOB) as spool:
+        spool.add([picture("a")])
+    spool = Spool(tmp_path / "s", JOB)
+    spool._pictures.close()
+    spool._pictures = Path("/dev/full").open("r+b")  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left") as caught, spool:
+        spool.add([picture("b", size)])
+    assert caught.value.filename == str(tmp_path / "s")
+    with Spool(tmp_path / "s", JOB) as spool:
+        assert "a" in spool
+        assert "b" not in spool
+        assert spool.png("a") == picture("a").png
