@@ -191,7 +191,10 @@ def write_archives(
     `extra` is JSON to add to the archive, by name.
     """
     if not faces:
-        counts = ", ".join(f"{count:,d} x {reason}" for reason, count in report.drop_counts.items())
+        counts = "; ".join(
+            f"{len(files):,d} x {reason}, first {': '.join(filter(None, (repr(files[0]['file']), files[0]['detail'])))}"
+            for reason, files in report.dropped.items()
+        )
         raise FacegenError(f"{report.source}: no usable face in it ({counts or 'it holds no files'})")
     splits: dict[str | None, list[int]] = {None: list(range(len(faces)))}
     if choice.split:

@@ -173,7 +173,7 @@ def test_nothing_usable_writes_nothing(tmp_path):
         prepare(source, tmp_path / "a.zip", source=UtkFace(), progress=False)
     (source / "26_0_0_20170110170001.jpg").write_bytes(b"broken")
     (source / "cat.jpg").write_bytes(b"broken")
-    with pytest.raises(FacegenError, match="1 x name not understood, 1 x unreadable picture"):
+    with pytest.raises(FacegenError, match=r"1 x name not understood, .*; 1 x unreadable picture"):
         prepare(source, tmp_path / "a.zip", source=UtkFace(), progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
@@ -511,3 +511,14 @@ def test_a_name_without_room_for_the_report_is_refused(folder, tmp_path):
     with pytest.raises(FacegenError, match="the name has 244 bytes"):
         prepare(folder, tmp_path / f"{'x' * 240}.zip", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_usable_face_the_reasons_are_told(tmp_path):
+    (tmp_path / "20_1_0_20170110170000.jpg").write_bytes(b"")
+    with pytest.raises(FacegenError, match=r"1 x unreadable picture, first '20_1_0_20170110170000\.jpg': .*empty"):
+        prepare(tmp_path, tmp_path / "a.zip", progress=False)
+
+
+def test_a_seed_of_too_many_digits_is_refused():
+    with pytest.raises(FacegenError, match="--seed is 9999"):
+        Choice(seed=int("9" * 90))
