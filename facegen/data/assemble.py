@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections import Counter
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 import facegen
 from facegen.ages import AgeGroups
+from facegen.data.alignment import measure_alignment
 from facegen.data.archive import ArchiveWriter
 from facegen.data.crops import Cropped
 from facegen.data.report import write_report
@@ -203,7 +203,10 @@ def write_archives(
         if not members:
             raise FacegenError(f"--split {name} gets no face: {len(faces):,d} faces are too few, or of too few persons")
 
-    template = template or _measure_template(faces, png, progress)
+    if template is None:
+        count = min(TEMPLATE_FACES, len(faces))
+        names = [faces[i * len(faces) // count][0].name for i in range(count)]
+        template = measure_alignment([png(name) for name in names], progress=progress)
     report.template = template.to_json() if template else None
     report.written = len(faces)
     bar = tqdm(total=len(faces), desc="writing", unit="img", disable=not progress)
@@ -228,16 +231,6 @@ def _known(record: Record) -> dict[str, Any]:
     if record.gender is not None:
         known["gender"] = record.gender
     return known
-
-
-def _measure_template(
-    faces: Sequence[tuple[Record, int]], png: Callable[[str], bytes], progress: bool
-) -> AlignmentTemplate | None:
-    from facegen.faces import measure_template
-
-    count = min(TEMPLATE_FACES, len(faces))
-    names = [faces[i * len(faces) // count][0].name for i in range(count)]
-    return measure_template([Image.open(io.BytesIO(png(name))) for name in names], progress=progress)
 
 
 def _describe_archive(
