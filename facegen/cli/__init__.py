@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
+    "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
     "info": ("facegen.cli.info", "Show what a weights file is."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
 }

@@ -24,7 +24,7 @@ from torch_utils.ops.bias_act import activation_funcs, bias_act
 
 ACTIVATIONS = list(activation_funcs)
 TYPES = {torch.float16: 0, torch.float32: 2, torch.float64: 3}
-# Of results up to about 10: roundings of float16 (2^-11), of sums of float32, and of float32 taps with float64 pictures.
+# Of results up to about 10: one rounding of float16 (2^-11), and the roundings of sums in float32 and in float64.
 TOLERANCES = {torch.float16: 1e-2, torch.float32: 2e-5, torch.float64: 1e-12}
 compiler = shutil.which("g++") or shutil.which("c++")
 pytestmark = pytest.mark.skipif(compiler is None, reason="no C++ compiler here to build the kernels for the host")
@@ -60,11 +60,13 @@ class Upfirdn2d(ctypes.Structure):
 def kernels(tmp_path_factory) -> ctypes.CDLL:
     here, library = Path(__file__).parent, tmp_path_factory.mktemp("kernels") / "kernels.so"
     sources = Path(bias_act_op.__file__).parent
+    # fmt: off
     subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", f"-I{sources}"]
-        + [str(here / "kernels_on_host.cpp"), "-o", str(library)],
+        [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", f"-I{sources}",
+         here / "kernels_on_host.cpp", "-o", library],
         check=True,
     )
+    # fmt: on
     loaded = ctypes.CDLL(str(library))
     loaded.bias_act_on_host.restype = loaded.upfirdn2d_on_host.restype = ctypes.c_char_p
     return loaded
@@ -238,7 +240,7 @@ def check_upfirdn2d(kernels, x, f, **options) -> str:
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 # The tiles of the 4 x 4 kernels are 32 x 64, 16 x 16 and 16 x 8 outputs: less, exactly and more than one.
-SIZES = [(1, 1), (4, 4), (5, 3), (16, 8), (17, 33), (33, 65), (40, 20)]
+SIZES = [(1, 1), (5, 3), (16, 8), (17, 33), (33, 65)]
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
@@ -248,7 +250,7 @@ def test_4_x_4_taps(kernels, up, down, layout, dtype):
     names = set()
     for (height, width), flip in itertools.product(SIZES, [False, True]):
         f = torch.randn(4, 4)
-        x = torch.randn(2, 35, height, width, dtype=dtype).to(memory_format=layout)
+        x = torch.randn(1, 35, height, width, dtype=dtype).to(memory_format=layout)
         for padding in [(3, 3, 3, 3), (2, 1, 1, 2), (5, 0, 4, 7), (-1, 4, 6, -3)]:
             pads_x, pads_y = padding[:2], padding[2:]
             if min(height * up + sum(pads_y), width * up + sum(pads_x)) < 4:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops import compiled
+from torch_utils.ops.convolution import being_traced
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -53,7 +56,8 @@ def bias_act(
         alpha: Negative slope of `lrelu`; the others have none. None takes the activation's default.
         gain: Factor after the activation. None takes the activation's default.
         clamp: Limit results to `[-clamp, clamp]`. None does not.
-        impl: `ref` for plain PyTorch; `cuda` for a compiled kernel where there is one, plain PyTorch elsewhere.
+        impl: `ref` for plain PyTorch; `cuda` for the compiled kernel on a GPU where it can be built, plain PyTorch
+            elsewhere.
 
     Raises:
         ValueError: unknown `act` or `impl`, negative `clamp`, or a bias that does not fit.
@@ -68,11 +72,13 @@ def bias_act(
     alpha = activation.alpha if alpha is None else alpha
     gain = activation.gain if gain is None else gain
 
+    if b is not None and (b.ndim != 1 or b.shape[0] != x.shape[dim]):
+        raise ValueError(f"bias of shape {list(b.shape)} does not fit dimension {dim} of {list(x.shape)}")
+    if impl == "cuda" and x.is_cuda and _kernel_pays(x, b, act, gain, clamp):
+        return torch.ops.torch_utils.bias_act(x, b, dim, act, alpha, gain, clamp)
     if b is not None:
-        if b.ndim != 1 or b.shape[0] != x.shape[dim]:
-            raise ValueError(f"bias of shape {list(b.shape)} does not fit dimension {dim} of {list(x.shape)}")
         x = x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
-        return activate_(x, act, alpha, gain, clamp)
+        return _activate_(x, act, alpha, gain, clamp)
     x = activation.function(x, alpha)
     return _scale_and_clamp(x, gain, clamp)
 
@@ -88,9 +94,24 @@ def activate_(
     activation = activation_funcs[act]
     alpha = activation.alpha if alpha is None else alpha
     gain = activation.gain if gain is None else gain
+    if x.is_cuda and _kernel_pays(x, None, act, gain, clamp):
+        return torch.ops.torch_utils.bias_act(x, None, 1, act, alpha, gain, clamp)
+    return _activate_(x, act, alpha, gain, clamp)
+
+
+def _kernel_pays(x: torch.Tensor, b: torch.Tensor | None, act: str, gain: float, clamp: float | None) -> bool:
+    """Tell whether the compiled kernel can be had and does better than PyTorch.
+
+    Not for a mere sum, nor when traced: whoever compiles the record fuses the steps himself.
+    """
+    merely_a_sum = act == "linear" and gain == 1 and clamp is None
+    return not merely_a_sum and not being_traced() and compiled.usable(x, b)
+
+
+def _activate_(x: torch.Tensor, act: str, alpha: float, gain: float, clamp: float | None) -> torch.Tensor:
     # The sign of the result tells the branch that was taken only while the slope is positive.
     in_place = act == "lrelu" and alpha > 0
-    x = F.leaky_relu_(x, alpha) if in_place else activation.function(x, alpha)
+    x = F.leaky_relu_(x, alpha) if in_place else activation_funcs[act].function(x, alpha)
     return _scale_and_clamp(x, gain, clamp)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops import compiled
 from torch_utils.ops.convolution import being_traced
 
 # From this many taps on a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
@@ -80,7 +81,8 @@ def upfirdn2d(
         padding: Of the upsampled picture: one number, `[x, y]` or `[x_before, x_after, y_before, y_after]`.
         flip_filter: False convolves, True correlates.
         gain: Factor on the result.
-        impl: `ref` for plain PyTorch; `cuda` for a compiled kernel where there is one, plain PyTorch elsewhere.
+        impl: `ref` for plain PyTorch; `cuda` for the compiled kernel on a GPU where it can be built, plain PyTorch
+            elsewhere.
 
     Returns:
         `[N, C, (H * up + pad - taps) // down + 1, (W * up + pad - taps) // down + 1]`.
@@ -96,6 +98,8 @@ def upfirdn2d(
 
     if f is None:
         f = torch.ones([1, 1], device=x.device)
+    if impl == "cuda" and x.is_cuda and not compiled.being_exported() and compiled.usable(x):
+        return _compiled(x, f, (up_x, up_y), (down_x, down_y), pad_x, pad_y, flip_filter, gain)
     f = f * gain ** (f.ndim / 2)
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))
@@ -186,6 +190,35 @@ def _parse_padding(padding: int | Sequence[int]) -> tuple[tuple[int, int], tuple
     return (padding[0], padding[1]), (padding[2], padding[3])
 
 
+def _compiled(
+    x: torch.Tensor,
+    f: torch.Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    pad_x: tuple[int, int],
+    pad_y: tuple[int, int],
+    flip_filter: bool,
+    gain: float,
+) -> torch.Tensor:
+    """Do the work of `upfirdn2d` with the compiled operation; factors in x, y order."""
+    _check_size(x, (f.shape[0], f.shape[-1]), up[::-1], pad_y, pad_x)
+    operation = torch.ops.torch_utils.upfirdn2d
+    if f.ndim == 2:
+        return operation(x, f, up, down, [*pad_x, *pad_y], flip_filter, gain)
+    x = operation(x, f[None, :], [up[0], 1], [down[0], 1], [*pad_x, 0, 0], flip_filter, gain)
+    return operation(x, f[:, None], [1, up[1]], [1, down[1]], [0, 0, *pad_y], flip_filter, 1.0)
+
+
+def _check_size(
+    x: torch.Tensor, taps: tuple[int, int], up: tuple[int, int], pad_y: tuple[int, int], pad_x: tuple[int, int]
+) -> None:
+    """Refuse a picture smaller than the filter; taps and factors in y, x order."""
+    size_y = x.shape[2] * up[0] + sum(pad_y) - taps[0] + 1
+    size_x = x.shape[3] * up[1] + sum(pad_x) - taps[1] + 1
+    if size_y < 1 or size_x < 1:
+        raise ValueError(f"a picture of {list(x.shape[2:])} is too small for {taps[0]} x {taps[1]} taps")
+
+
 def _filter(
     x: torch.Tensor,
     f: torch.Tensor,
@@ -195,10 +228,7 @@ def _filter(
     pad_x: tuple[int, int],
 ) -> torch.Tensor:
     """Correlate every channel of `x`, upsampled and padded, with the 2-D filter `f`; factors in y, x order."""
-    size_y = x.shape[2] * up[0] + sum(pad_y) - f.shape[0] + 1
-    size_x = x.shape[3] * up[1] + sum(pad_x) - f.shape[1] + 1
-    if size_y < 1 or size_x < 1:
-        raise ValueError(f"a picture of {list(x.shape[2:])} is too small for {f.shape[0]} x {f.shape[1]} taps")
+    _check_size(x, f.shape, up, pad_y, pad_x)
     if being_traced():
         return _convolve_channels(x, f, up, down, pad_y, pad_x)
     return _Filter.apply(x, f, up, down, pad_y, pad_x)

@@ -1,0 +1,35 @@
+"""`facegen doctor`: what this machine has."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.option("--build", is_flag=True, help="Build the CUDA operations now, not when they are first used.")
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known as JSON.")
+def command(build: bool, as_json: bool) -> None:
+    """Show what this machine has for facegen, and how to get more.
+
+    GPU, driver, PyTorch, the compilers, and whether the operations that are made faster by CUDA kernels are compiled.
+
+    \b
+    Example:
+      facegen doctor
+    """
+    from facegen import doctor
+
+    built = [doctor.build()] if build else []
+    findings = [*doctor.examine(), *built]
+    if as_json:
+        click.echo(json.dumps(doctor.summary(findings), indent=2, ensure_ascii=False))
+        return
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = {True: "+", False: "!", None: " "}[finding.good]
+        click.echo(f"{mark} {finding.name:<{width}}  {finding.value}")
+    for finding in findings:
+        if finding.fix:
+            click.echo(f"\nTo mend {finding.name}: {finding.fix}.")

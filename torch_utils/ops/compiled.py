@@ -1,0 +1,253 @@
+"""The compiled operations as PyTorch sees them: what they take, the shape of what they return, their derivatives.
+
+`torch.ops.torch_utils.bias_act`, `.bias_act_grad` and `.upfirdn2d` exist wherever this module is imported; on the CPU
+they are plain PyTorch. bias_act.cpp and upfirdn2d.cpp add the CUDA kernels when `custom_ops` has built them. Call the
+functions of `bias_act` and `upfirdn2d`, which choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from torch_utils import custom_ops
+
+TYPES = frozenset([torch.float16, torch.bfloat16, torch.float32, torch.float64])
+# Derivatives are constant where they are not broken; the sign of the result tells which constant.
+PIECEWISE_LINEAR = ("linear", "relu", "lrelu")
+MAX_ORDER = 2  # of the derivatives that bias_act_grad computes
+
+_library = torch.library.Library("torch_utils", "DEF")
+_library.define("bias_act(Tensor x, Tensor? b, int dim, str act, float alpha, float gain, float? clamp) -> Tensor")
+_library.define(
+    "bias_act_grad(Tensor g, Tensor x, Tensor? b, int dim, str act, float alpha, float gain, float? clamp,"
+    " bool from_output, int order) -> Tensor"
+)
+_library.define(
+    "upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, SymInt[4] padding, bool flip, float gain) -> Tensor"
+)
+
+
+def usable(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
+    """Tell whether the compiled operations can work on tensors; build them when they are wanted the first time.
+
+    `others` have to be where `x` is, in its type.
+    """
+    if not x.is_cuda or x.dtype not in TYPES:
+        return False
+    fit = all(other is None or (other.device == x.device and other.dtype == x.dtype) for other in others)
+    return fit and custom_ops.ready()
+
+
+def being_exported() -> bool:
+    """Tell whether what is called now is written down for others, who do not have these operations."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 has no is_exporting
+    return torch.jit.is_tracing() or exporting()
+
+
+# --- bias_act -------------------------------------------------------------------------------------------------------
+
+# bias_act(x, b, dim, act, alpha, gain, clamp) = clamp(gain * act(x + b));
+# bias_act_grad(g, x, b, ..., order) = g * the derivative of that order with respect to x + b. With from_output, x is
+# the result instead, which saves keeping the input: the layer behind keeps the result anyway.
+
+
+def _add_bias(x: torch.Tensor, b: torch.Tensor | None, dim: int) -> torch.Tensor:
+    return x if b is None else x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+
+
+def _sum_to_bias(grad: torch.Tensor, dim: int) -> torch.Tensor:
+    return grad.sum([i for i in range(grad.ndim) if i != dim % grad.ndim])
+
+
+def _bias_act_cpu(x, b, dim, act, alpha, gain, clamp):
+    from torch_utils.ops.bias_act import bias_act
+
+    return torch.empty_like(x).copy_(bias_act(x, b, dim, act, alpha, gain, clamp, impl="ref"))
+
+
+def _bias_act_grad_cpu(g, x, b, dim, act, alpha, gain, clamp, from_output, order):
+    if from_output:
+        edge = None if clamp is None else torch.tensor(clamp, dtype=x.dtype)
+        clamped = torch.zeros_like(x, dtype=torch.bool) if edge is None else x.abs() >= edge
+        factor = DERIVATIVES[act][0](x if gain >= 0 else -x, alpha)
+    else:
+        total = _add_bias(x, b, dim)
+        clamped = _is_clamped(total, act, alpha, gain, clamp)
+        factor = DERIVATIVES[act][order - 1](total, alpha)
+    return torch.empty_like(x).copy_((g * gain * factor).masked_fill(clamped, 0))
+
+
+def _is_clamped(total: torch.Tensor, act: str, alpha: float, gain: float, clamp: float | None) -> torch.Tensor:
+    from torch_utils.ops.bias_act import activation_funcs
+
+    if clamp is None:
+        return torch.zeros_like(total, dtype=torch.bool)
+    return (activation_funcs[act].function(total, alpha) * gain).abs() > clamp
+
+
+def _logistic(polynomial: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor, float], torch.Tensor]:
+    """A function of x that is s * (1 - s) * polynomial(s), where s is the logistic function of x."""
+
+    def function(x: torch.Tensor, alpha: float) -> torch.Tensor:
+        s = x.sigmoid()
+        return s * (1 - s) * polynomial(s)
+
+    return function
+
+
+def _exponential(above: float, scale: float, factor: float) -> Callable[[torch.Tensor, float], torch.Tensor]:
+    """A function of x that is `above` for positive x and scale * factor * exp(x) below."""
+    return lambda x, alpha: torch.where(x > 0, above, scale * factor * x.clamp(max=0).exp())
+
+
+def _zero(x: torch.Tensor, alpha: float) -> torch.Tensor:
+    return torch.zeros_like(x)
+
+
+_SELU = 1.0507009873554804934, 1.6732632423543772848  # scale and alpha: Klambauer et al. 2017, equation 14
+
+# First, second and third derivative of every activation, as functions of x and alpha.
+DERIVATIVES: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], ...]] = {
+    "linear": (lambda x, alpha: torch.ones_like(x), _zero, _zero),
+    "relu": (lambda x, alpha: (x > 0).to(x.dtype), _zero, _zero),
+    "lrelu": (lambda x, alpha: torch.where(x > 0, 1.0, alpha).to(x.dtype), _zero, _zero),
+    "tanh": (
+        lambda x, alpha: 1 - x.tanh() ** 2,
+        lambda x, alpha: -2 * x.tanh() * (1 - x.tanh() ** 2),
+        lambda x, alpha: (6 * x.tanh() ** 2 - 2) * (1 - x.tanh() ** 2),
+    ),
+    "sigmoid": (
+        _logistic(torch.ones_like),
+        _logistic(lambda s: 1 - 2 * s),
+        _logistic(lambda s: 1 - 6 * s + 6 * s**2),
+    ),
+    "elu": (_exponential(1.0, 1, 1), _exponential(0.0, 1, 1), _exponential(0.0, 1, 1)),
+    "selu": (_exponential(_SELU[0], *_SELU), _exponential(0.0, *_SELU), _exponential(0.0, *_SELU)),
+    "softplus": (lambda x, alpha: x.sigmoid(), _logistic(torch.ones_like), _logistic(lambda s: 1 - 2 * s)),
+    # x * s(x): by the product rule, x times one derivative of s and a multiple of the one below.
+    "swish": (
+        lambda x, alpha: x.sigmoid() * (1 + x * (1 - x.sigmoid())),
+        lambda x, alpha: _logistic(lambda s: 2 + x * (1 - 2 * s))(x, alpha),
+        lambda x, alpha: _logistic(lambda s: 3 * (1 - 2 * s) + x * (1 - 6 * s + 6 * s**2))(x, alpha),
+    ),
+}
+
+
+def _bias_act_setup(ctx, inputs, output):
+    x, b, dim, act, alpha, gain, clamp = inputs
+    # The sign of the result tells the branch that was taken only while the slope is positive.
+    ctx.from_output = act in ("linear", "relu") or (act == "lrelu" and alpha > 0)
+    ctx.linear = act == "linear" and clamp is None
+    ctx.options = dim, act, alpha, gain, clamp
+    if ctx.linear:
+        ctx.save_for_backward()
+    elif ctx.from_output:
+        ctx.save_for_backward(output, None)
+    else:
+        ctx.save_for_backward(x, b)
+
+
+def _bias_act_backward(ctx, grad):
+    dim, _, _, gain, _ = ctx.options
+    grad_x = grad_b = None
+    if ctx.linear:
+        grad_x = grad * gain if gain != 1 else grad
+    else:
+        x, b = ctx.saved_tensors
+        grad_x = torch.ops.torch_utils.bias_act_grad(grad, x, b, *ctx.options, ctx.from_output, 1)
+    if ctx.needs_input_grad[1]:
+        grad_b = _sum_to_bias(grad_x, dim)
+    return grad_x, grad_b, None, None, None, None, None
+
+
+def _bias_act_grad_setup(ctx, inputs, output):
+    g, x, b, *options, from_output, order = inputs
+    ctx.options, ctx.from_output, ctx.order = options, from_output, order
+    ctx.save_for_backward(None if options[1] in PIECEWISE_LINEAR else g, x, b)
+
+
+def _bias_act_grad_backward(ctx, grad):
+    g, x, b = ctx.saved_tensors
+    dim, act, alpha, gain, clamp = ctx.options
+    grad_g = grad_x = grad_b = None
+    if ctx.needs_input_grad[0]:
+        grad_g = torch.ops.torch_utils.bias_act_grad(grad, x, b, *ctx.options, ctx.from_output, ctx.order)
+    if act not in PIECEWISE_LINEAR and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+        if ctx.order < MAX_ORDER:
+            grad_x = torch.ops.torch_utils.bias_act_grad(grad * g, x, b, *ctx.options, False, ctx.order + 1)
+        else:  # made of PyTorch's operations, which can be differentiated on and on
+            total = _add_bias(x, b, dim)
+            factor = DERIVATIVES[act][ctx.order](total, alpha)
+            grad_x = (grad * g * gain * factor).masked_fill(_is_clamped(total, act, alpha, gain, clamp), 0)
+        if ctx.needs_input_grad[2]:
+            grad_b = _sum_to_bias(grad_x, dim)
+    return grad_g, grad_x, grad_b, None, None, None, None, None, None, None
+
+
+_library.impl("bias_act", _bias_act_cpu, "CPU")
+_library.impl("bias_act_grad", _bias_act_grad_cpu, "CPU")
+torch.library.register_fake("torch_utils::bias_act", lambda x, *others: torch.empty_like(x), lib=_library)
+torch.library.register_fake("torch_utils::bias_act_grad", lambda g, x, *others: torch.empty_like(x), lib=_library)
+torch.library.register_autograd(
+    "torch_utils::bias_act", _bias_act_backward, setup_context=_bias_act_setup, lib=_library
+)
+torch.library.register_autograd(
+    "torch_utils::bias_act_grad", _bias_act_grad_backward, setup_context=_bias_act_grad_setup, lib=_library
+)
+
+
+# --- upfirdn2d ------------------------------------------------------------------------------------------------------
+
+
+def _layout(x: torch.Tensor) -> torch.memory_format:
+    """The layout of the result: channels last where the picture is, and cannot be called contiguous as well."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _upfirdn2d_cpu(x, f, up, down, padding, flip, gain):
+    from torch_utils.ops.upfirdn2d import upfirdn2d
+
+    y = upfirdn2d(x, f, up, down, padding, flip, gain, impl="ref")
+    return y.clone(memory_format=_layout(x))
+
+
+def _upfirdn2d_fake(x, f, up, down, padding, flip, gain):
+    width = (x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[1]) // down[0] + 1
+    height = (x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1
+    return torch.empty(
+        [x.shape[0], x.shape[1], height, width], dtype=x.dtype, device=x.device, memory_format=_layout(x)
+    )
+
+
+def _upfirdn2d_setup(ctx, inputs, output):
+    x, f, ctx.up, ctx.down, ctx.padding, ctx.flip, ctx.gain = inputs
+    ctx.size = x.shape[2:]
+    ctx.save_for_backward(f)
+
+
+def _upfirdn2d_backward(ctx, grad):
+    """The filter is a linear map of the picture; the map that takes gradients back is a filter of the same kind."""
+    (f,) = ctx.saved_tensors
+    grad_x = None
+    if ctx.needs_input_grad[0]:
+        padding = []
+        for axis in (1, 0):  # of the picture: x first
+            pair = 1 - axis  # of up, down and padding
+            taps, size, grad_size = f.shape[axis], ctx.size[axis], grad.shape[2 + axis]
+            # Output i reads upsampled sample i * down + k - before for tap k. Read the other way round: sample j * up
+            # gets tap k of output (j * up + before - k) / down, which is correlation with the flipped filter.
+            start = taps - 1 - ctx.padding[2 * pair]
+            total = (size - 1) * ctx.up[pair] + taps  # so many samples that `size` outputs, `up` apart, come out
+            padding += [start, total - grad_size * ctx.down[pair] - start]
+        grad_x = torch.ops.torch_utils.upfirdn2d(grad, f, ctx.down, ctx.up, padding, not ctx.flip, ctx.gain)
+    return grad_x, None, None, None, None, None, None
+
+
+_library.impl("upfirdn2d", _upfirdn2d_cpu, "CPU")
+torch.library.register_fake("torch_utils::upfirdn2d", _upfirdn2d_fake, lib=_library)
+torch.library.register_autograd(
+    "torch_utils::upfirdn2d", _upfirdn2d_backward, setup_context=_upfirdn2d_setup, lib=_library
+)
