@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 # What may change when a run folder is resumed; everything else is the run's own.
-RESUMABLE = {"resume", "kimg", "data", "dry_run"}
+CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep"}
+RESUMABLE = {"resume", "dry_run", *CHANGEABLE}
 
 
 def switch(*names: str, default: bool, help: str) -> Any:
@@ -62,6 +63,8 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--freezed", type=int, default=0, show_default=True, help="Layers of D that keep their weights.")
 @click.option("--tick", type=float, default=4, show_default=True, help="kimg between lines of progress.")
 @click.option("--snap", type=int, default=10, show_default=True, help="Ticks between snapshots.")
+@click.option("--snap-minutes", type=float, help="Take a snapshot after so many minutes, too [default: never].")
+@click.option("--keep", type=int, help="Keep so many of the newest snapshots, and the best [default: all].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @switch("--fp32", default=False, help="Never use float16.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
@@ -69,7 +72,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
 def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
     """Train the generator on faces labelled with age groups.
 
-    Ctrl-C saves and stops; --resume RUN_FOLDER goes on. The run folder holds a log, TensorBoard events, grids of
+    Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a log, TensorBoard events, grids of
     generated faces (columns are age groups, rows keep the latent) and snapshots.
 
     \b
@@ -91,7 +94,7 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
                 f"{', '.join('--' + name for name in extra)} "
                 "(to start a new run from its weights, name the snapshot file)"
             )
-        changed = {name: chosen[name] for name in ("kimg", "data") if name in given}
+        changed = {name: chosen[name] for name in sorted(CHANGEABLE & given)}
         if dry_run:
             click.echo(json.dumps(TrainOptions.read(Path(resume) / OPTIONS).to_dict() | changed, indent=2))
             return

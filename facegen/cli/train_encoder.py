@@ -68,7 +68,8 @@ def command(
     """Train the encoder on faces that a generator makes, and their latents.
 
     Writes a new run folder: encoder-best.safetensors, a file per epoch, log.txt, stats.jsonl, curve.png,
-    reconstructions.png. Ctrl-C saves and stops; --resume goes on (with more --epochs, if given).
+    reconstructions.png. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume goes on (with more
+    --epochs, if given).
 
     \b
     Example:

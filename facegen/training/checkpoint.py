@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
+from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.ada import AdaController
@@ -20,12 +22,14 @@ from facegen.training.augment import AugmentPipe, augpipe_kwargs
 from facegen.training.batches import Batches, class_weights
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
-from facegen.training.run_folder import save_state
+from facegen.training.run_folder import written_state
+from facegen.training.snapshots import drop_later, snapshot_name
 from facegen.weights.load import read_networks
 from facegen.weights.native import load_networks, read_metadata, save_networks
 from facegen.weights.partial import CopyReport, copy_matching
 
 STATE = "training-state.pt"
+BEFORE = ".before"  # ends the name of a snapshot while one of the same name takes its place
 G_REG_INTERVAL, D_REG_INTERVAL = 4, 16
 
 
@@ -159,11 +163,14 @@ def lazy_adam(network: nn.Module, lr: float, reg_interval: int | None) -> torch.
 def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
     """Write a snapshot of the networks, and beside it what else a resumed run needs; return the snapshot's path.
 
-    The state file names its snapshot and is written after it, so whenever the process dies, the two fit.
+    At every instant the state file names a whole snapshot that fits it: both files are written in full before either
+    is put in its place, the snapshot goes first, and one of the same name stays beside it until the state follows.
+
+    Raises:
+        OSError: nothing can be written, because the disk is full for example. The pair before is as it was.
     """
-    snapshot = folder / f"network-snapshot-{state.images_seen // 1000:06d}.safetensors"
+    snapshot = folder / snapshot_name(state.images_seen)
     kimg = state.images_seen / 1000
-    save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
     content = {
         "snapshot": snapshot.name,
         "images_seen": state.images_seen,
@@ -176,7 +183,18 @@ def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
         "rng_cpu": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    save_state(folder / STATE, content)
+    before = _before(snapshot)
+    try:
+        with written_state(folder / STATE, content):
+            if snapshot.exists():  # ticks under 1 kimg share a name
+                _link(snapshot, before)
+            save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
+    except BaseException:
+        if before.exists():
+            before.replace(snapshot)
+        before.unlink(missing_ok=True)  # two names of one file do not replace each other
+        raise
+    before.unlink(missing_ok=True)
     return snapshot
 
 
@@ -194,11 +212,12 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise FacegenError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
     snapshot = Path(folder) / content["snapshot"]
-    if round(read_metadata(snapshot)["kimg"] * 1000) != content["images_seen"]:
-        # Ticks under 1 kimg share a file name; a process killed between the two writes leaves the new one alone.
+    if _before(snapshot).exists() and not _is_of(snapshot, content["images_seen"]):
+        snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before
+    if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
         raise FacegenError(
-            f"{snapshot}: newer than {path.name}, so this run cannot go on; a new one can start from these weights: "
-            f"facegen train --resume {snapshot}"
+            f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
+            f"start from these weights: facegen train --resume {snapshot}"
         )
     _load_weights(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema})
     state.images_seen, state.steps = content["images_seen"], content["steps"]
@@ -213,6 +232,39 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
     torch.set_rng_state(content["rng_cpu"])
     if torch.cuda.is_available() and len(content["rng_cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(content["rng_cuda"])
+
+
+def clear_leftovers(folder: Path, images_seen: int) -> None:
+    """Remove what a killed process left in a folder that a run goes on in: what comes after the state, and doubles.
+
+    For the time after `restore`, when nobody else trains there.
+    """
+    for before in folder.glob(f"*{BEFORE}"):
+        snapshot = before.with_name(before.name.removesuffix(BEFORE))
+        if not snapshot.exists() or (_is_of(before, images_seen) and not _is_of(snapshot, images_seen)):
+            before.replace(snapshot)
+        before.unlink(missing_ok=True)
+    drop_later(folder, images_seen)
+
+
+def _before(snapshot: Path) -> Path:
+    """Where a snapshot is kept while one of the same name takes its place."""
+    return snapshot.with_name(snapshot.name + BEFORE)
+
+
+def _link(path: Path, to: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no links."""
+    to.unlink(missing_ok=True)
+    try:
+        os.link(path, to)
+    except OSError:
+        with atomic_path(to) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _is_of(snapshot: Path, images_seen: int) -> bool:
+    """Whether a snapshot was taken after so many images. FacegenError where it is damaged."""
+    return round(read_metadata(snapshot)["kimg"] * 1000) == images_seen
 
 
 def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:

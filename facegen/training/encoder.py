@@ -85,7 +85,8 @@ def train_encoder(
 ) -> Path:
     """Train an encoder for a generator in a new run folder and return the folder.
 
-    Ctrl-C saves the state and ends the run early; `resume_encoder` goes on from there.
+    Ctrl-C saves the state and ends the run early; `resume_encoder` goes on from there. So does SIGTERM, which ends
+    the process with exit code 75.
 
     Args:
         options: See `EncoderOptions`; `generator` is a weight file or the run folder of a generator.
@@ -124,19 +125,21 @@ def resume_encoder(
         generator: Where the generator is now, if it was moved.
     """
     chosen = pick_device(device)
-    run = RunFolder.open(folder)
-    options = _read_options(run.path)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such run folder")
+    options = _read_options(folder)
     options = replace(options, epochs=epochs or options.epochs, generator=generator or options.generator)
     options.check()
     try:
-        saved = torch.load(run.path / STATE, map_location="cpu", weights_only=True)
+        saved = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         state = TrainingState(**saved["training"])
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{run.path}: no {STATE} to go on from; start a new run") from error
+        raise FileNotFoundError(f"{folder}: no {STATE} to go on from; start a new run") from error
     except Exception as error:  # a damaged file: unpickling has many kinds of errors
-        raise FacegenError(f"{run.path / STATE}: damaged, start a new run ({type(error).__name__})") from error
+        raise FacegenError(f"{folder / STATE}: damaged, start a new run ({type(error).__name__})") from error
     if state.epoch >= options.epochs:
-        raise FacegenError(f"{run.path}: all {options.epochs} epochs are done; give more --epochs to go on")
+        raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
     network, header = load_generator(options.generator)
     encoder = _new_encoder(options, network)
     encoder.load_state_dict(saved["encoder"])
@@ -248,6 +251,7 @@ def _run(
             if train_mse is None:
                 _save_state(run, encoder, optimizer, state)
                 run.log(f"stopped; go on with: facegen train-encoder --resume {run.path}")
+                stop.leave()
                 return
             mse, cosine = validate(encoder, validation)
             state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
@@ -273,6 +277,7 @@ def _run(
     save_reconstructions(
         run.path / "reconstructions.png", generator, best.to(device), validation, header.get("groups") or None
     )
+    run.finished = True
     run.log(f"done: best validation MSE {state.best:.4f} in {run.path / BEST}; look at reconstructions.png")
 
 

@@ -23,7 +23,8 @@ from facegen.training import checkpoint
 from facegen.training.checkpoint import D_REG_INTERVAL, G_REG_INTERVAL, TrainingState
 from facegen.training.interrupt import StopRequest
 from facegen.training.losses import Observed
-from facegen.training.options import TrainOptions
+from facegen.training.options import TrainOptions, check
+from facegen.training.rescue import Keeper, no_number
 from facegen.training.run_folder import OPTIONS, RunFolder
 from torch_utils.cpu_memory import keep_freed_memory
 from torch_utils.training_stats import Collector, Summary
@@ -43,11 +44,11 @@ def open_archive(options: TrainOptions) -> FaceArchive:
 def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     """Start a training run and return its folder.
 
-    Ctrl-C or SIGTERM finishes the step, saves and returns. The folder fills with a log, statistics, pictures and
-    snapshots; `resume_generator` goes on from it.
+    Ctrl-C finishes the step, saves and returns; SIGTERM does, too, but ends the process then, with exit code 75. The
+    folder fills with a log, statistics, pictures and snapshots; `resume_generator` goes on from it.
 
     Raises:
-        FacegenError: the data cannot be trained on, or a loss stopped being a number.
+        FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
     """
     keep_freed_memory()
     archive = open_archive(options)
@@ -62,7 +63,14 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
 
 
 def resume_generator(
-    folder: str | os.PathLike[str], *, kimg: float | None = None, data: str | None = None, progress: bool = True
+    folder: str | os.PathLike[str],
+    *,
+    kimg: float | None = None,
+    data: str | None = None,
+    snap: int | None = None,
+    snap_minutes: float | None = None,
+    keep: int | None = None,
+    progress: bool = True,
 ) -> Path:
     """Go on with the run in a folder, exactly where its last snapshot was.
 
@@ -70,6 +78,7 @@ def resume_generator(
         folder: Of the run.
         kimg: Up to so many; None as planned.
         data: Where the archive is now, if it was moved.
+        snap, snap_minutes, keep: See `TrainOptions`; None as before.
         progress: Show a progress bar.
 
     Raises:
@@ -77,7 +86,9 @@ def resume_generator(
             left to do.
     """
     options = TrainOptions.read(Path(folder) / OPTIONS)
-    options = replace(options, kimg=options.kimg if kimg is None else kimg, data=data or options.data)
+    changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
+    options = replace(options, **{name: value for name, value in changed.items() if value is not None})
+    check(options)
     keep_freed_memory()
     archive = open_archive(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,6 +100,7 @@ def resume_generator(
         )
     with RunFolder.open(folder, last_step=state.images_seen / 1000) as run:
         run.write_json(OPTIONS, options.to_dict())
+        checkpoint.clear_leftovers(run.path, state.images_seen)
         run.log(f"resumed at {state.images_seen / 1000:.1f} kimg")
         _train(options, state, archive, run, device, progress)
     return run.path
@@ -175,7 +187,13 @@ def _train(
     """Step until `options.kimg` or until somebody asks to stop; report every tick, save every few."""
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
     grid = grid_latents(state.G_ema, options.seed)
-    metadata = snapshot_metadata(options, archive)
+    keeper = Keeper(
+        state,
+        options,
+        run,
+        snapshot_metadata(options, archive),
+        draw=lambda path: save_fakes(state.G_ema, grid, archive, path),
+    )
     collector = Collector()
     tick = _Tick(state)
     ticks = 0
@@ -185,26 +203,30 @@ def _train(
     with StopRequest() as stop, bar:
         finished = state.images_seen >= total
         while not finished:
-            for name, values in train_step(state, options, device).items():
+            with keeper.rescue():
+                observed = train_step(state, options, device)
+            for name, values in observed.items():
                 collector.report(name, values)
             bar.update(options.batch)
 
             finished = state.images_seen >= total or stop.requested
-            if not finished and state.images_seen < tick.first_image + options.tick * 1000:
+            due = keeper.due
+            if not finished and not due and state.images_seen < tick.first_image + options.tick * 1000:
                 continue
             summaries = collector.flush()
             _check_finite(summaries, run, state)
             _report(run, state, summaries, tick, total)
             ticks += 1
-            if finished or ticks % options.snap == 0:
-                save_fakes(state.G_ema, grid, archive, run.path / f"fakes{state.images_seen // 1000:06d}.png")
-                checkpoint.save(state, run.path, metadata)
+            if finished or due or keeper.failed or ticks % options.snap == 0:
+                keeper.save(last=finished)
             tick = _Tick(state)
-    if stop.requested:
+    if state.images_seen < total:
         run.log(
             f"stopped at {state.images_seen / 1000:.1f} kimg and saved; go on with: facegen train --resume {run.path}"
         )
+        stop.leave()
     else:
+        run.finished = True
         run.log(f"finished: {state.images_seen / 1000:.1f} kimg in {run.path}")
 
 
@@ -249,14 +271,7 @@ def _report(run: RunFolder, state: TrainingState, summaries: dict[str, Summary],
 def _check_finite(summaries: dict[str, Summary], run: RunFolder, state: TrainingState) -> None:
     bad = sorted(name for name, summary in summaries.items() if not math.isfinite(summary.mean))
     if bad:
-        kept = sorted(run.path.glob("network-snapshot-*.safetensors"))
-        advice = f"the last good snapshot is {kept[-1]}" if kept else "no snapshot had been written yet"
-        message = (
-            f"{', '.join(bad)} stopped being a finite number near {state.images_seen / 1000:.1f} kimg; {advice}. "
-            "Try a larger --gamma, --fp32 or another --seed"
-        )
-        run.log(message)
-        raise FacegenError(message)
+        raise no_number(", ".join(bad), run, state.images_seen)
 
 
 def _describe(

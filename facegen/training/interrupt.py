@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: finish the step, save, then stop."""
+"""Ctrl-C and a scheduler's SIGTERM as a request: finish the step, save, then stop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again. 143 would be a process that saved nothing
+
 
 class StopRequest:
     """Within this context the first Ctrl-C (or SIGTERM) sets `requested`; a second one interrupts as usual.
 
     Outside of the main thread, where Python handles no signals, it never requests anything.
+
+    Attributes:
+        requested: Whether somebody asked to stop.
+        preempted: Whether it was a SIGTERM.
 
     Example:
         >>> with StopRequest() as stop:
@@ -22,6 +28,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.preempted = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -41,3 +48,9 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self.preempted = number == signal.SIGTERM
+
+    def leave(self) -> None:
+        """End the process with `RESUME_ME` if it was a SIGTERM; to be called when all is saved."""
+        if self.preempted:
+            raise SystemExit(RESUME_ME)

@@ -38,6 +38,8 @@ class TrainOptions:
         freezed: Layers of D that keep their weights.
         tick: kimg between two lines of progress.
         snap: Ticks between two snapshots.
+        snap_minutes: Take one after so many minutes, too; None does not mind the clock.
+        keep: Keep so many of the newest snapshots, and the best; None keeps them all.
         seed: Of everything random.
         fp32: Never use float16.
     """
@@ -74,6 +76,8 @@ class TrainOptions:
     freezed: int = 0
     tick: float = 4
     snap: int = 10
+    snap_minutes: float | None = None
+    keep: int | None = None
     seed: int = 0
     fp32: bool = False
 
@@ -143,11 +147,12 @@ def resolve_options(
     if unknown:
         raise FacegenError(f"unknown training options: {', '.join(sorted(unknown))}")
     options = TrainOptions(data=data, outdir=outdir, cfg=cfg, kimg=kimg, fp32=fp32, **{**values, **chosen})
-    _check(options)
+    check(options)
     return options
 
 
-def _check(options: TrainOptions) -> None:
+def check(options: TrainOptions) -> None:
+    """Raise a FacegenError that names the first impossible value."""
     group = max(1, min(options.mbstd_group, options.batch))
     rules = [
         (options.cfg in PRESETS, f"cfg {options.cfg!r}: choose one of {', '.join(PRESETS)}"),
@@ -162,6 +167,11 @@ def _check(options: TrainOptions) -> None:
             options.tick > 0 and options.snap > 0,
             f"tick and snap must be above 0, got {options.tick} and {options.snap}",
         ),
+        (
+            options.snap_minutes is None or 0 < options.snap_minutes < math.inf,
+            f"snap-minutes must be above 0 and finite, got {options.snap_minutes}",
+        ),
+        (options.keep is None or options.keep >= 1, f"keep must be at least 1, got {options.keep}"),
         (options.aug in AUGMENTATIONS, f"aug {options.aug!r}: choose one of {', '.join(AUGMENTATIONS)}"),
         (0 <= options.p <= 1, f"p must be between 0 and 1, got {options.p}"),
         (options.aug != "fixed" or options.p > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"),

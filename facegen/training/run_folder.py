@@ -6,13 +6,17 @@ import json
 import math
 import os
 import re
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.training.run_state import BROKEN, FINISHED, STOPPED, RunLock
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -25,7 +29,12 @@ OPTIONS = "training_options.json"
 class RunFolder:
     """Where a training run writes what it does.
 
-    Use `create` for a new run and `open` to go on with one; close it at the end, or use it as a context manager.
+    Use `create` for a new run and `open` to go on with one; close it at the end, or use it as a context manager. Until
+    then no other process can train in the folder. A disk that is full costs lines of the log, not the run.
+
+    Attributes:
+        path: The folder.
+        finished: Set it when there is nothing left to do; else the run counts as stopped when it is closed.
 
     Example:
         >>> with RunFolder.create("runs", "faces-tiny") as run:  # runs/00000-faces-tiny
@@ -36,7 +45,10 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.finished = False
         self._events: SummaryWriter | None = None
+        self._lock = RunLock(path)
+        self._cut_short: set[str] = set()  # files whose last line may lack its end
 
     @classmethod
     def create(cls, outdir: str | os.PathLike[str], name: str) -> RunFolder:
@@ -67,23 +79,26 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: there is no such folder.
+            FacegenError: another process trains in it.
         """
         path = Path(path)
         if not path.is_dir():
             raise FileNotFoundError(f"{path}: no such run folder")
+        run = cls(path)
+        for leftover in path.glob(".*.tmp"):  # what a killed process was writing; nobody else writes here now
+            leftover.unlink(missing_ok=True)
         if last_step is not None and (path / STATS).exists():
             kept = [line for line in read_stats(path) if line["step"] <= last_step]
             with atomic_path(path / STATS) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        return cls(path)
+        return run
 
     def log(self, text: str = "") -> None:
         """Print a line (above a progress bar, if there is one) and append it to log.txt."""
         from tqdm import tqdm
 
         tqdm.write(text)
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        self._append(LOG, text)
 
     def stats(self, step: float, values: Mapping[str, float]) -> None:
         """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
@@ -92,22 +107,30 @@ class RunFolder:
         """
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        with (self.path / STATS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}) + "\n")
-        for name, value in numbers.items():
-            self._tensorboard.add_scalar(name, value, global_step=round(step))
-        self._tensorboard.flush()
+        self._append(STATS, json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}))
+        try:
+            for name, value in numbers.items():
+                self._tensorboard.add_scalar(name, value, global_step=round(step))
+            self._tensorboard.flush()
+        except OSError:  # its thread ended for good; the next numbers get a new one
+            self._events = None
 
     def write_json(self, name: str, obj: Any) -> None:
         """Write an object to a JSON file in the folder, atomically."""
         with atomic_path(self.path / name) as temporary:
             temporary.write_text(json.dumps(obj, indent=2) + "\n", encoding="utf-8")
 
-    def close(self) -> None:
-        """Finish the TensorBoard events. The folder stays usable."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Finish the TensorBoard events, note how the run ended and let others in. The folder stays usable."""
         if self._events is not None:
-            self._events.close()
+            with suppress(OSError):
+                self._events.close()
             self._events = None
+        if isinstance(error, Exception):  # Ctrl-C and SIGTERM are none
+            reason = " ".join(str(error).split())
+            self._lock.release(BROKEN, reason if isinstance(error, FacegenError | OSError) else repr(error)[:500])
+        else:
+            self._lock.release(FINISHED if self.finished else STOPPED)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -115,7 +138,18 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(error)
+
+    def _append(self, name: str, line: str) -> None:
+        """Add a line to a file; where that fails, say so and go on."""
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(("\n" if name in self._cut_short else "") + line + "\n")
+            self._cut_short.discard(name)
+        except OSError as error:
+            if name not in self._cut_short:
+                print(f"{self.path / name}: cannot be written ({error.strerror}); going on without", file=sys.stderr)
+            self._cut_short.add(name)
 
     @property
     def _tensorboard(self) -> SummaryWriter:
@@ -128,6 +162,13 @@ class RunFolder:
 
 def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write what `torch.load(..., weights_only=True)` can read, atomically; an OSError that names the file if not."""
+    with written_state(path, content):
+        pass
+
+
+@contextmanager
+def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Iterator[None]:
+    """As `save_state`, but the file takes its place when the block has ended well: all of it is on the disk by then."""
     import torch
 
     with atomic_path(path) as temporary:
@@ -135,6 +176,9 @@ def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
             torch.save(content, temporary)
         except RuntimeError as error:  # so it tells of a full disk
             raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        yield
 
 
 def read_stats(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -217,7 +217,7 @@ def test_a_snapshot_newer_than_its_state_is_not_paired_with_it(face_archive, tmp
     run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, snap=1), progress=False)
     state = torch.load(run / "training-state.pt", weights_only=True)
     torch.save({**state, "images_seen": 8}, run / "training-state.pt")
-    with pytest.raises(FacegenError, match="newer than training-state"):
+    with pytest.raises(FacegenError, match="not the snapshot that training-state"):
         gan.resume_generator(run, progress=False)
 
 

@@ -1,0 +1,108 @@
+"""The snapshots in a run's folder: which there are, which is the best, which may go."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+
+METRICS = "metrics.jsonl"
+BEST = "best.json"
+_HIGHER_IS_BETTER = ("pr", "is", "precision", "recall", "cosine", "accuracy")  # of all other metrics, lower
+
+
+def snapshot_name(images_seen: int) -> str:
+    """`network-snapshot-000400.safetensors` after 400,000 images."""
+    return f"network-snapshot-{images_seen // 1000:06d}.safetensors"
+
+
+def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the snapshots of a run, oldest first."""
+    found = (re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name) for path in Path(folder).iterdir())
+    numbered = sorted((int(match[1]), match[0]) for match in found if match)
+    return [Path(folder) / name for _, name in numbered]
+
+
+def record_metrics(folder: str | os.PathLike[str], snapshot: str, kimg: float, values: Mapping[str, float]) -> None:
+    """Add what was measured of a snapshot to metrics.jsonl, and say in best.json which snapshot is the best so far.
+
+    The first metric of the first call decides which is the best: the lowest FID, KID, PPL; the highest precision, IS.
+
+    Args:
+        folder: Of the run.
+        snapshot: File name of the snapshot.
+        kimg: Its age.
+        values: Numbers by metric, as `{"fid50k_full": 12.3}`.
+    """
+    if not values:
+        raise FacegenError(f"{snapshot}: no metric to record")
+    path = Path(folder) / METRICS
+    line = json.dumps({"snapshot": snapshot, "kimg": kimg, **{name: float(value) for name, value in values.items()}})
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"{before}{line}\n", encoding="utf-8")
+    metric = (read_best(folder) or {}).get("metric", next(iter(values)))
+    measured = [entry for entry in read_metrics(folder) if _is_number(entry.get(metric))]
+    if measured:
+        choose = max if _higher_is_better(metric) else min
+        best = choose(measured, key=lambda entry: entry[metric])
+        content = {"snapshot": best["snapshot"], "kimg": best["kimg"], "metric": metric, "value": best[metric]}
+        with atomic_path(Path(folder) / BEST) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, oldest first; none where nothing was measured."""
+    lines = []
+    try:
+        content = (Path(folder) / METRICS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    for line in content.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def read_best(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return what best.json says: `snapshot`, `kimg`, `metric`, `value`; None where nothing was measured."""
+    try:
+        return json.loads((Path(folder) / BEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def prune(folder: str | os.PathLike[str], keep: int | None) -> list[Path]:
+    """Delete all snapshots but the `keep` newest and the best, and return what was deleted; None keeps them all."""
+    if keep is None:
+        return []
+    best = (read_best(folder) or {}).get("snapshot")
+    old = [path for path in list_snapshots(folder)[:-keep] if path.name != best]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
+
+
+def drop_later(folder: str | os.PathLike[str], images_seen: int) -> None:
+    """Delete the snapshots and pictures of a time that a run has yet to come to, as they will come again."""
+    for path in Path(folder).iterdir():
+        found = re.fullmatch(r"(?:network-snapshot-|fakes)(\d+)\.(?:safetensors|png)", path.name)
+        if found and int(found[1]) > images_seen // 1000:
+            path.unlink(missing_ok=True)
+
+
+def _higher_is_better(metric: str) -> bool:
+    return metric.lower().startswith(_HIGHER_IS_BETTER)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
