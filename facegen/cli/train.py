@@ -72,8 +72,8 @@ def switch(*names: str, default: bool, help: str) -> Any:
 def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
     """Train the generator on faces labelled with age groups.
 
-    Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a log, TensorBoard events, grids of
-    generated faces (columns are age groups, rows keep the latent) and snapshots.
+    Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a
+    log, TensorBoard events, grids of generated faces (columns are age groups, rows keep the latent) and snapshots.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Saving a generator's run when it is due, and when something goes wrong: a full disk, bad data, no memory, no numbers."""
+"""Saving a generator's run when it is due, and when something goes wrong: no disk, memory, data or numbers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Keeper:
         self._saved_at = time.monotonic()
         for name in ("G", "D", "G_ema"):
             if not is_finite(getattr(self._state, name)):
-                raise no_number(f"the weights of {name}", self._run, self._state)
+                raise no_number(f"the weights of {name}", self._run, self._state.images_seen)
         try:
             checkpoint.save(self._state, self._run.path, self._metadata)
             self._saved_images, self._failed = self._state.images_seen, False
@@ -104,9 +104,8 @@ class Keeper:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         place = "the GPU" if torch.cuda.is_available() else "this machine"
-        raise FacegenError(
-            f"{self._when()}: out of memory on {place}; {smaller_batch(self._options)}. {self._save_what_there_is()}"
-        )
+        advice = smaller_batch(self._options)
+        raise FacegenError(f"{self._when()}: out of memory on {place}; {advice}. {self._save_what_there_is()}")
 
     def _save_what_there_is(self) -> str:
         """Save if there is something new, and say in a sentence how to go on."""
@@ -123,14 +122,12 @@ class Keeper:
         return f"at {self._state.images_seen / 1000:.1f} kimg"
 
 
-def no_number(what: str, run: RunFolder, state: TrainingState) -> FacegenError:
-    """Return the error of a run that is beyond help, and log it."""
-    error = FacegenError(
-        f"{what} stopped being a finite number near {state.images_seen / 1000:.1f} kimg; {newest(run)}. "
+def no_number(what: str, run: RunFolder, images_seen: int) -> FacegenError:
+    """Return the error of a run that is beyond help."""
+    return FacegenError(
+        f"{what} stopped being a finite number near {images_seen / 1000:.1f} kimg; {newest(run)}. "
         "Try a larger --gamma, --fp32 or another --seed"
     )
-    run.log(str(error))
-    return error
 
 
 def newest(run: RunFolder) -> str:

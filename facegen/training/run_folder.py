@@ -127,8 +127,10 @@ class RunFolder:
                 self._events.close()
             self._events = None
         if isinstance(error, Exception):  # Ctrl-C and SIGTERM are none
-            reason = " ".join(str(error).split())
-            self._lock.release(BROKEN, reason if isinstance(error, FacegenError | OSError) else repr(error)[:500])
+            words = str(error) if isinstance(error, FacegenError | OSError) else repr(error)[:500]
+            reason = " ".join(words.split())
+            self._append(LOG, f"broke off: {reason}")
+            self._lock.release(BROKEN, reason)
         else:
             self._lock.release(FINISHED if self.finished else STOPPED)
 

@@ -76,6 +76,7 @@ def test_a_run_leaves_all_its_files(finished: Path):
         "training_options.json",
         "log.txt",
         "stats.jsonl",
+        "status.json",
         "curve.png",
         "reconstructions.png",
         "encoder-epoch001.safetensors",
