@@ -21,7 +21,7 @@ from facegen.errors import FacegenError
 from facegen.weights import native
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
-from facegen.weights.safe_pickle import shown
+from facegen.weights.safe_pickle import MAX_NAME, shown
 
 MAX_INSTRUCTIONS = 1_000_000  # of a refused pickle that are looked through
 FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}
@@ -103,7 +103,8 @@ def _find_globals(data: bytes, names: dict[str, None], left: list[int], nesting:
                 else:
                     value = memo.get(argument) if name.endswith("GET") else argument
                     if isinstance(value, str):
-                        strings = [*strings[-1:], value]
+                        # A file can put its long texts together in any number of ways.
+                        strings = [*strings[-1:], value[: MAX_NAME + 1]]
                     elif isinstance(value, bytes) and value[:1] == b"\x80" and nesting > 0 and not name.endswith("GET"):
                         _find_globals(value, names, left, nesting - 1)
     except (ValueError, LookupError, OverflowError, MemoryError):

@@ -146,11 +146,10 @@ def _tensors(record: Persistent, where: str) -> Iterator[tuple[str, np.ndarray]]
 def _walk(record: Persistent, where: str) -> Iterator[tuple[str, Persistent | np.ndarray]]:
     """Go through a module, its tensors and its modules, with dotted names; bounded, whatever refers to what."""
     waiting: list[tuple[str, Any, int]] = [("", record, 0)]
-    parts = 0
+    parts = 1
     while waiting:
         name, part, depth = waiting.pop()
-        parts += 1
-        if parts > MAX_PARTS or depth > MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise FacegenError(f"{where}: more parts in parts than any network has: refused")
         yield name, part
         if not isinstance(part, Persistent):
@@ -159,6 +158,9 @@ def _walk(record: Persistent, where: str) -> Iterator[tuple[str, Persistent | np
             members = part.state.get(group)
             if not isinstance(members, Mapping):
                 raise FacegenError(f"{where}: a module without {group}, a damaged file")
+            parts += len(members)  # before going through them: the file can name one large dictionary often
+            if parts > MAX_PARTS:
+                raise FacegenError(f"{where}: more parts in parts than any network has: refused")
             for key, member in members.items():
                 if member is None:
                     continue

@@ -244,6 +244,6 @@ def read_records(path: str | Path) -> Any:
     data = path.read_bytes()
     if not data.startswith(b"\x80"):
         raise FacegenError(f"{path}: not a pickle of protocol 2 or newer (a web page, or another format?)")
-    budget = Budget()
+    budget = Budget(len(data))
     builders = {**BUILDERS, "torch.storage._load_from_bytes": partial(read_storage, budget=budget)}
     return read_pickle(data, builders, str(path), budget=budget)[0]

@@ -6,8 +6,9 @@ looks up or calls anything. A global stays a name; what stands for it is a funct
 name that is not in the table ends the reading. Instructions that network files never need (extension codes, named
 persistent ids, the text forms of protocol 0 and Python 2, ...) are unknown to it.
 
-Bounds: `Budget.instructions` in all, each of which does a fixed amount of work or takes bytes from the file that no
-other instruction can take again; so time and memory are bounded by the file's size. Builders must keep to that: work
+Bounds: `Budget.instructions` in all, each of which does a fixed amount of work or copies text, of which all together
+copy no more than the file has (a pickle inside a pickle can be read again and again); so time and memory are bounded
+by the file's size. Builders must keep to that: work
 in proportion to an argument would be repeated as often as the file names the argument. There is no recursion here,
 so nesting costs nothing; whoever walks the result has to bound its own depth.
 """
@@ -56,8 +57,9 @@ REFUSED_INSTRUCTIONS = {
 
 @dataclass
 class Budget:
-    """How many instructions a file may still have; shared by the pickles inside its pickle."""
+    """How many instructions a file may still have, and bytes of text; shared by the pickles inside its pickle."""
 
+    text: int
     instructions: int = MAX_INSTRUCTIONS
 
 
@@ -119,7 +121,7 @@ def read_pickle(
     Raises:
         FacegenError: damaged, too long, or it names or needs something that is not allowed.
     """
-    machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent, budget or Budget())
+    machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent, budget or Budget(len(data)))
     try:
         return machine.run(), machine.position
     except FacegenError as error:
@@ -230,7 +232,11 @@ class _Machine:
         self.push(int.from_bytes(self.take(count), "little", signed=True))
 
     def text(self, count: int) -> None:
-        self.push(str(self.take(count), "utf-8"))
+        taken = self.take(count)
+        self.budget.text -= count
+        if self.budget.text < 0:
+            raise FacegenError("repeats its text, which no network file does: refused")
+        self.push(str(taken, "utf-8"))
 
     def remember(self, number: int) -> None:
         self.check_above_mark()

@@ -26,6 +26,8 @@ from facegen.weights.state_dict import recognise
 NAMES = ("G", "D", "G_ema")
 IGNORED = ("lod", "lod_in", "resample_filter")  # remains of progressive growing; constants
 MAX_COMPONENTS = 20
+MAX_VARIABLES = 10_000  # of a component; the largest of the family has about 200
+MAX_NAME = 1000  # characters: a file can name one list of one long name again and again
 
 _Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -181,10 +183,14 @@ def _variables(record: TensorflowNetwork, where: str) -> Iterator[tuple[str, np.
         variables = part.state.get("variables") if isinstance(part, TensorflowNetwork) else None
         if not isinstance(variables, (list, tuple)):
             raise FacegenError(f"{where}: a network without variables, a damaged file")
+        if len(variables) > MAX_VARIABLES:
+            raise FacegenError(f"{where}: {len(variables):,} variables, no network has so many: refused")
         for variable in variables:
             if type(variable) not in (list, tuple) or len(variable) != 2 or not isinstance(variable[0], str):
                 raise FacegenError(f"{where}: variables in an unknown layout, a damaged file")
             name, value = variable
+            if len(name) > MAX_NAME:
+                raise FacegenError(f"{where}: a variable's name of {len(name):,} characters, a damaged file")
             if isinstance(value, (int, float)) and abs(value) < 2**63:
                 value = np.asarray(float(value))
             if not isinstance(value, np.ndarray):

@@ -101,6 +101,23 @@ def twice(number: int) -> bytes:
     return b"}(" + text("_parameters") + b"}" + text("_buffers") + b"}" + text("_modules") + b"}(" + modules + b"uu"
 
 
+def tree(parameters: bytes = b"}", modules: bytes = b"}") -> bytes:
+    """The state of a module with these parameters and modules."""
+    return b"}(" + text("_parameters") + parameters + text("_buffers") + b"}" + text("_modules") + modules + b"u"
+
+
+def tensorflow_network(variable: bytes, times: int) -> bytes:
+    """A network for TensorFlow with 20 components, each of which has the one variable so many times."""
+    network = name("dnnlib.tflib.network", "Network") + b")\x81"
+    component = network + b"}" + text("variables") + b"h\x01sb"
+    components = b"}(" + b"".join(text(str(i)) + component for i in range(20)) + b"u"
+    return pickled(
+        variable + b"\x940](" + b"h\x00" * times + b"e\x940",
+        network + b"}(" + text("variables") + b"h\x01" + text("components") + components,
+        text("build_func_name") + text("G_main") + b"ub",
+    )
+
+
 def gadget_attacks() -> dict[str, bytes]:
     """Every gadget, by both instructions that name globals, called."""
     attacks = {}
@@ -205,6 +222,10 @@ INSTRUCTIONS = {
     "one storage, many times": pickled(
         raw(storage()), b"\x940", (name("torch.storage", "_load_from_bytes") + b"h\x00\x85R0") * 30_000
     ),
+    "one long text in a storage, many times": pickled(
+        raw(storage().replace(b"u.", text("filler") + text("\u00e9" * 2_000_000) + b"u.", 1)) + b"\x940",
+        (name("torch.storage", "_load_from_bytes") + b"h\x00\x85R0") * 20_000,
+    ),
     "colliding keys": pickled(
         b"}(" + b"".join(b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(50)) + b"u"
     ),
@@ -280,6 +301,15 @@ INSTRUCTIONS = {
         module("Generator", TREE) + b"\x94",
         *(b"0" + module("Generator", twice(i)) + b"\x94" for i in range(60)),
     ),
+    "one dictionary of nothing in many modules": pickled(
+        b"}\x94(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(200_000)) + b"u0",
+        module("Generator", tree(parameters=b"h\x00")),
+        b"\x940}" + text("G"),
+        module("Generator", tree(modules=b"}(" + b"".join(text(str(i)) + b"h\x01" for i in range(15_000)) + b"u")),
+        b"s",
+    ),
+    "one list of variables in many components": tensorflow_network(text("lod") + b"K\x00\x86", 30_000),
+    "one variable of a long name, many times": tensorflow_network(text("x" * 3_000_000 + "/lod") + b"K\x00\x86", 5_000),
     # Constructor arguments
     "resolution of a million": generator_with(
         img_resolution=2**20, synthesis_kwargs={"channel_base": 2**20}
@@ -384,7 +414,8 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report, gadget):
         ("BINBYTES8", "4,611,686,018,427,387,904 bytes announced, 1 left"),
         ("FRAME beyond the end", "a frame longer than the file"),
         ("endless instructions", "more than 1,000,000 pickle instructions"),
-        ("one storage, many times", "more than 1,000,000 pickle instructions"),
+        ("one storage, many times", "inside a tensor: repeats its text"),
+        ("one long text in a storage, many times", "inside a tensor: repeats its text"),
         ("object array", "an array of the type 'O8', not of numbers"),
         ("tensor of stride 0", "a tensor larger than its storage"),
         ("nested command", "inside a tensor: names posix.system"),
@@ -393,6 +424,9 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report, gadget):
         ("newer layout", "pickled in layout 1000, facegen knows layouts up to 6"),
         ("module in itself", "more parts in parts than any network has"),
         ("doubling modules", "more parts in parts than any network has"),
+        ("one dictionary of nothing in many modules", "more parts in parts than any network has"),
+        ("one list of variables in many components", "30,000 variables, no network has so many"),
+        ("one variable of a long name, many times", "a variable's name of 3,000,004 characters"),
         ("resolution of a million", "larger tensors than the file has"),
         ("no z", "a layer would have no inputs"),
         ("resolution of 2^62", "the argument img_resolution cannot be"),
