@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import random
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_numbers import assert_golden, golden
+from random_filters import random_call
 
 from torch_utils.ops import bias_act as bias_act_op
 from torch_utils.ops import upfirdn2d as upfirdn2d_op
@@ -296,22 +296,9 @@ def test_filters_along_one_axis(kernels, axis, taps, layout, dtype):
 
 @pytest.mark.parametrize("seed", range(150))
 def test_random_configurations(kernels, seed):
-    rng = random.Random(seed)
-    torch.manual_seed(seed)
-    up = [rng.choice([1, 1, 2, 2, 3, 4]) for _ in range(2)]
-    down = [rng.choice([1, 1, 2, 2, 3, 5]) for _ in range(2)]
-    taps = [rng.choice([1, 2, 3, 4, 4, 5, 12]) for _ in range(2)]
-    size = [rng.randint(1, 40) for _ in range(2)]
-    padding = []
-    for axis in (1, 0):
-        # No more is cropped than there is: beyond that the plain operation cannot be asked.
-        before = rng.randint(-min(3, size[axis] * up[axis] - 1), 7)
-        padding += [before, max(rng.randint(1 - min(3, size[axis]), 7), taps[axis] - size[axis] * up[axis] - before)]
-    dtype, layout = rng.choice(list(TYPES)), rng.choice(LAYOUTS)
-    x = torch.randn(rng.randint(1, 3), rng.choice([1, 3, 12, 33]), *size, dtype=dtype).to(memory_format=layout)
-    f = torch.randn(taps) / (taps[0] * taps[1]) ** 0.5
-    options = {"up": up[::-1], "down": down[::-1], "padding": padding, "flip": rng.random() < 0.5}
-    check_upfirdn2d(kernels, x, f, **options, gain=rng.uniform(-2, 2))
+    dtype, layout = list(TYPES)[seed % 3], LAYOUTS[seed // 3 % 2]
+    x, f, options = random_call(seed, dtype, layout)
+    check_upfirdn2d(kernels, x, f, **options, flip=seed // 6 % 2 == 0)
 
 
 def test_filters_too_long_for_shared_memory(kernels):
