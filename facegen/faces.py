@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from facegen.data.pictures import to_rgb_or_gray
+from facegen.data.pictures import FORMATS, to_rgb_or_gray
 from facegen.errors import FacegenError
 
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
@@ -83,7 +83,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large photos and odd metadata, both fine here
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 image.load()
                 return _as_rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:

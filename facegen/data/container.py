@@ -8,6 +8,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +22,9 @@ MAX_PICTURE_BYTES, MAX_BYTES = 256 * 1024**2, 4 * 1024**3
 def is_image_name(name: str) -> bool:
     """Whether a file name ends as a PNG, JPEG or WebP picture does."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+DOUBLE = "the zip holds two files of this name"
 
 
 class Container:
@@ -54,7 +58,8 @@ class Container:
             raise FacegenError(f"{self.path}: neither a folder nor a readable zip (it is not a plain file)")
         if self.is_zip:
             found = [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
-            self.refused = {name: "the file name leads out of the archive" for name in found if leads_out(name)}
+            self.refused = {name: DOUBLE for name, times in Counter(found).items() if times > 1}
+            self.refused |= {name: "the file name leads out of the archive" for name in found if leads_out(name)}
         else:
             found = self._list_folder()
         if strict:

@@ -16,7 +16,7 @@ from typing import Any
 
 from facegen.ages import AgeGroups
 from facegen.data.archive import FORMAT, MAX_CLASSES
-from facegen.data.container import Container, is_image_name, leads_out
+from facegen.data.container import DOUBLE, Container, is_image_name, leads_out
 from facegen.data.sources.base import OLDEST_PERSON
 from facegen.errors import FacegenError
 
@@ -116,7 +116,8 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
     files = Container(path, strict=False)
     contents = Contents(files)
     for name, why in files.refused.items():
-        contents.report("name leads out" if leads_out(name) else "endless link", name, why)
+        kind = "name leads out" if leads_out(name) else "duplicate name" if why == DOUBLE else "endless link"
+        contents.report(kind, name, why)
     dataset = _read_json(contents, "dataset.json")
     extra = _read_json(contents, "facegen.json")
     contents.is_own = "facegen.json" in files.names
@@ -254,7 +255,7 @@ def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
                 contents.report("two labels", name, f"labelled {_short(by_name[name])} and {_short(label)}")
         else:
             by_name[name] = label
-    pictures = {face.name for face in contents.faces}
+    pictures = {face.name for face in contents.faces} | contents.files.refused.keys()
     for name in by_name:
         if name not in pictures:
             contents.report("label without a picture", name, "dataset.json labels a file that is not there")

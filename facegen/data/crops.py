@@ -177,7 +177,7 @@ def difference_hash(image: Image.Image) -> int | None:
 def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Picture | Skipped:
     """Decode a picture, once and if its header shows that it is worth it."""
     if isinstance(data, FacegenError):
-        return Skipped(name, "unreadable picture", str(data))
+        return Skipped(name, "unreadable picture", _without(name, data))
     try:
         with pictures.opened(data, name) as image:
             size = image.size
@@ -190,11 +190,16 @@ def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Pictu
             if upright.size != image.size:  # it was turned
                 size = size[::-1]
     except pictures.TooManyPixelsError as error:
-        return Skipped(name, "too large", str(error))
+        return Skipped(name, "too large", _without(name, error))
     except FacegenError as error:
-        return Skipped(name, "unreadable picture", str(error))
+        return Skipped(name, "unreadable picture", _without(name, error))
     rgb = upright if upright.mode == "RGB" else upright.convert("RGB")
     return _Picture(name, rgb, size, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _without(name: str, error: FacegenError) -> str:
+    """What an error says, without the name that stands beside it in the report."""
+    return str(error).removeprefix(f"{name}: ")
 
 
 def _load_in_portions(

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import facegen
 from facegen.data import pictures
-from facegen.data.container import is_image_name, leads_out
+from facegen.data.container import is_image_name
 from facegen.data.contents import Contents, Face, Problem, count_by_kind, read_contents
 from facegen.data.parallel import map_in_order
 from facegen.data.report import EXAMPLES, FEW, write_report
@@ -102,10 +102,6 @@ def _check_zip(contents: Contents) -> set[str]:
     """Check the zip's list of files; returns the names that are too large to read."""
     with zipfile.ZipFile(contents.files.path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    times = Counter(entry.filename for entry in entries)
-    for name, count in times.items():
-        if count > 1 and not leads_out(name):
-            contents.report("duplicate name", name, f"the zip holds {count} files of this name; the last one counts")
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
     if compressed:
         contents.notes["compressed in the zip: slower to read, hardly smaller"] = compressed

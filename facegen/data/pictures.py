@@ -16,6 +16,9 @@ from facegen.errors import FacegenError
 # More pixels than any photo of a face has, and 500 MB decoded: refused by the header, before anything is decoded.
 MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 
+# What photos come in. Of Pillow's other formats some start another program (EPS), and none holds faces.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 # Pillow warns of pictures of half that size. They are meant to be read, and the thread-safe way to say so is for good.
@@ -33,7 +36,7 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             yield image
     except Exception as error:  # Pillow's plugins raise anything, SyntaxError included, on broken files
         raise _unreadable(data, name, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,15 @@ from PIL import Image
 
 from facegen.ages import AgeGroups
 from facegen.data import pictures
-from facegen.data.assemble import Outcome, PrepareReport, check_targets, choose, write_archives, write_report_files
+from facegen.data.assemble import (
+    Outcome,
+    PrepareReport,
+    check_targets,
+    choose,
+    split_path,
+    write_archives,
+    write_report_files,
+)
 from facegen.data.container import Container
 from facegen.data.crops import CropOptions, crop_pictures
 from facegen.data.parallel import map_in_order
@@ -87,6 +96,7 @@ def prepare(
         def work_through(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
             return _crop_all(records, files, crop, spool)
 
+        _clear_half_written(archive, choice)
         extra = {}
         if shard is None:
             faces = choose(items, groups, choice, work_through, report, progress=progress)
@@ -106,6 +116,14 @@ def prepare(
         write_report_files(archive, report, _examples(report, files), progress=progress)
         spool.remove()
     return report
+
+
+def _clear_half_written(archive: Path, choice: Choice) -> None:
+    """Delete what a run that was killed while writing left; whoever has the spool is the only one who writes now."""
+    for split in [name for name, _ in choice.split] or [None]:
+        path = split_path(archive, split)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            left.unlink()
 
 
 def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:

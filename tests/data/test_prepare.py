@@ -522,3 +522,37 @@ def test_without_a_usable_face_the_reasons_are_told(tmp_path):
 def test_a_seed_of_too_many_digits_is_refused():
     with pytest.raises(FacegenError, match="--seed is 9999"):
         Choice(seed=int("9" * 90))
+
+
+def test_what_a_killed_writer_left_is_deleted(folder, tmp_path):
+    left, of_another = tmp_path / ".a.zip.4711.tmp", tmp_path / ".a2.zip.4711.tmp"
+    left.write_bytes(b"half an archive")
+    of_another.write_bytes(b"being written")
+    prepare(folder, tmp_path / "a.zip", crop=CropOptions("as-is", 16), progress=False)
+    assert not left.exists()
+    assert of_another.exists()
+
+
+def test_two_files_of_one_name_in_a_zip_are_neither_taken_nor_forgotten(tmp_path, face):
+    source = tmp_path / "set.zip"
+    png = pictures.encode_png(face)
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("26_0_0_1.png", png)
+        archive.writestr("31_0_0_2.png", png)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("26_0_0_1.png", png + b"another")
+    report = prepare(source, tmp_path / "a.zip", source=UtkFace(), crop=CropOptions("as-is", 16), progress=False)
+    assert (report.read, report.written) == (2, 1)
+    detail = "the zip holds two files of this name"
+    assert report.dropped == {"unsafe name": [{"file": "26_0_0_1.png", "detail": detail}]}
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF"])
+def test_formats_that_are_no_photos_are_not_even_opened(tmp_path, face, kind):
+    source = tmp_path / "set"
+    source.mkdir()
+    face.save(source / "26_0_0_1.jpg", kind)
+    face.save(source / "27_0_0_1.jpg")
+    report = prepare(source, tmp_path / "a.zip", crop=CropOptions("as-is", 16), progress=False)
+    (dropped,) = report.dropped["unreadable picture"]
+    assert dropped == {"file": "26_0_0_1.jpg", "detail": "not a picture that can be read, or a broken one"}

@@ -89,7 +89,7 @@ class CsvTable(Source):
             if name in plain:
                 return plain[name]
         if needed:
-            found = ", ".join(table.header)
+            found = table.columns_in_words()
             raise FacegenError(f"{table.name}: name the column with {option_name}; the columns found are: {found}")
         return None
 

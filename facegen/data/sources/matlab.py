@@ -36,6 +36,8 @@ def read_struct(
     Raises FacegenError that says what is wrong: truncated, damaged, of version 7.3, no such struct, a field missing,
     fields that differ in length.
     """
+    if not files.is_zip and not (files.path / name).is_file():
+        raise FacegenError("it is not a plain file")  # to read a pipe or a device may never end
     # A folder's file is read as a stream; a zip's whole, 25 MB for imdb.mat.
     with tempfile.TemporaryFile() if files.is_zip else (files.path / name).open("rb") as file:
         if files.is_zip:

@@ -15,6 +15,7 @@ from facegen.data.sources.base import Record, Skipped
 from facegen.errors import FacegenError
 
 _DELIMITERS = ",;\t"
+SHOWN_COLUMNS = 20  # of a table, in a message
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ class Table:
         """Raise FacegenError, listing the columns found, unless the table has all of these."""
         missing = [column for column in columns if column not in self.header]
         if missing:
-            raise FacegenError(f"{self.name}: there is no column {missing[0]!r}; found: {', '.join(self.header)}")
+            raise FacegenError(f"{self.name}: there is no column {missing[0]!r}; found: {self.columns_in_words()}")
+
+    def columns_in_words(self) -> str:
+        """The names of the columns for a message: of many the first."""
+        more = f", ... ({len(self.header):,d} in all)" if len(self.header) > SHOWN_COLUMNS else ""
+        return ", ".join(self.header[:SHOWN_COLUMNS]) + more
 
 
 def read_table(files: Container, name: str) -> Table:
