@@ -70,8 +70,6 @@ class Keeper:
         try:
             checkpoint.save(self._state, self._run.path, self._metadata)
             self._saved_images, self._failed = self._state.images_seen, False
-            self._draw(self._run.path / f"fakes{self._state.images_seen // 1000:06d}.png")
-            prune(self._run.path, self._options.keep)
         except OSError as error:
             if self._failed and not last:
                 return  # told already
@@ -80,6 +78,12 @@ class Keeper:
             if last:
                 raise OSError(f"{words}. What came after it is lost") from error
             self._run.log(f"{words}. Going on, and trying again at every tick: make room")
+            return
+        try:
+            self._draw(self._run.path / f"fakes{self._state.images_seen // 1000:06d}.png")
+            prune(self._run.path, self._options.keep)
+        except OSError as error:
+            self._run.log(f"{self._when()}: {_words(error)}; the snapshot is whole")
 
     @contextmanager
     def rescue(self) -> Iterator[None]:
@@ -162,4 +166,4 @@ def _words(error: BaseException) -> str:
     """An error in one line; those of the system with their file first and without their number."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).removesuffix(".")
