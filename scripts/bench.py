@@ -4,6 +4,8 @@ The floor is the time of the synthesis network's 3x3 convolutions alone, channel
 that its layer reads. Everything else that a network does costs on top, so ratios compare across noisy machines.
 
     .venv/bin/python scripts/bench.py --threads 2
+    .venv/bin/python scripts/bench.py --profile            # where the time of a training step goes
+    .venv/bin/python scripts/bench.py --resolution 256 --batch 4
 """
 
 from __future__ import annotations
@@ -22,27 +24,27 @@ from facegen.training.checkpoint import lazy_adam
 from facegen.training.losses import GanLoss
 from torch_utils.cpu_memory import keep_freed_memory
 
-RESOLUTION, CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 64, 4096, 256, 10, 512
+CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 4096, 256, 10, 512
 
 
-def build(device: torch.device) -> tuple[Generator, Discriminator, AugmentPipe]:
-    """Build the benchmark's networks: 64x64, ten classes, two mapping layers, `bgc` augmentation at p = 0.3."""
+def build(resolution: int, device: torch.device) -> tuple[Generator, Discriminator, AugmentPipe]:
+    """Build the benchmark's networks: ten classes, two mapping layers, `bgc` augmentation at p = 0.3."""
     channels = {"channel_base": CHANNEL_BASE, "channel_max": CHANNEL_MAX}
-    G = Generator(Z_DIM, C_DIM, Z_DIM, RESOLUTION, 3, {"num_layers": 2}, channels)
-    D = Discriminator(C_DIM, RESOLUTION, 3, **channels)
+    G = Generator(Z_DIM, C_DIM, Z_DIM, resolution, 3, {"num_layers": 2}, channels)
+    D = Discriminator(C_DIM, resolution, 3, **channels)
     augment = AugmentPipe(**AUGPIPE_PRESETS["bgc"])
     augment.p.fill_(0.3)
     return G.to(device), D.to(device), augment.to(device)
 
 
-def convolutions(batch: int, device: torch.device) -> Callable[[], None]:
+def convolutions(resolution: int, batch: int, device: torch.device) -> Callable[[], None]:
     """Return a function that runs the 3x3 convolutions of the synthesis network once."""
     work = []
-    for resolution in (4, 8, 16, 32, 64):
-        outputs = min(CHANNEL_BASE // resolution, CHANNEL_MAX)
-        layers = [(outputs, resolution)]
-        if resolution > 4:
-            layers.insert(0, (min(CHANNEL_BASE // (resolution // 2), CHANNEL_MAX), resolution // 2))
+    for side in (2**k for k in range(2, resolution.bit_length())):
+        outputs = min(CHANNEL_BASE // side, CHANNEL_MAX)
+        layers = [(outputs, side)]
+        if side > 4:
+            layers.insert(0, (min(CHANNEL_BASE // (side // 2), CHANNEL_MAX), side // 2))
         for inputs, size in layers:
             x = torch.randn(batch, inputs, size, size, device=device).to(memory_format=torch.channels_last)
             w = torch.randn(outputs, inputs, 3, 3, device=device).to(memory_format=torch.channels_last)
@@ -76,7 +78,7 @@ def training_phases(G: Generator, D: Discriminator, augment: AugmentPipe, batch:
     loss = GanLoss(G, D, augment, r1_gamma=1)
     z = torch.randn(batch, Z_DIM, device=device)
     c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
-    real = torch.randn(batch, 3, RESOLUTION, RESOLUTION, device=device).clamp(-1, 1)
+    real = torch.randn(batch, 3, D.img_resolution, D.img_resolution, device=device).clamp(-1, 1)
     optimisers = {network: lazy_adam(network, 1e-4, None) for network in (G, D)}
 
     def phase(network: torch.nn.Module, accumulate: Callable[[], object]) -> Callable[[], None]:
@@ -112,24 +114,49 @@ def seconds(functions: dict[str, Callable[[], None]], rounds: int, device: torch
     return best
 
 
+def print_profile(phases: dict[str, Callable[[], None]], device: torch.device, rows: int = 15) -> None:
+    """Print the operations that take most time in each phase of a training step, by their own time."""
+    sort_by = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    for name, phase in phases.items():
+        phase()  # warms up
+        with torch.profiler.profile(activities=activities) as profiler:
+            phase()
+        print(name)
+        print(profiler.key_averages().table(sort_by=sort_by, row_limit=rows, max_name_column_width=40))
+
+
 @click.command()
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per batch.")
 @click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="Rounds; the best counts.")
-def main(threads: int, batch: int, rounds: int) -> None:
-    """Measure generation and training against the bare convolutions."""
+@click.option("--resolution", type=click.Choice(list(map(str, (32, 64, 128, 256, 512, 1024)))), default="64")
+@click.option("--profile", is_flag=True, help="Print where the time of a training step goes, and stop.")
+def main(threads: int, batch: int, rounds: int, resolution: str, profile: bool) -> None:
+    """Measure generation and training against the bare convolutions.
+
+    \b
+    Example:
+      python scripts/bench.py --threads 2 --rounds 6
+    """
+    side = int(resolution)
     keep_freed_memory()  # as training does
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    G, D, augment = build(device)
-    functions = {"floor": convolutions(batch, device), "generation": generation(G, batch)}
-    functions |= training_phases(G, D, augment, batch)
+    G, D, augment = build(side, device)
+    phases = training_phases(G, D, augment, batch)
+    if profile:
+        print_profile(phases, device)
+        return
+    functions = {"floor": convolutions(side, batch, device), "generation": generation(G, batch), **phases}
     times = seconds(functions, rounds, device)
 
     step = times["Gmain"] + times["Greg"] / 4 + times["Dmain"] + times["Dreg"] / 16
     floor = batch / times["floor"]
-    print(f"{device.type}, {threads} threads, {RESOLUTION}x{RESOLUTION}, batch {batch}")
+    print(f"{device.type}, {threads} threads, {side}x{side}, batch {batch}")
     print("  ".join(f"{name} {times[name] * 1000:.0f} ms" for name in ("Gmain", "Greg", "Dmain", "Dreg")))
     print(f"bare 3x3 convolutions (floor)  {floor:8.1f} img/s")
     for name, time_per_batch in (("generation", times["generation"]), ("training", step)):
