@@ -128,12 +128,14 @@ def _mapping(generator: Generator, class_index: int | None) -> State:
     state = {}
     for i in range(mapping.num_layers):
         layer: FullyConnectedLayer = getattr(mapping, f"fc{i}")
-        weight, bias = layer.weight * layer.weight_gain, layer.bias * layer.bias_gain
+        weight, bias = layer.weight, layer.bias * (layer.bias_gain / MAPPING_LR)
         if i == 0 and generator.c_dim > 0:
             label = normalize_2nd_moment(mapping.embed(torch.eye(generator.c_dim)[class_index : class_index + 1]))[0]
-            weight, bias = weight[:, : generator.z_dim], bias + weight[:, generator.z_dim :] @ label
-        state[f"style.{i + 1}.weight"] = weight * (math.sqrt(weight.shape[1]) / MAPPING_LR)
-        state[f"style.{i + 1}.bias"] = bias / MAPPING_LR
+            bias = bias + weight[:, generator.z_dim :] @ label * (layer.weight_gain / MAPPING_LR)
+            weight = weight[:, : generator.z_dim]
+        # One factor, which is 1 for a network that came from there: it goes back to the bit.
+        state[f"style.{i + 1}.weight"] = weight * (layer.weight_gain * math.sqrt(weight.shape[1]) / MAPPING_LR)
+        state[f"style.{i + 1}.bias"] = bias
     return state
 
 

@@ -145,6 +145,18 @@ def test_what_facegen_exports_comes_back(tmp_path):
     torch.testing.assert_close(back(z, None, truncation_psi=0.5, noise_mode="const"), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dim", [4, 6])  # the root of 6 is rounded
+def test_a_network_of_its_own_goes_back_to_the_bit(dim, tmp_path):
+    G = Generator(dim, 2, dim, 8, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs={"channel_base": 32}).eval()
+    export_rosinality(G, tmp_path / "g.pt", class_index=1)
+    theirs = torch.load(tmp_path / "g.pt", weights_only=True)
+    export_rosinality(read_networks(tmp_path / "g.pt")[0]["G_ema"], tmp_path / "again.pt")
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert torch.equal(again["latent_avg"], theirs["latent_avg"])
+    assert again["g_ema"].keys() == theirs["g_ema"].keys()
+    assert [name for name, tensor in theirs["g_ema"].items() if not torch.equal(again["g_ema"][name], tensor)] == []
+
+
 def test_a_whole_checkpoint_of_a_training(tmp_path):
     content = {
         "g": generator_state(),
