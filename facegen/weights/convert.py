@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,10 @@ def convert(
         raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
     if truncation_psi is not None and to not in ("onnx", "torchscript"):
         raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
+    if truncation_psi is not None and not math.isfinite(truncation_psi):
+        raise FacegenError(f"truncation cannot be {truncation_psi}")
+    if destination.is_dir():
+        raise FacegenError(f"{destination}: is a folder: name the file to write")
     path = locate(source)
     if destination.exists() and destination.samefile(path):
         raise FacegenError(f"{destination}: is the file that is read: choose another name")
@@ -93,6 +98,8 @@ def convert(
 
         export = export_graph.export_onnx if to == "onnx" else export_graph.export_torchscript
         ((name, chosen),) = kept.items()
+        if truncation_psi is not None and not isinstance(chosen, Generator):
+            raise FacegenError(f"{path}: only a generator has truncation, not the {name}: leave it out")
         psi = 1.0 if truncation_psi is None else truncation_psi
         about = {**metadata, "network": name}
         if isinstance(chosen, Generator):

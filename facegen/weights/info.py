@@ -22,6 +22,7 @@ from facegen.weights import native
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.safe_pickle import MAX_NAME, shown
+from facegen.weights.state_dict import is_torchscript
 
 MAX_INSTRUCTIONS = 1_000_000  # of a refused pickle that are looked through
 FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}
@@ -49,9 +50,9 @@ def describe(reference: str | os.PathLike[str], *, layers: bool = False) -> dict
     """
     path = locate(reference)
     kind = kind_of_file(path)
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": file_checksum(path)}
     if kind == "unknown":
-        raise FacegenError(f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch")
+        read_networks(path)  # says what is wrong
+    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": file_checksum(path)}
     found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
@@ -162,6 +163,8 @@ def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
     """What can be said of a file that is no network which facegen takes."""
     reason = str(error).removeprefix(f"{path}: ")
     container = _container(path)
+    if _is_zip(path) and is_torchscript(path):
+        raise error
     if _is_zip(path) and not _is_torch_zip(path):
         raise FacegenError(f"{path}: a zip file without weights in it") from error
     if container == "PyTorch file":

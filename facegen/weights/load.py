@@ -42,6 +42,10 @@ def read_networks(
         from facegen.weights.state_dict import read_networks as read_state_dicts
 
         return read_state_dicts(path)
+    if kind == "unknown":
+        raise FacegenError(
+            f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch (ONNX is only written)"
+        )
     if first_of is None:
         return load_networks(path)
     described = read_metadata(path)["networks"]

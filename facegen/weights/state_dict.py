@@ -98,6 +98,8 @@ def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tens
 def _load(path: Path) -> Mapping[Any, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such weight file")
+    if is_torchscript(path):
+        raise FacegenError(f"{path}: TorchScript, which is a program: facegen writes those, but does not read them")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -111,6 +113,15 @@ def _load(path: Path) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
     return content
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether it is a zip file with code in it, as `torch.jit.save` writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
 
 
 def recognise(tensors: Mapping[str, Shaped], where: str) -> tuple[type[nn.Module], dict[str, Any]]:

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
+from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights.convert import convert
 from facegen.weights.load import read_networks
@@ -126,6 +128,13 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
     z, c = torch.randn(5, 8), torch.eye(3)[[0, 1, 2, 0, 1]]
     expected = generator(2)(z, c, truncation_psi=0.5, noise_mode="const")
     torch.testing.assert_close(graph(z, c), expected, rtol=0, atol=1e-4)
+    with pytest.raises(FacegenError, match=r"g\.pt: TorchScript, which is a program: facegen writes those"):
+        read_networks(tmp_path / "g.pt")
+    assert (
+        CliRunner()
+        .invoke(main, ["info", str(tmp_path / "g.pt")])
+        .output.startswith(f"Error: {tmp_path / 'g.pt'}: TorchScript")
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,8 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
         ("out.pkl", {"network": "discriminator"}, "needs a generator"),
         ("out.pkl", {"group": "0-10"}, "for rosinality alone"),
         ("out.pkl", {"truncation_psi": 0.7}, "in onnx and torchscript alone"),
+        ("out.onnx", {"truncation_psi": math.nan}, "truncation cannot be nan"),
+        (".", {"to": "pkl"}, "is a folder: name the file to write"),
         ("out.pt", {"to": "rosinality"}, "no classes: choose one of 0-10, 11-20, 21. with --group"),
         ("out.pt", {"to": "rosinality", "group": "10-20"}, "no age group '10-20': choose one of 0-10"),
     ],
@@ -154,6 +165,12 @@ def test_says_in_one_line_what_cannot_be_converted(tmp_path, snapshot, destinati
         convert(snapshot, tmp_path / destination, **options)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [snapshot]
+
+
+def test_an_encoder_has_no_truncation(tmp_path):
+    path = write(tmp_path / "encoder.safetensors", encoder=Encoder(8, 16, blocks=(0, 0, 0)))
+    with pytest.raises(FacegenError, match=r"encoder\.safetensors: only a generator has truncation, not the encoder"):
+        convert(path, tmp_path / "e.pt", to="torchscript", truncation_psi=0.5)
 
 
 def test_an_unconditional_generator_has_no_group(tmp_path):

@@ -133,6 +133,12 @@ def test_a_graph_that_computes_something_else_is_not_written(tmp_path, monkeypat
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_graph_that_computes_no_numbers_is_not_written(tmp_path):
+    with pytest.raises(FacegenError, match=r"g\.pt: differs by nan from PyTorch: not written"):
+        export_torchscript(generator(), tmp_path / "g.pt", truncation_psi=float("nan"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(FacegenError, match=r"onnxruntime: pip install 'facegen\[onnx\]'"):

@@ -108,7 +108,8 @@ def test_only_what_is_asked_for_is_read(files, networks, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "damaged, or not a safetensors file"),
+        (b"", "no weight file: neither safetensors nor a pickle nor a file of PyTorch"),
+        (b"\x08\x0a\x12\x07pytorch", "no weight file: .*ONNX is only written"),
         (b"\x80\x04N.", "a pickle, but not of networks"),
         (b"PK\x03\x04", "file: "),
     ],
