@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.distributed
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,17 @@ class Collector:
         self._moments[name] = moments if old is None else old + moments
 
     def flush(self) -> dict[str, Summary]:
-        """Return a summary per name and forget the values."""
+        """Return a summary per name and forget the values.
+
+        Of several processes, each must have reported the same names and call this; all get the values of all.
+        """
         summaries = {}
-        for name, moments in self._moments.items():
-            num, total, squares = moments.tolist()
+        if not self._moments:
+            return summaries
+        gathered = torch.stack(list(self._moments.values()))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(gathered)
+        for name, (num, total, squares) in zip(self._moments, gathered.tolist(), strict=True):
             mean = total / num
             variance = max(squares / num - mean * mean, 0.0)
             summaries[name] = Summary(int(num), mean, variance**0.5)

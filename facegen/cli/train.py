@@ -9,9 +9,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from facegen.cli.gpus import gpus_option, run_on_all
+
 # What may change when a run folder is resumed; everything else is the run's own.
-CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep"}
-RESUMABLE = {"resume", "dry_run", *CHANGEABLE}
+CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu"}
+RESUMABLE = {"resume", "dry_run", "gpus", *CHANGEABLE}
 
 
 def switch(*names: str, default: bool, help: str) -> Any:
@@ -28,7 +30,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
     )
 
 
-@click.command()
+@click.command("train")
 @click.option("--data", type=click.Path(), help="Training archive (zip or folder).")
 @click.option("--outdir", type=click.Path(), default="runs", show_default=True, help="Where run folders are made.")
 @click.option(
@@ -39,7 +41,10 @@ def switch(*names: str, default: bool, help: str) -> Any:
     help="auto, stylegan2, paper256, paper512, paper1024, cifar, or tiny for a CPU.",
 )
 @click.option("--kimg", type=float, default=1000, show_default=True, help="Length, in thousands of images.")
-@click.option("--batch", type=int, help="Images per step [default: by cfg].")
+@click.option("--batch", type=int, help="Images per step, all GPUs together [default: by cfg].")
+@click.option(
+    "--batch-gpu", type=int, help="At most so many at a time on a GPU, to need less memory [default: its share]."
+)
 @click.option("--gamma", type=float, help="R1 weight [default: by cfg].")
 @switch("--cond", default=True, help="Condition on the labels.")
 @switch("--mirror", default=False, help="Flip pictures at random.")
@@ -67,9 +72,10 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--keep", type=int, help="Keep so many of the newest snapshots, and the best [default: all].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @switch("--fp32", default=False, help="Never use float16.")
+@gpus_option
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 @click.pass_context
-def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
+def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None:
     """Train the generator on faces labelled with age groups.
 
     Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a
@@ -79,15 +85,17 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
     Example:
       facegen train --data faces64.zip --cfg tiny --mirror --kimg 400
       facegen train --resume runs/00000-faces64-cond-mirror-tiny-batch16-gamma0.05-ada
+      facegen train --data faces256.zip --gpus 8
     """
     from facegen.data.archive import FaceArchive
     from facegen.training import gan
+    from facegen.training.checkpoint import batch_parts
     from facegen.training.options import TrainOptions, resolve_options
     from facegen.training.run_folder import OPTIONS
 
     resume = chosen["resume"]
     if resume and Path(resume).is_dir():
-        given = {name for name in chosen if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+        given = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
         if extra := sorted(given - RESUMABLE):
             raise click.UsageError(
                 f"--resume {resume} goes on with that run's own options: leave out "
@@ -98,7 +106,8 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
         if dry_run:
             click.echo(json.dumps(TrainOptions.read(Path(resume) / OPTIONS).to_dict() | changed, indent=2))
             return
-        gan.resume_generator(resume, **changed)
+        if not run_on_all(ctx, gpus):
+            gan.resume_generator(resume, **changed)
         return
     if not chosen["data"]:
         hint = f"; {resume} is no run folder to go on with" if resume else ""
@@ -108,4 +117,6 @@ def command(ctx: click.Context, dry_run: bool, **chosen: Any) -> None:
     if dry_run:
         click.echo(json.dumps(options.to_dict(), indent=2))
         return
-    gan.train_generator(options)
+    batch_parts(options, processes=gpus)  # complains once, not in every process
+    if not run_on_all(ctx, gpus):
+        gan.train_generator(options)

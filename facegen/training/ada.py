@@ -42,9 +42,16 @@ class AdaController:
         self._count = 0
 
     def update(self, logits: torch.Tensor) -> None:
-        """Counts outputs of the discriminator for real images (any shape). Does not wait for the GPU."""
-        self._sum = self._sum.to(logits.device) + logits.detach().sign().sum(dtype=torch.float32)
-        self._count += logits.numel()
+        """Counts outputs of the discriminator for real images (any shape). Does not wait for the GPU.
+
+        Of several processes, each gives as many of its own, and all count those of all.
+        """
+        signs, count = logits.detach().sign().sum(dtype=torch.float32), logits.numel()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(signs)
+            count *= torch.distributed.get_world_size()
+        self._sum = self._sum.to(logits.device) + signs
+        self._count += count
 
     def adjust(self, pipe: AugmentPipe, batch_size: int) -> bool:
         """Moves `pipe.p`. Call it after every minibatch: it acts in every `interval`-th call and then returns True.
@@ -56,12 +63,8 @@ class AdaController:
         self._minibatches += 1
         if self._minibatches % self.interval or self._count == 0:
             return False
-        total = torch.stack([self._sum, torch.full_like(self._sum, self._count)])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(total)
-        signs, count = total.tolist()
+        self.sign_mean = float(self._sum) / self._count
         self._sum, self._count = torch.zeros_like(self._sum), 0
-        self.sign_mean = signs / count
         excess = self.sign_mean - self.target
         direction = (excess > 0) - (excess < 0)
         with torch.no_grad():

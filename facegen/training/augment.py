@@ -9,7 +9,7 @@ costs nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.training.filterbank import BANDS, EXPECTED_POWER, amplify_bands
+from facegen.training.parts import WHOLE, Part
 from facegen.training.warp import warp
 
 _GROUPS = {
@@ -139,6 +140,7 @@ class AugmentPipe(nn.Module):
         images: torch.Tensor,
         debug_percentile: float | None = None,
         generator: torch.Generator | None = None,
+        part: Part = WHOLE,
     ) -> torch.Tensor:
         """Augments images.
 
@@ -146,6 +148,8 @@ class AugmentPipe(nn.Module):
             images: float `[N, C, H, W]` in about -1..1, C 1 or 3. Twice differentiable with respect to them.
             debug_percentile: not random: apply every augmentation, each at this quantile (0..1) of its distribution.
             generator: source of all randomness; by default PyTorch's global one. The draws do not depend on p.
+            part: the images are this part of a batch, and get what they would get within the whole batch. Only
+                pixel noise is each part's own, from PyTorch's global generator.
 
         Returns:
             Augmented images of the same shape; `images` itself where nothing happens to any of them.
@@ -153,7 +157,7 @@ class AugmentPipe(nn.Module):
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise FacegenError(f"AugmentPipe takes images [N, 1 or 3, H, W], not {list(images.shape)}.")
         height, width = images.shape[2:]
-        draw = _Draws(len(images), self._probability(), debug_percentile, generator)
+        draw = _Draws(len(images), self._probability(), debug_percentile, generator, part)
 
         inverse = draw_inverse_transform(self, draw, width, height)
         if inverse is not None and not _is_identity(inverse):
@@ -165,7 +169,7 @@ class AugmentPipe(nn.Module):
         if gains is not None and not (gains == 1).all():
             images = amplify_bands(images, gains)
         if self.noise > 0:
-            images = add_noise(images, draw_noise_level(self, draw), generator)
+            images = add_noise(images, draw_noise_level(self, draw), generator if part.count == 1 else None)
         if self.cutout > 0:
             images = images * draw_cutout_mask(self, draw, width, height).to(images)
         return images
@@ -187,22 +191,27 @@ class _Draws:
     p: float
     percentile: float | None
     generator: torch.Generator | None
+    part: Part = WHOLE
 
     def uniform(self, *shape: int) -> torch.Tensor:
         """Uniform in 0..1, `[count, *shape]`."""
         size = (self.count, *shape)
         if self.percentile is not None:
             return torch.full(size, self.percentile, dtype=torch.float64)
-        device = self.generator.device if self.generator is not None else "cpu"
-        return torch.rand(size, generator=self.generator, device=device, dtype=torch.float64).cpu()
+        return self._rows(torch.rand, shape)
 
     def normal(self, *shape: int) -> torch.Tensor:
         """Standard normal, `[count, *shape]`; at a percentile q, erfinv(2 q - 1)."""
         size = (self.count, *shape)
         if self.percentile is not None:
             return torch.full(size, 2 * self.percentile - 1, dtype=torch.float64).erfinv()
+        return self._rows(torch.randn, shape)
+
+    def _rows(self, draw: Callable[..., torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
+        """Draw for the whole batch and return the rows of these images."""
+        size = (self.count * self.part.count, *shape)
         device = self.generator.device if self.generator is not None else "cpu"
-        return torch.randn(size, generator=self.generator, device=device, dtype=torch.float64).cpu()
+        return self.part.of(draw(size, generator=self.generator, device=device, dtype=torch.float64).cpu())
 
     def half_normal(self) -> torch.Tensor:
         """Absolute value of a standard normal, `[count]`; at a percentile q, erfinv(q)."""

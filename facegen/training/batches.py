@@ -11,6 +11,7 @@ import torch
 
 from facegen.data.archive import FaceArchive, label_counts
 from facegen.errors import FacegenError
+from facegen.training.parts import WHOLE, Part
 
 IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
 
@@ -35,15 +36,16 @@ class Batches:
 
     Args:
         archive: Where pictures come from; opened without its own mirroring.
-        batch: Pictures per batch.
+        batch: Pictures per batch, of all processes together.
         seed: Of order and mirroring.
         mirror: Flip every other picture, at random.
         balance: See `class_weights`; 0 goes through the archive in random order, epoch by epoch.
         position: Pictures that an earlier run has taken already.
+        part: Which pictures of each batch to give; the other processes get the others.
         workers: Processes that decode ahead when the archive does not fit in memory; None for a good number.
 
     Attributes:
-        position: Pictures taken so far.
+        position: Pictures taken so far, by all processes.
         waiting: Seconds spent waiting for pictures.
     """
 
@@ -56,12 +58,13 @@ class Batches:
         mirror: bool = False,
         balance: float = 0,
         position: int = 0,
+        part: Part = WHOLE,
         workers: int | None = None,
     ) -> None:
         if not 0 <= balance <= 1:
             raise FacegenError(f"balance must be between 0 (as the data is) and 1 (all groups alike), got {balance}")
         self.archive, self.batch, self.seed, self.mirror = archive, batch, seed, mirror
-        self.position = position
+        self.position, self.part = position, part
         self.waiting = 0.0
         self._probabilities = None
         if balance > 0 and archive.c_dim > 0:
@@ -74,7 +77,8 @@ class Batches:
         if self.in_memory:
             self._images = torch.from_numpy(archive.load_all())
         else:
-            self._stream = self._start_workers(workers)
+            self._workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+            self._stream: Iterator[torch.Tensor] | None = None
 
     def __iter__(self) -> Batches:
         return self
@@ -85,10 +89,10 @@ class Batches:
         if self.in_memory:
             images = self._images[indices]
         else:
-            images = next(self._stream)
+            images = self._next_images()
         if flips.any():
             images[flips] = images[flips].flip(3)
-        labels = torch.zeros([self.batch, self.archive.c_dim])
+        labels = torch.zeros([len(indices), self.archive.c_dim])
         if self.archive.c_dim > 0:
             labels.scatter_(1, torch.from_numpy(self.archive.labels[indices])[:, None], 1.0)
         self.position += self.batch
@@ -96,7 +100,7 @@ class Batches:
         return images, labels
 
     def _draw(self, position: int) -> tuple[np.ndarray, torch.Tensor]:
-        """Return the indices and flips of the batch at a position; a batch may straddle two chunks."""
+        """Return the indices and flips of the part of a batch at a position; a batch may straddle two chunks."""
         size = len(self.archive)
         indices, flips = [], []
         while (missing := self.batch - sum(map(len, indices))) > 0:
@@ -105,7 +109,8 @@ class Batches:
             part = slice(start % size, start % size + missing)
             indices.append(self._chunk_indices[part])
             flips.append(self._chunk_flips[part])
-        return np.concatenate(indices), torch.from_numpy(np.concatenate(flips))
+        rows = slice(self.part.index, None, self.part.count)
+        return np.concatenate(indices)[rows], torch.from_numpy(np.concatenate(flips)[rows])
 
     def _load_chunk(self, number: int) -> None:
         """Draw as many indices as there are pictures; they depend on the seed and the chunk's number only."""
@@ -120,11 +125,30 @@ class Batches:
         self._chunk_flips = random.random(size) < 0.5 if self.mirror else np.zeros(size, bool)
         self._chunk_number = number
 
-    def _start_workers(self, workers: int | None) -> Iterator[torch.Tensor]:
+    def _next_images(self) -> torch.Tensor:
+        """The pictures of the next batch, decoded ahead by other processes.
+
+        Raises FacegenError, in one line, when one cannot be read: what a process raises arrives with its traceback.
+        """
+        if self._stream is None:  # not before the first batch: only then it is certain where an earlier run was
+            self._stream = self._start_workers()
+        try:
+            return next(self._stream)
+        except FacegenError as error:
+            line = str(error).strip().splitlines()[-1]
+            raise FacegenError(line.removeprefix(f"{FacegenError.__module__}.FacegenError: ")) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise FacegenError(
+                f"{self.archive.path}: a process that reads it ended ({error}); too little memory?"
+            ) from error
+
+    def _start_workers(self) -> Iterator[torch.Tensor]:
         loader = torch.utils.data.DataLoader(
             _Pictures(self.archive),
             batch_sampler=_Order(self),
-            num_workers=min(os.cpu_count() or 1, 8) if workers is None else workers,
+            num_workers=self._workers,
             pin_memory=torch.cuda.is_available(),
         )
         return iter(loader)

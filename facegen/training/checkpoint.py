@@ -17,11 +17,13 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.training import distributed
 from facegen.training.ada import AdaController
 from facegen.training.augment import AugmentPipe, augpipe_kwargs
 from facegen.training.batches import Batches, class_weights
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
+from facegen.training.parts import BatchRandom, Part
 from facegen.training.run_folder import written_state
 from facegen.training.snapshots import drop_later, snapshot_name
 from facegen.weights.load import read_networks
@@ -46,6 +48,8 @@ class TrainingState:
     optimizers: dict[str, torch.optim.Optimizer]
     batches: Batches
     class_weights: torch.Tensor  # how often each class is generated, [c_dim]
+    random: BatchRandom
+    parts: list[Part]  # of a batch, that this process works on one after the other
     images_seen: int = 0
     steps: int = 0
     started_from: dict[str, CopyReport] = field(default_factory=dict)  # what `options.resume` gave to each network
@@ -55,10 +59,12 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
     """Build networks, optimisers and data stream of a new run.
 
     `options.resume` gives the first weights, as far as they fit: classes, resolution and widths may be others.
+    Of several processes each builds its own; rank 0's weights go to all.
 
     Raises:
         FileNotFoundError, FacegenError: there are no such weights, or they are of no use here.
     """
+    parts = batch_parts(options, distributed.rank(), distributed.world_size())
     torch.manual_seed(options.seed)
     channels = {
         "channel_base": options.channel_base,
@@ -90,6 +96,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
         started_from = start_from(options.resume, {"G": G, "D": D, "G_ema": G_ema})
     for network in (G, D, G_ema):
         network.to(device)
+    distributed.broadcast((G, D, G_ema))
     G.train().requires_grad_(False)
     D.train().requires_grad_(False)
     G_ema.eval().requires_grad_(False)
@@ -101,6 +108,9 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
     if options.aug == "ada":
         ada = AdaController(options.target, kimg=options.ada_kimg)
     weights = class_weights(archive, options.balance) if archive.c_dim else []
+    random = BatchRandom()
+    if parts[0].count > 1:
+        random.split(device)
     return TrainingState(
         G=G,
         D=D,
@@ -114,15 +124,53 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             r1_gamma=options.gamma,
             style_mixing_prob=options.style_mixing,
             pl_weight=options.pl_weight,
+            random=random,
         ),
         optimizers={
             "G": lazy_adam(G, options.lr, G_REG_INTERVAL if options.pl_weight > 0 else None),
             "D": lazy_adam(D, options.lr, D_REG_INTERVAL if options.gamma > 0 else None),
         },
-        batches=Batches(archive, options.batch, seed=options.seed, mirror=options.mirror, balance=options.balance),
+        batches=Batches(
+            archive,
+            options.batch,
+            seed=options.seed,
+            mirror=options.mirror,
+            balance=options.balance,
+            part=Part(distributed.rank(), distributed.world_size()),
+        ),
         class_weights=torch.as_tensor(weights, dtype=torch.float32),
+        random=random,
+        parts=parts,
         started_from=started_from,
     )
+
+
+def batch_parts(options: TrainOptions, rank: int = 0, processes: int = 1) -> list[Part]:
+    """Return the parts of a batch that a process works on: its share, in passes of at most `batch_gpu` pictures.
+
+    Part j of the process' share is part `rank + j * processes` of the batch.
+
+    Raises:
+        FacegenError: the batch cannot be shared out evenly.
+    """
+    if options.batch % processes:
+        raise FacegenError(
+            f"a batch of {options.batch} cannot be shared by {processes} processes: choose another --batch"
+        )
+    share = options.batch // processes
+    most = min(options.batch_gpu or share, share)
+    if share % most:
+        raise FacegenError(
+            f"--batch-gpu {most} does not divide the {share} pictures of a batch that fall to each process"
+        )
+    group = min(options.mbstd_group, most)
+    if most % group:
+        raise FacegenError(
+            f"{most} pictures at a time are no multiple of {group} (minibatch-stddev group): choose another "
+            "--batch, --batch-gpu or number of processes"
+        )
+    passes = share // most
+    return [Part(rank + j * processes, processes * passes) for j in range(passes)]
 
 
 def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
@@ -180,8 +228,7 @@ def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         "p": state.augment.p.cpu() if state.augment is not None else None,
         "ada": state.ada.state_dict() if state.ada is not None else None,
-        "rng_cpu": torch.get_rng_state(),
-        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **state.random.state_dict(),
     }
     before = _before(snapshot)
     try:
@@ -229,9 +276,7 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
         state.augment.p.copy_(content["p"])
     if state.ada is not None:
         state.ada.load_state_dict(content["ada"])
-    torch.set_rng_state(content["rng_cpu"])
-    if torch.cuda.is_available() and len(content["rng_cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(content["rng_cuda"])
+    state.random.load_state_dict(content)
 
 
 def clear_leftovers(folder: Path, images_seen: int) -> None:

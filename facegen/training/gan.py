@@ -6,6 +6,7 @@ import math
 import os
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from tqdm import tqdm
 
 from facegen import figures
 from facegen.data.archive import FaceArchive, label_counts
+from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
-from facegen.training import checkpoint
+from facegen.training import checkpoint, distributed
 from facegen.training.checkpoint import D_REG_INTERVAL, G_REG_INTERVAL, TrainingState
 from facegen.training.interrupt import StopRequest
 from facegen.training.losses import Observed
 from facegen.training.options import TrainOptions, check
+from facegen.training.parts import Part, seed_own_noise
 from facegen.training.rescue import Keeper, no_number
 from facegen.training.run_folder import OPTIONS, RunFolder
 from torch_utils.cpu_memory import keep_freed_memory
@@ -51,14 +54,15 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
         FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
     """
     keep_freed_memory()
-    archive = open_archive(options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = checkpoint.build(options, archive, device)
-    with RunFolder.create(options.outdir, options.run_name()) as run:
-        run.write_json(OPTIONS, options.to_dict())
-        _describe(run, options, state, archive, device)
-        save_reals(archive, run.path / "reals.png", options.seed)
-        _train(options, state, archive, run, device, progress)
+    with distributed.session(pick_device()) as device:
+        archive = open_archive(options)
+        state = checkpoint.build(options, archive, device)
+        with distributed.open_folder(lambda: RunFolder.create(options.outdir, options.run_name())) as run:
+            run.write_json(OPTIONS, options.to_dict())
+            _describe(run, options, state, archive, device)
+            if distributed.is_main():
+                save_reals(archive, run.path / "reals.png", options.seed)
+            _train(options, state, archive, run, device, progress)
     return run.path
 
 
@@ -70,6 +74,7 @@ def resume_generator(
     snap: int | None = None,
     snap_minutes: float | None = None,
     keep: int | None = None,
+    batch_gpu: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Go on with the run in a folder, exactly where its last snapshot was.
@@ -78,7 +83,7 @@ def resume_generator(
         folder: Of the run.
         kimg: Up to so many; None as planned.
         data: Where the archive is now, if it was moved.
-        snap, snap_minutes, keep: See `TrainOptions`; None as before.
+        snap, snap_minutes, keep, batch_gpu: See `TrainOptions`; None as before.
         progress: Show a progress bar.
 
     Raises:
@@ -87,43 +92,53 @@ def resume_generator(
     """
     options = TrainOptions.read(Path(folder) / OPTIONS)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
+    changed["batch_gpu"] = batch_gpu
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     check(options)
     keep_freed_memory()
-    archive = open_archive(options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = checkpoint.build(replace(options, resume=None), archive, device)
-    checkpoint.restore(state, folder)
-    if state.images_seen >= options.kimg * 1000:
-        raise FacegenError(
-            f"{folder}: has seen {state.images_seen / 1000:g} kimg already; give a --kimg above that to go on"
-        )
-    with RunFolder.open(folder, last_step=state.images_seen / 1000) as run:
-        run.write_json(OPTIONS, options.to_dict())
-        checkpoint.clear_leftovers(run.path, state.images_seen)
-        run.log(f"resumed at {state.images_seen / 1000:.1f} kimg")
-        _train(options, state, archive, run, device, progress)
+    with distributed.session(pick_device()) as device:
+        try:
+            archive = open_archive(options)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
+        state = checkpoint.build(replace(options, resume=None), archive, device)
+        checkpoint.restore(state, folder)
+        if state.images_seen >= options.kimg * 1000:
+            raise FacegenError(
+                f"{folder}: has seen {state.images_seen / 1000:g} kimg already; give a --kimg above that to go on"
+            )
+        with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.images_seen / 1000)) as run:
+            run.write_json(OPTIONS, options.to_dict())
+            if distributed.is_main():
+                checkpoint.clear_leftovers(run.path, state.images_seen)
+            run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
+            _train(options, state, archive, run, device, progress)
     return run.path
 
 
 def train_step(state: TrainingState, options: TrainOptions, device: torch.device) -> Observed:
-    """Train both networks on one batch and return what was observed."""
+    """Train both networks on one batch, or this process' share of one, and return what was observed."""
+    if state.random.is_split:
+        seed_own_noise(options.seed, state.steps, distributed.rank())
     images, labels = next(state.batches)
     real = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
     real_c = labels.to(device, non_blocking=True)
 
-    observed: Observed = {}
-    with _training(state.G, state.optimizers["G"]):
-        observed |= state.loss.generator_main(*draw_latents(state, options.batch, device))
+    shares = [Part(j, len(state.parts)) for j in range(len(state.parts))]  # of the pictures that this process has
+    reals = [(share.of(real), share.of(real_c)) for share in shares]
+    size = len(reals[0][0])
+    loss = state.loss
+
+    def latents() -> tuple[torch.Tensor, torch.Tensor]:
+        return draw_latents(state, size, device)
+
+    observed = run_phase(state, "G", lambda j: loss.generator_main(*latents()))
     if options.pl_weight > 0 and state.steps % G_REG_INTERVAL == 0:
-        with _training(state.G, state.optimizers["G"]):
-            observed |= state.loss.generator_reg(*draw_latents(state, options.batch, device), gain=G_REG_INTERVAL)
-    with _training(state.D, state.optimizers["D"]):
-        observed |= state.loss.discriminator_main(real, real_c, *draw_latents(state, options.batch, device))
+        observed |= run_phase(state, "G", lambda j: loss.generator_reg(*latents(), gain=G_REG_INTERVAL))
+    observed |= run_phase(state, "D", lambda j: loss.discriminator_main(*reals[j], *latents()))
     real_logits = observed["Loss/scores/real"]
     if options.gamma > 0 and state.steps % D_REG_INTERVAL == 0:
-        with _training(state.D, state.optimizers["D"]):
-            observed |= state.loss.discriminator_reg(real, real_c, gain=D_REG_INTERVAL)
+        observed |= run_phase(state, "D", lambda j: loss.discriminator_reg(*reals[j], gain=D_REG_INTERVAL))
 
     state.steps += 1
     state.images_seen += options.batch
@@ -134,12 +149,45 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
     return observed
 
 
+def run_phase(state: TrainingState, name: str, accumulate: Callable[[int], Observed]) -> Observed:
+    """Let one network learn from one loss.
+
+    Where a batch comes in parts, each sees the same random numbers and moving averages that the whole batch would;
+    then the gradients and the averages (of w and of path lengths) become the mean over all parts of all processes.
+
+    Args:
+        state: Its networks, optimisers, moving averages and random numbers.
+        name: Of the network, `G` or `D`.
+        accumulate: Adds to the gradients of the network for part number j of this process.
+    """
+    network: nn.Module = getattr(state, name)
+    with _training(network, state.optimizers[name]):
+        if not state.random.is_split:
+            return accumulate(0)
+        begin = state.random.position()
+        w_avg, pl_mean = state.G.mapping.w_avg, state.loss.pl_mean
+        start, observed = w_avg.clone(), []
+        w_sum, pl_sum = torch.zeros_like(w_avg), torch.zeros_like(pl_mean, device=w_avg.device)
+        for j, state.random.part in enumerate(state.parts):
+            state.random.go_to(begin)
+            w_avg.copy_(start)
+            state.loss.pl_mean = pl_mean
+            observed.append(accumulate(j))
+            w_sum += w_avg
+            pl_sum += state.loss.pl_mean.to(pl_sum.device)
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        distributed.average([*gradients, w_sum, pl_sum], len(state.parts))
+        w_avg.copy_(w_sum)
+        state.loss.pl_mean = pl_sum
+        return {key: torch.cat([part[key] for part in observed]) for key in observed[0]}
+
+
 def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw z `[N, z_dim]` and one-hot labels `[N, c_dim]`, classes as often as the data stream has them."""
-    z = torch.randn([batch, state.G.z_dim], device=device)
+    z = state.random.normal(batch, state.G.z_dim, device)
     c = torch.zeros([batch, state.G.c_dim], device=device)
     if state.G.c_dim > 0:
-        classes = torch.multinomial(state.class_weights, batch, replacement=True)
+        classes = state.random.classes(state.class_weights, batch)
         c.scatter_(1, classes.to(device)[:, None], 1.0)
     return z, c
 
@@ -198,8 +246,14 @@ def _train(
     tick = _Tick(state)
     ticks = 0
     bar = tqdm(
-        total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.02, disable=not progress
+        total=total,
+        initial=state.images_seen,
+        unit="img",
+        unit_scale=True,
+        smoothing=0.02,
+        disable=not (progress and distributed.is_main()),
     )
+    agree = distributed.Agreement(4)  # processes that disagree on what to do next would wait for each other for ever
     with StopRequest() as stop, bar:
         finished = state.images_seen >= total
         while not finished:
@@ -209,17 +263,22 @@ def _train(
                 collector.report(name, values)
             bar.update(options.batch)
 
-            finished = state.images_seen >= total or stop.requested
-            due = keeper.due
+            keeper_wants = (keeper.due, keeper.failed) if distributed.is_main() else (False, False)
+            stopping, preempted, due, failed = agree(stop.requested, stop.preempted, *keeper_wants)
+            stop.preempted = stop.preempted or preempted
+            finished = state.images_seen >= total or stopping
             if not finished and not due and state.images_seen < tick.first_image + options.tick * 1000:
                 continue
             summaries = collector.flush()
             _check_finite(summaries, run, state)
             _report(run, state, summaries, tick, total)
             ticks += 1
-            if finished or due or keeper.failed or ticks % options.snap == 0:
-                keeper.save(last=finished)
+            if finished or due or failed or ticks % options.snap == 0:
+                distributed.check_equal({"G": state.G, "D": state.D, "G_ema": state.G_ema})
+                if distributed.is_main():
+                    keeper.save(last=finished)
             tick = _Tick(state)
+        agree.close()
     if state.images_seen < total:
         run.log(
             f"stopped at {state.images_seen / 1000:.1f} kimg and saved; go on with: facegen train --resume {run.path}"
@@ -279,7 +338,7 @@ def _describe(
 ) -> None:
     sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in (("G", state.G), ("D", state.D))}
     run.log(f"run folder      {run.path}")
-    run.log(f"device          {torch.cuda.get_device_name() if device.type == 'cuda' else 'cpu'}")
+    run.log(f"device          {torch.cuda.get_device_name() if device.type == 'cuda' else 'cpu'}{_processes()}")
     run.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
     for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
         run.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
@@ -287,6 +346,11 @@ def _describe(
         report = state.started_from.get(name, f"new: {options.resume} has none")
         run.log(f"starts from     {name}: {report}")
     run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
+
+
+def _processes() -> str:
+    """How many train, where it is more than one."""
+    return f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
 
 
 def snapshot_metadata(options: TrainOptions, archive: FaceArchive) -> dict[str, Any]:

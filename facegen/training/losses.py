@@ -16,6 +16,7 @@ from torch import nn
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.training.parts import BatchRandom
 
 Observed = dict[str, torch.Tensor]
 
@@ -34,6 +35,7 @@ class GanLoss:
         pl_batch_shrink: Path lengths are measured on this fraction of the batch.
         noise_mode: Of the generator.
         pl_mean: The moving average; state that a resumed run needs.
+        random: Where style mixing, augmentation and path lengths get their random numbers from.
     """
 
     G: Generator
@@ -46,14 +48,15 @@ class GanLoss:
     pl_batch_shrink: int = 2
     noise_mode: str = "random"
     pl_mean: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
+    random: BatchRandom = field(default_factory=BatchRandom)
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
         ws = self.G.mapping(z, c)
         if self.style_mixing_prob > 0:
-            cutoff = int(torch.randint(1, ws.shape[1], []))
-            mix = bool(torch.rand([]) < self.style_mixing_prob)
-            other_z = torch.randn_like(z)
+            cutoff = self.random.layer(1, ws.shape[1])
+            mix = self.random.happens(self.style_mixing_prob)
+            other_z = self.random.normal_like(z)
             if mix:
                 other = self.G.mapping(other_z, c, skip_w_avg_update=True)
                 ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
@@ -62,7 +65,8 @@ class GanLoss:
     def judge(self, images: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Augment pictures and return the discriminator's logits `[N, 1]`."""
         if self.augment is not None:
-            images = self.augment(images)
+            split = {"generator": self.random.generator(), "part": self.random.part} if self.random.is_split else {}
+            images = self.augment(images, **split)
         return self.D(images, c)
 
     def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
@@ -82,7 +86,7 @@ class GanLoss:
         batch = max(len(z) // self.pl_batch_shrink, 1)
         ws = self.map_latents(z[:batch], c[:batch])
         images = self.G.synthesis(ws, noise_mode=self.noise_mode)
-        noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+        noise = self.random.normal_like(images) / math.sqrt(images.shape[2] * images.shape[3])
         (gradients,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
         lengths = gradients.square().sum(dim=2).mean(dim=1).sqrt()
         pl_mean = self.pl_mean.to(lengths.device).lerp(lengths.mean(), self.pl_decay)

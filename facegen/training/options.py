@@ -25,6 +25,7 @@ class TrainOptions:
         outdir: Where run folders are made.
         cfg: Name of the preset that the values below come from.
         kimg: Length of the training, in thousands of images shown to the discriminator.
+        batch_gpu: Pictures at a time on each GPU, whose gradients add up to those of the batch; None for its whole share.
         cond: Condition on the archive's labels.
         mirror: Flip pictures at random.
         subset: Use only so many pictures; None for all.
@@ -63,6 +64,7 @@ class TrainOptions:
     pl_weight: float
     style_mixing: float
     d_architecture: str
+    batch_gpu: int | None = None
     cond: bool = True
     mirror: bool = False
     subset: int | None = None
@@ -162,6 +164,7 @@ def check(options: TrainOptions) -> None:
             options.batch % group == 0,
             f"batch must be a multiple of {group} (minibatch-stddev group), got {options.batch}",
         ),
+        (options.batch_gpu is None or options.batch_gpu >= 1, f"batch-gpu must be at least 1, got {options.batch_gpu}"),
         (0 <= options.gamma < math.inf, f"gamma must be finite and not negative, got {options.gamma}"),
         (
             options.tick > 0 and options.snap > 0,
