@@ -150,6 +150,7 @@ class Batches:
             batch_sampler=_Order(self),
             num_workers=self._workers,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # or it would take a number from the training's own
         )
         return iter(loader)
 

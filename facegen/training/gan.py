@@ -134,7 +134,8 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
 
     observed = run_phase(state, "G", lambda j: loss.generator_main(*latents()))
     if options.pl_weight > 0 and state.steps % G_REG_INTERVAL == 0:
-        observed |= run_phase(state, "G", lambda j: loss.generator_reg(*latents(), gain=G_REG_INTERVAL))
+        mean = mean_path_length(state, latents) if state.random.is_split else None
+        observed |= run_phase(state, "G", lambda j: loss.generator_reg(*latents(), G_REG_INTERVAL, mean))
     observed |= run_phase(state, "D", lambda j: loss.discriminator_main(*reals[j], *latents()))
     real_logits = observed["Loss/scores/real"]
     if options.gamma > 0 and state.steps % D_REG_INTERVAL == 0:
@@ -147,6 +148,33 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
         state.ada.update(real_logits)
         state.ada.adjust(state.augment, options.batch)
     return observed
+
+
+def mean_path_length(
+    state: TrainingState, latents: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what turns the mean path length of a part into that of the whole batch.
+
+    Where a process has several parts, it has to go over all of them before the first can learn.
+    """
+
+    def over_processes(mean: torch.Tensor) -> torch.Tensor:
+        mean = mean.clone()
+        distributed.average([mean])
+        return mean
+
+    if len(state.parts) == 1:
+        return over_processes
+    begin, w_avg = state.random.position(), state.G.mapping.w_avg.clone()
+    lengths = []
+    for part in state.parts:
+        state.random.go_to(begin)
+        state.random.part = part
+        lengths.append(state.loss.path_lengths(*latents())[0].mean())
+    state.random.go_to(begin)
+    state.G.mapping.w_avg.copy_(w_avg)
+    mean_of_all = over_processes(torch.stack(lengths).mean())
+    return lambda mean: mean_of_all
 
 
 def run_phase(state: TrainingState, name: str, accumulate: Callable[[int], Observed]) -> Observed:
@@ -168,8 +196,9 @@ def run_phase(state: TrainingState, name: str, accumulate: Callable[[int], Obser
         w_avg, pl_mean = state.G.mapping.w_avg, state.loss.pl_mean
         start, observed = w_avg.clone(), []
         w_sum, pl_sum = torch.zeros_like(w_avg), torch.zeros_like(pl_mean, device=w_avg.device)
-        for j, state.random.part in enumerate(state.parts):
+        for j, part in enumerate(state.parts):
             state.random.go_to(begin)
+            state.random.part = part
             w_avg.copy_(start)
             state.loss.pl_mean = pl_mean
             observed.append(accumulate(j))

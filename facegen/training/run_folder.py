@@ -85,12 +85,16 @@ class RunFolder:
         if not path.is_dir():
             raise FileNotFoundError(f"{path}: no such run folder")
         run = cls(path)
-        for leftover in path.glob(".*.tmp"):  # what a killed process was writing; nobody else writes here now
-            leftover.unlink(missing_ok=True)
-        if last_step is not None and (path / STATS).exists():
-            kept = [line for line in read_stats(path) if line["step"] <= last_step]
-            with atomic_path(path / STATS) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        try:
+            for leftover in path.glob(".*.tmp"):  # what a killed process was writing; nobody else writes here now
+                leftover.unlink(missing_ok=True)
+            if last_step is not None and (path / STATS).exists():
+                kept = [line for line in read_stats(path) if line["step"] <= last_step]
+                with atomic_path(path / STATS) as temporary:
+                    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        except BaseException as error:
+            run.close(error)
+            raise
         return run
 
     def log(self, text: str = "") -> None:

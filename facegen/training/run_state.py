@@ -49,28 +49,51 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._file: int | None = os.open(folder / STATUS, os.O_RDWR | os.O_CREAT, 0o666)
+        _held.add(self._file)
         try:
             _lock(self._file)
+            self._write(Status(RUNNING, "", os.getpid(), socket.gethostname(), time.time()))
         except BlockingIOError as error:
-            os.close(self._file)
+            self._close()
             found = _read(folder / STATUS)
             who = f"process {found.pid} on {found.host}" if found and found.pid else "another process"
             raise FacegenError(f"{folder}: {who} is training in this folder; wait for it, or stop it first") from error
-        self._write(Status(RUNNING, "", os.getpid(), socket.gethostname(), time.time()))
+        except OSError as error:
+            self._close()
+            raise OSError(error.errno, error.strerror, str(folder / STATUS)) from error
 
     def release(self, state: str, reason: str = "") -> None:
         """Note how the run ended and let others in. Only the first call counts."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk: the file then tells of a run that is gone, so "stopped"
                 self._write(Status(state, reason, os.getpid(), socket.gethostname(), time.time()))
-            os.close(self._file)
-            self._file = None
+            self._close()
+
+    def _close(self) -> None:
+        _held.discard(self._file)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        os.close(self._file)
+        self._file = None
 
     def _write(self, status: Status) -> None:
         """Write in place: a file moved here would not be the locked one."""
         content = json.dumps(asdict(status)).encode() + b"\n"
         os.pwrite(self._file, content, 0)
         os.ftruncate(self._file, len(content))
+
+
+_held: set[int] = set()  # open files of this process that hold a lock
+
+
+def _forget_in_child() -> None:
+    """Close what a child inherits: processes that read pictures may outlive one that is killed, and would hold on."""
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def read_status(folder: str | os.PathLike[str]) -> Status | None:
