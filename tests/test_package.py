@@ -15,7 +15,7 @@ from facegen.cli import COMMANDS, main
 # Slow to import, and not needed by most of the package.
 HEAVY = ("torchvision", "facenet_pytorch", "matplotlib")
 # What the first word of a help text may be. A new command may bring a new verb.
-VERBS = {"Age", "Change", "Convert", "Join", "Label", "Show", "Train", "Turn", "Write"}
+VERBS = {"Age", "Change", "Convert", "Join", "Label", "Measure", "Show", "Train", "Turn", "Write"}
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
@@ -165,6 +165,7 @@ def test_unknown_option():
         ["inspect", "nowhere"],
         ["info", "nowhere"],
         ["convert", "nowhere", "out.pkl"],
+        ["metrics", "--network", "nowhere", "--data", "nowhere"],
     ],
     ids=" ".join,
 )

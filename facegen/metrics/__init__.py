@@ -1,0 +1,1 @@
+"""How good a generator's faces are: distances between sets of pictures, one file per metric."""

@@ -1,0 +1,249 @@
+"""Metrics of a generator against an archive: draw fakes, look at them, compare them with the reals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from facegen.data.archive import FaceArchive, label_counts
+from facegen.errors import FacegenError
+from facegen.metrics.features import Detectors, Extractor
+from facegen.metrics.frechet import fid
+from facegen.metrics.inception_score import inception_score
+from facegen.metrics.kernel import kid
+from facegen.metrics.names import Metric, parse_metrics
+from facegen.metrics.path_length import mean_path_length, path_lengths, renew_noise, with_own_noise
+from facegen.metrics.precision_recall import precision_recall
+from facegen.metrics.real_features import as_rgb, real_features
+from facegen.metrics.share import ALONE, Share
+from facegen.networks.generator import Generator
+
+BATCH = 32
+
+
+def compute(
+    generator: Generator,
+    archive: FaceArchive,
+    metrics: str | Iterable[str],
+    *,
+    detectors: Detectors,
+    per_group: bool = False,
+    batch: int = BATCH,
+    seed: int = 0,
+    share: Share = ALONE,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Measure a generator against an archive.
+
+    Args:
+        generator: On the device that it is to compute on.
+        archive: The real faces, with labels if the generator is conditional.
+        metrics: Names, see `names.parse_metrics`.
+        detectors: What the metrics look with, see `features.load_detectors`.
+        per_group: Measure every class apart, too: so many fakes of it against its own reals.
+        batch: Pictures at a time. Part of what the random noise depends on, as is the seed.
+        seed: Of latents, labels, noise and subsets.
+        share: Which part of the pictures this process computes; all processes return the same numbers.
+        progress: Show bars with the remaining time.
+
+    Returns:
+        Numbers by name, `fid5k_full`, `pr5k3_full_precision`, ...; of a class `fid5k_full/0-10`, NaN where it has too
+        few real pictures.
+
+    Raises:
+        FacegenError: an unknown metric, a detector that is missing, an archive that does not fit the generator.
+    """
+    evaluator = Evaluator(
+        archive, metrics, detectors, per_group=per_group, batch=batch, seed=seed, share=share, progress=progress
+    )
+    return evaluator.measure(generator)
+
+
+class Evaluator:
+    """What stays between measurements of one training: the metrics and the features of the real pictures.
+
+    Takes the arguments of `compute`; making one computes the features of the reals, or finds them in the cache.
+    """
+
+    def __init__(
+        self,
+        archive: FaceArchive,
+        metrics: str | Iterable[str],
+        detectors: Detectors,
+        *,
+        per_group: bool = False,
+        batch: int = BATCH,
+        seed: int = 0,
+        share: Share = ALONE,
+        progress: bool = True,
+    ) -> None:
+        self.archive, self.metrics, self.detectors = archive, parse_metrics(metrics), detectors
+        self.batch, self.seed, self.share, self.progress = batch, seed, share, progress
+        if per_group and not archive.c_dim:
+            raise FacegenError(f"{archive.path}: has no labels, so there are no groups to measure apart")
+        self.groups = list(range(archive.c_dim)) if per_group else []
+        _check_sources(self.metrics, detectors)
+        # Every metric takes the beginning of one random order, so that fewer pictures are a part of more.
+        order = np.random.default_rng(seed).permutation(len(archive))
+        whole = per_group or any(metric.full for metric in self.metrics)
+        self._real: dict[str, torch.Tensor] = {}
+        self._order = order if whole else order[: max((m.images for m in self.metrics if m.needs_real), default=0)]
+        for metric in self.metrics:
+            if metric.needs_real and (extractor := detectors.of(metric)).name not in self._real:
+                self._real[extractor.name] = real_features(
+                    archive, self._order.tolist(), extractor, batch=batch, share=share, progress=progress
+                )
+
+    def measure(self, generator: Generator) -> dict[str, float]:
+        """Return the numbers of a generator, as `compute` does. Neither its state nor the random state changes."""
+        self._check_fit(generator)
+        device = next(generator.parameters()).device
+        was_training = generator.training
+        results: dict[str, float] = {}
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+            generator.eval()
+            try:
+                results |= self._measure(generator, None)
+                for group in self.groups:
+                    of_group = self._measure(generator, group)
+                    results |= {f"{name}/{self.archive.class_names[group]}": x for name, x in of_group.items()}
+            finally:
+                generator.train(was_training)
+        return results
+
+    def _measure(self, generator: Generator, group: int | None) -> dict[str, float]:
+        device = next(generator.parameters()).device
+        counts: dict[str, int] = {}
+        extractors: dict[str, Extractor] = {}
+        members = np.arange(len(self._order)) if group is None else self._members(group)
+        numbers: dict[str, float] = {}
+        possible = []
+        for metric in self.metrics:
+            if metric.needs_real and min(len(members), metric.images) <= max(metric.neighbours, 1):
+                numbers |= dict.fromkeys(metric.results, math.nan)
+                continue
+            possible.append(metric)
+            if metric.kind != "ppl":
+                extractor = self.detectors.of(metric)
+                extractors[extractor.name] = extractor
+                counts[extractor.name] = max(counts.get(extractor.name, 0), metric.images)
+        latents = Latents(generator, self.archive, group, self.seed)
+        fakes = fake_features(latents, counts, extractors, self.batch, self.share, self.progress)
+        for metric in possible:
+            if metric.kind == "ppl":
+                numbers[metric.name] = self._path_length(metric, latents)
+                continue
+            extractor = self.detectors.of(metric)
+            fake = fakes[extractor.name][: metric.images].to(device)
+            if metric.kind == "is":
+                numbers |= zip(metric.results, inception_score(extractor.logits(fake)), strict=True)
+                continue
+            chosen = members if metric.full else members[: metric.images]
+            real = self._real[extractor.name][torch.from_numpy(chosen)].to(device)
+            if metric.kind == "fid":
+                numbers[metric.name] = fid(real, fake)
+            elif metric.kind == "kid":
+                numbers[metric.name] = kid(real, fake, seed=self.seed)
+            else:
+                found = precision_recall(real, fake, neighbours=metric.neighbours)
+                numbers |= zip(metric.results, found, strict=True)
+        return {name: numbers[name] for metric in self.metrics for name in metric.results}
+
+    def _path_length(self, metric: Metric, latents: Latents) -> float:
+        generator = with_own_noise(latents.generator)
+        batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
+        lengths = []
+        for number in _bar(self.share.of(len(batches)), metric.name, self.batch, self.share, self.progress):
+            torch.manual_seed(self.seed + 1 + number)
+            renew_noise(generator)
+            z, c = latents.draw(len(batches[number]), number, paths=True)
+            lengths.append(path_lengths(generator, z, c, self.detectors.distance).float().cpu())
+        return mean_path_length(self.share.gather(torch.cat(lengths) if lengths else torch.empty([0])))
+
+    def _members(self, group: int) -> np.ndarray:
+        return np.flatnonzero(self.archive.labels[self._order] == group)
+
+    def _check_fit(self, generator: Generator) -> None:
+        archive = self.archive
+        if any(m.needs_real for m in self.metrics) and generator.img_resolution != archive.resolution:
+            side, other = archive.resolution, generator.img_resolution
+            raise FacegenError(
+                f"{archive.path}: its pictures are {side}x{side}, the generator makes {other}x{other}; "
+                "prepare the archive at that --resolution"
+            )
+        if generator.c_dim and generator.c_dim != archive.c_dim:
+            raise FacegenError(
+                f"{archive.path}: has {archive.c_dim} classes, the generator {generator.c_dim}; take the archive with "
+                "the groups that it was trained on"
+            )
+        if self.groups and not generator.c_dim:
+            raise FacegenError("the generator knows no groups, so it cannot be measured per group")
+
+
+class Latents:
+    """Draws latents and labels: labels as often as the archive has them, or of one class."""
+
+    def __init__(self, generator: Generator, archive: FaceArchive, group: int | None, seed: int) -> None:
+        self.generator, self.seed = generator, seed
+        self.weights = torch.zeros([generator.c_dim])
+        if generator.c_dim and group is None:
+            self.weights = torch.as_tensor(np.asarray(label_counts(archive.labels, archive.c_dim), np.float32))
+        elif generator.c_dim:
+            self.weights[group] = 1
+
+    def draw(self, count: int, number: int, *, paths: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return z `[count, z_dim]` (both ends of `paths`: `[2 count, z_dim]`) and c `[count, c_dim]` of a batch.
+
+        Every batch has a seed of its own, so any process can draw any of them.
+        """
+        random = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
+        device = next(self.generator.parameters()).device
+        z = torch.randn([count * (2 if paths else 1), self.generator.z_dim], generator=random)
+        c = torch.zeros([count, self.generator.c_dim])
+        if self.generator.c_dim:
+            classes = torch.multinomial(self.weights, count, replacement=True, generator=random)
+            c.scatter_(1, classes[:, None], 1.0)
+        return z.to(device), c.to(device)
+
+
+def fake_features(
+    latents: Latents,
+    counts: dict[str, int],
+    extractors: dict[str, Extractor],
+    batch: int = BATCH,
+    share: Share = ALONE,
+    progress: bool = True,
+) -> dict[str, torch.Tensor]:
+    """Generate pictures once and return what each extractor makes of the first so many: `[count, D]` on the CPU."""
+    count = max(counts.values(), default=0)
+    starts = range(0, count, batch)
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}
+    for number in _bar(share.of(len(starts)), "fakes", batch, share, progress):
+        size = min(batch, count - starts[number])
+        torch.manual_seed(latents.seed + 1 + number)  # of the noise, on whatever device
+        images = as_rgb(quantize(latents.generator(*latents.draw(size, number))))
+        for name, needed in counts.items():
+            if (wanted := min(size, needed - starts[number])) > 0:
+                parts[name].append(extractors[name].features(images[:wanted]).float().cpu())
+    return {name: share.gather(torch.cat(part) if part else torch.empty([0, 0])) for name, part in parts.items()}
+
+
+def quantize(images: torch.Tensor) -> torch.Tensor:
+    """Return network pictures `[N, C, H, W]` in -1..1 as uint8, as files would hold them."""
+    return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def _bar(numbers: Sequence[int], name: str, batch: int, share: Share, progress: bool) -> Iterable[int]:
+    return tqdm(numbers, name, unit=f"x{batch} img", disable=not progress or share.rank > 0 or not numbers)
+
+
+def _check_sources(metrics: Iterable[Metric], detectors: Detectors) -> None:
+    for metric in metrics:
+        if metric.kind != "ppl":
+            detectors.of(metric)
+        elif detectors.distance is None:
+            raise FacegenError(f"{metric.name}: needs a perceptual distance, which was not given")

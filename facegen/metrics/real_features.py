@@ -1,0 +1,98 @@
+"""Features of an archive's pictures, computed once: the cache keeps them by the archive's content and the network."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from facegen.data.archive import FaceArchive
+from facegen.data.parallel import map_in_order
+from facegen.files import atomic_path
+from facegen.metrics.features import Extractor
+from facegen.metrics.share import ALONE, Share
+from facegen.weights.cache import cache_folder
+
+
+def real_features(
+    archive: FaceArchive,
+    indices: Sequence[int],
+    extractor: Extractor,
+    *,
+    batch: int = 32,
+    share: Share = ALONE,
+    progress: bool = True,
+) -> torch.Tensor:
+    """Return the features `[len(indices), D]`, float32 on the CPU, of these pictures of an archive.
+
+    Read from the cache where they were computed before; computed and kept there otherwise.
+
+    Raises:
+        FacegenError: a picture cannot be read.
+    """
+    path = cache_folder() / "metrics" / f"{cache_key(archive, indices, extractor)}.safetensors"
+    found = _read(path, len(indices))
+    # All processes must do the same, also where they do not share a disk.
+    if bool(share.gather(torch.tensor([found is not None])).all()):
+        return found
+    mine = [indices[i] for i in share.of(len(indices))]
+    bar = tqdm(total=len(mine), desc=f"real {extractor.name}", unit="img", disable=not progress or share.rank > 0)
+    parts, waiting = [], []
+    with bar:
+        for number, image in enumerate(map_in_order(archive.image, mine), 1):
+            waiting.append(image)
+            if len(waiting) == batch or number == len(mine):
+                parts.append(extractor.features(as_rgb(torch.from_numpy(np.stack(waiting)))).float().cpu())
+                bar.update(len(waiting))
+                waiting = []
+    features = share.gather(torch.cat(parts) if parts else torch.empty([0, 0]))
+    if share.rank == 0:
+        _write(path, features)
+    return features
+
+
+def as_rgb(images: torch.Tensor) -> torch.Tensor:
+    """Return uint8 `[N, 3, H, W]` of `[N, 1 or 3, H, W]`."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def cache_key(archive: FaceArchive, indices: Sequence[int], extractor: Extractor) -> str:
+    """Return the name of these features: of the pictures' content, which of them, and the network.
+
+    A zip is known by the checksums that its directory holds; a folder, which has none, by sizes and times of change.
+    """
+    digest = hashlib.sha256(f"1 {extractor.name} {archive.resolution} {archive.channels} {len(archive)}\n".encode())
+    if archive.path.is_dir():
+        stats = ((name, (archive.path / name).stat()) for name in archive.file_names)
+        marks = {name: f"{stat.st_size} {stat.st_mtime_ns} {archive.path.resolve()}" for name, stat in stats}
+    else:
+        with zipfile.ZipFile(archive.path) as file:
+            marks = {info.filename.replace("\\", "/"): f"{info.CRC} {info.file_size}" for info in file.infolist()}
+    for name in archive.file_names:
+        digest.update(f"{name} {marks.get(name)}\n".encode())
+    digest.update(np.asarray(indices, np.int64).tobytes())
+    return f"{extractor.name}-{digest.hexdigest()[:24]}"
+
+
+def _read(path: Path, count: int) -> torch.Tensor | None:
+    try:
+        features = load_file(path)["features"]
+    except (OSError, SafetensorError, KeyError):  # not there, or damaged: it is computed again
+        return None
+    return features if len(features) == count else None
+
+
+def _write(path: Path, features: torch.Tensor) -> None:
+    try:
+        with atomic_path(path) as temporary:
+            save_file({"features": features.contiguous()}, temporary)
+    except (OSError, SafetensorError) as error:  # the number is worth more than the cache
+        warnings.warn(f"{path}: cannot be kept for the next time ({error})", stacklevel=2)
