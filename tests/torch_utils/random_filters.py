@@ -21,6 +21,6 @@ def random_call(seed: int, dtype: torch.dtype, layout: torch.memory_format) -> t
         before = rng.randint(-min(3, size[axis] * up[axis] - 1), 7)
         after = rng.randint(-min(3, size[axis] - 1), 7)
         padding += [before, max(after, taps[axis] - size[axis] * up[axis] - before)]
-    x = torch.randn(rng.randint(1, 3), rng.choice([1, 3, 12, 33]), *size, dtype=dtype).to(memory_format=layout)
+    x = torch.randn(rng.randint(1, 3), rng.choice([1, 3, 12, 33, 66]), *size, dtype=dtype).to(memory_format=layout)
     f = torch.randn(taps) / (taps[0] * taps[1]) ** 0.5
     return x, f, {"up": up[::-1], "down": down[::-1], "padding": padding, "gain": rng.uniform(-2, 2)}

@@ -162,7 +162,7 @@ def test_upfirdn2d(seed, dtype, layout):
 def test_the_shapes_of_stylegan(taps, up, down, dtype, layout):
     f = setup_filter(taps)
     for size in (1, 4, 16, 65, 130):
-        x = torch.randn(2, 35, size, size, dtype=dtype).to(memory_format=layout)
+        x = torch.randn(2, 70, size, size, dtype=dtype).to(memory_format=layout)
         pad = len(taps) // 2
         options = {"up": up, "down": down, "padding": [pad, pad + 1, pad + 1, pad]}
         # Both take the taps as float32, the plain operation then in the picture's type.

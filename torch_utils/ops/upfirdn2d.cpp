@@ -61,6 +61,10 @@ at::Tensor upfirdn2d(
     coordinate(room_y + f.size(0));
     p.out_x = coordinate(room_x / down[0] + 1);
     p.out_y = coordinate(room_y / down[1] + 1);
+    for (const int64_t count :
+         {x.size(0) * x.size(1), x.size(2) * x.size(3), int64_t(p.out_y) * p.out_x, int64_t(p.taps_y) * p.taps_x}) {
+        TORCH_CHECK_VALUE(count <= INT32_MAX - 64, "a picture of ", x.sizes(), " has too many channels or pixels");
+    }
 
     const auto layout = p.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
     const at::Tensor picture = x.contiguous(layout);

@@ -4,8 +4,8 @@
 // zeros behind each sample: only taps that meet a sample, every up-th, are visited.
 //
 // Three kernels. `SmallFilter` for 4 x 4 taps, up or down 2 or neither, `Line` for filters along one axis: both read a
-// tile of the picture into shared memory. `General` for all else reads the picture itself. Coordinates are 32-bit,
-// offsets 64-bit: tensors may be of any size.
+// tile of the picture into shared memory. `General` for all else reads the picture itself. Pixels and planes are counted
+// in 32 bits, offsets in 64: tensors may be of any size.
 
 #pragma once
 
@@ -32,37 +32,32 @@ HOST_DEVICE int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 HOST_DEVICE int floor_divide(int a, int b) { return a / b - (a % b < 0); }
 
-// Where a sample lies in memory.
-HOST_DEVICE int64_t offset(const Upfirdn2d& p, int64_t plane, int channel, int y, int x, int size_y, int size_x) {
-    // plane counts pictures when channels are last, else pictures and channels.
-    if (p.channels_last) return ((plane * size_y + y) * size_x + x) * p.channels + channel;
-    return (plane * size_y + y) * size_x + x;
-}
-
 // The tap that correlation multiplies with sample (ky, kx) of a window.
 template <class A> HOST_DEVICE A tap(const Upfirdn2d& p, int ky, int kx) {
     if (!p.flip) ky = p.taps_y - 1 - ky, kx = p.taps_x - 1 - kx;
     return static_cast<const A*>(p.filter)[ky * p.taps_x + kx] * A(p.gain);
 }
 
-// The tile of a block: which planes (pictures and channels), rows and columns of the result.
+// The tile of a block: which planes, rows and columns of the result. A plane is a picture's channel. Contiguous tensors
+// count planes from 0 on in `plane`; where channels are last, that is the picture, and `channel` the first channel.
 struct Tile {
-    int64_t plane;  // first plane of a contiguous tensor, picture of one with channels last
-    int channel, y, x;
+    int plane, channel, y, x;
 };
 
-// A block's tile of `planes` x rows x columns outputs; rows and columns may begin before 0 by a skip.
+// How many tiles of `planes` x rows x columns there are; rows and columns may begin before 0 by a skip.
+template <bool LAST>
 HOST_DEVICE int64_t count_tiles(const Upfirdn2d& p, int planes, int rows, int columns, int skip_y, int skip_x) {
     const int64_t in_plane = int64_t(divide_up(p.out_y + skip_y, rows)) * divide_up(p.out_x + skip_x, columns);
-    if (p.channels_last) return in_plane * p.batch * divide_up(p.channels, planes);
-    return in_plane * ((int64_t(p.batch) * p.channels + planes - 1) / planes);
+    if (LAST) return in_plane * p.batch * divide_up(p.channels, planes);
+    return in_plane * divide_up(p.batch * p.channels, planes);
 }
 
+template <bool LAST>
 HOST_DEVICE Tile find_tile(
     const Upfirdn2d& p, int64_t block, int planes, int rows, int columns, int skip_y, int skip_x) {
     // Neighbours in memory are neighbours in time: channels first where they are last.
     Tile tile{0, 0, 0, 0};
-    if (p.channels_last) {
+    if (LAST) {
         const int groups = divide_up(p.channels, planes);
         tile.channel = int(block % groups) * planes;
         block /= groups;
@@ -72,87 +67,112 @@ HOST_DEVICE Tile find_tile(
     block /= across;
     tile.y = int(block % down) * rows - skip_y;
     block /= down;
-    tile.plane = p.channels_last ? block : block * planes;
+    tile.plane = LAST ? int(block) : int(block) * planes;
     return tile;
 }
 
-// The plane and the channel of number `i` in a tile, or false where there is none.
-HOST_DEVICE bool find_plane(const Upfirdn2d& p, const Tile& tile, int i, int64_t& plane, int& channel) {
-    if (p.channels_last) {
-        plane = tile.plane;
-        channel = tile.channel + i;
-        return channel < p.channels;
-    }
-    plane = tile.plane + i;
-    channel = 0;
-    return plane < int64_t(p.batch) * p.channels;
+// Whether plane `i` of a tile exists.
+template <bool LAST> HOST_DEVICE bool has_plane(const Upfirdn2d& p, const Tile& tile, int i) {
+    return LAST ? tile.channel + i < p.channels : tile.plane + i < p.batch * p.channels;
 }
 
-template <class T, class A>
-HOST_DEVICE A read_sample(const Upfirdn2d& p, const Tile& tile, int i, int y, int x) {
-    int64_t plane;
-    int channel;
-    if (y < 0 || y >= p.in_y || x < 0 || x >= p.in_x || !find_plane(p, tile, i, plane, channel)) return A(0);
-    return widen<T>(static_cast<const T*>(p.x)[offset(p, plane, channel, y, x, p.in_y, p.in_x)]);
+// Where pixel number `pixel` of plane `i` of a tile lies in memory; `size` is the number of pixels in a plane.
+template <bool LAST>
+HOST_DEVICE int64_t offset(const Upfirdn2d& p, const Tile& tile, int i, int pixel, int size) {
+    if (LAST) return int64_t(tile.plane) * size * p.channels + tile.channel + i + int64_t(pixel) * p.channels;
+    return int64_t(tile.plane + i) * size + pixel;
 }
 
-template <class T, class A>
-HOST_DEVICE void write_sample(const Upfirdn2d& p, const Tile& tile, int i, int y, int x, A value) {
-    int64_t plane;
-    int channel;
-    if (y < 0 || y >= p.out_y || x < 0 || x >= p.out_x || !find_plane(p, tile, i, plane, channel)) return;
-    static_cast<T*>(p.y)[offset(p, plane, channel, y, x, p.out_y, p.out_x)] = narrow<T>(value);
+// COUNT elements that are read and written at once, and the same many sums.
+template <int BYTES> struct Raw;
+template <> struct Raw<2> { using type = uint16_t; };
+template <> struct Raw<4> { using type = uint32_t; };
+template <> struct Raw<8> { using type = uint64_t; };
+template <class A, int COUNT> struct alignas(sizeof(A) * COUNT) Pack {
+    A value[COUNT];
+};
+
+// Planes i to i + COUNT - 1 of a tile at that place of the picture; 0 beyond it.
+template <class T, bool LAST, int COUNT = 1>
+HOST_DEVICE Pack<Accumulated<T>, COUNT> read_samples(const Upfirdn2d& p, const Tile& tile, int i, int y, int x) {
+    Pack<Accumulated<T>, COUNT> samples = {};
+    if (y < 0 || y >= p.in_y || x < 0 || x >= p.in_x || !has_plane<LAST>(p, tile, i)) return samples;
+    using Bits = typename Raw<sizeof(T) * COUNT>::type;
+    const T* from = static_cast<const T*>(p.x) + offset<LAST>(p, tile, i, y * p.in_x + x, p.in_y * p.in_x);
+    const Bits bits = *reinterpret_cast<const Bits*>(from);
+    T values[COUNT];
+    std::memcpy(values, &bits, sizeof bits);
+    UNROLL for (int k = 0; k < COUNT; k++) samples.value[k] = widen<T>(values[k]);
+    return samples;
+}
+
+template <class T, bool LAST, int COUNT = 1>
+HOST_DEVICE void write_samples(
+    const Upfirdn2d& p, const Tile& tile, int i, int y, int x, const Pack<Accumulated<T>, COUNT>& samples) {
+    if (y < 0 || y >= p.out_y || x < 0 || x >= p.out_x || !has_plane<LAST>(p, tile, i)) return;
+    using Bits = typename Raw<sizeof(T) * COUNT>::type;
+    T values[COUNT];
+    UNROLL for (int k = 0; k < COUNT; k++) values[k] = narrow<T>(samples.value[k]);
+    Bits bits;
+    std::memcpy(&bits, values, sizeof bits);
+    T* to = static_cast<T*>(p.y) + offset<LAST>(p, tile, i, y * p.out_x + x, p.out_y * p.out_x);
+    *reinterpret_cast<Bits*>(to) = bits;
 }
 
 // 4 x 4 taps, the same factors along both axes, one of them 1 and the other 1 or 2. A thread makes columns of four
-// outputs, so that it reads what they share once, and keeps the filter in registers.
+// outputs, so that it reads what they share once, and keeps the filter in registers. Of 16-bit types with channels last
+// it takes two channels at once.
 template <class T, int UP, int DOWN, bool LAST, bool LARGE> struct SmallFilter {
     using A = Accumulated<T>;
     static constexpr int SHRINK = sizeof(A) / sizeof(float);
     static constexpr int TAPS = 4, HIGH = 4;  // HIGH: outputs of a thread, one above the other
-    // Outputs of a tile. Channels: a warp reads neighbours. Large pictures: a warp reads half a row of the tile.
-    static constexpr int PLANES = LAST ? 32 / SHRINK : LARGE ? 1 : 8 / SHRINK;
-    static constexpr int ROWS = LAST ? 16 / DOWN : LARGE ? 32 / SHRINK : 16;
+    static constexpr int PACK = LAST && sizeof(T) == 2 ? 2 : 1;
+    // Outputs of a tile, and packs of planes. Channels: a warp reads neighbours. Large pictures: a warp reads half a row.
+    static constexpr int PACKS = LAST ? 32 / SHRINK : LARGE ? 1 : 8 / SHRINK;
+    static constexpr int PLANES = PACKS * PACK;
+    static constexpr int ROWS = LAST ? 16 / DOWN / PACK : LARGE ? 32 / SHRINK : 16;
     static constexpr int COLUMNS = LAST ? 8 : LARGE ? 64 : 16;
     // Samples of the picture that a tile needs.
     static constexpr int IN_ROWS = ((ROWS - 1) * DOWN + TAPS + UP - 1) / UP;
     static constexpr int IN_COLUMNS = ((COLUMNS - 1) * DOWN + TAPS + UP - 1) / UP;
-    static constexpr int SAMPLES = PLANES * IN_ROWS * IN_COLUMNS;
-    static_assert(SAMPLES * sizeof(A) <= MAX_SHARED, "the tile does not fit into shared memory");
-    static_assert(ROWS % HIGH == 0 && THREADS % (LAST ? PLANES * COLUMNS : COLUMNS) == 0, "threads keep their column");
+    static constexpr int SAMPLES = PACKS * IN_ROWS * IN_COLUMNS;
+    using Sample = Pack<A, PACK>;
+    static_assert(SAMPLES * sizeof(Sample) <= MAX_SHARED, "the tile does not fit into shared memory");
+    static_assert(ROWS % HIGH == 0 && THREADS % (LAST ? PACKS * COLUMNS : COLUMNS) == 0, "threads keep their column");
 
     // When upsampling, tiles begin where a sample meets the first tap, so that all of them look alike.
     HOST_DEVICE static int skip_y(const Upfirdn2d& p) { return UP == 2 ? p.pad_y & 1 : 0; }
     HOST_DEVICE static int skip_x(const Upfirdn2d& p) { return UP == 2 ? p.pad_x & 1 : 0; }
 
     static int64_t blocks(const Upfirdn2d& p) {
-        return count_tiles(p, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
+        return count_tiles<LAST>(p, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
     }
-    static size_t shared_bytes(const Upfirdn2d&) { return SAMPLES * sizeof(A); }
+    static size_t shared_bytes(const Upfirdn2d&) { return SAMPLES * sizeof(Sample); }
 
-    HOST_DEVICE static int place(int plane, int row, int column) {
-        if (LAST) return (row * IN_COLUMNS + column) * PLANES + plane;
-        return (plane * IN_ROWS + row) * IN_COLUMNS + column;
+    HOST_DEVICE static int place(int pack, int row, int column) {
+        if (LAST) return (row * IN_COLUMNS + column) * PACKS + pack;
+        return (pack * IN_ROWS + row) * IN_COLUMNS + column;
     }
 
     HOST_DEVICE static void load(const Upfirdn2d& p, int64_t block, int thread, A* shared) {
-        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
+        const Tile tile = find_tile<LAST>(p, block, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
         const int top = (tile.y * DOWN - p.pad_y) / UP, left = (tile.x * DOWN - p.pad_x) / UP;  // no remainder
+        Sample* samples = reinterpret_cast<Sample*>(shared);
         UNROLL_4 for (int i = thread; i < SAMPLES; i += THREADS) {
-            int plane, row, column;
+            int pack, row, column;
             if (LAST) {
-                plane = i % PLANES, column = i / PLANES % IN_COLUMNS, row = i / (PLANES * IN_COLUMNS);
+                pack = i % PACKS, column = i / PACKS % IN_COLUMNS, row = i / (PACKS * IN_COLUMNS);
             } else {
-                column = i % IN_COLUMNS, row = i / IN_COLUMNS % IN_ROWS, plane = i / (IN_COLUMNS * IN_ROWS);
+                column = i % IN_COLUMNS, row = i / IN_COLUMNS % IN_ROWS, pack = i / (IN_COLUMNS * IN_ROWS);
             }
-            shared[i] = read_sample<T, A>(p, tile, plane, top + row, left + column);
+            samples[i] = read_samples<T, LAST, PACK>(p, tile, pack * PACK, top + row, left + column);
         }
     }
 
     HOST_DEVICE static void compute(const Upfirdn2d& p, int64_t block, int thread, const A* shared) {
-        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
+        const Tile tile = find_tile<LAST>(p, block, PLANES, ROWS, COLUMNS, skip_y(p), skip_x(p));
         constexpr int SEEN = TAPS / UP;  // samples along x that an output sees
-        const int column = LAST ? thread / PLANES % COLUMNS : thread % COLUMNS;
+        const int column = LAST ? thread / PACKS % COLUMNS : thread % COLUMNS;
         const int phase = UP == 2 ? column & 1 : 0;  // the first tap that meets a sample
         const int first = (column * DOWN + phase) / UP;
 
@@ -161,34 +181,38 @@ template <class T, int UP, int DOWN, bool LAST, bool LARGE> struct SmallFilter {
             UNROLL for (int j = 0; j < SEEN; j++) filter[ky][j] = tap<A>(p, ky, phase + j * UP);
         }
 
-        constexpr int STRIPS = PLANES * (ROWS / HIGH) * COLUMNS;
+        const Sample* samples = reinterpret_cast<const Sample*>(shared);
+        constexpr int STRIPS = PACKS * (ROWS / HIGH) * COLUMNS;
         for (int strip = thread; strip < STRIPS; strip += THREADS) {
-            int plane, row;
+            int pack, row;
             if (LAST) {
-                plane = strip % PLANES, row = strip / (PLANES * COLUMNS) * HIGH;
+                pack = strip % PACKS, row = strip / (PACKS * COLUMNS) * HIGH;
             } else {
-                row = strip / COLUMNS % (ROWS / HIGH) * HIGH, plane = strip / (COLUMNS * (ROWS / HIGH));
+                row = strip / COLUMNS % (ROWS / HIGH) * HIGH, pack = strip / (COLUMNS * (ROWS / HIGH));
             }
             constexpr int READ = ((HIGH - 1) * DOWN + TAPS - 1) / UP + 1;  // samples along y that a strip sees
-            A sum[HIGH] = {};
+            Sample sum[HIGH] = {};
             UNROLL for (int j = 0; j < SEEN; j++) {
                 UNROLL for (int i = 0; i < READ; i++) {
-                    const A sample = shared[place(plane, row * DOWN / UP + i, first + j)];
+                    const Sample sample = samples[place(pack, row * DOWN / UP + i, first + j)];
                     UNROLL for (int r = 0; r < HIGH; r++) {
                         const int ky = i * UP - r * DOWN;
-                        if (ky >= 0 && ky < TAPS) sum[r] += filter[ky][j] * sample;
+                        if (ky < 0 || ky >= TAPS) continue;
+                        UNROLL for (int k = 0; k < PACK; k++) sum[r].value[k] += filter[ky][j] * sample.value[k];
                     }
                 }
             }
             UNROLL for (int r = 0; r < HIGH; r++) {
-                write_sample<T, A>(p, tile, plane, tile.y + row + r, tile.x + column, sum[r]);
+                write_samples<T, LAST, PACK>(p, tile, pack * PACK, tile.y + row + r, tile.x + column, sum[r]);
             }
         }
     }
 
     static bool fits(const Upfirdn2d& p) {
         const bool factors = p.up_y == UP && p.up_x == UP && p.down_y == DOWN && p.down_x == DOWN;
-        return factors && p.taps_y == TAPS && p.taps_x == TAPS && p.channels_last == LAST;
+        const uintptr_t addresses = reinterpret_cast<uintptr_t>(p.x) | reinterpret_cast<uintptr_t>(p.y);
+        const bool packs = p.channels % PACK == 0 && addresses % (sizeof(T) * PACK) == 0;
+        return factors && p.taps_y == TAPS && p.taps_x == TAPS && p.channels_last == LAST && (!LAST || packs);
     }
 };
 
@@ -212,7 +236,7 @@ template <class T, bool LAST, bool ALONG_X> struct Line {
         return divide_up((LENGTH - 1) * down(p) + taps(p), up(p));
     }
 
-    static int64_t blocks(const Upfirdn2d& p) { return count_tiles(p, PLANES, ROWS, COLUMNS, 0, 0); }
+    static int64_t blocks(const Upfirdn2d& p) { return count_tiles<LAST>(p, PLANES, ROWS, COLUMNS, 0, 0); }
     static size_t shared_bytes(const Upfirdn2d& p) {
         return (size_t(in_length(p)) * LINES * PLANES + taps(p)) * sizeof(A);  // samples, then taps
     }
@@ -228,20 +252,20 @@ template <class T, bool LAST, bool ALONG_X> struct Line {
     }
 
     HOST_DEVICE static void load(const Upfirdn2d& p, int64_t block, int thread, A* shared) {
-        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, 0, 0);
+        const Tile tile = find_tile<LAST>(p, block, PLANES, ROWS, COLUMNS, 0, 0);
         const int in_rows = ALONG_X ? ROWS : in_length(p), in_columns = ALONG_X ? in_length(p) : COLUMNS;
         const int top = ALONG_X ? tile.y : first_sample(p, tile), left = ALONG_X ? first_sample(p, tile) : tile.x;
         const int samples = in_rows * in_columns * PLANES;
         for (int i = thread; i < samples; i += THREADS) {
             const int plane = i % PLANES, pixel = i / PLANES;
             const int row = pixel / in_columns, column = pixel - row * in_columns;
-            shared[i] = read_sample<T, A>(p, tile, plane, top + row, left + column);
+            shared[i] = read_samples<T, LAST>(p, tile, plane, top + row, left + column).value[0];
         }
         for (int k = thread; k < taps(p); k += THREADS) shared[samples + k] = tap<A>(p, ALONG_X ? 0 : k, ALONG_X ? k : 0);
     }
 
     HOST_DEVICE static void compute(const Upfirdn2d& p, int64_t block, int thread, const A* shared) {
-        const Tile tile = find_tile(p, block, PLANES, ROWS, COLUMNS, 0, 0);
+        const Tile tile = find_tile<LAST>(p, block, PLANES, ROWS, COLUMNS, 0, 0);
         const int in_columns = ALONG_X ? in_length(p) : COLUMNS;
         const A* filter = shared + (ALONG_X ? ROWS : in_length(p)) * in_columns * PLANES;
         const int length = taps(p), step = up(p), first = first_sample(p, tile);
@@ -266,7 +290,7 @@ template <class T, bool LAST, bool ALONG_X> struct Line {
             UNROLL for (int w = 0; w < WIDE; w++) {
                 const int y = tile.y + row + (ALONG_X ? w * (ROWS / WIDE) : 0);
                 const int x = tile.x + column + (ALONG_X ? 0 : w * (COLUMNS / WIDE));
-                write_sample<T, A>(p, tile, plane, y, x, sum[w]);
+                write_samples<T, LAST>(p, tile, plane, y, x, {{sum[w]}});
             }
         }
     }
@@ -279,10 +303,10 @@ template <class T, bool LAST, bool ALONG_X> struct Line {
 };
 
 // Everything: one output per thread, straight from the picture.
-template <class T> struct General {
+template <class T, bool LAST> struct General {
     using A = Accumulated<T>;
 
-    static int64_t count(const Upfirdn2d& p) { return int64_t(p.batch) * p.channels * p.out_y * p.out_x; }
+    HOST_DEVICE static int64_t count(const Upfirdn2d& p) { return int64_t(p.batch) * p.channels * p.out_y * p.out_x; }
     static int64_t blocks(const Upfirdn2d& p) { return (count(p) + THREADS - 1) / THREADS; }
     static size_t shared_bytes(const Upfirdn2d&) { return 0; }
 
@@ -291,27 +315,25 @@ template <class T> struct General {
     HOST_DEVICE static void compute(const Upfirdn2d& p, int64_t block, int thread, const A*) {
         int64_t rest = block * THREADS + thread;
         Tile tile{0, 0, 0, 0};
-        if (p.channels_last) {
+        if (rest >= count(p)) return;
+        if (LAST) {
             tile.channel = int(rest % p.channels);
             rest /= p.channels;
         }
         tile.x = int(rest % p.out_x);
         rest /= p.out_x;
         tile.y = int(rest % p.out_y);
-        tile.plane = rest / p.out_y;
-        if (tile.plane >= (p.channels_last ? int64_t(p.batch) : int64_t(p.batch) * p.channels)) return;
+        tile.plane = int(rest / p.out_y);
 
         const int start_y = tile.y * p.down_y - p.pad_y, start_x = tile.x * p.down_x - p.pad_x;
         const int top = floor_divide(start_y + p.up_y - 1, p.up_y), left = floor_divide(start_x + p.up_x - 1, p.up_x);
         A sum = 0;
         for (int y = top, ky = top * p.up_y - start_y; ky < p.taps_y; y++, ky += p.up_y) {
             for (int x = left, kx = left * p.up_x - start_x; kx < p.taps_x; x++, kx += p.up_x) {
-                // What is not in the picture is left out, not multiplied: it may be that the tap is infinite.
-                if (y < 0 || y >= p.in_y || x < 0 || x >= p.in_x) continue;
-                sum += tap<A>(p, ky, kx) * read_sample<T, A>(p, tile, 0, y, x);
+                sum += tap<A>(p, ky, kx) * read_samples<T, LAST>(p, tile, 0, y, x).value[0];
             }
         }
-        write_sample<T, A>(p, tile, 0, tile.y, tile.x, sum);
+        write_samples<T, LAST>(p, tile, 0, tile.y, tile.x, {{sum}});
     }
 };
 
@@ -343,7 +365,8 @@ template <class T, class Launch> void dispatch_upfirdn2d(const Upfirdn2d& p, Lau
     if (tiles && launch_small_filter<T, 2, 1>(p, launch)) return;
     if (tiles && launch_small_filter<T, 1, 2>(p, launch)) return;
     if (tiles && (p.channels_last ? launch_line<T, true>(p, launch) : launch_line<T, false>(p, launch))) return;
-    launch.template run<General<T>>(p);
+    if (p.channels_last) return launch.template run<General<T, true>>(p);
+    launch.template run<General<T, false>>(p);
 }
 
 }  // namespace torch_utils
