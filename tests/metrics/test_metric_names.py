@@ -44,7 +44,7 @@ def test_too_few_and_too_many(name):
 def test_lists():
     assert [m.name for m in parse_metrics(" fid5k_full, is5k,,fid5k_full")] == ["fid5k_full", "is5k"]
     assert parse_metrics("none") == parse_metrics("") == parse_metrics([]) == []
-    with pytest.raises(FacegenError, match="unknown metric 'fdi5k'.*fid50k_full"):
+    with pytest.raises(FacegenError, match=r"unknown metric 'fdi5k'.*fid50k_full"):
         parse_metrics("is5k,fdi5k")
 
 
