@@ -1,0 +1,33 @@
+"""`facegen runs`: how the trainings in a folder stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default="runs", type=click.Path(path_type=Path))
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with faces over time and curves here."
+)
+def command(folder: Path, html: Path | None) -> None:
+    """Show the training runs in the folder DIR (runs by default), or the one run that it is.
+
+    A run is running while its process lives, finished when it has trained as long as was planned, broken when an error
+    ended it or its options are gone, else stopped: `facegen train --resume` goes on with it.
+
+    \b
+    Example:
+      facegen runs runs --html runs.html
+    """
+    from facegen.runs import as_table, find_runs
+
+    runs = find_runs(folder)
+    click.echo(as_table(runs))
+    if html is not None:
+        from facegen.runs_page import write_page
+
+        write_page(html, runs, folder.resolve().name)
+        click.echo(f"\n{html}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")
