@@ -109,6 +109,10 @@ def _load(path: Path) -> Mapping[Any, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds
         reason = str(error).strip().split("\n")[0]
+        if named := re.search(
+            r"GLOBAL ([\w.]+)", str(error)
+        ):  # torch's own first line tells how to run it all the same
+            reason = f"it names {named[1]}"
         raise FacegenError(f"{path}: damaged, or it holds more than tensors ({shown(reason, 200)}): refused") from error
     if not isinstance(content, Mapping):
         raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
