@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
+    "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
