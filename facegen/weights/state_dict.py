@@ -111,7 +111,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
         reason = str(error).strip().split("\n")[0]
         if named := re.search(
             r"GLOBAL ([\w.]+)", str(error)
-        ):  # torch's own first line tells how to run it all the same
+        ):  # torch's own words tell how to run it
             reason = f"it names {named[1]}"
         raise FacegenError(f"{path}: damaged, or it holds more than tensors ({shown(reason, 200)}): refused") from error
     if not isinstance(content, Mapping):
