@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-WITH_RESUME = {"resume", "epochs", "generator", "device"}  # the other options come from the run folder
+from facegen.cli.gpus import gpus_option, run_on_all
+
+WITH_RESUME = {"resume", "gpus", "epochs", "generator", "device"}  # the other options come from the run folder
 
 
 def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int, int]:
@@ -18,12 +20,12 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
     return one, two, three
 
 
-@click.command()
+@click.command("train-encoder")
 @click.option("--generator", metavar="FILE|RUN|URL", help="Weights of the generator, or its run folder.")
 @click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
 @click.option("--pairs", default=10000, show_default=True, help="Generated faces; a fifth of them validates.")
 @click.option("--epochs", default=8, show_default=True, help="Passes over the pairs.")
-@click.option("--batch", default=32, show_default=True, help="Pairs per step.")
+@click.option("--batch", default=32, show_default=True, help="Pairs per step, all GPUs together.")
 @click.option("--lr", default=1e-3, show_default=True, help="Learning rate of Adam at the start.")
 @click.option("--lr-step", default=3, show_default=True, help="Epochs after which the learning rate falls.")
 @click.option("--lr-decay", default=0.3, show_default=True, help="What it falls to, as a factor.")
@@ -46,6 +48,7 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.option("--seed", default=0, show_default=True, help="Of weights, pairs and their order.")
 @click.option("--device", default=None, help="cuda or cpu.  [default: a GPU when there is one]")
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
+@gpus_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -64,6 +67,7 @@ def command(
     seed: int,
     device: str | None,
     resume: Path | None,
+    gpus: int,
 ) -> None:
     """Train the encoder on faces that a generator makes, and their latents.
 
@@ -82,7 +86,8 @@ def command(
         if extra := sorted(given - WITH_RESUME):
             raise click.UsageError(f"--resume takes its options from the run folder; leave out --{', --'.join(extra)}")
         more = epochs if "epochs" in given else None
-        resume_encoder(resume, epochs=more, generator=generator, device=device)
+        if not run_on_all(ctx, gpus):
+            resume_encoder(resume, epochs=more, generator=generator, device=device)
         return
     if generator is None:
         raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")
@@ -100,4 +105,6 @@ def command(
         psi=psi,
         seed=seed,
     )
-    train_encoder(options, outdir, device=device)
+    options.check_processes(gpus)  # complains once, not in every process
+    if not run_on_all(ctx, gpus):
+        train_encoder(options, outdir, device=device)

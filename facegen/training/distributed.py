@@ -95,6 +95,15 @@ def share(value: Any) -> Any:
     return box[0]
 
 
+def gather(part: torch.Tensor) -> torch.Tensor:
+    """Return the `[n, ...]` tensors of all processes, on the CPU, joined in order of rank; empty ones are left out."""
+    if not dist.is_initialized():
+        return part
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, part.cpu(), group=_hosts)
+    return torch.cat([p for p in parts if p.numel()] or [part])
+
+
 def on_main(action: Any) -> Any:
     """Run a function on rank 0 and return its result on all; what it raises there is raised on all."""
     if not dist.is_initialized():

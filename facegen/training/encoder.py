@@ -21,6 +21,8 @@ from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.latents.decode import decode_latents, group_means
 from facegen.networks.encoder import Encoder, load_trunk
+from facegen.training import distributed
+from facegen.training.batch_norm import share_batch_norm
 from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, generate_pairs, one_hot, to_float
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
@@ -63,6 +65,13 @@ class EncoderOptions:
         if self.pairs * TRAINING_SHARE < self.batch:
             raise FacegenError(
                 f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch"
+            )
+
+    def check_processes(self, processes: int) -> None:
+        """Raise a FacegenError if so many processes cannot share a batch."""
+        if self.batch % processes:
+            raise FacegenError(
+                f"a batch of {self.batch} cannot be shared by {processes} processes: choose another --batch"
             )
 
     def lr_at(self, epoch: int) -> float:
@@ -124,7 +133,6 @@ def resume_encoder(
         epochs: Train up to this many epochs in all instead of the run's own number.
         generator: Where the generator is now, if it was moved.
     """
-    chosen = pick_device(device)
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
@@ -140,13 +148,15 @@ def resume_encoder(
         raise FacegenError(f"{folder / STATE}: damaged, start a new run ({type(error).__name__})") from error
     if state.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
-    network, header = load_generator(options.generator)
-    encoder = _new_encoder(options, network)
-    encoder.load_state_dict(saved["encoder"])
-    with RunFolder.open(folder, last_step=state.epoch) as run:
-        run.write_json(OPTIONS, asdict(options))
-        run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
-        _run(run, options, network, header, encoder, state, saved["optimizer"], chosen, progress)
+    with distributed.session(pick_device(device)) as chosen:
+        options.check_processes(distributed.world_size())
+        network, header = load_generator(options.generator)
+        encoder = _new_encoder(options, network)
+        encoder.load_state_dict(saved["encoder"])
+        with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
+            run.write_json(OPTIONS, asdict(options))
+            run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
+            _run(run, options, network, header, encoder, state, saved["optimizer"], chosen, progress)
     return run.path
 
 
@@ -219,8 +229,13 @@ def _run(
 ) -> None:
     """Generate the pairs, train to the last epoch, report."""
     keep_freed_memory()
+    main = distributed.is_main()
+    progress = progress and main
     generator.to(device)
     encoder.to(device, memory_format=torch.channels_last)
+    distributed.broadcast([encoder])
+    if distributed.world_size() > 1:
+        share_batch_norm(encoder)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=options.lr)
     if optimizer_state is not None:
         optimizer.load_state_dict(optimizer_state)
@@ -244,16 +259,19 @@ def _run(
         f"{len(training)} pairs to train on, {len(validation)} to validate; predicting the mean: MSE {baseline:.3f}"
     )
 
+    agree = distributed.Agreement(2)
     with StopRequest() as stop:
         while state.epoch < options.epochs:
             started = time.time()
-            train_mse = _train_epoch(encoder, optimizer, training, options, state, stop, run, progress)
+            train_mse = _train_epoch(encoder, optimizer, training, options, state, stop, run, progress, agree)
             if train_mse is None:
-                _save_state(run, encoder, optimizer, state)
+                if main:
+                    _save_state(run, encoder, optimizer, state)
                 run.log(f"stopped; go on with: facegen train-encoder --resume {run.path}")
                 stop.leave()
                 return
-            mse, cosine = validate(encoder, validation)
+            distributed.check_equal({"the encoder": encoder})
+            mse, cosine = distributed.on_main(lambda: validate(encoder, validation))
             state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
             better, state.best = mse < state.best, min(mse, state.best)
             epoch_seconds = time.time() - started
@@ -266,6 +284,8 @@ def _run(
                 f"(mean: {baseline:.3f})  cosine {cosine:.4f}  lr {values['lr']:.1e}  {epoch_seconds:.0f} s  "
                 f"ETA {left / 60:.1f} min{'  best' if better else ''}"
             )
+            if not main:
+                continue
             metadata = _metadata(header, options, state.epoch, mse, cosine)
             save_networks(run.path / f"encoder-epoch{state.epoch:03d}.safetensors", {"encoder": encoder}, metadata)
             if better:
@@ -273,6 +293,9 @@ def _run(
             _save_state(run, encoder, optimizer, state)
             _plot(run.path)
 
+    agree.close()
+    if not main:
+        return
     best, _ = load_encoder(run.path / BEST)
     save_reconstructions(
         run.path / "reconstructions.png", generator, best.to(device), validation, header.get("groups") or None
@@ -290,18 +313,25 @@ def _train_epoch(
     stop: StopRequest,
     run: RunFolder,
     progress: bool,
+    agree: distributed.Agreement | None = None,
 ) -> float | None:
     """Train over the rest of the epoch under way; the mean loss, or None when asked to stop before its end."""
     device = next(encoder.parameters()).device
+    agree = agree or distributed.Agreement(2)
     encoder.train()
     for group in optimizer.param_groups:
         group["lr"] = options.lr_at(state.epoch)
     batches = list(_batches(len(pairs), options.batch, seed=options.seed, epoch=state.epoch))
     description = f"epoch {state.epoch + 1}/{options.epochs}"
     with tqdm(total=len(batches), initial=state.step, desc=description, disable=not progress, leave=False) as bar:
-        for indices in batches[state.step :]:
+        for batch in batches[state.step :]:
+            indices = batch[distributed.rank() :: distributed.world_size()]
             images = to_float(pairs.images[indices].to(device)).contiguous(memory_format=torch.channels_last)
             loss = functional.mse_loss(encoder(images), pairs.z[indices].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            loss = loss.detach().clone()
+            distributed.average([*(p.grad for p in encoder.parameters() if p.grad is not None), loss])
             value = loss.item()
             if not math.isfinite(value):
                 kept = f"the last good encoder is {run.path / BEST}" if state.epoch else "no epoch was finished"
@@ -309,14 +339,14 @@ def _train_epoch(
                     f"the loss became {value} in epoch {state.epoch + 1}, batch {state.step + 1}: start again with a "
                     f"lower --lr than {options.lr:g}; {kept}"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             optimizer.step()
             state.step += 1
             state.loss_sum += value
             bar.set_postfix(mse=f"{state.loss_sum / state.step:.4f}", refresh=False)
             bar.update()
-            if stop.requested and state.step < len(batches):
+            stopping, preempted = agree(stop.requested, stop.preempted)
+            stop.preempted = stop.preempted or preempted
+            if stopping and state.step < len(batches):
                 return None
     return state.loss_sum / len(batches)
 

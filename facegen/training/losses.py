@@ -8,6 +8,7 @@ Karras et al. 2020a, section 3.1).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -81,21 +82,46 @@ class GanLoss:
             "Loss/G/loss": loss.detach(),
         }
 
-    def generator_reg(self, z: torch.Tensor, c: torch.Tensor, gain: float = 1) -> Observed:
-        """Accumulate the gradients of G for the path length penalty (Karras et al. 2020a, equation 4)."""
+    def path_lengths(self, z: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return how far pictures move with their w, `[n]`, for a fraction of the batch, and these pictures.
+
+        The lengths are differentiable if G requires gradients.
+        """
         batch = max(len(z) // self.pl_batch_shrink, 1)
         ws = self.map_latents(z[:batch], c[:batch])
-        images = self.G.synthesis(ws, noise_mode=self.noise_mode)
+        differentiable = ws.requires_grad
+        images = self.G.synthesis(ws.requires_grad_(), noise_mode=self.noise_mode)
         noise = self.random.normal_like(images) / math.sqrt(images.shape[2] * images.shape[3])
-        (gradients,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
-        lengths = gradients.square().sum(dim=2).mean(dim=1).sqrt()
-        pl_mean = self.pl_mean.to(lengths.device).lerp(lengths.mean(), self.pl_decay)
+        (gradients,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=differentiable)
+        return gradients.square().sum(dim=2).mean(dim=1).sqrt(), images
+
+    def generator_reg(
+        self,
+        z: torch.Tensor,
+        c: torch.Tensor,
+        gain: float = 1,
+        mean_of_all: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Observed:
+        """Accumulate the gradients of G for the path length penalty (Karras et al. 2020a, equation 4).
+
+        `mean_of_all` takes the mean length of this part of a batch and returns that of the whole batch.
+        """
+        lengths, images = self.path_lengths(z, c)
+        if mean_of_all is None:
+            pl_mean = self.pl_mean.to(lengths.device).lerp(lengths.mean(), self.pl_decay)
+            penalty = (lengths - pl_mean).square()
+            loss = penalty * self.pl_weight
+        else:
+            mean = mean_of_all(lengths.detach().mean())
+            pl_mean = self.pl_mean.to(lengths.device).lerp(mean, self.pl_decay)
+            penalty = (lengths - pl_mean).square()
+            # Above, each length also pulls at the mean, and so at the penalty of all others. Here it is told to.
+            pull = 2 * self.pl_decay * (mean - pl_mean)
+            loss = (penalty - pull * lengths) * self.pl_weight
         self.pl_mean = pl_mean.detach()
-        penalty = (lengths - pl_mean).square()
-        loss = penalty * self.pl_weight
         # Colours' biases do not matter here; a gradient of 0 and none at all are different things to Adam.
         (loss.mean() * gain + images.sum() * 0).backward()
-        return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": loss.detach()}
+        return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": (penalty * self.pl_weight).detach()}
 
     def discriminator_main(
         self, real: torch.Tensor, real_c: torch.Tensor, z: torch.Tensor, c: torch.Tensor

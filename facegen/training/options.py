@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facegen.errors import FacegenError
+from facegen.metrics.names import parse_metrics
 from facegen.training.augment import AUGPIPE_PRESETS
 from facegen.training.presets import PRESETS, get_preset
 
@@ -25,7 +26,7 @@ class TrainOptions:
         outdir: Where run folders are made.
         cfg: Name of the preset that the values below come from.
         kimg: Length of the training, in thousands of images shown to the discriminator.
-        batch_gpu: Pictures at a time on each GPU, whose gradients add up to those of the batch; None for its whole share.
+        batch_gpu: Pictures at a time on each GPU, whose gradients add up; None for its whole share of a batch.
         cond: Condition on the archive's labels.
         mirror: Flip pictures at random.
         subset: Use only so many pictures; None for all.
@@ -41,6 +42,8 @@ class TrainOptions:
         snap: Ticks between two snapshots.
         snap_minutes: Take one after so many minutes, too; None does not mind the clock.
         keep: Keep so many of the newest snapshots, and the best; None keeps them all.
+        metrics: Measured at every snapshot, names separated by commas, or `none`.
+        inception, vgg, lpips: Weight files of the networks that judge; None downloads what the metrics need.
         seed: Of everything random.
         fp32: Never use float16.
     """
@@ -80,6 +83,10 @@ class TrainOptions:
     snap: int = 10
     snap_minutes: float | None = None
     keep: int | None = None
+    metrics: str = "none"
+    inception: str | None = None
+    vgg: str | None = None
+    lpips: str | None = None
     seed: int = 0
     fp32: bool = False
 
@@ -156,6 +163,7 @@ def resolve_options(
 def check(options: TrainOptions) -> None:
     """Raise a FacegenError that names the first impossible value."""
     group = max(1, min(options.mbstd_group, options.batch))
+    parse_metrics(options.metrics)
     rules = [
         (options.cfg in PRESETS, f"cfg {options.cfg!r}: choose one of {', '.join(PRESETS)}"),
         (0 < options.kimg < math.inf, f"kimg must be above 0 and finite, got {options.kimg}"),
