@@ -109,9 +109,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds
         reason = str(error).strip().split("\n")[0]
-        if named := re.search(
-            r"GLOBAL ([\w.]+)", str(error)
-        ):  # torch's own words tell how to run it
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch's own words tell how to run it
             reason = f"it names {named[1]}"
         raise FacegenError(f"{path}: damaged, or it holds more than tensors ({shown(reason, 200)}): refused") from error
     if not isinstance(content, Mapping):
