@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from facegen.cli.gpus import gpus_option, run_on_all
 
 # What may change when a run folder is resumed; everything else is the run's own.
-CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu"}
+CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu", "metrics", "inception", "vgg", "lpips"}
 RESUMABLE = {"resume", "dry_run", "gpus", *CHANGEABLE}
 
 
@@ -70,6 +70,10 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--snap", type=int, default=10, show_default=True, help="Ticks between snapshots.")
 @click.option("--snap-minutes", type=float, help="Take a snapshot after so many minutes, too [default: never].")
 @click.option("--keep", type=int, help="Keep so many of the newest snapshots, and the best [default: all].")
+@click.option("--metrics", default="none", show_default=True, metavar="NAMES", help="At snapshots: fid5k_full, ...")
+@click.option("--inception", type=click.Path(), help="Inception weights, for fid, kid, is [default: downloaded].")
+@click.option("--vgg", type=click.Path(), help="VGG16 weights, for pr and ppl [default: downloaded].")
+@click.option("--lpips", type=click.Path(), help="LPIPS weights, for ppl [default: downloaded].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @switch("--fp32", default=False, help="Never use float16.")
 @gpus_option

@@ -25,6 +25,7 @@ from facegen.training import checkpoint, distributed
 from facegen.training.checkpoint import D_REG_INTERVAL, G_REG_INTERVAL, TrainingState
 from facegen.training.interrupt import StopRequest
 from facegen.training.losses import Observed
+from facegen.training.measure import Measurements
 from facegen.training.options import TrainOptions, check
 from facegen.training.parts import Part, seed_own_noise
 from facegen.training.rescue import Keeper, no_number
@@ -57,12 +58,13 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     with distributed.session(pick_device()) as device:
         archive = open_archive(options)
         state = checkpoint.build(options, archive, device)
+        measurements = Measurements(options, device, progress)
         with distributed.open_folder(lambda: RunFolder.create(options.outdir, options.run_name())) as run:
             run.write_json(OPTIONS, options.to_dict())
             _describe(run, options, state, archive, device)
             if distributed.is_main():
                 save_reals(archive, run.path / "reals.png", options.seed)
-            _train(options, state, archive, run, device, progress)
+            _train(options, state, archive, run, device, progress, measurements)
     return run.path
 
 
@@ -75,6 +77,10 @@ def resume_generator(
     snap_minutes: float | None = None,
     keep: int | None = None,
     batch_gpu: int | None = None,
+    metrics: str | None = None,
+    inception: str | None = None,
+    vgg: str | None = None,
+    lpips: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Go on with the run in a folder, exactly where its last snapshot was.
@@ -83,7 +89,7 @@ def resume_generator(
         folder: Of the run.
         kimg: Up to so many; None as planned.
         data: Where the archive is now, if it was moved.
-        snap, snap_minutes, keep, batch_gpu: See `TrainOptions`; None as before.
+        snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips: See `TrainOptions`; None as before.
         progress: Show a progress bar.
 
     Raises:
@@ -92,7 +98,7 @@ def resume_generator(
     """
     options = TrainOptions.read(Path(folder) / OPTIONS)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
-    changed["batch_gpu"] = batch_gpu
+    changed |= {"batch_gpu": batch_gpu, "metrics": metrics, "inception": inception, "vgg": vgg, "lpips": lpips}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     check(options)
     keep_freed_memory()
@@ -107,12 +113,13 @@ def resume_generator(
             raise FacegenError(
                 f"{folder}: has seen {state.images_seen / 1000:g} kimg already; give a --kimg above that to go on"
             )
+        measurements = Measurements(options, device, progress)
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.images_seen / 1000)) as run:
             run.write_json(OPTIONS, options.to_dict())
             if distributed.is_main():
                 checkpoint.clear_leftovers(run.path, state.images_seen)
             run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
-            _train(options, state, archive, run, device, progress)
+            _train(options, state, archive, run, device, progress, measurements)
     return run.path
 
 
@@ -260,6 +267,7 @@ def _train(
     run: RunFolder,
     device: torch.device,
     progress: bool,
+    measurements: Measurements,
 ) -> None:
     """Step until `options.kimg` or until somebody asks to stop; report every tick, save every few."""
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
@@ -306,6 +314,8 @@ def _train(
                 distributed.check_equal({"G": state.G, "D": state.D, "G_ema": state.G_ema})
                 if distributed.is_main():
                     keeper.save(last=finished)
+                if not stopping:  # who stops a training does not wait for metrics
+                    measurements.after_snapshot(run, state)
             tick = _Tick(state)
         agree.close()
     if state.images_seen < total:
