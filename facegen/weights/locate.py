@@ -16,6 +16,7 @@ from facegen.weights.published import PUBLISHED
 BEST_ENCODER = "encoder-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
+_SHA256 = "#sha256="  # as pip writes it
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
@@ -26,7 +27,7 @@ def locate(reference: str | os.PathLike[str]) -> Path:
         reference: One of these, and the first that fits:
 
             - `hf://organisation/name`, with `/file.safetensors` and `@revision` behind it where wanted;
-            - an http or https address;
+            - an http or https address, with `#sha256=` and the hash behind it where the file is to be checked;
             - a file, or a folder (see `weights_of_folder`);
             - a published network, such as `ffhq256`;
             - `organisation/name` on the Hugging Face hub, where there is no local folder `organisation`.
@@ -113,7 +114,12 @@ def _is_here(path: Path) -> bool:
 def _from_address(text: str) -> Path:
     scheme, _, rest = text.partition("://")
     if scheme.lower() in {"http", "https"}:
-        return download(text)
+        address, _, sha256 = text.partition(_SHA256)
+        if _SHA256 in text and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise FacegenError(
+                f"{address}: {sha256!r} behind {_SHA256} is no SHA-256, which has 64 digits of 0-9 and a-f"
+            )
+        return download(address, sha256=sha256.lower() or None)
     hub = _HUB.fullmatch(rest)
     if scheme.lower() != "hf":
         raise FacegenError(f"{text}: an address must begin with https://, http:// or hf://")

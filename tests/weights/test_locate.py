@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -108,6 +109,18 @@ def test_an_address_is_downloaded():
         assert path.read_bytes() == b"weights"
         with pytest.raises(FacegenError, match=r"404.*download the file by hand"):
             locate(f"{server.url}/y.pkl")
+
+
+def test_an_address_with_a_hash_is_checked():
+    with WeightServer() as server:
+        url = server.put("/x.pkl", b"weights")
+        right = hashlib.sha256(b"weights").hexdigest()
+        with pytest.raises(FacegenError, match="not the expected file"):
+            locate(f"{url}#sha256={'0' * 64}")
+        assert locate(f"{url}#sha256={right.upper()}").read_bytes() == b"weights"
+        for wrong in ("", right[:-1], "x" * 64):
+            with pytest.raises(FacegenError, match="is no SHA-256"):
+                locate(f"{url}#sha256={wrong}")
 
 
 @pytest.mark.parametrize(
