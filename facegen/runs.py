@@ -27,7 +27,7 @@ class Run:
         kind: `generator` or `encoder`; empty where the options cannot be read.
         options: As in training_options.json.
         stats: The lines of stats.jsonl, oldest first.
-        metrics: The lines of metrics.jsonl, oldest first.
+        metrics: What was measured of its snapshots, oldest first.
         state: `running`, `stopped`, `finished` or `broken`.
         reason: One line on the state, or nothing.
     """
@@ -61,13 +61,14 @@ class Run:
     def seconds(self) -> float | None:
         """Seconds per kimg or epoch, of late."""
         name = "seconds" if self.kind == "encoder" else "Timing/sec_per_kimg"
-        found = [line[name] for line in self.stats[-_RECENT:] if isinstance(line.get(name), int | float)]
-        return median(found) if found else None
+        found = [line[name] for line in self.stats if isinstance(line.get(name), int | float)]
+        return median(found[-_RECENT:]) if found else None
 
     @property
     def p(self) -> float | None:
         """Strength of the augmentation."""
-        return self.stats[-1].get("Progress/augment") if self.stats else None
+        found = [line["Progress/augment"] for line in self.stats if "Progress/augment" in line]
+        return found[-1] if found else None
 
     @property
     def measured(self) -> str:
@@ -111,7 +112,7 @@ def read_run(path: Path) -> Run:
     """Return what a run folder tells, whatever is missing or damaged in it."""
     stats = read_stats(path) if (path / STATS).exists() else []
     stats = [line for line in stats if isinstance(line, dict) and isinstance(line.get("step"), int | float)]
-    metrics = [line for line in read_metrics(path) if isinstance(line, dict)]
+    metrics = read_metrics(path)
     try:
         options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
         kind = "encoder" if "pairs" in options else "generator"

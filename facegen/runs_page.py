@@ -13,7 +13,7 @@ from PIL import Image
 
 import facegen
 from facegen.data.report_parts import STYLE, file_name, picture, text
-from facegen.figures import GAP
+from facegen.figures import GAP, MIN_TILE
 from facegen.files import atomic_path
 from facegen.runs import Run
 
@@ -137,7 +137,7 @@ def _faces(run: Run) -> str:
 def _cut(grid: Image.Image) -> tuple[Image.Image | None, Image.Image]:
     """The names over the columns, and two rows of faces, of a picture of fakes; all of it where it has no such rows."""
     width, height = grid.size
-    for pitch in range((height + GAP) // GRID_ROWS, GAP, -1):
+    for pitch in range((height + GAP) // GRID_ROWS, MIN_TILE - 1, -1):
         top = height + GAP - GRID_ROWS * pitch
         if (width + GAP) % pitch == 0 and top < pitch:
             break
@@ -161,7 +161,7 @@ def _curves(run: Run) -> str:
     charts = []
     for heading, curves in _CURVES.get(run.kind, {}).items():
         charts.append(line_chart(heading, {words: _points(run.stats, "step", name) for words, name in curves}))
-    for name in sorted({name for line in run.metrics for name in line} - {"snapshot", "kimg", "time"}):
+    for name in sorted({name for line in run.metrics for name in line if "/" not in name} - {"snapshot", "kimg"}):
         charts.append(line_chart(name, {name: _points(run.metrics, "kimg", name)}))
     charts = [chart for chart in charts if chart]
     axis = "epochs" if run.kind == "encoder" else "kimg"

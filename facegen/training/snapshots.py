@@ -43,18 +43,24 @@ def record_metrics(folder: str | os.PathLike[str], snapshot: str, kimg: float, v
     """
     if not values:
         raise FacegenError(f"{snapshot}: no metric to record")
-    path = Path(folder) / METRICS
-    line = json.dumps({"snapshot": snapshot, "kimg": kimg, **{name: float(value) for name, value in values.items()}})
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    with atomic_path(path) as temporary:
-        temporary.write_text(f"{before}{line}\n", encoding="utf-8")
-    metric = (read_best(folder) or {}).get("metric", next(iter(values)))
-    measured = [entry for entry in read_metrics(folder) if _is_number(entry.get(metric))]
-    if measured:
+    line = {"snapshot": snapshot, "kimg": kimg, **{name: float(value) for name, value in values.items()}}
+    _write_metrics(Path(folder), [*read_metrics(folder), line])
+
+
+def _write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:
+    """Write metrics.jsonl, and choose the best again."""
+    with atomic_path(folder / METRICS) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    names = [name for line in lines[:1] for name in line if name not in ("snapshot", "kimg")]
+    metric = (read_best(folder) or {}).get("metric") or next(iter(names), "")
+    measured = [entry for entry in lines if _is_number(entry.get(metric))]
+    if not measured:
+        (folder / BEST).unlink(missing_ok=True)
+    else:
         choose = max if _higher_is_better(metric) else min
         best = choose(measured, key=lambda entry: entry[metric])
         content = {"snapshot": best["snapshot"], "kimg": best["kimg"], "metric": metric, "value": best[metric]}
-        with atomic_path(Path(folder) / BEST) as temporary:
+        with atomic_path(folder / BEST) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -67,8 +73,9 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
         return []
     for line in content.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+            lines.append({"snapshot": entry["snapshot"], "kimg": float(entry["kimg"]), **entry})
+        except (ValueError, TypeError, LookupError):
             continue
     return lines
 
@@ -93,7 +100,11 @@ def prune(folder: str | os.PathLike[str], keep: int | None) -> list[Path]:
 
 
 def drop_later(folder: str | os.PathLike[str], images_seen: int) -> None:
-    """Delete the snapshots and pictures of a time that a run has yet to come to, as they will come again."""
+    """Delete what is of a time that a run has yet to come to, as it will come again: snapshots, pictures, metrics."""
+    measured = read_metrics(folder)
+    kept = [line for line in measured if line["kimg"] <= images_seen / 1000]
+    if len(kept) < len(measured):
+        _write_metrics(Path(folder), kept)
     for path in Path(folder).iterdir():
         found = re.fullmatch(r"(?:network-snapshot-|fakes)(\d+)\.(?:safetensors|png)", path.name)
         if found and int(found[1]) > images_seen // 1000:

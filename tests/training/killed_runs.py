@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch.utils.tensorboard  # noqa: F401 (for the forks)
+import torch.utils.tensorboard
 
 from facegen.training import checkpoint, gan, rescue
 from facegen.training.options import resolve_options
@@ -100,8 +100,7 @@ def killed_at_random(archive: str, outdir: Path, kills: int, seconds: float) -> 
         if end(child) == 0:  # it was faster
             break
         killed += 1
-        run = run_in(outdir)
-        child = fork(lambda: resume(run))
+        child = fork(lambda: resume(run_in(outdir)))
     else:
         assert end(child) == 0, "the run did not go on"
     run = run_in(outdir)

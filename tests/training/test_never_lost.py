@@ -26,7 +26,7 @@ from facegen.training.interrupt import RESUME_ME
 from facegen.training.options import TrainOptions, resolve_options
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats
 from facegen.training.run_state import read_status
-from facegen.training.snapshots import list_snapshots, prune, read_best, record_metrics
+from facegen.training.snapshots import drop_later, list_snapshots, prune, read_best, read_metrics, record_metrics
 from facegen.weights.native import read_metadata
 
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
@@ -143,18 +143,28 @@ class TestSnapshots:
             name = f"network-snapshot-{kimg:06d}.safetensors"
             shutil.copyfile(snapshot, run / name)
             record_metrics(run, name, kimg, {"fid50k_full": fid, "pr50k3_full_recall": 0.1})
-        assert read_best(run) == {
-            "snapshot": "network-snapshot-000002.safetensors", "kimg": 2, "metric": "fid50k_full", "value": 12.5
-        }  # fmt: skip
-        prune(run, None)
+        best = {"snapshot": "network-snapshot-000002.safetensors", "kimg": 2, "metric": "fid50k_full", "value": 12.5}
+        assert read_best(run) == best
+        assert prune(run, None) == []
         assert len(list_snapshots(run)) == 5
         prune(run, 2)
         assert [int(path.name[17:23]) for path in list_snapshots(run)] == [2, 3, 4]
 
+    def test_what_was_measured_of_a_time_yet_to_come_does_not_count(self, tmp_path):
+        for kimg, fid in ((1, 30.0), (2, 12.5)):
+            record_metrics(tmp_path, f"network-snapshot-{kimg:06d}.safetensors", kimg, {"fid50k_full": fid})
+        drop_later(tmp_path, 1500)
+        assert read_best(tmp_path)["kimg"] == 1
+        drop_later(tmp_path, 500)
+        assert read_best(tmp_path) is None
+
     def test_of_precision_the_highest_is_the_best(self, tmp_path):
         for kimg, precision in ((1, 0.2), (2, 0.7), (3, 0.5)):
             record_metrics(tmp_path, f"network-snapshot-{kimg:06d}.safetensors", kimg, {"pr50k3_precision": precision})
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"snapshot": "netw')  # the machine went down here
         assert read_best(tmp_path)["kimg"] == 2
+        assert len(read_metrics(tmp_path)) == 3
         with pytest.raises(FacegenError, match="no metric"):
             record_metrics(tmp_path, "network-snapshot-000004.safetensors", 4, {})
 
@@ -440,8 +450,7 @@ class TestPreemption:
         assert caught.value.code == RESUME_ME
         run = only_run(tmp_path / "e")
         assert read_status(run).state == "stopped"
-        encoder.resume_encoder(run, device="cpu", progress=False)
-        assert read_status(run).state == "finished"
+        assert (run / encoder.STATE).is_file()
 
 
 def test_a_killed_process_is_not_taken_for_a_running_one(tmp_path):
