@@ -6,10 +6,11 @@ import itertools
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from torch_utils import custom_ops
 from torch_utils.ops import compiled, upfirdn2d
-from torch_utils.ops.bias_act import activation_funcs, bias_act
+from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act
 
 ACTIVATIONS = list(activation_funcs)
 OPS = torch.ops.torch_utils
@@ -20,13 +21,14 @@ def by_hand(x, b, dim, act, alpha, gain, clamp):
     return bias_act(x, b, dim, act, alpha, gain, clamp, impl="ref")
 
 
+@pytest.mark.parametrize("call", [OPS.bias_act, compiled.bias_act], ids=["registered", "function"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_bias_act_and_its_first_two_derivatives(act, options):
+def test_bias_act_and_its_first_two_derivatives(act, options, call):
     x, g, h = (torch.randn(3, 4, 5, dtype=torch.float64) for _ in range(3))
     b = torch.randn(4, dtype=torch.float64)
     results = []
-    for function in (OPS.bias_act, by_hand):
+    for function in (call, by_hand):
         inputs = [tensor.clone().requires_grad_() for tensor in (x, b)]
         y = function(*inputs, 1, act, *options)
         first = torch.autograd.grad(y, inputs, g, create_graph=True)
@@ -46,7 +48,7 @@ def test_derivatives_of_bias_act(act, options):
     b = torch.randn(3, dtype=torch.float64, requires_grad=True)
 
     def function(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return OPS.bias_act(x, b, 1, act, *options)
+        return compiled.bias_act(x, b, 1, act, *options)
 
     assert torch.autograd.gradcheck(function, [x, b])
     assert torch.autograd.gradgradcheck(function, [x, b])
@@ -57,7 +59,7 @@ def test_third_and_fourth_derivative(act):
     x = torch.randn(5, dtype=torch.float64, requires_grad=True)
 
     def second(x: torch.Tensor) -> torch.Tensor:
-        y = OPS.bias_act(x, None, 0, act, 0, 1.3, None)
+        y = compiled.bias_act(x, None, 0, act, 0, 1.3, None)
         (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
         return torch.autograd.grad(first.sum(), x, create_graph=True)[0]
 
@@ -69,7 +71,7 @@ def test_the_result_is_kept_instead_of_the_input():
     # Half the memory: the layer behind keeps what this one returns.
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        y = OPS.bias_act(torch.randn(2, 3, requires_grad=True), torch.zeros(3), 1, "lrelu", 0.2, 1.4, 256.0)
+        y = compiled.bias_act(torch.randn(2, 3, requires_grad=True), torch.zeros(3), 1, "lrelu", 0.2, 1.4, 256.0)
     assert [tensor.data_ptr() for tensor in kept] == [y.data_ptr()]
 
 
@@ -82,7 +84,7 @@ def test_what_was_clamped_is_known_in_every_type(act, dtype):
     assert torch.equal(x.grad == 0, y >= torch.tensor(0.7, dtype=dtype))
 
 
-FILTERS = {"asymmetric": torch.tensor([[1.0, 2, 0, -1], [0.5, 3, 1, 0], [0, 1, 2, 4]]), "row": torch.ones(1, 3)}
+FILTER = torch.tensor([[1.0, 2, 0, -1], [0.5, 3, 1, 0], [0, 1, 2, 4]])
 GEOMETRIES = [
     ((1, 1), (1, 1), (0, 0, 0, 0)),
     ((2, 3), (1, 1), (3, 1, 2, 4)),
@@ -91,14 +93,14 @@ GEOMETRIES = [
 ]
 
 
+@pytest.mark.parametrize("call", [OPS.upfirdn2d, compiled.upfirdn2d], ids=["registered", "function"])
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("filter_name", FILTERS)
 @pytest.mark.parametrize(("up", "down", "padding"), GEOMETRIES)
-def test_derivatives_of_upfirdn2d(up, down, padding, filter_name, flip):
-    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+def test_derivatives_of_upfirdn2d(up, down, padding, flip, call):
+    x = torch.randn(1, 1, 4, 5, dtype=torch.float64, requires_grad=True)
 
     def function(x: torch.Tensor) -> torch.Tensor:
-        return OPS.upfirdn2d(x, FILTERS[filter_name], up, down, padding, flip, 1.7)
+        return call(x, FILTER, up, down, padding, flip, 1.7)
 
     assert torch.autograd.gradcheck(function, [x])
     assert torch.autograd.gradgradcheck(function, [x])
@@ -124,7 +126,7 @@ def test_opcheck_bias_act(act, layout):
 @pytest.mark.parametrize(("up", "down", "padding"), GEOMETRIES)
 def test_opcheck_upfirdn2d(up, down, padding, layout):
     x = torch.randn(2, 3, 6, 5).to(memory_format=layout).requires_grad_()
-    torch.library.opcheck(OPS.upfirdn2d.default, (x, FILTERS["asymmetric"], up, down, padding, True, 1.7))
+    torch.library.opcheck(OPS.upfirdn2d.default, (x, FILTER, up, down, padding, True, 1.7))
 
 
 def network(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -176,6 +178,27 @@ def test_tensors_of_the_cpu_never_ask_for_a_build(monkeypatch):
     bias_act(x, torch.zeros(3), act="lrelu")
     upfirdn2d.upsample2d(x, upfirdn2d.setup_filter([1, 3, 3, 1]))
     assert not compiled.usable(x)
+
+
+def test_tensors_of_a_gpu_go_to_the_compiled_operations(monkeypatch):
+    # Tensors without content: only what is called, and which shapes and layouts come out.
+    monkeypatch.setattr(custom_ops, "_ready", True)
+    with FakeTensorMode():
+        x = torch.empty(2, 16, 8, 8, dtype=torch.float16, device="cuda", requires_grad=True)
+        x = x.to(memory_format=torch.channels_last)
+        b = torch.empty(16, dtype=torch.float16, device="cuda")
+        y = upfirdn2d.upsample2d(x, torch.empty(4, 4, device="cuda"))
+        assert y.shape == (2, 16, 16, 16)
+        assert "_Upfirdn2d" in y.grad_fn.name()
+        y = upfirdn2d.downsample2d(y, torch.empty(12, device="cuda"))
+        assert y.shape == (2, 16, 8, 8)
+        for z in (bias_act(y, b, act="lrelu", clamp=1), activate_(y, "lrelu"), bias_act(y, act="swish")):
+            assert "_BiasAct" in z.grad_fn.name()
+            assert z.is_contiguous(memory_format=torch.channels_last)
+        # Plain PyTorch does a mere sum, unlike types, and what is asked for.
+        for z in (bias_act(y, b), bias_act(y, b.float(), act="lrelu"), bias_act(y, b, act="lrelu", impl="ref")):
+            assert "_BiasAct" not in z.grad_fn.name()
+        assert "_Upfirdn2d" not in upfirdn2d.filter2d(y, torch.empty(4, 4, device="cuda"), impl="ref").grad_fn.name()
 
 
 @pytest.mark.parametrize("separable", [False, True])

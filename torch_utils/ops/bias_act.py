@@ -75,7 +75,7 @@ def bias_act(
     if b is not None and (b.ndim != 1 or b.shape[0] != x.shape[dim]):
         raise ValueError(f"bias of shape {list(b.shape)} does not fit dimension {dim} of {list(x.shape)}")
     if impl == "cuda" and x.is_cuda and _kernel_pays(x, b, act, gain, clamp):
-        return torch.ops.torch_utils.bias_act(x, b, dim, act, alpha, gain, clamp)
+        return compiled.bias_act(x, b, dim, act, alpha, gain, clamp)
     if b is not None:
         x = x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
         return _activate_(x, act, alpha, gain, clamp)
@@ -95,7 +95,7 @@ def activate_(
     alpha = activation.alpha if alpha is None else alpha
     gain = activation.gain if gain is None else gain
     if x.is_cuda and _kernel_pays(x, None, act, gain, clamp):
-        return torch.ops.torch_utils.bias_act(x, None, 1, act, alpha, gain, clamp)
+        return compiled.bias_act(x, None, 1, act, alpha, gain, clamp)
     return _activate_(x, act, alpha, gain, clamp)
 
 

@@ -3,6 +3,9 @@
 `torch.ops.torch_utils.bias_act`, `.bias_act_grad` and `.upfirdn2d` exist wherever this module is imported; on the CPU
 they are plain PyTorch. bias_act.cpp and upfirdn2d.cpp add the CUDA kernels when `custom_ops` has built them. Call the
 functions of `bias_act` and `upfirdn2d`, which choose.
+
+Derivatives are registered with PyTorch, for torch.compile, and once more as `torch.autograd.Function`: what PyTorch
+makes of registered ones costs some 20 microseconds more a call, of which a training step has hundreds.
 """
 
 from __future__ import annotations
@@ -44,6 +47,31 @@ def being_exported() -> bool:
     """Tell whether what is called now is written down for others, who do not have these operations."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 has no is_exporting
     return torch.jit.is_tracing() or exporting()
+
+
+def bias_act(x, b, dim, act, alpha, gain, clamp) -> torch.Tensor:
+    """Call the compiled `bias_act`; nothing is left to defaults."""
+    call = torch.ops.torch_utils.bias_act if torch.compiler.is_compiling() else _BiasAct.apply
+    return call(x, b, dim, act, alpha, gain, clamp)
+
+
+def upfirdn2d(x, f, up, down, padding, flip, gain) -> torch.Tensor:
+    """Call the compiled `upfirdn2d` with a 2-D filter; everything in x, y order."""
+    call = torch.ops.torch_utils.upfirdn2d if torch.compiler.is_compiling() else _Upfirdn2d.apply
+    return call(x, f, up, down, padding, flip, gain)
+
+
+def _forward(operation: Callable[..., torch.Tensor], setup: Callable[..., None]) -> staticmethod:
+    """The forward pass of a Function. Not a Function with `setup_context`: that is as slow as what is registered."""
+
+    def forward(ctx, *inputs: object) -> torch.Tensor:
+        # Nobody need ask once more whether there is something to differentiate.
+        with torch._C._AutoDispatchBelowAutograd():
+            output = operation(*inputs)
+        setup(ctx, inputs, output)
+        return output
+
+    return staticmethod(forward)
 
 
 # --- bias_act -------------------------------------------------------------------------------------------------------
@@ -156,7 +184,7 @@ def _bias_act_backward(ctx, grad):
         grad_x = grad * gain if gain != 1 else grad
     else:
         x, b = ctx.saved_tensors
-        grad_x = torch.ops.torch_utils.bias_act_grad(grad, x, b, *ctx.options, ctx.from_output, 1)
+        grad_x = _BiasActGrad.apply(grad, x, b, *ctx.options, ctx.from_output, 1)
     if ctx.needs_input_grad[1]:
         grad_b = _sum_to_bias(grad_x, dim)
     return grad_x, grad_b, None, None, None, None, None
@@ -173,10 +201,10 @@ def _bias_act_grad_backward(ctx, grad):
     dim, act, alpha, gain, clamp = ctx.options
     grad_g = grad_x = grad_b = None
     if ctx.needs_input_grad[0]:
-        grad_g = torch.ops.torch_utils.bias_act_grad(grad, x, b, *ctx.options, ctx.from_output, ctx.order)
+        grad_g = _BiasActGrad.apply(grad, x, b, *ctx.options, ctx.from_output, ctx.order)
     if act not in PIECEWISE_LINEAR and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
         if ctx.order < MAX_ORDER:
-            grad_x = torch.ops.torch_utils.bias_act_grad(grad * g, x, b, *ctx.options, False, ctx.order + 1)
+            grad_x = _BiasActGrad.apply(grad * g, x, b, *ctx.options, False, ctx.order + 1)
         else:  # made of PyTorch's operations, which can be differentiated on and on
             total = _add_bias(x, b, dim)
             factor = DERIVATIVES[act][ctx.order](total, alpha)
@@ -184,6 +212,16 @@ def _bias_act_grad_backward(ctx, grad):
         if ctx.needs_input_grad[2]:
             grad_b = _sum_to_bias(grad_x, dim)
     return grad_g, grad_x, grad_b, None, None, None, None, None, None, None
+
+
+class _BiasAct(torch.autograd.Function):
+    forward = _forward(torch.ops.torch_utils.bias_act.default, _bias_act_setup)
+    backward = staticmethod(_bias_act_backward)
+
+
+class _BiasActGrad(torch.autograd.Function):
+    forward = _forward(torch.ops.torch_utils.bias_act_grad.default, _bias_act_grad_setup)
+    backward = staticmethod(_bias_act_grad_backward)
 
 
 _library.impl("bias_act", _bias_act_cpu, "CPU")
@@ -242,8 +280,13 @@ def _upfirdn2d_backward(ctx, grad):
             start = taps - 1 - ctx.padding[2 * pair]
             total = (size - 1) * ctx.up[pair] + taps  # so many samples that `size` outputs, `up` apart, come out
             padding += [start, total - grad_size * ctx.down[pair] - start]
-        grad_x = torch.ops.torch_utils.upfirdn2d(grad, f, ctx.down, ctx.up, padding, not ctx.flip, ctx.gain)
+        grad_x = _Upfirdn2d.apply(grad, f, ctx.down, ctx.up, padding, not ctx.flip, ctx.gain)
     return grad_x, None, None, None, None, None, None
+
+
+class _Upfirdn2d(torch.autograd.Function):
+    forward = _forward(torch.ops.torch_utils.upfirdn2d.default, _upfirdn2d_setup)
+    backward = staticmethod(_upfirdn2d_backward)
 
 
 _library.impl("upfirdn2d", _upfirdn2d_cpu, "CPU")

@@ -202,7 +202,7 @@ def _compiled(
 ) -> torch.Tensor:
     """Do the work of `upfirdn2d` with the compiled operation; factors in x, y order."""
     _check_size(x, (f.shape[0], f.shape[-1]), up[::-1], pad_y, pad_x)
-    operation = torch.ops.torch_utils.upfirdn2d
+    operation = compiled.upfirdn2d
     if f.ndim == 2:
         return operation(x, f, up, down, [*pad_x, *pad_y], flip_filter, gain)
     x = operation(x, f[None, :], [up[0], 1], [down[0], 1], [*pad_x, 0, 0], flip_filter, gain)
