@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -17,7 +18,7 @@ from facegen.training.checkpoint import TrainingState
 from facegen.training.options import TrainOptions
 from facegen.training.rescue import is_out_of_memory
 from facegen.training.run_folder import RunFolder
-from facegen.training.snapshots import list_snapshots, prune, snapshot_name
+from facegen.training.snapshots import list_snapshots, record_metrics, snapshot_name
 
 
 class Measurements:
@@ -36,7 +37,6 @@ class Measurements:
 
     def __init__(self, options: TrainOptions, device: torch.device, progress: bool) -> None:
         self._evaluator: Evaluator | None = None
-        self._keep = options.keep
         metrics = parse_metrics(options.metrics)
         if metrics:
             weights = {"inception": options.inception, "vgg": options.vgg, "lpips": options.lpips}
@@ -80,4 +80,6 @@ class Measurements:
                 seconds=seconds,
                 processes=distributed.world_size(),
             )
-            prune(run.path, self._keep)  # again, now that another snapshot may be the best
+            finite = {name: value for name, value in results.items() if math.isfinite(value)}
+            if finite:
+                record_metrics(run.path, snapshot, kimg, finite)

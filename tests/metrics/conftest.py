@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.cbook import get_sample_data
 from PIL import Image
+from random_judges import random_detectors, random_extractor
 
 from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter
@@ -66,25 +67,11 @@ def generator() -> Generator:
 
 @pytest.fixture
 def make_extractor() -> Callable[..., Extractor]:
-    """A function (name) -> a random projection of pictures to six features and of these to four classes."""
-
-    def make(name: str = "random") -> Extractor:
-        random = torch.Generator().manual_seed(7)
-        project = torch.randn([3 * 4 * 4, 6], generator=random)
-        classes = torch.randn([6, 4], generator=random)
-
-        def features(images: torch.Tensor) -> torch.Tensor:
-            assert images.dtype == torch.uint8
-            assert images.shape[1] == 3
-            small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 64, 4)
-            return torch.tanh(small.flatten(1) @ project / 7)
-
-        return Extractor(name, features, lambda x: x @ classes)
-
-    return make
+    """A function (name) -> a small random network that looks at pictures."""
+    return random_extractor
 
 
 @pytest.fixture
-def detectors(make_extractor: Callable[..., Extractor]) -> Detectors:
-    """Random networks for every metric; the distance is plain MSE."""
-    return Detectors(make_extractor("one"), make_extractor("two"), lambda a, b: (a - b).square().mean(dim=(1, 2, 3)))
+def detectors() -> Detectors:
+    """Small random networks for every metric."""
+    return random_detectors()

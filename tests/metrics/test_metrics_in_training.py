@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from random_judges import random_detectors
 
 from facegen.cli import main as facegen
+from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
+from facegen.metrics.evaluate import compute
 from facegen.metrics.features import INCEPTION_URL
 from facegen.training import gan, measure
 from facegen.training.options import resolve_options
 from facegen.training.run_folder import read_stats
 from facegen.training.snapshots import read_metrics
+from facegen.weights.load import load_generator
 from facegen.weights.native import load_networks
 
 NAMES = "fid20_full,is20"
@@ -96,3 +102,22 @@ def test_unknown_metric_on_the_command_line(faces, tmp_path):
         assert result.exit_code == 1
         assert result.output.startswith("Error: unknown metric 'fod5'")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_share_the_pictures(faces, tmp_path):
+    names = "fid70_full,pr703_full,is70,ppl2_wend40"
+    script = Path(__file__).with_name("random_judges.py")
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    result = subprocess.run(
+        [*starter, str(faces), str(tmp_path / "runs"), names], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    alone = compute(load_generator(run)[0], FaceArchive(faces), names, detectors=random_detectors(), progress=False)
+    found = {}
+    for name in names.split(","):
+        (line,) = map(json.loads, (run / f"metric-{name}.jsonl").read_text().splitlines())
+        assert line["num_gpus"] == 2
+        found |= line["results"]
+    # The snapshot's weights are those that were measured, so the numbers come again to the last digits.
+    assert found == pytest.approx(alone, rel=1e-6)
