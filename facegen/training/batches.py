@@ -78,10 +78,14 @@ class Batches:
             self._images = torch.from_numpy(archive.load_all())
         else:
             self._workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-            self._stream: Iterator[torch.Tensor] | None = None
+        self._stream: Iterator[torch.Tensor] | None = None
 
     def __iter__(self) -> Batches:
         return self
+
+    def close(self) -> None:
+        """End the processes that decode ahead; the next batch starts them again."""
+        self._stream = None
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
         start = time.perf_counter()

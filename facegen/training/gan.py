@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -291,7 +292,7 @@ def _train(
         disable=not (progress and distributed.is_main()),
     )
     agree = distributed.Agreement(4)  # processes that disagree on what to do next would wait for each other for ever
-    with StopRequest() as stop, bar:
+    with StopRequest() as stop, bar, closing(state.batches):
         finished = state.images_seen >= total
         while not finished:
             with keeper.rescue():
