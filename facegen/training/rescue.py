@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from facegen.errors import FacegenError
-from facegen.training import checkpoint
+from facegen.training import checkpoint, distributed
 from facegen.training.checkpoint import TrainingState
 from facegen.training.options import TrainOptions
 from facegen.training.run_folder import RunFolder
@@ -113,6 +113,8 @@ class Keeper:
 
     def _save_what_there_is(self) -> str:
         """Save if there is something new, and say in a sentence how to go on."""
+        if not distributed.is_main():  # rank 0, which writes, may be within a step: what counts is its last snapshot
+            return f"Go on from the last snapshot with: facegen train --resume {self._run.path}"
         if self._state.images_seen > self._saved_images:
             try:
                 self.save(last=True)
@@ -154,12 +156,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def smaller_batch(options: TrainOptions) -> str:
-    """Say which batch to try: at most half, and a multiple of the minibatch-stddev group."""
-    group = max(1, min(options.mbstd_group, options.batch))
-    batch = options.batch // 2 // group * group
-    if batch == 0:
-        return "the batch cannot be smaller: free some memory, or choose a smaller --cfg"
-    return f"try --batch {batch} in a new run, or free some memory"
+    """Say which --batch-gpu to try: at most half of what did not fit, in whole minibatch-stddev groups.
+
+    It does not change what is learnt, so the run can go on with it.
+    """
+    share = options.batch // distributed.world_size()
+    most = min(options.batch_gpu or share, share)
+    group = min(options.mbstd_group, most)
+    fitting = [size for size in range(group, most // 2 + 1, group) if share % size == 0]
+    if not fitting:
+        return "the batch cannot be worked on in smaller parts: free some memory, or choose a smaller --cfg"
+    return f"try --batch-gpu {fitting[-1]}, or free some memory"
 
 
 def _words(error: BaseException) -> str:

@@ -361,19 +361,21 @@ class TestMemory:
 
         at(16, fail, monkeypatch)
         options = small_options(face_archive, tmp_path, batch=8, snap=100)
-        with pytest.raises(FacegenError, match=r"out of memory on .*; try --batch 4 .* All is saved") as caught:
+        with pytest.raises(FacegenError, match=r"out of memory on .*; try --batch-gpu 4, .* All is saved") as caught:
             gan.train_generator(options, progress=False)
         assert_one_line(str(caught.value))
         assert saved_images(only_run(tmp_path)) == 16
         monkeypatch.undo()
-        gan.resume_generator(only_run(tmp_path), progress=False)
+        gan.resume_generator(only_run(tmp_path), batch_gpu=4, progress=False)
 
     def test_in_the_first_step_there_is_nothing_to_save(self, face_archive, tmp_path, monkeypatch):
         def fail(state) -> None:
             raise MemoryError
 
         at(0, fail, monkeypatch)
-        with pytest.raises(FacegenError, match=r"the batch cannot be smaller: .*Nothing had been learnt yet"):
+        with pytest.raises(
+            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learnt yet"
+        ):
             gan.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert not list_snapshots(only_run(tmp_path))
 
@@ -388,8 +390,9 @@ class TestMemory:
 
     def test_a_smaller_batch_fits_the_groups_of_minibatch_stddev(self, face_archive, tmp_path):
         options = replace(small_options(face_archive, tmp_path), mbstd_group=4, batch=24)
-        assert "--batch 12" in rescue.smaller_batch(options)
-        assert "--batch 4" in rescue.smaller_batch(replace(options, batch=12))
+        assert "--batch-gpu 12," in rescue.smaller_batch(options)
+        assert "--batch-gpu 4," in rescue.smaller_batch(replace(options, batch_gpu=12))
+        assert "--batch-gpu 4," in rescue.smaller_batch(replace(options, batch=12))
 
 
 class TestPreemption:
