@@ -29,7 +29,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training or world_size() == 1:
             return super().forward(input)
         x = input
-        var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), unbiased=False)
+        var, mean = torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
         # The variance of all is the mean of the variances and the variance of the means; in float64, as these cancel.
         mean, var = mean.double(), var.double()
         total = _Sum.apply(torch.stack([mean, var + mean.square()])) / world_size()

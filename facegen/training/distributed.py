@@ -136,7 +136,7 @@ def average(tensors: Iterable[torch.Tensor], parts: int = 1) -> None:
         for tensor in tensors:
             tensor.div_(parts)
         return
-    flat = torch.cat([tensor.detach().flatten().float() for tensor in tensors])
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
     dist.all_reduce(flat)
     flat.div_(world_size() * parts)
     for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):

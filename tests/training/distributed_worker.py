@@ -1,0 +1,113 @@
+"""What the processes of test_distributed.py do: `torchrun distributed_worker.py all|generator ...`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
+from facegen.training import checkpoint, distributed, encoder, gan
+from facegen.training.interrupt import StopRequest
+from facegen.training.options import resolve_options
+from facegen.training.pairs import Pairs
+from torch_utils.training_stats import Collector
+
+CPU = torch.device("cpu")
+
+
+def generator(archive: str, out: str, batch_gpu: str, group: str) -> None:
+    """Ten steps on batches of 8 with constant noise; rank 0 writes what they changed."""
+    chosen = {"batch": 8, "batch_gpu": int(batch_gpu) or None, "mbstd_group": int(group), "p": 0.3, "ada_kimg": 1}
+    options = resolve_options(data=archive, outdir="", resolution=16, cfg="auto", mirror=True, balance=0.5, **chosen)
+    options = replace(options, channel_base=128, channel_max=16, latent=16)
+    with distributed.session(CPU) as device:
+        state = checkpoint.build(options, FaceArchive(archive), device)
+        state.loss.noise_mode = "const"
+        for _ in range(10):
+            gan.train_step(state, options, device)
+        networks = {"G": state.G, "D": state.D, "G_ema": state.G_ema, "augment": state.augment}
+        distributed.check_equal(networks)
+        if distributed.is_main():
+            weights = {f"{name}.{key}": v for name, net in networks.items() for key, v in net.state_dict().items()}
+            torch.save({**weights, "pl_mean": state.loss.pl_mean, "random": state.random.state_dict()["rng_cpu"]}, out)
+
+
+def train_encoder(out: str) -> None:
+    """Two epochs of four batches of 8, small pictures and a small network."""
+    torch.manual_seed(0)
+    z = torch.randn(32, 4)
+    images = (z[:, :3] * 60 + 128).clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 16, 16).clone()
+    images += torch.randint(0, 20, images.shape, dtype=torch.uint8)
+    pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
+    # InceptionResnetV1 takes half a minute for this; what matters is batch normalisation, learnt and running.
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
+    )
+    network.extend([nn.BatchNorm2d(8, eps=0.001, momentum=0.1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 12 * 12, 4)])
+    options = encoder.EncoderOptions(generator="", batch=8, epochs=2)
+    with distributed.session(CPU):
+        encoder.share_batch_norm(network)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        for epoch in range(2):
+            state = encoder.TrainingState(epoch=epoch)
+            encoder._train_epoch(network, optimizer, pairs, options, state, StopRequest(), None, False)
+        distributed.check_equal({"encoder": network})
+        if distributed.is_main():
+            torch.save(network.state_dict(), out)
+
+
+def talk() -> None:
+    """Everything that processes tell each other, on two of them."""
+    with distributed.session(CPU):
+        rank = distributed.rank()
+        agree = distributed.Agreement(2)
+        assert agree(False, rank == 1) == (False, False)
+        assert agree(False, False) == (False, True)
+        assert agree(False, False) == (False, False)
+        agree.close()
+
+        assert distributed.share({"rank": rank}) == {"rank": 0}
+        assert distributed.on_main(lambda: f"of rank {rank}") == "of rank 0"
+
+        def fail() -> None:
+            raise FacegenError("no such thing")
+
+        with pytest.raises(FacegenError, match="no such thing"):
+            distributed.on_main(fail)
+
+        whole, tensor = torch.full([2, 2], float(rank)), torch.tensor(4.0 * rank)
+        distributed.average([whole, tensor], parts=2)
+        assert (whole == 0.25).all()
+        assert tensor == 1
+
+        collector = Collector()
+        collector.report("x", torch.arange(4.0) + 4 * rank)
+        summary = collector.flush()["x"]
+        assert (summary.num, summary.mean) == (8, 3.5)
+
+        layer = nn.Linear(3, 3)
+        with torch.no_grad():
+            layer.weight.fill_(rank)
+        with pytest.raises(FacegenError, match="the layer are not the same on all 2 processes"):
+            distributed.check_equal({"the layer": layer})
+        distributed.broadcast([layer])
+        distributed.check_equal({"the layer": layer})
+        assert (layer.weight == 0).all()
+    sys.stdout.write("all is well\n")
+
+
+def everything(archive: str, folder: str) -> None:
+    """All of the above, as starting processes takes longer than what they do."""
+    talk()
+    generator(archive, f"{folder}/generator.pt", "0", "2")
+    train_encoder(f"{folder}/encoder.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"generator": generator, "all": everything}[sys.argv[1]](*sys.argv[2:])
