@@ -29,6 +29,8 @@ img { aspect-ratio: auto; border-radius: 0; }
 .state { font-weight: 600; } .running { color: var(--good); } .broken { color: var(--bad); }
 .moments { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; align-items: center;
   margin-top: .8rem; font-size: .85rem; color: var(--soft); max-width: 46rem; }
+.moments img { width: auto; max-width: 100%; }
+tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; } td { white-space: nowrap; }
 .moments > :nth-child(odd) { text-align: right; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.5rem 2.5rem; }
 .curves h4 { margin-top: 1rem; } .curves .chart { grid-template: 10rem 1.4rem / 3.2rem 1fr; margin-top: .5rem; }

@@ -80,6 +80,10 @@ def sums(run: Path) -> dict[str, str]:
     return {name: entry["sha256"] for name, entry in networks.items()} | {"state": state_sum(run)}
 
 
+def seen(run: Path) -> int:
+    return torch.load(run / checkpoint.STATE, weights_only=True)["images_seen"]
+
+
 def state_sum(run: Path) -> str:
     content = torch.load(run / checkpoint.STATE, weights_only=True)
     parts = [content["images_seen"], content["steps"], content["position"], content["ada"], float(content["p"])]
@@ -100,6 +104,8 @@ def killed_at_random(archive: str, outdir: Path, kills: int, seconds: float) -> 
         if end(child) == 0:  # it was faster
             break
         killed += 1
+        if seen(run_in(outdir)) == STEPS["random"] * 4:  # killed when all was written
+            break
         child = fork(lambda: resume(run_in(outdir)))
     else:
         assert end(child) == 0, "the run did not go on"
