@@ -257,7 +257,7 @@ def _build(folder: Path, toolkit: Path) -> None:
 def _first_line(error: Exception) -> str:
     """The line of a compiler's output that a person looks for."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if re.search(r"\berror:|fatal error", line)), lines[0])[:300]
+    return next((line for line in lines if re.search(r"\berror:|\bfatal\b", line)), lines[0])[:300]
 
 
 @contextmanager
