@@ -157,7 +157,8 @@ class Evaluator:
         generator = with_own_noise(latents.generator)
         batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
         lengths = []
-        for number in _bar(self.share.of(len(batches)), metric.name, self.batch, self.share, self.progress):
+        hidden = not self.progress or self.share.rank > 0
+        for number in _bar(self.share.of(len(batches)), metric.name, self.batch, metric.images, hidden):
             torch.manual_seed(self.seed + 1 + number)
             renew_noise(generator)
             z, c = latents.draw(len(batches[number]), number, paths=True)
@@ -222,7 +223,7 @@ def fake_features(
     count = max(counts.values(), default=0)
     starts = range(0, count, batch)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}
-    for number in _bar(share.of(len(starts)), "fakes", batch, share, progress):
+    for number in _bar(share.of(len(starts)), "fakes", batch, count, not progress or share.rank > 0):
         size = min(batch, count - starts[number])
         torch.manual_seed(latents.seed + 1 + number)  # of the noise, on whatever device
         images = as_rgb(quantize(latents.generator(*latents.draw(size, number))))
@@ -237,8 +238,13 @@ def quantize(images: torch.Tensor) -> torch.Tensor:
     return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
-def _bar(numbers: Sequence[int], name: str, batch: int, share: Share, progress: bool) -> Iterable[int]:
-    return tqdm(numbers, name, unit=f"x{batch} img", disable=not progress or share.rank > 0 or not numbers)
+def _bar(numbers: Sequence[int], name: str, batch: int, count: int, hidden: bool) -> Iterable[int]:
+    """Go through the numbers of batches of `count` pictures, with a bar that counts pictures."""
+    sizes = [min(batch, count - number * batch) for number in numbers]
+    with tqdm(total=sum(sizes), desc=name, unit="img", disable=hidden or not sizes) as bar:
+        for number, size in zip(numbers, sizes, strict=True):
+            yield number
+            bar.update(size)
 
 
 def _check_sources(metrics: Iterable[Metric], detectors: Detectors) -> None:

@@ -33,6 +33,12 @@ def lpips_weights():
     return {f"lin{i}.model.1.weight": torch.rand([1, c, 1, 1]) for i, c in enumerate(BLOCK_CHANNELS)}
 
 
+def that_see(weights):
+    """Weights of a size at which pictures that differ still do so at the end of a deep network."""
+    convolutions = {name: w for name, w in weights.items() if name.endswith("conv.weight")}
+    return weights | {name: torch.randn_like(w) * (2 / w[0].numel()) ** 0.5 for name, w in convolutions.items()}
+
+
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
     pytest.importorskip("torch_fidelity")
@@ -42,7 +48,7 @@ def inception_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     original = Inception.load_state_dict
     try:  # its constructor insists on a file
-        Inception.load_state_dict = lambda self, state: torch.save(self.state_dict(), path)
+        Inception.load_state_dict = lambda self, state: torch.save(that_see(self.state_dict()), path)
         torch.save({}, path)
         Inception("inception", ["2048"], feature_extractor_weights_path=path)
     finally:
@@ -67,6 +73,7 @@ def test_inception_from_a_file_is_that_of_torch_fidelity(inception_file):
     ours = extractor.features(images)
     assert ours.shape == (2, 2048)
     assert torch.equal(ours, pooled)
+    assert (ours[0] - ours[1]).abs().max() > 1e-3
     assert torch.allclose(extractor.logits(ours), logits)
     assert extractor.name.startswith("inception-")
 
