@@ -104,8 +104,8 @@ def killed_at_random(archive: str, outdir: Path, kills: int, seconds: float) -> 
         if end(child) == 0:  # it was faster
             break
         killed += 1
-        if seen(run_in(outdir)) == STEPS["random"] * 4:  # killed when all was written
-            break
+        if seen(run_in(outdir)) == STEPS["random"] * 4:  # all was written, and no next start tidies up
+            return {**sums(run_in(outdir)), "kills": killed, "left": []}
         child = fork(lambda: resume(run_in(outdir)))
     else:
         assert end(child) == 0, "the run did not go on"
