@@ -56,6 +56,7 @@ def session(device: torch.device) -> Iterator[torch.device]:
     """Join the other processes for a block, if `torchrun` started several; gives the device of this process.
 
     At the end of the block all wait for each other, so none is taken for dead while rank 0 still writes.
+    A process joins once: for several trainings in a script, put one block around them, and those within do nothing.
 
     Args:
         device: What a single process would use; `cuda` becomes the GPU of this process.

@@ -106,16 +106,18 @@ def train_encoder(
         FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
     """
     options.check()
-    chosen = pick_device(device)
-    source = locate(options.generator).resolve()  # from now on the very file, whatever is trained or published later
-    generator, header = load_generator(source)
-    torch.manual_seed(options.seed)
-    encoder = _new_encoder(options, generator)
-    load_trunk(encoder, options.init)
-    options = replace(options, generator=str(source))
-    with RunFolder.create(outdir, f"encoder-{source.stem}-{options.pairs}pairs") as run:
-        run.write_json(OPTIONS, asdict(options))
-        _run(run, options, generator, header, encoder, TrainingState(), None, chosen, progress)
+    with distributed.session(pick_device(device)) as chosen:
+        options.check_processes(distributed.world_size())
+        source = locate(options.generator).resolve()  # from now on the very file, whatever is published later
+        generator, header = load_generator(source)
+        torch.manual_seed(options.seed)
+        encoder = _new_encoder(options, generator)
+        load_trunk(encoder, options.init)
+        options = replace(options, generator=str(source))
+        name = f"encoder-{source.stem}-{options.pairs}pairs"
+        with distributed.open_folder(lambda: RunFolder.create(outdir, name)) as run:
+            run.write_json(OPTIONS, asdict(options))
+            _run(run, options, generator, header, encoder, TrainingState(), None, chosen, progress)
     return run.path
 
 

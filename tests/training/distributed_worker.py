@@ -103,9 +103,10 @@ def talk() -> None:
 
 def everything(archive: str, folder: str) -> None:
     """All of the above, as starting processes takes longer than what they do."""
-    talk()
-    generator(archive, f"{folder}/generator.pt", "0", "2")
-    train_encoder(f"{folder}/encoder.pt")
+    with distributed.session(CPU):  # those within do nothing; processes join once
+        talk()
+        generator(archive, f"{folder}/generator.pt", "0", "2")
+        train_encoder(f"{folder}/encoder.pt")
 
 
 if __name__ == "__main__":

@@ -70,11 +70,10 @@ def wait_for(found, process: subprocess.Popen, seconds: float = 120):
 
 
 def workers(process: subprocess.Popen) -> list[int]:
-    """The training processes of a launcher, which are its children's children or children."""
-    result = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in result.stdout.split() if "facegen" in _command_of(int(pid))]
+    """The training processes that a launcher started, in order of rank."""
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    pids = sorted(int(pid) for file in children for pid in file.read_text().split())
+    return [pid for pid in pids if "facegen" in _command_of(pid)]
 
 
 def _command_of(pid: int) -> str:
@@ -272,6 +271,7 @@ def test_ctrl_c_saves_on_all(face_archive, tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_asks_to_be_resumed(face_archive, tmp_path):
     process = endless(face_archive, tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/training-state.pt")), process)
