@@ -99,7 +99,7 @@ def killed_at_random(archive: str, outdir: Path, kills: int, seconds: float) -> 
     while killed < kills:
         while not list(outdir.glob(f"0*/{checkpoint.STATE}")):  # what was killed before has nothing to go on with
             time.sleep(0.001)
-        time.sleep(random.uniform(0, seconds / 2))
+        time.sleep(random.uniform(0, seconds / 8))  # of eight ticks about one, or the start of one that goes on
         os.kill(child, signal.SIGKILL)
         if end(child) == 0:  # it was faster
             break
