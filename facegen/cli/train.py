@@ -96,9 +96,10 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
     from facegen.training.checkpoint import batch_parts
     from facegen.training.options import TrainOptions, resolve_options
     from facegen.training.run_folder import OPTIONS
+    from facegen.weights.hub import USUAL
 
     resume = chosen["resume"]
-    if resume and Path(resume).is_dir():
+    if resume and Path(resume).is_dir() and not (Path(resume) / USUAL).is_file():  # else a folder saved for the hub
         given = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
         if extra := sorted(given - RESUMABLE):
             raise click.UsageError(

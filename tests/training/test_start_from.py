@@ -16,6 +16,7 @@ from facegen.errors import FacegenError
 from facegen.networks.encoder import Encoder
 from facegen.training import checkpoint, gan
 from facegen.training.options import resolve_options
+from facegen.weights.hub_folder import save_pretrained
 from facegen.weights.native import load_networks, save_networks
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -124,3 +125,14 @@ def test_no_run_folder_is_left_when_the_weights_are_of_no_use(face_archive, unco
     with pytest.raises(FacegenError, match=r"2 mapping layers, this run's --cfg asks for .* 5 mapping layers"):
         gan.train_generator(options, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, unconditional, tmp_path):
+    networks, header = load_networks(unconditional)
+    save_pretrained({"G_ema": networks["G_ema"]}, tmp_path / "saved", header)
+    command = ["train", "--data", str(face_archive), "--cfg", "tiny", "--resume", str(tmp_path / "saved"), "-n"]
+    result = CliRunner().invoke(facegen, command)
+    assert result.exit_code == 0, result.output
+    assert f'"resume": "{tmp_path / "saved"}"' in result.output
+    options = options_for(face_archive, tmp_path, resume=str(tmp_path / "saved"))
+    assert checkpoint.build(options, FaceArchive(face_archive), CPU).started_from["G"].copied
