@@ -138,6 +138,7 @@ def resume_encoder(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
+    wanted = pick_device(device)
     options = _read_options(folder)
     options = replace(options, epochs=epochs or options.epochs, generator=generator or options.generator)
     options.check()
@@ -150,7 +151,7 @@ def resume_encoder(
         raise FacegenError(f"{folder / STATE}: damaged, start a new run ({type(error).__name__})") from error
     if state.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
-    with distributed.session(pick_device(device)) as chosen:
+    with distributed.session(wanted) as chosen:
         options.check_processes(distributed.world_size())
         network, header = load_generator(options.generator)
         encoder = _new_encoder(options, network)
