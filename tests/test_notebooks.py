@@ -157,7 +157,7 @@ def test_train_generator_without_data(tmp_path: Path, weights: dict[str, str]):
             "GENERATOR": weights["GENERATOR"],
             "MADE_FACES": 20,
         },
-        facts="{'written': report.written, 'counts': list(report.counts.values())}",
+        facts="{'written': report.written, 'counts': list(report.archives[0]['groups'].values())}",
         stop_after="prepare(files",
     )
     assert facts == {"written": 20, "counts": [2] * 10}
