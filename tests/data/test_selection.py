@@ -5,9 +5,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from facegen.data.crops import Cropped
 
 from facegen.data import selection
+from facegen.data.crops import Cropped
 from facegen.data.selection import Choice, Selection, assign_splits, draw, parse_split
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
