@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 
 import click
 
@@ -38,6 +39,11 @@ def one_line(error: Exception) -> str:
     return str(error)
 
 
+def leave(number: int, frame: FrameType | None) -> None:
+    """End the process as an exception does, so that half-written files are removed on the way."""
+    sys.exit(128 + number)
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
 
@@ -46,6 +52,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except (FacegenError, OSError) as error:
             raise click.ClickException(one_line(error)) from error
+        finally:
+            # Nothing is half written any more, and an exception in the interpreter's own clearing up is a traceback.
+            if signal.getsignal(signal.SIGTERM) is leave:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -70,5 +80,4 @@ def main() -> None:
       facegen transfer photo.jpg --outdir out --ages 5,25,45,65,85
     """
     if threading.current_thread() is threading.main_thread():
-        # A scheduler's SIGTERM leaves as an exception does, so that half-written files are removed on the way.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        signal.signal(signal.SIGTERM, leave)

@@ -61,3 +61,19 @@ def test_sigterm_removes_what_is_half_written(tmp_path: Path):
     assert process.returncode == 128 + signal.SIGTERM
     assert b"Traceback" not in errors
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["faces.zip.partial"]  # what is done stays
+
+
+def test_sigterm_while_python_clears_up_is_no_traceback(tmp_path: Path):
+    script = (
+        "import atexit, time\n"
+        "atexit.register(lambda: (print('leaving', flush=True), time.sleep(30)))\n"
+        "from facegen.cli import main\n"
+        f"main(['label', {str(tmp_path)!r}])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"leaving\n"
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == -signal.SIGTERM
+    assert errors.count(b"\n") == 1  # the command's own: no pictures in folders
+    assert b"Traceback" not in errors
