@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from facegen.data.pictures import FORMATS, to_rgb_or_gray
+from facegen.data import pictures
+from facegen.data.pictures import to_rgb_or_gray
 from facegen.errors import FacegenError
 
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
@@ -78,21 +78,11 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
         raise FacegenError(f"{path}: not a file; give a photo (JPEG, PNG, WebP, TIFF, ...)")
-    if path.stat().st_size == 0:
-        raise FacegenError(f"{path}: the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large photos and odd metadata, both fine here
-            with Image.open(path, formats=FORMATS) as image:
-                image.load()
-                return _as_rgb(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError as error:
-        raise FacegenError(f"{path}: not a picture that can be read (use JPEG, PNG, WebP or TIFF)") from error
+        data = path.read_bytes()
     except PermissionError as error:
         raise FacegenError(f"{path}: no permission to read it") from error
-    except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FacegenError(f"{path}: damaged or unreadable picture ({reason})") from error
+    return pictures.decode(data, str(path)).convert("RGB")
 
 
 def find_faces(image: Image.Image, *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:

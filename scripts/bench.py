@@ -132,7 +132,13 @@ def print_profile(phases: dict[str, Callable[[], None]], device: torch.device, r
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per batch.")
 @click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="Rounds; the best counts.")
-@click.option("--resolution", type=click.Choice(list(map(str, (32, 64, 128, 256, 512, 1024)))), default="64")
+@click.option(
+    "--resolution",
+    type=click.Choice(["32", "64", "128", "256", "512", "1024"]),
+    default="64",
+    show_default=True,
+    help="Side of the pictures.",
+)
 @click.option("--profile", is_flag=True, help="Print where the time of a training step goes, and stop.")
 def main(threads: int, batch: int, rounds: int, resolution: str, profile: bool) -> None:
     """Measure generation and training against the bare convolutions.

@@ -61,7 +61,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("metrics", ", ".join(f"{name} {value}" for name, value in metrics.items())),
         ("assumed", _listed(origin.get("assumed"))),
         *(
-            (f"source of {name}", f"{source.get('lines')} lines, sha256 {source.get('sha256')}; text that was not run")
+            (f"source of {name}", f"lines: {source.get('lines')}, sha256 {source.get('sha256')}; text that was not run")
             for name, source in _mapping(origin.get("sources")).items()
             if isinstance(source, dict)
         ),

@@ -136,7 +136,7 @@ class Everything:
 
 
 class _HashList:
-    """64-bit hashes, searched by comparing with all of them: 0.1 ms for 100,000, little beside decoding a picture."""
+    """64-bit hashes, searched by comparing with all of them, which costs little beside decoding a picture."""
 
     def __init__(self) -> None:
         self._hashes = np.empty(1024, np.uint64)

@@ -229,7 +229,7 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
         (["--groups", "old"], "Error: 'old' is not an age group"),
         (["--groups", ""], "Error: no age groups given"),
         (["--resolution", "100"], "Error: resolution is 100"),
-        (["--source", "imdb-wiki", "--age-column", "x"], "Error: age-column is not an option of imdb-wiki"),
+        (["--source", "imdb-wiki", "--age-column", "x"], "Error: --age-column is not an option of imdb-wiki"),
         (["--shard", "3/2"], "Error: --shard is 3/2"),
         (["--split", "train=0.9"], "Error: --split: the shares of train=0.9"),
         (["--max-per-group", "0"], "Error: --max-per-group is 0"),

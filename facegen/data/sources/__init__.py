@@ -63,7 +63,7 @@ def open_source(
         kind = get_source(source or "csv") if source or is_table else detect_source(files)
         unknown = sorted(options.keys() - {field.name for field in fields(kind)})
         if unknown:
-            raise FacegenError(f"{unknown[0].replace('_', '-')} is not an option of {kind.name}")
+            raise FacegenError(f"--{unknown[0].replace('_', '-')} is not an option of {kind.name}")
         source = kind(**options)
     if is_table:
         if source.name != "csv":
