@@ -1,4 +1,4 @@
-"""The encoder: a picture of a face in, the generator's latent z out. InceptionResnetV1 of facenet-pytorch, wrapped."""
+"""The encoder: a picture of a face in, the generator's latent out. InceptionResnetV1 of facenet-pytorch, wrapped."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ MAX_BLOCKS = (5, 10, 5)  # residual blocks in repeat_1, repeat_2, repeat_3 of th
 MIN_INPUT_SIZE = 75  # below this its unpadded convolutions run out of pixels
 FEATURES = 1792  # channels that the trunk ends with
 PRETRAINED = ("vggface2", "casia-webface")
+TARGETS = ("z", "w", "w+")
 RELEASES = "https://github.com/timesler/facenet-pytorch/releases/tag/v2.2.9"
 
 
 class Encoder(nn.Module):
-    """Faces `[N, 3, H, W]` in -1..1 to latents `[N, z_dim]`. It never sees the age.
+    """Faces `[N, 3, H, W]` in -1..1 to latents. It never sees the age.
 
     Args:
-        z_dim: Length of the latent.
+        z_dim: Length of the latent, be it z or w.
         img_resolution: Side of the generator's pictures, for the record; any size is accepted.
         input_size: Side to which pictures are resized before the first convolution, at least 75.
         blocks: How many residual blocks to keep of the trunk's three stages, at most (5, 10, 5). Fewer make a
             smaller, faster encoder; pretrained weights fit by name all the same.
+        target: What it predicts. `z`: the mapping network's input, `[N, z_dim]`. `w`: what the mapping network makes
+            of z and the age, `[N, num_ws, z_dim]`, the same for every layer. `w+`: a w for each layer (Abdal et al.
+            2019, section 5), which says more of a face.
+        num_ws: Layers of the generator that take a w; only for the targets w and w+.
 
     Its parameters are `trunk.*`, named as in facenet-pytorch, and `head.*`. Without dropout: this is a regression.
     """
@@ -39,6 +44,8 @@ class Encoder(nn.Module):
         img_resolution: int = 64,
         input_size: int = 96,
         blocks: Sequence[int] = MAX_BLOCKS,
+        target: str = "z",
+        num_ws: int = 1,
     ) -> None:
         super().__init__()
         blocks = tuple(int(count) for count in blocks)
@@ -48,28 +55,39 @@ class Encoder(nn.Module):
             raise FacegenError(f"the encoder's input size is at least {MIN_INPUT_SIZE}, got {input_size}")
         if z_dim < 1:
             raise FacegenError(f"the encoder's z_dim is at least 1, got {z_dim}")
+        if target not in TARGETS:
+            raise FacegenError(f"the encoder's target is one of {', '.join(TARGETS)}, got {target!r}")
         self.init_kwargs = {
             "z_dim": z_dim,
             "img_resolution": img_resolution,
             "input_size": input_size,
             "blocks": list(blocks),
         }
+        if target != "z":
+            self.init_kwargs |= {"target": target, "num_ws": num_ws}
         self.z_dim = z_dim
         self.img_resolution = img_resolution
         self.input_size = input_size
         self.trunk = _build_trunk(blocks)
-        self.head = nn.Linear(FEATURES, z_dim)
+        self.target = target
+        self.num_ws = num_ws
+        self.head = nn.Linear(FEATURES, z_dim * (num_ws if target == "w+" else 1))
+        if target != "z":
+            self.register_buffer("w_mean", torch.zeros(z_dim))
         # Start close to the mean of all latents: an untrained guess of full length is worse than no guess.
         nn.init.normal_(self.head.weight, std=1e-3)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return z `[N, z_dim]` of pictures `[N, 3, H, W]` in -1..1."""
+        """Return z `[N, z_dim]`, or w `[N, num_ws, z_dim]`, of pictures `[N, 3, H, W]` in -1..1."""
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         # The trunk was made for (x - 127.5) / 128, which is -1..1 but for half a percent.
-        return self.head(self.trunk(images).flatten(1))
+        latents = self.head(self.trunk(images).flatten(1))
+        if self.target == "z":
+            return latents
+        return self.w_mean + latents.unflatten(1, (-1, self.z_dim)).expand(-1, self.num_ws, -1)
 
 
 def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
