@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
+    "train-age": ("facegen.cli.train_age", "Train an age estimator on a training archive with exact ages."),
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),

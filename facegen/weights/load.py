@@ -80,6 +80,11 @@ def load_encoder(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
     return _load(reference, ("encoder",), "encoder")
 
 
+def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+    """Load the age estimator of a weight file or run folder, and what the file says of it; see `load_generator`."""
+    return _load(reference, ("age",), "age estimator")
+
+
 def _load(reference: str | os.PathLike[str], names: Sequence[str], what: str) -> tuple[nn.Module, Header]:
     networks, header = read_networks(reference, names)
     for name in names:

@@ -39,12 +39,19 @@ MAX_LAYERS = 100
 
 def network_kinds() -> dict[str, type[nn.Module]]:
     """Return the kinds of network that a file may name."""
+    from facegen.networks.age_estimator import AgeEstimator
     from facegen.networks.age_shift import AgeShift
     from facegen.networks.discriminator import Discriminator
     from facegen.networks.encoder import Encoder
     from facegen.networks.generator import Generator
 
-    return {"generator": Generator, "discriminator": Discriminator, "encoder": Encoder, "age_shift": AgeShift}
+    return {
+        "generator": Generator,
+        "discriminator": Discriminator,
+        "encoder": Encoder,
+        "age_shift": AgeShift,
+        "age_estimator": AgeEstimator,
+    }
 
 
 def kind_of(network: nn.Module) -> str:

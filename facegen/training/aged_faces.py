@@ -1,0 +1,127 @@
+"""Faces with their exact ages in memory: what the age estimator learns from and is measured on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from facegen.ages import AgeGroups
+from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
+from facegen.networks.age_estimator import AGES
+
+HALVES = ("first", "second")
+SPLIT_SEED = 101  # of the halves: always the same, or a judge would have seen pictures of what it judges
+_CHUNK = 1024  # pictures resized at once
+
+
+@dataclass
+class AgedFaces:
+    """N faces and their ages, on the CPU.
+
+    images: uint8 [N, 3, S, S], levels as in a picture file.
+    ages: int64 [N], in years, from 0 upwards.
+    groups: the archive's age groups, else the ten default ones.
+    """
+
+    images: torch.Tensor
+    ages: torch.Tensor
+    groups: AgeGroups
+
+    def __len__(self) -> int:
+        return len(self.ages)
+
+    def part(self, indices: np.ndarray | slice) -> AgedFaces:
+        """These faces alone."""
+        return AgedFaces(self.images[indices], self.ages[indices], self.groups)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The age group of each face, int64 `[N]`; those between the groups are one more group."""
+        return np.array(
+            [len(self.groups) if (g := self.groups.index_of(age)) is None else g for age in self.ages.tolist()]
+        )
+
+
+def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool = True) -> AgedFaces:
+    """Read the faces of a training archive whose exact age is known, reduced or enlarged to `size` pixels.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such archive, or it has no exact ages.
+    """
+    archive = FaceArchive(path, use_labels=False)
+    known = np.flatnonzero(archive.ages >= 0) if archive.ages is not None else np.zeros(0, np.int64)
+    if len(known) == 0:
+        raise FacegenError(
+            f"{path}: no exact ages in it (facegen.json), which an age estimator learns from; "
+            "prepare the archive from a source that has them (facegen prepare)"
+        )
+    images = torch.from_numpy(archive.load_all(progress=progress))[torch.from_numpy(known)]
+    archive.close()
+    images = images.expand(-1, 3, -1, -1)
+    if images.shape[-1] != size:
+        images = torch.cat([_resize(chunk, size) for chunk in images.split(_CHUNK)])
+    groups = archive.groups or AgeGroups.default()
+    return AgedFaces(images.contiguous(), torch.from_numpy(archive.ages[known]), groups)
+
+
+def half_of(count: int, half: str | None) -> np.ndarray:
+    """Return which of `count` pictures are in a half, sorted; None for all.
+
+    The split is random but always the same: `first` and `second` have no picture in common and leave none out.
+
+    Raises:
+        FacegenError: no such half.
+    """
+    order = np.random.default_rng(SPLIT_SEED).permutation(count)
+    if half is None:
+        return np.arange(count)
+    if half not in HALVES:
+        raise FacegenError(f"half is one of {', '.join(HALVES)}, got {half!r}")
+    return np.sort(order[: count // 2] if half == "first" else order[count // 2 :])
+
+
+def chances(faces: AgedFaces, balance: float) -> np.ndarray:
+    """Return how likely each face is drawn, float64 `[N]`, sum 1.
+
+    Args:
+        balance: 0 draws all faces alike, 1 all age groups alike, between is between.
+    """
+    classes = faces.classes
+    counts = np.maximum(np.bincount(classes), 1).astype(np.float64)
+    chance = (counts**-balance)[classes]
+    return chance / chance.sum()
+
+
+def age_targets(ages: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Return a distribution over 0..100 around each age: float32 `[N, 101]`, normal with `sigma` years, each sum 1.
+
+    Label distributions instead of one hot: Geng et al. 2013; a face of 30 looks like one of 29.
+    """
+    years = torch.arange(AGES, dtype=torch.float32, device=ages.device)
+    distance = (years - ages.clamp(0, AGES - 1).float()[:, None]) / sigma
+    return (-0.5 * distance.square()).softmax(dim=1)
+
+
+def errors_by_group(predicted: torch.Tensor, faces: AgedFaces) -> dict[str, dict[str, float]]:
+    """Return for each age group that has faces: `faces`, `mae` and `bias` (mean of predicted minus true) in years."""
+    error = (predicted - faces.ages).double().numpy()
+    table = {}
+    for index, label in enumerate(faces.groups.labels):
+        own = error[faces.classes == index]
+        if len(own):
+            table[label] = {
+                "faces": len(own),
+                "mae": round(float(np.abs(own).mean()), 2),
+                "bias": round(float(own.mean()), 2),
+            }
+    return table
+
+
+def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    resized = functional.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
