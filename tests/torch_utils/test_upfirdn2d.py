@@ -192,6 +192,15 @@ def test_layout_of_the_gradient_does_not_matter(layout):
     torch.testing.assert_close(actual, expected)
 
 
+def test_one_channel_last_in_bfloat16():
+    # Strides in which PyTorch's own convolution goes wrong on the CPU.
+    x = torch.randn(2, 1, 32, 2).bfloat16().to(memory_format=torch.channels_last)
+    f, geometry = torch.randn(5, 2), {"down": [2, 1], "padding": [-1, 1, 2, 5]}
+    expected = ops.upfirdn2d(x.double(), f, **geometry)
+    # Ten products of numbers up to about 3, rounded to 2^-9.
+    torch.testing.assert_close(ops.upfirdn2d(x, f, **geometry).double(), expected, atol=0.1, rtol=0.02)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_keeps_the_type(dtype):
     x, f = torch.randn(2, 3, 8, 8), ops.setup_filter([1, 3, 3, 1])

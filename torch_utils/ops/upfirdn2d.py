@@ -272,6 +272,10 @@ def _convolve_channels(
 ) -> torch.Tensor:
     """Do the work of `_filter` with PyTorch's depthwise convolutions."""
     channels, taps_y, taps_x = x.shape[1], *f.shape
+    if channels == 1:
+        # One channel is in both layouts. Told by the strides that it is channels last, PyTorch's bfloat16 convolution
+        # on the CPU is wrong and reads what is not its own; seen flat and back, the strides say contiguous.
+        x = x.flatten().view(x.shape)
     if up == (1, 1):
         x, inner = _pad(x, pad_x, pad_y, deferred=True)
         return F.conv2d(x, f.expand(channels, 1, -1, -1), stride=down, padding=inner, groups=channels)
