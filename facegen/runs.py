@@ -24,7 +24,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        kind: `generator` or `encoder`; empty where the options cannot be read.
+        kind: `generator`, `encoder` or `age estimator`; empty where the options cannot be read.
         options: As in training_options.json.
         stats: The lines of stats.jsonl, oldest first.
         metrics: What was measured of its snapshots, oldest first.
@@ -45,6 +45,9 @@ class Run:
         """What it trains with, in a few words."""
         if self.kind == "encoder":
             return f"encoder, {self.options.get('pairs', '?')} pairs"
+        if self.kind == "age estimator":
+            half = self.options.get("half")
+            return f"age estimator, {self.options['arch']}" + (f", {half} half" if half else "")
         return f"{self.options['cfg']}, batch {self.options.get('batch', '?')}" if self.kind else ""
 
     @property
@@ -60,7 +63,7 @@ class Run:
     @property
     def seconds(self) -> float | None:
         """Seconds per kimg or epoch, of late."""
-        name = "seconds" if self.kind == "encoder" else "Timing/sec_per_kimg"
+        name = {"encoder": "seconds", "age estimator": "seconds_per_kimg"}.get(self.kind, "Timing/sec_per_kimg")
         found = [line[name] for line in self.stats if isinstance(line.get(name), int | float)]
         return median(found[-_RECENT:]) if found else None
 
@@ -76,6 +79,9 @@ class Run:
         if self.kind == "encoder":
             errors = [line["val_mse"] for line in self.stats if isinstance(line.get("val_mse"), int | float)]
             return f"MSE {min(errors):.4f}" if errors else ""
+        if self.kind == "age estimator":
+            errors = [line["val_mae"] for line in self.stats if isinstance(line.get("val_mae"), int | float)]
+            return f"MAE {min(errors):.2f} years" if errors else ""
         best = read_best(self.path)
         if not best:
             return ""
@@ -115,7 +121,7 @@ def read_run(path: Path) -> Run:
     metrics = read_metrics(path)
     try:
         options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
-        kind = "encoder" if "pairs" in options else "generator"
+        kind = "encoder" if "pairs" in options else "age estimator" if "arch" in options else "generator"
         planned = float(options["epochs" if kind == "encoder" else "kimg"])
         if kind == "generator":
             options["cfg"]

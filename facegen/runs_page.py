@@ -52,6 +52,10 @@ _CURVES = {
         "Error of the latent (MSE)": [("training", "train_mse"), ("validation", "val_mse")],
         "Cosine (validation)": [("cosine", "val_cosine")],
     },
+    "age estimator": {
+        "Mean absolute error, years (validation)": [("error", "val_mae")],
+        "Loss": [("training", "loss")],
+    },
 }
 
 

@@ -56,8 +56,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("aligned to", "a template of five points" if facts.get("template") else ""),
         ("images seen", f"{kimg:,g} thousand" if isinstance(kimg, (int, float)) else ""),
         ("trained on", options.get("data") or _mapping(origin.get("training_set_kwargs")).get("path")),
+        ("which half", options.get("half")),
         ("started from", options.get("resume")),
         ("faces from", options.get("generator")),
+        ("validated", _age_errors(facts)),
         ("metrics", ", ".join(f"{name} {value}" for name, value in metrics.items())),
         ("assumed", _listed(origin.get("assumed"))),
         *(
@@ -74,6 +76,16 @@ def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else ""
 
 
+def _age_errors(facts: dict[str, Any]) -> str:
+    """What an age estimator's file says of its errors."""
+    mae, by_group = facts.get("val_mae"), _mapping(facts.get("val_by_group"))
+    if not isinstance(mae, (int, float)):
+        return ""
+    groups = ", ".join(f"{name}: {row['mae']}" for name, row in by_group.items() if "mae" in _mapping(row))
+    faces = f" on {facts['val_faces']:,} faces" if isinstance(facts.get("val_faces"), int) else ""
+    return f"MAE {mae:.2f} years{faces}" + (f" ({groups})" if groups else "")
+
+
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -82,8 +94,11 @@ def _network(entry: dict[str, Any]) -> str:
     kwargs = entry["kwargs"]
     size = kwargs.get("img_resolution")
     colours = {1: " grey", 3: " RGB"}.get(kwargs.get("img_channels"), "")
+    input_size = kwargs.get("input_size") if "arch" in kwargs else None
     parts = [
         entry["class"],
+        f"{kwargs['arch']} of widths {kwargs.get('widths')}" if "arch" in kwargs else None,
+        f"input {input_size}x{input_size}" if input_size else None,
         f"{size}x{size}{colours}" if size else None,
         f"z {kwargs['z_dim']}" if "z_dim" in kwargs else None,
         f"w {kwargs['w_dim']}" if "w_dim" in kwargs else None,

@@ -14,6 +14,7 @@ from facegen.weights.hub import USUAL, hub_download
 from facegen.weights.published import PUBLISHED
 
 BEST_ENCODER = "encoder-best.safetensors"
+BEST_AGE_ESTIMATOR = "age-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
 _SHA256 = "#sha256="  # as pip writes it
@@ -63,7 +64,9 @@ def locate(reference: str | os.PathLike[str]) -> Path:
 
 
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the weights in a folder: its newest snapshot, else its best encoder, else `model.safetensors`.
+    """Return the weights in a folder: its newest snapshot, best encoder, best age estimator or `model.safetensors`.
+
+    The first of these that is there.
 
     Raises:
         FileNotFoundError: it has none of them.
@@ -72,12 +75,12 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     try:
         return newest_snapshot(folder)
     except FileNotFoundError:
-        for name in (BEST_ENCODER, USUAL):
+        for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, USUAL):
             if (folder / name).is_file():
                 return folder / name
     raise FileNotFoundError(
-        f"{folder}: a folder without network-snapshot-*.safetensors, {BEST_ENCODER} or {USUAL}; if its run has got so "
-        "far, name a file in it"
+        f"{folder}: a folder without network-snapshot-*.safetensors, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
+        "if its run has got so far, name a file in it"
     )
 
 
