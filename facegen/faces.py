@@ -73,16 +73,13 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         FileNotFoundError: there is no such file.
         FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise FacegenError(f"{path}: not a file; give a photo (JPEG, PNG, WebP, TIFF, ...)")
-    try:
-        data = path.read_bytes()
-    except PermissionError as error:
-        raise FacegenError(f"{path}: no permission to read it") from error
-    return pictures.decode(data, str(path)).convert("RGB")
+    return pictures.decode(_read(path), str(path)).convert("RGB")
+
+
+def open_original(path: str | os.PathLike[str]) -> Image.Image:
+    """Open a photo as `open_photo` does, but let gray stay gray and transparency stay: mode L, LA, RGB or RGBA."""
+    with pictures.opened(_read(path), str(path)) as image:
+        return pictures.upright_with_alpha(image)
 
 
 def find_faces(image: Image.Image, *, min_probability: float = 0.9, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:
@@ -224,6 +221,19 @@ def measure_template(
         return None
     median = np.median(np.stack(found), axis=0).round(4)
     return AlignmentTemplate.from_json(median.tolist())
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a photo's file; see `open_photo` for what it raises."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise FacegenError(f"{path}: not a file; give a photo (JPEG, PNG, WebP, TIFF, ...)")
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise FacegenError(f"{path}: no permission to read it") from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

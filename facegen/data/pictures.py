@@ -64,6 +64,16 @@ def upright(image: Image.Image) -> Image.Image:
     return to_rgb_or_gray(ImageOps.exif_transpose(image))
 
 
+def upright_with_alpha(image: Image.Image) -> Image.Image:
+    """As `upright`, but a picture with transparency keeps it: mode L, LA, RGB or RGBA."""
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return to_rgb_or_gray(image)
+    layer = image.convert("RGBA")
+    return layer.convert("LA") if image.mode in _GRAY_MODES else layer
+
+
 def oddities(image: Image.Image, name: str) -> list[str]:
     """What a person should know of an opened picture that decodes all the same: its ending, colours or frames are odd.
 
