@@ -8,19 +8,20 @@ from pathlib import Path
 import click
 
 
-def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
-    if value is None:
-        return None
+def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list[float] | None:
+    from facegen.edits import parse_ages
+    from facegen.errors import FacegenError
+
     try:
-        return [int(age) for age in value.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no list of ages; write years, as in 5,25,45,65,85") from error
+        return None if value is None else parse_ages(value)
+    except FacegenError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
 @click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
-@click.option("--ages", callback=_ages, metavar="YEARS", help="Ages to show, as in 5,25,45,65,85.")
+@click.option("--ages", callback=_ages, metavar="YEARS", help="Ages to show, as in 5,25,45,65,85 or 5:90:5.")
 @click.option("--groups", type=click.Choice(["all"]), help="Show every age group (so it is without --ages).")
 @click.option(
     "--face",
@@ -30,40 +31,61 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
     show_default=True,
     help="Which faces of a photo.",
 )
+@click.option("--input-age", type=float, metavar="YEARS", help="Age in the photo.  [default: as estimated]")
 @click.option(
-    "--input-age",
-    type=int,
-    metavar="YEARS",
-    help="Age in the photo: its group is used for the reconstruction.  [default: the group that looks closest]",
+    "--method",
+    type=click.Choice(["swap", "shift"]),
+    help="Change the age group of z, or move w.  [default: swap if the encoder predicts z, else shift]",
 )
+@click.option(
+    "--layers", metavar="LAYERS", help="Only these change: coarse, middle, fine, or as in 0-3,7.  [default: all]"
+)
+@click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their age.")
+@click.option(
+    "--refine",
+    default=0,
+    show_default=True,
+    metavar="STEPS",
+    help="Fit latent and generator to each face, in so many steps; 500 is a good start.",
+)
+@click.option("--refine-seconds", type=float, metavar="S", help="But for about S seconds per face at most.")
 @click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
 @click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
-@click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their group.")
+@click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
 @click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
 def command(
     photos: tuple[Path, ...],
     outdir: Path,
-    ages: list[int] | None,
+    ages: list[float] | None,
     groups: str | None,
     faces: str,
-    input_age: int | None,
+    input_age: float | None,
+    method: str | None,
+    layers: str | None,
+    psi: float,
+    refine: int,
+    refine_seconds: float | None,
     generator: str | None,
     encoder: str | None,
-    psi: float,
+    age_estimator: str | None,
     device: str | None,
 ) -> None:
     """Change the age of the faces in photos.
 
     Writes a picture per face and age, and per face a strip with its input, reconstruction and every age. A photo
     that cannot be read or shows no face is named at the end of its turn, the others are done, the exit code is 1.
+    Ctrl-C stops; what is written stays.
 
     \b
     Example:
       facegen transfer photo.jpg family.png --outdir out --ages 5,25,45,65,85
+      facegen transfer photo.jpg --ages 5:90:5 --input-age 40
+      facegen transfer photo.jpg --face largest --refine 500
     """
     from tqdm import tqdm
 
     from facegen.cli import one_line
+    from facegen.edits import Edit
     from facegen.errors import FacegenError
     from facegen.faces import open_photo
     from facegen.transfer import ALL, AgeTransfer, save_results, unique_stems
@@ -72,22 +94,30 @@ def command(
         raise click.UsageError("give --ages or --groups, not both")
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
-    transfer = AgeTransfer.from_files(generator, encoder, device=device)
+    edit = Edit(method=method, layers=layers, psi=psi, refine=refine, refine_seconds=refine_seconds)
+    transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, device=device)
     wanted = ALL if ages is None else ages
-    for age in [*(ages or []), *([] if input_age is None else [input_age])]:
-        transfer.group_of(age)  # a wrong age is wrong for every photo: say so once
+    transfer.check(wanted, input_age=input_age, edit=edit)  # what is wrong for every photo is said once
 
     failed = 0
     stems = unique_stems(photos)
-    for photo, stem in tqdm(list(zip(photos, stems, strict=True)), unit="photo", disable=len(photos) < 2):
-        try:
-            results = transfer.transfer(open_photo(photo), wanted, input_age=input_age, faces=faces, psi=psi)
-            if not results:
-                raise FacegenError(f"{photo}: no face found")
-            for path in save_results(results, outdir, stem):
-                tqdm.write(str(path))
-        except (FacegenError, OSError) as error:
-            failed += 1
-            tqdm.write(f"Error: {one_line(error)}", file=sys.stderr)
+    bar = tqdm(list(zip(photos, stems, strict=True)), unit="photo", disable=len(photos) < 2)
+    try:
+        for photo, stem in bar:
+            try:
+                results = transfer.transfer(
+                    open_photo(photo), wanted, input_age=input_age, faces=faces, edit=edit, progress=True
+                )
+                if not results:
+                    raise FacegenError(f"{photo}: no face found")
+                for path in save_results(results, outdir, stem):
+                    tqdm.write(str(path))
+            except (FacegenError, OSError) as error:
+                failed += 1
+                tqdm.write(f"Error: {one_line(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        bar.close()
+        click.echo(f"Stopped: {bar.n} of {len(photos)} photos are done.", err=True)
+        raise click.exceptions.Exit(130) from None
     if failed:
         raise click.exceptions.Exit(1)
