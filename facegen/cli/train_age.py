@@ -10,11 +10,20 @@ from click.core import ParameterSource
 WITH_RESUME = {"resume", "kimg", "device"}  # the other options come from the run folder
 
 
+def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
+    try:
+        return None if value is None else [int(part) for part in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter("give whole numbers such as 32,64,128,160") from error
+
+
 @click.command("train-age")
 @click.option("--data", metavar="ARCHIVE", help="Training archive with exact ages.")
 @click.option("--val", metavar="ARCHIVE", help="Archive to validate with.  [default: a tenth of the data, held back]")
 @click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
 @click.option("--arch", default="resnet", show_default=True, type=click.Choice(["resnet", "plain"]), help="Network.")
+@click.option("--widths", callback=_numbers, help="Channels of its stages, as 32,64,128,160.  [default: by --arch]")
+@click.option("--depths", callback=_numbers, help="Blocks of its stages, as 1,2,2,1.  [default: by --arch]")
 @click.option(
     "--half",
     type=click.Choice(["first", "second"]),
@@ -41,6 +50,8 @@ def command(
     val: str | None,
     outdir: Path,
     arch: str,
+    widths: list[int] | None,
+    depths: list[int] | None,
     half: str | None,
     kimg: float,
     batch: int,
@@ -81,6 +92,8 @@ def command(
         data=data,
         val=val,
         arch=arch,
+        widths=widths,
+        depths=depths,
         half=half,
         kimg=kimg,
         batch=batch,

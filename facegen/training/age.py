@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,17 @@ class AgeOptions:
     """What a run is made of.
 
     `half` trains on one half of `data` (`first` or `second`; None on all of it). `val` is an archive that is never
-    trained on; None keeps a tenth of the pictures back. `sigma` is the width in years of the distribution that an age
-    stands for, `balance` as in `chances`, `ema` the half-life of the averaged weights in steps, `snap` how many kimg
-    lie between two validations. `bf16` computes in bfloat16 where that is allowed, faster on machines that have it.
+    trained on; None keeps a tenth of the pictures back. `widths` and `depths` are the network's; None for `SHAPES`.
+    `sigma` is the width in years of the distribution that an age stands for, `balance` as in `chances`, `ema` the
+    half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `bf16` computes in
+    bfloat16 where that is allowed, faster on machines that have it. `licence` stands in the file.
     """
 
     data: str
     val: str | None = None
     arch: str = "resnet"
+    widths: Sequence[int] | None = None
+    depths: Sequence[int] | None = None
     half: str | None = None
     kimg: float = 300
     batch: int = 64
@@ -145,9 +148,9 @@ def train_age(
     options = replace(options, data=str(Path(options.data).resolve()))
     if options.val is not None:
         options = replace(options, val=str(Path(options.val).resolve()))
-    training, validation = load_data(options, progress=progress)
     torch.manual_seed(options.seed)
-    network = AgeEstimator(options.arch, **SHAPES[options.arch], input_size=options.size, dropout=options.dropout)
+    network = _new_network(options)
+    training, validation = load_data(options, progress=progress)
     half = f"-{options.half}" if options.half else ""
     with RunFolder.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}") as run:
         run.write_json(OPTIONS, asdict(options))
@@ -185,7 +188,7 @@ def resume_age(
     if state.step >= options.steps:
         raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
     training, validation = load_data(options, progress=progress)
-    network = AgeEstimator(options.arch, **SHAPES[options.arch], input_size=options.size, dropout=options.dropout)
+    network = _new_network(options)
     network.load_state_dict(saved["network"])
     with RunFolder.open(folder, last_step=state.step * options.batch / 1000) as run:
         run.write_json(OPTIONS, asdict(options))
@@ -235,6 +238,17 @@ def age_loss(logits: torch.Tensor, ages: torch.Tensor, sigma: float) -> torch.Te
     divergence = functional.kl_div(logits.log_softmax(dim=1), age_targets(ages, sigma), reduction="batchmean")
     years = functional.l1_loss(expected_age(logits), ages.clamp(max=logits.shape[1] - 1).float())
     return divergence + YEARS * years
+
+
+def _new_network(options: AgeOptions) -> AgeEstimator:
+    shape = SHAPES[options.arch]
+    return AgeEstimator(
+        options.arch,
+        options.widths or shape["widths"],
+        options.depths or shape["depths"],
+        input_size=options.size,
+        dropout=options.dropout,
+    )
 
 
 def _run(
