@@ -38,6 +38,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> l
 @click.option("--ema", default=100.0, show_default=True, help="Half-life of the averaged weights, in steps.")
 @click.option("--dropout", default=0.2, show_default=True, help="Share of features left out in training.")
 @click.option("--snap", default=20.0, show_default=True, help="Thousands of pictures between two validations.")
+@click.option("--both-sides", is_flag=True, help="Its predictions are means over a face and its mirror image.")
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16: faster where the processor has it.")
 @click.option("--seed", default=0, show_default=True, help="Of weights, order and distortions.")
 @click.option("--license", "licence", help="What may be done with the weights, for their file.")
@@ -62,6 +63,7 @@ def command(
     ema: float,
     dropout: float,
     snap: float,
+    both_sides: bool,
     bf16: bool,
     seed: int,
     licence: str | None,
@@ -104,6 +106,7 @@ def command(
         ema=ema,
         dropout=dropout,
         snap=snap,
+        both_sides=both_sides,
         bf16=bf16,
         seed=seed,
         licence=licence,

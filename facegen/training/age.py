@@ -57,8 +57,9 @@ class AgeOptions:
     `half` trains on one half of `data` (`first` or `second`; None on all of it). `val` is an archive that is never
     trained on; None keeps a tenth of the pictures back. `widths` and `depths` are the network's; None for `SHAPES`.
     `sigma` is the width in years of the distribution that an age stands for, `balance` as in `chances`, `ema` the
-    half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `bf16` computes in
-    bfloat16 where that is allowed, faster on machines that have it. `licence` stands in the file.
+    half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `both_sides` is the
+    network's. `bf16` computes in bfloat16 where that is allowed, faster on machines that have it. `licence` stands in
+    the file.
     """
 
     data: str
@@ -77,6 +78,7 @@ class AgeOptions:
     dropout: float = 0.2
     snap: float = 20
     size: int = 64
+    both_sides: bool = False
     bf16: bool = False
     seed: int = 0
     licence: str | None = None
@@ -248,6 +250,7 @@ def _new_network(options: AgeOptions) -> AgeEstimator:
         options.depths or shape["depths"],
         input_size=options.size,
         dropout=options.dropout,
+        both_sides=options.both_sides,
     )
 
 

@@ -67,6 +67,14 @@ def test_the_gradient_reaches_every_part_of_the_picture(arch: str):
     assert (images.grad.abs().amax(dim=1) > 0).float().mean() > 0.95
 
 
+def test_a_face_seen_from_both_sides_is_as_old_as_its_mirror_image():
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    one = AgeEstimator(**SMALL, both_sides=True).eval()
+    torch.testing.assert_close(one.predict(images), one.predict(images.flip(3)))
+    other = AgeEstimator(**SMALL).eval()
+    assert not torch.equal(other.predict(images), other.predict(images.flip(3)))
+
+
 def test_dropout_only_in_training():
     network = AgeEstimator(**SMALL, dropout=0.5)
     images = torch.rand(2, 3, 32, 32)
