@@ -63,12 +63,13 @@ class AdaController:
         self._minibatches += 1
         if self._minibatches % self.interval or self._count == 0:
             return False
-        self.sign_mean = float(self._sum) / self._count
+        self.sign_mean = float(self._sum) / self._count  # the one time that the host waits for a GPU
         self._sum, self._count = torch.zeros_like(self._sum), 0
         excess = self.sign_mean - self.target
         direction = (excess > 0) - (excess < 0)
-        with torch.no_grad():
-            pipe.p.add_(direction * batch_size * self.interval / (self.kimg * 1000)).clamp_(min=0)
+        step = direction * batch_size * self.interval / (self.kimg * 1000)
+        p = torch.tensor(pipe.probability(), dtype=torch.float32) + step
+        pipe.set_probability(float(p.clamp(min=0)))
         return True
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from facegen.device import send
 from facegen.errors import FacegenError
 from facegen.training.filterbank import BANDS, EXPECTED_POWER, amplify_bands
 from facegen.training.parts import WHOLE, Part
@@ -157,7 +158,7 @@ class AugmentPipe(nn.Module):
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise FacegenError(f"AugmentPipe takes images [N, 1 or 3, H, W], not {list(images.shape)}.")
         height, width = images.shape[2:]
-        draw = _Draws(len(images), self._probability(), debug_percentile, generator, part)
+        draw = _Draws(len(images), self.probability(), debug_percentile, generator, part)
 
         inverse = draw_inverse_transform(self, draw, width, height)
         if inverse is not None and not _is_identity(inverse):
@@ -171,16 +172,22 @@ class AugmentPipe(nn.Module):
         if self.noise > 0:
             images = add_noise(images, draw_noise_level(self, draw), generator if part.count == 1 else None)
         if self.cutout > 0:
-            images = images * draw_cutout_mask(self, draw, width, height).to(images)
+            images = images * send(draw_cutout_mask(self, draw, width, height), images.device, images.dtype)
         return images
 
-    def _probability(self) -> float:
-        """The value of `p`. From a GPU it is copied only after it was changed in place or replaced."""
+    def probability(self) -> float:
+        """The value of `p`. From a GPU it is copied only after others than `set_probability` changed or replaced it."""
         if self.p.device.type == "cpu":
             return float(self.p)
         if self._known_p is None or self._known_p[0] is not self.p or self._known_p[1] != self.p._version:
             self._known_p = (self.p, self.p._version, float(self.p))
         return self._known_p[2]
+
+    def set_probability(self, p: float) -> None:
+        """Change `p`, a number that float32 holds exactly, without waiting for the GPU."""
+        with torch.no_grad():
+            self.p.fill_(p)
+        self._known_p = (self.p, self.p._version, p)
 
 
 @dataclass
@@ -328,8 +335,10 @@ def apply_colour(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     linear, offset = colour[:, :3, :3], colour[:, :3, 3:]
     if images.shape[1] == 1:
         linear, offset = linear.sum(2, keepdim=True).mean(1, keepdim=True), offset.mean(1, keepdim=True)
-        return images * linear[..., None].to(images) + offset[..., None].to(images)
-    return torch.baddbmm(offset.to(images), linear.to(images), images.flatten(2)).reshape(images.shape)
+    linear, offset = (send(part, images.device, images.dtype) for part in (linear, offset))
+    if images.shape[1] == 1:
+        return images * linear[..., None] + offset[..., None]
+    return torch.baddbmm(offset, linear, images.flatten(2)).reshape(images.shape)
 
 
 def _colour_step(linear: torch.Tensor, offset: torch.Tensor | None = None) -> torch.Tensor:
@@ -367,7 +376,7 @@ def add_noise(images: torch.Tensor, level: torch.Tensor, generator: torch.Genera
     """Adds normal noise of standard deviation `level` `[N, 1, 1, 1]`; drawn whether the level is 0 or not."""
     device = generator.device if generator is not None else images.device
     noise = torch.randn(images.shape, generator=generator, device=device, dtype=images.dtype)
-    return images + noise.to(images.device) * level.to(images)
+    return images + send(noise, images.device) * send(level, images.device, images.dtype)
 
 
 def draw_cutout_mask(pipe: AugmentPipe, draw: _Draws, width: int, height: int) -> torch.Tensor:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
+from facegen.data.parallel import map_in_order
+from facegen.device import send
 from facegen.errors import FacegenError
 from facegen.training.parts import WHOLE, Part
 
 IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
+GPU_SHARE = 0.25  # one that takes no more than this of what is free of a GPU's memory is held there
 
 
 def class_weights(archive: FaceArchive, balance: float) -> np.ndarray:
@@ -43,9 +48,11 @@ class Batches:
         position: Pictures that an earlier run has taken already.
         part: Which pictures of each batch to give; the other processes get the others.
         workers: Processes that decode ahead when the archive does not fit in memory; None for a good number.
+        device: Where batches are given. An archive that fits there (`GPU_SHARE`) is copied once, as bytes.
 
     Attributes:
         position: Pictures taken so far, by all processes.
+        resident: Whether the pictures are on the device for good.
         waiting: Seconds spent waiting for pictures.
     """
 
@@ -60,11 +67,13 @@ class Batches:
         position: int = 0,
         part: Part = WHOLE,
         workers: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= balance <= 1:
             raise FacegenError(f"balance must be between 0 (as the data is) and 1 (all groups alike), got {balance}")
         self.archive, self.batch, self.seed, self.mirror = archive, batch, seed, mirror
         self.position, self.part = position, part
+        self.device = torch.device(device)
         self.waiting = 0.0
         self._probabilities = None
         if balance > 0 and archive.c_dim > 0:
@@ -73,8 +82,11 @@ class Batches:
             self._probabilities /= self._probabilities.sum()
         self._chunk_number = -1
         decoded = len(archive) * archive.channels * archive.resolution**2
-        self.in_memory = decoded <= IN_MEMORY_BYTES
-        if self.in_memory:
+        self.resident = fits_on(self.device, decoded)
+        self.in_memory = self.resident or decoded <= IN_MEMORY_BYTES
+        if self.resident:
+            self._images = load_onto(archive, self.device)
+        elif self.in_memory:
             self._images = torch.from_numpy(archive.load_all())
         else:
             self._workers = min(os.cpu_count() or 1, 8) if workers is None else workers
@@ -91,14 +103,16 @@ class Batches:
         start = time.perf_counter()
         indices, flips = self._draw(self.position)
         if self.in_memory:
-            images = self._images[indices]
+            images = self._images[send(torch.from_numpy(indices), self._images.device)]
         else:
             images = self._next_images()
+        images = send(images, self.device)
         if flips.any():
-            images[flips] = images[flips].flip(3)
+            images = torch.where(send(flips, self.device)[:, None, None, None], images.flip(3), images)
         labels = torch.zeros([len(indices), self.archive.c_dim])
         if self.archive.c_dim > 0:
             labels.scatter_(1, torch.from_numpy(self.archive.labels[indices])[:, None], 1.0)
+        labels = send(labels, self.device)
         self.position += self.batch
         self.waiting += time.perf_counter() - start
         return images, labels
@@ -157,6 +171,24 @@ class Batches:
             generator=torch.Generator(),  # or it would take a number from the training's own
         )
         return iter(loader)
+
+
+def fits_on(device: torch.device, size: int) -> bool:
+    """Tell whether so many bytes of pictures may stay in a GPU's memory, as the training needs most of that."""
+    return device.type == "cuda" and size <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def load_onto(archive: FaceArchive, device: torch.device, chunk: int = 256) -> torch.Tensor:
+    """Decode an archive to uint8 `[N, C, H, W]` on a device; no more than a chunk of it is in the CPU's memory."""
+    size = archive.resolution
+    images = torch.empty([len(archive), archive.channels, size, size], dtype=torch.uint8, device=device)
+    decoded = map_in_order(archive.image, range(len(archive)))
+    bar = iter(tqdm(decoded, f"decoding {archive.name}", len(archive), unit="img"))
+    start = 0
+    while pictures := list(islice(bar, chunk)):
+        images[start : start + len(pictures)] = torch.from_numpy(np.stack(pictures)).to(device)
+        start += len(pictures)
+    return images
 
 
 class _Pictures(torch.utils.data.Dataset):

@@ -137,6 +137,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             mirror=options.mirror,
             balance=options.balance,
             part=Part(distributed.rank(), distributed.world_size()),
+            device=device,
         ),
         class_weights=torch.as_tensor(weights, dtype=torch.float32),
         random=random,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from facegen import figures
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import pick_device
+from facegen.device import pick_device, send
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.training import checkpoint, distributed
@@ -129,8 +129,7 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
     if state.random.is_split:
         seed_own_noise(options.seed, state.steps, distributed.rank())
     images, labels = next(state.batches)
-    real = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
-    real_c = labels.to(device, non_blocking=True)
+    real, real_c = images.to(torch.float32) / 127.5 - 1, labels
 
     shares = [Part(j, len(state.parts)) for j in range(len(state.parts))]  # of the pictures that this process has
     reals = [(share.of(real), share.of(real_c)) for share in shares]
@@ -225,7 +224,7 @@ def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tupl
     c = torch.zeros([batch, state.G.c_dim], device=device)
     if state.G.c_dim > 0:
         classes = state.random.classes(state.class_weights, batch)
-        c.scatter_(1, classes.to(device)[:, None], 1.0)
+        c.scatter_(1, send(classes, device)[:, None], 1.0)
     return z, c
 
 

@@ -8,10 +8,12 @@ even samples lie on pixels. The filter is orthogonal: going up and down again gi
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
+from facegen.device import send
 from torch_utils.ops import upfirdn2d
 
 # Low-pass filter of the sym6 wavelet, scaled to sum 1. Tap CENTRE lies on the pixel.
@@ -58,12 +60,13 @@ def warp(images: torch.Tensor, inverse: torch.Tensor, *, dense: bool | None = No
     upsampled = (2 * (height + top + bottom), 2 * (width + left + right))
     points = _sampling_points(inverse, left, top, upsampled, images)
     if dense:
-        up_y, up_x = _upsampling_matrix(height, top, bottom), _upsampling_matrix(width, left, right)
-        down_y, down_x = _downsampling_matrix(height), _downsampling_matrix(width)
+        device = images.device
+        up_y, up_x = _upsampling_matrix(height, top, bottom, device), _upsampling_matrix(width, left, right, device)
+        down_y, down_x = _downsampling_matrix(height, device), _downsampling_matrix(width, device)
         images = _along_axes(images, up_y, up_x)
         images = _BilinearSampling.apply(images, points)
         return _along_axes(images, down_y, down_x)
-    taps = images.new_tensor(SYM6)
+    taps = _taps(images.device)[1:-1].to(images.dtype)
     images = F.pad(images, [left, right, top, bottom], mode="reflect")
     images = upfirdn2d.upsample2d(images, taps, up=2)
     images = _BilinearSampling.apply(images, points)
@@ -97,17 +100,17 @@ def _sampling_points(
     origin = inverse.new_tensor([(width - 1) / 2 + left, (height - 1) / 2 + top])
     # grid_sample wants sample j as (2 j + 1) / samples - 1, and sample j is pixel j / 2.
     samples = inverse.new_tensor(upsampled).flip(0)
-    linear = (inverse[:, :2, :2] * 4 / samples[:, None]).to(images)
-    offset = ((4 * (inverse[:, :2, 2] + origin) + 1) / samples - 1).to(images)
+    linear = send(inverse[:, :2, :2] * 4 / samples[:, None], images.device, images.dtype)
+    offset = send((4 * (inverse[:, :2, 2] + origin) + 1) / samples - 1, images.device, images.dtype)
     columns = linear[:, None, :, 0] * x[:, None]
     rows = linear[:, None, :, 1] * y[:, None] + offset[:, None]
     return columns[:, None] + rows[:, :, None]
 
 
-def _upsampling_matrix(length: int, before: int, after: int) -> torch.Tensor:
+def _upsampling_matrix(length: int, before: int, after: int, device: torch.device) -> torch.Tensor:
     """`[2 * (before + length + after), length]`: reflect, then upsample 2x (gain 2)."""
     padded = before + length + after
-    tap = CENTRE + torch.arange(2 * padded)[:, None] - 2 * torch.arange(padded)
+    tap = CENTRE + torch.arange(2 * padded, device=device)[:, None] - 2 * torch.arange(padded, device=device)
     matrix = 2 * _taps_at(tap)
     folded = matrix[:, before : before + length].clone()
     folded[:, 1 : before + 1] += matrix[:, :before].flip(1)
@@ -115,14 +118,21 @@ def _upsampling_matrix(length: int, before: int, after: int) -> torch.Tensor:
     return folded
 
 
-def _downsampling_matrix(length: int) -> torch.Tensor:
+def _downsampling_matrix(length: int, device: torch.device) -> torch.Tensor:
     """`[length, 2 * length + 10]`: the 2x samples around a row of pixels, from -5 on, to the pixels."""
-    return _taps_at(torch.arange(2 * length + 2 * CENTRE) - 2 * torch.arange(length)[:, None])
+    samples, pixels = (torch.arange(count, device=device) for count in (2 * length + 2 * CENTRE, length))
+    return _taps_at(samples - 2 * pixels[:, None])
 
 
 def _taps_at(index: torch.Tensor) -> torch.Tensor:
-    taps = torch.tensor([0.0, *SYM6, 0.0], dtype=torch.float64)
-    return taps[(index + 1).clamp(0, len(SYM6) + 1)]
+    return _taps(index.device)[(index + 1).clamp(0, len(SYM6) + 1)]
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # tensors made in inference mode would poison the cache for training
+def _taps(device: torch.device) -> torch.Tensor:
+    """The filter between two zeros, float64 `[14]`, copied to each device once."""
+    return torch.tensor([0.0, *SYM6, 0.0], dtype=torch.float64, device=device)
 
 
 def _along_axes(images: torch.Tensor, vertical: torch.Tensor, horizontal: torch.Tensor) -> torch.Tensor:

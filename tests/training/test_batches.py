@@ -99,3 +99,24 @@ def test_unconditional_batches_have_no_labels(face_archive):
 def test_impossible_balance(archive):
     with pytest.raises(FacegenError, match="balance must be between 0"):
         Batches(archive, 4, balance=1.5)
+
+
+@pytest.mark.parametrize("chunk", [7, 256])
+def test_an_archive_that_stays_on_the_device_gives_the_same_batches(archive, monkeypatch, chunk):
+    kwargs = {"seed": 2, "mirror": True, "balance": 0.5}
+    expected = take(Batches(archive, 6, **kwargs), 6)
+    monkeypatch.setattr(batches_module, "fits_on", lambda device, size: True)
+    monkeypatch.setattr(batches_module.load_onto, "__defaults__", (chunk,))
+    monkeypatch.setattr(FaceArchive, "load_all", None)  # which would need as much memory on the CPU
+    stream = Batches(archive, 6, **kwargs)
+    assert stream.resident
+    for (images, labels), (again, again_labels) in zip(expected, take(stream, 6), strict=True):
+        assert torch.equal(images, again)
+        assert torch.equal(labels, again_labels)
+
+
+@pytest.mark.parametrize(("free", "fits"), [(4000, True), (3999, False)])
+def test_a_quarter_of_the_free_memory_of_a_gpu_may_hold_pictures(free, fits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert batches_module.fits_on(torch.device("cuda"), 1000) is fits
+    assert not batches_module.fits_on(torch.device("cpu"), 1)
