@@ -49,7 +49,8 @@ _CURVES = {
         "Seconds per kimg": [("seconds", "Timing/sec_per_kimg")],
     },
     "encoder": {
-        "Error of the latent (MSE)": [("training", "train_mse"), ("validation", "val_mse")],
+        "Loss": [("training", "train_loss"), ("validation", "val_loss")],
+        "Error of the latent (MSE)": [("validation", "val_mse")],
         "Cosine (validation)": [("cosine", "val_cosine")],
     },
     "age estimator": {

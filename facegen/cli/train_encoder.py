@@ -22,6 +22,18 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 
 @click.command("train-encoder")
 @click.option("--generator", metavar="FILE|RUN|URL", help="Weights of the generator, or its run folder.")
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="What to learn: zmse, zcos, w, w+, image, real, near or age; see docs/training.md.  "
+    "[default: age with --data, else w+]",
+)
+@click.option("--data", metavar="ARCHIVE", help="Training archive of real faces, for the recipes real, near and age.")
+@click.option(
+    "--age-estimator",
+    metavar="FILE|RUN|URL",
+    help="Age estimator for the recipes from image on.  [default: the one in the package]",
+)
 @click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
 @click.option("--pairs", default=10000, show_default=True, help="Generated faces; a fifth of them validates.")
 @click.option("--epochs", default=8, show_default=True, help="Passes over the pairs.")
@@ -53,6 +65,9 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 def command(
     ctx: click.Context,
     generator: str | None,
+    recipe: str | None,
+    data: str | None,
+    age_estimator: str | None,
     outdir: Path,
     pairs: int,
     epochs: int,
@@ -69,7 +84,7 @@ def command(
     resume: Path | None,
     gpus: int,
 ) -> None:
-    """Train the encoder on faces that a generator makes, and their latents.
+    """Train the encoder on faces that a generator makes and their latents, and on real faces.
 
     Writes a new run folder: encoder-best.safetensors, a file per epoch, log.txt, stats.jsonl, curve.png,
     reconstructions.png. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume goes on (with more
@@ -77,7 +92,8 @@ def command(
 
     \b
     Example:
-      facegen train-encoder --generator runs/00000-faces-tiny --pairs 10000 --epochs 8 --init none
+      facegen train-encoder --generator runs/00000-faces-tiny --data faces64.zip --init none --blocks 2,1,0
+      facegen train-encoder --generator runs/00000-faces-tiny --recipe zmse --pairs 10000 --epochs 8 --init none
     """
     from facegen.training.encoder import EncoderOptions, resume_encoder, train_encoder
 
@@ -93,6 +109,9 @@ def command(
         raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")
     options = EncoderOptions(
         generator=generator,
+        recipe=recipe,
+        data=data,
+        age_estimator=age_estimator,
         pairs=pairs,
         epochs=epochs,
         batch=batch,

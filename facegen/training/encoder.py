@@ -1,82 +1,52 @@
-"""Training the encoder: generated faces in, their latents out, mean squared error."""
+"""Training the encoder: faces in, the latents out from which the generator makes them."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from facegen import figures
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.latents.decode import decode_latents, group_means
+from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder, load_trunk
 from facegen.training import distributed
 from facegen.training.batch_norm import share_batch_norm
+from facegen.training.encoder_data import (
+    FaceData,
+    epoch_batches,
+    groups_of,
+    load_data,
+    make_batch,
+    mean_baseline,
+    middle_ages,
+    target_ages_for,
+)
+from facegen.training.encoder_objective import EncoderObjective
+from facegen.training.encoder_options import EncoderOptions, read_options
 from facegen.training.interrupt import StopRequest
-from facegen.training.pairs import Pairs, generate_pairs, one_hot, to_float
+from facegen.training.pairs import Pairs, one_hot, to_float
+from facegen.training.recipes import RECIPES, Recipe
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
-from facegen.weights.load import load_encoder, load_generator
+from facegen.weights.load import load_age_estimator, load_encoder, load_generator
 from facegen.weights.locate import locate
 from facegen.weights.native import save_networks
+from facegen.weights.shipped import shipped_file
 from torch_utils.cpu_memory import keep_freed_memory
 
 STATE = "encoder-state.pt"
 BEST = "encoder-best.safetensors"
-TRAINING_SHARE = 0.8  # of the pairs; the rest validates
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """What a run is made of. `lr` falls to `lr_decay` of itself after every `lr_step` epochs."""
-
-    generator: str
-    pairs: int = 10000
-    epochs: int = 8
-    batch: int = 32
-    lr: float = 1e-3
-    lr_step: int = 3
-    lr_decay: float = 0.3
-    init: str = "vggface2"
-    blocks: tuple[int, int, int] = (5, 10, 5)
-    input_size: int = 96
-    psi: float = 1.0
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a FacegenError that names the first impossible value."""
-        for name in ("epochs", "batch", "lr", "lr_step", "lr_decay"):
-            if not getattr(self, name) > 0:
-                raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not math.isfinite(self.psi):
-            raise FacegenError(f"psi must be a finite number, got {self.psi}")
-        if self.batch < 2:
-            raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
-        if self.pairs * TRAINING_SHARE < self.batch:
-            raise FacegenError(
-                f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch"
-            )
-
-    def check_processes(self, processes: int) -> None:
-        """Raise a FacegenError if so many processes cannot share a batch."""
-        if self.batch % processes:
-            raise FacegenError(
-                f"a batch of {self.batch} cannot be shared by {processes} processes: choose another --batch"
-            )
-
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate in an epoch, counted from 0."""
-        return self.lr * self.lr_decay ** (epoch // self.lr_step)
+VALIDATION_BATCH = 64
+VALIDATED = {"cosine_similarity": "val_cosine"}  # what the statistics call it; other losses are called val_<loss>
 
 
 @dataclass
@@ -86,7 +56,7 @@ class TrainingState:
     epoch: int = 0  # finished epochs
     step: int = 0  # finished batches of the epoch under way
     loss_sum: float = 0.0  # over those batches
-    best: float = math.inf  # lowest validation MSE so far
+    best: float = math.inf  # lowest validation loss so far
 
 
 def train_encoder(
@@ -109,15 +79,17 @@ def train_encoder(
     with distributed.session(pick_device(device)) as chosen:
         options.check_processes(distributed.world_size())
         source = locate(options.generator).resolve()  # from now on the very file, whatever is published later
-        generator, header = load_generator(source)
-        torch.manual_seed(options.seed)
-        encoder = _new_encoder(options, generator)
-        load_trunk(encoder, options.init)
+        if options.recipe is None:
+            name = next(name for name, recipe in RECIPES.items() if recipe == options.chosen_recipe())
+            options = replace(options, recipe=name)
         options = replace(options, generator=str(source))
-        name = f"encoder-{source.stem}-{options.pairs}pairs"
+        torch.manual_seed(options.seed)
+        objective, header = _objective(options)
+        load_trunk(objective.encoder, options.init)
+        name = f"encoder-{options.recipe}-{source.stem}-{options.pairs}pairs"
         with distributed.open_folder(lambda: RunFolder.create(outdir, name)) as run:
             run.write_json(OPTIONS, asdict(options))
-            _run(run, options, generator, header, encoder, TrainingState(), None, chosen, progress)
+            _run(run, options, objective, header, TrainingState(), None, chosen, progress)
     return run.path
 
 
@@ -139,7 +111,7 @@ def resume_encoder(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     wanted = pick_device(device)
-    options = _read_options(folder)
+    options = read_options(folder)
     options = replace(options, epochs=epochs or options.epochs, generator=generator or options.generator)
     options.check()
     try:
@@ -153,78 +125,116 @@ def resume_encoder(
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
     with distributed.session(wanted) as chosen:
         options.check_processes(distributed.world_size())
-        network, header = load_generator(options.generator)
-        encoder = _new_encoder(options, network)
-        encoder.load_state_dict(saved["encoder"])
+        objective, header = _objective(options)
+        for name, network in objective.trained().items():
+            network.load_state_dict(saved[name])
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
             run.write_json(OPTIONS, asdict(options))
             run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
-            _run(run, options, network, header, encoder, state, saved["optimizer"], chosen, progress)
+            _run(run, options, objective, header, state, saved["optimizer"], chosen, progress)
     return run.path
 
 
-def validate(encoder: nn.Module, pairs: Pairs, batch: int = 64) -> tuple[float, float]:
-    """Mean squared error of z, and the mean cosine between predicted and true z. The encoder is set to evaluation."""
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    squared = cosine = 0.0
-    with torch.no_grad():
-        for images, z in zip(pairs.images.split(batch), pairs.z.split(batch), strict=True):
-            z = z.to(device)
-            predicted = encoder(to_float(images.to(device)))
-            squared += float((predicted - z).square().mean(dim=1).sum())
-            cosine += float(functional.cosine_similarity(predicted, z).sum())
-    return squared / len(pairs), cosine / len(pairs)
+def validate(objective: EncoderObjective, data: FaceData) -> dict[str, float]:
+    """The mean of every loss over the faces held back, as `EncoderObjective` names them; sets it to evaluation.
+
+    Where real faces are at hand, the losses of pictures are theirs: that is what the encoder is for.
+    """
+    objective.eval()
+    device = next(objective.encoder.parameters()).device
+    pairs, real = data.validation, data.real_validation
+    losses = _mean_losses(objective, pairs.images, data.ages_of(pairs), data, pairs, device)
+    if real is not None and objective.recipe.real:
+        losses |= _mean_losses(objective, real.images, real.ages, data, None, device)
+        weights = {name: getattr(objective.recipe, name, 0) for name in losses}
+        losses["loss"] = sum(weight * losses[name] for name, weight in weights.items())
+    return losses
 
 
-def mean_baseline(training: Pairs, validation: Pairs) -> float:
-    """The error of predicting the mean training z for every face: 1 but for chance. An encoder must beat it."""
-    return float((validation.z - training.z.mean(dim=0)).square().mean())
+def _mean_losses(
+    objective: EncoderObjective,
+    images: torch.Tensor,
+    ages: torch.Tensor,
+    data: FaceData,
+    pairs: Pairs | None,
+    device: torch.device,
+) -> dict[str, float]:
+    """Means over faces, each shifted to one random age; `pairs` has their latents, None for real faces."""
+    sums: dict[str, float] = {}
+    targets = target_ages_for(len(images), data.ages, seed=0)
+    for indices in torch.arange(len(images)).split(VALIDATION_BATCH):
+        known = indices if pairs is not None else indices[:0]
+        faces = make_batch(images[indices], ages[indices], pairs or data.validation, known, device)
+        with torch.no_grad():
+            losses = objective(faces, targets[indices].to(device))
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(loss) * len(indices)
+    return {name: total / len(images) for name, total in sums.items()}
 
 
 def save_reconstructions(
-    path: str | os.PathLike[str],
-    generator: nn.Module,
-    encoder: nn.Module,
-    pairs: Pairs,
-    labels: list[str] | None = None,
+    path: str | os.PathLike[str], objective: EncoderObjective, data: FaceData, labels: list[str] | None = None
 ) -> Path:
-    """Draw generated faces over what the generator makes of their encoded z (same class, constant noise).
+    """Draw faces over what the generator makes of their latents (same class, constant noise).
 
-    One column per class, four rows: two faces of each class. `labels` names the classes.
+    One column per class, two faces of each. Without age groups eight columns. `labels` names the classes. Real faces
+    that were held back follow below, where the recipe learns from real ones.
     """
-    columns = max(generator.c_dim, 1) if generator.c_dim else 8
-    chosen: list[int] = []
-    for turn in range(2):
-        for column in range(columns):
-            of_class = torch.nonzero(pairs.classes == column).flatten() if generator.c_dim else torch.arange(len(pairs))
-            if len(of_class) == 0:
-                of_class = torch.arange(len(pairs))  # too few pairs for every class: any face
-            chosen.append(int(of_class[(turn if generator.c_dim else turn * columns + column) % len(of_class)]))
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    faces, classes = pairs.images[chosen], pairs.classes[chosen]
-    with torch.no_grad():
-        z = encoder(to_float(faces.to(device)))
-    again = decode_latents(generator, z, one_hot(classes, generator.c_dim).to(device), group_means(generator))
-    inputs = figures.to_uint8(to_float(faces))
-    outputs = figures.to_uint8(again.expand(-1, 3, -1, -1))
-    rows = [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]
+    generator = objective.generator
+    columns = generator.c_dim or 8
+    pairs = data.validation
+    rows = []
+    chosen = _two_rows(pairs.classes, columns)
+    rows += _face_rows(objective, pairs.images[chosen], pairs.classes[chosen], columns)
+    names = ["generated", "encoded"] * 2
+    real = data.real_validation
+    if real is not None and objective.recipe.real:
+        classes = (real.ages[:, None] - data.ages).abs().argmin(dim=1)
+        chosen = _two_rows(classes, columns)
+        rows += _face_rows(objective, real.images[chosen], classes[chosen], columns)
+        names += ["real", "encoded"] * 2
     return figures.save_image_grid(
         [image for row in rows for image in row],
         path,
         columns,
         column_labels=labels if labels and len(labels) == columns else None,
-        row_labels=["generated", "encoded"] * 2,
+        row_labels=names,
     )
+
+
+def _two_rows(classes: torch.Tensor, columns: int) -> list[int]:
+    """Indices of two faces for every column: of its class where there are such, else of any."""
+    chosen = []
+    for turn in range(2):
+        for column in range(columns):
+            fitting = torch.nonzero(classes == column).flatten()
+            if len(fitting) == 0:
+                fitting = torch.arange(len(classes))
+            chosen.append(int(fitting[turn % len(fitting)]))
+    return chosen
+
+
+def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.Tensor, columns: int) -> list[Any]:
+    """Two rows of faces, uint8, each followed by the row of what the generator makes of them."""
+    objective.eval()
+    generator = objective.generator
+    device = next(generator.parameters()).device
+    with torch.no_grad():
+        latents = objective.encoder(to_float(faces.to(device)))
+        if objective.recipe.target == "z":
+            labels = one_hot(classes, generator.c_dim).to(device)
+            again = decode_latents(generator, latents, labels, group_means(generator))
+        else:
+            again = generator.synthesis(latents, noise_mode="const")
+    inputs, outputs = figures.to_uint8(to_float(faces)), figures.to_uint8(again.expand(-1, 3, -1, -1))
+    return [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]
 
 
 def _run(
     run: RunFolder,
     options: EncoderOptions,
-    generator: nn.Module,
+    objective: EncoderObjective,
     header: Mapping[str, Any],
-    encoder: Encoder,
     state: TrainingState,
     optimizer_state: dict[str, Any] | None,
     device: torch.device,
@@ -234,12 +244,13 @@ def _run(
     keep_freed_memory()
     main = distributed.is_main()
     progress = progress and main
-    generator.to(device)
-    encoder.to(device, memory_format=torch.channels_last)
-    distributed.broadcast([encoder])
+    encoder, generator = objective.encoder, objective.generator
+    objective.to(device)
+    encoder.to(memory_format=torch.channels_last)
+    distributed.broadcast(list(objective.trained().values()))
     if distributed.world_size() > 1:
         share_batch_norm(encoder)
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=options.lr)
+    optimizer = torch.optim.Adam(objective.parameters_to_train(), lr=options.lr)
     if optimizer_state is not None:
         optimizer.load_state_dict(optimizer_state)
 
@@ -247,70 +258,66 @@ def _run(
     run.log(f"generator: {options.generator} ({generator.img_resolution} px, z {generator.z_dim}, {device})")
     size = sum(parameter.numel() for parameter in encoder.parameters())
     run.log(f"encoder: {size / 1e6:.1f} M parameters, blocks {options.blocks}, input {options.input_size} px")
-    pairs = generate_pairs(
-        generator,
-        options.pairs,
-        seed=options.seed,
-        psi=options.psi,
-        max_size=max(options.input_size, figures.MIN_TILE),
-        device=device,
-        progress=progress,
-    )
-    training, validation = pairs.split(TRAINING_SHARE)
-    baseline = mean_baseline(training, validation)
+    run.log(f"recipe: {options.recipe} ({_in_words(objective.recipe)})")
+    data = load_data(options, generator, header, device, progress)
+    baseline = mean_baseline(data.training, data.validation)
     run.log(
-        f"{len(training)} pairs to train on, {len(validation)} to validate; predicting the mean: MSE {baseline:.3f}"
+        f"{len(data.training)} pairs to train on, {len(data.validation)} to validate; "
+        f"predicting the mean: MSE {baseline:.3f}"
     )
+    if data.real_training is not None:
+        run.log(f"{len(data.real_training)} real faces to train on, {len(data.real_validation)} to validate")
 
     agree = distributed.Agreement(2)
     with StopRequest() as stop:
         while state.epoch < options.epochs:
             started = time.time()
-            train_mse = _train_epoch(encoder, optimizer, training, options, state, stop, run, progress, agree)
-            if train_mse is None:
+            train_loss = _train_epoch(objective, optimizer, data, options, state, stop, run, progress, agree)
+            if train_loss is None:
                 if main:
-                    _save_state(run, encoder, optimizer, state)
+                    _save_state(run, objective, optimizer, state)
                 run.log(f"stopped; go on with: facegen train-encoder --resume {run.path}")
                 stop.leave()
                 return
-            distributed.check_equal({"the encoder": encoder})
-            mse, cosine = distributed.on_main(lambda: validate(encoder, validation))
+            distributed.check_equal(objective.trained())
+            losses = distributed.on_main(lambda: validate(objective, data))
             state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
-            better, state.best = mse < state.best, min(mse, state.best)
+            better, state.best = losses["loss"] < state.best, min(losses["loss"], state.best)
             epoch_seconds = time.time() - started
-            values = {"train_mse": train_mse, "val_mse": mse, "val_cosine": cosine, "mean_baseline": baseline}
+            values = {"train_loss": train_loss, "mean_baseline": baseline}
+            values |= {VALIDATED.get(name, f"val_{name}"): loss for name, loss in losses.items()}
             values |= {"lr": options.lr_at(state.epoch - 1), "seconds": epoch_seconds}
             run.stats(state.epoch, values)
             left = epoch_seconds * (options.epochs - state.epoch)
             run.log(
-                f"epoch {state.epoch}/{options.epochs}  train MSE {train_mse:.4f}  val MSE {mse:.4f} "
-                f"(mean: {baseline:.3f})  cosine {cosine:.4f}  lr {values['lr']:.1e}  {epoch_seconds:.0f} s  "
-                f"ETA {left / 60:.1f} min{'  best' if better else ''}"
+                f"epoch {state.epoch}/{options.epochs}  training {train_loss:.4f}  validation {losses['loss']:.4f}  "
+                f"MSE {losses['mse']:.4f} (mean: {baseline:.3f})  cosine {losses['cosine_similarity']:.4f}  "
+                f"{_pictures_in_words(losses)}"
+                f"lr {values['lr']:.1e}  {epoch_seconds:.0f} s  ETA {left / 60:.1f} min{'  best' if better else ''}"
             )
             if not main:
                 continue
-            metadata = _metadata(header, options, state.epoch, mse, cosine)
-            save_networks(run.path / f"encoder-epoch{state.epoch:03d}.safetensors", {"encoder": encoder}, metadata)
+            metadata = _metadata(header, options, state.epoch, losses)
+            save_networks(run.path / f"encoder-epoch{state.epoch:03d}.safetensors", objective.trained(), metadata)
             if better:
-                save_networks(run.path / BEST, {"encoder": encoder}, metadata)
-            _save_state(run, encoder, optimizer, state)
+                save_networks(run.path / BEST, objective.trained(), metadata)
+            _save_state(run, objective, optimizer, state)
             _plot(run.path)
 
     agree.close()
     if not main:
         return
     best, _ = load_encoder(run.path / BEST)
-    save_reconstructions(
-        run.path / "reconstructions.png", generator, best.to(device), validation, header.get("groups") or None
-    )
+    objective.encoder.load_state_dict(best.state_dict())
+    save_reconstructions(run.path / "reconstructions.png", objective, data, header.get("groups") or None)
     run.finished = True
-    run.log(f"done: best validation MSE {state.best:.4f} in {run.path / BEST}; look at reconstructions.png")
+    run.log(f"done: best validation loss {state.best:.4f} in {run.path / BEST}; look at reconstructions.png")
 
 
 def _train_epoch(
-    encoder: Encoder,
+    objective: EncoderObjective,
     optimizer: torch.optim.Optimizer,
-    pairs: Pairs,
+    data: FaceData,
     options: EncoderOptions,
     state: TrainingState,
     stop: StopRequest,
@@ -319,22 +326,21 @@ def _train_epoch(
     agree: distributed.Agreement | None = None,
 ) -> float | None:
     """Train over the rest of the epoch under way; the mean loss, or None when asked to stop before its end."""
-    device = next(encoder.parameters()).device
     agree = agree or distributed.Agreement(2)
-    encoder.train()
+    objective.train()
+    parameters = objective.parameters_to_train()
     for group in optimizer.param_groups:
         group["lr"] = options.lr_at(state.epoch)
-    batches = list(_batches(len(pairs), options.batch, seed=options.seed, epoch=state.epoch))
+    batches = list(epoch_batches(len(data.training), options, state.epoch, data))
     description = f"epoch {state.epoch + 1}/{options.epochs}"
     with tqdm(total=len(batches), initial=state.step, desc=description, disable=not progress, leave=False) as bar:
         for batch in batches[state.step :]:
-            indices = batch[distributed.rank() :: distributed.world_size()]
-            images = to_float(pairs.images[indices].to(device)).contiguous(memory_format=torch.channels_last)
-            loss = functional.mse_loss(encoder(images), pairs.z[indices].to(device))
+            faces, target_ages = batch.mine(data, next(iter(parameters)).device)
+            loss = objective(faces, target_ages)["loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             loss = loss.detach().clone()
-            distributed.average([*(p.grad for p in encoder.parameters() if p.grad is not None), loss])
+            distributed.average([*(p.grad for p in parameters if p.grad is not None), loss])
             value = loss.item()
             if not math.isfinite(value):
                 kept = f"the last good encoder is {run.path / BEST}" if state.epoch else "no epoch was finished"
@@ -345,7 +351,7 @@ def _train_epoch(
             optimizer.step()
             state.step += 1
             state.loss_sum += value
-            bar.set_postfix(mse=f"{state.loss_sum / state.step:.4f}", refresh=False)
+            bar.set_postfix(loss=f"{state.loss_sum / state.step:.4f}", refresh=False)
             bar.update()
             stopping, preempted = agree(stop.requested, stop.preempted)
             stop.preempted = stop.preempted or preempted
@@ -354,43 +360,53 @@ def _train_epoch(
     return state.loss_sum / len(batches)
 
 
-def _batches(count: int, batch: int, *, seed: int, epoch: int) -> Iterator[torch.Tensor]:
-    """Shuffled indices; the same for the same seed and epoch, so that a resumed epoch goes on where it was.
+def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, Any]]:
+    """The networks of a run, the encoder untrained, and what the generator's file says of it."""
+    generator, header = load_generator(options.generator)
+    recipe = options.chosen_recipe()
+    if recipe.real or recipe.age:
+        groups_of(generator, header)  # complains of a generator without
+    estimator: AgeEstimator | None = None
+    if recipe.needs_estimator:
+        estimator, _ = load_age_estimator(options.age_estimator or shipped_file("age"))
+    encoder = Encoder(
+        generator.z_dim if recipe.target == "z" else generator.w_dim,
+        generator.img_resolution,
+        options.input_size,
+        options.blocks,
+        target=recipe.target,
+        num_ws=generator.num_ws,
+    )
+    return EncoderObjective(encoder, generator, recipe, middle_ages(generator, header), estimator), header
 
-    The last, incomplete batch is left out: batch normalisation wants full ones.
-    """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
-    for start in range(0, count - batch + 1, batch):
-        yield order[start : start + batch]
+
+def _in_words(recipe: Recipe) -> str:
+    """A recipe's target and losses, as `w+; latent 0.1, pixels 4`."""
+    losses = {name: value for name, value in asdict(recipe).items() if name != "target" and value}
+    return f"{recipe.target}; {', '.join(f'{name} {value:g}' for name, value in losses.items())}"
 
 
-def _new_encoder(options: EncoderOptions, generator: nn.Module) -> Encoder:
-    return Encoder(generator.z_dim, generator.img_resolution, options.input_size, options.blocks)
+def _pictures_in_words(losses: Mapping[str, float]) -> str:
+    return "".join(f"{name} {losses[name]:.4f}  " for name in ("pixels", "features", "age") if name in losses)
 
 
 def _metadata(
-    header: Mapping[str, Any], options: EncoderOptions, epoch: int, mse: float, cosine: float
+    header: Mapping[str, Any], options: EncoderOptions, epoch: int, losses: Mapping[str, float]
 ) -> dict[str, Any]:
     """What an encoder file says of itself; groups, template and licence are its generator's."""
     inherited = {key: header[key] for key in ("groups", "template", "license", "resolution") if key in header}
-    measured = {"epoch": epoch, "val_mse": round(mse, 5), "val_cosine": round(cosine, 5)}
-    training = {**asdict(options), "generator": Path(options.generator).name}  # no private path in a shared file
-    return {**inherited, **measured, "training_options": training}
+    measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
+    paths = ("generator", "data", "age_estimator")  # no private path in a shared file
+    names = {name: Path(path).name for name in paths if (path := getattr(options, name)) is not None}
+    training = {**asdict(options), **names}
+    return {**inherited, "epoch": epoch, **measured, "training_options": training}
 
 
-def _save_state(run: RunFolder, encoder: Encoder, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
-    saved = {"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict(), "training": asdict(state)}
-    save_state(run.path / STATE, saved)
-
-
-def _read_options(folder: Path) -> EncoderOptions:
-    try:
-        fields = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
-        return EncoderOptions(**{**fields, "blocks": tuple(fields["blocks"])})
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise FacegenError(f"{folder / OPTIONS}: not the options of an encoder run ({error})") from error
+def _save_state(
+    run: RunFolder, objective: EncoderObjective, optimizer: torch.optim.Optimizer, state: TrainingState
+) -> None:
+    networks = {name: network.state_dict() for name, network in objective.trained().items()}
+    save_state(run.path / STATE, {**networks, "optimizer": optimizer.state_dict(), "training": asdict(state)})
 
 
 def _plot(folder: Path) -> None:
@@ -399,12 +415,13 @@ def _plot(folder: Path) -> None:
     figures.plot_curves(
         folder / "curve.png",
         {
-            "training": (epochs, [line["train_mse"] for line in lines]),
-            "validation": (epochs, [line["val_mse"] for line in lines]),
+            "training": (epochs, [line["train_loss"] for line in lines]),
+            "validation": (epochs, [line["val_loss"] for line in lines]),
+            "MSE (validation)": (epochs, [line["val_mse"] for line in lines]),
             "cosine (validation)": (epochs, [line["val_cosine"] for line in lines]),
         },
         xlabel="epoch",
-        ylabel="MSE of z, cosine",
+        ylabel="loss, MSE of the latent, cosine",
         title="encoder",
         baselines={"predict the mean": lines[-1]["mean_baseline"]},
     )

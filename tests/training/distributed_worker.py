@@ -12,9 +12,12 @@ from torch import nn
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.training import checkpoint, distributed, encoder, gan
+from facegen.training.encoder_data import FaceData
+from facegen.training.encoder_objective import EncoderObjective
 from facegen.training.interrupt import StopRequest
 from facegen.training.options import resolve_options
 from facegen.training.pairs import Pairs
+from facegen.training.recipes import RECIPES
 from torch_utils.training_stats import Collector
 
 CPU = torch.device("cpu")
@@ -49,13 +52,15 @@ def train_encoder(out: str) -> None:
         nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
     )
     network.extend([nn.BatchNorm2d(8, eps=0.001, momentum=0.1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 12 * 12, 4)])
-    options = encoder.EncoderOptions(generator="", batch=8, epochs=2)
+    options = encoder.EncoderOptions(generator="", recipe="zmse", batch=8, epochs=2)
+    objective = EncoderObjective(network, nn.Identity(), RECIPES["zmse"], [])
+    data = FaceData(pairs, pairs, torch.zeros(0))
     with distributed.session(CPU):
         encoder.share_batch_norm(network)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
         for epoch in range(2):
             state = encoder.TrainingState(epoch=epoch)
-            encoder._train_epoch(network, optimizer, pairs, options, state, StopRequest(), None, False)
+            encoder._train_epoch(objective, optimizer, data, options, state, StopRequest(), None, False)
         distributed.check_equal({"encoder": network})
         if distributed.is_main():
             torch.save(network.state_dict(), out)

@@ -19,8 +19,12 @@ from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.training import encoder as training
-from facegen.training.encoder import EncoderOptions, resume_encoder, train_encoder
+from facegen.training.encoder import resume_encoder, train_encoder
+from facegen.training.encoder_data import FaceData
+from facegen.training.encoder_objective import EncoderObjective
+from facegen.training.encoder_options import EncoderOptions
 from facegen.training.interrupt import StopRequest
+from facegen.training.recipes import RECIPES
 from facegen.training.run_folder import read_stats
 from facegen.weights.load import load_encoder
 from facegen.weights.native import save_networks
@@ -50,7 +54,14 @@ def generator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def options(generator_file: Path) -> EncoderOptions:
     return EncoderOptions(
-        generator=str(generator_file), pairs=40, epochs=2, batch=8, init="none", blocks=(0, 0, 0), input_size=75
+        generator=str(generator_file),
+        recipe="zmse",
+        pairs=40,
+        epochs=2,
+        batch=8,
+        init="none",
+        blocks=(0, 0, 0),
+        input_size=75,
     )
 
 
@@ -70,7 +81,7 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
 
 
 def test_a_run_leaves_all_its_files(finished: Path):
-    assert finished.name == "00000-encoder-tiny-40pairs"
+    assert finished.name == "00000-encoder-zmse-tiny-40pairs"
     names = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents")}
     assert names == {
         "training_options.json",
@@ -151,7 +162,7 @@ def test_resume_after_ctrl_c_goes_on_exactly(
     assert steps == 8
     assert_same_weights(weights(run, "encoder-epoch002.safetensors"), weights(finished, "encoder-epoch002.safetensors"))
     for line, expected in zip(read_stats(run), read_stats(finished), strict=True):
-        assert line["train_mse"] == expected["train_mse"]
+        assert line["train_loss"] == expected["train_loss"]
         assert line["val_mse"] == expected["val_mse"]
 
 
@@ -184,7 +195,8 @@ def test_resume_refuses_a_damaged_state(finished: Path, tmp_path: Path):
 
 
 def test_nan_stops_with_a_clear_line(options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training.functional, "mse_loss", lambda *args: torch.tensor(float("nan"), requires_grad=True))
+    nan = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(EncoderObjective, "forward", lambda *args: {"loss": nan * 1})
     with pytest.raises(FacegenError, match=r"the loss became nan in epoch 1, batch 1.*lower --lr") as caught:
         train_encoder(options, tmp_path, device="cpu", progress=False)
     assert "\n" not in str(caught.value)
@@ -223,13 +235,14 @@ def test_an_encoder_learns_what_a_picture_shows(tmp_path: Path):
     z = torch.nn.functional.normalize(torch.randn(32, 3), dim=1) * 3**0.5
     images = ((z * 60 + 128).clamp(0, 255).to(torch.uint8))[:, :, None, None].expand(-1, -1, 16, 16)
     pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
-    encoder = Encoder(3, 16, 75, (0, 0, 0))
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
-    options = EncoderOptions(generator="", batch=16, epochs=6)
+    data = FaceData(pairs, pairs, torch.zeros(0))
+    objective = EncoderObjective(Encoder(3, 16, 75, (0, 0, 0)), torch.nn.Identity(), RECIPES["zmse"], [])
+    optimizer = torch.optim.Adam(objective.encoder.parameters(), lr=1e-3)
+    options = EncoderOptions(generator="", recipe="zmse", batch=16, epochs=6)
     run = training.RunFolder.create(tmp_path, "learn")
     for epoch in range(6):
         state = training.TrainingState(epoch=epoch)
-        mse = training._train_epoch(encoder, optimizer, pairs, options, state, StopRequest(), run, False)
+        mse = training._train_epoch(objective, optimizer, data, options, state, StopRequest(), run, False)
     # The running averages of batch normalisation lag behind so few steps: look at the training error.
     assert mse < 0.3
 
@@ -262,7 +275,7 @@ def test_command_trains_and_stops_on_ctrl_c(generator_file: Path, tmp_path: Path
         stderr=subprocess.STDOUT,
         text=True,
     )
-    run = tmp_path / "00000-encoder-tiny-40pairs"
+    run = tmp_path / "00000-encoder-zmse-tiny-40pairs"
     deadline = time.monotonic() + 120
     while not (run / "encoder-epoch001.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

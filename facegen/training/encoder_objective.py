@@ -1,0 +1,174 @@
+"""The losses of an encoder, as its recipe weighs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from facegen.latents.decode import group_means
+from facegen.networks.age_shift import AgeShift, group_mean_shift
+from facegen.networks.encoder import Encoder
+from facegen.training.pairs import one_hot
+from facegen.training.recipes import Recipe
+
+DECADE = 10.0
+LOW_FREQUENCIES = 8  # `keep` compares pictures reduced to this side
+STATISTICS_SAMPLES = 4000
+
+
+@dataclass
+class Faces:
+    """One batch. The generated faces come first, their latents are known; real ones may follow.
+
+    images: float32 [N, 3, S, S], -1..1.
+    ages: float32 [N], years.
+    z: [G, z_dim], classes: int64 [G], of the G <= N generated ones.
+    """
+
+    images: torch.Tensor
+    ages: torch.Tensor
+    z: torch.Tensor
+    classes: torch.Tensor
+
+
+class EncoderObjective(nn.Module):
+    """An encoder with all that its losses need.
+
+    Args:
+        encoder: What is trained.
+        generator: Stays as it is.
+        recipe: Which losses.
+        ages: The middle age of each of the generator's groups; empty for a generator without.
+        estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
+
+    Attributes:
+        shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
+            means, which the loss `age` refines. None otherwise.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        generator: nn.Module,
+        recipe: Recipe,
+        ages: Sequence[float],
+        estimator: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.recipe = encoder, recipe
+        self.generator = generator.eval().requires_grad_(False)
+        self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
+        self.shift: AgeShift | None = None
+        if recipe.target != "z":
+            means = group_means(generator)
+            encoder.w_mean.copy_(means.mean(dim=0))
+            self.register_buffer("w_variance", _variance_of_w(generator), persistent=False)
+            if generator.c_dim:
+                self.shift = group_mean_shift(means, generator.num_ws, ages).requires_grad_(recipe.age > 0)
+
+    def train(self, mode: bool = True) -> EncoderObjective:
+        """Only the encoder has anything that training switches."""
+        self.training = mode
+        self.encoder.train(mode)
+        return self
+
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks that a weight file holds, by name."""
+        return {"encoder": self.encoder} | ({} if self.shift is None else {"age_shift": self.shift})
+
+    def parameters_to_train(self) -> list[nn.Parameter]:
+        """The parameters that the losses reach."""
+        return [p for network in self.trained().values() for p in network.parameters() if p.requires_grad]
+
+    def forward(self, faces: Faces, target_ages: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return every loss of the recipe by name, unweighted, and their weighted sum as `loss`.
+
+        With generated faces also, for people, `mse` of the latents (1 for who always answers with the mean) and
+        `cosine_similarity` between them and the true ones.
+
+        Args:
+            faces: A batch.
+            target_ages: [N], years to which the loss `age` shifts each face.
+        """
+        recipe = self.recipe
+        latents = self.encoder(faces.images)
+        losses = self._of_latents(latents[: len(faces.z)], faces)
+        if recipe.near:
+            losses["near"] = self._distance_from_home(latents)
+        if recipe.sees_pictures:
+            again = self._picture(latents)
+            if recipe.pixels:
+                losses["pixels"] = functional.mse_loss(again, faces.images)
+            if recipe.features:
+                losses["features"] = self._feature_distance(again, faces.images)
+            if recipe.age and self.shift is not None:
+                aged = self._picture(self.shift(latents, faces.ages, target_ages))
+                error = (self.estimator.predict(aged) - target_ages) / DECADE
+                losses["age"] = functional.smooth_l1_loss(error, torch.zeros_like(error))
+                if recipe.keep:
+                    losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
+        losses["loss"] = sum(getattr(recipe, name) * loss for name, loss in losses.items() if hasattr(recipe, name))
+        return losses
+
+    def _picture(self, ws: torch.Tensor) -> torch.Tensor:
+        return self.generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
+
+    def _of_latents(self, latents: torch.Tensor, faces: Faces) -> dict[str, torch.Tensor]:
+        """Losses of the generated faces, whose latents are known."""
+        if len(faces.z) == 0:
+            return {}
+        if self.recipe.target == "z":
+            truth, error = faces.z, (latents - faces.z).square()
+        else:
+            labels = one_hot(faces.classes, self.generator.c_dim).to(latents.device)
+            with torch.no_grad():
+                truth = self.generator.mapping(faces.z, labels)
+            error = (latents - truth).square() / self.w_variance
+            latents, truth = (latents - self.encoder.w_mean).flatten(1), (truth - self.encoder.w_mean).flatten(1)
+        mse = error.mean()
+        cosine = functional.cosine_similarity(latents, truth)
+        losses = {"mse": mse}
+        if self.recipe.latent:
+            losses["latent"] = mse
+        if self.recipe.cosine:
+            length = latents.square().mean(dim=1).add(1e-8).sqrt()
+            losses["cosine"] = (1 - cosine).mean() + (length - cosine.detach().clamp(min=0)).square().mean()
+        losses["cosine_similarity"] = cosine.detach().mean()
+        return losses
+
+    def _distance_from_home(self, ws: torch.Tensor) -> torch.Tensor:
+        """How far the layers' w are from their common mean, and that from the mean of all, in variances."""
+        common = ws.mean(dim=1, keepdim=True)
+        apart = (ws - common).square() / self.w_variance
+        away = (common - self.encoder.w_mean).square() / self.w_variance
+        return apart.mean() + 0.2 * away.mean()
+
+    def _feature_distance(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Mean squared difference of the estimator's maps, each normalised over its channels (Zhang et al. 2018)."""
+        with torch.no_grad():
+            wanted = self.estimator.features(other)
+        pairs = zip(self.estimator.features(one), wanted, strict=True)
+        return torch.stack([(_unit(a) - _unit(b)).square().sum(dim=1).mean() for a, b in pairs]).mean()
+
+
+def _unit(maps: torch.Tensor) -> torch.Tensor:
+    return maps * torch.rsqrt(maps.square().sum(dim=1, keepdim=True) + 1e-6)
+
+
+def _low(images: torch.Tensor) -> torch.Tensor:
+    return functional.adaptive_avg_pool2d(images, min(LOW_FREQUENCIES, images.shape[-1]))
+
+
+def _variance_of_w(generator: nn.Module) -> torch.Tensor:
+    """Variance of every number of w, over z and over the age groups: `[w_dim]`."""
+    device = next(generator.parameters()).device
+    random = torch.Generator().manual_seed(0)
+    z = torch.randn([STATISTICS_SAMPLES, generator.z_dim], generator=random).to(device)
+    classes = torch.arange(STATISTICS_SAMPLES) % max(generator.c_dim, 1)
+    with torch.no_grad():
+        ws = generator.mapping(z, one_hot(classes, generator.c_dim).to(device), skip_w_avg_update=True)[:, 0]
+    return ws.var(dim=0).clamp(min=1e-8)

@@ -1,0 +1,86 @@
+"""The options of an encoder's training, as its run folder keeps them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from facegen.errors import FacegenError
+from facegen.training.recipes import Recipe, get_recipe
+from facegen.training.run_folder import OPTIONS
+
+TRAINING_SHARE = 0.8  # of the pairs; the rest validates
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What a run is made of. `lr` falls to `lr_decay` of itself after every `lr_step` epochs.
+
+    `recipe` names one of `recipes.RECIPES`; None takes the best that the rest allows: `age` with `data`, else `w+`.
+    `data` is a training archive of real faces, `age_estimator` a weight file or run folder, None for the one that
+    comes with the package.
+    """
+
+    generator: str
+    recipe: str | None = None
+    data: str | None = None
+    age_estimator: str | None = None
+    pairs: int = 10000
+    epochs: int = 8
+    batch: int = 32
+    lr: float = 1e-3
+    lr_step: int = 3
+    lr_decay: float = 0.3
+    init: str = "vggface2"
+    blocks: tuple[int, int, int] = (5, 10, 5)
+    input_size: int = 96
+    psi: float = 1.0
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise a FacegenError that names the first impossible value."""
+        for name in ("epochs", "batch", "lr", "lr_step", "lr_decay"):
+            if not getattr(self, name) > 0:
+                raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not math.isfinite(self.psi):
+            raise FacegenError(f"psi must be a finite number, got {self.psi}")
+        if self.batch < 2:
+            raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
+        if self.pairs * TRAINING_SHARE < self.batch:
+            raise FacegenError(
+                f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch"
+            )
+        if self.chosen_recipe().real and self.data is None:
+            raise FacegenError(f"the recipe {self.recipe} learns from real faces too: give --data ARCHIVE")
+
+    def chosen_recipe(self) -> Recipe:
+        """The recipe, or the best for want of one."""
+        return get_recipe(self.recipe or ("w+" if self.data is None else "age"))
+
+    def real_in_batch(self) -> int:
+        """How many faces of a batch are real; at least two are generated."""
+        return min(round(self.batch * self.chosen_recipe().real), self.batch - 2)
+
+    def check_processes(self, processes: int) -> None:
+        """Raise a FacegenError if so many processes cannot share a batch."""
+        if self.batch % processes or self.real_in_batch() % processes:
+            raise FacegenError(
+                f"a batch of {self.batch} cannot be shared by {processes} processes: choose another --batch"
+            )
+
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate in an epoch, counted from 0."""
+        return self.lr * self.lr_decay ** (epoch // self.lr_step)
+
+
+def read_options(folder: Path) -> EncoderOptions:
+    """The options of the run in a folder; FileNotFoundError or FacegenError where there are none."""
+    try:
+        fields = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
+        return EncoderOptions(**{**fields, "blocks": tuple(fields["blocks"])})
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise FacegenError(f"{folder / OPTIONS}: not the options of an encoder run ({error})") from error

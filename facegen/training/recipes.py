@@ -1,0 +1,72 @@
+"""What an encoder learns from: which latent, which losses, generated faces or real ones too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from facegen.errors import FacegenError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The weights of an encoder's losses; a loss of weight 0 is not computed.
+
+    Attributes:
+        target: `z`, `w` or `w+`, see `Encoder`.
+        latent: Squared error of the latent of generated faces, each number in units of its variance.
+        cosine: 1 - cosine of z and its guess, for the target z. Length says nothing in z, which the mapping network
+            normalises; so the guess's length is taught to say how good the guess is.
+        pixels: Squared error of the picture that the generator makes of the latent, levels -1..1.
+        features: Distance of the two pictures in the age estimator's inner layers.
+        near: Pull of the layers' w towards one another and to the mean w (Tov et al. 2021, section 4), where the
+            generator was trained and where a step in w means the same for everybody.
+        age: Error of the age that the estimator sees in the face after a shift to a random age, in decades.
+        keep: Squared difference of that face and the reconstruction in their low frequencies: what ageing changes.
+        real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
+    """
+
+    target: str = "z"
+    latent: float = 0.0
+    cosine: float = 0.0
+    pixels: float = 0.0
+    features: float = 0.0
+    near: float = 0.0
+    age: float = 0.0
+    keep: float = 0.0
+    real: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.target == "z" and (self.sees_pictures or self.near):
+            raise FacegenError("z is compared with z alone: losses of pictures need the target w or w+")
+        if self.cosine and self.target != "z":
+            raise FacegenError("the cosine loss is for the target z, whose length says nothing")
+
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the generator is part of the loss."""
+        return max(self.pixels, self.features, self.age, self.keep) > 0
+
+    @property
+    def needs_estimator(self) -> bool:
+        """Whether the age estimator is part of the loss."""
+        return max(self.features, self.age) > 0
+
+
+# Each of the later ones adds one thing to the one before, so that a table of them tells what each thing is worth.
+RECIPES = {
+    "zmse": Recipe("z", latent=1),
+    "zcos": Recipe("z", cosine=1),
+    "w": Recipe("w", latent=1),
+    "w+": Recipe("w+", latent=1),
+    "image": Recipe("w+", latent=0.1, pixels=4, features=1),
+    "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
+    "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02),
+    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, keep=1),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name; a FacegenError that lists them for another name."""
+    if name not in RECIPES:
+        raise FacegenError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]

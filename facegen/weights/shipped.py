@@ -1,0 +1,17 @@
+"""The weights that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def shipped_file(name: str) -> Path:
+    """The file of `generator`, `encoder`, `age` or `age_judge`; FileNotFoundError where the installation lacks it."""
+    path = PRETRAINED / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: these weights should have come with facegen: install it again, or name others"
+        )
+    return path

@@ -1,0 +1,183 @@
+"""Encoders of every recipe, on a tiny generator and a few real faces."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from facegen.errors import FacegenError
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.training.encoder import resume_encoder, train_encoder
+from facegen.training.encoder_objective import EncoderObjective, Faces
+from facegen.training.encoder_options import EncoderOptions
+from facegen.training.real_faces import load_real_faces
+from facegen.training.recipes import RECIPES, Recipe, get_recipe
+from facegen.training.run_folder import read_stats
+from facegen.weights.native import load_networks, save_networks
+
+GROUPS = ["0-20", "21-60", "61+"]
+MIDDLES = [10.0, 40.0, 71.0]
+
+
+def small_generator(c_dim: int = 3) -> Generator:
+    torch.manual_seed(0)
+    narrow = {"channel_base": 256, "channel_max": 16, "num_fp16_res": 0}
+    return Generator(4, c_dim, 8, 16, 3, mapping_kwargs={"num_layers": 1}, synthesis_kwargs=narrow)
+
+
+def small_objective(recipe: Recipe) -> EncoderObjective:
+    generator = small_generator()
+    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+    width = generator.z_dim if recipe.target == "z" else generator.w_dim
+    encoder = Encoder(width, 16, 75, (0, 0, 0), target=recipe.target, num_ws=generator.num_ws)
+    return EncoderObjective(encoder, generator, recipe, MIDDLES, estimator)
+
+
+def some_faces(generator: Generator, generated: int, real: int) -> Faces:
+    random = torch.Generator().manual_seed(1)
+    z = torch.randn(generated, generator.z_dim, generator=random)
+    classes = torch.arange(generated) % generator.c_dim
+    images = torch.rand(generated + real, 3, 16, 16, generator=random) * 2 - 1
+    return Faces(images, torch.linspace(5, 80, generated + real), z, classes)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory, face_archive: Path) -> EncoderOptions:
+    folder = tmp_path_factory.mktemp("networks")
+    save_networks(folder / "tiny.safetensors", {"G_ema": small_generator()}, {"groups": GROUPS})
+    torch.manual_seed(0)
+    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+    save_networks(folder / "age.safetensors", {"age": estimator}, {})
+    return EncoderOptions(
+        generator=str(folder / "tiny.safetensors"),
+        data=str(face_archive),
+        age_estimator=str(folder / "age.safetensors"),
+        pairs=20,
+        epochs=2,
+        batch=8,
+        init="none",
+        blocks=(0, 0, 0),
+        input_size=75,
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_loss_of_a_recipe_reaches_the_encoder(name: str):
+    recipe = get_recipe(name)
+    objective = small_objective(recipe)
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    expected = {key for key, value in vars(recipe).items() if key not in ("target", "real") and value}
+    assert expected <= losses.keys()
+    total = sum(getattr(recipe, key) * float(losses[key].detach()) for key in expected)
+    assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
+    losses["loss"].backward()
+    assert objective.encoder.head.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in objective.generator.parameters())
+    table = None if objective.shift is None else objective.shift.table.grad
+    assert (table is not None) == (name == "age")  # only that recipe moves the age groups
+
+
+def test_the_error_of_the_mean_is_one():
+    # An untrained encoder answers with the mean of w, all but for the head's tiny random weights.
+    objective = small_objective(get_recipe("w"))
+    faces = some_faces(objective.generator, 600, 0)
+    faces.images = faces.images[:1].expand(600, -1, -1, -1)
+    with torch.no_grad():
+        ws = objective.generator.mapping(faces.z, torch.eye(3)[faces.classes])
+        error = (objective.encoder.w_mean - ws).square() / objective.w_variance
+    # 600 random faces: the mean of squares has a standard deviation of a few percent.
+    assert float(error.mean()) == pytest.approx(1, abs=0.15)
+
+
+def test_the_cosine_recipe_says_how_sure_it_is():
+    # Where nothing can be known, the best answer is of length 0; where all is known, of length 1.
+    recipe = get_recipe("zcos")
+    objective = small_objective(recipe)
+    faces = some_faces(objective.generator, 4, 0)
+    perfect = objective._of_latents(faces.z / faces.z.square().mean(dim=1, keepdim=True).sqrt(), faces)
+    assert float(perfect["cosine"]) == pytest.approx(0, abs=1e-5)
+    wrong = objective._of_latents(-faces.z, faces)["cosine"]
+    assert float(objective._of_latents(-faces.z * 0.01, faces)["cosine"]) < float(wrong)
+
+
+def test_recipes_without_sense_are_refused():
+    with pytest.raises(FacegenError, match=r"unknown recipe 'best'.*zmse"):
+        get_recipe("best")
+    with pytest.raises(FacegenError, match=r"target w or w\+"):
+        Recipe("z", pixels=1)
+    with pytest.raises(FacegenError, match="target z"):
+        Recipe("w", cosine=1)
+
+
+def test_the_age_recipe_trains_on_real_faces_and_resumes_exactly(
+    options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = train_encoder(options, tmp_path / "whole", device="cpu", progress=False)
+    assert whole.name == "00000-encoder-age-tiny-20pairs"  # what --data asks for
+    assert "19 real faces to train on, 1 to validate" in (whole / "log.txt").read_text()
+    assert {"val_pixels", "val_age", "val_features", "val_near", "val_keep"} <= read_stats(whole)[-1].keys()
+
+    steps, adam_step = 0, torch.optim.Adam.step
+
+    def step_and_interrupt(self: torch.optim.Adam, *args: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return adam_step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step_and_interrupt)
+    run = train_encoder(options, tmp_path / "stopped", device="cpu", progress=False)
+    resume_encoder(run, device="cpu", progress=False)
+    expected, _ = load_networks(whole / "encoder-epoch002.safetensors")
+    resumed, header = load_networks(run / "encoder-epoch002.safetensors")
+    assert header["training_options"]["data"] == "faces.zip"  # no path of this machine
+    for name in ("encoder", "age_shift"):
+        for key, tensor in resumed[name].state_dict().items():
+            assert torch.equal(tensor, expected[name].state_dict()[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"recipe": "real", "data": None}, "give --data"),
+        ({"recipe": "nothing"}, "unknown recipe"),
+        ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
+        ({"data": "gone.zip"}, "gone.zip"),
+    ],
+)
+def test_impossible_recipes(options: EncoderOptions, tmp_path: Path, change: dict, reason: str):
+    with pytest.raises((FacegenError, FileNotFoundError), match=reason) as caught:
+        train_encoder(replace(options, **change), tmp_path / "runs", device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_real_faces_must_fit_the_generator(face_archive: Path):
+    from facegen.ages import AgeGroups
+
+    groups = AgeGroups.from_labels(GROUPS)
+    faces = load_real_faces(face_archive, groups, 16, progress=False)
+    assert faces.ages[:3].tolist() == [5, 5, 5]
+    with pytest.raises(FacegenError, match="--resolution 32"):
+        load_real_faces(face_archive, groups, 32, progress=False)
+    with pytest.raises(FacegenError, match="10 age groups"):
+        load_real_faces(face_archive, AgeGroups.default(), 16, progress=False)
+
+
+def test_old_faces_are_drawn_more_often_than_they_come(face_archive: Path):
+    from facegen.ages import AgeGroups
+
+    faces = load_real_faces(face_archive, AgeGroups.from_labels(GROUPS), 16, progress=False)
+    indices, mirrored = faces.draw(4000, seed=0)
+    share = float((faces.ages[indices] == 65).float().mean())
+    # 4 of 20 faces; by the square root of the counts 2 of 7.6. Drawn 4000 times: 0.263 +- 0.007.
+    assert share == pytest.approx(4**0.5 / (10**0.5 + 6**0.5 + 4**0.5), abs=0.03)
+    assert torch.equal(indices, faces.draw(4000, seed=0)[0])
+    assert 0.45 < float(mirrored.float().mean()) < 0.55
