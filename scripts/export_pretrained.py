@@ -1,6 +1,7 @@
-"""Pack a trained generator and encoder as the weights that the package ships: averaged, in float16, without paths.
+"""Pack trained networks as the weights that the package ships: averaged, in float16, without paths.
 
-    python scripts/export_pretrained.py --generator runs/00000-... --encoder runs/00001-encoder-... \
+    python scripts/export_pretrained.py --generator runs/00000-... --encoder runs/00003-encoder-... \
+        --age runs/00001-age-... --age-judge runs/00002-age-... \
         --license "CC-BY-NC-4.0; trained on UTKFace, for non-commercial research only"
 """
 
@@ -12,39 +13,40 @@ from typing import Any
 import click
 import torch
 
-from facegen.transfer import PRETRAINED
 from facegen.weights.hub_folder import without_paths
-from facegen.weights.load import load_encoder, load_generator
+from facegen.weights.load import read_networks
 from facegen.weights.native import save_networks
+from facegen.weights.shipped import PRETRAINED
 
 KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "metrics")
-METRICS = ("val_mse", "val_cosine")
+SHIPPED = {"generator": ("G_ema",), "encoder": ("encoder", "age_shift"), "age": ("age",), "age_judge": ("age",)}
 
 
 def shareable(header: dict[str, Any], license: str) -> dict[str, Any]:
     """Return what of a header belongs into a shared file: everything but this machine's paths."""
     kept = {name: header[name] for name in KEPT if name in header}
-    if metrics := {name: header[name] for name in METRICS if name in header}:
-        kept["metrics"] = metrics
+    if metrics := {name: value for name, value in header.items() if name.startswith("val_")}:
+        kept["metrics"] = {**kept.get("metrics", {}), **metrics}
     return without_paths({**kept, "training_options": header["training_options"], "license": license})
 
 
 @click.command()
-@click.option("--generator", required=True, type=click.Path(exists=True), help="Snapshot or run folder.")
-@click.option("--encoder", required=True, type=click.Path(exists=True), help="Weight file or run folder.")
+@click.option("--generator", help="Snapshot or run folder.")
+@click.option("--encoder", help="Weight file or run folder.")
+@click.option("--age", help="Age estimator for transfer and training: weight file or run folder.")
+@click.option("--age-judge", help="Age estimator for evaluation: weight file or run folder.")
 @click.option("--license", required=True, help="Licence of the weights, which the training data decides.")
 @click.option("--outdir", type=click.Path(path_type=Path), default=PRETRAINED, show_default=True, help="Where to.")
-def main(generator: str, encoder: str, license: str, outdir: Path) -> None:
-    """Write generator.safetensors and encoder.safetensors."""
-    G_ema, generator_header = load_generator(generator)
-    network, encoder_header = load_encoder(encoder)
-    for name, networks, header in (
-        ("generator", {"G_ema": G_ema}, generator_header),
-        ("encoder", {"encoder": network}, encoder_header),
-    ):
+def main(license: str, outdir: Path, **sources: str | None) -> None:
+    """Write NAME.safetensors for every network that is given."""
+    for name, source in sources.items():
+        if source is None:
+            continue
+        networks, header = read_networks(source)
+        kept = {key: network for key, network in networks.items() if key in SHIPPED[name]}
         path = outdir / f"{name}.safetensors"
-        save_networks(path, networks, shareable(header, license), dtype=torch.float16)
-        click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        save_networks(path, kept, shareable(header, license), dtype=torch.float16)
+        click.echo(f"{path}: {', '.join(kept)}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 )
 @click.option("--input-size", default=96, show_default=True, help="Pixels to which the encoder resizes a face (>= 75).")
 @click.option("--psi", default=1.0, show_default=True, help="Truncation of the generated faces.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16: faster where the processor has it.")
 @click.option("--seed", default=0, show_default=True, help="Of weights, pairs and their order.")
 @click.option("--device", default=None, help="cuda or cpu.  [default: a GPU when there is one]")
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
@@ -79,6 +80,7 @@ def command(
     blocks: tuple[int, int, int],
     input_size: int,
     psi: float,
+    bf16: bool,
     seed: int,
     device: str | None,
     resume: Path | None,
@@ -122,6 +124,7 @@ def command(
         blocks=blocks,
         input_size=input_size,
         psi=psi,
+        bf16=bf16,
         seed=seed,
     )
     options.check_processes(gpus)  # complains once, not in every process

@@ -329,12 +329,12 @@ def _train_epoch(
     agree = agree or distributed.Agreement(2)
     objective.train()
     parameters = objective.parameters_to_train()
-    for group in optimizer.param_groups:
-        group["lr"] = options.lr_at(state.epoch)
     batches = list(epoch_batches(len(data.training), options, state.epoch, data))
     description = f"epoch {state.epoch + 1}/{options.epochs}"
     with tqdm(total=len(batches), initial=state.step, desc=description, disable=not progress, leave=False) as bar:
         for batch in batches[state.step :]:
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr_at(state.epoch, state.epoch * len(batches) + state.step)
             faces, target_ages = batch.mine(data, next(iter(parameters)).device)
             loss = objective(faces, target_ages)["loss"]
             optimizer.zero_grad(set_to_none=True)
@@ -377,7 +377,8 @@ def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, 
         target=recipe.target,
         num_ws=generator.num_ws,
     )
-    return EncoderObjective(encoder, generator, recipe, middle_ages(generator, header), estimator), header
+    ages = middle_ages(generator, header)
+    return EncoderObjective(encoder, generator, recipe, ages, estimator, options.bf16), header
 
 
 def _in_words(recipe: Recipe) -> str:

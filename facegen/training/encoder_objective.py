@@ -44,6 +44,7 @@ class EncoderObjective(nn.Module):
         recipe: Which losses.
         ages: The middle age of each of the generator's groups; empty for a generator without.
         estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
+        bf16: Run encoder and estimator in bfloat16; the generator's pictures need more digits.
 
     Attributes:
         shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
@@ -57,9 +58,10 @@ class EncoderObjective(nn.Module):
         recipe: Recipe,
         ages: Sequence[float],
         estimator: nn.Module | None = None,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder, self.recipe = encoder, recipe
+        self.encoder, self.recipe, self.bf16 = encoder, recipe, bf16
         self.generator = generator.eval().requires_grad_(False)
         self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
         self.shift: AgeShift | None = None
@@ -95,7 +97,9 @@ class EncoderObjective(nn.Module):
             target_ages: [N], years to which the loss `age` shifts each face.
         """
         recipe = self.recipe
-        latents = self.encoder(faces.images)
+        with self._precision(faces.images):
+            latents = self.encoder(faces.images)
+        latents = latents.float()
         losses = self._of_latents(latents[: len(faces.z)], faces)
         if recipe.near:
             losses["near"] = self._distance_from_home(latents)
@@ -107,7 +111,9 @@ class EncoderObjective(nn.Module):
                 losses["features"] = self._feature_distance(again, faces.images)
             if recipe.age and self.shift is not None:
                 aged = self._picture(self.shift(latents, faces.ages, target_ages))
-                error = (self.estimator.predict(aged) - target_ages) / DECADE
+                with self._precision(aged):
+                    predicted = self.estimator.predict(aged)
+                error = (predicted.float() - target_ages) / DECADE
                 losses["age"] = functional.smooth_l1_loss(error, torch.zeros_like(error))
                 if recipe.keep:
                     losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
@@ -149,13 +155,18 @@ class EncoderObjective(nn.Module):
 
     def _feature_distance(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Mean squared difference of the estimator's maps, each normalised over its channels (Zhang et al. 2018)."""
-        with torch.no_grad():
-            wanted = self.estimator.features(other)
-        pairs = zip(self.estimator.features(one), wanted, strict=True)
+        with self._precision(one):
+            with torch.no_grad():
+                wanted = self.estimator.features(other)
+            pairs = zip(self.estimator.features(one), wanted, strict=True)
         return torch.stack([(_unit(a) - _unit(b)).square().sum(dim=1).mean() for a, b in pairs]).mean()
+
+    def _precision(self, images: torch.Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def _unit(maps: torch.Tensor) -> torch.Tensor:
+    maps = maps.float()
     return maps * torch.rsqrt(maps.square().sum(dim=1, keepdim=True) + 1e-6)
 
 

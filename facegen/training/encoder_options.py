@@ -11,6 +11,7 @@ from facegen.errors import FacegenError
 from facegen.training.recipes import Recipe, get_recipe
 from facegen.training.run_folder import OPTIONS
 
+WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # of the pairs; the rest validates
 
 
@@ -37,6 +38,7 @@ class EncoderOptions:
     blocks: tuple[int, int, int] = (5, 10, 5)
     input_size: int = 96
     psi: float = 1.0
+    bf16: bool = False
     seed: int = 0
 
     def check(self) -> None:
@@ -70,9 +72,13 @@ class EncoderOptions:
                 f"a batch of {self.batch} cannot be shared by {processes} processes: choose another --batch"
             )
 
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate in an epoch, counted from 0."""
-        return self.lr * self.lr_decay ** (epoch // self.lr_step)
+    def lr_at(self, epoch: int, step: int | None = None) -> float:
+        """Learning rate in an epoch, at a step of the run; both count from 0. Without step that of the epoch's end.
+
+        It rises over the first steps: the losses of pictures are steep where an untrained head leads.
+        """
+        warm = 1.0 if step is None else min(1.0, (step + 1) / WARMUP_STEPS)
+        return warm * self.lr * self.lr_decay ** (epoch // self.lr_step)
 
 
 def read_options(folder: Path) -> EncoderOptions:
