@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Trains an encoder by every recipe, all on the same generator and for as many steps, and evaluates them side by side:
+#
+#     scripts/compare_recipes.sh GENERATOR TRAIN.zip HELD.zip OUTDIR
+#
+# PAIRS and EPOCHS set the length; the tables are in OUTDIR/report. Run it again after an interruption: encoders that
+# are finished are kept.
+set -euo pipefail
+generator=${1:?"which generator? give its weights or run folder"}
+train=${2:?"which training archive?"}
+held=${3:?"which archive of held-out faces?"}
+outdir=${4:?"where to?"}
+facegen=${FACEGEN:-.venv/bin/facegen}
+recipes=${RECIPES:-zmse zcos w w+ image real near age}
+photos=${PHOTOS:-200}
+age_estimator=${AGE_ESTIMATOR:-}
+
+compare=()
+for recipe in $recipes; do
+    run=$(compgen -G "$outdir/$recipe/[0-9]*" || true)
+    if [ -z "$run" ]; then
+        "$facegen" train-encoder --generator "$generator" --recipe "$recipe" --data "$train" --outdir "$outdir/$recipe" \
+            --pairs "${PAIRS:-4000}" --epochs "${EPOCHS:-6}" --init none --blocks 2,1,0 --input-size 80 --lr 8e-4 \
+            ${age_estimator:+--age-estimator "$age_estimator"}
+    elif ! grep -q '"finished"' "$run/status.json"; then
+        "$facegen" train-encoder --resume "$run"
+    fi
+    compare+=(--compare "$recipe=$(compgen -G "$outdir/$recipe/[0-9]*")")
+done
+# The ancestor's recipe and the last one also by the other method of ageing, where it can be had.
+"$facegen" evaluate --photos "$held" --photos-limit "$photos" --generator "$generator" --outdir "$outdir/report" \
+    --name "${recipes%% *}" --encoder "$(compgen -G "$outdir/${recipes%% *}/[0-9]*")" "${compare[@]:2}" \
+    --compare "${recipes%% *} shifted=$(compgen -G "$outdir/${recipes%% *}/[0-9]*"),method=shift"
