@@ -14,6 +14,7 @@ from facegen.networks.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
     MappingNetwork,
+    bias_comes_last,
     block_resolutions,
     channels_per_resolution,
     check_architecture,
@@ -37,6 +38,7 @@ def modulated_conv2d(
     fused_modconv: bool = False,
     gain: float = 1,
     b: torch.Tensor | None = None,
+    noise: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Convolve with weights whose input channels are scaled by `styles` (StyleGAN2, equations 1 to 3).
 
@@ -52,6 +54,7 @@ def modulated_conv2d(
             pictures before and after one convolution for the whole batch. Same numbers.
         gain: Factor on the result.
         b: Bias `[out_channels]`, added to the result.
+        noise: `[N, 1, H * up, W * up]` or without N, added to the result, too.
 
     Returns:
         `[N, out_channels, H * up, W * up]`.
@@ -79,15 +82,18 @@ def modulated_conv2d(
         matrices = (weight.flatten(1) * styles[:, None]).to(x.dtype)  # [N, out_channels, in_channels]
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ matrices.mT
         x = pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-        return x if b is None else x + b
+        return _add(x, b, noise)
     if not fused_modconv:
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = conv2d_resample.conv2d_resample(
             x, weight.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=flip_weight
         )
         if scale is not None:
-            x = x * scale.to(x.dtype)[:, :, None, None]
-        return x if b is None else x.add_(b)  # no derivative needs the sum's parts
+            scale = scale.to(x.dtype)[:, :, None, None]
+            if b is None and noise is not None:  # one pass for both
+                return torch.addcmul(noise.to(x.dtype), x, scale)
+            x = x * scale
+        return _add(x, b, noise)
 
     weights = weight[None] * styles[:, None, :, None, None]  # [N, out, in, kernel, kernel]
     if scale is not None:
@@ -102,8 +108,26 @@ def modulated_conv2d(
         groups=batch,
         flip_weight=flip_weight,
     )
-    x = x.reshape(batch, out_channels, *x.shape[2:])
-    return x if b is None else x + b
+    return _add(x.reshape(batch, out_channels, *x.shape[2:]), b, noise)
+
+
+def _add(x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+    """Add bias and noise to `x`, which nobody else reads, in place: no derivative needs the sum's parts."""
+    if b is not None:
+        x = x.add_(b)
+    if noise is not None:
+        x = x.add_(noise.to(x.dtype))
+    return x
+
+
+def fuses_modulation(training: bool, dtype: torch.dtype, batch: int, device: torch.device) -> bool:
+    """Tell whether one grouped convolution beats scaling before and after a shared one; same numbers.
+
+    On a GPU it saves passes, which is what counts when there are no gradients of a weight per sample to keep. But
+    groups exist in no fast channels-last form, so of float16 only for a single picture. On the CPU it is several times
+    slower.
+    """
+    return not training and device.type == "cuda" and (dtype == torch.float32 or batch == 1)
 
 
 class SynthesisLayer(nn.Module):
@@ -144,8 +168,11 @@ class SynthesisLayer(nn.Module):
         """Map `[N, in_channels, H, W]` and `[N, w_dim]` to `[N, out_channels, resolution, resolution]`."""
         styles = self.affine(w)
         act_gain = self.act_gain * gain
-        # The activation's gain costs a pass over the picture; on what is added up before it, it costs nothing.
-        early_gain = act_gain if self.activation in HOMOGENEOUS_ACTIVATIONS else 1.0
+        bias_last = bias_comes_last(x.device)
+        early_gain = act_gain if self.activation in HOMOGENEOUS_ACTIVATIONS and not bias_last else 1.0
+        noise = None
+        if self.use_noise and noise_mode != "none":
+            noise = self._noise(x, noise_mode) * (self.noise_strength * early_gain)
         x = modulated_conv2d(
             x,
             self.weight,
@@ -155,16 +182,13 @@ class SynthesisLayer(nn.Module):
             resample_filter=self.resample_filter,
             fused_modconv=fused_modconv,
             gain=early_gain,
-            b=self.bias * early_gain,
+            b=None if bias_last else self.bias * early_gain,
+            noise=noise,
         )
-        if self.use_noise and noise_mode != "none":
-            x = x.add_((self._noise(x, noise_mode) * (self.noise_strength * early_gain)).to(x.dtype))
-        return bias_act.activate_(
-            x,
-            self.activation,
-            gain=act_gain / early_gain,
-            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
-        )
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        if bias_last:
+            return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=act_gain, clamp=clamp)
+        return bias_act.activate_(x, self.activation, gain=act_gain / early_gain, clamp=clamp)
 
     def _noise(self, x: torch.Tensor, noise_mode: str) -> torch.Tensor:
         if noise_mode == "const":
@@ -253,8 +277,7 @@ class SynthesisBlock(nn.Module):
         dtype = working_dtype(self.use_fp16, force_fp32, ws.device)
         layout = working_layout(dtype, ws.device)
         if fused_modconv is None:
-            # One grouped convolution saves passes on a GPU; on the CPU it is several times slower than a shared one.
-            fused_modconv = not self.training and ws.device.type == "cuda" and (dtype == torch.float32 or len(ws) == 1)
+            fused_modconv = fuses_modulation(self.training, dtype, len(ws), ws.device)
         w = ws.unbind(dim=1)
 
         if self.in_channels == 0:

@@ -69,6 +69,15 @@ def working_layout(dtype: torch.dtype, device: torch.device) -> torch.memory_for
     return torch.contiguous_format
 
 
+def bias_comes_last(device: torch.device) -> bool:
+    """Tell whether a layer leaves bias and gain to `bias_act`, which on a GPU is one kernel for all of it.
+
+    There a convolution adds its bias in a pass of its own. On the CPU a convolution's bias is free, and a gain costs a
+    pass unless it moves onto the weights.
+    """
+    return device.type != "cpu"
+
+
 class FullyConnectedLayer(nn.Module):
     """A linear layer with bias and activation.
 
@@ -145,8 +154,9 @@ class Conv2dLayer(nn.Module):
         `gain` multiplies the result, and the clamp with it.
         """
         act_gain = self.act_gain * gain
-        # The activation's gain costs a pass over the picture; on the weights it costs nothing.
-        early_gain = act_gain if self.activation in HOMOGENEOUS_ACTIVATIONS else 1.0
+        bias_last = bias_comes_last(x.device)
+        early_gain = act_gain if self.activation in HOMOGENEOUS_ACTIVATIONS and not bias_last else 1.0
+        bias = None if self.bias is None else (self.bias * early_gain).to(x.dtype)
         x = conv2d_resample.conv2d_resample(
             x,
             (self.weight * (self.weight_gain * early_gain)).to(x.dtype),
@@ -155,9 +165,11 @@ class Conv2dLayer(nn.Module):
             down=self.down,
             padding=self.padding,
             flip_weight=self.up == 1,  # what the trained weights of the family expect
-            b=None if self.bias is None else (self.bias * early_gain).to(x.dtype),
+            b=None if bias_last else bias,
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        if bias_last:
+            return bias_act.bias_act(x, bias, act=self.activation, gain=act_gain, clamp=clamp)
         return bias_act.activate_(x, self.activation, gain=act_gain / early_gain, clamp=clamp)
 
 
