@@ -25,6 +25,7 @@ COMMANDS = {
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
     "train-age": ("facegen.cli.train_age", "Train an age estimator on a training archive with exact ages."),
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
+    "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),

@@ -135,7 +135,7 @@ def load_inception(path: Path, device: torch.device | str = "cpu") -> Extractor:
     def logits(features: torch.Tensor) -> torch.Tensor:
         return features.to(network.fc.weight) @ network.fc.weight.T
 
-    return Extractor(f"inception-{_fingerprint(path)}", lambda images: _run(network, images, device), logits)
+    return Extractor(f"inception-{file_fingerprint(path)}", lambda images: _run(network, images, device), logits)
 
 
 def load_vgg(path: Path, device: torch.device | str = "cpu") -> Extractor:
@@ -143,7 +143,7 @@ def load_vgg(path: Path, device: torch.device | str = "cpu") -> Extractor:
     from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16 as Vgg
 
     network = _build(lambda file: Vgg("vgg", ["fc2_relu"], feature_extractor_weights_path=file), path, device)
-    return Extractor(f"vgg-{_fingerprint(path)}", lambda images: _run(network, images, device))
+    return Extractor(f"vgg-{file_fingerprint(path)}", lambda images: _run(network, images, device))
 
 
 def load_distance(vgg: Path, lpips: Path, device: torch.device | str = "cpu") -> nn.Module:
@@ -191,7 +191,8 @@ def _run(network: nn.Module, images: torch.Tensor, device: torch.device | str) -
     return features
 
 
-def _fingerprint(path: Path) -> str:
+def file_fingerprint(path: Path) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(2**20):

@@ -21,13 +21,15 @@ from facegen.metrics.features import Extractor
 from facegen.metrics.share import ALONE, Share
 from facegen.weights.cache import cache_folder
 
+BATCH = 32
+
 
 def real_features(
     archive: FaceArchive,
     indices: Sequence[int],
     extractor: Extractor,
     *,
-    batch: int = 32,
+    batch: int = BATCH,
     share: Share = ALONE,
     progress: bool = True,
 ) -> torch.Tensor:
@@ -55,6 +57,33 @@ def real_features(
                 waiting = []
     features = share.gather(torch.cat(parts) if parts else torch.empty([0, 0]))
     if share.rank == 0:
+        _write(path, features)
+    return features
+
+
+def picture_features(
+    images: torch.Tensor, extractor: Extractor, words: str, *, keep: bool = False, progress: bool = True
+) -> torch.Tensor:
+    """Return the features `[N, D]`, float32 on the CPU, of pictures in memory, uint8 `[N, 3, H, W]`.
+
+    Args:
+        words: For the bar.
+        keep: Read them from the cache where they were computed before, and keep them there.
+        progress: Show a bar with the remaining time.
+    """
+    digest = hashlib.sha256(f"{tuple(images.shape)}".encode())
+    if keep:
+        digest.update(images.contiguous().numpy().data)
+    path = cache_folder() / "metrics" / f"{extractor.name}-{digest.hexdigest()[:24]}.safetensors"
+    if keep and (found := _read(path, len(images))) is not None:
+        return found
+    parts = []
+    with tqdm(total=len(images), desc=words, unit="img", disable=not progress) as bar:
+        for part in images.split(BATCH):
+            parts.append(extractor.features(part).float().cpu())
+            bar.update(len(part))
+    features = torch.cat(parts)
+    if keep:
         _write(path, features)
     return features
 

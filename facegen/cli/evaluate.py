@@ -1,0 +1,82 @@
+"""`facegen evaluate`: how good age transfer is on real, held-out faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--photos", required=True, metavar="ARCHIVE|FOLDER", help="Held-out faces: no training has seen them.")
+@click.option("--outdir", default="report", show_default=True, type=click.Path(path_type=Path), help="For the report.")
+@click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
+@click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
+@click.option("--name", default="facegen", show_default=True, help="What this system is called in the tables.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="NAME=ENCODER",
+    help="Another row: another encoder, with its own settings: zmse=z.safetensors,method=swap,refine=500.",
+)
+@click.option("--method", type=click.Choice(["swap", "shift"]), help="As in transfer.  [default: by the encoder]")
+@click.option("--layers", metavar="LAYERS", help="Only these change, as in transfer.  [default: all]")
+@click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their age.")
+@click.option("--refine", default=0, show_default=True, metavar="STEPS", help="Fit latent and generator to each face.")
+@click.option("--refine-seconds", type=float, metavar="S", help="But for about S seconds per face at most.")
+@click.option("--ages", "ages_text", metavar="YEARS", help="Targets: 5,25,65 or 5:90:5.  [default: every age group]")
+@click.option("--hide-ages", is_flag=True, help="Do not tell the systems how old the faces are: they estimate it.")
+@click.option("--photos-limit", type=click.IntRange(1), metavar="N", help="Only N faces, evenly of the age groups.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all draws.")
+@click.option("--age-estimator", metavar="FILE", help="Another age estimator for the systems (not the judge).")
+@click.option("--age-judge", metavar="FILE", help="Another judge of ages than the one in the package.")
+@click.option("--id-judge", metavar="dlib|vggface2|FILE", help="Judge of identities.  [default: dlib if installed]")
+@click.option("--inception", metavar="FILE", help="Weights of Inception, for FID and KID.  [default: downloaded]")
+@click.option("--vgg", metavar="FILE", help="Weights of VGG16, for LPIPS.  [default: downloaded]")
+@click.option("--lpips", metavar="FILE", help="Weights of LPIPS.  [default: downloaded]")
+@click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
+def command(
+    outdir: Path,
+    encoder: str | None,
+    name: str,
+    compare: tuple[str, ...],
+    method: str | None,
+    layers: str | None,
+    psi: float,
+    refine: int,
+    refine_seconds: float | None,
+    ages_text: str | None,
+    hide_ages: bool,
+    photos_limit: int | None,
+    **files: Any,
+) -> None:
+    """Measure how good age transfer is on real, held-out faces.
+
+    Ages, identity, reconstruction, realism and time, each as judged by networks that had no part in the training. The
+    report (report.html, table.md, results.json, strips/) goes into OUTDIR. A folder or zip of photos may hold any
+    pictures with faces; ages are taken from names as UTKFace's, where there are any.
+
+    \b
+    Example:
+      facegen evaluate --photos held.zip --photos-limit 200 --outdir report
+      facegen evaluate --photos held.zip --encoder w.safetensors --name w --compare zmse=zmse.safetensors \\
+          --compare refined=w.safetensors,refine=500
+    """
+    from facegen.edits import Edit, parse_ages
+    from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation
+    from facegen.evaluation.tables import as_plain_text, main_tables
+
+    edit = Edit(method, layers, psi, refine, refine_seconds)
+    systems = [SystemSpec(name, encoder, edit), *map(parse_system, compare)]
+    ages = None if ages_text is None else parse_ages(ages_text)
+    try:
+        evaluation, page = run_evaluation(
+            outdir=outdir, systems=systems, ages=ages, give_ages=not hide_ages, limit=photos_limit, **files
+        )
+    except KeyboardInterrupt:
+        click.echo("\nstopped; nothing was written", err=True)
+        raise click.Abort from None
+    for table in main_tables(evaluation):
+        click.echo(as_plain_text(table))
+    click.echo(f"look at {page}")

@@ -1,0 +1,79 @@
+"""The best, middling and worst results, to be looked at: numbers alone do not see a smear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from facegen import figures
+from facegen.evaluation.evaluate import Evaluation, SystemScores
+
+EACH = 6
+TILE = 112
+CRITERION = (
+    "People are ordered by the mean of two ranks: how similar their results are to the input, and how close the judged "
+    "ages are to the targets, both means over all ages."
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One person's strip.
+
+    Attributes:
+        kind: `best`, `median` or `worst`.
+        person: Index of the face.
+        caption: Its name and numbers, in words.
+        strip: Input, reconstruction, every age, with captions.
+    """
+
+    kind: str
+    person: int
+    caption: str
+    strip: Image.Image
+
+
+def order_people(scores: SystemScores, targets: np.ndarray) -> np.ndarray:
+    """The people `[N]` from best to worst, by `CRITERION`."""
+    from scipy.stats import rankdata
+
+    unlike = rankdata(-scores.similarity.mean(axis=1))
+    wrong = rankdata(np.abs(scores.predicted - targets).mean(axis=1))
+    return np.argsort(unlike + wrong, kind="stable")
+
+
+def choose_cases(order: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
+    """The first, middle and last people of an order, nobody twice: pairs of kind and person."""
+    each = min(each, max(1, len(order) // 3))
+    if len(order) < 3:
+        return [("best", int(person)) for person in order]
+    start = (len(order) - each) // 2
+    parts = {"best": order[:each], "median": order[start : start + each], "worst": order[-each:]}
+    return [(kind, int(person)) for kind, people in parts.items() for person in people]
+
+
+def make_case(evaluation: Evaluation, scores: SystemScores, kind: str, person: int) -> Case:
+    """The strip of one person as one system made it.
+
+    Below a picture stand, as far as they are known, the target age, an arrow to the judged age, and the similarity.
+    """
+    faces = evaluation.faces
+    known = f"age {faces.ages[person]:.0f}, judged" if faces.known[person] else "judged"
+    captions = [f"{known} {faces.predicted[person]:.0f}"]
+    judged, similar = scores.predicted_reconstructions[person], scores.similarity_reconstructions[person]
+    captions.append(f"again: {judged:.0f}, {similar:.2f}")
+    for age, judged, similar in zip(
+        evaluation.targets, scores.predicted[person], scores.similarity[person], strict=True
+    ):
+        captions.append(f"{age:g}→{judged:.0f}, {similar:.2f}")
+    rendered = scores.rendered
+    tensors = [faces.images[person], rendered.reconstructions[person], *rendered.aged[person]]
+    pictures = [Image.fromarray(tensor.permute(1, 2, 0).numpy()) for tensor in tensors]
+    correlation = scores.correlations[person]
+    error = np.abs(scores.predicted[person] - np.array(evaluation.targets)).mean()
+    words = f"{scores.system.name}: similarity {scores.similarity[person].mean():.3f}, age error {error:.1f} years"
+    if np.isfinite(correlation):
+        words += f", order {correlation:.2f}"
+    return Case(kind, person, words, figures.age_strip(pictures, captions, tile=TILE))

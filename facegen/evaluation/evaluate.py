@@ -1,0 +1,308 @@
+"""The evaluation: what each system makes of held-out faces, as the judges see it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from facegen.ages import AgeGroups
+from facegen.errors import FacegenError
+from facegen.evaluation.age import AgeScores, age_scores, group_of_years, quartiles, strip_correlations
+from facegen.evaluation.bootstrap import Estimate, draw_counts
+from facegen.evaluation.identity import IdentityScores, identity_scores, pairs_estimate, share_of_range, similarities
+from facegen.evaluation.judges import AgeJudge
+from facegen.evaluation.photos import Photos
+from facegen.evaluation.realism import Realism, realism_scores
+from facegen.evaluation.reconstruction import Distance, ReconstructionScores, reconstruction_scores
+from facegen.evaluation.system import Rendered, System, render_all
+from facegen.metrics.features import Extractor
+from facegen.metrics.real_features import picture_features
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges.
+
+    Attributes:
+        age: Tells ages.
+        identity: Tells people; features of length 1.
+        inception: For the realism that papers measure; None to leave it out.
+        lpips: Perceptual distance; None to leave it out.
+    """
+
+    age: AgeJudge
+    identity: Extractor
+    inception: Extractor | None = None
+    lpips: Distance | None = None
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The evaluated faces and what the judges say of them.
+
+    Attributes:
+        names: File names.
+        images: uint8 `[N, 3, S, S]`.
+        ages: Years `[N]`: exact where known, else as the judge sees them.
+        known: `[N]`, whether the exact age is known.
+        predicted: Years `[N]`, as the judge sees them.
+    """
+
+    names: list[str]
+    images: torch.Tensor
+    ages: np.ndarray
+    known: np.ndarray
+    predicted: np.ndarray
+
+
+@dataclass(frozen=True)
+class SystemScores:
+    """What was measured of one system.
+
+    Attributes:
+        system: Which.
+        age, age_per_target: Predicted against target ages, over all targets and for each.
+        correlations: Spearman's along each strip `[N]`, NaN where there is no order.
+        identity: With the ceiling of this system's own reconstructions.
+        share_of_best: As `identity.share`, with the highest ceiling of all systems of the run.
+        reconstruction: At the input's own age.
+        realism, realism_per_target: By features of the identity judge.
+        inception, inception_per_target: By features of Inception; None where it is not there.
+        seconds: Quartiles, of one face alone with all its pictures.
+        predicted, similarity: Years and cosines `[N, targets]`.
+        predicted_reconstructions, similarity_reconstructions: `[N]`.
+        rendered: The pictures.
+    """
+
+    system: System
+    age: AgeScores
+    age_per_target: list[AgeScores]
+    correlations: np.ndarray
+    identity: IdentityScores
+    share_of_best: Estimate
+    reconstruction: ReconstructionScores
+    realism: Realism
+    realism_per_target: list[Realism]
+    inception: Realism | None
+    inception_per_target: list[Realism] | None
+    seconds: tuple[float, float, float]
+    predicted: np.ndarray
+    similarity: np.ndarray
+    predicted_reconstructions: np.ndarray
+    similarity_reconstructions: np.ndarray
+    rendered: Rendered
+
+    @property
+    def monotone(self) -> tuple[float, float, float]:
+        """Quartiles of the correlations along the strips."""
+        return quartiles(self.correlations)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured in one run.
+
+    Attributes:
+        faces: The evaluated faces.
+        groups: The generator's age groups.
+        targets: Ages in years; `target_labels` in words.
+        real_age: The judge on the real faces of known age: its own error; `real_age_per_group` by age group.
+            None where no age is known.
+        floor: Cosine of two different people's inputs.
+        group_counts: Evaluated faces of each age group, by its label.
+        real_counts: Real faces of each target's group, with which results are compared.
+        systems: In the order given; the first is the one that the report is about.
+        seed: Of all draws.
+        device: In words.
+        threads: Of the CPU.
+    """
+
+    faces: Faces
+    groups: AgeGroups
+    targets: list[float]
+    target_labels: list[str]
+    real_age: AgeScores | None
+    real_age_per_group: dict[str, AgeScores]
+    floor: Estimate
+    group_counts: dict[str, int]
+    real_counts: list[int]
+    systems: list[SystemScores]
+    seed: int
+    device: str
+    threads: int
+
+
+def evaluate(
+    systems: Sequence[System],
+    photos: Photos,
+    judges: Judges,
+    *,
+    ages: Sequence[float] | None = None,
+    give_ages: bool = True,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure systems on the same faces, with the same judges and the same draws.
+
+    Args:
+        systems: All for one generator.
+        photos: Of `load_photos`, for this generator.
+        judges: None of which had a part in training the systems.
+        ages: Targets in years; None for the middle of every group of the generator.
+        give_ages: Tell the systems the ages of the faces, where known.
+        seed: Of the bootstrap and the draws for realism.
+        progress: Show bars with the remaining time.
+
+    Raises:
+        FacegenError: no system, or a face or age that a system refuses.
+    """
+    if not systems:
+        raise FacegenError("no system to evaluate")
+    groups, device = systems[0].renderer.groups, systems[0].renderer.device
+    targets, labels = target_ages(groups, ages)
+    bench = _Bench(photos, judges, groups, targets, give_ages=give_ages, seed=seed, progress=progress)
+    scores = _against_the_best([bench.measure(system) for system in systems], bench)
+    faces = bench.faces
+    real_age, real_age_per_group = _judge_on_real_faces(faces, groups, seed)
+    tested_groups = group_of_years(faces.ages, groups)
+    return Evaluation(
+        faces=faces,
+        groups=groups,
+        targets=targets,
+        target_labels=labels,
+        real_age=real_age,
+        real_age_per_group=real_age_per_group,
+        floor=pairs_estimate(bench.pairs, bench.counts),
+        group_counts={label: int((tested_groups == i).sum()) for i, label in enumerate(groups.labels)},
+        real_counts=[len(indices) for indices in bench.reals],
+        systems=scores,
+        seed=seed,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def target_ages(groups: AgeGroups, ages: Sequence[float] | None = None) -> tuple[list[float], list[str]]:
+    """The ages that are evaluated, and what they are called: a group's label for its middle, else the years."""
+    if ages is None:
+        return [float(groups.middle_age(index)) for index in range(len(groups))], groups.labels
+    if len(ages) == 0:
+        raise FacegenError("no ages given: name at least one")
+    return [float(age) for age in ages], [f"{age:g}" for age in ages]
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words: the name of a GPU, or the kind of processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+
+
+class _Bench:
+    """What all systems are measured with: faces, what the judges say of them, and the draws."""
+
+    def __init__(
+        self,
+        photos: Photos,
+        judges: Judges,
+        groups: AgeGroups,
+        targets: list[float],
+        *,
+        give_ages: bool,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        self.photos, self.judges, self.groups, self.targets = photos, judges, groups, targets
+        self.give_ages, self.seed, self.progress = give_ages, seed, progress
+        tested = slice(photos.tested)
+        predicted = judges.age.predict(photos.images)
+        ages = np.where(np.isfinite(photos.ages), photos.ages, predicted)
+        self.faces = Faces(
+            photos.names[tested],
+            photos.images[tested],
+            ages[tested],
+            np.isfinite(photos.ages[tested]),
+            predicted[tested],
+        )
+        of_face = group_of_years(ages, groups)
+        self.reals = [np.flatnonzero(of_face == index) for index in group_of_years(np.array(targets), groups)]
+        self.counts = draw_counts(photos.tested, seed=seed)
+        self.real_identity = self._look(judges.identity, photos.images, "real faces: identity")
+        self.inputs = self.real_identity[tested]
+        self.pairs = self.inputs.numpy() @ self.inputs.numpy().T
+        self.real_inception = None
+        if judges.inception is not None:
+            self.real_inception = self._look(judges.inception, photos.images, "real faces: Inception")
+
+    def measure(self, system: System) -> SystemScores:
+        """Let a system work and measure what comes out."""
+        people, targets = self.photos.tested, np.array(self.targets)
+        rendered = render_all(system, self.photos, self.targets, give_ages=self.give_ages, progress=self.progress)
+        pictures = rendered.aged.flatten(0, 1)
+        predicted = self.judges.age.predict(pictures).reshape(people, -1)
+        aged = self._look(self.judges.identity, pictures, f"{system.name}: identity").unflatten(0, (people, -1))
+        again = self._look(self.judges.identity, rendered.reconstructions, f"{system.name}: identity at own age")
+        # At the length of features of unit variance, the kernel of the distance depends on the cosine.
+        scale = aged.shape[2] ** 0.5
+        realism = self._realism(aged * scale, self.real_identity * scale)
+        inception = (None, None)
+        if self.judges.inception is not None:
+            looked = self._look(self.judges.inception, pictures, f"{system.name}: Inception")
+            inception = self._realism(looked.unflatten(0, (people, -1)), self.real_inception)
+        identity = identity_scores(self.inputs.numpy(), aged.numpy(), again.numpy(), self.counts)
+        return SystemScores(
+            system=system,
+            age=age_scores(predicted, targets, self.groups, self.counts),
+            age_per_target=[
+                age_scores(column, target, self.groups, self.counts)
+                for column, target in zip(predicted.T, targets, strict=True)
+            ],
+            correlations=strip_correlations(predicted, targets),
+            identity=identity,
+            share_of_best=identity.share,
+            reconstruction=reconstruction_scores(
+                self.faces.images, rendered.reconstructions, self.counts, lpips=self.judges.lpips
+            ),
+            realism=realism[0],
+            realism_per_target=realism[1],
+            inception=inception[0],
+            inception_per_target=inception[1],
+            seconds=quartiles(rendered.seconds),
+            predicted=predicted,
+            similarity=similarities(self.inputs.numpy(), aged.numpy()),
+            predicted_reconstructions=self.judges.age.predict(rendered.reconstructions),
+            similarity_reconstructions=similarities(self.inputs.numpy(), again.numpy()[:, None])[:, 0],
+            rendered=rendered,
+        )
+
+    def _realism(self, results: torch.Tensor, reals: torch.Tensor) -> tuple[Realism, list[Realism]]:
+        return realism_scores(list(results.unbind(1)), [reals[indices] for indices in self.reals], seed=self.seed)
+
+    def _look(self, judge: Extractor, images: torch.Tensor, words: str) -> torch.Tensor:
+        # The real faces are the same in every run of one seed, whatever the systems.
+        return picture_features(images, judge, words, keep=images is self.photos.images, progress=self.progress)
+
+
+def _judge_on_real_faces(faces: Faces, groups: AgeGroups, seed: int) -> tuple[AgeScores | None, dict[str, AgeScores]]:
+    """The judge's own error on the evaluated faces of known age, and in each group that has any."""
+
+    def scores(chosen: np.ndarray) -> AgeScores:
+        return age_scores(faces.predicted[chosen], faces.ages[chosen], groups, draw_counts(len(chosen), seed=seed))
+
+    known = np.flatnonzero(faces.known)
+    of_known = group_of_years(faces.ages[known], groups)
+    per_group = {
+        label: scores(known[of_known == index]) for index, label in enumerate(groups.labels) if index in of_known
+    }
+    return scores(known) if len(known) else None, per_group
+
+
+def _against_the_best(scores: list[SystemScores], bench: _Bench) -> list[SystemScores]:
+    """Measure identity against the best reconstructions of the run, too: one ceiling for all."""
+    ceiling = max(scores, key=lambda s: s.identity.ceiling.value).similarity_reconstructions
+    return [
+        replace(s, share_of_best=share_of_range(s.similarity.mean(axis=1), bench.pairs, ceiling, bench.counts))
+        for s in scores
+    ]

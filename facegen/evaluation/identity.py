@@ -1,0 +1,98 @@
+"""Whether the person stays: cosines of face embeddings, between a floor and a ceiling.
+
+The floor is what two pictures of different people have in common, the ceiling what is left when a face is only
+reconstructed at its own age: no change of age can be expected to keep more of a person than that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facegen.evaluation.bootstrap import Estimate, estimate_mean, interval, means_of_resamples
+
+
+@dataclass(frozen=True)
+class IdentityScores:
+    """Cosines between faces and what was made of them.
+
+    Attributes:
+        similarity: Input and result, over all ages.
+        per_target: The same for each target age.
+        strangers: Input and other people's results: what a result shares with anybody.
+        ceiling: Input and reconstruction.
+        share: How far `similarity` lies from the floor, two inputs of different people, (0) to the ceiling (1).
+    """
+
+    similarity: Estimate
+    per_target: list[Estimate]
+    strangers: Estimate
+    ceiling: Estimate
+    share: Estimate
+
+
+def identity_scores(
+    inputs: np.ndarray, aged: np.ndarray, reconstructions: np.ndarray, counts: np.ndarray
+) -> IdentityScores:
+    """Compare embeddings of length 1.
+
+    Args:
+        inputs: `[people, D]`.
+        aged: `[people, targets, D]`.
+        reconstructions: `[people, D]`.
+        counts: Of `draw_counts`.
+    """
+    similar = similarities(inputs, aged)
+    ceiling = similarities(inputs, reconstructions[:, None])[:, 0]
+    return IdentityScores(
+        similarity=estimate_mean(similar.mean(axis=1), counts),
+        per_target=[estimate_mean(column, counts) for column in similar.T],
+        strangers=pairs_estimate(inputs @ aged.mean(axis=1).T, counts),
+        ceiling=estimate_mean(ceiling, counts),
+        share=share_of_range(similar.mean(axis=1), inputs @ inputs.T, ceiling, counts),
+    )
+
+
+def share_of_range(values: np.ndarray, pairs: np.ndarray, ceiling: np.ndarray, counts: np.ndarray) -> Estimate:
+    """How far the mean of `values` lies from the floor (0) to the ceiling (1).
+
+    Args:
+        values: Cosines `[people]`.
+        pairs: Cosines of all inputs, `[people, people]`; different people make the floor.
+        ceiling: Cosines `[people]`, whose mean is the ceiling.
+        counts: Of `draw_counts`.
+
+    Returns:
+        NaN where there is no room between floor and ceiling.
+    """
+
+    def share(draws: np.ndarray) -> np.ndarray:
+        low = pairs_of_resamples(pairs, draws)
+        room = means_of_resamples(ceiling, draws) - low
+        distance = means_of_resamples(values, draws) - low
+        return np.divide(distance, room, out=np.full(len(draws), np.nan), where=room > 1e-6)
+
+    return interval(share(np.ones([1, len(values)]))[0], share(counts))
+
+
+def similarities(inputs: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Cosines of embeddings of length 1: `[people, D]` and `[people, targets, D]` to `[people, targets]`."""
+    return np.einsum("pd,ptd->pt", inputs, others, dtype=np.float64)
+
+
+def pairs_estimate(pairs: np.ndarray, counts: np.ndarray) -> Estimate:
+    """The mean over pairs of different people, `[people, people]`, with its interval; NaN for one person alone."""
+    everybody = np.ones([1, len(pairs)])
+    return interval(pairs_of_resamples(pairs, everybody)[0], pairs_of_resamples(pairs, counts))
+
+
+def pairs_of_resamples(pairs: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The mean over pairs of different people in each resample: `[people, people]`, `[resamples, people]`.
+
+    A person that was drawn twice makes no pair with themself, but every pair with others twice.
+    """
+    pairs = pairs.astype(np.float64)
+    total = ((counts @ pairs) * counts).sum(axis=1) - np.square(counts) @ np.diag(pairs)
+    number = np.square(counts.sum(axis=1)) - np.square(counts).sum(axis=1)
+    return np.divide(total, number, out=np.full(len(counts), np.nan), where=number > 0)

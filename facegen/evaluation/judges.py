@@ -1,0 +1,210 @@
+"""The networks that judge: how old a face looks, and who it is. None of them had a part in any training of facegen."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from facegen.data.parallel import map_in_order
+from facegen.errors import FacegenError
+from facegen.faces import AlignmentTemplate, align_face
+from facegen.metrics.features import Extractor, file_fingerprint, locate_weights, read_weights
+
+BATCH = 32
+AGE_JUDGE = "age_judge.safetensors"  # in facegen/pretrained
+
+# Where the landmarks of `facegen.faces` lie in the pictures that each network was trained on.
+# dlib: its own `get_face_chip_details` (150 pixels, padding 0.25) on 144 faces of UTKFace covers a square of 1.0916
+# of the aligned picture's side (standard deviation 0.05) about (0.500, 0.504), upright.
+DLIB_TEMPLATE = AlignmentTemplate(((0.317, 0.305), (0.678, 0.306), (0.498, 0.525), (0.331, 0.674), (0.656, 0.675)))
+DLIB_SIZE = 150
+# facenet-pytorch: MTCNN's box with its margin, squeezed to a square; the box was measured on 59 faces of UTKFace.
+FACENET_TEMPLATE = AlignmentTemplate(((0.292, 0.421), (0.723, 0.422), (0.509, 0.613), (0.310, 0.744), (0.697, 0.745)))
+FACENET_SIZE = 160
+
+VGGFACE2_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
+DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
+INSTALL_DLIB = 'pip install "facegen[evaluate]" (or pip install dlib-bin face_recognition_models)'
+
+
+@dataclass(frozen=True)
+class AgeJudge:
+    """Tells ages.
+
+    Attributes:
+        name: The weight file and the beginning of its SHA-256.
+        predict: From uint8 `[N, 3, H, W]`, aligned, to years `[N]` (float64).
+    """
+
+    name: str
+    predict: Callable[[torch.Tensor], np.ndarray]
+
+
+def load_age_judge(reference: str | os.PathLike[str] | None = None, *, device: torch.device | str = "cpu") -> AgeJudge:
+    """Load the judge of ages; None for the one that comes with facegen, which no loss and no transfer ever uses.
+
+    Raises:
+        FileNotFoundError, FacegenError: the file is missing, damaged, or holds no age estimator.
+    """
+    from facegen.transfer import PRETRAINED
+    from facegen.weights.load import load_age_estimator
+    from facegen.weights.locate import locate
+
+    if reference is None:
+        reference = PRETRAINED / AGE_JUDGE
+        if not reference.is_file():
+            raise FileNotFoundError(
+                f"{reference}: the judge of ages that comes with facegen is missing; install facegen again, or train "
+                "one (facegen train-age) and pass --age-judge FILE"
+            )
+    path = locate(reference)
+    network, _ = load_age_estimator(path)
+    network = network.to(device).eval()
+
+    @torch.no_grad()
+    def predict(images: torch.Tensor) -> np.ndarray:
+        parts = [network.predict(part.to(device).float() / 127.5 - 1).cpu() for part in images.split(BATCH)]
+        return torch.cat(parts).double().numpy()
+
+    return AgeJudge(f"{path.name} ({file_fingerprint(path)})", predict)
+
+
+def load_identity_judge(
+    reference: str | os.PathLike[str] | None,
+    template: AlignmentTemplate,
+    *,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> Extractor:
+    """Load the judge of identities.
+
+    Args:
+        reference: `dlib` (face recognition ResNet, 128 numbers), `vggface2` (facenet-pytorch's InceptionResnetV1, 512
+            numbers; downloaded once), or a file with a state dict of an InceptionResnetV1. None takes dlib where it is
+            installed, else vggface2.
+        template: Where the landmarks lie in the pictures that will be judged.
+        device: Where the network computes; dlib's is always a CPU.
+        progress: Show a bar while downloading.
+
+    Returns:
+        An extractor whose features have length 1.
+
+    Raises:
+        FileNotFoundError, FacegenError: it cannot be had; the line says what to install or which file to give.
+    """
+    if reference is None:
+        reference = "dlib" if dlib_weights() is not None else "vggface2"
+        if reference == "vggface2":
+            try:
+                return load_identity_judge(reference, template, device=device, progress=progress)
+            except FacegenError as error:
+                raise FacegenError(f"no judge of identities: {INSTALL_DLIB}; or: {error}") from error
+    if reference == "dlib":
+        return _dlib(template)
+    if reference == "vggface2":
+        path = locate_weights(None, VGGFACE2_URL, "--id-judge", progress)
+    else:
+        path = Path(reference)
+    return _facenet(path, template, device)
+
+
+def dlib_weights() -> Path | None:
+    """The file of dlib's face recognition network; None where it or dlib is not installed."""
+    # Only found, not imported: face_recognition_models imports pkg_resources, which newer setuptools lack.
+    package = importlib.util.find_spec("face_recognition_models")
+    if importlib.util.find_spec("dlib") is None or package is None or package.origin is None:
+        return None
+    path = Path(package.origin).parent / "models" / DLIB_FILE
+    return path if path.is_file() else None
+
+
+def _dlib(template: AlignmentTemplate) -> Extractor:
+    path = dlib_weights()
+    if path is None:
+        raise FacegenError(f"dlib's face recognition network is not installed: {INSTALL_DLIB}")
+    import dlib
+
+    network = dlib.face_recognition_model_v1(str(path))
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        chips = [np.asarray(chip) for chip in place(images, template, DLIB_TEMPLATE, DLIB_SIZE)]
+        found = network.compute_face_descriptor(chips)
+        return functional.normalize(torch.tensor(np.array(found), dtype=torch.float32))
+
+    return Extractor(f"dlib-{dlib.__version__}-{_template_name(template)}", features)
+
+
+def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str) -> Extractor:
+    network = load_facenet(path).to(device)
+
+    @torch.no_grad()
+    def features(images: torch.Tensor) -> torch.Tensor:
+        chips = np.stack([np.asarray(chip) for chip in place(images, template, FACENET_TEMPLATE, FACENET_SIZE)])
+        pixels = torch.from_numpy(chips).to(device).permute(0, 3, 1, 2)
+        return functional.normalize(network((pixels.float() - 127.5) / 128)).float().cpu()
+
+    return Extractor(f"facenet-{file_fingerprint(path)}-{_template_name(template)}", features)
+
+
+def load_facenet(path: Path) -> nn.Module:
+    """Load facenet-pytorch's InceptionResnetV1 from a state dict, of which nothing is run; its classes are left out.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, or not the weights of this network.
+    """
+    from facenet_pytorch import InceptionResnetV1
+
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such file (--id-judge is dlib, vggface2 or a file such as {VGGFACE2_URL})"
+        )
+    state = {name: tensor for name, tensor in _read_state(path).items() if not name.startswith("logits.")}
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
+        network = InceptionResnetV1()
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise FacegenError(
+            f"{path}: not the weights of facenet-pytorch's InceptionResnetV1 ({VGGFACE2_URL})"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix.lower() != ".safetensors":
+        return read_weights(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise FacegenError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def place(images: torch.Tensor, template: AlignmentTemplate, wanted: AlignmentTemplate, size: int) -> list[Image.Image]:
+    """Warp aligned pictures to another network's alignment; where they end, their edge pixels go on.
+
+    Args:
+        images: uint8 `[N, 3, H, H]`, aligned to `template`.
+        wanted: Where the landmarks are to lie.
+        size: Side of the pictures returned.
+    """
+    landmarks = np.asarray(template.points) * images.shape[-1]
+    pictures = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+    return list(map_in_order(lambda picture: align_face(picture, landmarks, wanted, size), pictures))
+
+
+def _template_name(template: AlignmentTemplate) -> str:
+    """Cached features of real faces depend on how they were placed."""
+    return hashlib.sha256(repr(template.to_json()).encode()).hexdigest()[:8]

@@ -1,0 +1,172 @@
+"""The held-out faces: a training archive with exact ages, or a folder of photos in which faces are found."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.ages import AgeGroups
+from facegen.data import pictures
+from facegen.data.archive import FaceArchive
+from facegen.data.container import Container, is_image_name
+from facegen.errors import FacegenError
+from facegen.evaluation.age import group_of_years
+from facegen.faces import AlignmentTemplate, align_face, find_faces
+
+REALS_PER_GROUP = 100  # real faces of each group that results are compared with
+SAME_TEMPLATE = (
+    0.02  # landmarks this close, as a share of the side, are the same alignment: measured ones differ as much
+)
+# AGE_GENDER_RACE_DATE, as in UTKFace.
+_UTKFACE_NAME = re.compile(r"(\d{1,3})_\d_\d_\d+[^_]*")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Aligned faces; the first `tested` are evaluated, the others only show what real faces of a group look like.
+
+    Attributes:
+        path: Where they are from.
+        names: File names.
+        images: uint8 `[N, 3, S, S]`.
+        ages: Exact ages in years `[N]`, float64; NaN where unknown.
+        tested: How many are evaluated.
+        available: Pictures at `path`.
+        left_out: Why, by file name, for pictures that were chosen but cannot be used.
+        realigned: Whether the archive has another alignment than the generator, and faces were warped to it.
+    """
+
+    path: Path
+    names: list[str]
+    images: torch.Tensor
+    ages: np.ndarray
+    tested: int
+    available: int
+    left_out: dict[str, str] = field(default_factory=dict)
+    realigned: bool = False
+
+
+def load_photos(
+    path: str | os.PathLike[str],
+    *,
+    size: int,
+    template: AlignmentTemplate,
+    groups: AgeGroups,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Photos:
+    """Load faces, aligned as a generator wants them.
+
+    Args:
+        path: A training archive (zip, or folder with a dataset.json), or a folder or zip of photos, of which the
+            largest face of each counts.
+        size, template: The generator's.
+        groups: For drawing evenly.
+        limit: Evaluate only so many, as many of each age group as possible; None for all.
+        seed: Of the draw.
+        progress: Show a bar.
+
+    Raises:
+        FileNotFoundError, FacegenError: nothing there, no picture, no face, an archive that is damaged.
+    """
+    files = Container(path)
+    is_archive = {"dataset.json", "facegen.json"} & set(files.names)
+    source = _archive_source(path, size, template) if is_archive else _photo_source(files, size, template)
+    names, ages, load, realigned = source
+    chosen, others = choose(ages, groups, limit=limit, seed=seed)
+    images, kept, left_out, tested = [], [], {}, 0
+    bar = tqdm([*chosen, *others], "reading faces", unit="face", disable=not progress)
+    for number, index in enumerate(bar):
+        try:
+            images.append(load(index))
+        except FacegenError as error:
+            if is_archive:
+                raise
+            left_out[names[index]] = str(error)
+            continue
+        kept.append(index)
+        tested += number < len(chosen)
+    if tested == 0:
+        reason = f" (first: {next(iter(left_out.values()))})" if left_out else ""
+        raise FacegenError(f"{path}: no face to evaluate in it{reason}")
+    stack = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
+    return Photos(Path(path), [names[i] for i in kept], stack, ages[kept], tested, len(names), left_out, realigned)
+
+
+def choose(
+    ages: np.ndarray, groups: AgeGroups, *, limit: int | None = None, seed: int = 0, reals: int = REALS_PER_GROUP
+) -> tuple[list[int], list[int]]:
+    """Draw which faces are evaluated, and which others stand for the real faces of their group.
+
+    Groups are drawn from in turns, so that each has as many as the others while it has any left; faces of unknown age
+    are one more group. The result is in random order.
+
+    Args:
+        ages: In years `[N]`, NaN where unknown.
+        limit: How many to evaluate; None for all.
+        reals: How many of each group are wanted in all.
+    """
+    if limit is not None and limit < 1:
+        raise FacegenError(f"{limit} faces to evaluate: at least one is needed")
+    order = np.random.default_rng(seed).permutation(len(ages))
+    known = np.isfinite(ages)
+    group = np.where(known, group_of_years(np.where(known, ages, 0), groups), len(groups))[order]
+    turn = np.zeros(len(ages), dtype=np.int64)
+    for index in range(len(groups) + 1):
+        members = np.flatnonzero(group == index)
+        turn[members] = np.arange(len(members))
+    by_turn = np.argsort(turn, kind="stable")
+    chosen = order[by_turn[:limit]].tolist()
+    rest = by_turn[len(chosen) :]
+    others = order[rest[(turn[rest] < reals) & (group[rest] < len(groups))]].tolist()
+    return chosen, others
+
+
+def age_from_name(name: str) -> float:
+    """The age in a file name such as UTKFace's `26_1_2_20170116174525125.jpg.chip.jpg`; NaN for other names."""
+    match = _UTKFACE_NAME.fullmatch(PurePosixPath(name).name)
+    return float(match[1]) if match else float("nan")
+
+
+_Source = tuple[list[str], np.ndarray, Callable[[int], Image.Image], bool]
+
+
+def _archive_source(path: str | os.PathLike[str], size: int, template: AlignmentTemplate) -> _Source:
+    archive = FaceArchive(path, use_labels=False)
+    ages = np.full(len(archive), np.nan) if archive.ages is None else archive.ages.astype(np.float64)
+    ages[ages < 0] = np.nan
+    own = template if archive.template is None else archive.template
+    realigned = bool(np.abs(np.subtract(own.points, template.points)).max() > SAME_TEMPLATE)
+
+    def load(index: int) -> Image.Image:
+        pixels = archive.image(index).transpose(1, 2, 0)
+        image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))))
+        if realigned:
+            return align_face(image, np.asarray(own.points) * image.width, template, size)
+        return image if image.width == size else image.resize((size, size), Image.Resampling.LANCZOS)
+
+    return archive.file_names, ages, load, realigned
+
+
+def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _Source:
+    names = [name for name in files.names if is_image_name(name)]
+    if not names:
+        raise FacegenError(f"{files.path}: no PNG, JPEG or WebP picture in it")
+
+    def load(index: int) -> Image.Image:
+        photo = pictures.decode(files.read(names[index]), f"{files.path}: {names[index]}").convert("RGB")
+        faces = find_faces(photo)
+        if not faces:
+            raise FacegenError(f"{files.path}: {names[index]}: no face found")
+        return align_face(photo, faces[0], template, size)
+
+    return names, np.array([age_from_name(name) for name in names]), load, False

@@ -1,0 +1,68 @@
+"""Whether results look like real faces of the target group: distances of sets of features.
+
+All sets that are compared with each other have one size, because the Frechet distance is biased by it. The distance of
+two halves of the real faces is the floor: as close as faces of that group are to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from facegen.metrics.frechet import fid
+from facegen.metrics.kernel import kid
+
+SMALLEST = 4  # faces on a side: of fewer the distance says nothing
+SUBSETS = 20  # of the kernel distance; sets are small enough to be used nearly whole
+
+
+@dataclass(frozen=True)
+class Realism:
+    """Frechet and kernel distance of results and real faces, and of real and real; NaN where there are too few."""
+
+    frechet: float
+    kernel: float
+    real_frechet: float
+    real_kernel: float
+    count: int
+
+
+def realism_scores(
+    results: Sequence[torch.Tensor], reals: Sequence[torch.Tensor], *, seed: int = 0
+) -> tuple[Realism, list[Realism]]:
+    """Compare features of results with those of real faces of the same group.
+
+    Args:
+        results: Of each target, `[N, D]`.
+        reals: Of each target's group, `[M, D]`; in one order for all systems that are compared.
+        seed: Of the draws.
+
+    Returns:
+        Over all targets (their sets joined, so that each target weighs as much among results as among reals), and
+        for each.
+    """
+    random = np.random.default_rng(seed)
+    chosen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for result, real in zip(results, reals, strict=True):
+        size = min(len(result), len(real) // 2)
+        order = torch.from_numpy(random.permutation(len(real)))
+        people = torch.from_numpy(random.permutation(len(result))[:size])
+        chosen.append((result[people], real[order[:size]], real[order[size : 2 * size]]))
+    whole = tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
+    return _compare(*whole, seed), [_compare(*sets, seed) for sets in chosen]
+
+
+def _compare(result: torch.Tensor, real: torch.Tensor, other: torch.Tensor, seed: int) -> Realism:
+    size = len(result)
+    if size < SMALLEST:
+        return Realism(*[float("nan")] * 4, size)
+    return Realism(
+        fid(real, result),
+        kid(real, result, subsets=SUBSETS, seed=seed),
+        fid(real, other),
+        kid(real, other, subsets=SUBSETS, seed=seed),
+        size,
+    )

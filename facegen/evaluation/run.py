@@ -1,0 +1,246 @@
+"""The whole evaluation: systems, photos and judges from files; the report into a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from facegen.edits import Edit
+from facegen.errors import FacegenError
+from facegen.evaluation.evaluate import Evaluation, Judges, evaluate
+from facegen.evaluation.judges import load_age_judge, load_identity_judge
+from facegen.evaluation.photos import Photos, load_photos
+from facegen.evaluation.report import About, write_report
+from facegen.evaluation.system import System
+from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
+from facegen.metrics.names import parse_metrics
+from facegen.transfer import PRETRAINED, AgeTransfer
+from facegen.weights.locate import locate
+
+Reference = str | os.PathLike[str]
+Found = TypeVar("Found")
+
+SPEC = "NAME=ENCODER[,method=...][,layers=...][,psi=...][,refine=...][,refine_seconds=...]"
+_SETTING = re.compile(r",\s*(method|layers|psi|refine|refine_seconds)=")
+_KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float}
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """A system by its files.
+
+    Attributes:
+        name: Of its row.
+        encoder: File, run folder or address; None for the one in the package.
+        edit: How ages are changed.
+    """
+
+    name: str
+    encoder: Reference | None = None
+    edit: Edit = field(default_factory=Edit)
+
+
+def parse_system(text: str) -> SystemSpec:
+    """Read a system as on the command line: `zmse=zmse.safetensors`, `refined=enc.safetensors,refine=500`.
+
+    Nothing behind `NAME=` is the encoder in the package. Raises a FacegenError for text that is not understood.
+    """
+    name, equals, rest = text.partition("=")
+    encoder, *settings = _SETTING.split(rest)
+    if not equals or not name.strip():
+        raise FacegenError(f"{text!r} names no system: write {SPEC}")
+    edit: dict[str, Any] = {}
+    for key, value in zip(settings[::2], settings[1::2], strict=True):
+        try:
+            edit[key] = _KINDS.get(key, str)(value.strip())
+        except ValueError as error:
+            raise FacegenError(f"{text!r}: {key} must be a number, not {value!r}") from error
+    return SystemSpec(name.strip(), encoder.strip() or None, Edit(**edit))
+
+
+def run_evaluation(
+    photos: Reference,
+    outdir: Reference,
+    systems: Sequence[SystemSpec],
+    *,
+    generator: Reference | None = None,
+    age_estimator: Reference | None = None,
+    age_judge: Reference | None = None,
+    id_judge: Reference | None = None,
+    inception: Reference | None = None,
+    vgg: Reference | None = None,
+    lpips: Reference | None = None,
+    ages: Sequence[float] | None = None,
+    give_ages: bool = True,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool = True,
+) -> tuple[Evaluation, Path]:
+    """Evaluate systems on held-out photos and write the report.
+
+    Args:
+        photos: A training archive, or a folder or zip of photos.
+        outdir: Where results.json, table.md, report.html and strips/ go.
+        systems: The first is the one that the report is about, the others stand beside it.
+        generator: Of all systems; None for the one in the package.
+        age_estimator: With which systems tell the age of a face that comes without; None for the one in the package.
+        age_judge, id_judge: See `judges`; None for their defaults.
+        inception, vgg, lpips: Files of these networks. What is not given is downloaded where that is possible, else
+            its numbers are left out, and the report says so.
+        ages: Target ages; None for the middle of every age group.
+        give_ages: Tell the systems the ages of the faces, where known.
+        limit, seed: Evaluate so many faces, drawn evenly from the age groups.
+        device: None takes a GPU when there is one.
+        progress: Show bars with the remaining time.
+
+    Returns:
+        What was measured, and the page.
+
+    Raises:
+        FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face.
+    """
+    outdir = Path(outdir)
+    if outdir.exists() and not outdir.is_dir():
+        raise FacegenError(f"{outdir}: is a file; name a folder for the report")
+    names = [spec.name for spec in systems]
+    if len({name.casefold() for name in names}) < len(names):
+        raise FacegenError(f"two systems have one name: {', '.join(names)}; the rows could not be told apart")
+    tested = [
+        System(
+            spec.name,
+            AgeTransfer.from_files(generator, spec.encoder, age_estimator=age_estimator, device=device),
+            {"edit": spec.edit},
+            {"encoder": _name(spec.encoder), "edit": asdict(spec.edit)},
+        )
+        for spec in systems
+    ]
+    first = tested[0].renderer
+    notes: list[str] = []
+    judges, independent = _load_judges(
+        first, notes, age_estimator, age_judge, id_judge, inception, vgg, lpips, progress
+    )
+    loaded = load_photos(
+        photos,
+        size=first.size,
+        template=first.template,
+        groups=first.groups,
+        limit=limit,
+        seed=seed,
+        progress=progress,
+    )
+    evaluation = evaluate(tested, loaded, judges, ages=ages, give_ages=give_ages, seed=seed, progress=progress)
+    notes += _remarks(evaluation, loaded, give_ages)
+    about = About(
+        options={
+            "generator": _name(generator),
+            "age estimator": _name(age_estimator),
+            "photos": str(photos),
+            "limit": limit,
+            "seed": seed,
+            "ages": "the middle of every group" if ages is None else list(ages),
+            "ages of the faces are given": give_ages,
+        },
+        photos=str(photos),
+        available=loaded.available,
+        age_judge=judges.age.name,
+        identity_judge=_in_words(judges.identity.name),
+        independent=independent,
+        notes=notes,
+        left_out=loaded.left_out,
+    )
+    return evaluation, write_report(outdir, evaluation, about)
+
+
+def _load_judges(
+    transfer: AgeTransfer,
+    notes: list[str],
+    age_estimator: Reference | None,
+    age_judge: Reference | None,
+    id_judge: Reference | None,
+    inception: Reference | None,
+    vgg: Reference | None,
+    lpips: Reference | None,
+    progress: bool,
+) -> tuple[Judges, str]:
+    """The judges, and a sentence on what they had to do with the systems."""
+    device = transfer.device
+    age = load_age_judge(age_judge, device=device)
+    identity = load_identity_judge(id_judge, transfer.template, device=device, progress=progress)
+
+    def load_inception():
+        return load_detectors(parse_metrics("fid5"), inception=inception, device=device, progress=progress).inception
+
+    def load_lpips():
+        files = locate_weights(vgg, VGG_URL, "--vgg", progress), locate_weights(lpips, LPIPS_URL, "--lpips", progress)
+        network = load_distance(*files, device)
+        return lambda one, other: network(one.to(device), other.to(device))
+
+    judges = Judges(
+        age,
+        identity,
+        _if_possible(load_inception, inception is not None, "FID and KID of Inception features", notes),
+        _if_possible(load_lpips, vgg is not None or lpips is not None, "LPIPS", notes),
+    )
+    estimator = PRETRAINED / "age.safetensors" if age_estimator is None else locate(age_estimator)
+    if estimator.is_file() and file_fingerprint(estimator) in age.name:
+        return judges, (
+            "The judge of ages is the age estimator of the systems themselves: its numbers flatter them. Take another "
+            "one (--age-judge)."
+        )
+    if identity.name.startswith("facenet"):
+        return judges, (
+            "The judge of ages had no part in any training. The judge of identities has no part in any loss; an "
+            "encoder that began with its weights (train-encoder --init vggface2) is not independent of it."
+        )
+    return judges, "The judges had no part in any training: no loss and no transfer uses their weights."
+
+
+def _if_possible(load: Callable[[], Found], asked: bool, what: str, notes: list[str]) -> Found | None:
+    """Load what may be missing; what was asked for by name must be there."""
+    try:
+        return load()
+    except (FacegenError, FileNotFoundError) as error:
+        if asked:
+            raise
+        notes.append(f"{what}: left out. {error}")
+        return None
+
+
+def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[str]:
+    """What a reader of the numbers must know."""
+    remarks = []
+    if evaluation.systems[0].reconstruction.ssim is None:
+        remarks.append("SSIM: left out. It needs torchmetrics: pip install torchmetrics")
+    if photos.realigned:
+        remarks.append("The photos have another alignment than the generator; they were warped to its own.")
+    if photos.left_out:
+        remarks.append(f"{len(photos.left_out):,d} pictures show no face, or cannot be read; they are listed below.")
+    unknown = int((~evaluation.faces.known).sum())
+    if unknown:
+        remarks.append(f"{unknown:,d} faces have no known age: the systems estimated it, and the judge grouped them.")
+    if not give_ages:
+        remarks.append("The systems were not told the ages of the faces: they estimated them.")
+    few = [label for label, count in evaluation.group_counts.items() if 0 < count < 5]
+    if few:
+        remarks.append(f"Few faces of {', '.join(few)} were evaluated: read their own error with care.")
+    undefined = {s.system.name: sum(s.correlations != s.correlations) for s in evaluation.systems}
+    remarks += [
+        f"{name}: {count:,d} strips have no order, all their ages being judged alike."
+        for name, count in undefined.items()
+        if count and len(evaluation.targets) > 1
+    ]
+    return remarks
+
+
+def _in_words(judge: str) -> str:
+    whose = "dlib's face recognition ResNet" if judge.startswith("dlib") else "InceptionResnetV1 of facenet-pytorch"
+    return f"{whose} ({judge})"
+
+
+def _name(reference: Reference | None) -> str:
+    return "the one in the package" if reference is None else str(reference)

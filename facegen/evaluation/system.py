@@ -1,0 +1,114 @@
+"""A system under test: one way of changing ages, and what it makes of the held-out faces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from facegen.ages import AgeGroups
+from facegen.evaluation.photos import Photos
+from facegen.faces import AlignmentTemplate
+from facegen.metrics.evaluate import quantize
+
+
+class Rendering(Protocol):
+    """What a system makes of faces, in -1..1.
+
+    Attributes:
+        reconstructions: `[N, 3, S, S]`, at the input's own age.
+        aged: `[N, targets, 3, S, S]`.
+        input_ages: `[N]` years, as given or as estimated.
+    """
+
+    reconstructions: torch.Tensor
+    aged: torch.Tensor
+    input_ages: torch.Tensor
+
+
+class Renderer(Protocol):
+    """All that is asked of a system; `facegen.AgeTransfer` is one."""
+
+    groups: AgeGroups
+    template: AlignmentTemplate
+    device: torch.device
+
+    @property
+    def size(self) -> int: ...
+
+    def render(
+        self, faces: torch.Tensor, ages: Sequence[float], *, input_ages: Sequence[float] | None = None, **options: Any
+    ) -> Rendering: ...
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the tables.
+
+    Attributes:
+        name: What the row is called.
+        renderer: Makes the pictures.
+        options: Further arguments of its `render`, such as `edit`.
+        description: What it is, for the report: files and settings.
+    """
+
+    name: str
+    renderer: Renderer
+    options: dict[str, Any]
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a system made of the evaluated faces, as files would hold it.
+
+    Attributes:
+        reconstructions: uint8 `[N, 3, S, S]`.
+        aged: uint8 `[N, targets, 3, S, S]`.
+        seconds: `[N]`, each face alone: encoding, reconstruction and all ages.
+    """
+
+    reconstructions: torch.Tensor
+    aged: torch.Tensor
+    seconds: np.ndarray
+
+
+def render_all(
+    system: System, photos: Photos, targets: Sequence[float], *, give_ages: bool = True, progress: bool = True
+) -> Rendered:
+    """Let a system work on the evaluated faces, one after the other, as a user would.
+
+    Args:
+        targets: Ages in years.
+        give_ages: Tell it the age of a face where it is known; otherwise it has to estimate.
+        progress: Show a bar.
+    """
+    renderer, reconstructions, aged, seconds = system.renderer, [], [], []
+    bar = tqdm(range(photos.tested), f"{system.name}: ageing", unit="face", disable=not progress)
+    for index in bar:
+        face = photos.images[index : index + 1].to(renderer.device).float() / 127.5 - 1
+        age = photos.ages[index]
+        ages = [float(age)] if give_ages and np.isfinite(age) else None
+        _wait(renderer.device)
+        start = time.perf_counter()
+        rendering = renderer.render(face, targets, input_ages=ages, **system.options)
+        _wait(renderer.device)
+        seconds.append(time.perf_counter() - start)
+        reconstructions.append(_as_files(rendering.reconstructions))
+        aged.append(_as_files(rendering.aged[0])[None])
+    return Rendered(torch.cat(reconstructions), torch.cat(aged), np.array(seconds))
+
+
+def _as_files(images: torch.Tensor) -> torch.Tensor:
+    """Gray or RGB pictures in -1..1 as uint8 `[N, 3, H, W]` on the CPU."""
+    return quantize(images.detach()).expand(-1, 3, -1, -1).cpu()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,284 @@
+"""The numbers of an evaluation as tables of words, for Markdown and for the page; and all of them for machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from facegen.evaluation.bootstrap import Estimate
+from facegen.evaluation.evaluate import Evaluation, SystemScores
+from facegen.evaluation.realism import Realism
+
+NOTHING = "–"
+KERNEL_UNIT = 1000  # kernel distances are written in thousandths
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words in rows.
+
+    Attributes:
+        title: Over it.
+        note: What the numbers mean, a sentence or two.
+        columns: Their heads; the first is that of the rows' names.
+        rows: One cell for each column.
+    """
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def main_tables(evaluation: Evaluation) -> list[Table]:
+    """What matters most: over all ages."""
+    return [_age_and_identity(evaluation), _pictures(evaluation)]
+
+
+def detail_tables(evaluation: Evaluation) -> list[Table]:
+    """For each target, and the judge on real faces."""
+    return [*_per_target(evaluation), *_judge(evaluation)]
+
+
+def as_markdown(table: Table) -> str:
+    """A table in GitHub's Markdown, with its title and note."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    head = [line(table.columns), "|" + " --- |" + " ---: |" * (len(table.columns) - 1)]
+    return f"### {table.title}\n\n{table.note}\n\n" + "\n".join([*head, *map(line, table.rows)]) + "\n"
+
+
+def as_plain_text(table: Table) -> str:
+    """A table for the terminal: one block a row, its numbers below each other."""
+    width = max(map(len, table.columns[1:]))
+    blocks = []
+    for name, *cells in table.rows:
+        lines = [f"  {column:<{width}}  {cell}" for column, cell in zip(table.columns[1:], cells, strict=True)]
+        blocks.append("\n".join([name, *(line for line in lines if not line.endswith(NOTHING))]))
+    return "\n".join(blocks)
+
+
+def as_numbers(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything but the pictures, for JSON; what could not be measured is None."""
+    faces = evaluation.faces
+    systems = []
+    for scores in evaluation.systems:
+        numbers = {
+            field.name: to_json(getattr(scores, field.name))
+            for field in fields(scores)
+            if field.name not in {"system", "rendered"}
+        }
+        numbers["correlation_quartiles"] = to_json(scores.monotone)
+        systems.append({"name": scores.system.name, **to_json(scores.system.description), **numbers})
+    return {
+        "groups": evaluation.groups.labels,
+        "targets": [
+            {"label": label, "age": age}
+            for label, age in zip(evaluation.target_labels, evaluation.targets, strict=True)
+        ],
+        "seed": evaluation.seed,
+        "device": evaluation.device,
+        "threads": evaluation.threads,
+        "group_counts": evaluation.group_counts,
+        "real_counts": evaluation.real_counts,
+        "faces": [
+            {"file": name, "age": to_json(age), "age_is_known": bool(known), "predicted": to_json(predicted)}
+            for name, age, known, predicted in zip(faces.names, faces.ages, faces.known, faces.predicted, strict=True)
+        ],
+        "real_age": to_json(evaluation.real_age),
+        "real_age_per_group": to_json(evaluation.real_age_per_group),
+        "floor": to_json(evaluation.floor),
+        "systems": systems,
+    }
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, arrays and numbers as what JSON knows; NaN and infinity become None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): to_json(item) for name, item in value.items()}
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _age_and_identity(evaluation: Evaluation) -> Table:
+    rows = []
+    for scores in evaluation.systems:
+        age, identity = scores.age, scores.identity
+        rows.append(
+            [
+                scores.system.name,
+                years(age.error),
+                percent(age.right),
+                percent(age.near),
+                _quartiles(scores.monotone),
+                cosine(identity.similarity),
+                cosine(identity.strangers),
+                cosine(identity.ceiling),
+                percent(identity.share),
+                percent(scores.share_of_best),
+            ]
+        )
+    if (real := evaluation.real_age) is not None:
+        row = ["real faces at their own age", years(real.error), percent(real.right), percent(real.near)]
+        rows.append([*row, *[NOTHING] * 6])
+    rows.append(["two different people", *[NOTHING] * 4, cosine(evaluation.floor), *[NOTHING] * 4])
+    return Table(
+        "Age and identity",
+        "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
+        "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
+        "of judged and target age along a person's strip, median (quartiles). Similarity: cosine of input and result; "
+        "to others: of input and other people's results; ceiling: of input and reconstruction. From floor to ceiling: "
+        "0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
+        [
+            "system",
+            "error, years",
+            "right",
+            "near",
+            "order",
+            "similarity",
+            "to others",
+            "ceiling",
+            "from floor to ceiling",
+            "to the best ceiling",
+        ],
+        rows,
+    )
+
+
+def _pictures(evaluation: Evaluation) -> Table:
+    systems = evaluation.systems
+    columns = ["system", "MSE", "PSNR, dB", "SSIM", "LPIPS", "Fréchet", "kernel ×1000", "seconds per photo"]
+    has_inception = systems[0].inception is not None
+    if has_inception:
+        columns[-1:-1] = ["FID", "KID ×1000"]
+    rows = []
+    for scores in systems:
+        found = scores.reconstruction
+        row = [scores.system.name, _estimate(found.mse, 4), _estimate(found.psnr, 1)]
+        row += [NOTHING if x is None else _estimate(x, 3) for x in (found.ssim, found.lpips)]
+        row += [*_distances(scores.realism), *(_distances(scores.inception) if has_inception else [])]
+        rows.append([*row, _seconds(scores.seconds)])
+    floor = systems[0].realism
+    row = ["real faces and real faces", *[NOTHING] * 4, *_distances(floor, real=True)]
+    rows.append([*row, *(_distances(systems[0].inception, real=True) if has_inception else []), NOTHING])
+    return Table(
+        "Reconstruction, realism and time",
+        "MSE (of pixels in 0 to 1), PSNR, SSIM and LPIPS: input and reconstruction at the input's own age. Fréchet and "
+        f"kernel distance: of {floor.count:,d} results and as many real faces of the targets' groups, by features of "
+        "the judge of identities; below all, of two halves of the real faces. Time: one photo alone, its encoding, "
+        f"reconstruction and {len(evaluation.targets)} ages, median (quartiles), on {evaluation.device}, "
+        f"{evaluation.threads} threads.",
+        columns,
+        rows,
+    )
+
+
+def _per_target(evaluation: Evaluation) -> list[Table]:
+    def table(title: str, note: str, cell: Callable[[SystemScores, int], str]) -> Table:
+        rows = [
+            [scores.system.name, *(cell(scores, i) for i in range(len(evaluation.targets)))]
+            for scores in evaluation.systems
+        ]
+        return Table(title, note, ["system", *evaluation.target_labels], rows)
+
+    ages = table(
+        "Judged age for each target",
+        "Median (quartiles), in years.",
+        lambda scores, i: _quartiles(scores.age_per_target[i].quartiles, 0),
+    )
+    middle = ["target", *(f"{age:g}" for age in evaluation.targets)]
+    realism = table(
+        "Realism for each target",
+        "Kernel distance ×1000 of results and real faces, and of real and real; unbiased, so it may fall below 0.",
+        lambda scores, i: _kernel(scores.realism_per_target[i].kernel),
+    )
+    reals = [_kernel(found.real_kernel) for found in evaluation.systems[0].realism_per_target]
+    sizes = [str(found.count) for found in evaluation.systems[0].realism_per_target]
+    return [
+        Table(ages.title, ages.note, ages.columns, [middle, *ages.rows]),
+        table("Error for each target", "Mean, in years.", lambda s, i: years(s.age_per_target[i].error)),
+        table("Right group for each target", "", lambda s, i: percent(s.age_per_target[i].right)),
+        table("Right group or the next for each target", "", lambda s, i: percent(s.age_per_target[i].near)),
+        table("Similarity for each target", "", lambda s, i: cosine(s.identity.per_target[i])),
+        Table(
+            realism.title,
+            realism.note,
+            realism.columns,
+            [*realism.rows, ["real and real", *reals], ["faces on each side", *sizes]],
+        ),
+    ]
+
+
+def _judge(evaluation: Evaluation) -> list[Table]:
+    if evaluation.real_age is None:
+        return []
+    rows = [
+        [label, str(found.count), years(found.error), years(found.bias), percent(found.right), percent(found.near)]
+        for label, found in {**evaluation.real_age_per_group, "all": evaluation.real_age}.items()
+    ]
+    return [
+        Table(
+            "The judge of ages on real faces",
+            "Its own error, by true age: no result can be expected to be judged better than real faces are. Bias: "
+            "judged minus true age.",
+            ["true age", "faces", "error, years", "bias, years", "right", "near"],
+            rows,
+        )
+    ]
+
+
+def years(estimate: Estimate) -> str:
+    """As `7.1 [6.8, 7.5]`."""
+    return _estimate(estimate, 1)
+
+
+def cosine(estimate: Estimate) -> str:
+    """As `0.912 [0.905, 0.918]`."""
+    return _estimate(estimate, 3)
+
+
+def percent(estimate: Estimate) -> str:
+    """A share as `62 % [58, 66]`."""
+    if not math.isfinite(estimate.value):
+        return NOTHING
+    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
+def _estimate(estimate: Estimate, digits: int) -> str:
+    if not math.isfinite(estimate.value):
+        return NOTHING
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def _quartiles(numbers: tuple[float, float, float], digits: int = 2) -> str:
+    low, middle, high = numbers
+    if not math.isfinite(middle):
+        return NOTHING
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _distances(found: Realism, real: bool = False) -> list[str]:
+    frechet, kernel = (found.real_frechet, found.real_kernel) if real else (found.frechet, found.kernel)
+    return [f"{frechet:.2f}" if math.isfinite(frechet) else NOTHING, _kernel(kernel)]
+
+
+def _kernel(value: float) -> str:
+    return f"{KERNEL_UNIT * value:.1f}" if math.isfinite(value) else NOTHING
+
+
+def _seconds(numbers: tuple[float, float, float]) -> str:
+    low, middle, high = numbers
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
