@@ -169,23 +169,34 @@ class LatentAges:
     def place(self, latents: torch.Tensor, ages: torch.Tensor, psi: float = 1.0) -> torch.Tensor:
         """The w `[N, num_ws, w_dim]` of latents (`[N, z_dim]` or `[N, num_ws, w_dim]`) of faces of `ages` `[N]`.
 
-        A latent z knows no age: with another age it is the same z in another group, which is what `swap` does. Its
-        length says how far to go from the group's mean (see `latents.decode`). A latent w is of one age and stays.
+        A latent z knows no age: with another age it is the same z in another group, which is what `swap` does. A latent
+        w is of one age and stays.
         """
         labels = soft_labels(ages, self.middles)
-        mean = (labels @ self.means)[:, None, :]
-        if self.target != "z":
-            return mean.lerp(latents, psi)
-        return mean.lerp(self.generator.mapping(latents, labels), (psi * sureness(latents))[:, None, None])
+        if self.target == "z":
+            return torch.einsum("ng,ngld->nld", labels, self._in_groups(latents, psi))
+        return (labels @ self.means)[:, None, :].lerp(latents, psi)
 
     def steps(self, latents: torch.Tensor, own: torch.Tensor, ages: torch.Tensor, edit: Edit) -> torch.Tensor:
         """What leads in w from the faces' own ages `[N]` to each of `ages` `[A]`: `[N, A, num_ws, w_dim]`."""
-        count = len(latents)
         if self.method(edit) == "shift":
-            steps = (self.shift.place(ages)[None] - self.shift.place(own)[:, None]).clone()
+            steps = self.shift.place(ages)[None] - self.shift.place(own)[:, None]
         else:
-            every = self.place(latents.repeat_interleave(len(ages), dim=0), ages.repeat(count), edit.psi)
-            steps = every.unflatten(0, (count, len(ages))) - self.place(latents, own, edit.psi)[:, None]
-        still = sorted(set(range(self.generator.num_ws)) - set(layer_indices(edit.layers, self.generator.num_ws)))
-        steps[:, :, still] = 0
-        return steps
+            change = soft_labels(ages, self.middles)[None] - soft_labels(own, self.middles)[:, None]
+            steps = torch.einsum("nag,ngld->nald", change, self._in_groups(latents, edit.psi))
+        changed = torch.zeros([self.generator.num_ws, 1], device=steps.device)
+        changed[layer_indices(edit.layers, self.generator.num_ws)] = 1
+        return steps * changed
+
+    def _in_groups(self, z: torch.Tensor, psi: float) -> torch.Tensor:
+        """The w of latents `[N, z_dim]` in every group: `[N, c_dim, num_ws, w_dim]`.
+
+        The length of z says how far to go from the group's mean (see `latents.decode`). Between two groups a face lies
+        on the straight line between its two w. The other way, a label between the two groups' for the mapping network,
+        gives nearly the same faces, but the network scales the embedded label to one length, so that it turns fastest
+        halfway: with labels that are far apart, ages would jump there.
+        """
+        groups = len(self.middles)
+        labels = torch.eye(groups, device=z.device).repeat(len(z), 1)
+        ws = self.generator.mapping(z.repeat_interleave(groups, dim=0), labels).unflatten(0, (len(z), groups))
+        return self.means[:, None].lerp(ws, (psi * sureness(z))[:, None, None, None])
