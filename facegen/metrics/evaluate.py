@@ -21,6 +21,7 @@ from facegen.metrics.precision_recall import precision_recall
 from facegen.metrics.real_features import as_rgb, real_features
 from facegen.metrics.share import ALONE, Share
 from facegen.networks.generator import Generator
+from facegen.networks.graphed import GraphedGenerator
 
 BATCH = 32
 
@@ -220,13 +221,13 @@ def fake_features(
     progress: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Generate pictures once and return what each extractor makes of the first so many: `[count, D]` on the CPU."""
-    count = max(counts.values(), default=0)
+    count, generate = max(counts.values(), default=0), GraphedGenerator(latents.generator)
     starts = range(0, count, batch)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}
     for number in _bar(share.of(len(starts)), "fakes", batch, count, not progress or share.rank > 0):
         size = min(batch, count - starts[number])
         torch.manual_seed(latents.seed + 1 + number)  # of the noise, on whatever device
-        images = as_rgb(quantize(latents.generator(*latents.draw(size, number))))
+        images = as_rgb(quantize(generate(*latents.draw(size, number))))
         for name, needed in counts.items():
             if (wanted := min(size, needed - starts[number])) > 0:
                 parts[name].append(extractors[name].features(images[:wanted]).float().cpu())

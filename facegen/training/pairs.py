@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from facegen.device import send
 from facegen.errors import FacegenError
+from facegen.networks.graphed import GraphedGenerator
 from facegen.networks.layers import normalize_2nd_moment
 
 BATCH = 32  # generated at once; fixed, because the last bits of a float may depend on it
@@ -65,7 +67,7 @@ def generate_pairs(
     random = torch.Generator().manual_seed(seed)
     latents = torch.randn(count, generator.z_dim, generator=random)
     classes = _even_classes(count, generator.c_dim, random)
-    images = []
+    images, generate = [], GraphedGenerator(generator, truncation_psi=psi, noise_mode="random")
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with (
         torch.random.fork_rng(devices=cuda),
@@ -74,9 +76,7 @@ def generate_pairs(
     ):
         torch.manual_seed(seed)  # the synthesis network draws its noise from torch's own state
         for z, c in zip(latents.split(BATCH), classes.split(BATCH), strict=True):
-            faces = generator(
-                z.to(device), one_hot(c, generator.c_dim).to(device), truncation_psi=psi, noise_mode="random"
-            )
+            faces = generate(*(send(part, torch.device(device)) for part in (z, one_hot(c, generator.c_dim))))
             images.append(_as_picture(faces, max_size).cpu())
             bar.update(len(z))
     return Pairs(torch.cat(images), normalize_2nd_moment(latents), classes)
