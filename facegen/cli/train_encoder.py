@@ -25,10 +25,10 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.option(
     "--recipe",
     metavar="NAME",
-    help="What to learn: zmse, zcos, w, w+, image, real, near or age; see docs/training.md.  "
+    help="What to learn: zmse, zcos, w, w+, image, real, near, age or tune; see docs/training.md.  "
     "[default: age with --data, else w+]",
 )
-@click.option("--data", metavar="ARCHIVE", help="Training archive of real faces, for the recipes real, near and age.")
+@click.option("--data", metavar="ARCHIVE", help="Training archive of real faces, for the recipes from real on.")
 @click.option(
     "--age-estimator",
     metavar="FILE|RUN|URL",

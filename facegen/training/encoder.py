@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from tqdm import tqdm
 
 from facegen import figures
@@ -37,7 +38,7 @@ from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, one_hot, to_float
 from facegen.training.recipes import RECIPES, Recipe
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
-from facegen.weights.load import load_age_estimator, load_encoder, load_generator
+from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.native import save_networks
 from facegen.weights.shipped import shipped_file
@@ -85,7 +86,7 @@ def train_encoder(
         options = replace(options, generator=str(source))
         torch.manual_seed(options.seed)
         objective, header = _objective(options)
-        load_trunk(objective.encoder, options.init)
+        _start_from(objective, options.init)
         name = f"encoder-{options.recipe}-{source.stem}-{options.pairs}pairs"
         with distributed.open_folder(lambda: RunFolder.create(outdir, name)) as run:
             run.write_json(OPTIONS, asdict(options))
@@ -250,7 +251,7 @@ def _run(
     distributed.broadcast(list(objective.trained().values()))
     if distributed.world_size() > 1:
         share_batch_norm(encoder)
-    optimizer = torch.optim.Adam(objective.parameters_to_train(), lr=options.lr)
+    optimizer = objective.optimizer(options.lr)
     if optimizer_state is not None:
         optimizer.load_state_dict(optimizer_state)
 
@@ -307,8 +308,8 @@ def _run(
     agree.close()
     if not main:
         return
-    best, _ = load_encoder(run.path / BEST)
-    objective.encoder.load_state_dict(best.state_dict())
+    for name, network in read_networks(run.path / BEST)[0].items():
+        objective.trained()[name].load_state_dict(network.state_dict())
     save_reconstructions(run.path / "reconstructions.png", objective, data, header.get("groups") or None)
     run.finished = True
     run.log(f"done: best validation loss {state.best:.4f} in {run.path / BEST}; look at reconstructions.png")
@@ -334,7 +335,7 @@ def _train_epoch(
     with tqdm(total=len(batches), initial=state.step, desc=description, disable=not progress, leave=False) as bar:
         for batch in batches[state.step :]:
             for group in optimizer.param_groups:
-                group["lr"] = options.lr_at(state.epoch, state.epoch * len(batches) + state.step)
+                group["lr"] = group["share"] * options.lr_at(state.epoch, state.epoch * len(batches) + state.step)
             faces, target_ages = batch.mine(data, next(iter(parameters)).device)
             loss = objective(faces, target_ages)["loss"]
             optimizer.zero_grad(set_to_none=True)
@@ -379,6 +380,18 @@ def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, 
     )
     ages = middle_ages(generator, header)
     return EncoderObjective(encoder, generator, recipe, ages, estimator, options.bf16), header
+
+
+def _start_from(objective: EncoderObjective, init: str) -> None:
+    """Start from trained weights: `load_trunk`, and the age shift where the file has one for such a generator."""
+    load_trunk(objective.encoder, init)
+    if objective.shift is None or Path(init).suffix != ".safetensors":
+        return
+    with safe_open(init, framework="pt") as file:
+        table = file.get_tensor("age_shift.table").float() if "age_shift.table" in file.keys() else None  # noqa: SIM118
+    if table is not None and table.shape == objective.shift.table.shape:
+        with torch.no_grad():
+            objective.shift.table.copy_(table)
 
 
 def _in_words(recipe: Recipe) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from facegen.latents.decode import group_means
@@ -40,7 +41,7 @@ class EncoderObjective(nn.Module):
 
     Args:
         encoder: What is trained.
-        generator: Stays as it is.
+        generator: Stays as it is, unless the recipe tunes it.
         recipe: Which losses.
         ages: The middle age of each of the generator's groups; empty for a generator without.
         estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
@@ -63,6 +64,8 @@ class EncoderObjective(nn.Module):
         super().__init__()
         self.encoder, self.recipe, self.bf16 = encoder, recipe, bf16
         self.generator = generator.eval().requires_grad_(False)
+        if recipe.tune:
+            generator.synthesis.requires_grad_(True)
         self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
         self.shift: AgeShift | None = None
         if recipe.target != "z":
@@ -80,11 +83,19 @@ class EncoderObjective(nn.Module):
 
     def trained(self) -> dict[str, nn.Module]:
         """The networks that a weight file holds, by name."""
-        return {"encoder": self.encoder} | ({} if self.shift is None else {"age_shift": self.shift})
+        networks = {"encoder": self.encoder} | ({} if self.shift is None else {"age_shift": self.shift})
+        return networks | ({"G_ema": self.generator} if self.recipe.tune else {})
 
     def parameters_to_train(self) -> list[nn.Parameter]:
         """The parameters that the losses reach."""
         return [p for network in self.trained().values() for p in network.parameters() if p.requires_grad]
+
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
+        """Adam for them; every group has under `share` what share of the learning rate it takes."""
+        tuned = [p for p in self.generator.parameters() if p.requires_grad]
+        others = [p for p in self.parameters_to_train() if not any(p is one for one in tuned)]
+        groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])
+        return torch.optim.Adam(groups, lr=lr)
 
     def forward(self, faces: Faces, target_ages: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return every loss of the recipe by name, unweighted, and their weighted sum as `loss`.
@@ -110,18 +121,31 @@ class EncoderObjective(nn.Module):
             if recipe.features:
                 losses["features"] = self._feature_distance(again, faces.images)
             if recipe.age and self.shift is not None:
-                aged = self._picture(self.shift(latents, faces.ages, target_ages))
+                aged = self._picture_of_frozen(self.shift(latents, faces.ages, target_ages))
                 with self._precision(aged):
                     predicted = self.estimator.predict(aged)
                 error = (predicted.float() - target_ages) / DECADE
                 losses["age"] = functional.smooth_l1_loss(error, torch.zeros_like(error))
                 if recipe.keep:
                     losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
+        if recipe.anchor and len(faces.z):
+            losses["anchor"] = functional.mse_loss(self._picture(self._true_ws(faces)), faces.images[: len(faces.z)])
         losses["loss"] = sum(getattr(recipe, name) * loss for name, loss in losses.items() if hasattr(recipe, name))
         return losses
 
     def _picture(self, ws: torch.Tensor) -> torch.Tensor:
         return self.generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
+
+    def _picture_of_frozen(self, ws: torch.Tensor) -> torch.Tensor:
+        """As `_picture`, but what is wrong with the picture is no fault of the generator's."""
+        frozen = {name: value.detach() for name, value in self.generator.synthesis.named_parameters()}
+        picture = functional_call(self.generator.synthesis, frozen, (ws,), {"noise_mode": "const"})
+        return picture.expand(-1, 3, -1, -1)
+
+    def _true_ws(self, faces: Faces) -> torch.Tensor:
+        labels = one_hot(faces.classes, self.generator.c_dim).to(faces.z.device)
+        with torch.no_grad():
+            return self.generator.mapping(faces.z, labels)
 
     def _of_latents(self, latents: torch.Tensor, faces: Faces) -> dict[str, torch.Tensor]:
         """Losses of the generated faces, whose latents are known."""
@@ -130,9 +154,7 @@ class EncoderObjective(nn.Module):
         if self.recipe.target == "z":
             truth, error = faces.z, (latents - faces.z).square()
         else:
-            labels = one_hot(faces.classes, self.generator.c_dim).to(latents.device)
-            with torch.no_grad():
-                truth = self.generator.mapping(faces.z, labels)
+            truth = self._true_ws(faces)
             error = (latents - truth).square() / self.w_variance
             latents, truth = (latents - self.encoder.w_mean).flatten(1), (truth - self.encoder.w_mean).flatten(1)
         mse = error.mean()

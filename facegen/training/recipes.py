@@ -23,6 +23,10 @@ class Recipe:
         age: Error of the age that the estimator sees in the face after a shift to a random age, in decades.
         keep: Squared difference of that face and the reconstruction in their low frequencies: what ageing changes.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
+        tune: Train the generator's synthesis too, at this share of the learning rate, for pixels and features alone:
+            not for the age, which it would learn to feign.
+        anchor: While it is tuned, squared error of what it makes of the generated faces' true latents, so that it keeps
+            what it knew (the locality regularisation of Roich et al. 2021, section 3.3).
     """
 
     target: str = "z"
@@ -34,6 +38,8 @@ class Recipe:
     age: float = 0.0
     keep: float = 0.0
     real: float = 0.0
+    tune: float = 0.0
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.target == "z" and (self.sees_pictures or self.near):
@@ -62,6 +68,8 @@ RECIPES = {
     "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
     "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02),
     "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, keep=1),
+    # Goes on from an encoder of `age`: --init its file.
+    "tune": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, keep=1, tune=0.3, anchor=4),
 }
 
 

@@ -73,15 +73,17 @@ def test_every_loss_of_a_recipe_reaches_the_encoder(name: str):
     recipe = get_recipe(name)
     objective = small_objective(recipe)
     losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
-    expected = {key for key, value in vars(recipe).items() if key not in ("target", "real") and value}
+    expected = {key for key, value in vars(recipe).items() if key not in ("target", "real", "tune") and value}
     assert expected <= losses.keys()
     total = sum(getattr(recipe, key) * float(losses[key].detach()) for key in expected)
     assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
     losses["loss"].backward()
     assert objective.encoder.head.weight.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in objective.generator.parameters())
+    assert all(parameter.grad is None for parameter in objective.generator.mapping.parameters())
+    tuned = [parameter.grad is not None for parameter in objective.generator.synthesis.parameters()]
+    assert any(tuned) == (name == "tune")
     table = None if objective.shift is None else objective.shift.table.grad
-    assert (table is not None) == (name == "age")  # only that recipe moves the age groups
+    assert (table is not None) == (name in ("age", "tune"))  # only these move the age groups
 
 
 def test_the_error_of_the_mean_is_one():
@@ -142,6 +144,25 @@ def test_the_age_recipe_trains_on_real_faces_and_resumes_exactly(
     for name in ("encoder", "age_shift"):
         for key, tensor in resumed[name].state_dict().items():
             assert torch.equal(tensor, expected[name].state_dict()[key]), (name, key)
+
+
+def test_the_generator_does_not_learn_to_feign_age():
+    objective = small_objective(Recipe("w+", age=1, tune=1))
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    losses["age"].backward()
+    assert objective.shift.table.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in objective.generator.parameters())
+
+
+def test_a_tuned_generator_is_saved_with_its_encoder(options: EncoderOptions, tmp_path: Path):
+    first = train_encoder(replace(options, epochs=1), tmp_path, device="cpu", progress=False)
+    init = str(first / "encoder-best.safetensors")
+    run = train_encoder(replace(options, recipe="tune", init=init, epochs=1), tmp_path, device="cpu", progress=False)
+    networks, _ = load_networks(run / "encoder-best.safetensors")
+    assert set(networks) == {"encoder", "age_shift", "G_ema"}
+    before = load_networks(options.generator)[0]["G_ema"]
+    assert torch.equal(networks["G_ema"].mapping.fc0.weight, before.mapping.fc0.weight)
+    assert not torch.equal(networks["G_ema"].synthesis.b16.torgb.weight, before.synthesis.b16.torgb.weight)
 
 
 @pytest.mark.parametrize(
