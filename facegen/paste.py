@@ -20,14 +20,21 @@ all but T drops out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from facegen import figures
 from facegen.errors import FacegenError
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
+
+if TYPE_CHECKING:
+    from facegen.transfer import FaceResult
 
 MODES = ("change", "face")
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
@@ -107,6 +114,60 @@ def paste_faces(
     if profile[16:20] == (b"RGB " if colours == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
         result.info["icc_profile"] = profile
     return result
+
+
+def paste_results(
+    photo: Image.Image,
+    results: Sequence[FaceResult],
+    mode: str = "change",
+    *,
+    template: AlignmentTemplate = UTKFACE_TEMPLATE,
+) -> Iterator[tuple[str, Image.Image]]:
+    """What `AgeTransfer.transfer` made of a photo's faces, back in the photo: caption and photo of every age in turn.
+
+    Args:
+        photo: The one that was given to `transfer`.
+        results: Of `transfer`: of one face or more, all of the same ages.
+        mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
+    """
+    for index in range(len(results[0].aged) if results else 0):
+        faces = [PastedFace(face.input, face.reconstruction, face.aged[index].image, face.matrix) for face in results]
+        yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
+
+
+def save_pasted(
+    photo: Image.Image,
+    results: Sequence[FaceResult],
+    outdir: str | os.PathLike[str],
+    stem: str,
+    mode: str = "change",
+    *,
+    template: AlignmentTemplate = UTKFACE_TEMPLATE,
+    video: str | None = None,
+    progress: bool = False,
+) -> list[Path]:
+    """Write `<stem>-age45.png`, ...: the photo with all its faces at each age, in its own size; the paths.
+
+    Args:
+        photo, results, mode, template: See `paste_results`.
+        video: `mp4` or `gif`: write `<stem>-ages.<video>` as well, the photo on its way through the ages.
+        progress: Show a bar for the video.
+    """
+    from facegen.video import save_morph
+
+    paths = []
+
+    def saved() -> Iterator[Image.Image]:
+        for caption, picture in paste_results(photo, results, mode, template=template):
+            paths.append(figures.save_picture(picture, Path(outdir) / f"{stem}-{caption.replace(' ', '')}.png"))
+            yield picture
+
+    if video is None:
+        for _ in saved():
+            pass
+        return paths
+    path = save_morph(saved(), Path(outdir) / f"{stem}-ages.{video}", progress=progress)
+    return [*paths, path]
 
 
 def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
@@ -231,10 +292,11 @@ def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _colour_map(have: np.ndarray, want: np.ndarray) -> np.ndarray:
     """The symmetric 3x3 matrix that turns colours of one covariance into those of another; see the module.
 
-    A colour that hardly occurs in what is there tells nothing of how much there should be of it: one level of noise
-    in every direction, and no factor above MAX_GAIN.
+    Colours that hardly occur tell nothing of how much there should be of them: both get the noise of rounding to
+    whole levels, which for two flat pictures makes the identity, and no factor is above MAX_GAIN.
     """
-    root, inverse_root = _power(have + np.eye(3), 0.5), _power(have + np.eye(3), -0.5)
+    have, want = have + np.eye(3) / 12, want + np.eye(3) / 12
+    root, inverse_root = _power(have, 0.5), _power(have, -0.5)
     values, vectors = np.linalg.eigh(inverse_root @ _power(root @ want @ root, 0.5) @ inverse_root)
     return ((vectors * values.clip(0, MAX_GAIN)) @ vectors.T).astype(np.float32)
 

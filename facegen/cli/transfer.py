@@ -49,6 +49,19 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
     help="Fit latent and generator to each face, in so many steps; 500 is a good start.",
 )
 @click.option("--refine-seconds", type=float, metavar="S", help="But for about S seconds per face at most.")
+@click.option(
+    "--paste-back",
+    type=click.Choice(["change", "face"]),
+    is_flag=False,
+    flag_value="change",
+    help="Also the whole photo at each age: its faces with what ageing changes (the same as without a word), or "
+    "replaced by the generated faces.",
+)
+@click.option(
+    "--video",
+    type=click.Choice(["mp4", "gif"]),
+    help="Also a video of each face through the ages; with --paste-back, of the photo, too.",
+)
 @click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
 @click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
 @click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
@@ -65,6 +78,8 @@ def command(
     psi: float,
     refine: int,
     refine_seconds: float | None,
+    paste_back: str | None,
+    video: str | None,
     generator: str | None,
     encoder: str | None,
     age_estimator: str | None,
@@ -72,28 +87,34 @@ def command(
 ) -> None:
     """Change the age of the faces in photos.
 
-    Writes a picture per face and age, and per face a strip with its input, reconstruction and every age. A photo
-    that cannot be read or shows no face is named at the end of its turn, the others are done, the exit code is 1.
-    Ctrl-C stops; what is written stays.
+    Writes a picture per face and age, and per face a strip with its input, reconstruction and every age; with
+    --paste-back also the photo itself at each age, in its own size, with all its faces changed. A photo that cannot
+    be read or shows no face is named at the end of its turn, the others are done, the exit code is 1. Ctrl-C stops;
+    what is written stays.
 
     \b
     Example:
       facegen transfer photo.jpg family.png --outdir out --ages 5,25,45,65,85
       facegen transfer photo.jpg --ages 5:90:5 --input-age 40
       facegen transfer photo.jpg --face largest --refine 500
+      facegen transfer family.jpg --ages 5:90:5 --paste-back --video mp4
     """
     from tqdm import tqdm
 
     from facegen.cli import one_line
     from facegen.edits import Edit
     from facegen.errors import FacegenError
-    from facegen.faces import open_photo
+    from facegen.faces import open_original
+    from facegen.paste import save_pasted
     from facegen.transfer import ALL, AgeTransfer, save_results, unique_stems
+    from facegen.video import check_video, save_morphs
 
     if ages is not None and groups is not None:
         raise click.UsageError("give --ages or --groups, not both")
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
+    if video is not None:
+        check_video(outdir / f"ages.{video}")
     edit = Edit(method=method, layers=layers, psi=psi, refine=refine, refine_seconds=refine_seconds)
     transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, device=device)
     wanted = ALL if ages is None else ages
@@ -105,12 +126,17 @@ def command(
     try:
         for photo, stem in bar:
             try:
-                results = transfer.transfer(
-                    open_photo(photo), wanted, input_age=input_age, faces=faces, edit=edit, progress=True
-                )
+                picture = open_original(photo)
+                results = transfer.transfer(picture, wanted, input_age=input_age, faces=faces, edit=edit, progress=True)
                 if not results:
                     raise FacegenError(f"{photo}: no face found")
-                for path in save_results(results, outdir, stem):
+                paths = save_results(results, outdir, stem)
+                if video is not None:
+                    paths += save_morphs(results, outdir, stem, video, progress=True)
+                if paste_back is not None:
+                    options = {"template": transfer.template, "video": video, "progress": True}
+                    paths += save_pasted(picture, results, outdir, stem, paste_back, **options)
+                for path in paths:
                     tqdm.write(str(path))
             except (FacegenError, OSError) as error:
                 failed += 1

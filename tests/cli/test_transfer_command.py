@@ -141,6 +141,8 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
         (["--ages", "5", "--groups", "all"], 2, "not both"),
         (["--ages", "-3"], 1, "age -3 is in none"),
         (["--input-age", "-1"], 1, "age -1 is in none"),
+        (["--paste-back", "old"], 2, "'old' is not one of 'change', 'face'"),
+        (["--video", "avi"], 2, "'avi' is not one of 'mp4', 'gif'"),
         (["--outdir", str(HOPPER)], 2, "is a file"),
         (["--generator", "missing.safetensors"], 1, "missing.safetensors"),
         (["--encoder", str(HOPPER)], 1, "grace_hopper.jpg"),
@@ -151,6 +153,35 @@ def test_wrong_arguments_are_said_once(run, tmp_path: Path, arguments: list[str]
     assert result.exit_code == code
     assert result.output.count(reason) == 1
     assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_whole_photos_and_videos(run, tmp_path: Path):
+    image = Image.open(HOPPER).convert("RGBA")
+    image.putalpha(200)
+    image.save(tmp_path / "me.png")
+    Image.open(HOPPER).convert("L").save(tmp_path / "gray.png")
+    photos = [tmp_path / "me.png", tmp_path / "gray.png"]
+    result = run(*photos, "--ages", "20,80", "--paste-back", "--video", "gif", "--outdir", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    kinds = ["-age20.png", "-age80.png", "-ages.gif", "-face1-age20.png", "-face1-age80.png", "-face1-strip.png"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {stem + kind for stem in ("me", "gray") for kind in [*kinds, "-face1.gif"]}
+    for name, mode in (("me-age20.png", "RGBA"), ("gray-age80.png", "L")):
+        with Image.open(tmp_path / "out" / name) as pasted:
+            assert (pasted.size, pasted.mode) == ((512, 600), mode)
+            assert str(tmp_path / "out" / name) in result.stdout
+    run(photos[1], "--ages", "20", "--paste-back", "face", "--outdir", tmp_path / "whole")
+    change, face = (np.asarray(Image.open(tmp_path / out / "gray-age20.png")) for out in ("out", "whole"))
+    assert (change != face).any()
+    np.testing.assert_array_equal(change[:50], face[:50])  # there is no face
+
+
+def test_mp4_without_its_package_is_said_before_all(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    result = run(HOPPER, HOPPER, "--video", "mp4", "--outdir", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.output.count('pip install "facegen[video]"') == 1
     assert not (tmp_path / "out").exists()
 
 
