@@ -57,7 +57,7 @@ def choose_cases(order: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
 def make_case(evaluation: Evaluation, scores: SystemScores, kind: str, person: int) -> Case:
     """The strip of one person as one system made it.
 
-    Below a picture stand, as far as they are known, the target age, an arrow to the judged age, and the similarity.
+    Below a picture stand the target age, the judged age and the similarity to the input.
     """
     faces = evaluation.faces
     known = f"age {faces.ages[person]:.0f}, judged" if faces.known[person] else "judged"
@@ -67,7 +67,7 @@ def make_case(evaluation: Evaluation, scores: SystemScores, kind: str, person: i
     for age, judged, similar in zip(
         evaluation.targets, scores.predicted[person], scores.similarity[person], strict=True
     ):
-        captions.append(f"{age:g}→{judged:.0f}, {similar:.2f}")
+        captions.append(f"{age:g}: {judged:.0f}, {similar:.2f}")
     rendered = scores.rendered
     tensors = [faces.images[person], rendered.reconstructions[person], *rendered.aged[person]]
     pictures = [Image.fromarray(tensor.permute(1, 2, 0).numpy()) for tensor in tensors]

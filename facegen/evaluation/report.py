@@ -218,7 +218,8 @@ def _cases(evaluation: Evaluation, cases: list[list[Case]]) -> str:
         )
         parts.append(f'<div class="case">{strips}{file_name(evaluation.faces.names[row[0].person])}</div>\n')
     how = (
-        f"Input, its reconstruction (again), and every target age → the judged age, with the similarity to the input. "
+        "Input, its reconstruction (again), and every target age. Below each stand target age: judged age, similarity "
+        "to the input. "
         f"{CRITERION} The order is that of {first}."
     )
     return f"<h2>Best, median and worst</h2>\n<p class=soft>{text(how)}</p>\n{''.join(parts)}"

@@ -119,6 +119,10 @@ def run_evaluation(
         )
         for spec in systems
     ]
+    for system in tested:
+        # Judging takes minutes: what no system can do is told before.
+        told = float(system.renderer.groups.middle_age(0)) if give_ages else None
+        system.renderer.check("all" if ages is None else ages, input_age=told, edit=system.options["edit"])
     first = tested[0].renderer
     notes: list[str] = []
     judges, independent = _load_judges(

@@ -89,11 +89,13 @@ def render_all(
         progress: Show a bar.
     """
     renderer, reconstructions, aged, seconds = system.renderer, [], [], []
+    first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
     bar = tqdm(range(photos.tested), f"{system.name}: ageing", unit="face", disable=not progress)
     for index in bar:
         face = photos.images[index : index + 1].to(renderer.device).float() / 127.5 - 1
         age = photos.ages[index]
-        ages = [float(age)] if give_ages and np.isfinite(age) else None
+        # Older than all groups counts as the last.
+        ages = [float(np.clip(age, first, last))] if give_ages and np.isfinite(age) else None
         _wait(renderer.device)
         start = time.perf_counter()
         rendering = renderer.render(face, targets, input_ages=ages, **system.options)

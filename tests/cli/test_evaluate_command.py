@@ -1,0 +1,139 @@
+"""`facegen evaluate` as a command, with tiny networks and a tiny archive."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from facenet_pytorch import InceptionResnetV1
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+
+from facegen.ages import AgeGroups
+from facegen.cli import main
+from facegen.data.archive import ArchiveWriter
+from facegen.edits import Edit
+from facegen.errors import FacegenError
+from facegen.evaluation.run import SystemSpec, parse_system
+from facegen.faces import UTKFACE_TEMPLATE
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.weights.native import save_networks
+
+GROUPS = AgeGroups.parse("0-30,31-60,61-90")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generator, encoder, both judges and an archive, all tiny."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    torch.manual_seed(0)
+    generator = Generator(
+        8, 3, 8, 16, 3, mapping_kwargs={"num_layers": 1},
+        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
+    )  # fmt: skip
+    save_networks(folder / "g.safetensors", {"G_ema": generator}, {"groups": GROUPS.labels})
+    save_networks(folder / "e.safetensors", {"encoder": Encoder(8, 16, 75, (0, 0, 0))}, {})
+    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+    save_networks(folder / "age.safetensors", {"age": estimator}, {})
+    torch.save(InceptionResnetV1().state_dict(), folder / "net.pt")
+    with get_sample_data("grace_hopper.jpg") as file:
+        face = Image.open(file).convert("RGB").crop((140, 100, 396, 356)).resize((16, 16))
+    with ArchiveWriter(folder / "held.zip", groups=GROUPS, template=UTKFACE_TEMPLATE) as writer:
+        for index in range(6):
+            gains = np.random.default_rng(index).uniform(0.4, 1, 3)
+            age = 10 + 12 * index
+            pixels = (np.asarray(face) * gains).astype(np.uint8)
+            writer.add(f"{age}.png", pixels, label=GROUPS.index_of(age), age=age)
+    return folder
+
+
+def arguments(folder: Path, outdir: Path) -> list[str]:
+    files = {"photos": "held.zip", "generator": "g.safetensors", "encoder": "e.safetensors"}
+    judges = {"age-judge": "age.safetensors", "id-judge": "net.pt"}
+    given = [text for name, file in {**files, **judges}.items() for text in (f"--{name}", str(folder / file))]
+    return ["evaluate", *given, "--outdir", str(outdir), "--device", "cpu"]
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FACEGEN_OFFLINE", "1")
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
+    return lambda *more: CliRunner().invoke(main, [*arguments(folder, tmp_path / "report"), *map(str, more)])
+
+
+def test_the_command_as_a_process(folder: Path, tmp_path: Path):
+    environment = {**os.environ, "FACEGEN_OFFLINE": "1", "FACEGEN_CACHE": str(tmp_path / "cache")}
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "facegen", *arguments(folder, tmp_path / "report"), "--name", "ours"),
+            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "4", "--ages", "10:70:20"),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "look at" in result.stdout
+    assert "from floor to ceiling" in result.stdout
+    assert "reading faces" in result.stderr
+    numbers = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert [system["name"] for system in numbers["systems"]] == ["ours", "other"]
+    assert numbers["systems"][1]["edit"]["psi"] == 0.5
+    assert [target["age"] for target in numbers["targets"]] == [10, 30, 50, 70]
+    assert len(numbers["faces"]) == 4
+    # What could not be downloaded is left out, and said so with the option that gives it.
+    assert any("LPIPS: left out" in note and "--vgg FILE" in note for note in numbers["notes"])
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for more, words in (
+        (["--photos", tmp_path / "none.zip"], "none.zip: there is no such folder or zip"),
+        (["--age-judge", tmp_path / "none"], "none"),
+        (["--age-judge", folder / "e.safetensors"], "holds encoder, but no age estimator"),
+        (["--id-judge", "facenet"], "--id-judge is dlib, vggface2 or a file"),
+        (["--id-judge", "vggface2"], "(--id-judge FILE)"),
+        (["--lpips", tmp_path / "none"], "none: there is no such file (--lpips)"),
+        (["--ages", "young"], "no list of ages"),
+        (["--ages", "10,500"], "age 500 is in none of this generator's groups"),
+        (["--compare", "other"], "'other' names no system: write NAME=ENCODER"),
+        (["--compare", "other=x,refine=often"], "refine must be a number"),
+        (["--compare", "FaceGen="], "two systems have one name"),
+        (["--compare", f"other={tmp_path / 'none.safetensors'}"], "none.safetensors"),
+        (["--outdir", tmp_path / "file"], "is a file; name a folder"),
+        (["--photos-limit", "0"], "--photos-limit"),
+        (["--refine-seconds", "3"], "refine"),
+    ):
+        result = run(*more)
+        assert result.exit_code in (1, 2), more
+        assert words in result.output, more
+        assert "Traceback" not in result.output
+        assert not (tmp_path / "report").exists()
+
+
+def test_a_judge_that_is_no_judge_is_named(run, folder: Path, tmp_path: Path):
+    result = run("--age-estimator", folder / "age.safetensors", "--ages", "20,70", "--photos-limit", "3")
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert "its numbers flatter them" in numbers["independent"]
+
+
+def test_systems_in_words():
+    assert parse_system("zmse=runs/z.safetensors") == SystemSpec("zmse", "runs/z.safetensors", Edit())
+    assert parse_system("mine=") == SystemSpec("mine", None, Edit())
+    found = parse_system("fine=a,b.safetensors, method=shift,layers=0-3,7,refine=50,refine_seconds=2.5,psi=0.7")
+    assert found == SystemSpec("fine", "a,b.safetensors", Edit("shift", "0-3,7", 0.7, 50, 2.5))
+    for text in ("", "=x", "x=y,method=magic", "x=y,psi=low"):
+        with pytest.raises(FacegenError):
+            parse_system(text)

@@ -1,0 +1,114 @@
+"""A system that needs no network, judges that are formulas, and a tiny archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+
+from facegen.ages import AgeGroups
+from facegen.data.archive import ArchiveWriter
+from facegen.evaluation.evaluate import Judges
+from facegen.evaluation.judges import AgeJudge
+from facegen.evaluation.photos import Photos
+from facegen.evaluation.system import System
+from facegen.faces import UTKFACE_TEMPLATE
+from facegen.metrics.features import Extractor
+
+GROUPS = AgeGroups.parse("0-20,21-40,41-60,61-80")
+SIZE = 16
+
+
+@dataclass
+class Rendering:
+    reconstructions: torch.Tensor
+    aged: torch.Tensor
+    input_ages: torch.Tensor
+
+
+class Oracle:
+    """A renderer that knows the answer: the first row of pixels tells the age, the others stay the person's.
+
+    Args:
+        ageing: Whether results have the target age; else they are the input.
+        persons: Whether results keep the person; else they are all one picture.
+    """
+
+    groups, template, device, size = GROUPS, UTKFACE_TEMPLATE, torch.device("cpu"), SIZE
+
+    def __init__(self, ageing: bool = True, persons: bool = True) -> None:
+        self.ageing, self.persons = ageing, persons
+        self.told: list[list[float] | None] = []
+
+    def render(self, faces: torch.Tensor, ages: Sequence[float], *, input_ages=None, **options) -> Rendering:
+        self.told.append(input_ages)
+        aged = faces[:, None].repeat(1, len(ages), 1, 1, 1)
+        if not self.persons:
+            aged[:] = 0.25
+        if self.ageing:
+            for index, age in enumerate(ages):
+                aged[:, index, :, 0] = age / 127.5 - 1
+        return Rendering(faces, aged, torch.tensor(input_ages or [0.0]))
+
+
+def write_age(pixels: np.ndarray, age: float) -> np.ndarray:
+    """The picture, uint8 `[3, S, S]`, with the age in its first row, where `judges` read it."""
+    pixels = pixels.copy()
+    pixels[:, 0] = age
+    return pixels
+
+
+@pytest.fixture
+def judges() -> Judges:
+    """The age is the value of the first row; a person is the mean colours of the quarters below it."""
+
+    def years(images: torch.Tensor) -> np.ndarray:
+        return images[:, :, 0].double().mean(dim=(1, 2)).numpy()
+
+    def person(images: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.adaptive_avg_pool2d(images[:, :, 1:].float() - 127.5, 2)
+        return torch.nn.functional.normalize(small.flatten(1))
+
+    return Judges(AgeJudge("first row", years), Extractor("colours", person))
+
+
+@pytest.fixture
+def photos() -> Photos:
+    """24 people of known age, and 16 more real faces."""
+    random = np.random.default_rng(0)
+    ages = random.integers(0, 80, 40).astype(float)
+    pixels = [write_age(random.integers(0, 256, (3, SIZE, SIZE), np.uint8), age) for age in ages]
+    names = [f"{index}.png" for index in range(40)]
+    return Photos(Path("faces.zip"), names, torch.from_numpy(np.stack(pixels)), ages, tested=24, available=40)
+
+
+@pytest.fixture
+def system():
+    """A function (name, **how) -> a system with an `Oracle`."""
+    return lambda name="oracle", **how: System(name, Oracle(**how), {}, {"encoder": "none"})
+
+
+@pytest.fixture(scope="session")
+def hopper() -> Image.Image:
+    with get_sample_data("grace_hopper.jpg") as file:
+        return Image.open(file).convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def archive(hopper: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve crops of one face, 16x16, as a training archive with ages."""
+    path = tmp_path_factory.mktemp("held") / "held.zip"
+    random = np.random.default_rng(1)
+    with ArchiveWriter(path, groups=AgeGroups.default(), template=UTKFACE_TEMPLATE) as writer:
+        for index in range(12):
+            left, top, side = random.integers(120, 170), random.integers(90, 140), random.integers(220, 260)
+            crop = hopper.crop((left, top, left + side, top + side)).resize((SIZE, SIZE))
+            age = 4 + 8 * index
+            writer.add(f"{age}_0_0_{index}.jpg", crop, label=AgeGroups.default().index_of(age), age=age)
+    return path

@@ -1,0 +1,172 @@
+"""What is measured of systems whose answers are known, and what the report makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from facegen.errors import FacegenError
+from facegen.evaluation.cases import choose_cases, order_people
+from facegen.evaluation.evaluate import evaluate, target_ages
+from facegen.evaluation.report import About, write_report
+from facegen.evaluation.tables import as_markdown, as_plain_text, detail_tables, main_tables, to_json
+
+ABOUT = About({"seed": 0}, "data/faces.zip", 40, "an age judge", "an identity judge", "They are independent.")
+
+
+def run(photos, judges, *systems, **how):
+    return evaluate(systems, photos, judges, progress=False, **how)
+
+
+def test_an_oracle_is_perfect(photos, judges, system):
+    (scores,) = run(photos, judges, system()).systems
+    assert scores.age.error.value == pytest.approx(0)
+    assert (scores.age.right.value, scores.age.near.value) == (1, 1)
+    assert scores.monotone == pytest.approx((1, 1, 1))
+    assert scores.identity.similarity.value == pytest.approx(1)
+    assert scores.identity.share.value == pytest.approx(1)
+    assert scores.reconstruction.mse.value == 0
+    assert scores.reconstruction.lpips is None
+    assert scores.predicted.shape == scores.similarity.shape == (24, 4)
+    assert scores.seconds[1] > 0
+    assert scores.system.renderer.told[0] == [photos.ages[0]]
+
+
+def test_results_that_never_change_have_no_order(photos, judges, system):
+    (scores,) = run(photos, judges, system(ageing=False)).systems
+    assert np.isnan(scores.correlations).all()
+    assert np.isnan(scores.monotone).all()
+    # Everybody is right once, at their own group.
+    assert scores.age.right.value == pytest.approx(1 / 4)
+    assert scores.identity.share.value == pytest.approx(1)
+
+
+def test_one_face_for_all_is_nobody(photos, judges, system):
+    evaluation = run(photos, judges, system(), system("nobody", persons=False))
+    good, bad = evaluation.systems
+    assert bad.identity.share.value < 0.5 < good.identity.share.value
+    assert bad.identity.similarity.high < good.identity.similarity.low
+    assert bad.identity.strangers.value == pytest.approx(bad.identity.similarity.value)
+    assert bad.realism.frechet > 2 * bad.realism.real_frechet
+    assert good.realism.real_frechet == bad.realism.real_frechet
+    # Its own reconstructions are perfect, as are those of the other system.
+    assert bad.share_of_best.value == pytest.approx(bad.identity.share.value)
+
+
+def test_the_judge_is_judged_on_real_faces(photos, judges, system):
+    evaluation = run(photos, judges, system())
+    assert evaluation.real_age.error.value == 0
+    assert evaluation.real_age.count == 24
+    assert sum(evaluation.group_counts.values()) == 24
+    assert sum(found.count for found in evaluation.real_age_per_group.values()) == 24
+    assert sum(evaluation.real_counts) == 40
+
+
+def test_faces_of_unknown_age(photos, judges, system):
+    unknown = dataclasses.replace(photos, ages=np.full(40, np.nan))
+    tested = system()
+    evaluation = run(unknown, judges, tested)
+    assert evaluation.real_age is None
+    assert evaluation.real_age_per_group == {}
+    assert sum(evaluation.real_counts) == 40  # the judge says to which group they belong
+    assert tested.renderer.told == [None] * 24
+    hidden = system()
+    run(photos, judges, hidden, give_ages=False)
+    assert hidden.renderer.told == [None] * 24
+
+
+def test_ages_of_ones_own(photos, judges, system):
+    evaluation = run(photos, judges, system(), ages=[70, 10.5])
+    assert evaluation.target_labels == ["70", "10.5"]
+    assert evaluation.systems[0].age_per_target[1].quartiles[1] == pytest.approx(10, abs=1)
+    assert np.isnan(run(photos, judges, system(), ages=[30]).systems[0].correlations).all()
+    with pytest.raises(FacegenError, match="no ages given"):
+        target_ages(evaluation.groups, [])
+    with pytest.raises(FacegenError, match="no system"):
+        run(photos, judges)
+
+
+def test_one_person_alone(photos, judges, system, tmp_path):
+    evaluation = run(dataclasses.replace(photos, tested=1), judges, system())
+    assert np.isnan(evaluation.floor.value)
+    assert np.isnan(evaluation.systems[0].identity.share.value)
+    assert write_report(tmp_path, evaluation, ABOUT).is_file()
+
+
+def test_inception_and_lpips_where_they_are(photos, judges, system):
+    everything = dataclasses.replace(
+        judges, inception=judges.identity, lpips=lambda a, b: (a - b).abs().mean(dim=(1, 2, 3))
+    )
+    evaluation = run(photos, everything, system())
+    assert evaluation.systems[0].inception.count == evaluation.systems[0].realism.count
+    assert evaluation.systems[0].reconstruction.lpips.value == 0
+    assert "FID" in main_tables(evaluation)[1].columns
+
+
+def test_the_report(photos, judges, system, tmp_path):
+    evaluation = run(photos, judges, system("<ours>"), system("still", ageing=False))
+    about = dataclasses.replace(ABOUT, notes=["A note."], left_out={"x.png": "x.png: no face found"})
+    page = write_report(tmp_path / "new" / "report", evaluation, about)
+    folder = page.parent
+    numbers = json.loads((folder / "results.json").read_text())
+    assert numbers["systems"][1]["correlation_quartiles"] == [None, None, None]
+    assert numbers["systems"][0]["identity"]["share"]["value"] == pytest.approx(1)
+    assert numbers["targets"][0] == {"label": "0-20", "age": 10.0}
+    assert len(numbers["faces"]) == 24
+    assert numbers["versions"]["torch"] == torch.__version__.split("+")[0] or numbers["versions"]["torch"]
+    assert "NaN" not in (folder / "results.json").read_text()
+    html = page.read_text()
+    assert "&lt;ours&gt;" in html
+    assert "<ours>" not in html
+    assert "They are independent." in html
+    assert "A note." in html
+    assert "no face found" in html
+    assert not re.search(r"""(?:src|href)="(?!data:|\#)""", html)  # nothing but the page itself
+    strips = sorted(path.name for path in (folder / "strips").iterdir())
+    assert len(strips) == 2 * 18
+    assert "best1-_ours_.png" in strips
+    assert "worst6-still.png" in strips
+    markdown = (folder / "table.md").read_text()
+    assert "| still | " in markdown
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_tables_have_a_row_for_each_system_and_the_references(photos, judges, system):
+    evaluation = run(photos, judges, system("a|b"), system("still", ageing=False))
+    first, second = main_tables(evaluation)
+    assert [row[0] for row in first.rows] == ["a|b", "still", "real faces at their own age", "two different people"]
+    assert second.rows[-1][0] == "real faces and real faces"
+    for table in (first, second, *detail_tables(evaluation)):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        assert as_markdown(table).count("a\\|b") == (table.title != "The judge of ages on real faces")
+    assert re.search(r"a\|b\n +error, years +0\.0 \[0\.0, 0\.0\]", as_plain_text(first))
+    assert to_json({1: np.float32("nan"), "a": (np.int64(2), None, True)}) == {"1": None, "a": [2, None, True]}
+
+
+def test_cases_are_best_median_and_worst(photos, judges, system):
+    scores = run(photos, judges, system()).systems[0]
+    scores = dataclasses.replace(
+        scores,
+        similarity=np.linspace(1, 0, 24)[:, None].repeat(4, axis=1),
+        predicted=np.arange(24.0)[:, None].repeat(4, axis=1),
+    )
+    order = order_people(scores, np.zeros(4))
+    assert order.tolist() == list(range(24))
+    cases = choose_cases(order)
+    assert cases[:6] == [("best", person) for person in range(6)]
+    assert cases[6:12] == [("median", person) for person in range(9, 15)]
+    assert cases[12:] == [("worst", person) for person in range(18, 24)]
+    assert choose_cases(order[:7]) == [
+        ("best", 0),
+        ("best", 1),
+        ("median", 2),
+        ("median", 3),
+        ("worst", 5),
+        ("worst", 6),
+    ]
+    assert choose_cases(order[:1]) == [("best", 0)]
