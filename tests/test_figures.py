@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from facegen.errors import FacegenError
-from facegen.figures import age_strip, image_grid, plot_curves, save_image_grid, save_picture, to_uint8
+from facegen.figures import age_strip, image_grid, plot_ages, plot_curves, save_image_grid, save_picture, to_uint8
 
 
 def pictures(count: int, size: int = 64) -> np.ndarray:
@@ -137,3 +137,13 @@ def test_importing_figures_does_not_import_torch_or_matplotlib():
     code = "import sys, facegen.figures; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_ages_are_drawn_beside_the_errors_of_each_group(tmp_path: Path):
+    true = np.array([3, 25, 47, 116])
+    path = plot_ages(tmp_path / "ages.png", true, true * 0.9 + 2, {"0-10": 1.7, "21-30": 0.5, "41-50": 2.7})
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > image.height
+        assert np.asarray(image.convert("L")).std() > 5
+    assert [p.name for p in tmp_path.iterdir()] == ["ages.png"]
