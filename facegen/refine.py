@@ -1,9 +1,14 @@
-"""Refinement: the generator's picture of one face comes closer to its photo, by minutes of a GPU or seconds of a CPU.
+"""Refinement: what the generator makes of one face comes closer to its photo, and still ages.
 
 Two halves. First the latent: w+ is optimised from the encoder's answer (Karras et al. 2020, "Analyzing and Improving
 the Image Quality of StyleGAN", appendix D, is the projector whose schedule this takes; Abdal et al. 2019 for w+). Then
 the generator: a copy of it is tuned around the found w, the pivot, until it draws this face (Roich et al. 2021,
-"Pivotal Tuning"), and held elsewhere to what it drew before.
+"Pivotal Tuning").
+
+Either half can reach any likeness and lose the ages on the way: far from where the generator was trained, a step in w
+ages nobody (Tov et al. 2021, section 3, call it the tradeoff of distortion and editability). So w is pulled to where it
+came from, the tuned generator is held to what it drew before of other faces, and where there is an age estimator, the
+face at another age must look as old as it did.
 """
 
 from __future__ import annotations
@@ -11,22 +16,24 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-Features = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+from facegen.networks.age_estimator import AgeEstimator
 
 LATENT_SHARE = 0.4  # of steps and time; the rest tunes the generator
 LATENT_LR = 0.05
-PULL = 0.02  # of the distance to the encoder's answer, in units of the variance of w
 TUNE_LR = 1e-3
-HOLD = 1.0  # of the pictures of other ages and other faces, which shall stay
+# Weights of the losses; pixels count as mean squared error of levels -1..1.
 PIXELS = 4.0
 FEATURES = 1.0
+AGE = 0.3  # a decade
+PULL = 0.1  # mean squared distance of w to its start, in units of its variance
+HOLD = 4.0  # mean squared error of other faces
 
 
 def refine(
@@ -36,7 +43,8 @@ def refine(
     *,
     steps: int,
     seconds: float | None = None,
-    features: Features | None = None,
+    moves: torch.Tensor | None = None,
+    estimator: AgeEstimator | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[torch.Tensor, list[nn.Module]]:
@@ -48,140 +56,138 @@ def refine(
         ws: `[N, num_ws, w_dim]`, where to start.
         steps: For each face, over both halves.
         seconds: For each face; ends both halves early, so that the result depends on the machine. None for no limit.
-        features: Maps pictures to feature maps whose distance counts beside that of the pixels, for example
-            `AgeEstimator.features`.
-        seed: Of the faces that the tuned generator is held to.
+        moves: `[N, A, num_ws, w_dim]`, what is added to w to see the face at other ages.
+        estimator: Its features judge likeness beside the pixels, and it watches over the ages of the `moves`.
+        seed: Of the faces that the tuned generator is held to, and of the order of the ages.
         progress: Show a bar with the time left.
 
     Returns:
         ws `[N, num_ws, w_dim]`, and for each face a generator of its own that draws it there.
     """
+    if moves is None:
+        moves = torch.zeros_like(ws)[:, None]
     latent_steps = round(LATENT_SHARE * steps)
     tune_steps = steps - latent_steps
     latent_seconds = None if seconds is None else LATENT_SHARE * seconds * len(faces)
     tune_seconds = None if seconds is None else (1 - LATENT_SHARE) * seconds
     with tqdm(total=latent_steps + tune_steps * len(faces), desc="refining", disable=not progress, leave=False) as bar:
-        ws = refine_latents(
-            generator, faces, ws, steps=latent_steps, seconds=latent_seconds, features=features, on_step=bar.update
-        )
-        generators = [
-            tune_generator(
-                generator,
-                face[None],
-                w[None],
-                steps=tune_steps,
-                seconds=tune_seconds,
-                features=features,
-                seed=seed,
-                on_step=bar.update,
-            )
-            for face, w in zip(faces, ws, strict=True)
-        ]
-    return ws, generators
+        goal = Goal(generator, faces, ws, moves, estimator)
+        pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, bar), seed=seed)
+        generators = []
+        for index in range(len(faces)):
+            one = slice(index, index + 1)
+            goal = Goal(generator, faces[one], ws[one], moves[one], estimator)
+            schedule = _until(tune_steps, tune_seconds, bar)
+            generators.append(tune_generator(generator, goal, pivots[one], schedule, seed=seed))
+    return pivots, generators
 
 
-def refine_latents(
-    generator: nn.Module,
-    faces: torch.Tensor,
-    ws: torch.Tensor,
-    *,
-    steps: int,
-    seconds: float | None = None,
-    features: Features | None = None,
-    on_step: Callable[[], object] = lambda: None,
-) -> torch.Tensor:
-    """Optimise w+ `[N, num_ws, w_dim]` of N faces together, each for itself; see `refine`."""
+class Goal:
+    """What refined pictures of N faces should be; arguments as for `refine`."""
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        faces: torch.Tensor,
+        start: torch.Tensor,
+        moves: torch.Tensor,
+        estimator: AgeEstimator | None,
+    ) -> None:
+        self.faces, self.start, self.moves, self.estimator = faces, start, moves, estimator
+        if estimator is not None:
+            with torch.no_grad():
+                self.maps = [functional.normalize(part, dim=1) for part in estimator.features(faces)]
+                self.ages = torch.stack(
+                    [estimator.predict(_draw(generator, start + move)) for move in moves.unbind(1)], dim=1
+                )
+
+    def loss(self, generator: nn.Module, ws: torch.Tensor, age: int) -> torch.Tensor:
+        """Distance `[N]` of the pictures at `ws` to the faces, and of one of the moves, an index, to its age."""
+        count = len(ws)
+        if self.estimator is None:
+            return PIXELS * (_draw(generator, ws) - self.faces).square().mean(dim=(1, 2, 3))
+        pictures, aged = _draw(generator, torch.cat([ws, ws + self.moves[:, age]])).split(count)
+        loss = PIXELS * (pictures - self.faces).square().mean(dim=(1, 2, 3))
+        for one, other in zip(self.estimator.features(pictures), self.maps, strict=True):
+            # As in LPIPS (Zhang et al. 2018, equation 1), without its weights.
+            gap = (functional.normalize(one, dim=1) - other).square().sum(dim=1).mean(dim=(1, 2))
+            loss = loss + FEATURES / len(self.maps) * gap
+        years = self.estimator.predict(aged)
+        return loss + AGE * functional.smooth_l1_loss(years / 10, self.ages[:, age] / 10, reduction="none")
+
+
+def refine_latents(generator: nn.Module, goal: Goal, schedule: Iterator[float], *, seed: int = 0) -> torch.Tensor:
+    """Optimise w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
+
+    `schedule` gives, before every step, the share of the work that is done.
+    """
+    random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        spread = _spread_of_w(generator)
-        wanted = _Likeness(faces, features)
-    start = ws.detach()
-    offset = torch.zeros_like(start, requires_grad=True)  # in units of the spread
+        ws = _random_ws(generator, 1000, torch.Generator().manual_seed(0))[:, 0]
+        spread = (ws - ws.mean(dim=0)).square().mean().sqrt()
+    offset = torch.zeros_like(goal.start, requires_grad=True)  # in units of the spread
     optimizer = torch.optim.Adam([offset], betas=(0.9, 0.99))
-    for done in _until(steps, seconds):
+    for done in schedule:
         optimizer.param_groups[0]["lr"] = LATENT_LR * _ramp(done)
+        age = int(torch.randint(goal.moves.shape[1], [], generator=random))
         with torch.enable_grad():
-            pictures = generator.synthesis(start + offset * spread, noise_mode="const").expand(-1, 3, -1, -1)
-            loss = (wanted(pictures) + PULL * offset.square().mean(dim=(1, 2))).sum()
-            (offset.grad,) = torch.autograd.grad(loss, [offset])
+            loss = goal.loss(generator, goal.start + offset * spread, age)
+            loss = loss + PULL * offset.square().mean(dim=(1, 2))
+            (offset.grad,) = torch.autograd.grad(loss.sum(), [offset])
         optimizer.step()
-        on_step()
-    return (start + offset * spread).detach()
+    return (goal.start + offset * spread).detach()
 
 
 def tune_generator(
-    generator: nn.Module,
-    face: torch.Tensor,
-    pivot: torch.Tensor,
-    *,
-    steps: int,
-    seconds: float | None = None,
-    features: Features | None = None,
-    seed: int = 0,
-    on_step: Callable[[], object] = lambda: None,
+    generator: nn.Module, goal: Goal, pivot: torch.Tensor, schedule: Iterator[float], *, seed: int = 0
 ) -> nn.Module:
-    """Return a copy of the generator that draws one face `[1, 3, H, W]` at its pivot `[1, num_ws, w_dim]`.
+    """Return a copy of the generator that draws the goal's one face at its pivot `[1, num_ws, w_dim]`.
 
-    It is held (Roich et al. 2021, section 3.3): in every step random faces of random groups, moved towards the pivot,
-    must look as before.
+    It is held (Roich et al. 2021, section 3.3): in every step a random face of a random group, moved half the way to
+    the pivot, must look as before.
     """
     tuned = copy.deepcopy(generator).eval()
     parameters = list(tuned.synthesis.requires_grad_(True).parameters())
-    optimizer = torch.optim.Adam(parameters, lr=TUNE_LR, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99))
     random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        wanted = _Likeness(face, features)
-    for done in _until(steps, seconds):
+    for done in schedule:
         optimizer.param_groups[0]["lr"] = TUNE_LR * _ramp(done)
+        age = int(torch.randint(goal.moves.shape[1], [], generator=random))
         with torch.no_grad():
             others = pivot.lerp(_random_ws(generator, 1, random), 0.5)
-            before = generator.synthesis(others, noise_mode="const")
+            before = _draw(generator, others)
         with torch.enable_grad():
-            pictures = tuned.synthesis(torch.cat([pivot, others]), noise_mode="const")
-            loss = wanted(pictures[:1].expand(-1, 3, -1, -1)).sum()
-            loss = loss + HOLD * PIXELS * functional.mse_loss(pictures[1:], before)
+            loss = goal.loss(tuned, pivot, age).sum() + HOLD * functional.mse_loss(_draw(tuned, others), before)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
-        on_step()
     return tuned.requires_grad_(False)
 
 
-class _Likeness:
-    """Distance of pictures to faces `[N, 3, H, W]`: pixels, and features scaled to length 1 as LPIPS does."""
-
-    def __init__(self, faces: torch.Tensor, features: Features | None) -> None:
-        self.faces = faces
-        self.features = features
-        self.maps = [] if features is None else [functional.normalize(part, dim=1) for part in features(faces)]
-
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Distances `[N]`."""
-        distance = PIXELS * (pictures - self.faces).square().mean(dim=(1, 2, 3))
-        if self.features is None:
-            return distance
-        for one, other in zip(self.features(pictures), self.maps, strict=True):
-            gap = (functional.normalize(one, dim=1) - other).square().sum(dim=1).mean(dim=(1, 2))
-            distance = distance + FEATURES / len(self.maps) * gap
-        return distance
-
-
-def _until(steps: int, seconds: float | None) -> Iterator[float]:
-    """Before every step the share that is done, 0 to 1, until steps or seconds are used up."""
+def _until(steps: int, seconds: float | None, bar: tqdm) -> Iterator[float]:
+    """Before every step the share that is done, 0 to 1, until steps or seconds are used up; moves the bar."""
     start = time.monotonic()
     for step in range(steps):
         done = step / steps
         if seconds is not None:
             done = max(done, (time.monotonic() - start) / seconds)
         if done >= 1:
+            bar.update(steps - step)
             return
         yield done
+        bar.update()
 
 
 def _ramp(done: float) -> float:
     """The learning rate's factor: up over the first twentieth, down over the last quarter as a cosine (appendix D)."""
     down = min(1.0, (1 - done) / 0.25)
     return min(1.0, (done + 0.01) / 0.05) * (0.5 - 0.5 * math.cos(math.pi * down))
+
+
+def _draw(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
+    """Colour pictures `[N, 3, H, W]` of ws `[N, num_ws, w_dim]`, with constant noise."""
+    return generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
 
 
 def _random_ws(generator: nn.Module, count: int, random: torch.Generator) -> torch.Tensor:
@@ -191,9 +197,3 @@ def _random_ws(generator: nn.Module, count: int, random: torch.Generator) -> tor
     groups = torch.randint(max(generator.c_dim, 1), [count], generator=random)
     labels = functional.one_hot(groups, max(generator.c_dim, 1)).float()[:, : generator.c_dim].to(device)
     return generator.mapping(z, labels, skip_w_avg_update=True)
-
-
-def _spread_of_w(generator: nn.Module, samples: int = 1000) -> torch.Tensor:
-    """How far random w lie from their mean: the root mean square over all numbers."""
-    ws = _random_ws(generator, samples, torch.Generator().manual_seed(0))[:, 0]
-    return (ws - ws.mean(dim=0)).square().mean().sqrt()

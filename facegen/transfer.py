@@ -271,7 +271,8 @@ class AgeTransfer:
             start,
             steps=edit.refine,
             seconds=edit.refine_seconds,
-            features=None if self.age_estimator is None else self.age_estimator.features,
+            moves=steps,
+            estimator=self.age_estimator,
             progress=progress,
         )
         drawn = []
