@@ -37,11 +37,12 @@ step() {
 }
 
 # The limits add up to less than nine minutes. The first step builds the operations, so that no other waits for that.
-step doctor 110 "$python" -m facegen doctor --build
-step pytest-gpu 130 "$python" -m pytest -m gpu -q --durations=10
-step bench-ops 70 "$python" scripts/bench_ops.py
-step bench 25 "$python" scripts/bench.py
-step bench-plain 25 env TORCH_UTILS_OPS=off "$python" scripts/bench.py
+step doctor 100 "$python" -m facegen doctor --build
+step pytest-gpu 120 "$python" -m pytest -m gpu -q --durations=10
+step bench-ops 50 "$python" scripts/bench_ops.py
+step bench 20 "$python" scripts/bench.py
+step bench-plain 20 env TORCH_UTILS_OPS=off "$python" scripts/bench.py
+step bench-256 20 "$python" scripts/bench.py --resolution 256 --rounds 4
 
 if [[ -z $data ]]; then
     data=$out/made-up.zip
@@ -62,13 +63,16 @@ with zipfile.ZipFile(sys.argv[1], "w") as archive:
 PY
 fi
 
-# Mixed precision, then float32: the tick lines say how fast. Then what is built upon a generator.
+# What each way of saving time brings, one after the other: docs/performance.md has the table to fill.
+step bench-gpu 50 "$python" scripts/bench_gpu.py "$data"
+step bench-compile 55 "$python" scripts/bench_gpu.py "$data" --compile --steps 32
+
+# A training from the command line, whose tick lines say how fast it is. Then what is built upon a generator.
 runs=$out/runs-$(date +%Y%m%d-%H%M%S)
 train=("$python" -m facegen train --data "$data" --outdir "$runs" --cfg auto --mirror --tick 1 --snap 100)
-step train 45 "${train[@]}" --kimg 6
-step train-fp32 35 "${train[@]}" --kimg 3 --fp32
+step train 35 "${train[@]}" --kimg 4
 generator=$(compgen -G "$runs/00000-*")
-step encoder 40 "$python" -m facegen train-encoder --generator "$generator" --outdir "$runs" --init none --pairs 500 --epochs 1
+step encoder 30 "$python" -m facegen train-encoder --generator "$generator" --outdir "$runs" --init none --pairs 500 --epochs 1
 photo=$("$python" -c 'import matplotlib.cbook as c; print(c.get_sample_data("grace_hopper.jpg", asfileobj=False))')
 step transfer 20 "$python" -m facegen transfer "$photo" --generator "$generator" --encoder "$(compgen -G "$runs/0000[1-9]-*encoder*" | head -n 1)" --outdir "$out"
 
@@ -76,7 +80,8 @@ step transfer 20 "$python" -m facegen transfer "$photo" --generator "$generator"
 if command -v compute-sanitizer >/dev/null; then
     few='golden_bias_act or what_is_not or (shapes_of_stylegan and float16 and not 24)'
     for tool in memcheck racecheck; do
-        step "$tool" $(((540 - SECONDS) / 2)) env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
+        left=$(((540 - SECONDS) / 2))
+        step "$tool" $((left > 5 ? left : 5)) env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
             --error-exitcode 9 "$python" -m pytest -m gpu -q tests/torch_utils/test_ops_on_gpu.py -k "$few"
     done
 else

@@ -12,7 +12,8 @@ from click.core import ParameterSource
 from facegen.cli.gpus import gpus_option, run_on_all
 
 # What may change when a run folder is resumed; everything else is the run's own.
-CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu", "metrics", "inception", "vgg", "lpips"}
+CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu", "compile"}
+CHANGEABLE |= {"metrics", "inception", "vgg", "lpips"}
 RESUMABLE = {"resume", "dry_run", "gpus", *CHANGEABLE}
 
 
@@ -76,6 +77,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--lpips", type=click.Path(), help="LPIPS weights, for ppl [default: downloaded].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @switch("--fp32", default=False, help="Never use float16.")
+@switch("--compile", default=False, help="Compile the networks (torch.compile): minutes at first, then faster steps.")
 @gpus_option
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 @click.pass_context

@@ -24,6 +24,7 @@ from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.training import checkpoint, distributed
 from facegen.training.checkpoint import D_REG_INTERVAL, G_REG_INTERVAL, TrainingState
+from facegen.training.compiling import compile_networks
 from facegen.training.interrupt import StopRequest
 from facegen.training.losses import Observed
 from facegen.training.measure import Measurements
@@ -82,6 +83,7 @@ def resume_generator(
     inception: str | None = None,
     vgg: str | None = None,
     lpips: str | None = None,
+    compile: bool | None = None,
     progress: bool = True,
 ) -> Path:
     """Go on with the run in a folder, exactly where its last snapshot was.
@@ -90,7 +92,8 @@ def resume_generator(
         folder: Of the run.
         kimg: Up to so many; None as planned.
         data: Where the archive is now, if it was moved.
-        snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips: See `TrainOptions`; None as before.
+        snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as
+            before.
         progress: Show a progress bar.
 
     Raises:
@@ -100,6 +103,7 @@ def resume_generator(
     options = TrainOptions.read(Path(folder) / OPTIONS)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
     changed |= {"batch_gpu": batch_gpu, "metrics": metrics, "inception": inception, "vgg": vgg, "lpips": lpips}
+    changed |= {"compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     check(options)
     keep_freed_memory()
@@ -271,6 +275,8 @@ def _train(
 ) -> None:
     """Step until `options.kimg` or until somebody asks to stop; report every tick, save every few."""
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
+    if options.compile and (problem := compile_networks(state.loss)):
+        run.log(f"not compiled    this machine cannot, so the networks run as without --compile: {problem}")
     grid = grid_latents(state.G_ema, options.seed)
     keeper = Keeper(
         state,

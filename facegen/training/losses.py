@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +38,7 @@ class GanLoss:
         noise_mode: Of the generator.
         pl_mean: The moving average; state that a resumed run needs.
         random: Where style mixing, augmentation and path lengths get their random numbers from.
+        second_order: Makes a block within which networks have second derivatives (see `compiling`).
     """
 
     G: Generator
@@ -50,6 +52,7 @@ class GanLoss:
     noise_mode: str = "random"
     pl_mean: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
     random: BatchRandom = field(default_factory=BatchRandom)
+    second_order: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
@@ -90,7 +93,8 @@ class GanLoss:
         batch = max(len(z) // self.pl_batch_shrink, 1)
         ws = self.map_latents(z[:batch], c[:batch])
         differentiable = ws.requires_grad
-        images = self.G.synthesis(ws.requires_grad_(), noise_mode=self.noise_mode)
+        with self.second_order():
+            images = self.G.synthesis(ws.requires_grad_(), noise_mode=self.noise_mode)
         noise = self.random.normal_like(images) / math.sqrt(images.shape[2] * images.shape[3])
         (gradients,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=differentiable)
         return gradients.square().sum(dim=2).mean(dim=1).sqrt(), images
@@ -146,7 +150,8 @@ class GanLoss:
     def discriminator_reg(self, real: torch.Tensor, real_c: torch.Tensor, gain: float = 1) -> Observed:
         """Accumulate the gradients of D for R1, r1_gamma / 2 * |gradient of D at real pictures|^2."""
         real = real.detach().requires_grad_(True)
-        logits = self.judge(real, real_c)
+        with self.second_order():
+            logits = self.judge(real, real_c)
         (gradients,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradients.square().sum(dim=[1, 2, 3])
         loss = penalty * (self.r1_gamma / 2)

@@ -46,6 +46,7 @@ class TrainOptions:
         inception, vgg, lpips: Weight files of the networks that judge; None downloads what the metrics need.
         seed: Of everything random.
         fp32: Never use float16.
+        compile: Compile the networks with torch.compile.
     """
 
     data: str
@@ -89,6 +90,7 @@ class TrainOptions:
     lpips: str | None = None
     seed: int = 0
     fp32: bool = False
+    compile: bool = False
 
     def run_name(self) -> str:
         """Return what the run folder is called, after its number."""

@@ -12,6 +12,7 @@ from torch import nn
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.training import checkpoint, distributed, encoder, gan
+from facegen.training.ada import AdaController
 from facegen.training.encoder_data import FaceData
 from facegen.training.encoder_objective import EncoderObjective
 from facegen.training.interrupt import StopRequest
@@ -94,6 +95,13 @@ def talk() -> None:
         collector.report("x", torch.arange(4.0) + 4 * rank)
         summary = collector.flush()["x"]
         assert (summary.num, summary.mean) == (8, 3.5)
+
+        # What is saved between two adjustments is what all have seen, so any process can go on from it.
+        ada = AdaController(interval=4)
+        for _ in range(2):
+            ada.update(torch.tensor([1.0, 2.0 - 4.0 * rank, 3.0]))
+        saved = ada.state_dict()
+        assert (saved["sum"], saved["count"]) == (8.0, 12)
 
         layer = nn.Linear(3, 3)
         with torch.no_grad():

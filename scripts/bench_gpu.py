@@ -1,0 +1,143 @@
+"""Print what each way of saving time on a GPU brings: a training step and generation with it and without it.
+
+All in one process, so that one run compares. The network is that of `facegen train --cfg auto` for the archive.
+
+    .venv/bin/python scripts/bench_gpu.py faces64.zip
+    .venv/bin/python scripts/bench_gpu.py faces64.zip --compile     # torch.compile, which takes minutes at first
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import click
+import torch
+
+from facegen.data.archive import FaceArchive
+from facegen.device import pick_device
+from facegen.networks import generator, layers
+from facegen.networks.graphed import GraphedGenerator
+from facegen.training import batches, checkpoint, gan, warp
+from facegen.training.compiling import compile_networks
+from facegen.training.options import TrainOptions, resolve_options
+
+WARM_UP = 17  # steps: all phases, and R1 once more
+
+
+@contextmanager
+def changed(*places: tuple[Any, str], value: Any) -> Iterator[None]:
+    """Replace an attribute of modules within a block."""
+    before = [(place, name, getattr(place, name)) for place, name in places]
+    try:
+        for place, name in places:
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, name, old in before:
+            setattr(place, name, old)
+
+
+def never(*_: Any) -> bool:
+    """Say no, whatever the question."""
+    return False
+
+
+def ways(compile: bool) -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
+    """Return by name what to change in the program and in the options; the first is the program as it is."""
+    as_it_is = {"as it is": (nullcontext, {})}
+    if compile:
+        return as_it_is | {"with --compile": (nullcontext, {"compile": True})}
+    bias = [(module, "bias_comes_last") for module in (layers, generator)]
+    return as_it_is | {
+        "biases within the convolutions": (lambda: changed(*bias, value=never), {}),
+        "pictures in the CPU's memory": (lambda: changed((batches, "fits_on"), value=never), {}),
+        "augmentation by filters": (lambda: changed((warp, "DENSE_LIMIT"), value=0), {}),
+        "augmentation by matrices": (lambda: changed((warp, "DENSE_LIMIT"), value=2**20), {}),
+        "float32": (nullcontext, {"fp32": True}),
+    }
+
+
+def trained_per_second(options: TrainOptions, device: torch.device, steps: int) -> float:
+    """Train, and return pictures per second."""
+    state = checkpoint.build(options, FaceArchive(options.data), device)
+    if options.compile and (problem := compile_networks(state.loss)):
+        raise click.ClickException(f"cannot compile: {problem}")
+    for _ in range(WARM_UP):
+        gan.train_step(state, options, device)
+    wait_for(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        gan.train_step(state, options, device)
+    wait_for(device)
+    return options.batch * steps / (time.perf_counter() - start)
+
+
+def generated_per_second(G: torch.nn.Module, generate: Callable, batch: int, steps: int) -> float:
+    """Generate, and return pictures per second."""
+    device = next(G.parameters()).device
+    z, c = torch.randn(batch, G.z_dim, device=device), torch.zeros(batch, G.c_dim, device=device)
+    with torch.no_grad():
+        for _ in range(3):  # the second is recorded
+            generate(z, c)
+        wait_for(device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            generate(z, c)
+        wait_for(device)
+    return batch * steps / (time.perf_counter() - start)
+
+
+def wait_for(device: torch.device) -> None:
+    """Let the GPU finish."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True))
+@click.option("--steps", type=click.IntRange(min=1), default=48, show_default=True, help="Training steps to measure.")
+@click.option("--cfg", default="auto", show_default=True, help="As of facegen train.")
+@click.option("--batch", type=click.IntRange(min=1), help="Pictures per step [default: by cfg].")
+@click.option("--compile", is_flag=True, help="Measure torch.compile, and nothing else.")
+def main(data: str, steps: int, cfg: str, batch: int | None, compile: bool) -> None:
+    """Measure training and generation on a GPU, with what saves time and without.
+
+    \b
+    Example:
+      python scripts/bench_gpu.py faces64.zip
+    """
+    device = pick_device()
+    torch.manual_seed(0)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU: the numbers mean nothing here"
+    resolution = FaceArchive(data).resolution
+    print(f"{name}, PyTorch {torch.__version__}, {resolution}x{resolution}")
+    first = None
+    for way, (change, chosen) in ways(compile).items():
+        options = resolve_options(
+            data=data, outdir="", resolution=resolution, cfg=cfg, batch=batch, p=0.3, mirror=True, **chosen
+        )
+        with change():
+            speed = trained_per_second(options, device, steps)
+        first = first or speed
+        print(f"training, {way:<32} {speed:8.1f} img/s  {speed / first:5.2f} of the first", flush=True)
+    if compile:
+        return
+    options = resolve_options(data=data, outdir="", resolution=resolution, cfg=cfg)
+    G = checkpoint.build(options, FaceArchive(data), device).G_ema
+    for size in (1, 4, 32):
+        kinds = {
+            "calls": lambda z, c: G(z, c),
+            "calls, shared convolutions": lambda z, c: G(z, c, fused_modconv=False),
+            "calls, grouped convolutions": lambda z, c: G(z, c, fused_modconv=True),
+            "replayed (CUDA graph)": GraphedGenerator(G),
+        }
+        for kind, generate in kinds.items():
+            speed = generated_per_second(G, generate, size, max(steps // 2, 1))
+            print(f"generation, batch {size:>2}, {kind:<27} {speed:8.1f} img/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
