@@ -14,7 +14,7 @@ from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.training import distributed
 from facegen.training.encoder_objective import Faces
-from facegen.training.encoder_options import TRAINING_SHARE, EncoderOptions
+from facegen.training.encoder_options import MOST_VALIDATING, TRAINING_SHARE, EncoderOptions
 from facegen.training.pairs import Pairs, generate_pairs, to_float
 from facegen.training.real_faces import RealFaces, load_real_faces
 
@@ -47,7 +47,7 @@ def load_data(
         device=device,
         progress=progress,
     )
-    training, validation = pairs.split(TRAINING_SHARE)
+    training, validation = pairs.split(max(TRAINING_SHARE, 1 - MOST_VALIDATING / len(pairs)))
     data = FaceData(training, validation, torch.tensor(middle_ages(generator, header)))
     if options.data is not None and options.chosen_recipe().real:
         real = load_real_faces(options.data, groups_of(generator, header), generator.img_resolution, progress=progress)

@@ -13,6 +13,7 @@ from facegen.training.run_folder import OPTIONS
 
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # of the pairs; the rest validates
+MOST_VALIDATING = 1000  # pairs; more make no difference
 
 
 @dataclass(frozen=True)
