@@ -75,8 +75,8 @@ def command(
             outdir=outdir, systems=systems, ages=ages, give_ages=not hide_ages, limit=photos_limit, **files
         )
     except KeyboardInterrupt:
-        click.echo("\nstopped; nothing was written", err=True)
-        raise click.Abort from None
+        click.echo("\nStopped before the end: no report was written.", err=True)
+        raise click.exceptions.Exit(130) from None
     for table in main_tables(evaluation):
         click.echo(as_plain_text(table))
     click.echo(f"look at {page}")

@@ -11,7 +11,7 @@ from facegen import figures
 from facegen.evaluation.evaluate import Evaluation, SystemScores
 
 EACH = 6
-TILE = 112
+TILE = 96
 CRITERION = (
     "People are ordered by the mean of two ranks: how similar their results are to the input, and how close the judged "
     "ages are to the targets, both means over all ages."

@@ -180,15 +180,15 @@ def _load_judges(
         return load_detectors(parse_metrics("fid5"), inception=inception, device=device, progress=progress).inception
 
     def load_lpips():
-        files = locate_weights(vgg, VGG_URL, "--vgg", progress), locate_weights(lpips, LPIPS_URL, "--lpips", progress)
-        network = load_distance(*files, device)
+        heads = locate_weights(lpips, LPIPS_URL, "--lpips", progress)
+        network = load_distance(locate_weights(vgg, VGG_URL, "--vgg", progress), heads, device)
         return lambda one, other: network(one.to(device), other.to(device))
 
     judges = Judges(
         age,
         identity,
         _if_possible(load_inception, inception is not None, "FID and KID of Inception features", notes),
-        _if_possible(load_lpips, vgg is not None or lpips is not None, "LPIPS", notes),
+        _if_possible(load_lpips, vgg is not None or lpips is not None, "LPIPS (--lpips and --vgg)", notes),
     )
     estimator = PRETRAINED / "age.safetensors" if age_estimator is None else locate(age_estimator)
     if estimator.is_file() and file_fingerprint(estimator) in age.name:

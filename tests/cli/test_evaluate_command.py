@@ -75,7 +75,7 @@ def test_the_command_as_a_process(folder: Path, tmp_path: Path):
     result = subprocess.run(
         [
             *(sys.executable, "-m", "facegen", *arguments(folder, tmp_path / "report"), "--name", "ours"),
-            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "4", "--ages", "10:70:20"),
+            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "3", "--ages", "10:70:60"),
         ],
         capture_output=True,
         text=True,
@@ -84,15 +84,15 @@ def test_the_command_as_a_process(folder: Path, tmp_path: Path):
     )
     assert result.returncode == 0, result.stderr
     assert "look at" in result.stdout
-    assert "from floor to ceiling" in result.stdout
+    assert "two different people" in result.stdout
     assert "reading faces" in result.stderr
     numbers = json.loads((tmp_path / "report" / "results.json").read_text())
     assert [system["name"] for system in numbers["systems"]] == ["ours", "other"]
     assert numbers["systems"][1]["edit"]["psi"] == 0.5
-    assert [target["age"] for target in numbers["targets"]] == [10, 30, 50, 70]
-    assert len(numbers["faces"]) == 4
+    assert [target["age"] for target in numbers["targets"]] == [10, 70]
+    assert len(numbers["faces"]) == 3
     # What could not be downloaded is left out, and said so with the option that gives it.
-    assert any("LPIPS: left out" in note and "--vgg FILE" in note for note in numbers["notes"])
+    assert any("LPIPS (--lpips and --vgg): left out" in note and "--lpips FILE" in note for note in numbers["notes"])
     assert (tmp_path / "report" / "report.html").is_file()
 
 
