@@ -16,6 +16,7 @@ from facegen.edits import Edit
 from facegen.errors import FacegenError
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, find_faces, open_photo
 from facegen.latents.decode import decode_latents, group_means
+from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.transfer import AgeTransfer, save_results, unique_stems
@@ -224,3 +225,115 @@ def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, ho
 def test_unique_stems_number_what_is_equal():
     assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x-2", "X-3", "y"]
     assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
+
+
+def encoder_of(target: str, num_ws: int = 6, w_dim: int = 8) -> Encoder:
+    torch.manual_seed(1)
+    return Encoder(w_dim, 16, 75, (0, 0, 0), target=target, num_ws=num_ws).eval()
+
+
+class Oracle(torch.nn.Module):
+    """An age estimator that says 37."""
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full([len(images)], 37.0)
+
+
+def test_render_shapes_and_devices(transfer: AgeTransfer):
+    faces = torch.rand(3, 3, 16, 16) * 2 - 1
+    rendered = transfer.render(faces, [5, 50.5], input_ages=[10, 30, 50])
+    assert rendered.reconstructions.shape == faces.shape
+    assert rendered.aged.shape == (3, 2, 3, 16, 16)
+    assert rendered.input_ages.tolist() == [10, 30, 50]
+    alone = transfer.render(faces[1:2], [50.5], input_ages=[30])
+    torch.testing.assert_close(alone.aged[0, 0], rendered.aged[1, 1])
+    assert not rendered.aged.requires_grad
+
+
+@pytest.mark.parametrize("target", ["w", "w+"])
+def test_an_encoder_of_w_shifts(networks: Networks, target: str):
+    transfer = AgeTransfer(networks.generator, encoder_of(target), groups=GROUPS, device="cpu")
+    faces = torch.rand(2, 3, 16, 16) * 2 - 1
+    rendered = transfer.render(faces, [10, 75], input_ages=[10, 30])
+    ws = transfer.encoder(faces)
+    draw = networks.generator.synthesis
+    torch.testing.assert_close(rendered.reconstructions, draw(ws, noise_mode="const"))
+    torch.testing.assert_close(rendered.aged[0, 0], rendered.reconstructions[0])  # at its own age nothing changes
+    means = group_means(networks.generator)
+    older = draw(ws[1:] + means[3] - means[1], noise_mode="const")
+    torch.testing.assert_close(rendered.aged[1, 1], older[0])
+
+
+def test_the_encoders_own_shift_is_used(networks: Networks, tmp_path: Path):
+    shift = AgeShift(4, 6, 8, [10, 30, 50, 75])
+    torch.nn.init.normal_(shift.table)
+    path = tmp_path / "e.safetensors"
+    save_networks(path, {"encoder": encoder_of("w+"), "age_shift": shift}, {"groups": GROUPS.labels})
+    transfer = AgeTransfer.from_files(networks.generator_path, path, device="cpu")
+    torch.testing.assert_close(transfer.latent_ages.shift.table, shift.table)
+
+
+def test_an_encoder_of_w_must_know_the_age(networks: Networks, hopper: Image.Image):
+    blind = AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, device="cpu")
+    with pytest.raises(FacegenError, match="--input-age YEARS, or --age-estimator FILE"):
+        blind.transfer(hopper)
+    with pytest.raises(FacegenError, match="method swap needs an encoder that predicts z"):
+        blind.transfer(hopper, input_age=70, edit=Edit(method="swap"))
+    seeing = AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_estimator=Oracle(), device="cpu")
+    (result,) = seeing.transfer(hopper)
+    assert (result.input_age, result.input_group) == (37, 1)
+    (told,) = seeing.transfer(hopper, input_age=70)
+    assert told.input_age == 70
+
+
+def test_decode_moves_a_latent(networks: Networks, transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper, input_age=77)
+    pictures = transfer.decode(torch.from_numpy(result.latent), transfer.middles)
+    for picture, face in zip(pictures, result.aged, strict=True):
+        np.testing.assert_allclose(pixels(picture), pixels(face.image), atol=1)
+    with pytest.raises(FacegenError, match="input_age must be known"):
+        transfer.decode(torch.from_numpy(result.latent), [30], edit=Edit(method="shift"))
+
+
+@pytest.mark.parametrize(
+    ("faces", "ages", "input_ages", "reason"),
+    [
+        (torch.zeros(1, 3, 16, 32), [30], None, r"faces are \[N, 3, 16, 16\]"),
+        (torch.zeros(0, 3, 16, 16), [30], None, "at least one"),
+        (torch.zeros(2, 3, 16, 16), [30], [30], "1 input ages for 2 faces"),
+        (torch.zeros(1, 3, 16, 16), [], None, "no ages given"),
+        (torch.zeros(1, 3, 16, 16), [30], [99], "age 99"),
+    ],
+)
+def test_impossible_renderings(transfer: AgeTransfer, faces: torch.Tensor, ages: list, input_ages, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        transfer.render(faces, ages, input_ages=input_ages)
+
+
+@pytest.mark.parametrize(
+    ("target", "num_ws", "w_dim", "reason"),
+    [
+        ("w", 6, 9, r"generator \(w of 6 x 8\) and encoder \(w of 6 x 9\)"),
+        ("w+", 5, 8, r"encoder \(w of 5 x 8\)"),
+    ],
+)
+def test_networks_of_other_sizes(networks: Networks, target: str, num_ws: int, w_dim: int, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        AgeTransfer(networks.generator, encoder_of(target, num_ws, w_dim), groups=GROUPS)
+    with pytest.raises(FacegenError, match="and age shift"):
+        AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_shift=AgeShift(3, 6, 8, [1, 2, 3]))
+
+
+def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
+    """The real thing: the years follow one another without a jump, and the young is not the old."""
+    if not (transfer_module.PRETRAINED / "generator.safetensors").is_file():
+        pytest.skip("this copy of facegen comes without weights")
+    transfer = AgeTransfer.from_files(device="cpu")
+    (result,) = transfer.transfer(hopper, ages=list(range(5, 91, 5)), input_age=77)
+    pictures = np.stack([pixels(face.image) for face in result.aged])
+    steps = np.sqrt(np.square(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3)))
+    # From a child to a young adult a face does change more than later (3.7 times the median step of two years,
+    # measured); a jump from group to group would leave half of the steps empty.
+    assert steps.max() < 6 * np.median(steps)
+    assert steps.min() > 0.1 * np.median(steps)
+    assert np.sqrt(np.square(pictures[0] - pictures[-1]).mean()) > steps.max()
