@@ -58,7 +58,7 @@ def train_encoder(out: str) -> None:
     data = FaceData(pairs, pairs, torch.zeros(0))
     with distributed.session(CPU):
         encoder.share_batch_norm(network)
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        optimizer = torch.optim.Adam([{"params": list(network.parameters()), "share": 1.0}], lr=1e-3)
         for epoch in range(2):
             state = encoder.TrainingState(epoch=epoch)
             encoder._train_epoch(objective, optimizer, data, options, state, StopRequest(), None, False)
