@@ -190,13 +190,13 @@ def test_age_transfer(tmp_path: Path, weights: dict[str, str]):
         tmp_path,
         {"OUTDIR": "out"} | ({} if ships else weights),
         facts="""{
-            'options': len(age.options),
-            'faces': [[setattr(age, 'value', group), hash(picture.value)][1] for group in range(10)],
+            'ages': (age.min, age.max),
+            'faces': [[setattr(age, 'value', years), hash(picture.value)][1] for years in range(5, 100, 9)],
             'files': sorted(path.name for path in paths),
         }""",
     )
-    assert facts["options"] == 10
-    assert len(set(facts["faces"])) == 10  # every step of the slider draws another face
+    assert facts["ages"] == (5, 95)
+    assert len(set(facts["faces"])) == 11  # every step of the slider draws another face
     assert len(facts["files"]) == 11
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == facts["files"]
     alignment, strip, years, ends = shown(notebook)
