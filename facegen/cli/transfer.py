@@ -46,7 +46,7 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
     default=0,
     show_default=True,
     metavar="STEPS",
-    help="Fit latent and generator to each face, in so many steps; 500 is a good start.",
+    help="Fit latent and generator to each face, in so many steps; 150 is a good start.",
 )
 @click.option("--refine-seconds", type=float, metavar="S", help="But for about S seconds per face at most.")
 @click.option(
@@ -96,7 +96,7 @@ def command(
     Example:
       facegen transfer photo.jpg family.png --outdir out --ages 5,25,45,65,85
       facegen transfer photo.jpg --ages 5:90:5 --input-age 40
-      facegen transfer photo.jpg --face largest --refine 500
+      facegen transfer photo.jpg --face largest --refine 150
       facegen transfer family.jpg --ages 5:90:5 --paste-back --video mp4
     """
     from tqdm import tqdm
@@ -120,7 +120,7 @@ def command(
     wanted = ALL if ages is None else ages
     transfer.check(wanted, input_age=input_age, edit=edit)  # what is wrong for every photo is said once
 
-    failed = 0
+    done = failed = 0
     stems = unique_stems(photos)
     bar = tqdm(list(zip(photos, stems, strict=True)), unit="photo", disable=len(photos) < 2)
     try:
@@ -138,12 +138,13 @@ def command(
                     paths += save_pasted(picture, results, outdir, stem, paste_back, **options)
                 for path in paths:
                     tqdm.write(str(path))
+                done += 1
             except (FacegenError, OSError) as error:
                 failed += 1
                 tqdm.write(f"Error: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         bar.close()
-        click.echo(f"Stopped: {bar.n} of {len(photos)} photos are done.", err=True)
+        click.echo(f"Stopped: {done} of {len(photos)} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
     if failed:
         raise click.exceptions.Exit(1)

@@ -146,6 +146,12 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
         (["--outdir", str(HOPPER)], 2, "is a file"),
         (["--generator", "missing.safetensors"], 1, "missing.safetensors"),
         (["--encoder", str(HOPPER)], 1, "grace_hopper.jpg"),
+        (["--ages", "90:5:5"], 2, "never arrive"),
+        (["--method", "morph"], 2, "'swap', 'shift'"),
+        (["--layers", "fine"], 1, "this generator has no layers fine: it has 6, 0 to 5"),
+        (["--refine", "-1"], 1, "number of steps"),
+        (["--refine-seconds", "9"], 1, "--refine"),
+        (["--age-estimator", "missing.safetensors"], 1, "missing.safetensors"),
     ],
 )
 def test_wrong_arguments_are_said_once(run, tmp_path: Path, arguments: list[str], code: int, reason: str):
@@ -182,6 +188,25 @@ def test_mp4_without_its_package_is_said_before_all(run, tmp_path: Path, monkeyp
     result = run(HOPPER, HOPPER, "--video", "mp4", "--outdir", tmp_path / "out")
     assert result.exit_code == 1
     assert result.output.count('pip install "facegen[video]"') == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_range_of_ages_refined_in_some_layers(run, tmp_path: Path):
+    arguments = ["--ages", "20:25:2.5", "--input-age", "77", "--method", "shift", "--layers", "middle", "--refine", "3"]
+    result = run(HOPPER, "--outdir", tmp_path, *arguments)
+    assert result.exit_code == 0, result.output
+    names = {f"grace_hopper-face1-{what}.png" for what in ("age20", "age22.5", "age25", "strip")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_ctrl_c_ends_with_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("facegen.transfer.refine", interrupted)
+    result = run(HOPPER, "--outdir", tmp_path / "out", "--refine", "9")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "Stopped: 0 of 1 photos are done."
     assert not (tmp_path / "out").exists()
 
 
