@@ -60,8 +60,8 @@ def command(
     \b
     Example:
       facegen evaluate --photos held.zip --photos-limit 200 --outdir report
-      facegen evaluate --photos held.zip --encoder w.safetensors --name w --compare zmse=zmse.safetensors \\
-          --compare refined=w.safetensors,refine=500
+      facegen evaluate --photos held.zip --encoder w.safetensors --compare zmse=z.safetensors
+      facegen evaluate --photos held.zip --compare refined=,refine=500
     """
     from facegen.edits import Edit, parse_ages
     from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation

@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with get_sample_data("grace_hopper.jpg") as file:
         face = Image.open(file).convert("RGB").crop((140, 100, 396, 356)).resize((16, 16))
     with ArchiveWriter(folder / "held.zip", groups=GROUPS, template=UTKFACE_TEMPLATE) as writer:
-        for index in range(6):
+        for index in range(4):
             gains = np.random.default_rng(index).uniform(0.4, 1, 3)
-            age = 10 + 12 * index
+            age = 10 + 20 * index
             pixels = (np.asarray(face) * gains).astype(np.uint8)
             writer.add(f"{age}.png", pixels, label=GROUPS.index_of(age), age=age)
     return folder
@@ -75,12 +75,13 @@ def test_the_command_as_a_process(folder: Path, tmp_path: Path):
     result = subprocess.run(
         [
             *(sys.executable, "-m", "facegen", *arguments(folder, tmp_path / "report"), "--name", "ours"),
-            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "3", "--ages", "10:70:60"),
+            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "2", "--ages", "10:70:60"),
+            *("--age-estimator", folder / "age.safetensors"),
         ],
         capture_output=True,
         text=True,
         env=environment,
-        timeout=200,
+        timeout=500,
     )
     assert result.returncode == 0, result.stderr
     assert "look at" in result.stdout
@@ -90,9 +91,11 @@ def test_the_command_as_a_process(folder: Path, tmp_path: Path):
     assert [system["name"] for system in numbers["systems"]] == ["ours", "other"]
     assert numbers["systems"][1]["edit"]["psi"] == 0.5
     assert [target["age"] for target in numbers["targets"]] == [10, 70]
-    assert len(numbers["faces"]) == 3
+    assert len(numbers["faces"]) == 2
     # What could not be downloaded is left out, and said so with the option that gives it.
     assert any("LPIPS (--lpips and --vgg): left out" in note and "--lpips FILE" in note for note in numbers["notes"])
+    # The judge is the systems' own estimator here, which a reader must know.
+    assert "its numbers flatter them" in numbers["independent"]
     assert (tmp_path / "report" / "report.html").is_file()
 
 
@@ -120,13 +123,6 @@ def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
         assert words in result.output, more
         assert "Traceback" not in result.output
         assert not (tmp_path / "report").exists()
-
-
-def test_a_judge_that_is_no_judge_is_named(run, folder: Path, tmp_path: Path):
-    result = run("--age-estimator", folder / "age.safetensors", "--ages", "20,70", "--photos-limit", "3")
-    assert result.exit_code == 0, result.output
-    numbers = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert "its numbers flatter them" in numbers["independent"]
 
 
 def test_systems_in_words():
