@@ -54,6 +54,7 @@ def test_the_training_is_the_same(face_archive, batch_gpu):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a C++ compiler on a busy core
 def test_the_training_is_the_same_in_compiled_code(face_archive):
     options = small_options(face_archive)
     assert_same_training(steps(options, 3, None), steps(options, 3, "inductor"), 1e-4)
