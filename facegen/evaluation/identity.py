@@ -21,6 +21,8 @@ class IdentityScores:
         similarity: Input and result, over all ages.
         per_target: The same for each target age.
         strangers: Input and other people's results: what a result shares with anybody.
+        recognised: Share of other people's inputs that are less similar to a result than the person's own; half is
+            chance.
         ceiling: Input and reconstruction.
         share: How far `similarity` lies from the floor, two inputs of different people, (0) to the ceiling (1).
     """
@@ -28,6 +30,7 @@ class IdentityScores:
     similarity: Estimate
     per_target: list[Estimate]
     strangers: Estimate
+    recognised: Estimate
     ceiling: Estimate
     share: Estimate
 
@@ -49,6 +52,7 @@ def identity_scores(
         similarity=estimate_mean(similar.mean(axis=1), counts),
         per_target=[estimate_mean(column, counts) for column in similar.T],
         strangers=pairs_estimate(inputs @ aged.mean(axis=1).T, counts),
+        recognised=estimate_mean(recognition(inputs, aged), counts),
         ceiling=estimate_mean(ceiling, counts),
         share=share_of_range(similar.mean(axis=1), inputs @ inputs.T, ceiling, counts),
     )
@@ -74,6 +78,24 @@ def share_of_range(values: np.ndarray, pairs: np.ndarray, ceiling: np.ndarray, c
         return np.divide(distance, room, out=np.full(len(draws), np.nan), where=room > 1e-6)
 
     return interval(share(np.ones([1, len(values)]))[0], share(counts))
+
+
+def recognition(inputs: np.ndarray, aged: np.ndarray) -> np.ndarray:
+    """How well each person is told from the others by their results: `[people]`, NaN for one person alone.
+
+    The share of other people's inputs that are less similar to a result than the person's own input is, the mean over
+    the results; equal ones count half. Unlike a similarity it does not rise when all results look like everybody.
+    """
+    if len(inputs) < 2:
+        return np.full(len(inputs), np.nan)
+    shares = []
+    for results in np.moveaxis(aged, 1, 0):
+        # Rounded, so that equal faces stay equal whatever the order of the sums.
+        similar = (results.astype(np.float64) @ inputs.astype(np.float64).T).round(9)
+        own = np.diag(similar)[:, None]
+        less = (similar < own).sum(axis=1) + ((similar == own).sum(axis=1) - 1) / 2
+        shares.append(less / (len(inputs) - 1))
+    return np.mean(shares, axis=0)
 
 
 def similarities(inputs: np.ndarray, others: np.ndarray) -> np.ndarray:

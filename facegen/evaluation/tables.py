@@ -126,6 +126,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
                 _quartiles(scores.monotone),
                 cosine(identity.similarity),
                 cosine(identity.strangers),
+                percent(identity.recognised),
                 cosine(identity.ceiling),
                 percent(identity.share),
                 percent(scores.share_of_best),
@@ -133,15 +134,16 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
         )
     if (real := evaluation.real_age) is not None:
         row = ["real faces at their own age", years(real.error), percent(real.right), percent(real.near)]
-        rows.append([*row, *[NOTHING] * 6])
-    rows.append(["two different people", *[NOTHING] * 4, cosine(evaluation.floor), *[NOTHING] * 4])
+        rows.append([*row, *[NOTHING] * 7])
+    rows.append(["two different people", *[NOTHING] * 4, cosine(evaluation.floor), *[NOTHING] * 5])
     return Table(
         "Age and identity",
         "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
         "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
         "of judged and target age along a person's strip, median (quartiles). Similarity: cosine of input and result; "
-        "to others: of input and other people's results; ceiling: of input and reconstruction. From floor to ceiling: "
-        "0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
+        "to others: of input and other people's results. Recognised: share of other people who are less like the "
+        "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
+        "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
         [
             "system",
             "error, years",
@@ -150,6 +152,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
             "order",
             "similarity",
             "to others",
+            "recognised",
             "ceiling",
             "from floor to ceiling",
             "to the best ceiling",

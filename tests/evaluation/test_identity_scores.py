@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from facegen.evaluation.bootstrap import draw_counts
-from facegen.evaluation.identity import identity_scores, pairs_estimate, pairs_of_resamples, share_of_range
+from facegen.evaluation.identity import identity_scores, pairs_estimate, pairs_of_resamples, recognition, share_of_range
 
 
 def people(count: int, seed: int = 0) -> np.ndarray:
@@ -47,3 +47,17 @@ def test_half_way_and_no_way():
     found = share_of_range(np.full(50, (floor + 0.9) / 2), pairs, np.full(50, 0.9), counts)
     assert found.value == pytest.approx(0.5)
     assert np.isnan(share_of_range(np.full(50, 0.5), pairs, np.full(50, floor - 0.1), counts).value)
+
+
+def test_recognition():
+    inputs = people(30)
+    both = np.stack([inputs, np.roll(inputs, 1, axis=0)], axis=1)
+    assert (recognition(inputs, both[:, :1]) == 1).all()
+    others = recognition(inputs, both[:, 1:])
+    assert others.mean() == pytest.approx(0.5, abs=0.1)  # by chance
+    np.testing.assert_allclose(recognition(inputs, both), (1 + others) / 2)
+    # One face for all: everybody is as near to it as by their own place in one order.
+    same = np.repeat(inputs[:1, None], 30, axis=0)
+    assert recognition(inputs, same).mean() == pytest.approx(0.5)
+    assert (recognition(np.ones([4, 1]), np.ones([4, 2, 1])) == 0.5).all()  # all alike
+    assert np.isnan(recognition(inputs[:1], both[:1])).all()
