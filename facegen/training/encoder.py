@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, one_hot, to_float
 from facegen.training.recipes import RECIPES, Recipe
 from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
+from facegen.training.weight_average import WeightAverage
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.native import save_networks
@@ -47,6 +49,7 @@ from torch_utils.cpu_memory import keep_freed_memory
 STATE = "encoder-state.pt"
 BEST = "encoder-best.safetensors"
 VALIDATION_BATCH = 64
+CALIBRATING_BATCHES = 20
 VALIDATED = {"cosine_similarity": "val_cosine"}  # what the statistics call it; other losses are called val_<loss>
 
 
@@ -132,7 +135,7 @@ def resume_encoder(
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
             run.write_json(OPTIONS, asdict(options))
             run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
-            _run(run, options, objective, header, state, saved["optimizer"], chosen, progress)
+            _run(run, options, objective, header, state, saved, chosen, progress)
     return run.path
 
 
@@ -150,6 +153,14 @@ def validate(objective: EncoderObjective, data: FaceData) -> dict[str, float]:
         weights = {name: getattr(objective.recipe, name, 0) for name in losses}
         losses["loss"] = sum(weight * losses[name] for name, weight in weights.items())
     return losses
+
+
+def _validate_average(
+    average: WeightAverage, data: FaceData, options: EncoderOptions, epoch: int, device: torch.device
+) -> dict[str, float]:
+    batches = islice(epoch_batches(len(data.training), options, epoch, data), CALIBRATING_BATCHES)
+    average.calibrate(batch.mine(data, device)[0] for batch in batches)
+    return validate(average.objective, data)
 
 
 def _mean_losses(
@@ -237,7 +248,7 @@ def _run(
     objective: EncoderObjective,
     header: Mapping[str, Any],
     state: TrainingState,
-    optimizer_state: dict[str, Any] | None,
+    saved: Mapping[str, Any] | None,
     device: torch.device,
     progress: bool,
 ) -> None:
@@ -249,11 +260,14 @@ def _run(
     objective.to(device)
     encoder.to(memory_format=torch.channels_last)
     distributed.broadcast(list(objective.trained().values()))
+    average = WeightAverage(objective)  # of one process, so before batch normalisation is shared
     if distributed.world_size() > 1:
         share_batch_norm(encoder)
     optimizer = objective.optimizer(options.lr)
-    if optimizer_state is not None:
-        optimizer.load_state_dict(optimizer_state)
+    if saved is not None:
+        optimizer.load_state_dict(saved["optimizer"])
+        for name, network in average.objective.trained().items():
+            network.load_state_dict(saved["average"][name])
 
     run.log(f"run folder: {run.path}")
     run.log(f"generator: {options.generator} ({generator.img_resolution} px, z {generator.z_dim}, {device})")
@@ -273,15 +287,15 @@ def _run(
     with StopRequest() as stop:
         while state.epoch < options.epochs:
             started = time.time()
-            train_loss = _train_epoch(objective, optimizer, data, options, state, stop, run, progress, agree)
+            train_loss = _train_epoch(objective, optimizer, data, options, state, stop, run, progress, agree, average)
             if train_loss is None:
                 if main:
-                    _save_state(run, objective, optimizer, state)
+                    _save_state(run, objective, average, optimizer, state)
                 run.log(f"stopped; go on with: facegen train-encoder --resume {run.path}")
                 stop.leave()
                 return
             distributed.check_equal(objective.trained())
-            losses = distributed.on_main(lambda: validate(objective, data))
+            losses = distributed.on_main(lambda: _validate_average(average, data, options, state.epoch, device))
             state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
             better, state.best = losses["loss"] < state.best, min(losses["loss"], state.best)
             epoch_seconds = time.time() - started
@@ -299,10 +313,11 @@ def _run(
             if not main:
                 continue
             metadata = _metadata(header, options, state.epoch, losses)
-            save_networks(run.path / f"encoder-epoch{state.epoch:03d}.safetensors", objective.trained(), metadata)
+            networks = average.objective.trained()
+            save_networks(run.path / f"encoder-epoch{state.epoch:03d}.safetensors", networks, metadata)
             if better:
-                save_networks(run.path / BEST, objective.trained(), metadata)
-            _save_state(run, objective, optimizer, state)
+                save_networks(run.path / BEST, networks, metadata)
+            _save_state(run, objective, average, optimizer, state)
             _plot(run.path)
 
     agree.close()
@@ -325,6 +340,7 @@ def _train_epoch(
     run: RunFolder,
     progress: bool,
     agree: distributed.Agreement | None = None,
+    average: WeightAverage | None = None,
 ) -> float | None:
     """Train over the rest of the epoch under way; the mean loss, or None when asked to stop before its end."""
     agree = agree or distributed.Agreement(2)
@@ -351,6 +367,8 @@ def _train_epoch(
                 )
             optimizer.step()
             state.step += 1
+            if average is not None:
+                average.update(objective, state.epoch * len(batches) + state.step)
             state.loss_sum += value
             bar.set_postfix(loss=f"{state.loss_sum / state.step:.4f}", refresh=False)
             bar.update()
@@ -417,10 +435,18 @@ def _metadata(
 
 
 def _save_state(
-    run: RunFolder, objective: EncoderObjective, optimizer: torch.optim.Optimizer, state: TrainingState
+    run: RunFolder,
+    objective: EncoderObjective,
+    average: WeightAverage,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
 ) -> None:
     networks = {name: network.state_dict() for name, network in objective.trained().items()}
-    save_state(run.path / STATE, {**networks, "optimizer": optimizer.state_dict(), "training": asdict(state)})
+    averages = {name: network.state_dict() for name, network in average.objective.trained().items()}
+    save_state(
+        run.path / STATE,
+        {**networks, "average": averages, "optimizer": optimizer.state_dict(), "training": asdict(state)},
+    )
 
 
 def _plot(folder: Path) -> None:
