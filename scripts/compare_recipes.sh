@@ -3,8 +3,9 @@
 #
 #     scripts/compare_recipes.sh GENERATOR TRAIN.zip HELD.zip OUTDIR
 #
-# PAIRS and EPOCHS set the length; the tables are in OUTDIR/report. Run it again after an interruption: encoders that
-# are finished are kept.
+# PAIRS and EPOCHS set the length, PHOTOS how many faces are judged, RECIPES which rows there are, ENCODER_OPTIONS what
+# else `facegen train-encoder` is told (as --bf16). The tables are in OUTDIR/report. Run it again after an interruption:
+# encoders that are finished are kept.
 set -euo pipefail
 generator=${1:?"which generator? give its weights or run folder"}
 train=${2:?"which training archive?"}
@@ -21,13 +22,13 @@ for recipe in $recipes; do
     if [ -z "$run" ]; then
         "$facegen" train-encoder --generator "$generator" --recipe "$recipe" --data "$train" --outdir "$outdir/$recipe" \
             --pairs "${PAIRS:-4000}" --epochs "${EPOCHS:-6}" --init none --blocks 2,1,0 --input-size 80 --lr 8e-4 \
-            ${age_estimator:+--age-estimator "$age_estimator"}
+            ${age_estimator:+--age-estimator "$age_estimator"} ${ENCODER_OPTIONS:-}
     elif ! grep -q '"finished"' "$run/status.json"; then
         "$facegen" train-encoder --resume "$run"
     fi
     compare+=(--compare "$recipe=$(compgen -G "$outdir/$recipe/[0-9]*")")
 done
-# The ancestor's recipe and the last one also by the other method of ageing, where it can be had.
+# The first recipe, of z, also by the other method of ageing.
 "$facegen" evaluate --photos "$held" --photos-limit "$photos" --generator "$generator" --outdir "$outdir/report" \
     --name "${recipes%% *}" --encoder "$(compgen -G "$outdir/${recipes%% *}/[0-9]*")" "${compare[@]:2}" \
     --compare "${recipes%% *} shifted=$(compgen -G "$outdir/${recipes%% *}/[0-9]*"),method=shift"
