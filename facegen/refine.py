@@ -29,11 +29,11 @@ LATENT_SHARE = 0.4  # of steps and time; the rest tunes the generator
 LATENT_LR = 0.05
 TUNE_LR = 1e-3
 # Weights of the losses; pixels count as mean squared error of levels -1..1.
-PIXELS = 4.0
-FEATURES = 1.0
+PIXELS = 2.0
+FEATURES = 3.0
 AGE = 0.3  # a decade
-PULL = 0.1  # mean squared distance of w to its start, in units of its variance
-HOLD = 4.0  # mean squared error of other faces
+PULL = 0.4  # mean squared distance of w to its start, in units of its variance
+HOLD = 10.0  # mean squared error of other faces
 
 
 def refine(
