@@ -78,7 +78,7 @@ def command(
 
     \b
     Example:
-      facegen train-age --data faces-train.zip --val faces-held.zip --arch resnet --half first --kimg 300
+      facegen train-age --data train.zip --val held.zip --arch resnet --half first --kimg 300
     """
     from facegen.training.age import AgeOptions, resume_age, train_age
 

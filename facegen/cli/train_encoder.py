@@ -94,8 +94,8 @@ def command(
 
     \b
     Example:
-      facegen train-encoder --generator runs/00000-faces-tiny --data faces64.zip --init none --blocks 2,1,0
-      facegen train-encoder --generator runs/00000-faces-tiny --recipe zmse --pairs 10000 --epochs 8 --init none
+      facegen train-encoder --generator runs/00000-tiny --data faces64.zip --init none
+      facegen train-encoder --generator runs/00000-tiny --recipe zmse --pairs 10000 --init none
     """
     from facegen.training.encoder import EncoderOptions, resume_encoder, train_encoder
 

@@ -237,7 +237,7 @@ def test_an_encoder_learns_what_a_picture_shows(tmp_path: Path):
     pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
     data = FaceData(pairs, pairs, torch.zeros(0))
     objective = EncoderObjective(Encoder(3, 16, 75, (0, 0, 0)), torch.nn.Identity(), RECIPES["zmse"], [])
-    optimizer = torch.optim.Adam(objective.encoder.parameters(), lr=1e-3)
+    optimizer = objective.optimizer(1e-3)
     options = EncoderOptions(generator="", recipe="zmse", batch=16, epochs=6)
     run = training.RunFolder.create(tmp_path, "learn")
     for epoch in range(6):
