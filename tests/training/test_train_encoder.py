@@ -221,16 +221,18 @@ def test_impossible_options_leave_no_run_behind(options: EncoderOptions, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
-def test_learning_rate_falls_in_steps():
+def test_learning_rate_rises_at_the_start_and_falls_in_steps():
     options = EncoderOptions(generator="g", lr=1.0, lr_step=2, lr_decay=0.1)
     assert [options.lr_at(epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [options.lr_at(0, step) for step in (0, 49, 99, 500)] == pytest.approx([0.01, 0.5, 1, 1])
 
 
-def test_an_encoder_learns_what_a_picture_shows(tmp_path: Path):
+def test_an_encoder_learns_what_a_picture_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # Pictures that spell z out in flat colours: a dozen steps must beat the mean by far.
     from facegen.networks.encoder import Encoder
     from facegen.training.pairs import Pairs
 
+    monkeypatch.setattr("facegen.training.encoder_options.WARMUP_STEPS", 1)
     torch.manual_seed(0)
     z = torch.nn.functional.normalize(torch.randn(32, 3), dim=1) * 3**0.5
     images = ((z * 60 + 128).clamp(0, 255).to(torch.uint8))[:, :, None, None].expand(-1, -1, 16, 16)
