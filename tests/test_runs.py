@@ -138,7 +138,7 @@ def test_the_page_shows_faces_and_curves_and_loads_nothing(outdir: Path, tmp_pat
         assert run.path.name in html
     assert html.count("kimg</span><img") == 7  # of eleven pictures eight are chosen, and one is damaged
     # Losses, p and speed of the three runs with two ticks or more, one metric, three numbers of the encoder.
-    assert html.count("<polyline") == 3 * 4 + 1 + 3
+    assert html.count("<polyline") == 3 * 4 + 1 + 4
     assert "fid5k_full" in html
 
 
