@@ -21,9 +21,9 @@ from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, align
 from facegen.latents.decode import group_means
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.refine import refine
-from facegen.weights.load import load_encoder, load_generator, read_networks
+from facegen.weights.load import load_age_estimator, load_encoder, load_generator, read_networks
+from facegen.weights.shipped import shipped_file
 
-PRETRAINED = Path(__file__).parent / "pretrained"
 ALL = "all"
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
 TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time
@@ -145,22 +145,25 @@ class AgeTransfer:
         """Load the networks; None for the ones that come with the package.
 
         Weights are what `facegen.load_generator` takes: files of any kind, run folders, addresses, hub repositories.
+        An encoder that was trained by the recipe `tune` brings its generator along, which then is the one for None.
 
         Raises:
             FileNotFoundError, FacegenError: missing or damaged files, or networks that do not belong together.
         """
-        generator_network, header = load_generator(_shipped("generator") if generator is None else generator)
-        encoder_file = _shipped("encoder") if encoder is None else encoder
-        networks, _ = read_networks(encoder_file)
+        encoder_file = shipped_file("encoder") if encoder is None else encoder
+        networks, header = read_networks(encoder_file)
         if "encoder" not in networks:
             load_encoder(encoder_file)  # says so
+        generator_network = networks.get("G_ema")
+        if generator is not None or generator_network is None:
+            generator_network, header = load_generator(shipped_file("generator") if generator is None else generator)
         return cls(
             generator_network,
             networks["encoder"],
             groups=AgeGroups.from_labels(header["groups"]) if header.get("groups") else None,
             template=AlignmentTemplate.from_json(header["template"]) if header.get("template") else None,
             age_shift=networks.get("age_shift"),
-            age_estimator=_load_age_estimator(age_estimator),
+            age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],
             device=device,
         )
 
@@ -450,22 +453,3 @@ def _check_pair(generator: nn.Module, encoder: nn.Module, age_shift: AgeShift | 
 
 def _pictures(images: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(image) for image in figures.to_uint8(images)]
-
-
-def _load_age_estimator(reference: str | os.PathLike[str] | None) -> nn.Module | None:
-    """The age estimator of a file; None for the one in the package, if it has one."""
-    from facegen.weights.load import load_age_estimator
-
-    shipped = PRETRAINED / "age.safetensors"
-    if reference is None and not shipped.is_file():
-        return None
-    return load_age_estimator(shipped if reference is None else reference)[0]
-
-
-def _shipped(name: str) -> Path:
-    path = PRETRAINED / f"{name}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: the {name} that comes with facegen is missing; install facegen again, or pass --{name} FILE"
-        )
-    return path

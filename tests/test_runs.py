@@ -65,7 +65,16 @@ def outdir(tmp_path: Path) -> Path:
     with RunFolder.create(outdir, "encoder-faces") as run:
         run.write_json("training_options.json", {"pairs": 1000, "epochs": 8, "generator": "/data/faces.safetensors"})
         for epoch in (1, 2):
-            run.stats(epoch, {"train_loss": 1 / epoch, "val_loss": 0.9 / epoch, "val_mse": 0.9 / epoch, "val_cosine": 0.5, "seconds": 60})
+            run.stats(
+                epoch,
+                {
+                    "train_loss": 1 / epoch,
+                    "val_loss": 0.9 / epoch,
+                    "val_mse": 0.9 / epoch,
+                    "val_cosine": 0.5,
+                    "seconds": 60,
+                },
+            )
     old = make_run(outdir, "faces-old", 10)
     old.close()
     (old.path / "status.json").unlink()

@@ -20,6 +20,7 @@ from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.transfer import AgeTransfer, save_results, unique_stems
+from facegen.weights import shipped
 from facegen.weights.native import save_networks
 
 GROUPS = AgeGroups.parse("0-20,21-40,41-60,71-80")
@@ -209,11 +210,11 @@ def test_from_files_takes_groups_and_template_from_the_generator(networks: Netwo
 
 
 def test_from_files_says_when_the_shipped_weights_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transfer_module, "PRETRAINED", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"generator\.safetensors.*--generator FILE"):
+    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"encoder\.safetensors.*--encoder FILE"):
         AgeTransfer.from_files()
     with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
-        AgeTransfer.from_files("missing.safetensors")
+        AgeTransfer.from_files(encoder="missing.safetensors")
 
 
 def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
@@ -326,7 +327,7 @@ def test_networks_of_other_sizes(networks: Networks, target: str, num_ws: int, w
 
 def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
     """The real thing: the years follow one another without a jump, and the young is not the old."""
-    if not (transfer_module.PRETRAINED / "generator.safetensors").is_file():
+    if not (shipped.PRETRAINED / "generator.safetensors").is_file():
         pytest.skip("this copy of facegen comes without weights")
     transfer = AgeTransfer.from_files(device="cpu")
     (result,) = transfer.transfer(hopper, ages=list(range(5, 91, 5)), input_age=77)

@@ -35,7 +35,9 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
     help="Age estimator for the recipes from image on.  [default: the one in the package]",
 )
 @click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
-@click.option("--pairs", default=10000, show_default=True, help="Generated faces; a fifth of them validates, 1000 at most.")
+@click.option(
+    "--pairs", default=10000, show_default=True, help="Generated faces; a fifth of them validates, 1000 at most."
+)
 @click.option("--epochs", default=8, show_default=True, help="Passes over the pairs.")
 @click.option("--batch", default=32, show_default=True, help="Pairs per step, all GPUs together.")
 @click.option("--lr", default=1e-3, show_default=True, help="Learning rate of Adam at the start.")

@@ -21,7 +21,6 @@ from facegen.faces import AlignmentTemplate, align_face
 from facegen.metrics.features import Extractor, file_fingerprint, locate_weights, read_weights
 
 BATCH = 32
-AGE_JUDGE = "age_judge.safetensors"  # in facegen/pretrained
 
 # Where the landmarks of `facegen.faces` lie in the pictures that each network was trained on.
 # dlib: its own `get_face_chip_details` (150 pixels, padding 0.25) on 144 faces of UTKFace covers a square of 1.0916
@@ -56,18 +55,11 @@ def load_age_judge(reference: str | os.PathLike[str] | None = None, *, device: t
     Raises:
         FileNotFoundError, FacegenError: the file is missing, damaged, or holds no age estimator.
     """
-    from facegen.transfer import PRETRAINED
     from facegen.weights.load import load_age_estimator
     from facegen.weights.locate import locate
+    from facegen.weights.shipped import shipped_file
 
-    if reference is None:
-        reference = PRETRAINED / AGE_JUDGE
-        if not reference.is_file():
-            raise FileNotFoundError(
-                f"{reference}: the judge of ages that comes with facegen is missing; install facegen again, or train "
-                "one (facegen train-age) and pass --age-judge FILE"
-            )
-    path = locate(reference)
+    path = locate(shipped_file("age_judge") if reference is None else reference)
     network, _ = load_age_estimator(path)
     network = network.to(device).eval()
 

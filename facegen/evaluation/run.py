@@ -18,8 +18,9 @@ from facegen.evaluation.report import About, write_report
 from facegen.evaluation.system import System
 from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
 from facegen.metrics.names import parse_metrics
-from facegen.transfer import PRETRAINED, AgeTransfer
+from facegen.transfer import AgeTransfer
 from facegen.weights.locate import locate
+from facegen.weights.shipped import shipped_file
 
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
@@ -190,8 +191,8 @@ def _load_judges(
         _if_possible(load_inception, inception is not None, "FID and KID of Inception features", notes),
         _if_possible(load_lpips, vgg is not None or lpips is not None, "LPIPS (--lpips and --vgg)", notes),
     )
-    estimator = PRETRAINED / "age.safetensors" if age_estimator is None else locate(age_estimator)
-    if estimator.is_file() and file_fingerprint(estimator) in age.name:
+    estimator = shipped_file("age") if age_estimator is None else locate(age_estimator)
+    if file_fingerprint(estimator) in age.name:
         return judges, (
             "The judge of ages is the age estimator of the systems themselves: its numbers flatter them. Take another "
             "one (--age-judge)."

@@ -51,7 +51,7 @@ class AgeShift(nn.Module):
 
 
 def group_mean_shift(means: torch.Tensor, num_ws: int, ages: Sequence[float]) -> AgeShift:
-    """The shift by the difference of the groups' mean w: `means` is `[c_dim, w_dim]` of `latents.decode.group_means`."""
+    """The shift by the difference of the groups' mean w, `means` `[c_dim, w_dim]` (`latents.decode.group_means`)."""
     shift = AgeShift(len(means), num_ws, means.shape[1], ages).to(means.device)
     with torch.no_grad():
         shift.table.copy_((means - means.mean(dim=0))[:, None, :].expand(-1, num_ws, -1))

@@ -74,6 +74,7 @@ class EncoderObjective(nn.Module):
             self.register_buffer("w_variance", _variance_of_w(generator), persistent=False)
             if generator.c_dim:
                 self.shift = group_mean_shift(means, generator.num_ws, ages).requires_grad_(recipe.age > 0)
+                self.register_buffer("group_places", self.shift.table.detach().clone(), persistent=False)
 
     def train(self, mode: bool = True) -> EncoderObjective:
         """Only the encoder has anything that training switches."""
@@ -126,6 +127,8 @@ class EncoderObjective(nn.Module):
                     predicted = self.estimator.predict(aged)
                 error = (predicted.float() - target_ages) / DECADE
                 losses["age"] = functional.smooth_l1_loss(error, torch.zeros_like(error))
+                if recipe.home:
+                    losses["home"] = ((self.shift.table - self.group_places).square() / self.w_variance).mean()
                 if recipe.keep:
                     losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
         if recipe.anchor and len(faces.z):

@@ -21,6 +21,8 @@ class Recipe:
         near: Pull of the layers' w towards one another and to the mean w (Tov et al. 2021, section 4), where the
             generator was trained and where a step in w means the same for everybody.
         age: Error of the age that the estimator sees in the face after a shift to a random age, in decades.
+        home: Squared distance of the age groups' places from their means, in variances: age alone would move them until
+            the estimator is content and nobody else.
         keep: Squared difference of that face and the reconstruction in their low frequencies: what ageing changes.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
         tune: Train the generator's synthesis too, at this share of the learning rate, for pixels and features alone:
@@ -36,6 +38,7 @@ class Recipe:
     features: float = 0.0
     near: float = 0.0
     age: float = 0.0
+    home: float = 0.0
     keep: float = 0.0
     real: float = 0.0
     tune: float = 0.0
@@ -67,9 +70,11 @@ RECIPES = {
     "image": Recipe("w+", latent=0.1, pixels=4, features=1),
     "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
     "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02),
-    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, keep=1),
+    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1),
     # Goes on from an encoder of `age`: --init its file.
-    "tune": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, keep=1, tune=0.3, anchor=4),
+    "tune": Recipe(
+        "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1, tune=0.3, anchor=4
+    ),
 }
 
 

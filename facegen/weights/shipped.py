@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
+OPTIONS = {
+    "generator": "--generator",
+    "encoder": "--encoder",
+    "age": "--age-estimator",
+    "age_judge": "--age-judge",
+}
 
 
 def shipped_file(name: str) -> Path:
@@ -12,6 +18,6 @@ def shipped_file(name: str) -> Path:
     path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: these weights should have come with facegen: install it again, or name others"
+            f"{path}: these weights should have come with facegen; install it again, or pass {OPTIONS[name]} FILE"
         )
     return path

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from facegen import transfer as transfer_module
 from facegen.ages import AgeGroups
 from facegen.cli import main
+from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.weights import shipped
 from facegen.weights.native import save_networks
 
 HOPPER = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
@@ -39,13 +40,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     header = {"groups": AgeGroups.default().labels}
     save_networks(folder / "generator.safetensors", {"G_ema": generator}, header)
     save_networks(folder / "encoder.safetensors", {"encoder": Encoder(8, 16, 75, (0, 0, 0))}, header)
+    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+    save_networks(folder / "age.safetensors", {"age": estimator}, {})
     return folder
 
 
 @pytest.fixture
 def run(weights: Path, monkeypatch: pytest.MonkeyPatch):
     """Call `facegen transfer` in this process; the detector is built only once."""
-    monkeypatch.setattr(transfer_module, "PRETRAINED", weights)
+    monkeypatch.setattr(shipped, "PRETRAINED", weights)
 
     def call(*arguments: object) -> Result:
         return CliRunner().invoke(main, ["transfer", *map(str, arguments)])
@@ -215,14 +218,14 @@ def test_no_photo_is_a_usage_error(run):
 
 
 def test_missing_shipped_weights(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transfer_module, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path)
     result = run(HOPPER, "--outdir", tmp_path / "out")
     assert result.exit_code == 1
-    assert "--generator FILE" in result.output
+    assert "--encoder FILE" in result.output
 
 
 def test_demo_writes_and_names_the_strip(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transfer_module, "PRETRAINED", weights)
+    monkeypatch.setattr(shipped, "PRETRAINED", weights)
     result = CliRunner().invoke(main, ["demo", "--outdir", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     strip = tmp_path / "out" / "grace_hopper-face1-strip.png"

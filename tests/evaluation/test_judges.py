@@ -117,6 +117,6 @@ def test_age_judge(tmp_path: Path, aligned: Image.Image, monkeypatch: pytest.Mon
         expected = estimator.eval().predict(images.float() / 127.5 - 1).double().numpy()
     np.testing.assert_allclose(judge.predict(images), expected, rtol=1e-5)
     assert judge.name.startswith("age.safetensors (")
-    monkeypatch.setattr("facegen.transfer.PRETRAINED", tmp_path / "empty")
+    monkeypatch.setattr("facegen.weights.shipped.PRETRAINED", tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="--age-judge FILE"):
         load_age_judge()

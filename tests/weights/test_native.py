@@ -13,11 +13,11 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.transfer import PRETRAINED
 from facegen.weights import native
 from facegen.weights.load import load_encoder, load_generator
 from facegen.weights.locate import newest_snapshot
 from facegen.weights.native import load_networks, read_metadata, save_networks
+from facegen.weights.shipped import PRETRAINED
 
 METADATA = {
     "groups": ["0-10", "11-20", "91-100"],
