@@ -92,7 +92,7 @@ class EncoderObjective(nn.Module):
         return [p for network in self.trained().values() for p in network.parameters() if p.requires_grad]
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        """Adam for them; every group has under `share` what share of the learning rate it takes."""
+        """Adam for them; every group has under `share` how many times the learning rate it takes."""
         tuned = [p for p in self.generator.parameters() if p.requires_grad]
         others = [p for p in self.parameters_to_train() if not any(p is one for one in tuned)]
         groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])

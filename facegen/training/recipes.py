@@ -25,7 +25,7 @@ class Recipe:
             the estimator is content and nobody else.
         keep: Squared difference of that face and the reconstruction in their low frequencies: what ageing changes.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
-        tune: Train the generator's synthesis too, at this share of the learning rate, for pixels and features alone:
+        tune: Train the generator's synthesis too, at so many times the learning rate, for pixels and features alone:
             not for the age, which it would learn to feign.
         anchor: While it is tuned, squared error of what it makes of the generated faces' true latents, so that it keeps
             what it knew (the locality regularisation of Roich et al. 2021, section 3.3).
@@ -73,7 +73,7 @@ RECIPES = {
     "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1),
     # Goes on from an encoder of `age`: --init its file.
     "tune": Recipe(
-        "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1, tune=0.3, anchor=4
+        "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1, tune=3, anchor=4
     ),
 }
 
