@@ -50,6 +50,7 @@ STATE = "encoder-state.pt"
 BEST = "encoder-best.safetensors"
 VALIDATION_BATCH = 64
 CALIBRATING_BATCHES = 20
+INHERITED = ("groups", "class_names", "template", "license", "resolution", "kimg")  # kimg: of the generator
 VALIDATED = {"cosine_similarity": "val_cosine"}  # what the statistics call it; other losses are called val_<loss>
 
 
@@ -426,7 +427,7 @@ def _metadata(
     header: Mapping[str, Any], options: EncoderOptions, epoch: int, losses: Mapping[str, float]
 ) -> dict[str, Any]:
     """What an encoder file says of itself; groups, template and licence are its generator's."""
-    inherited = {key: header[key] for key in ("groups", "template", "license", "resolution") if key in header}
+    inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
     paths = ("generator", "data", "age_estimator")  # no private path in a shared file
     names = {name: Path(path).name for name in paths if (path := getattr(options, name)) is not None}
