@@ -122,7 +122,8 @@ class EncoderObjective(nn.Module):
             if recipe.features:
                 losses["features"] = self._feature_distance(again, faces.images)
             if recipe.age and self.shift is not None:
-                aged = self._picture_of_frozen(self.shift(latents, faces.ages, target_ages))
+                # For the shift alone: an encoder that is taught to please here sees less of the person.
+                aged = self._picture_of_frozen(self.shift(latents.detach(), faces.ages, target_ages))
                 with self._precision(aged):
                     predicted = self.estimator.predict(aged)
                 error = (predicted.float() - target_ages) / DECADE

@@ -20,7 +20,8 @@ class Recipe:
         features: Distance of the two pictures in the age estimator's inner layers.
         near: Pull of the layers' w towards one another and to the mean w (Tov et al. 2021, section 4), where the
             generator was trained and where a step in w means the same for everybody.
-        age: Error of the age that the estimator sees in the face after a shift to a random age, in decades.
+        age: Error of the age that the estimator sees in the face after a shift to a random age, in decades. It teaches
+            the age groups' places (`AgeShift`), not the encoder.
         home: Squared distance of the age groups' places from their means, in variances: age alone would move them until
             the estimator is content and nobody else.
         keep: Squared difference of that face and the reconstruction in their low frequencies: what ageing changes.
@@ -69,11 +70,11 @@ RECIPES = {
     "w+": Recipe("w+", latent=1),
     "image": Recipe("w+", latent=0.1, pixels=4, features=1),
     "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
-    "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02),
-    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1),
+    "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01),
+    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1),
     # Goes on from an encoder of `age`: --init its file.
     "tune": Recipe(
-        "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.02, age=0.3, home=1.5, keep=1, tune=3, anchor=4
+        "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, tune=1, anchor=4
     ),
 }
 
