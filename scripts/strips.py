@@ -1,7 +1,7 @@
 """Draw one picture of strips: photos, the face in each, and that face at several ages. The README's first picture.
 
-    python scripts/strips.py docs/images/strips.jpg --refine 400 \
-        grace_hopper.jpg:77 eileen_collins.png:36 barack_obama.jpg:51
+    python scripts/strips.py strips.png --refine 150 \
+        grace_hopper.jpg:77 eileen_collins.png:36 barack_obama.jpg:51 joe_biden.jpg:70
 
 A number behind a photo's name is the age in it; without one it is estimated.
 """
