@@ -195,7 +195,7 @@ def test_age_transfer(tmp_path: Path, weights: dict[str, str]):
             'files': sorted(path.name for path in paths),
         }""",
     )
-    assert facts["ages"] == (5, 95)
+    assert facts["ages"] == [5, 95]
     assert len(set(facts["faces"])) == 11  # every step of the slider draws another face
     assert len(facts["files"]) == 11
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == facts["files"]

@@ -292,7 +292,7 @@ def wait_for_pictures(archive, count):
 def test_a_stopped_run_goes_on_where_it_was(many, tmp_path, number, monkeypatch):
     archive = tmp_path / "out" / "a.zip"
     process = start(many, archive)
-    wait_for_pictures(archive, 100)
+    wait_for_pictures(archive, 1)  # early: a fast machine is done with all 600 in half a second
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode != 0

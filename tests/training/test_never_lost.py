@@ -438,16 +438,16 @@ class TestPreemption:
 
         generator = gan.train_generator(small_options(face_archive, tmp_path / "g", kimg=0.004), progress=False)
         options = encoder.EncoderOptions(
-            str(generator), pairs=40, epochs=1, batch=8, init="none", blocks=(0, 0, 0), input_size=75
+            str(generator), recipe="w+", pairs=40, epochs=1, batch=8, init="none", blocks=(0, 0, 0), input_size=75
         )
-        real = encoder.functional.mse_loss
+        real = encoder.EncoderObjective.forward
 
-        def loss(*arguments):
+        def forward(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
             return real(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(encoder.functional, "mse_loss", loss)
+            patch.setattr(encoder.EncoderObjective, "forward", forward)
             with pytest.raises(SystemExit) as caught:
                 encoder.train_encoder(options, tmp_path / "e", device="cpu", progress=False)
         assert caught.value.code == RESUME_ME
