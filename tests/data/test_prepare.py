@@ -274,7 +274,12 @@ def many(tmp_path, face):
 
 def start(source, archive, *options):
     command = [sys.executable, "-m", "facegen", "prepare", str(source), str(archive), "--resolution", "32", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c)
+
+
+def _heed_ctrl_c():
+    """A job that a shell runs in the background ignores Ctrl-C, and its children would, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_pictures(archive, count):
