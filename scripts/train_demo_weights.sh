@@ -36,9 +36,9 @@ once "$work/generator" train --data "$train" --cfg tiny --mirror --balance 0.5 -
 generator=$(compgen -G "$work/generator/[0-9]*")
 
 # Two estimators that share no picture and no design: one to learn from, one to judge.
-once "$work/age" train-age --data "$train" --val "$held" --half first --seed 1 --license "$license"
+once "$work/age" train-age --data "$train" --val "$held" --half first --kimg 120 --seed 1 --license "$license"
 once "$work/age_judge" train-age --data "$train" --val "$held" --half second --arch plain --both-sides --seed 2 \
-    --license "$license"
+    --balance 0.7 --ema 200 --license "$license"
 age=$(compgen -G "$work/age/[0-9]*")
 
 encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age" --init none --blocks 2,1,0

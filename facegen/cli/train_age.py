@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-WITH_RESUME = {"resume", "kimg", "device"}  # the other options come from the run folder
+WITH_RESUME = {"resume", "kimg", "data", "val", "device"}  # the other options come from the run folder
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
@@ -86,7 +86,7 @@ def command(
         given = {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
         if extra := sorted("license" if name == "licence" else name for name in given - WITH_RESUME):
             raise click.UsageError(f"--resume takes its options from the run folder; leave out --{', --'.join(extra)}")
-        resume_age(resume, kimg=kimg if "kimg" in given else None, device=device)
+        resume_age(resume, kimg=kimg if "kimg" in given else None, data=data, val=val, device=device)
         return
     if data is None:
         raise click.UsageError("give --data ARCHIVE, or --resume RUN")

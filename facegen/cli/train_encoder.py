@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from facegen.cli.gpus import gpus_option, run_on_all
 
-WITH_RESUME = {"resume", "gpus", "epochs", "generator", "device"}  # the other options come from the run folder
+WITH_RESUME = {"resume", "gpus", "epochs", "generator", "data", "device"}  # the other options come from the run folder
 
 
 def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int, int]:
@@ -107,7 +107,7 @@ def command(
             raise click.UsageError(f"--resume takes its options from the run folder; leave out --{', --'.join(extra)}")
         more = epochs if "epochs" in given else None
         if not run_on_all(ctx, gpus):
-            resume_encoder(resume, epochs=more, generator=generator, device=device)
+            resume_encoder(resume, epochs=more, generator=generator, data=data, device=device)
         return
     if generator is None:
         raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")

@@ -110,7 +110,8 @@ def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
     if not any(name.startswith("trunk.") for name in state):
         state = {f"trunk.{name}": tensor for name, tensor in state.items()}
 
-    own = encoder.state_dict()
+    # The mean of w is the generator's, whatever the weights were trained with.
+    own = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith(("trunk.", "head."))}
     for name, tensor in own.items():
         in_head = name.startswith("head.")
         if name not in state and not in_head:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 import time
@@ -27,19 +26,21 @@ from facegen.training.aged_faces import (
     HALVES,
     AgedFaces,
     age_targets,
-    chances,
     errors_by_group,
     half_of,
     load_aged_faces,
 )
+from facegen.training.batches import picture_weights
 from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import to_float
-from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
+from facegen.training.run_folder import OPTIONS, RunFolder, read_options, read_state, read_stats, save_state
+from facegen.training.weight_average import floats_of, move_average
+from facegen.weights.hub_folder import without_paths
+from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
 from torch_utils.cpu_memory import keep_freed_memory
 
 STATE = "age-state.pt"
-BEST = "age-best.safetensors"
 WARMUP = 0.05  # of the run, with a rising learning rate
 LAST_LR = 0.01  # of the learning rate, at the end
 YEARS = 0.1  # weight of the mean absolute error, in years, beside the distribution's divergence
@@ -56,10 +57,10 @@ class AgeOptions:
 
     `half` trains on one half of `data` (`first` or `second`; None on all of it). `val` is an archive that is never
     trained on; None keeps a tenth of the pictures back. `widths` and `depths` are the network's; None for `SHAPES`.
-    `sigma` is the width in years of the distribution that an age stands for, `balance` as in `chances`, `ema` the
-    half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `both_sides` is the
-    network's. `bf16` computes in bfloat16 where that is allowed, faster on machines that have it. `licence` stands in
-    the file.
+    `sigma` is the width in years of the distribution that an age stands for, `balance` as in `picture_weights`, `ema`
+    the half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `both_sides` is
+    the network's. `bf16` computes in bfloat16 where that is allowed, faster on machines that have it. `licence` stands
+    in the file.
     """
 
     data: str
@@ -96,6 +97,8 @@ class AgeOptions:
             raise FacegenError(
                 f"balance must be between 0 (as the data is) and 1 (all groups alike), got {self.balance}"
             )
+        if self.seed < 0:
+            raise FacegenError(f"seed must be 0 or more, got {self.seed}")
         if self.batch < 2:
             raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
 
@@ -164,6 +167,8 @@ def resume_age(
     folder: str | os.PathLike[str],
     *,
     kimg: float | None = None,
+    data: str | None = None,
+    val: str | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -172,21 +177,17 @@ def resume_age(
     Args:
         kimg: Train up to this many thousand pictures in all instead of the run's own number; the learning rate goes on
             along the longer schedule.
+        data, val: Where the archives are now, if they were moved.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     chosen = pick_device(device)
-    options = _read_options(folder)
-    options = replace(options, kimg=kimg or options.kimg)
+    options = read_options(folder, AgeOptions, "an age estimator's run")
+    options = replace(options, kimg=kimg or options.kimg, data=data or options.data, val=val or options.val)
     options.check()
-    try:
-        saved = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-        state = TrainingState(**saved["training"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: no {STATE} to go on from; start a new run") from error
-    except Exception as error:  # a damaged file: unpickling has many kinds of errors
-        raise FacegenError(f"{folder / STATE}: damaged, start a new run ({type(error).__name__})") from error
+    saved = read_state(folder / STATE, ("network", "average", "optimizer", "training"))
+    state = TrainingState(**saved["training"])
     if state.step >= options.steps:
         raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
     training, validation = load_data(options, progress=progress)
@@ -269,6 +270,7 @@ def _run(
     keep_freed_memory()
     network.to(device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(network).requires_grad_(False)
+    averaged, current = floats_of([average]), floats_of([network])
     optimizer = torch.optim.AdamW(_parameter_groups(network, options), lr=options.lr)
     if saved is not None:
         average.load_state_dict(saved["average"])
@@ -282,7 +284,7 @@ def _run(
         f"{len(training)} faces to train on, {len(validation)} to validate; always saying "
         f"{int(training.ages.median())}: MAE {baseline:.2f} years"
     )
-    chance = chances(training, options.balance)
+    chance = picture_weights(training.classes, options.balance)
     with (
         StopRequest() as stop,
         tqdm(total=options.steps * options.batch, initial=state.step * options.batch, unit="face", desc="age",
@@ -300,7 +302,7 @@ def _run(
                 raise FacegenError(
                     f"the loss became {loss} in step {state.step + 1}: start again, --lr lower than {options.lr:g}"
                 )
-            _update_average(average, network, state.step, options.ema)
+            move_average(averaged, current, state.step, options.ema)
             state.step += 1
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
             state.seconds += time.perf_counter() - started
@@ -347,15 +349,6 @@ def _parameter_groups(network: nn.Module, options: AgeOptions) -> list[dict[str,
     return [{"params": decayed, "weight_decay": options.weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-@torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, step: int, half_life: float) -> None:
-    """Move the averaged weights and statistics towards the network's; early on faster, to forget the start."""
-    keep = 0.5 ** (1 / min(half_life, max(step * 0.1, 1e-3)))
-    ours = [t for t in average.state_dict().values() if t.is_floating_point()]
-    theirs = [t for t in network.state_dict().values() if t.is_floating_point()]
-    torch._foreach_lerp_(ours, theirs, 1 - keep)
-
-
 def _report(
     run: RunFolder,
     options: AgeOptions,
@@ -375,7 +368,8 @@ def _report(
     by_group = errors_by_group(predicted, validation)
     loss, kimg = state.loss_sum / state.loss_count, state.step * options.batch / 1000
     per_kimg = state.seconds / (state.loss_count * options.batch / 1000)
-    better, state.best = mae < state.best, min(mae, state.best)
+    if better := mae < state.best:  # never by an error that is no number
+        state.best = mae
     state.loss_sum, state.loss_count, state.seconds = 0.0, 0, 0.0
     values = {"loss": loss, "val_mae": mae, "median_baseline": baseline, "lr": options.lr_at(state.step - 1)}
     values |= {"seconds_per_kimg": per_kimg, **{f"val_mae {label}": row["mae"] for label, row in by_group.items()}}
@@ -406,11 +400,9 @@ def _metadata(
     options: AgeOptions, faces: int, held: int, kimg: float, mae: float, by_group: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
     """What an age estimator's file says of itself."""
-    name = Path(options.data).name
-    training = {**asdict(options), "data": name, "val": options.val and Path(options.val).name}  # no private path
     measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_faces": held, "val_by_group": by_group}
     licence = {"license": options.licence} if options.licence else {}
-    return {"training_faces": faces, **measured, **licence, "training_options": training}
+    return without_paths({"training_faces": faces, **measured, **licence, "training_options": asdict(options)})
 
 
 def _save_state(
@@ -418,12 +410,3 @@ def _save_state(
 ) -> None:
     networks = {"network": network.state_dict(), "average": average.state_dict()}
     save_state(run.path / STATE, {**networks, "optimizer": optimizer.state_dict(), "training": asdict(state)})
-
-
-def _read_options(folder: Path) -> AgeOptions:
-    try:
-        return AgeOptions(**json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
-    except (ValueError, TypeError) as error:
-        raise FacegenError(f"{folder / OPTIONS}: not the options of an age estimator's run ({error})") from error

@@ -85,18 +85,6 @@ def half_of(count: int, half: str | None) -> np.ndarray:
     return np.sort(order[: count // 2] if half == "first" else order[count // 2 :])
 
 
-def chances(faces: AgedFaces, balance: float) -> np.ndarray:
-    """Return how likely each face is drawn, float64 `[N]`, sum 1.
-
-    Args:
-        balance: 0 draws all faces alike, 1 all age groups alike, between is between.
-    """
-    classes = faces.classes
-    counts = np.maximum(np.bincount(classes), 1).astype(np.float64)
-    chance = (counts**-balance)[classes]
-    return chance / chance.sum()
-
-
 def age_targets(ages: torch.Tensor, sigma: float) -> torch.Tensor:
     """Return a distribution over 0..100 around each age: float32 `[N, 101]`, normal with `sigma` years, each sum 1.
 
@@ -110,9 +98,9 @@ def age_targets(ages: torch.Tensor, sigma: float) -> torch.Tensor:
 def errors_by_group(predicted: torch.Tensor, faces: AgedFaces) -> dict[str, dict[str, float]]:
     """Return for each age group that has faces: `faces`, `mae` and `bias` (mean of predicted minus true) in years."""
     error = (predicted - faces.ages).double().numpy()
-    table = {}
+    classes, table = faces.classes, {}
     for index, label in enumerate(faces.groups.labels):
-        own = error[faces.classes == index]
+        own = error[classes == index]
         if len(own):
             table[label] = {
                 "faces": len(own),

@@ -36,6 +36,18 @@ def class_weights(archive: FaceArchive, balance: float) -> np.ndarray:
     return weights / weights.sum()
 
 
+def picture_weights(classes: np.ndarray, balance: float) -> np.ndarray:
+    """Return how often each picture is drawn where its class is drawn by `class_weights`: float64 `[N]`, sum 1.
+
+    Args:
+        classes: int64 `[N]`, from 0 upwards.
+        balance: See `class_weights`.
+    """
+    counts = np.maximum(np.bincount(classes), 1).astype(np.float64)
+    weights = (counts**-balance)[classes]
+    return weights / weights.sum()
+
+
 class Batches:
     """Iterate over `(uint8 pictures [N, C, H, W], float32 one-hot labels [N, c_dim])` for ever.
 
@@ -77,9 +89,7 @@ class Batches:
         self.waiting = 0.0
         self._probabilities = None
         if balance > 0 and archive.c_dim > 0:
-            counts = np.maximum(label_counts(archive.labels, archive.c_dim), 1)
-            self._probabilities = (class_weights(archive, balance) / counts)[archive.labels]
-            self._probabilities /= self._probabilities.sum()
+            self._probabilities = picture_weights(archive.labels, balance)
         self._chunk_number = -1
         decoded = len(archive) * archive.channels * archive.resolution**2
         self.resident = fits_on(self.device, decoded)

@@ -34,20 +34,22 @@ from facegen.training.encoder_data import (
     target_ages_for,
 )
 from facegen.training.encoder_objective import EncoderObjective
-from facegen.training.encoder_options import EncoderOptions, read_options
+from facegen.training.encoder_options import EncoderOptions, read_encoder_options
 from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, one_hot, to_float
-from facegen.training.recipes import RECIPES, Recipe
-from facegen.training.run_folder import OPTIONS, RunFolder, read_stats, save_state
+from facegen.training.real_faces import open_real_faces
+from facegen.training.recipes import Recipe
+from facegen.training.run_folder import OPTIONS, RunFolder, read_state, read_stats, save_state
 from facegen.training.weight_average import WeightAverage
+from facegen.weights.hub_folder import without_paths
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
+from facegen.weights.locate import BEST_ENCODER as BEST
 from facegen.weights.locate import locate
 from facegen.weights.native import save_networks
 from facegen.weights.shipped import shipped_file
 from torch_utils.cpu_memory import keep_freed_memory
 
 STATE = "encoder-state.pt"
-BEST = "encoder-best.safetensors"
 VALIDATION_BATCH = 64
 CALIBRATING_BATCHES = 20
 INHERITED = ("groups", "class_names", "template", "license", "resolution", "kimg")  # kimg: of the generator
@@ -84,12 +86,15 @@ def train_encoder(
     with distributed.session(pick_device(device)) as chosen:
         options.check_processes(distributed.world_size())
         source = locate(options.generator).resolve()  # from now on the very file, whatever is published later
-        if options.recipe is None:
-            name = next(name for name, recipe in RECIPES.items() if recipe == options.chosen_recipe())
-            options = replace(options, recipe=name)
-        options = replace(options, generator=str(source))
+        options = replace(options, generator=str(source), recipe=options.recipe_name())
+        if options.data is not None:
+            options = replace(options, data=str(Path(options.data).resolve()))
+        if options.age_estimator is not None:
+            options = replace(options, age_estimator=str(locate(options.age_estimator).resolve()))
         torch.manual_seed(options.seed)
         objective, header = _objective(options)
+        if options.real_in_batch():  # a wrong archive is told before a run folder is made
+            open_real_faces(options.data, groups_of(objective.generator, header), objective.generator.img_resolution)
         _start_from(objective, options.init)
         name = f"encoder-{options.recipe}-{source.stem}-{options.pairs}pairs"
         with distributed.open_folder(lambda: RunFolder.create(outdir, name)) as run:
@@ -103,6 +108,7 @@ def resume_encoder(
     *,
     epochs: int | None = None,
     generator: str | None = None,
+    data: str | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -111,28 +117,23 @@ def resume_encoder(
     Args:
         epochs: Train up to this many epochs in all instead of the run's own number.
         generator: Where the generator is now, if it was moved.
+        data: Where the real faces are now, if they were moved.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     wanted = pick_device(device)
-    options = read_options(folder)
+    options = read_encoder_options(folder)
     options = replace(options, epochs=epochs or options.epochs, generator=generator or options.generator)
+    options = replace(options, data=data or options.data)
     options.check()
-    try:
-        saved = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-        state = TrainingState(**saved["training"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: no {STATE} to go on from; start a new run") from error
-    except Exception as error:  # a damaged file: unpickling has many kinds of errors
-        raise FacegenError(f"{folder / STATE}: damaged, start a new run ({type(error).__name__})") from error
+    saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
+    state = TrainingState(**saved["training"])
     if state.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
     with distributed.session(wanted) as chosen:
         options.check_processes(distributed.world_size())
         objective, header = _objective(options)
-        for name, network in objective.trained().items():
-            network.load_state_dict(saved[name])
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
             run.write_json(OPTIONS, asdict(options))
             run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
@@ -148,11 +149,10 @@ def validate(objective: EncoderObjective, data: FaceData) -> dict[str, float]:
     objective.eval()
     device = next(objective.encoder.parameters()).device
     pairs, real = data.validation, data.real_validation
-    losses = _mean_losses(objective, pairs.images, data.ages_of(pairs), data, pairs, device)
+    losses = _mean_losses(objective, pairs.images, data.ages_of(pairs.classes), data, pairs, device)
     if real is not None and objective.recipe.real:
         losses |= _mean_losses(objective, real.images, real.ages, data, None, device)
-        weights = {name: getattr(objective.recipe, name, 0) for name in losses}
-        losses["loss"] = sum(weight * losses[name] for name, weight in weights.items())
+        losses["loss"] = objective.recipe.weighted_sum(losses)
     return losses
 
 
@@ -260,6 +260,10 @@ def _run(
     encoder, generator = objective.encoder, objective.generator
     objective.to(device)
     encoder.to(memory_format=torch.channels_last)
+    data = load_data(options, generator, header, device, progress)  # by the generator as it was, before any tuning
+    if saved is not None:
+        for name, network in objective.trained().items():
+            network.load_state_dict(saved[name])
     distributed.broadcast(list(objective.trained().values()))
     average = WeightAverage(objective)  # of one process, so before batch normalisation is shared
     if distributed.world_size() > 1:
@@ -275,7 +279,6 @@ def _run(
     size = sum(parameter.numel() for parameter in encoder.parameters())
     run.log(f"encoder: {size / 1e6:.1f} M parameters, blocks {options.blocks}, input {options.input_size} px")
     run.log(f"recipe: {options.recipe} ({_in_words(objective.recipe)})")
-    data = load_data(options, generator, header, device, progress)
     baseline = mean_baseline(data.training, data.validation)
     run.log(
         f"{len(data.training)} pairs to train on, {len(data.validation)} to validate; "
@@ -298,7 +301,8 @@ def _run(
             distributed.check_equal(objective.trained())
             losses = distributed.on_main(lambda: _validate_average(average, data, options, state.epoch, device))
             state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
-            better, state.best = losses["loss"] < state.best, min(losses["loss"], state.best)
+            if better := losses["loss"] < state.best:  # never by a loss that is no number
+                state.best = losses["loss"]
             epoch_seconds = time.time() - started
             values = {"train_loss": train_loss, "mean_baseline": baseline}
             values |= {VALIDATED.get(name, f"val_{name}"): loss for name, loss in losses.items()}
@@ -369,7 +373,7 @@ def _train_epoch(
             optimizer.step()
             state.step += 1
             if average is not None:
-                average.update(objective, state.epoch * len(batches) + state.step)
+                average.update(state.epoch * len(batches) + state.step)
             state.loss_sum += value
             bar.set_postfix(loss=f"{state.loss_sum / state.step:.4f}", refresh=False)
             bar.update()
@@ -398,7 +402,7 @@ def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, 
         num_ws=generator.num_ws,
     )
     ages = middle_ages(generator, header)
-    return EncoderObjective(encoder, generator, recipe, ages, estimator, options.bf16), header
+    return EncoderObjective(encoder, generator, recipe, ages, estimator, options.psi, options.bf16), header
 
 
 def _start_from(objective: EncoderObjective, init: str) -> None:
@@ -429,10 +433,7 @@ def _metadata(
     """What an encoder file says of itself; groups, template and licence are its generator's."""
     inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
-    paths = ("generator", "data", "age_estimator")  # no private path in a shared file
-    names = {name: Path(path).name for name in paths if (path := getattr(options, name)) is not None}
-    training = {**asdict(options), **names}
-    return {**inherited, "epoch": epoch, **measured, "training_options": training}
+    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": asdict(options)})
 
 
 def _save_state(

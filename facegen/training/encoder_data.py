@@ -29,9 +29,9 @@ class FaceData:
     real_training: RealFaces | None = None
     real_validation: RealFaces | None = None
 
-    def ages_of(self, pairs: Pairs) -> torch.Tensor:
-        """Years [N] that the generated faces stand for; 0 without age groups."""
-        return self.ages[pairs.classes] if len(self.ages) else torch.zeros(len(pairs))
+    def ages_of(self, classes: torch.Tensor) -> torch.Tensor:
+        """Years [N] that generated faces of these classes stand for; 0 without age groups."""
+        return self.ages[classes] if len(self.ages) else torch.zeros(len(classes))
 
 
 def load_data(
@@ -76,7 +76,7 @@ class Batch:
         """This process's share of the faces, and the ages to shift them to."""
         part = slice(distributed.rank(), None, distributed.world_size())
         generated, real, targets = self.generated[part], self.real[part], self.target_ages[part]
-        images, ages = data.training.images[generated], data.ages_of(data.training)[generated]
+        images, ages = data.training.images[generated], data.ages_of(data.training.classes[generated])
         if len(real):
             pictures = data.real_training.images[real]
             mirrored = self.mirrored[part][:, None, None, None]

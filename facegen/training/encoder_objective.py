@@ -45,6 +45,7 @@ class EncoderObjective(nn.Module):
         recipe: Which losses.
         ages: The middle age of each of the generator's groups; empty for a generator without.
         estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
+        psi: Truncation that the generated faces were made with.
         bf16: Run encoder and estimator in bfloat16; the generator's pictures need more digits.
 
     Attributes:
@@ -59,10 +60,11 @@ class EncoderObjective(nn.Module):
         recipe: Recipe,
         ages: Sequence[float],
         estimator: nn.Module | None = None,
+        psi: float = 1.0,
         bf16: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder, self.recipe, self.bf16 = encoder, recipe, bf16
+        self.encoder, self.recipe, self.psi, self.bf16 = encoder, recipe, psi, bf16
         self.generator = generator.eval().requires_grad_(False)
         if recipe.tune:
             generator.synthesis.requires_grad_(True)
@@ -94,7 +96,7 @@ class EncoderObjective(nn.Module):
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         """Adam for them; every group has under `share` how many times the learning rate it takes."""
         tuned = [p for p in self.generator.parameters() if p.requires_grad]
-        others = [p for p in self.parameters_to_train() if not any(p is one for one in tuned)]
+        others = [p for p in self.parameters_to_train() if p not in set(tuned)]
         groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])
         return torch.optim.Adam(groups, lr=lr)
 
@@ -134,7 +136,7 @@ class EncoderObjective(nn.Module):
                     losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
         if recipe.anchor and len(faces.z):
             losses["anchor"] = functional.mse_loss(self._picture(self._true_ws(faces)), faces.images[: len(faces.z)])
-        losses["loss"] = sum(getattr(recipe, name) * loss for name, loss in losses.items() if hasattr(recipe, name))
+        losses["loss"] = recipe.weighted_sum(losses)
         return losses
 
     def _picture(self, ws: torch.Tensor) -> torch.Tensor:
@@ -149,7 +151,7 @@ class EncoderObjective(nn.Module):
     def _true_ws(self, faces: Faces) -> torch.Tensor:
         labels = one_hot(faces.classes, self.generator.c_dim).to(faces.z.device)
         with torch.no_grad():
-            return self.generator.mapping(faces.z, labels)
+            return self.generator.mapping(faces.z, labels, truncation_psi=self.psi)
 
     def _of_latents(self, latents: torch.Tensor, faces: Faces) -> dict[str, torch.Tensor]:
         """Losses of the generated faces, whose latents are known."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.training.recipes import Recipe, get_recipe
-from facegen.training.run_folder import OPTIONS
+from facegen.training.run_folder import read_options
 
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # of the pairs; the rest validates
@@ -58,9 +58,13 @@ class EncoderOptions:
         if self.chosen_recipe().real and self.data is None:
             raise FacegenError(f"the recipe {self.recipe} learns from real faces too: give --data ARCHIVE")
 
+    def recipe_name(self) -> str:
+        """The recipe's name; for want of one that of the best there is."""
+        return self.recipe or ("w+" if self.data is None else "age")
+
     def chosen_recipe(self) -> Recipe:
-        """The recipe, or the best for want of one."""
-        return get_recipe(self.recipe or ("w+" if self.data is None else "age"))
+        """The recipe itself."""
+        return get_recipe(self.recipe_name())
 
     def real_in_batch(self) -> int:
         """How many faces of a batch are real; at least two are generated."""
@@ -82,12 +86,10 @@ class EncoderOptions:
         return warm * self.lr * self.lr_decay ** (epoch // self.lr_step)
 
 
-def read_options(folder: Path) -> EncoderOptions:
+def read_encoder_options(folder: Path) -> EncoderOptions:
     """The options of the run in a folder; FileNotFoundError or FacegenError where there are none."""
-    try:
-        fields = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
-        return EncoderOptions(**{**fields, "blocks": tuple(fields["blocks"])})
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise FacegenError(f"{folder / OPTIONS}: not the options of an encoder run ({error})") from error
+
+    def make(blocks: list[int], **fields: Any) -> EncoderOptions:
+        return EncoderOptions(blocks=tuple(blocks), **fields)
+
+    return read_options(folder, make, "an encoder run")

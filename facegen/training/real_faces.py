@@ -10,7 +10,7 @@ import torch
 from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.training.batches import class_weights
+from facegen.training.batches import picture_weights
 
 BALANCE = 0.5  # old faces are few; half-way between as many as there are and as many as of any age
 HELD_BACK = 500  # at most so many validate
@@ -49,15 +49,8 @@ class RealFaces:
         return RealFaces(self.images[indices], self.ages[indices], self.weights[indices])
 
 
-def load_real_faces(
-    path: str | os.PathLike[str], groups: AgeGroups, resolution: int, *, progress: bool = True
-) -> RealFaces:
-    """Decode a training archive into memory.
-
-    Args:
-        path: An archive with the generator's age groups as labels.
-        groups: The generator's.
-        resolution: Of the generator; the archive must have the same.
+def open_real_faces(path: str | os.PathLike[str], groups: AgeGroups, resolution: int) -> FaceArchive:
+    """Open a training archive and see that it fits a generator with these age groups and pictures of this size.
 
     Raises:
         FileNotFoundError, FacegenError: no archive, or one for another generator.
@@ -68,17 +61,27 @@ def load_real_faces(
             f"{path}: pictures of {archive.resolution} pixels, but the generator makes {resolution}: "
             f"facegen prepare --resolution {resolution}"
         )
-    if archive.c_dim != len(groups):
-        raise FacegenError(f"{path}: {archive.c_dim} classes, but the generator has {len(groups)} age groups")
+    if archive.c_dim != len(groups) or (archive.groups is not None and archive.groups != groups):
+        raise FacegenError(
+            f"{path}: its classes are {', '.join(archive.class_names) or 'unknown'}, "
+            f"but the generator's age groups are {groups}: facegen prepare --groups {groups}"
+        )
     if len(archive) < 2:
         raise FacegenError(f"{path}: one picture is not enough, one has to validate")
+    return archive
+
+
+def load_real_faces(
+    path: str | os.PathLike[str], groups: AgeGroups, resolution: int, *, progress: bool = True
+) -> RealFaces:
+    """Decode a training archive into memory; arguments and errors are those of `open_real_faces`."""
+    archive = open_real_faces(path, groups, resolution)
     images = torch.from_numpy(archive.load_all(progress=progress)).expand(-1, 3, -1, -1)
+    archive.close()
+    labels = torch.from_numpy(archive.labels)
     middles = torch.tensor([float(groups.middle_age(index)) for index in range(len(groups))])
-    ages = middles[torch.from_numpy(archive.labels)]
+    ages = middles[labels]
     if archive.ages is not None:
         exact = torch.from_numpy(archive.ages).float()
         ages = torch.where(exact >= 0, exact, ages)
-    per_class = torch.from_numpy(class_weights(archive, BALANCE))
-    counts = torch.bincount(torch.from_numpy(archive.labels), minlength=archive.c_dim).clamp(min=1)
-    archive.close()
-    return RealFaces(images, ages, (per_class / counts)[torch.from_numpy(archive.labels)])
+    return RealFaces(images, ages, torch.from_numpy(picture_weights(archive.labels, BALANCE)))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from facegen.errors import FacegenError
+
+Loss = TypeVar("Loss")  # a number or a tensor
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Recipe:
             raise FacegenError("z is compared with z alone: losses of pictures need the target w or w+")
         if self.cosine and self.target != "z":
             raise FacegenError("the cosine loss is for the target z, whose length says nothing")
+
+    def weighted_sum(self, losses: Mapping[str, Loss]) -> Loss:
+        """The sum of those losses that have a weight here."""
+        return sum(getattr(self, name) * loss for name, loss in losses.items() if hasattr(self, name))
 
     @property
     def sees_pictures(self) -> bool:

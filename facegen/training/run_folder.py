@@ -8,11 +8,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -20,6 +20,8 @@ from facegen.training.run_state import BROKEN, FINISHED, STOPPED, RunLock
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+Options = TypeVar("Options")
 
 LOG = "log.txt"
 STATS = "stats.jsonl"
@@ -164,6 +166,39 @@ class RunFolder:
 
             self._events = SummaryWriter(str(self.path))
         return self._events
+
+
+def read_options(folder: Path, make: Callable[..., Options], what: str) -> Options:
+    """Return the options of the run in a folder, as `make` makes them of the fields.
+
+    Raises:
+        FileNotFoundError, FacegenError: there are none, or not those of `what` (as in "an encoder's run").
+    """
+    try:
+        return make(**json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise FacegenError(f"{folder / OPTIONS}: not the options of {what} ({error})") from error
+
+
+def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """Return what `save_state` wrote.
+
+    Raises:
+        FileNotFoundError, FacegenError: there is no such file, it is damaged, or lacks one of the `needed` entries.
+    """
+    import torch
+
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path.parent}: no {path.name} to go on from; start a new run") from error
+    except Exception as error:  # a damaged file: unpickling has many kinds of errors
+        raise FacegenError(f"{path}: damaged, start a new run ({type(error).__name__})") from error
+    if missing := [name for name in needed if name not in saved]:
+        raise FacegenError(f"{path}: no {missing[0]} in it, so it is of another version of facegen; start a new run")
+    return saved
 
 
 def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -6,12 +6,25 @@ import copy
 from collections.abc import Iterable
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from facegen.training.encoder_objective import EncoderObjective, Faces
 
-HALF_LIFE = 100  # steps
-SHARE_OF_STEPS = 0.1  # but no longer than this share of the steps so far
+HALF_LIFE = 100.0  # steps of an encoder
+SHARE_OF_STEPS = 0.1  # no half-life is longer than this share of the steps so far: the start is to be forgotten
+
+
+def floats_of(networks: Iterable[nn.Module]) -> list[torch.Tensor]:
+    """All weights and statistics of networks that can be averaged, the tensors themselves."""
+    return [tensor for network in networks for tensor in network.state_dict().values() if tensor.is_floating_point()]
+
+
+@torch.no_grad()
+def move_average(average: list[torch.Tensor], current: list[torch.Tensor], steps: int, half_life: float) -> None:
+    """Move averaged tensors towards the current ones, after so many `steps` of the run; `half_life` is in steps."""
+    keep = 0.5 ** (1 / min(half_life, max(SHARE_OF_STEPS * steps, 1e-3)))
+    torch._foreach_lerp_(average, current, 1 - keep)
 
 
 class WeightAverage:
@@ -22,24 +35,20 @@ class WeightAverage:
     (Tarvainen and Valpola 2017), and `calibrate` measures its statistics anew (Wu and Johnson 2021, section 3).
 
     Attributes:
-        objective: The average, in evaluation mode.
+        objective: The average, in evaluation mode. What is not trained it shares with the objective in training.
     """
 
     def __init__(self, objective: EncoderObjective) -> None:
-        self.objective = copy.deepcopy(objective).eval()
+        trained = objective.trained().values()
+        others = [network for network in (objective.generator, objective.estimator) if network is not None]
+        shared = {id(network): network for network in others if all(network is not one for one in trained)}
+        self.objective = copy.deepcopy(objective, shared).eval()
+        self._average = floats_of(self.objective.trained().values())
+        self._current = floats_of(trained)
 
-    def update(self, objective: EncoderObjective, steps: int) -> None:
+    def update(self, steps: int) -> None:
         """Move towards the weights after so many `steps` of the run."""
-        half_life = min(HALF_LIFE, max(SHARE_OF_STEPS * steps, 1e-3))
-        share = 1 - 0.5 ** (1 / half_life)
-        for name, network in objective.trained().items():
-            ours = self.objective.trained()[name].state_dict()
-            with torch.no_grad():
-                for key, value in network.state_dict().items():
-                    if value.is_floating_point():
-                        ours[key].lerp_(value, share)
-                    else:
-                        ours[key].copy_(value)
+        move_average(self._average, self._current, steps, HALF_LIFE)
 
     def calibrate(self, batches: Iterable[Faces]) -> None:
         """Measure the statistics of batch normalisation anew, over some batches as in training."""

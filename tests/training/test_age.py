@@ -20,7 +20,8 @@ from facegen.runs import as_table, find_runs
 from facegen.training import age as training
 from facegen.training.age import AgeOptions, age_loss, predict_ages, resume_age, train_age
 from facegen.training.age_augment import distort
-from facegen.training.aged_faces import AgedFaces, age_targets, chances, errors_by_group, half_of, load_aged_faces
+from facegen.training.aged_faces import AgedFaces, age_targets, errors_by_group, half_of, load_aged_faces
+from facegen.training.batches import picture_weights
 from facegen.training.pairs import to_float
 from facegen.training.run_folder import read_stats
 from facegen.weights.load import load_age_estimator
@@ -130,15 +131,15 @@ def test_an_archive_without_exact_ages_is_refused(tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_chances_even_out_the_groups():
+def test_picture_weights_even_out_the_groups():
     faces = AgedFaces(
         torch.zeros(10, 3, 4, 4, dtype=torch.uint8), torch.tensor([5] * 8 + [35] * 2), AgeGroups.default()
     )
-    np.testing.assert_allclose(chances(faces, 0), np.full(10, 0.1))
-    even = chances(faces, 1)
+    np.testing.assert_allclose(picture_weights(faces.classes, 0), np.full(10, 0.1))
+    even = picture_weights(faces.classes, 1)
     assert even[:8].sum() == pytest.approx(0.5)
     assert even[8:].sum() == pytest.approx(0.5)
-    assert 0.5 < chances(faces, 0.3)[:8].sum() < 0.8
+    assert 0.5 < picture_weights(faces.classes, 0.3)[:8].sum() < 0.8
 
 
 def test_targets_are_distributions_around_the_age():

@@ -165,6 +165,62 @@ def test_a_tuned_generator_is_saved_with_its_encoder(options: EncoderOptions, tm
     assert not torch.equal(networks["G_ema"].synthesis.b16.torgb.weight, before.synthesis.b16.torgb.weight)
 
 
+def test_a_tuned_generator_resumes_exactly(options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The pairs are those of the generator as it was: made anew by the tuned one, they would be others.
+    whole = train_encoder(replace(options, recipe="tune"), tmp_path / "whole", device="cpu", progress=False)
+    run = train_encoder(replace(options, recipe="tune", epochs=1), tmp_path / "part", device="cpu", progress=False)
+    resume_encoder(run, epochs=2, device="cpu", progress=False)
+    expected, _ = load_networks(whole / "encoder-epoch002.safetensors")
+    resumed, _ = load_networks(run / "encoder-epoch002.safetensors")
+    for name, network in expected.items():
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(tensor, resumed[name].state_dict()[key]), (name, key)
+
+
+@pytest.mark.parametrize("recipe", ["w", "w+"])
+def test_any_recipe_starts_from_face_recognition_weights(options: EncoderOptions, tmp_path: Path, recipe: str):
+    """As facenet-pytorch saves them: the trunk alone, and layers that an encoder lacks."""
+    trained = Encoder(8, 16, 75, (0, 0, 0))
+    state = {name.removeprefix("trunk."): tensor for name, tensor in trained.state_dict().items() if "trunk" in name}
+    torch.save({**state, "logits.bias": torch.zeros(3)}, tmp_path / "facenet.pt")
+    chosen = replace(options, recipe=recipe, data=None, init=str(tmp_path / "facenet.pt"), epochs=1, lr=1e-12)
+    run = train_encoder(chosen, tmp_path / "runs", device="cpu", progress=False)
+    networks, header = load_networks(run / "encoder-best.safetensors")
+    for name, tensor in trained.trunk.named_parameters():
+        assert torch.allclose(networks["encoder"].trunk.get_parameter(name), tensor, atol=1e-6), name
+    assert header["training_options"]["init"] == "facenet.pt"  # no path of this machine
+
+
+def test_the_mean_of_w_is_the_generators_whatever_the_encoder_started_from(options: EncoderOptions, tmp_path: Path):
+    other = Encoder(8, 16, 75, (0, 0, 0), target="w+", num_ws=small_generator().num_ws)
+    other.w_mean.fill_(7)
+    save_networks(tmp_path / "other.safetensors", {"encoder": other}, {})
+    chosen = replace(options, recipe="w+", data=None, init=str(tmp_path / "other.safetensors"), epochs=1)
+    run = train_encoder(chosen, tmp_path / "runs", device="cpu", progress=False)
+    encoder = load_networks(run / "encoder-best.safetensors")[0]["encoder"]
+    assert encoder.w_mean.abs().max() < 5
+    assert encoder.w_mean.std() > 0
+
+
+def test_truncated_faces_have_truncated_latents():
+    objective = small_objective(get_recipe("w+"))
+    faces = some_faces(objective.generator, 4, 0)
+    whole = objective._true_ws(faces)
+    objective.psi = 0.5
+    average = objective.generator.mapping.w_avg
+    assert torch.allclose(objective._true_ws(faces), average.lerp(whole, 0.5), atol=1e-6)
+
+
+def test_a_state_of_before_averages_is_told_in_one_line(options: EncoderOptions, tmp_path: Path):
+    run = train_encoder(replace(options, recipe="zmse", epochs=1), tmp_path, device="cpu", progress=False)
+    saved = torch.load(run / "encoder-state.pt", weights_only=True)
+    del saved["average"]
+    torch.save(saved, run / "encoder-state.pt")
+    with pytest.raises(FacegenError, match="no average in it, so it is of another version") as caught:
+        resume_encoder(run, epochs=2, device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -178,6 +234,7 @@ def test_impossible_recipes(options: EncoderOptions, tmp_path: Path, change: dic
     with pytest.raises((FacegenError, FileNotFoundError), match=reason) as caught:
         train_encoder(replace(options, **change), tmp_path / "runs", device="cpu", progress=False)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_real_faces_must_fit_the_generator(face_archive: Path):
@@ -188,8 +245,10 @@ def test_real_faces_must_fit_the_generator(face_archive: Path):
     assert faces.ages[:3].tolist() == [5, 5, 5]
     with pytest.raises(FacegenError, match="--resolution 32"):
         load_real_faces(face_archive, groups, 32, progress=False)
-    with pytest.raises(FacegenError, match="10 age groups"):
-        load_real_faces(face_archive, AgeGroups.default(), 16, progress=False)
+    others = ["0-30", "31-60", "61+"]  # as many, but other ages
+    for wrong in (AgeGroups.default(), AgeGroups.from_labels(others)):
+        with pytest.raises(FacegenError, match="facegen prepare --groups 0-"):
+            load_real_faces(face_archive, wrong, 16, progress=False)
 
 
 def test_old_faces_are_drawn_more_often_than_they_come(face_archive: Path):
