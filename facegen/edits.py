@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from facegen.errors import FacegenError
-from facegen.latents.decode import sureness
-from facegen.networks.age_shift import AgeShift
+from facegen.latents.decode import place_latents
+from facegen.networks.age_shift import AgeShift, soft_labels
 
 METHODS = ("swap", "shift")
 MAX_AGES = 1000
@@ -123,22 +123,6 @@ def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:
     return sorted(chosen)
 
 
-def soft_labels(ages: torch.Tensor, middles: Sequence[float]) -> torch.Tensor:
-    """Return the label of ages `[N]` in years: `[N, len(middles)]`, one-hot at the middle age of a group.
-
-    Between two middles the label is shared by both in proportion; before the first and after the last it stays.
-    """
-    known = torch.tensor(middles, dtype=torch.float32, device=ages.device)
-    if len(middles) == 1:
-        return torch.ones([len(ages), 1], device=ages.device)
-    ages = ages.float().clamp(known[0], known[-1]).contiguous()
-    above = torch.searchsorted(known, ages).clamp(min=1)
-    share = (ages - known[above - 1]) / (known[above] - known[above - 1])
-    labels = torch.zeros([len(ages), len(middles)], device=ages.device)
-    labels.scatter_(1, above[:, None], share[:, None])
-    return labels.scatter_add_(1, above[:, None] - 1, 1 - share[:, None])
-
-
 class LatentAges:
     """Where encoded faces lie in w at any age.
 
@@ -198,5 +182,5 @@ class LatentAges:
         """
         groups = len(self.middles)
         labels = torch.eye(groups, device=z.device).repeat(len(z), 1)
-        ws = self.generator.mapping(z.repeat_interleave(groups, dim=0), labels).unflatten(0, (len(z), groups))
-        return self.means[:, None].lerp(ws, (psi * sureness(z))[:, None, None, None])
+        ws = place_latents(self.generator, z.repeat_interleave(groups, dim=0), labels, self.means, psi)
+        return ws.unflatten(0, (len(z), groups))

@@ -75,10 +75,9 @@ def refine(
         pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, bar), seed=seed)
         generators = []
         for index in range(len(faces)):
-            one = slice(index, index + 1)
-            goal = Goal(generator, faces[one], ws[one], moves[one], estimator)
             schedule = _until(tune_steps, tune_seconds, bar)
-            generators.append(tune_generator(generator, goal, pivots[one], schedule, seed=seed))
+            pivot = pivots[index : index + 1]
+            generators.append(tune_generator(generator, goal.of(index), pivot, schedule, seed=seed))
     return pivots, generators
 
 
@@ -100,6 +99,15 @@ class Goal:
                 self.ages = torch.stack(
                     [estimator.predict(_draw(generator, start + move)) for move in moves.unbind(1)], dim=1
                 )
+
+    def of(self, index: int) -> Goal:
+        """The goal for one of the faces."""
+        one = slice(index, index + 1)
+        goal = copy.copy(self)
+        goal.faces, goal.start, goal.moves = self.faces[one], self.start[one], self.moves[one]
+        if self.estimator is not None:
+            goal.maps, goal.ages = [part[one] for part in self.maps], self.ages[one]
+        return goal
 
     def loss(self, generator: nn.Module, ws: torch.Tensor, age: int) -> torch.Tensor:
         """Distance `[N]` of the pictures at `ws` to the faces, and of one of the moves, an index, to its age."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,8 +200,8 @@ class AgeTransfer:
             raise FacegenError(
                 "to move a latent in w, or in some layers, input_age must be known: the age it comes from"
             )
-        own = torch.tensor([ages[0] if input_age is None else input_age], device=self.device)
-        wanted = self._checked(ages)
+        wanted = self._checked(self._wanted(ages)[1])
+        own = wanted[:1] if input_age is None else self._checked([input_age])
         with torch.no_grad():
             latents = latent[None].to(self.device)
             start = self.latent_ages.place(latents, own, edit.psi)[:, None]
@@ -209,7 +210,9 @@ class AgeTransfer:
 
     def group_of(self, age: float) -> int:
         """The index of the group an age belongs to, or lies closest to; a FacegenError for an age beyond all groups."""
-        group = self.groups.index_of(int(age)) if 0 <= age < float("inf") else None
+        if not math.isfinite(age):
+            raise FacegenError(f"age {age} is no number of years")
+        group = self.groups.index_of(int(age)) if age >= 0 else None
         if group is None and not self.groups.bounds[0][0] <= age <= (self.groups.bounds[-1][1] or age):
             raise FacegenError(f"age {age:g} is in none of this generator's groups: {', '.join(self.groups.labels)}")
         return int(np.argmin([abs(middle - age) for middle in self.middles])) if group is None else group
@@ -321,6 +324,7 @@ class AgeTransfer:
         self.check(ages, input_age=input_age, edit=edit)  # before the search, which takes longest
         if faces not in (ALL, "largest"):
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
+        image = image.convert("RGB")  # once, not for the search and for every face
         found = find_faces(image)
         chosen = found if faces == ALL else found[:1]
         aligned = [align_face(image, face, self.template, self.size) for face in chosen]
@@ -375,7 +379,8 @@ class AgeTransfer:
                 raise FacegenError(f"ages are numbers of years, or {ALL!r}, not {ages!r}")
             return list(self.groups.labels), self.middles
         self._checked(ages)
-        return [f"age {age:g}" for age in ages], [float(age) for age in ages]
+        years = list(dict.fromkeys(round(float(age), 6) for age in ages))  # an age twice is one picture
+        return [f"age {age:.6f}".rstrip("0").rstrip(".") for age in years], years
 
     def _checked(self, ages: Sequence[float]) -> torch.Tensor:
         """Ages as a tensor `[A]`; a FacegenError for ages beyond the groups, and for none."""

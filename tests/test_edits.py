@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from facegen.edits import Edit, LatentAges, layer_indices, parse_ages, soft_labels
+from facegen.edits import Edit, LatentAges, layer_indices, parse_ages
 from facegen.errors import FacegenError
 from facegen.latents.decode import group_means
-from facegen.networks.age_shift import group_mean_shift
+from facegen.networks.age_shift import group_mean_shift, soft_labels
 from facegen.networks.generator import Generator
 
 MIDDLES = [10.0, 30.0, 50.0]
@@ -164,7 +164,6 @@ def test_layers_that_are_not_named_stay(generator: Generator, target: str, metho
     part = places.steps(latents, own, ages, Edit(method=method, layers="1-2"))
     torch.testing.assert_close(part[:, :, 1:3], whole[:, :, 1:3])
     assert part[:, :, [0, 3, 4, 5]].abs().max() == 0
-    assert whole.abs().amin(dim=(0, 1, 3)).shape == (6,)
     assert whole.abs().sum(dim=(0, 1, 3)).min() > 0
 
 

@@ -321,6 +321,9 @@ def test_impossible_renderings(transfer: AgeTransfer, faces: torch.Tensor, ages:
 def test_networks_of_other_sizes(networks: Networks, target: str, num_ws: int, w_dim: int, reason: str):
     with pytest.raises(FacegenError, match=reason):
         AgeTransfer(networks.generator, encoder_of(target, num_ws, w_dim), groups=GROUPS)
+
+
+def test_an_age_shift_of_another_size(networks: Networks):
     with pytest.raises(FacegenError, match="and age shift"):
         AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_shift=AgeShift(3, 6, 8, [1, 2, 3]))
 
@@ -338,3 +341,22 @@ def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
     assert steps.max() < 6 * np.median(steps)
     assert steps.min() > 0.1 * np.median(steps)
     assert np.sqrt(np.square(pictures[0] - pictures[-1]).mean()) > steps.max()
+
+
+def test_an_age_twice_is_one_picture(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    (result,) = transfer.transfer(hopper, ages=[25, 25.0, 30.5], faces="largest")
+    assert [face.caption for face in result.aged] == ["age 25", "age 30.5"]
+
+
+@pytest.mark.parametrize(
+    ("ages", "input_age", "reason"),
+    [
+        ([], 30, "no ages"),
+        ([30], 5000, "5000"),
+        ([float("inf")], 30, "number of years"),
+        ([30], float("nan"), "number"),
+    ],
+)
+def test_decode_refuses_what_transfer_refuses(transfer: AgeTransfer, ages: list, input_age: float, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        transfer.decode(torch.zeros(transfer.encoder.z_dim), ages, input_age=input_age)

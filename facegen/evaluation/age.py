@@ -60,7 +60,7 @@ def age_scores(predicted: np.ndarray, wanted: np.ndarray, groups: AgeGroups, cou
         bias=estimate(predicted - wanted),
         right=estimate((steps == 0).astype(np.float64)),
         near=estimate((steps <= 1).astype(np.float64)),
-        quartiles=tuple(np.quantile(predicted, [0.25, 0.5, 0.75]).tolist()),
+        quartiles=quartiles(predicted),
         count=predicted.size,
     )
 

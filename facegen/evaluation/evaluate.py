@@ -162,6 +162,13 @@ def evaluate(
     """
     if not systems:
         raise FacegenError("no system to evaluate")
+    kinds = [(system.renderer.size, system.renderer.groups, system.renderer.template) for system in systems]
+    for system, kind in zip(systems, kinds, strict=True):
+        if kind != kinds[0]:
+            raise FacegenError(
+                f"{system.name} is for other faces than {systems[0].name} (their size, age groups or alignment): "
+                "evaluate it by itself"
+            )
     groups, device = systems[0].renderer.groups, systems[0].renderer.device
     targets, labels = target_ages(groups, ages)
     bench = _Bench(photos, judges, groups, targets, give_ages=give_ages, seed=seed, progress=progress)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +21,7 @@ from facegen.evaluation.cases import CRITERION, Case, choose_cases, make_case, o
 from facegen.evaluation.charts import age_chart, identity_chart
 from facegen.evaluation.evaluate import Evaluation
 from facegen.evaluation.tables import (
+    NOTHING,
     Table,
     as_markdown,
     as_numbers,
@@ -82,11 +85,14 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
     ]
     _write(outdir / "results.json", json.dumps(_results(evaluation, about), indent=1) + "\n")
     _write(outdir / "table.md", _markdown([*tables, *details], evaluation, about))
+    for old in (outdir / "strips").glob("*.png"):
+        if re.match(r"(best|median|worst)\d+-", old.name):  # of an earlier report in this folder
+            old.unlink()
     ranks: dict[str, int] = {}
     for row in cases:
         ranks[row[0].kind] = ranks.get(row[0].kind, 0) + 1
         for scores, case in zip(evaluation.systems, row, strict=True):
-            name = f"{case.kind}{ranks[case.kind]}-{_plain(scores.system.name)}.png"
+            name = f"{case.kind}{ranks[case.kind]}-{plain_name(scores.system.name)}.png"
             figures.save_picture(case.strip, outdir / "strips" / name)
     page = outdir / "report.html"
     _write(page, _page(evaluation, about, tables, details, cases))
@@ -164,11 +170,12 @@ def _page(
 
 def _facts(evaluation: Evaluation) -> str:
     first = evaluation.systems[0]
+    order = f"{first.monotone[1]:.2f}" if math.isfinite(first.monotone[1]) else NOTHING
     facts = [
         ("System", text(first.system.name, 40), f"and {len(evaluation.systems) - 1} to compare"),
         ("Right group or the next", *_split(percent(first.age.near))),
         ("Age error", *_split(years(first.age.error), "years ")),
-        ("Order along a strip", f"{first.monotone[1]:.2f}", "Spearman, median"),
+        ("Order along a strip", order, "Spearman, median"),
         ("Similarity", *_split(cosine(first.identity.similarity))),
         ("From floor to ceiling", *_split(percent(first.identity.share))),
         ("Time per photo", f"{first.seconds[1]:.2g} s", text(evaluation.device, 40)),
@@ -226,16 +233,16 @@ def _cases(evaluation: Evaluation, cases: list[list[Case]]) -> str:
 
 
 def _settings(evaluation: Evaluation, about: About) -> str:
-    settings: dict[str, Any] = {
-        **{scores.system.name: scores.system.description for scores in evaluation.systems},
-        **about.options,
-        **versions(),
-        "device": f"{evaluation.device}, {evaluation.threads} threads",
-        "faces evaluated": ", ".join(f"{label}: {count}" for label, count in evaluation.group_counts.items()),
-    }
+    settings: list[tuple[str, Any]] = [
+        *((scores.system.name, scores.system.description) for scores in evaluation.systems),
+        *about.options.items(),
+        *versions().items(),
+        ("device", f"{evaluation.device}, {evaluation.threads} threads"),
+        ("faces evaluated", ", ".join(f"{label}: {count}" for label, count in evaluation.group_counts.items())),
+    ]
     rows = "".join(
         f"<tr><th scope=row>{text(name, 60)}</th><td>{text('–' if value is None else value, 400)}</td></tr>"
-        for name, value in settings.items()
+        for name, value in settings
     )
     left_out = ""
     if about.left_out:
@@ -244,9 +251,9 @@ def _settings(evaluation: Evaluation, about: About) -> str:
     return f'{left_out}<section><h2>Settings</h2>\n<table class="settings"><tbody>{rows}</tbody></table></section>\n'
 
 
-def _plain(name: str) -> str:
-    """A system's name as part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+def plain_name(name: str) -> str:
+    """A system's name as part of a file name; letter case does not tell two apart, as on some file systems."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).casefold()
 
 
 def _write(path: Path, content: str) -> None:

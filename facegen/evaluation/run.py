@@ -14,7 +14,7 @@ from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, Judges, evaluate
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.photos import Photos, load_photos
-from facegen.evaluation.report import About, write_report
+from facegen.evaluation.report import About, plain_name, write_report
 from facegen.evaluation.system import System
 from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
 from facegen.metrics.names import parse_metrics
@@ -109,8 +109,8 @@ def run_evaluation(
     if outdir.exists() and not outdir.is_dir():
         raise FacegenError(f"{outdir}: is a file; name a folder for the report")
     names = [spec.name for spec in systems]
-    if len({name.casefold() for name in names}) < len(names):
-        raise FacegenError(f"two systems have one name: {', '.join(names)}; the rows could not be told apart")
+    if len({plain_name(name) for name in names}) < len(names):
+        raise FacegenError(f"two systems have one name: {', '.join(names)}; rows and files could not be told apart")
     tested = [
         System(
             spec.name,
@@ -138,6 +138,9 @@ def run_evaluation(
         seed=seed,
         progress=progress,
     )
+    outdir.mkdir(parents=True, exist_ok=True)  # judging takes minutes: a folder that cannot be is told before
+    if not os.access(outdir, os.W_OK):
+        raise FacegenError(f"{outdir}: nothing can be written there; name another folder with --outdir")
     evaluation = evaluate(tested, loaded, judges, ages=ages, give_ages=give_ages, seed=seed, progress=progress)
     notes += _remarks(evaluation, loaded, give_ages)
     about = About(

@@ -38,6 +38,14 @@ def sureness(z: torch.Tensor) -> torch.Tensor:
     return z.square().mean(dim=1).sqrt().clamp(max=1)
 
 
+def place_latents(
+    generator: Generator, z: torch.Tensor, c: torch.Tensor, means: torch.Tensor, psi: float = 1.0
+) -> torch.Tensor:
+    """The w `[N, num_ws, w_dim]` of encoded latents; arguments as for `decode_latents`."""
+    mean = (c @ means if generator.c_dim else means)[:, None, :]
+    return mean.lerp(generator.mapping(z, c), (psi * sureness(z))[:, None, None])
+
+
 def decode_latents(
     generator: Generator, z: torch.Tensor, c: torch.Tensor, means: torch.Tensor, *, psi: float = 1.0
 ) -> torch.Tensor:
@@ -54,7 +62,4 @@ def decode_latents(
         float32 `[N, img_channels, H, W]`, about -1..1, with constant noise.
     """
     with torch.no_grad():
-        mean = (c @ means if generator.c_dim else means)[:, None, :]
-        distance = (psi * sureness(z))[:, None, None]
-        ws = mean.lerp(generator.mapping(z, c), distance)
-        return generator.synthesis(ws, noise_mode="const")
+        return generator.synthesis(place_latents(generator, z, c, means, psi), noise_mode="const")

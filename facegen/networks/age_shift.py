@@ -11,6 +11,22 @@ from torch import nn
 from facegen.errors import FacegenError
 
 
+def soft_labels(ages: torch.Tensor, middles: Sequence[float]) -> torch.Tensor:
+    """Return the label of ages `[N]` in years: `[N, len(middles)]`, one-hot at the middle age of a group.
+
+    Between two middles the label is shared by both in proportion; before the first and after the last it stays.
+    """
+    known = torch.tensor(middles, dtype=torch.float32, device=ages.device)
+    if len(middles) == 1:
+        return torch.ones([len(ages), 1], device=ages.device)
+    ages = ages.float().clamp(known[0], known[-1]).contiguous()
+    above = torch.searchsorted(known, ages).clamp(min=1)
+    share = (ages - known[above - 1]) / (known[above] - known[above - 1])
+    labels = torch.zeros([len(ages), len(middles)], device=ages.device)
+    labels.scatter_(1, above[:, None], share[:, None])
+    return labels.scatter_add_(1, above[:, None] - 1, 1 - share[:, None])
+
+
 class AgeShift(nn.Module):
     """Moves latents `w` from one age to another and leaves what else they say of a face alone.
 
@@ -37,13 +53,7 @@ class AgeShift(nn.Module):
 
     def place(self, ages: torch.Tensor) -> torch.Tensor:
         """Where ages `[N]` in years lie: `[N, num_ws, w_dim]`."""
-        middles = torch.tensor(self.ages, device=ages.device)
-        ages = ages.to(middles.dtype).clamp(middles[0], middles[-1]).contiguous()
-        above = torch.searchsorted(middles, ages).clamp(1, self.c_dim - 1) if self.c_dim > 1 else ages.long() * 0
-        below = (above - 1).clamp(min=0)
-        span = (middles[above] - middles[below]).clamp(min=1)
-        share = ((ages - middles[below]) / span).to(self.table.dtype)[:, None, None]
-        return self.table[below].lerp(self.table[above], share)
+        return torch.einsum("ng,gld->nld", soft_labels(ages, self.ages), self.table)
 
     def forward(self, ws: torch.Tensor, from_ages: torch.Tensor, to_ages: torch.Tensor) -> torch.Tensor:
         """Latents `[N, num_ws, w_dim]` of faces of `from_ages` `[N]`, moved to `to_ages` `[N]` (years)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 
 import numpy as np
 import pytest
-import torch
 
+from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.evaluation.cases import choose_cases, order_people
 from facegen.evaluation.evaluate import evaluate, target_ages
@@ -118,7 +119,7 @@ def test_the_report(photos, judges, system, tmp_path):
     assert numbers["systems"][0]["identity"]["share"]["value"] == pytest.approx(1)
     assert numbers["targets"][0] == {"label": "0-20", "age": 10.0}
     assert len(numbers["faces"]) == 24
-    assert numbers["versions"]["torch"] == torch.__version__.split("+")[0] or numbers["versions"]["torch"]
+    assert numbers["versions"]["torch"] == importlib.metadata.version("torch")
     assert "NaN" not in (folder / "results.json").read_text()
     html = page.read_text()
     assert "&lt;ours&gt;" in html
@@ -170,3 +171,20 @@ def test_cases_are_best_median_and_worst(photos, judges, system):
         ("worst", 6),
     ]
     assert choose_cases(order[:1]) == [("best", 0)]
+
+
+def test_systems_for_other_faces_are_not_compared(photos, judges, system):
+    other = system("other")
+    other.renderer.groups = AgeGroups.from_labels(["0-30", "31-"])
+    with pytest.raises(FacegenError, match="other is for other faces than ours"):
+        run(photos, judges, system("ours"), other)
+
+
+def test_a_second_report_takes_the_place_of_the_first(photos, judges, system, tmp_path):
+    evaluation = run(photos, judges, system("ours"))
+    write_report(tmp_path, evaluation, ABOUT)
+    (tmp_path / "strips" / "best99-ours.png").write_bytes(b"of a longer report")
+    (tmp_path / "strips" / "mine.png").write_bytes(b"of somebody else")
+    write_report(tmp_path, evaluation, ABOUT)
+    assert not (tmp_path / "strips" / "best99-ours.png").exists()
+    assert (tmp_path / "strips" / "mine.png").exists()
