@@ -57,6 +57,20 @@ def switch(*names: str, default: bool, help: str) -> Any:
     show_default=True,
     help="Draw age groups as often as the data has them (0), all equally often (1), or between.",
 )
+@click.option(
+    "--t-start-kimg",
+    type=float,
+    default=0,
+    show_default=True,
+    metavar="KIMG",
+    help="With --t-end-kimg: train without labels so long.",
+)
+@click.option(
+    "--t-end-kimg",
+    type=float,
+    metavar="KIMG",
+    help="Let labels fade in until then, against collapse where groups are small  [default: labels at once].",
+)
 @click.option("--aug", default="ada", show_default=True, metavar="ada|fixed|noaug", help="Augmentation.")
 @click.option("--p", type=float, default=0, show_default=True, help="Strength for --aug fixed, start for ada.")
 @click.option("--augpipe", default="bgc", show_default=True, metavar="NAME", help="blit, geom, color, ..., bgcfnc.")

@@ -32,6 +32,7 @@ from facegen.training.options import TrainOptions, check
 from facegen.training.parts import Part, seed_own_noise
 from facegen.training.rescue import Keeper, no_number
 from facegen.training.run_folder import OPTIONS, RunFolder
+from facegen.training.transition import effective_parameters, fade_labels, label_weight
 from torch_utils.cpu_memory import keep_freed_memory
 from torch_utils.training_stats import Collector, Summary
 
@@ -132,8 +133,9 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
     """Train both networks on one batch, or this process' share of one, and return what was observed."""
     if state.random.is_split:
         seed_own_noise(options.seed, state.steps, distributed.rank())
+    weight = label_weight(state.images_seen, options)
     images, labels = next(state.batches)
-    real, real_c = images.to(torch.float32) / 127.5 - 1, labels
+    real, real_c = images.to(torch.float32) / 127.5 - 1, fade_labels(labels, weight)
 
     shares = [Part(j, len(state.parts)) for j in range(len(state.parts))]  # of the pictures that this process has
     reals = [(share.of(real), share.of(real_c)) for share in shares]
@@ -141,7 +143,8 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
     loss = state.loss
 
     def latents() -> tuple[torch.Tensor, torch.Tensor]:
-        return draw_latents(state, size, device)
+        z, c = draw_latents(state, size, device)
+        return z, fade_labels(c, weight)
 
     observed = run_phase(state, "G", lambda j: loss.generator_main(*latents()))
     if options.pl_weight > 0 and state.steps % G_REG_INTERVAL == 0:
@@ -154,7 +157,7 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
 
     state.steps += 1
     state.images_seen += options.batch
-    update_average(state, options)
+    update_average(state, options, weight)
     if state.ada is not None:
         state.ada.update(real_logits)
         state.ada.adjust(state.augment, options.batch)
@@ -232,14 +235,17 @@ def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tupl
     return z, c
 
 
-def update_average(state: TrainingState, options: TrainOptions) -> None:
-    """Move `G_ema` towards `G`; buffers, such as the average of w, are copied."""
+def update_average(state: TrainingState, options: TrainOptions, weight: float = 1) -> None:
+    """Move `G_ema` towards `G`; buffers, such as the average of w, are copied.
+
+    `G_ema` takes plain labels: what a `weight` of labels does to `G` becomes a part of its parameters.
+    """
     half_life = options.ema_kimg * 1000
     if options.ema_rampup is not None:
         half_life = min(half_life, state.images_seen * options.ema_rampup)
     beta = 0.5 ** (options.batch / max(half_life, 1e-8))
     with torch.no_grad():
-        for average, current in zip(state.G_ema.parameters(), state.G.parameters(), strict=True):
+        for average, current in zip(state.G_ema.parameters(), effective_parameters(state.G, weight), strict=True):
             average.copy_(current.lerp(average, beta))
         for average, current in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
             average.copy_(current)

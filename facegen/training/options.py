@@ -31,6 +31,8 @@ class TrainOptions:
         mirror: Flip pictures at random.
         subset: Use only so many pictures; None for all.
         balance: How evenly age groups are drawn, see `batches.class_weights`.
+        t_start_kimg, t_end_kimg: Train without labels up to the first, then let them fade in until the second, see
+            `transition`; no `t_end_kimg` has labels from the start.
         aug: `ada` adapts the strength of augmentation, `fixed` keeps it at `p`, `noaug` has none.
         p: Strength for `fixed`, start for `ada`.
         augpipe: Which augmentations.
@@ -73,6 +75,8 @@ class TrainOptions:
     mirror: bool = False
     subset: int | None = None
     balance: float = 0
+    t_start_kimg: float = 0
+    t_end_kimg: float | None = None
     aug: str = "ada"
     p: float = 0
     augpipe: str = "bgc"
@@ -97,6 +101,7 @@ class TrainOptions:
         parts = [Path(self.data).stem, "cond" if self.cond else "", "mirror" if self.mirror else "", self.cfg]
         parts += [f"batch{self.batch}", f"gamma{self.gamma:g}"]
         parts += [self.aug if self.aug != "fixed" else f"p{self.p:g}"]
+        parts += ["" if self.t_end_kimg is None else f"t{self.t_start_kimg:g}to{self.t_end_kimg:g}"]
         parts += [self.augpipe if self.aug != "noaug" and self.augpipe != "bgc" else ""]
         parts += ["resumed" if self.resume else ""]
         return "-".join(part for part in parts if part)
@@ -195,6 +200,16 @@ def check(options: TrainOptions) -> None:
         (-1 <= options.target <= 1, f"target must be between -1 and 1, got {options.target}"),
         (options.freezed >= 0, f"freezed must not be negative, got {options.freezed}"),
         (0 <= options.balance <= 1, f"balance must be between 0 and 1, got {options.balance}"),
+        (0 <= options.t_start_kimg < math.inf, f"t-start-kimg must not be negative, got {options.t_start_kimg}"),
+        (
+            options.t_end_kimg is not None or options.t_start_kimg == 0,
+            "t-start-kimg needs t-end-kimg: when do labels count in full?",
+        ),
+        (
+            options.t_end_kimg is None or options.t_start_kimg < options.t_end_kimg < math.inf,
+            f"t-end-kimg must be above t-start-kimg, got {options.t_end_kimg}",
+        ),
+        (options.t_end_kimg is None or options.cond, "t-end-kimg is for labels: leave out --cond=0"),
         (options.subset is None or options.subset >= 1, f"subset must be at least 1, got {options.subset}"),
         (options.seed >= 0, f"seed must not be negative, got {options.seed}"),
     ]

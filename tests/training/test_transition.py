@@ -1,0 +1,98 @@
+"""Labels that fade in: what G, D and the average see of them, before, during and after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.training import checkpoint, gan
+from facegen.training.options import resolve_options
+from facegen.training.transition import effective_parameters, fade_labels, label_weight
+
+SMALL = {"channel_base": 128, "channel_max": 16}
+
+
+def small_options(archive, outdir, **chosen):
+    chosen = {"batch": 4, "kimg": 0.064, "tick": 0.016, "snap": 1, "cfg": "tiny", **chosen}
+    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), latent=16, **SMALL)
+
+
+def networks():
+    G = Generator(8, 5, 8, 16, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs=SMALL)
+    return G.requires_grad_(False), Discriminator(
+        5, 16, 3, **SMALL, epilogue_kwargs={"mbstd_num_channels": 0}
+    ).requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [(0, 0), (9_999, 0), (10_000, 0), (15_000, 0.25), (20_000, 0.5), (30_000, 1), (99_000, 1)],
+)
+def test_labels_come_in_evenly_between_the_two_moments(images, expected):
+    options = resolve_options(data="x", outdir="y", resolution=16, cfg="tiny", t_start_kimg=10, t_end_kimg=30)
+    assert label_weight(images, options) == expected
+
+
+def test_without_a_transition_labels_count_from_the_start():
+    assert label_weight(0, resolve_options(data="x", outdir="y", resolution=16, cfg="tiny")) == 1
+
+
+def test_labels_of_weight_0_are_the_same_for_everybody_and_of_weight_1_untouched():
+    labels = torch.eye(5)
+    assert torch.equal(fade_labels(labels, 0), torch.full([5, 5], 0.2))
+    assert fade_labels(labels, 1) is labels
+    assert fade_labels(labels, 0.25).sum(dim=1) == pytest.approx(1)
+    assert fade_labels(torch.zeros([3, 0]), 0.5).shape == (3, 0)  # an unconditional network
+
+
+def test_at_weight_0_neither_network_knows_the_class():
+    G, D = networks()
+    z, pictures = torch.randn([1, 8]).expand(5, -1), torch.randn([1, 3, 16, 16]).expand(5, -1, -1, -1)
+    for weight, differ in [(0, False), (0.5, True)]:
+        labels = fade_labels(torch.eye(5), weight)
+        ws, logits = G.mapping(z, labels), D(pictures, labels)
+        assert bool((ws - ws[:1]).abs().max() > 1e-5) is differ
+        assert bool((logits - logits[:1]).abs().max() > 1e-5) is differ
+
+
+@pytest.mark.parametrize("weight", [0, 0.3, 1])
+def test_the_average_makes_of_plain_labels_what_the_generator_makes_of_faded_ones(weight):
+    G, _ = networks()
+    G.mapping.embed.bias.normal_()
+    other, _ = networks()
+    for parameter, value in zip(other.parameters(), effective_parameters(G, weight), strict=True):
+        parameter.copy_(value)
+    z, c = torch.randn([5, 8]), torch.eye(5)
+    expected = G.mapping(z, fade_labels(c, weight))
+    torch.testing.assert_close(other.mapping(z, c), expected, rtol=1e-5, atol=1e-6)  # sums in another order
+
+
+def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive, tmp_path):
+    options = small_options(face_archive, tmp_path, t_start_kimg=0.016, t_end_kimg=0.048)
+    state = checkpoint.build(options, gan.open_archive(options), torch.device("cpu"))
+    z, c = torch.randn([1, 16]).expand(3, -1), torch.eye(3)
+    spread = []
+    for _ in range(16):
+        gan.train_step(state, options, torch.device("cpu"))
+        ws = state.G_ema.mapping(z, c)
+        spread.append(float((ws - ws.mean(dim=0)).abs().mean()))
+    # In these four steps labels have no weight yet; the average holds but a rest of the weights that it began with.
+    assert spread[3] < 0.05 * spread[-1]
+    assert spread[3] < spread[7] < spread[-1]
+    state.batches.close()
+
+
+def test_a_run_that_was_stopped_on_the_way_goes_on_as_if_it_had_not_been(face_archive, tmp_path):
+    options = small_options(face_archive, tmp_path / "whole", t_start_kimg=0.016, t_end_kimg=0.048)
+    whole = gan.train_generator(options, progress=False)
+    assert whole.name.endswith("-ada-t0.016to0.048")
+    half = gan.train_generator(replace(options, kimg=0.032, outdir=str(tmp_path / "half")), progress=False)
+    gan.resume_generator(half, kimg=options.kimg, progress=False)
+    snapshot = "network-snapshot-000000.safetensors"
+    weights = [load_file(run / snapshot) for run in (whole, half)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
