@@ -12,7 +12,7 @@ train=${2:?"which training archive?"}
 held=${3:?"which archive of held-out faces?"}
 outdir=${4:?"where to?"}
 facegen=${FACEGEN:-.venv/bin/facegen}
-recipes=${RECIPES:-zmse zcos w w+ image real near age}
+recipes=${RECIPES:-zmse zcos w w+ image real near adversarial age}
 photos=${PHOTOS:-200}
 age_estimator=${AGE_ESTIMATOR:-}
 

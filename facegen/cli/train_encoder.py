@@ -25,7 +25,7 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.option(
     "--recipe",
     metavar="NAME",
-    help="What to learn: zmse, zcos, w, w+, image, real, near, age or tune; see docs/training.md.  "
+    help="What to learn: zmse, zcos, w, w+, image, real, near, adversarial, age or tune; see docs/training.md.  "
     "[default: age with --data, else w+]",
 )
 @click.option("--data", metavar="ARCHIVE", help="Training archive of real faces, for the recipes from real on.")

@@ -31,6 +31,7 @@ from facegen.training.encoder_data import (
     make_batch,
     mean_baseline,
     middle_ages,
+    other_z_for,
     target_ages_for,
 )
 from facegen.training.encoder_objective import EncoderObjective
@@ -152,8 +153,9 @@ def validate(objective: EncoderObjective, data: FaceData) -> dict[str, float]:
     losses = _mean_losses(objective, pairs.images, data.ages_of(pairs.classes), data, pairs, device)
     if real is not None and objective.recipe.real:
         losses |= _mean_losses(objective, real.images, real.ages, data, None, device)
-        losses["loss"] = objective.recipe.weighted_sum(losses)
-    return losses
+    # Of two epochs' adversarial losses none is the better: the other side learns, too.
+    comparable = {name: loss for name, loss in losses.items() if name != "adversarial"}
+    return losses | {"loss": objective.recipe.weighted_sum(comparable)}
 
 
 def _validate_average(
@@ -174,10 +176,10 @@ def _mean_losses(
 ) -> dict[str, float]:
     """Means over faces, each shifted to one random age; `pairs` has their latents, None for real faces."""
     sums: dict[str, float] = {}
-    targets = target_ages_for(len(images), data.ages, seed=0)
+    targets, other_z = target_ages_for(len(images), data.ages, seed=0), other_z_for(len(images), data.training, seed=0)
     for indices in torch.arange(len(images)).split(VALIDATION_BATCH):
         known = indices if pairs is not None else indices[:0]
-        faces = make_batch(images[indices], ages[indices], pairs or data.validation, known, device)
+        faces = make_batch(images[indices], ages[indices], pairs or data.validation, known, other_z[indices], device)
         with torch.no_grad():
             losses = objective(faces, targets[indices].to(device))
         for name, loss in losses.items():
@@ -262,9 +264,9 @@ def _run(
     encoder.to(memory_format=torch.channels_last)
     data = load_data(options, generator, header, device, progress)  # by the generator as it was, before any tuning
     if saved is not None:
-        for name, network in objective.trained().items():
+        for name, network in objective.learning().items():
             network.load_state_dict(saved[name])
-    distributed.broadcast(list(objective.trained().values()))
+    distributed.broadcast(list(objective.learning().values()))
     average = WeightAverage(objective)  # of one process, so before batch normalisation is shared
     if distributed.world_size() > 1:
         share_batch_norm(encoder)
@@ -298,7 +300,7 @@ def _run(
                 run.log(f"stopped; go on with: facegen train-encoder --resume {run.path}")
                 stop.leave()
                 return
-            distributed.check_equal(objective.trained())
+            distributed.check_equal(objective.learning())
             losses = distributed.on_main(lambda: _validate_average(average, data, options, state.epoch, device))
             state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
             if better := losses["loss"] < state.best:  # never by a loss that is no number
@@ -358,9 +360,10 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = group["share"] * options.lr_at(state.epoch, state.epoch * len(batches) + state.step)
             faces, target_ages = batch.mine(data, next(iter(parameters)).device)
-            loss = objective(faces, target_ages)["loss"]
+            losses = objective(faces, target_ages)
+            loss = losses["loss"]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss + losses.get("latent_discriminator", 0)).backward()  # neither reaches what the other is for
             loss = loss.detach().clone()
             distributed.average([*(p.grad for p in parameters if p.grad is not None), loss])
             value = loss.item()
@@ -443,7 +446,7 @@ def _save_state(
     optimizer: torch.optim.Optimizer,
     state: TrainingState,
 ) -> None:
-    networks = {name: network.state_dict() for name, network in objective.trained().items()}
+    networks = {name: network.state_dict() for name, network in objective.learning().items()}
     averages = {name: network.state_dict() for name, network in average.objective.trained().items()}
     save_state(
         run.path / STATE,

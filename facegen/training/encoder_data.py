@@ -65,12 +65,13 @@ def mean_baseline(training: Pairs, validation: Pairs) -> float:
 
 @dataclass(frozen=True)
 class Batch:
-    """Indices of the generated and of the real faces of a batch, which real ones to mirror, and ages to shift to."""
+    """A batch: which generated and which real faces, which of those to mirror, ages to shift to, and other faces' z."""
 
     generated: torch.Tensor
     real: torch.Tensor
     mirrored: torch.Tensor
     target_ages: torch.Tensor
+    other_z: torch.Tensor
 
     def mine(self, data: FaceData, device: torch.device) -> tuple[Faces, torch.Tensor]:
         """This process's share of the faces, and the ages to shift them to."""
@@ -82,15 +83,21 @@ class Batch:
             mirrored = self.mirrored[part][:, None, None, None]
             images = torch.cat([images, torch.where(mirrored, pictures.flip(3), pictures)])
             ages = torch.cat([ages, data.real_training.ages[real]])
-        return make_batch(images, ages, data.training, generated, device), targets.to(device)
+        return make_batch(images, ages, data.training, generated, self.other_z[part], device), targets.to(device)
 
 
 def make_batch(
-    images: torch.Tensor, ages: torch.Tensor, pairs: Pairs, generated: torch.Tensor, device: torch.device
+    images: torch.Tensor,
+    ages: torch.Tensor,
+    pairs: Pairs,
+    generated: torch.Tensor,
+    other_z: torch.Tensor,
+    device: torch.device,
 ) -> Faces:
-    """A batch on the device: pictures and ages of all, latents and classes of the generated ones."""
+    """A batch on the device: pictures and ages of all, latents and classes of the generated ones; other faces' z."""
     pictures = to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
-    return Faces(pictures, ages.to(device), pairs.z[generated].to(device), pairs.classes[generated])
+    z, classes = pairs.z[generated].to(device), pairs.classes[generated]
+    return Faces(pictures, ages.to(device), z, classes, other_z.to(device))
 
 
 def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceData) -> Iterator[Batch]:
@@ -103,6 +110,7 @@ def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceDat
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     steps, real = count // options.batch, options.real_in_batch() if data.real_training is not None else 0
     targets = target_ages_for(steps * options.batch, data.ages, seed).split(options.batch)
+    other_z = other_z_for(steps * options.batch, data.training, seed).split(options.batch)
     nothing = torch.zeros(0, dtype=torch.int64)
     drawn, mirrored = data.real_training.draw(steps * real, seed) if real else (nothing, nothing.bool())
     for step in range(steps):
@@ -112,6 +120,7 @@ def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceDat
             drawn[first : first + real],
             mirrored[first : first + real],
             targets[step],
+            other_z[step],
         )
 
 
@@ -119,6 +128,11 @@ def target_ages_for(count: int, ages: torch.Tensor, seed: int) -> torch.Tensor:
     """Ages [count] to shift faces to: any, from the middle of the first group to that of the last."""
     share = torch.rand(count, generator=torch.Generator().manual_seed(seed))
     return ages[0] + share * (ages[-1] - ages[0]) if len(ages) else share * 0
+
+
+def other_z_for(count: int, pairs: Pairs, seed: int) -> torch.Tensor:
+    """Latents [count, z_dim] of nobody."""
+    return torch.randn(count, pairs.z.shape[1], generator=torch.Generator().manual_seed(seed))
 
 
 def groups_of(generator: nn.Module, header: Mapping[str, Any]) -> AgeGroups:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from facegen.latents.decode import group_means
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
+from facegen.networks.latent_discriminator import LatentDiscriminator
 from facegen.training.pairs import one_hot
 from facegen.training.recipes import Recipe
 
@@ -28,12 +29,14 @@ class Faces:
     images: float32 [N, 3, S, S], -1..1.
     ages: float32 [N], years.
     z: [G, z_dim], classes: int64 [G], of the G <= N generated ones.
+    other_z: [N, z_dim], drawn for nobody; what the mapping network makes of them is what a w should be like.
     """
 
     images: torch.Tensor
     ages: torch.Tensor
     z: torch.Tensor
     classes: torch.Tensor
+    other_z: torch.Tensor
 
 
 class EncoderObjective(nn.Module):
@@ -51,6 +54,7 @@ class EncoderObjective(nn.Module):
     Attributes:
         shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
             means, which the loss `age` refines. None otherwise.
+        latent_discriminator: Of recipes that have one. None otherwise.
     """
 
     def __init__(
@@ -70,11 +74,15 @@ class EncoderObjective(nn.Module):
             generator.synthesis.requires_grad_(True)
         self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
         self.shift: AgeShift | None = None
+        self.latent_discriminator: LatentDiscriminator | None = None
         if recipe.target != "z":
             means = group_means(generator)
             encoder.w_mean.copy_(means.mean(dim=0))
             self.register_buffer("w_variance", _variance_of_w(generator), persistent=False)
+            if recipe.adversarial:
+                self.latent_discriminator = LatentDiscriminator(encoder.w_mean, self.w_variance)
             if generator.c_dim:
+                self.register_buffer("middle_ages", torch.tensor(ages), persistent=False)
                 self.shift = group_mean_shift(means, generator.num_ws, ages).requires_grad_(recipe.age > 0)
                 self.register_buffer("group_places", self.shift.table.detach().clone(), persistent=False)
 
@@ -89,22 +97,32 @@ class EncoderObjective(nn.Module):
         networks = {"encoder": self.encoder} | ({} if self.shift is None else {"age_shift": self.shift})
         return networks | ({"G_ema": self.generator} if self.recipe.tune else {})
 
+    def learning(self) -> dict[str, nn.Module]:
+        """All networks that learn, by name: those, and one that is of use in training alone."""
+        helper = self.latent_discriminator
+        return self.trained() | ({} if helper is None else {"latent_discriminator": helper})
+
     def parameters_to_train(self) -> list[nn.Parameter]:
         """The parameters that the losses reach."""
-        return [p for network in self.trained().values() for p in network.parameters() if p.requires_grad]
+        return [p for network in self.learning().values() for p in network.parameters() if p.requires_grad]
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         """Adam for them; every group has under `share` how many times the learning rate it takes."""
         tuned = [p for p in self.generator.parameters() if p.requires_grad]
-        others = [p for p in self.parameters_to_train() if p not in set(tuned)]
+        helper = self.latent_discriminator
+        judging = [] if helper is None else list(helper.parameters())
+        others = [p for p in self.parameters_to_train() if p not in {*tuned, *judging}]
         groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])
+        if judging:  # as a GAN's discriminator, which no momentum must carry past what it is up against
+            groups.append({"params": judging, "share": 1.0, "betas": (0.0, 0.99)})
         return torch.optim.Adam(groups, lr=lr)
 
     def forward(self, faces: Faces, target_ages: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return every loss of the recipe by name, unweighted, and their weighted sum as `loss`.
 
         With generated faces also, for people, `mse` of the latents (1 for who always answers with the mean) and
-        `cosine_similarity` between them and the true ones.
+        `cosine_similarity` between them and the true ones. `latent_discriminator`, of recipes that have one, is what
+        that network learns from, and no part of the sum.
 
         Args:
             faces: A batch.
@@ -117,6 +135,9 @@ class EncoderObjective(nn.Module):
         losses = self._of_latents(latents[: len(faces.z)], faces)
         if recipe.near:
             losses["near"] = self._distance_from_home(latents)
+        if self.latent_discriminator is not None:
+            losses["adversarial"] = self.latent_discriminator.encoder_loss(latents)
+            losses["latent_discriminator"] = self.latent_discriminator.own_loss(latents, self._mapped(faces))
         if recipe.sees_pictures:
             again = self._picture(latents)
             if recipe.pixels:
@@ -152,6 +173,15 @@ class EncoderObjective(nn.Module):
         labels = one_hot(faces.classes, self.generator.c_dim).to(faces.z.device)
         with torch.no_grad():
             return self.generator.mapping(faces.z, labels, truncation_psi=self.psi)
+
+    def _mapped(self, faces: Faces) -> torch.Tensor:
+        """What the mapping network makes of other z in these faces' age groups, `[N, 1, w_dim]`."""
+        classes = torch.zeros(len(faces.ages), dtype=torch.int64)
+        if self.generator.c_dim:
+            classes = (faces.ages[:, None] - self.middle_ages).abs().argmin(dim=1)
+        labels = one_hot(classes, self.generator.c_dim).to(faces.ages.device)
+        with torch.no_grad():
+            return self.generator.mapping(faces.other_z, labels, truncation_psi=self.psi)[:, :1]
 
     def _of_latents(self, latents: torch.Tensor, faces: Faces) -> dict[str, torch.Tensor]:
         """Losses of the generated faces, whose latents are known."""

@@ -24,6 +24,8 @@ class Recipe:
         features: Distance of the two pictures in the age estimator's inner layers.
         near: Pull of the layers' w towards one another and to the mean w (Tov et al. 2021, section 4), where the
             generator was trained and where a step in w means the same for everybody.
+        adversarial: Logistic loss of the layers' w before a `LatentDiscriminator`, which learns to tell them from those
+            of the mapping network.
         age: Error of the age that the estimator sees in the face after a shift to a random age, in decades. It teaches
             the age groups' places (`AgeShift`), not the encoder.
         home: Squared distance of the age groups' places from their means, in variances: age alone would move them until
@@ -42,6 +44,7 @@ class Recipe:
     pixels: float = 0.0
     features: float = 0.0
     near: float = 0.0
+    adversarial: float = 0.0
     age: float = 0.0
     home: float = 0.0
     keep: float = 0.0
@@ -50,8 +53,8 @@ class Recipe:
     anchor: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.target == "z" and (self.sees_pictures or self.near):
-            raise FacegenError("z is compared with z alone: losses of pictures need the target w or w+")
+        if self.target == "z" and (self.sees_pictures or self.near or self.adversarial):
+            raise FacegenError("z is compared with z alone: losses of pictures and of w need the target w or w+")
         if self.cosine and self.target != "z":
             raise FacegenError("the cosine loss is for the target z, whose length says nothing")
 
@@ -79,6 +82,7 @@ RECIPES = {
     "image": Recipe("w+", latent=0.1, pixels=4, features=1),
     "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
     "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01),
+    "adversarial": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, adversarial=0.02),
     "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1),
     # Goes on from an encoder of `age`: --init its file.
     "tune": Recipe(

@@ -45,7 +45,8 @@ def some_faces(generator: Generator, generated: int, real: int) -> Faces:
     z = torch.randn(generated, generator.z_dim, generator=random)
     classes = torch.arange(generated) % generator.c_dim
     images = torch.rand(generated + real, 3, 16, 16, generator=random) * 2 - 1
-    return Faces(images, torch.linspace(5, 80, generated + real), z, classes)
+    other_z = torch.randn(generated + real, generator.z_dim, generator=random)
+    return Faces(images, torch.linspace(5, 80, generated + real), z, classes, other_z)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,49 @@ def test_the_generator_does_not_learn_to_feign_age():
     losses["age"].backward()
     assert objective.shift.table.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in objective.generator.parameters())
+
+
+def test_encoder_and_latent_discriminator_learn_from_their_own_loss_alone():
+    objective = small_objective(get_recipe("adversarial"))
+    helper = objective.latent_discriminator
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    losses["adversarial"].backward(retain_graph=True)
+    assert objective.encoder.head.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in helper.parameters())
+    objective.encoder.zero_grad()
+    losses["latent_discriminator"].backward()
+    assert all(parameter.grad is None for parameter in objective.encoder.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in helper.parameters() if parameter.ndim > 1)
+
+
+def test_the_latent_discriminator_tells_far_from_near_and_pulls_the_encoder_home():
+    objective = small_objective(get_recipe("adversarial"))
+    helper = objective.latent_discriminator
+    learn = objective.optimizer(0.003)
+    mapped = objective._mapped(some_faces(objective.generator, 200, 0))
+    far = mapped + 3 * objective.w_variance.sqrt()
+    first = float(helper.own_loss(far, mapped).detach())
+    for _ in range(100):
+        learn.zero_grad()
+        helper.own_loss(far, mapped).backward()
+        learn.step()
+    assert float(helper.own_loss(far, mapped).detach()) < 0.7 * first  # of 2 ln 2, where it knows nothing
+    assert helper(mapped).mean() > helper(far).mean()
+    far = far.requires_grad_()
+    (slope,) = torch.autograd.grad(helper.encoder_loss(far), far)
+    assert float((slope * (far - mapped)).sum()) > 0  # the loss falls on the way back
+
+
+def test_the_adversarial_recipe_resumes_exactly(options: EncoderOptions, tmp_path: Path):
+    chosen = replace(options, recipe="adversarial")
+    whole = train_encoder(chosen, tmp_path / "whole", device="cpu", progress=False)
+    run = train_encoder(replace(chosen, epochs=1), tmp_path / "part", device="cpu", progress=False)
+    resume_encoder(run, epochs=2, device="cpu", progress=False)
+    expected, resumed = (torch.load(folder / "encoder-state.pt", weights_only=True) for folder in (whole, run))
+    for name in ("encoder", "latent_discriminator"):
+        assert all(torch.equal(tensor, resumed[name][key]) for key, tensor in expected[name].items()), name
+    networks, _ = load_networks(run / "encoder-best.safetensors")
+    assert set(networks) == {"encoder", "age_shift"}  # the helper is of no use any more
 
 
 def test_a_tuned_generator_is_saved_with_its_encoder(options: EncoderOptions, tmp_path: Path):
