@@ -25,8 +25,8 @@ from facegen.weights.shipped import shipped_file
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
-SPEC = "NAME=ENCODER[,method=...][,layers=...][,psi=...][,refine=...][,refine_seconds=...]"
-_SETTING = re.compile(r",\s*(method|layers|psi|refine|refine_seconds)=")
+SPEC = "NAME=ENCODER[,generator=...][,method=...][,layers=...][,psi=...][,refine=...][,refine_seconds=...]"
+_SETTING = re.compile(r",\s*(generator|method|layers|psi|refine|refine_seconds)=")
 _KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float}
 
 
@@ -38,11 +38,13 @@ class SystemSpec:
         name: Of its row.
         encoder: File, run folder or address; None for the one in the package.
         edit: How ages are changed.
+        generator: Another one than that of the other systems; None for theirs.
     """
 
     name: str
     encoder: Reference | None = None
     edit: Edit = field(default_factory=Edit)
+    generator: Reference | None = None
 
 
 def parse_system(text: str) -> SystemSpec:
@@ -54,13 +56,14 @@ def parse_system(text: str) -> SystemSpec:
     encoder, *settings = _SETTING.split(rest)
     if not equals or not name.strip():
         raise FacegenError(f"{text!r} names no system: write {SPEC}")
-    edit: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in zip(settings[::2], settings[1::2], strict=True):
         try:
-            edit[key] = _KINDS.get(key, str)(value.strip())
+            found[key] = _KINDS.get(key, str)(value.strip())
         except ValueError as error:
             raise FacegenError(f"{text!r}: {key} must be a number, not {value!r}") from error
-    return SystemSpec(name.strip(), encoder.strip() or None, Edit(**edit))
+    generator = found.pop("generator", None)
+    return SystemSpec(name.strip(), encoder.strip() or None, Edit(**found), generator)
 
 
 def run_evaluation(
@@ -88,7 +91,7 @@ def run_evaluation(
         photos: A training archive, or a folder or zip of photos.
         outdir: Where results.json, table.md, report.html and strips/ go.
         systems: The first is the one that the report is about, the others stand beside it.
-        generator: Of all systems; None for the one in the package.
+        generator: Of all systems that name none; None for the one in the package.
         age_estimator: With which systems tell the age of a face that comes without; None for the one in the package.
         age_judge, id_judge: See `judges`; None for their defaults.
         inception, vgg, lpips: Files of these networks. What is not given is downloaded where that is possible, else
@@ -114,9 +117,15 @@ def run_evaluation(
     tested = [
         System(
             spec.name,
-            AgeTransfer.from_files(generator, spec.encoder, age_estimator=age_estimator, device=device),
+            AgeTransfer.from_files(
+                spec.generator or generator, spec.encoder, age_estimator=age_estimator, device=device
+            ),
             {"edit": spec.edit},
-            {"encoder": _name(spec.encoder), "edit": asdict(spec.edit)},
+            {
+                "generator": _name(spec.generator or generator),
+                "encoder": _name(spec.encoder),
+                "edit": asdict(spec.edit),
+            },
         )
         for spec in systems
     ]

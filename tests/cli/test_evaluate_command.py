@@ -41,6 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
     )  # fmt: skip
     save_networks(folder / "g.safetensors", {"G_ema": generator}, {"groups": GROUPS.labels})
+    torch.manual_seed(1)
+    generator.mapping.requires_grad_(False).embed.weight.normal_()
+    save_networks(folder / "g2.safetensors", {"G_ema": generator}, {"groups": GROUPS.labels})
     save_networks(folder / "e.safetensors", {"encoder": Encoder(8, 16, 75, (0, 0, 0))}, {})
     estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
     save_networks(folder / "age.safetensors", {"age": estimator}, {})
@@ -99,6 +102,20 @@ def test_the_command_as_a_process(folder: Path, tmp_path: Path):
     assert (tmp_path / "report" / "report.html").is_file()
 
 
+def test_a_system_may_have_its_own_generator(run, folder: Path, tmp_path: Path):
+    encoder = folder / "e.safetensors"
+    same, other = f"same={encoder},psi=1.0", f"other={encoder},generator={folder / 'g2.safetensors'}"
+    result = run("--compare", same, "--compare", other, "--photos-limit", 2, "--ages", "10,70")
+    assert result.exit_code == 0, result.output
+    first, same, other = json.loads((tmp_path / "report" / "results.json").read_text())["systems"]
+    assert [Path(system["generator"]).name for system in (first, same, other)] == [
+        *["g.safetensors"] * 2,
+        "g2.safetensors",
+    ]
+    assert first["predicted"] == same["predicted"]
+    assert first["predicted"] != other["predicted"]
+
+
 def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     for more, words in (
@@ -130,6 +147,7 @@ def test_systems_in_words():
     assert parse_system("mine=") == SystemSpec("mine", None, Edit())
     found = parse_system("fine=a,b.safetensors, method=shift,layers=0-3,7,refine=50,refine_seconds=2.5,psi=0.7")
     assert found == SystemSpec("fine", "a,b.safetensors", Edit("shift", "0-3,7", 0.7, 50, 2.5))
+    assert parse_system("two=e,generator=runs/b,psi=0.7") == SystemSpec("two", "e", Edit(psi=0.7), "runs/b")
     for text in ("", "=x", "x=y,method=magic", "x=y,psi=low"):
         with pytest.raises(FacegenError):
             parse_system(text)

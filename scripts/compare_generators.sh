@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Trains a generator in every way against uneven age groups, for as many pictures each, and an encoder for each of them;
+# judges the faces that they generate, and what they make of held-out faces:
+#
+#     scripts/compare_generators.sh TRAIN.zip HELD.zip OUTDIR
+#
+# KIMG sets the length, PHOTOS and FACES how many are judged, PAIRS and EPOCHS the encoders' length, ENCODER_OPTIONS what
+# else `facegen train-encoder` is told (as --bf16). The tables are in OUTDIR/generated.md and OUTDIR/report. Run it again
+# after an interruption: what is finished is kept.
+set -euo pipefail
+train=${1:?"which training archive?"}
+held=${2:?"which archive of held-out faces?"}
+outdir=${3:?"where to?"}
+facegen=${FACEGEN:-.venv/bin/facegen}
+python=${PYTHON:-.venv/bin/python}
+kimg=${KIMG:-60}
+transition=(--t-start-kimg "$((kimg / 6))" --t-end-kimg "$((kimg / 2))")
+
+# once FOLDER ARGUMENT...: runs `facegen ARGUMENT... --outdir FOLDER`, goes on with it, or leaves it if it is finished.
+once() {
+    local folder=$1 run
+    shift
+    run=$(compgen -G "$folder/[0-9]*" || true)
+    if [ -z "$run" ]; then
+        "$facegen" "$@" --outdir "$folder"
+    elif ! grep -q '"finished"' "$run/status.json"; then
+        "$facegen" "$1" --resume "$run"
+    fi
+}
+
+generators=() systems=()
+compare() {
+    local name=$1 run encoder
+    shift
+    once "$outdir/$name" train --data "$train" --cfg tiny --mirror --kimg "$kimg" --keep 1 "$@"
+    run=$(compgen -G "$outdir/$name/[0-9]*")
+    once "$outdir/${name}_encoder" train-encoder --generator "$run" --recipe "${RECIPE:-real}" --data "$train" \
+        --pairs "${PAIRS:-4000}" --epochs "${EPOCHS:-3}" --init none --blocks 2,1,0 --input-size 80 --lr 8e-4 \
+        ${ENCODER_OPTIONS:-}
+    encoder=$(compgen -G "$outdir/${name}_encoder/[0-9]*")
+    generators+=("$name=$run")
+    systems+=("$name" "$run" "$encoder")
+}
+compare "as-they-are"
+compare "balanced" --balance 0.5
+compare "transition" "${transition[@]}"
+compare "transition-balanced" "${transition[@]}" --balance 0.5
+
+"$python" scripts/check_generators.py --data "$train" --faces "${FACES:-100}" "${generators[@]}" | tee "$outdir/generated.md"
+compare_with=()
+for ((i = 3; i < ${#systems[@]}; i += 3)); do
+    compare_with+=(--compare "${systems[i]}=${systems[i + 2]},generator=${systems[i + 1]}")
+done
+"$facegen" evaluate --photos "$held" --photos-limit "${PHOTOS:-200}" --outdir "$outdir/report" --name "${systems[0]}" \
+    --generator "${systems[1]}" --encoder "${systems[2]}" "${compare_with[@]}"
