@@ -18,7 +18,7 @@ import click
     "--compare",
     multiple=True,
     metavar="NAME=ENCODER",
-    help="Another row: another encoder with its own settings, as zmse=z.safetensors,generator=g.safetensors,refine=500.",
+    help="Another row: another encoder and its settings, as zmse=z.safetensors,generator=g.safetensors,refine=500.",
 )
 @click.option("--method", type=click.Choice(["swap", "shift"]), help="As in transfer.  [default: by the encoder]")
 @click.option("--layers", metavar="LAYERS", help="Only these change, as in transfer.  [default: all]")
