@@ -25,14 +25,19 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @click.option(
     "--recipe",
     metavar="NAME",
-    help="What to learn: zmse, zcos, w, w+, image, real, near, adversarial, age or tune; see docs/training.md.  "
-    "[default: age with --data, else w+]",
+    help="What to learn: zmse, zcos, w, w+, image, real, near, adversarial, age, identity or tune; see "
+    "docs/training.md.  [default: age with --data, else w+]",
 )
 @click.option("--data", metavar="ARCHIVE", help="Training archive of real faces, for the recipes from real on.")
 @click.option(
     "--age-estimator",
     metavar="FILE|RUN|URL",
     help="Age estimator for the recipes from image on.  [default: the one in the package]",
+)
+@click.option(
+    "--face-network",
+    metavar="FILE",
+    help="facenet-pytorch's weights, for the recipe identity.  [default: VGGFace2's, downloaded]",
 )
 @click.option("--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs go.")
 @click.option(
@@ -71,6 +76,7 @@ def command(
     recipe: str | None,
     data: str | None,
     age_estimator: str | None,
+    face_network: str | None,
     outdir: Path,
     pairs: int,
     epochs: int,
@@ -116,6 +122,7 @@ def command(
         recipe=recipe,
         data=data,
         age_estimator=age_estimator,
+        face_network=face_network,
         pairs=pairs,
         epochs=epochs,
         batch=batch,

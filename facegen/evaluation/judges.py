@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from torch.nn import functional
 
 from facegen.data.parallel import map_in_order
 from facegen.errors import FacegenError
 from facegen.faces import AlignmentTemplate, align_face
-from facegen.metrics.features import Extractor, file_fingerprint, locate_weights, read_weights
+from facegen.metrics.facenet import FACENET_SIZE, FACENET_TEMPLATE, VGGFACE2_URL, load_facenet
+from facegen.metrics.features import Extractor, file_fingerprint, locate_weights
 
 BATCH = 32
 
@@ -27,11 +27,6 @@ BATCH = 32
 # of the aligned picture's side (standard deviation 0.05) about (0.500, 0.504), upright.
 DLIB_TEMPLATE = AlignmentTemplate(((0.317, 0.305), (0.678, 0.306), (0.498, 0.525), (0.331, 0.674), (0.656, 0.675)))
 DLIB_SIZE = 150
-# facenet-pytorch: MTCNN's box with its margin, squeezed to a square; the box was measured on 59 faces of UTKFace.
-FACENET_TEMPLATE = AlignmentTemplate(((0.292, 0.421), (0.723, 0.422), (0.509, 0.613), (0.310, 0.744), (0.697, 0.745)))
-FACENET_SIZE = 160
-
-VGGFACE2_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
 DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 INSTALL_DLIB = 'pip install "facegen[evaluate]" (or pip install dlib-bin face_recognition_models)'
 
@@ -137,7 +132,7 @@ def _dlib(template: AlignmentTemplate) -> Extractor:
 
 
 def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str) -> Extractor:
-    network = load_facenet(path).to(device)
+    network = load_facenet(path, "--id-judge is dlib, vggface2 or a file").to(device)
 
     @torch.no_grad()
     def features(images: torch.Tensor) -> torch.Tensor:
@@ -146,42 +141,6 @@ def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str
         return functional.normalize(network((pixels.float() - 127.5) / 128)).float().cpu()
 
     return Extractor(f"facenet-{file_fingerprint(path)}-{_template_name(template)}", features)
-
-
-def load_facenet(path: Path) -> nn.Module:
-    """Load facenet-pytorch's InceptionResnetV1 from a state dict, of which nothing is run; its classes are left out.
-
-    Raises:
-        FileNotFoundError, FacegenError: no such file, or not the weights of this network.
-    """
-    from facenet_pytorch import InceptionResnetV1
-
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no such file (--id-judge is dlib, vggface2 or a file such as {VGGFACE2_URL})"
-        )
-    state = {name: tensor for name, tensor in _read_state(path).items() if not name.startswith("logits.")}
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
-        network = InceptionResnetV1()
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise FacegenError(
-            f"{path}: not the weights of facenet-pytorch's InceptionResnetV1 ({VGGFACE2_URL})"
-        ) from error
-    return network.eval().requires_grad_(False)
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix.lower() != ".safetensors":
-        return read_weights(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise FacegenError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def place(images: torch.Tensor, template: AlignmentTemplate, wanted: AlignmentTemplate, size: int) -> list[Image.Image]:

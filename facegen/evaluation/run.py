@@ -211,8 +211,9 @@ def _load_judges(
         )
     if identity.name.startswith("facenet"):
         return judges, (
-            "The judge of ages had no part in any training. The judge of identities has no part in any loss; an "
-            "encoder that began with its weights (train-encoder --init vggface2) is not independent of it."
+            "The judge of ages had no part in any training. Encoders that began with the weights of the judge of "
+            "identities (train-encoder --init vggface2) or learned from them (--recipe identity) are not independent "
+            "of it."
         )
     return judges, "The judges had no part in any training: no loss and no transfer uses their weights."
 

@@ -18,7 +18,10 @@ from tqdm import tqdm
 from facegen import figures
 from facegen.device import pick_device
 from facegen.errors import FacegenError
+from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.latents.decode import decode_latents, group_means
+from facegen.metrics.facenet import VGGFACE2_URL, load_facenet
+from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder, load_trunk
 from facegen.training import distributed
@@ -36,6 +39,7 @@ from facegen.training.encoder_data import (
 )
 from facegen.training.encoder_objective import EncoderObjective
 from facegen.training.encoder_options import EncoderOptions, read_encoder_options
+from facegen.training.identity_loss import IdentityLoss
 from facegen.training.interrupt import StopRequest
 from facegen.training.pairs import Pairs, one_hot, to_float
 from facegen.training.real_faces import open_real_faces
@@ -92,6 +96,8 @@ def train_encoder(
             options = replace(options, data=str(Path(options.data).resolve()))
         if options.age_estimator is not None:
             options = replace(options, age_estimator=str(locate(options.age_estimator).resolve()))
+        if options.face_network is not None:
+            options = replace(options, face_network=str(Path(options.face_network).resolve()))
         torch.manual_seed(options.seed)
         objective, header = _objective(options)
         if options.real_in_batch():  # a wrong archive is told before a run folder is made
@@ -404,8 +410,18 @@ def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, 
         target=recipe.target,
         num_ws=generator.num_ws,
     )
+    identity_loss: IdentityLoss | None = None
+    if recipe.identity:
+        template = AlignmentTemplate.from_json(header["template"]) if header.get("template") else UTKFACE_TEMPLATE
+        weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network")
+        identity_loss = IdentityLoss(
+            load_facenet(weights, "--face-network is a file"), template, generator.img_resolution
+        )
     ages = middle_ages(generator, header)
-    return EncoderObjective(encoder, generator, recipe, ages, estimator, options.psi, options.bf16), header
+    objective = EncoderObjective(
+        encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi, bf16=options.bf16
+    )
+    return objective, header
 
 
 def _start_from(objective: EncoderObjective, init: str) -> None:
@@ -427,7 +443,9 @@ def _in_words(recipe: Recipe) -> str:
 
 
 def _pictures_in_words(losses: Mapping[str, float]) -> str:
-    return "".join(f"{name} {losses[name]:.4f}  " for name in ("pixels", "features", "age") if name in losses)
+    return "".join(
+        f"{name} {losses[name]:.4f}  " for name in ("pixels", "features", "identity", "age") if name in losses
+    )
 
 
 def _metadata(

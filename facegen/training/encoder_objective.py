@@ -14,6 +14,7 @@ from facegen.latents.decode import group_means
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
 from facegen.networks.latent_discriminator import LatentDiscriminator
+from facegen.training.identity_loss import IdentityLoss
 from facegen.training.pairs import one_hot
 from facegen.training.recipes import Recipe
 
@@ -48,6 +49,7 @@ class EncoderObjective(nn.Module):
         recipe: Which losses.
         ages: The middle age of each of the generator's groups; empty for a generator without.
         estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
+        identity_loss: For recipes that need one.
         psi: Truncation that the generated faces were made with.
         bf16: Run encoder and estimator in bfloat16; the generator's pictures need more digits.
 
@@ -64,6 +66,7 @@ class EncoderObjective(nn.Module):
         recipe: Recipe,
         ages: Sequence[float],
         estimator: nn.Module | None = None,
+        identity_loss: IdentityLoss | None = None,
         psi: float = 1.0,
         bf16: bool = False,
     ) -> None:
@@ -73,6 +76,7 @@ class EncoderObjective(nn.Module):
         if recipe.tune:
             generator.synthesis.requires_grad_(True)
         self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
+        self.identity_loss = identity_loss
         self.shift: AgeShift | None = None
         self.latent_discriminator: LatentDiscriminator | None = None
         if recipe.target != "z":
@@ -144,6 +148,9 @@ class EncoderObjective(nn.Module):
                 losses["pixels"] = functional.mse_loss(again, faces.images)
             if recipe.features:
                 losses["features"] = self._feature_distance(again, faces.images)
+            if recipe.identity:
+                with self._precision(again):
+                    losses["identity"] = self.identity_loss(again, faces.images)
             if recipe.age and self.shift is not None:
                 # For the shift alone: an encoder that is taught to please here sees less of the person.
                 aged = self._picture_of_frozen(self.shift(latents.detach(), faces.ages, target_ages))

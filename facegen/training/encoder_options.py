@@ -22,13 +22,15 @@ class EncoderOptions:
 
     `recipe` names one of `recipes.RECIPES`; None takes the best that the rest allows: `age` with `data`, else `w+`.
     `data` is a training archive of real faces, `age_estimator` a weight file or run folder, None for the one that
-    comes with the package.
+    comes with the package. `face_network` is a file of facenet-pytorch's weights, for the recipe `identity`; None
+    downloads those of VGGFace2.
     """
 
     generator: str
     recipe: str | None = None
     data: str | None = None
     age_estimator: str | None = None
+    face_network: str | None = None
     pairs: int = 10000
     epochs: int = 8
     batch: int = 32

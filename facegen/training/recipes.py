@@ -22,6 +22,7 @@ class Recipe:
             normalises; so the guess's length is taught to say how good the guess is.
         pixels: Squared error of the picture that the generator makes of the latent, levels -1..1.
         features: Distance of the two pictures in the age estimator's inner layers.
+        identity: 1 - cosine of the two pictures' features in a face recognition network.
         near: Pull of the layers' w towards one another and to the mean w (Tov et al. 2021, section 4), where the
             generator was trained and where a step in w means the same for everybody.
         adversarial: Logistic loss of the layers' w before a `LatentDiscriminator`, which learns to tell them from those
@@ -43,6 +44,7 @@ class Recipe:
     cosine: float = 0.0
     pixels: float = 0.0
     features: float = 0.0
+    identity: float = 0.0
     near: float = 0.0
     adversarial: float = 0.0
     age: float = 0.0
@@ -65,7 +67,7 @@ class Recipe:
     @property
     def sees_pictures(self) -> bool:
         """Whether the generator is part of the loss."""
-        return max(self.pixels, self.features, self.age, self.keep) > 0
+        return max(self.pixels, self.features, self.identity, self.age, self.keep) > 0
 
     @property
     def needs_estimator(self) -> bool:
@@ -84,6 +86,10 @@ RECIPES = {
     "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01),
     "adversarial": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, adversarial=0.02),
     "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1),
+    # Needs face recognition weights, which are downloaded.
+    "identity": Recipe(
+        "w+", latent=0.1, pixels=4, features=1, identity=0.5, real=0.75, near=0.01, age=0.3, home=1.5, keep=1
+    ),
     # Goes on from an encoder of `age`: --init its file.
     "tune": Recipe(
         "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, tune=1, anchor=4

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 REPOSITORY = "ORGANISATION/NAME"  # stands in a card until its owner writes the real one
 # Training options that name files of one machine.
-PATHS = ("data", "val", "outdir", "generator", "age_estimator", "resume", "init")
+PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
 OF_THE_FILE = ("format_version", "networks", "sha256")  # in a header, but no metadata
 # How the hub writes licences that it knows; all else is "other", with the words in the card.
 _LICENSE_ID = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")

@@ -14,14 +14,13 @@ from facegen.evaluation.judges import (
     DLIB_SIZE,
     DLIB_TEMPLATE,
     INSTALL_DLIB,
-    VGGFACE2_URL,
     dlib_weights,
     load_age_judge,
-    load_facenet,
     load_identity_judge,
     place,
 )
 from facegen.faces import UTKFACE_TEMPLATE, align_face, find_faces
+from facegen.metrics.facenet import VGGFACE2_URL, load_facenet
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.weights.native import save_networks
 
@@ -98,14 +97,14 @@ def test_a_file_of_facenet_pytorch_judges(tmp_path: Path, aligned: Image.Image):
 
 def test_wrong_files_are_one_line(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="--id-judge is dlib, vggface2 or a file"):
-        load_facenet(tmp_path / "none.pt")
+        load_facenet(tmp_path / "none.pt", "--id-judge is dlib, vggface2 or a file")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(FacegenError, match="not the weights of facenet-pytorch"):
-        load_facenet(tmp_path / "other.pt")
+        load_facenet(tmp_path / "other.pt", "")
     for name in ("text.safetensors", "text.pt"):
         (tmp_path / name).write_text("nothing")
         with pytest.raises(FacegenError, match=name):
-            load_facenet(tmp_path / name)
+            load_facenet(tmp_path / name, "")
 
 
 def test_age_judge(tmp_path: Path, aligned: Image.Image, monkeypatch: pytest.MonkeyPatch):

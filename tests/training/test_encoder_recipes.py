@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from facenet_pytorch import InceptionResnetV1
 
 from facegen.errors import FacegenError
+from facegen.faces import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.training.encoder import resume_encoder, train_encoder
 from facegen.training.encoder_objective import EncoderObjective, Faces
 from facegen.training.encoder_options import EncoderOptions
+from facegen.training.identity_loss import IdentityLoss
 from facegen.training.real_faces import load_real_faces
 from facegen.training.recipes import RECIPES, Recipe, get_recipe
 from facegen.training.run_folder import read_stats
@@ -37,7 +40,8 @@ def small_objective(recipe: Recipe) -> EncoderObjective:
     estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
     width = generator.z_dim if recipe.target == "z" else generator.w_dim
     encoder = Encoder(width, 16, 75, (0, 0, 0), target=recipe.target, num_ws=generator.num_ws)
-    return EncoderObjective(encoder, generator, recipe, MIDDLES, estimator)
+    identity = IdentityLoss(InceptionResnetV1(), UTKFACE_TEMPLATE, 16) if recipe.identity else None
+    return EncoderObjective(encoder, generator, recipe, MIDDLES, estimator, identity)
 
 
 def some_faces(generator: Generator, generated: int, real: int) -> Faces:
@@ -84,7 +88,7 @@ def test_every_loss_of_a_recipe_reaches_the_encoder(name: str):
     tuned = [parameter.grad is not None for parameter in objective.generator.synthesis.parameters()]
     assert any(tuned) == (name == "tune")
     table = None if objective.shift is None else objective.shift.table.grad
-    assert (table is not None) == (name in ("age", "tune"))  # only these move the age groups
+    assert (table is not None) == (name in ("age", "identity", "tune"))  # only these move the age groups
 
 
 def test_the_error_of_the_mean_is_one():
@@ -198,6 +202,26 @@ def test_the_adversarial_recipe_resumes_exactly(options: EncoderOptions, tmp_pat
     assert set(networks) == {"encoder", "age_shift"}  # the helper is of no use any more
 
 
+def test_the_recipe_identity_takes_a_file_of_facenet_pytorch(options: EncoderOptions, tmp_path: Path):
+    torch.save(InceptionResnetV1().state_dict(), tmp_path / "net.pt")
+    chosen = replace(options, recipe="identity", face_network=str(tmp_path / "net.pt"), epochs=1)
+    run = train_encoder(chosen, tmp_path / "runs", device="cpu", progress=False)
+    assert 0 < read_stats(run)[-1]["val_identity"] < 2
+    networks, header = load_networks(run / "encoder-best.safetensors")
+    assert set(networks) == {"encoder", "age_shift"}
+    assert header["training_options"]["face_network"] == "net.pt"  # no path of this machine
+
+
+def test_without_face_recognition_weights_one_line_says_what_to_give(
+    options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FACEGEN_OFFLINE", "1")
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(FacegenError, match=r"vggface2.pt.*--face-network FILE") as caught:
+        train_encoder(replace(options, recipe="identity"), tmp_path / "runs", device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_tuned_generator_is_saved_with_its_encoder(options: EncoderOptions, tmp_path: Path):
     first = train_encoder(replace(options, epochs=1), tmp_path, device="cpu", progress=False)
     init = str(first / "encoder-best.safetensors")
@@ -272,6 +296,7 @@ def test_a_state_of_before_averages_is_told_in_one_line(options: EncoderOptions,
         ({"recipe": "nothing"}, "unknown recipe"),
         ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
         ({"data": "gone.zip"}, "gone.zip"),
+        ({"recipe": "identity", "face_network": "gone.pt"}, r"gone.pt: there is no such file \(--face-network"),
     ],
 )
 def test_impossible_recipes(options: EncoderOptions, tmp_path: Path, change: dict, reason: str):
