@@ -63,13 +63,13 @@ def switch(*names: str, default: bool, help: str) -> Any:
     default=0,
     show_default=True,
     metavar="KIMG",
-    help="With --t-end-kimg: train without labels so long.",
+    help="Train without labels so long; needs --t-end-kimg.",
 )
 @click.option(
     "--t-end-kimg",
     type=float,
     metavar="KIMG",
-    help="Let labels fade in until then, against collapse where groups are small  [default: labels at once].",
+    help="Then let them fade in until here: against collapse of small groups  [default: labels from the start].",
 )
 @click.option("--aug", default="ada", show_default=True, metavar="ada|fixed|noaug", help="Augmentation.")
 @click.option("--p", type=float, default=0, show_default=True, help="Strength for --aug fixed, start for ada.")

@@ -9,7 +9,8 @@ from click.core import ParameterSource
 
 from facegen.cli.gpus import gpus_option, run_on_all
 
-WITH_RESUME = {"resume", "gpus", "epochs", "generator", "data", "device"}  # the other options come from the run folder
+FILES = ("generator", "data", "age_estimator", "face_network")  # may have been moved
+WITH_RESUME = {"resume", "gpus", "epochs", "device", *FILES}  # the other options come from the run folder
 
 
 def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int, int]:
@@ -110,10 +111,11 @@ def command(
     if resume is not None:
         given = {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
         if extra := sorted(given - WITH_RESUME):
-            raise click.UsageError(f"--resume takes its options from the run folder; leave out --{', --'.join(extra)}")
+            unwanted = ", ".join("--" + name.replace("_", "-") for name in extra)
+            raise click.UsageError(f"--resume takes its options from the run folder; leave out {unwanted}")
         more = epochs if "epochs" in given else None
         if not run_on_all(ctx, gpus):
-            resume_encoder(resume, epochs=more, generator=generator, data=data, device=device)
+            resume_encoder(resume, epochs=more, device=device, **{name: ctx.params[name] for name in FILES})
         return
     if generator is None:
         raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from facegen.training.options import TrainOptions
 from facegen.training.parts import BatchRandom, Part
 from facegen.training.run_folder import written_state
 from facegen.training.snapshots import drop_later, snapshot_name
+from facegen.training.transition import effective_parameters, label_weight
 from facegen.weights.load import read_networks
 from facegen.weights.native import load_networks, read_metadata, save_networks
 from facegen.weights.partial import CopyReport, copy_matching
@@ -185,7 +187,8 @@ def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]
     Raises:
         FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
     """
-    loaded, _ = read_networks(reference)
+    loaded, header = read_networks(reference)
+    _fade_in_place(loaded, header)
     average, current = loaded.get("G_ema", loaded.get("G")), loaded.get("G", loaded.get("G_ema"))
     if average is None:
         raise FacegenError(f"{reference}: holds {', '.join(loaded)}, but no generator to start from")
@@ -198,6 +201,18 @@ def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]
         )
     sources = {"G": current, "D": loaded.get("D"), "G_ema": average}
     return {name: copy_matching(source, networks[name]) for name, source in sources.items() if source is not None}
+
+
+def _fade_in_place(networks: dict[str, nn.Module], header: Mapping[str, Any]) -> None:
+    """Let G and D of a snapshot from before labels counted in full take plain labels, as its G_ema does."""
+    options = header.get("training_options") or {}
+    images_seen = round(header.get("kimg", 0) * 1000)
+    weight = label_weight(images_seen, options.get("t_start_kimg", 0), options.get("t_end_kimg"))
+    if weight == 1:
+        return
+    for name in {"G", "D"} & networks.keys():
+        effective = effective_parameters(networks[name], weight)
+        networks[name].load_state_dict({key: value.detach().clone() for key, value in effective.items()}, strict=False)
 
 
 def lazy_adam(network: nn.Module, lr: float, reg_interval: int | None) -> torch.optim.Adam:

@@ -37,7 +37,7 @@ from facegen.training.encoder_data import (
     other_z_for,
     target_ages_for,
 )
-from facegen.training.encoder_objective import EncoderObjective
+from facegen.training.encoder_objective import EncoderObjective, closest_group
 from facegen.training.encoder_options import EncoderOptions, read_encoder_options
 from facegen.training.identity_loss import IdentityLoss
 from facegen.training.interrupt import StopRequest
@@ -99,7 +99,7 @@ def train_encoder(
         if options.face_network is not None:
             options = replace(options, face_network=str(Path(options.face_network).resolve()))
         torch.manual_seed(options.seed)
-        objective, header = _objective(options)
+        objective, header = _objective(options, progress)
         if options.real_in_batch():  # a wrong archive is told before a run folder is made
             open_real_faces(options.data, groups_of(objective.generator, header), objective.generator.img_resolution)
         _start_from(objective, options.init)
@@ -116,6 +116,8 @@ def resume_encoder(
     epochs: int | None = None,
     generator: str | None = None,
     data: str | None = None,
+    age_estimator: str | None = None,
+    face_network: str | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -125,14 +127,16 @@ def resume_encoder(
         epochs: Train up to this many epochs in all instead of the run's own number.
         generator: Where the generator is now, if it was moved.
         data: Where the real faces are now, if they were moved.
+        age_estimator, face_network: Where these files are now.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     wanted = pick_device(device)
     options = read_encoder_options(folder)
-    options = replace(options, epochs=epochs or options.epochs, generator=generator or options.generator)
-    options = replace(options, data=data or options.data)
+    changed = {"epochs": epochs, "generator": generator, "data": data}
+    changed |= {"age_estimator": age_estimator, "face_network": face_network}
+    options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     options.check()
     saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
     state = TrainingState(**saved["training"])
@@ -140,7 +144,7 @@ def resume_encoder(
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
     with distributed.session(wanted) as chosen:
         options.check_processes(distributed.world_size())
-        objective, header = _objective(options)
+        objective, header = _objective(options, progress)
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
             run.write_json(OPTIONS, asdict(options))
             run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
@@ -210,7 +214,7 @@ def save_reconstructions(
     names = ["generated", "encoded"] * 2
     real = data.real_validation
     if real is not None and objective.recipe.real:
-        classes = (real.ages[:, None] - data.ages).abs().argmin(dim=1)
+        classes = closest_group(real.ages, data.ages)
         chosen = _two_rows(classes, columns)
         rows += _face_rows(objective, real.images[chosen], classes[chosen], columns)
         names += ["real", "encoded"] * 2
@@ -393,7 +397,7 @@ def _train_epoch(
     return state.loss_sum / len(batches)
 
 
-def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, Any]]:
+def _objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObjective, Mapping[str, Any]]:
     """The networks of a run, the encoder untrained, and what the generator's file says of it."""
     generator, header = load_generator(options.generator)
     recipe = options.chosen_recipe()
@@ -413,10 +417,8 @@ def _objective(options: EncoderOptions) -> tuple[EncoderObjective, Mapping[str, 
     identity_loss: IdentityLoss | None = None
     if recipe.identity:
         template = AlignmentTemplate.from_json(header["template"]) if header.get("template") else UTKFACE_TEMPLATE
-        weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network")
-        identity_loss = IdentityLoss(
-            load_facenet(weights, "--face-network is a file"), template, generator.img_resolution
-        )
+        weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
+        identity_loss = IdentityLoss(load_facenet(weights), template, generator.img_resolution)
     ages = middle_ages(generator, header)
     objective = EncoderObjective(
         encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi, bf16=options.bf16
@@ -444,7 +446,9 @@ def _in_words(recipe: Recipe) -> str:
 
 def _pictures_in_words(losses: Mapping[str, float]) -> str:
     return "".join(
-        f"{name} {losses[name]:.4f}  " for name in ("pixels", "features", "identity", "age") if name in losses
+        f"{name} {losses[name]:.4f}  "
+        for name in ("pixels", "features", "identity", "age", "adversarial")
+        if name in losses
     )
 
 

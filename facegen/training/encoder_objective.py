@@ -185,7 +185,7 @@ class EncoderObjective(nn.Module):
         """What the mapping network makes of other z in these faces' age groups, `[N, 1, w_dim]`."""
         classes = torch.zeros(len(faces.ages), dtype=torch.int64)
         if self.generator.c_dim:
-            classes = (faces.ages[:, None] - self.middle_ages).abs().argmin(dim=1)
+            classes = closest_group(faces.ages, self.middle_ages)
         labels = one_hot(classes, self.generator.c_dim).to(faces.ages.device)
         with torch.no_grad():
             return self.generator.mapping(faces.other_z, labels, truncation_psi=self.psi)[:, :1]
@@ -228,6 +228,11 @@ class EncoderObjective(nn.Module):
 
     def _precision(self, images: torch.Tensor) -> torch.autocast:
         return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def closest_group(ages: torch.Tensor, middle_ages: torch.Tensor) -> torch.Tensor:
+    """The group of each age [N] whose middle age is closest, which is where `AgeShift` has the group's place."""
+    return (ages[:, None] - middle_ages).abs().argmin(dim=1)
 
 
 def _unit(maps: torch.Tensor) -> torch.Tensor:

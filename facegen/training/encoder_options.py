@@ -59,6 +59,10 @@ class EncoderOptions:
             )
         if self.chosen_recipe().real and self.data is None:
             raise FacegenError(f"the recipe {self.recipe} learns from real faces too: give --data ARCHIVE")
+        if self.face_network is not None and not self.chosen_recipe().identity:
+            raise FacegenError(
+                f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity"
+            )
 
     def recipe_name(self) -> str:
         """The recipe's name; for want of one that of the best there is."""

@@ -133,7 +133,7 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
     """Train both networks on one batch, or this process' share of one, and return what was observed."""
     if state.random.is_split:
         seed_own_noise(options.seed, state.steps, distributed.rank())
-    weight = label_weight(state.images_seen, options)
+    weight = label_weight(state.images_seen, options.t_start_kimg, options.t_end_kimg)
     images, labels = next(state.batches)
     real, real_c = images.to(torch.float32) / 127.5 - 1, fade_labels(labels, weight)
 
@@ -245,7 +245,8 @@ def update_average(state: TrainingState, options: TrainOptions, weight: float = 
         half_life = min(half_life, state.images_seen * options.ema_rampup)
     beta = 0.5 ** (options.batch / max(half_life, 1e-8))
     with torch.no_grad():
-        for average, current in zip(state.G_ema.parameters(), effective_parameters(state.G, weight), strict=True):
+        effective = effective_parameters(state.G, weight).values()
+        for average, current in zip(state.G_ema.parameters(), effective, strict=True):
             average.copy_(current.lerp(average, beta))
         for average, current in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
             average.copy_(current)
@@ -330,6 +331,9 @@ def _train(
                     measurements.after_snapshot(run, state)
             tick = _Tick(state)
         agree.close()
+    weight = label_weight(state.images_seen, options.t_start_kimg, options.t_end_kimg)
+    if weight < 1:
+        run.log(f"labels count      {weight:.0%} yet, in full from {options.t_end_kimg:g} kimg on")
     if state.images_seen < total:
         run.log(
             f"stopped at {state.images_seen / 1000:.1f} kimg and saved; go on with: facegen train --resume {run.path}"

@@ -27,6 +27,8 @@ class IdentityLoss(nn.Module):
         pixels = torch.arange(FACENET_SIZE) + 0.5
         y, x = torch.meshgrid(pixels, pixels, indexing="ij")
         grid = torch.stack([x, y, torch.ones_like(x)], dim=-1).double() @ to_picture.T
+        step = float(to_picture[:, 0].norm())  # in pixels of the picture, of one of the network's
+        self.side = min(resolution, round(resolution / step))
         self.register_buffer("grid", (grid / resolution * 2 - 1).float(), persistent=False)
 
     def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
@@ -37,6 +39,8 @@ class IdentityLoss(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Faces placed as the network knows them, and what it sees: `[N, 512]`."""
+        if self.side < images.shape[-1]:  # else most pixels of a large picture would be skipped
+            images = functional.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True)
         grid = self.grid.expand(len(images), -1, -1, -1)
         placed = functional.grid_sample(images, grid, "bicubic", padding_mode="border", align_corners=False)
         return self.network(placed * (127.5 / 128)).float()  # its pictures are (level - 127.5) / 128

@@ -200,16 +200,19 @@ def check(options: TrainOptions) -> None:
         (-1 <= options.target <= 1, f"target must be between -1 and 1, got {options.target}"),
         (options.freezed >= 0, f"freezed must not be negative, got {options.freezed}"),
         (0 <= options.balance <= 1, f"balance must be between 0 and 1, got {options.balance}"),
-        (0 <= options.t_start_kimg < math.inf, f"t-start-kimg must not be negative, got {options.t_start_kimg}"),
+        (
+            0 <= options.t_start_kimg < options.kimg,
+            f"t-start-kimg must not be negative and below kimg ({options.kimg:g}), got {options.t_start_kimg}",
+        ),
         (
             options.t_end_kimg is not None or options.t_start_kimg == 0,
             "t-start-kimg needs t-end-kimg: when do labels count in full?",
         ),
         (
             options.t_end_kimg is None or options.t_start_kimg < options.t_end_kimg < math.inf,
-            f"t-end-kimg must be above t-start-kimg, got {options.t_end_kimg}",
+            f"t-end-kimg must be finite and above t-start-kimg ({options.t_start_kimg:g}), got {options.t_end_kimg}",
         ),
-        (options.t_end_kimg is None or options.cond, "t-end-kimg is for labels: leave out --cond=0"),
+        (options.t_end_kimg is None or options.cond, "t-end-kimg is for labels: leave out it or --cond=0"),
         (options.subset is None or options.subset >= 1, f"subset must be at least 1, got {options.subset}"),
         (options.seed >= 0, f"seed must not be negative, got {options.seed}"),
     ]

@@ -4,22 +4,26 @@ Where classes have few pictures, a conditional GAN collapses on them, though an 
 pictures together. So train without labels at first and let them come in slowly (Shahbazi et al. 2022, "Collapse by
 Conditioning", section 4). There the embedded label is multiplied by a weight, and D has a second output that never
 hears of labels. Here the label itself is faded, between one that is the same for everybody and its own: networks keep
-their shape, and files of the StyleGAN family start such a run as well as any other.
+their shape, and files of the StyleGAN family start such a run as well as any other. Both networks normalise the
+embedded label, and the one of everybody is short: half of what labels will do they do at about a quarter of the weight.
 """
 
 from __future__ import annotations
 
 import torch
 
+from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.training.options import TrainOptions
 
 
-def label_weight(images_seen: int, options: TrainOptions) -> float:
-    """How much labels count after so many pictures: 0 until `t_start_kimg`, 1 from `t_end_kimg` on, evenly between."""
-    if options.t_end_kimg is None or images_seen >= options.t_end_kimg * 1000:
+def label_weight(images_seen: int, t_start_kimg: float, t_end_kimg: float | None) -> float:
+    """How much labels count after so many pictures: 0 until the start, 1 from the end on, evenly between.
+
+    Without an end they count from the beginning.
+    """
+    if t_end_kimg is None or images_seen >= t_end_kimg * 1000:
         return 1.0
-    start, end = options.t_start_kimg * 1000, options.t_end_kimg * 1000
+    start, end = t_start_kimg * 1000, t_end_kimg * 1000
     return max(images_seen - start, 0) / (end - start)
 
 
@@ -28,15 +32,15 @@ def fade_labels(c: torch.Tensor, weight: float) -> torch.Tensor:
     return c if weight == 1 else c * weight + (1 - weight) / max(c.shape[1], 1)
 
 
-def effective_parameters(G: Generator, weight: float) -> list[torch.Tensor]:
-    """The parameters, in order, with which G makes of plain labels what it now makes of faded ones.
+def effective_parameters(network: Generator | Discriminator, weight: float) -> dict[str, torch.Tensor]:
+    """The parameters by name, in order, with which a network makes of plain labels what it now makes of faded ones.
 
     The embedding of labels is linear, so fading can be a part of it.
     """
-    parameters: dict[str, torch.Tensor] = dict(G.named_parameters())
-    if weight < 1:
-        embed = G.mapping.embed
+    parameters: dict[str, torch.Tensor] = dict(network.named_parameters())
+    if weight < 1 and network.c_dim:
+        embed = network.mapping.embed
         everybody = embed.weight.mean(dim=1) * (embed.weight_gain / embed.bias_gain)
         parameters["mapping.embed.weight"] = embed.weight * weight
         parameters["mapping.embed.bias"] = embed.bias + everybody * (1 - weight)
-    return list(parameters.values())
+    return parameters

@@ -82,6 +82,9 @@ def test_every_loss_of_a_recipe_reaches_the_encoder(name: str):
     assert expected <= losses.keys()
     total = sum(getattr(recipe, key) * float(losses[key].detach()) for key in expected)
     assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
+    for key in expected - {"age", "home", "keep", "anchor"}:  # those are for the age groups and the generator
+        (slope,) = torch.autograd.grad(losses[key], objective.encoder.head.weight, retain_graph=True)
+        assert slope.abs().sum() > 0, key
     losses["loss"].backward()
     assert objective.encoder.head.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in objective.generator.mapping.parameters())
@@ -296,6 +299,7 @@ def test_a_state_of_before_averages_is_told_in_one_line(options: EncoderOptions,
         ({"recipe": "nothing"}, "unknown recipe"),
         ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
         ({"data": "gone.zip"}, "gone.zip"),
+        ({"face_network": "net.pt"}, "the recipe age has no use for --face-network"),
         ({"recipe": "identity", "face_network": "gone.pt"}, r"gone.pt: there is no such file \(--face-network"),
     ],
 )

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training import checkpoint, gan
 from facegen.training.options import resolve_options
 from facegen.training.transition import effective_parameters, fade_labels, label_weight
+from facegen.weights.native import load_networks
 
 SMALL = {"channel_base": 128, "channel_max": 16}
 
@@ -34,12 +36,11 @@ def networks():
     [(0, 0), (9_999, 0), (10_000, 0), (15_000, 0.25), (20_000, 0.5), (30_000, 1), (99_000, 1)],
 )
 def test_labels_come_in_evenly_between_the_two_moments(images, expected):
-    options = resolve_options(data="x", outdir="y", resolution=16, cfg="tiny", t_start_kimg=10, t_end_kimg=30)
-    assert label_weight(images, options) == expected
+    assert label_weight(images, 10, 30) == expected
 
 
 def test_without_a_transition_labels_count_from_the_start():
-    assert label_weight(0, resolve_options(data="x", outdir="y", resolution=16, cfg="tiny")) == 1
+    assert label_weight(0, 0, None) == 1
 
 
 def test_labels_of_weight_0_are_the_same_for_everybody_and_of_weight_1_untouched():
@@ -65,7 +66,7 @@ def test_the_average_makes_of_plain_labels_what_the_generator_makes_of_faded_one
     G, _ = networks()
     G.mapping.embed.bias.normal_()
     other, _ = networks()
-    for parameter, value in zip(other.parameters(), effective_parameters(G, weight), strict=True):
+    for parameter, value in zip(other.parameters(), effective_parameters(G, weight).values(), strict=True):
         parameter.copy_(value)
     z, c = torch.randn([5, 8]), torch.eye(5)
     expected = G.mapping(z, fade_labels(c, weight))
@@ -96,3 +97,41 @@ def test_a_run_that_was_stopped_on_the_way_goes_on_as_if_it_had_not_been(face_ar
     snapshot = "network-snapshot-000000.safetensors"
     weights = [load_file(run / snapshot) for run in (whole, half)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_run_says_that_labels_do_not_count_in_full_yet(face_archive, tmp_path):
+    options = small_options(face_archive, tmp_path, kimg=0.032, t_start_kimg=0.016, t_end_kimg=0.048)
+    run = gan.train_generator(options, progress=False)
+    assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
+
+
+def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(face_archive, tmp_path):
+    options = small_options(face_archive, tmp_path, kimg=0.032, t_start_kimg=0.016, t_end_kimg=0.048)
+    run = gan.train_generator(options, progress=False)
+    snapshot = run / "network-snapshot-000000.safetensors"
+    was, _ = load_networks(snapshot)
+    new = small_options(face_archive, tmp_path, resume=str(snapshot))
+    state = checkpoint.build(new, gan.open_archive(new), torch.device("cpu"))
+    state.batches.close()
+    z, c, pictures = torch.randn(3, 16), torch.eye(3), torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        ws = was["G"].mapping(z, fade_labels(c, 0.5), skip_w_avg_update=True)
+        torch.testing.assert_close(state.G.mapping(z, c, skip_w_avg_update=True), ws, rtol=1e-4, atol=1e-5)
+        logits = was["D"](pictures, fade_labels(c, 0.5))
+        torch.testing.assert_close(state.D(pictures, c), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "complaint"),
+    [
+        ({"t_start_kimg": 1}, "t-start-kimg needs t-end-kimg"),
+        ({"t_start_kimg": 2, "t_end_kimg": 1}, r"above t-start-kimg \(2\), got 1"),
+        ({"t_start_kimg": -1, "t_end_kimg": 1}, "must not be negative"),
+        ({"t_start_kimg": 9, "t_end_kimg": 10}, r"below kimg \(5\), got 9"),
+        ({"t_end_kimg": float("inf")}, "must be finite"),
+        ({"t_end_kimg": 1, "cond": False}, "leave out it or --cond=0"),
+    ],
+)
+def test_impossible_transitions_are_refused(chosen, complaint):
+    with pytest.raises(FacegenError, match=complaint):
+        resolve_options(data="x", outdir="y", resolution=16, cfg="tiny", kimg=5, **chosen)
