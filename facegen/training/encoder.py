@@ -172,7 +172,7 @@ def _validate_average(
     average: WeightAverage, data: FaceData, options: EncoderOptions, epoch: int, device: torch.device
 ) -> dict[str, float]:
     batches = islice(epoch_batches(len(data.training), options, epoch, data), CALIBRATING_BATCHES)
-    average.calibrate(batch.mine(data, device)[0] for batch in batches)
+    average.calibrate(batch.share(slice(None), data, device)[0] for batch in batches)
     return validate(average.objective, data)
 
 

@@ -75,7 +75,10 @@ class Batch:
 
     def mine(self, data: FaceData, device: torch.device) -> tuple[Faces, torch.Tensor]:
         """This process's share of the faces, and the ages to shift them to."""
-        part = slice(distributed.rank(), None, distributed.world_size())
+        return self.share(slice(distributed.rank(), None, distributed.world_size()), data, device)
+
+    def share(self, part: slice, data: FaceData, device: torch.device) -> tuple[Faces, torch.Tensor]:
+        """Some of the faces, generated and real ones alike, and the ages to shift them to."""
         generated, real, targets = self.generated[part], self.real[part], self.target_ages[part]
         images, ages = data.training.images[generated], data.ages_of(data.training.classes[generated])
         if len(real):

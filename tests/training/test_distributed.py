@@ -367,12 +367,18 @@ def test_train_encoder_of_two_processes(tmp_path):
     kwargs = {"mapping_kwargs": {"num_layers": 1}, "synthesis_kwargs": {"channel_base": 256, "channel_max": 16}}
     save_networks(tmp_path / "g.safetensors", {"G_ema": Generator(4, 0, 8, 16, 3, **kwargs)}, {})
     small = ["--pairs", 40, "--epochs", 1, "--batch", 8, "--init", "none", "--blocks", "0,0,0", "--input-size", 75]
-    command = ["train-encoder", "--generator", tmp_path / "g.safetensors", "--outdir", tmp_path / "runs", *small]
-    process = start(*command, "--device", "cpu", "--gpus", 2)
+    command = ["train-encoder", "--generator", tmp_path / "g.safetensors", *small, "--device", "cpu"]
+    process = start(*command, "--outdir", tmp_path / "runs", "--gpus", 2)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
-    assert output.count("done: best validation MSE") == 1
+    assert output.count("done: best validation loss") == 1
     (run,) = (tmp_path / "runs").iterdir()
     result = CliRunner().invoke(facegen, ["train-encoder", "--resume", str(run), "--epochs", "2", "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    assert [line["step"] for line in read_stats(run)] == [1, 2]
+    shared = read_stats(run)
+    assert [line["step"] for line in shared] == [1, 2]
+    result = CliRunner().invoke(facegen, [*map(str, command), "--outdir", str(tmp_path / "alone")])
+    assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "alone").iterdir()
+    # Batch normalisation's statistics are of whole batches, however many processes share them.
+    assert read_stats(run)[0]["val_mse"] == pytest.approx(shared[0]["val_mse"], rel=1e-3)
