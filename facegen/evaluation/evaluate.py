@@ -16,7 +16,7 @@ from facegen.evaluation.bootstrap import Estimate, draw_counts
 from facegen.evaluation.identity import IdentityScores, identity_scores, pairs_estimate, share_of_range, similarities
 from facegen.evaluation.judges import AgeJudge
 from facegen.evaluation.photos import Photos
-from facegen.evaluation.realism import Realism, realism_scores
+from facegen.evaluation.realism import Realism, realism_scores, scale_unit_features
 from facegen.evaluation.reconstruction import Distance, ReconstructionScores, reconstruction_scores
 from facegen.evaluation.system import Rendered, System, render_all
 from facegen.metrics.features import Extractor
@@ -108,7 +108,7 @@ class Evaluation:
 
     Attributes:
         faces: The evaluated faces.
-        groups: The generator's age groups.
+        groups: The age groups of all systems' generators.
         targets: Ages in years; `target_labels` in words.
         real_age: The judge on the real faces of known age: its own error; `real_age_per_group` by age group.
             None where no age is known.
@@ -149,26 +149,18 @@ def evaluate(
     """Measure systems on the same faces, with the same judges and the same draws.
 
     Args:
-        systems: All for one generator.
-        photos: Of `load_photos`, for this generator.
+        systems: Of generators that fit together (see `check_systems`); mostly they have one and the same.
+        photos: Of `load_photos`, for these generators.
         judges: None of which had a part in training the systems.
-        ages: Targets in years; None for the middle of every group of the generator.
+        ages: Targets in years; None for the middle of every group of the generators.
         give_ages: Tell the systems the ages of the faces, where known.
         seed: Of the bootstrap and the draws for realism.
         progress: Show bars with the remaining time.
 
     Raises:
-        FacegenError: no system, or a face or age that a system refuses.
+        FacegenError: no system, systems that do not fit together, or a face or age that a system refuses.
     """
-    if not systems:
-        raise FacegenError("no system to evaluate")
-    kinds = [(system.renderer.size, system.renderer.groups, system.renderer.template) for system in systems]
-    for system, kind in zip(systems, kinds, strict=True):
-        if kind != kinds[0]:
-            raise FacegenError(
-                f"{system.name} is for other faces than {systems[0].name} (their size, age groups or alignment): "
-                "evaluate it by itself"
-            )
+    check_systems(systems)
     groups, device = systems[0].renderer.groups, systems[0].renderer.device
     targets, labels = target_ages(groups, ages)
     bench = _Bench(photos, judges, groups, targets, give_ages=give_ages, seed=seed, progress=progress)
@@ -191,6 +183,19 @@ def evaluate(
         device=device_name(device),
         threads=torch.get_num_threads(),
     )
+
+
+def check_systems(systems: Sequence[System]) -> None:
+    """Raise a FacegenError where there is no system, or systems are for faces of another size, groups or alignment."""
+    if not systems:
+        raise FacegenError("no system to evaluate")
+    kinds = [(system.renderer.size, system.renderer.groups, system.renderer.template) for system in systems]
+    for system, kind in zip(systems, kinds, strict=True):
+        if kind != kinds[0]:
+            raise FacegenError(
+                f"{system.name} is for other faces than {systems[0].name} (their size, age groups or alignment): "
+                "evaluate it by itself"
+            )
 
 
 def target_ages(groups: AgeGroups, ages: Sequence[float] | None = None) -> tuple[list[float], list[str]]:
@@ -251,9 +256,7 @@ class _Bench:
         predicted = self.judges.age.predict(pictures).reshape(people, -1)
         aged = self._look(self.judges.identity, pictures, f"{system.name}: identity").unflatten(0, (people, -1))
         again = self._look(self.judges.identity, rendered.reconstructions, f"{system.name}: identity at own age")
-        # At the length of features of unit variance, the kernel of the distance depends on the cosine.
-        scale = aged.shape[2] ** 0.5
-        realism = self._realism(aged * scale, self.real_identity * scale)
+        realism = self._realism(scale_unit_features(aged), scale_unit_features(self.real_identity))
         inception = (None, None)
         if self.judges.inception is not None:
             looked = self._look(self.judges.inception, pictures, f"{system.name}: Inception")

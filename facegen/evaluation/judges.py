@@ -101,7 +101,8 @@ def load_identity_judge(
     if reference == "vggface2":
         path = locate_weights(None, VGGFACE2_URL, "--id-judge", progress)
     else:
-        path = Path(reference)
+        # The message names the judges, too: a mistyped name ends here.
+        path = locate_weights(reference, VGGFACE2_URL, "--id-judge is dlib, vggface2 or a file")
     return _facenet(path, template, device)
 
 
@@ -132,7 +133,7 @@ def _dlib(template: AlignmentTemplate) -> Extractor:
 
 
 def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str) -> Extractor:
-    network = load_facenet(path, "--id-judge is dlib, vggface2 or a file").to(device)
+    network = load_facenet(path).to(device)
 
     @torch.no_grad()
     def features(images: torch.Tensor) -> torch.Tensor:

@@ -55,6 +55,14 @@ def realism_scores(
     return _compare(*whole, seed), [_compare(*sets, seed) for sets in chosen]
 
 
+def scale_unit_features(features: torch.Tensor) -> torch.Tensor:
+    """Features `[..., D]` of length 1 at length √D, where their numbers are about 1.
+
+    The kernel distance is made for such numbers: at length 1 its kernel would hardly depend on the cosine.
+    """
+    return features * features.shape[-1] ** 0.5
+
+
 def _compare(result: torch.Tensor, real: torch.Tensor, other: torch.Tensor, seed: int) -> Realism:
     size = len(result)
     if size < SMALLEST:

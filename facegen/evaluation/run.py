@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from facegen.edits import Edit
 from facegen.errors import FacegenError
-from facegen.evaluation.evaluate import Evaluation, Judges, evaluate
+from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.report import About, plain_name, write_report
@@ -19,6 +19,7 @@ from facegen.evaluation.system import System
 from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
 from facegen.metrics.names import parse_metrics
 from facegen.transfer import AgeTransfer
+from facegen.weights.load import read_networks
 from facegen.weights.locate import locate
 from facegen.weights.shipped import shipped_file
 
@@ -38,7 +39,8 @@ class SystemSpec:
         name: Of its row.
         encoder: File, run folder or address; None for the one in the package.
         edit: How ages are changed.
-        generator: Another one than that of the other systems; None for theirs.
+        generator: Another one than that of the other systems, of its size, age groups and alignment; None for
+            theirs.
     """
 
     name: str
@@ -91,7 +93,8 @@ def run_evaluation(
         photos: A training archive, or a folder or zip of photos.
         outdir: Where results.json, table.md, report.html and strips/ go.
         systems: The first is the one that the report is about, the others stand beside it.
-        generator: Of all systems that name none; None for the one in the package.
+        generator: Of all systems that name none; None for the one that comes with a system's encoder, or else the one
+            in the package.
         age_estimator: With which systems tell the age of a face that comes without; None for the one in the package.
         age_judge, id_judge: See `judges`; None for their defaults.
         inception, vgg, lpips: Files of these networks. What is not given is downloaded where that is possible, else
@@ -115,22 +118,11 @@ def run_evaluation(
     if len({plain_name(name) for name in names}) < len(names):
         raise FacegenError(f"two systems have one name: {', '.join(names)}; rows and files could not be told apart")
     tested = [
-        System(
-            spec.name,
-            AgeTransfer.from_files(
-                spec.generator or generator, spec.encoder, age_estimator=age_estimator, device=device
-            ),
-            {"edit": spec.edit},
-            {
-                "generator": _name(spec.generator or generator),
-                "encoder": _name(spec.encoder),
-                "edit": asdict(spec.edit),
-            },
-        )
-        for spec in systems
+        _load_system(spec, spec.generator or generator, age_estimator=age_estimator, device=device) for spec in systems
     ]
+    # Judging takes minutes: what cannot be compared, or what no system can do, is told before.
+    check_systems(tested)
     for system in tested:
-        # Judging takes minutes: what no system can do is told before.
         told = float(system.renderer.groups.middle_age(0)) if give_ages else None
         system.renderer.check("all" if ages is None else ages, input_age=told, edit=system.options["edit"])
     first = tested[0].renderer
@@ -154,7 +146,6 @@ def run_evaluation(
     notes += _remarks(evaluation, loaded, give_ages)
     about = About(
         options={
-            "generator": _name(generator),
             "age estimator": _name(age_estimator),
             "photos": str(photos),
             "limit": limit,
@@ -171,6 +162,27 @@ def run_evaluation(
         left_out=loaded.left_out,
     )
     return evaluation, write_report(outdir, evaluation, about)
+
+
+def _load_system(
+    spec: SystemSpec, generator: Reference | None, *, age_estimator: Reference | None, device: str | None
+) -> System:
+    transfer = AgeTransfer.from_files(generator, spec.encoder, age_estimator=age_estimator, device=device)
+    description = {
+        "generator": _generator_name(generator, spec.encoder),
+        "encoder": _name(spec.encoder),
+        "edit": asdict(spec.edit),
+    }
+    return System(spec.name, transfer, {"edit": spec.edit}, description)
+
+
+def _generator_name(generator: Reference | None, encoder: Reference | None) -> str:
+    """Which generator `AgeTransfer.from_files` takes."""
+    if generator is None:
+        networks, _ = read_networks(shipped_file("encoder") if encoder is None else encoder, ["G_ema"])
+        if "G_ema" in networks:
+            return "the encoder's own"
+    return _name(generator)
 
 
 def _load_judges(
@@ -204,18 +216,30 @@ def _load_judges(
         _if_possible(load_lpips, vgg is not None or lpips is not None, "LPIPS (--lpips and --vgg)", notes),
     )
     estimator = shipped_file("age") if age_estimator is None else locate(age_estimator)
-    if file_fingerprint(estimator) in age.name:
-        return judges, (
-            "The judge of ages is the age estimator of the systems themselves: its numbers flatter them. Take another "
-            "one (--age-judge)."
+    return judges, _independence(file_fingerprint(estimator) in age.name, identity.name.startswith("facenet"))
+
+
+def _independence(own_estimator: bool, facenet: bool) -> str:
+    """What the judges had to do with the systems.
+
+    Args:
+        own_estimator: The judge of ages is the systems' own age estimator.
+        facenet: The judge of identities is a network that encoders may have learned from.
+    """
+    if not own_estimator and not facenet:
+        return "The judges had no part in any training: no loss and no transfer uses their weights."
+    sentences = ["The judge of ages had no part in any training."]
+    if own_estimator:
+        sentences = [
+            "The judge of ages is the age estimator of the systems themselves: its numbers flatter them.",
+            "Take another one (--age-judge).",
+        ]
+    if facenet:
+        sentences.append(
+            "Encoders that began with the weights of the judge of identities (train-encoder --init vggface2) or "
+            "learned from them (--recipe identity) are not independent of it."
         )
-    if identity.name.startswith("facenet"):
-        return judges, (
-            "The judge of ages had no part in any training. Encoders that began with the weights of the judge of "
-            "identities (train-encoder --init vggface2) or learned from them (--recipe identity) are not independent "
-            "of it."
-        )
-    return judges, "The judges had no part in any training: no loss and no transfer uses their weights."
+    return " ".join(sentences)
 
 
 def _if_possible(load: Callable[[], Found], asked: bool, what: str, notes: list[str]) -> Found | None:

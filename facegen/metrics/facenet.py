@@ -19,20 +19,17 @@ FACENET_SIZE = 160
 VGGFACE2_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
 
 
-def load_facenet(path: Path, hint: str) -> nn.Module:
+def load_facenet(path: Path) -> nn.Module:
     """Load facenet-pytorch's InceptionResnetV1 from a state dict, of which nothing is run; its classes are left out.
 
     Args:
-        path: A safetensors file, or a torch file of tensors alone.
-        hint: What to give instead of a file that is not there, in words.
+        path: A safetensors file, or a torch file of tensors alone; `locate_weights` finds or downloads it.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, or not the weights of this network.
     """
     from facenet_pytorch import InceptionResnetV1
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file ({hint} such as {VGGFACE2_URL})")
     state = {name: tensor for name, tensor in _read_state(path).items() if not name.startswith("logits.")}
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
         network = InceptionResnetV1()

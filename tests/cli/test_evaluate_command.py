@@ -21,7 +21,7 @@ from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
 from facegen.edits import Edit
 from facegen.errors import FacegenError
-from facegen.evaluation.run import SystemSpec, parse_system
+from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
 from facegen.faces import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
@@ -44,7 +44,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     generator.mapping.requires_grad_(False).embed.weight.normal_()
     save_networks(folder / "g2.safetensors", {"G_ema": generator}, {"groups": GROUPS.labels})
-    save_networks(folder / "e.safetensors", {"encoder": Encoder(8, 16, 75, (0, 0, 0))}, {})
+    encoder = Encoder(8, 16, 75, (0, 0, 0))
+    save_networks(folder / "e.safetensors", {"encoder": encoder}, {})
+    # As the recipe tune writes it: with the generator that was trained along with the encoder.
+    save_networks(folder / "tune.safetensors", {"encoder": encoder, "G_ema": generator}, {"groups": GROUPS.labels})
+    larger = Generator(
+        8, 3, 8, 32, 3, mapping_kwargs={"num_layers": 1},
+        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
+    )  # fmt: skip
+    save_networks(folder / "g32.safetensors", {"G_ema": larger}, {"groups": GROUPS.labels})
     estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
     save_networks(folder / "age.safetensors", {"age": estimator}, {})
     torch.save(InceptionResnetV1().state_dict(), folder / "net.pt")
@@ -99,6 +107,7 @@ def test_the_command_as_a_process(folder: Path, tmp_path: Path):
     assert any("LPIPS (--lpips and --vgg): left out" in note and "--lpips FILE" in note for note in numbers["notes"])
     # The judge is the systems' own estimator here, which a reader must know.
     assert "its numbers flatter them" in numbers["independent"]
+    assert "not independent" in numbers["independent"]
     assert (tmp_path / "report" / "report.html").is_file()
 
 
@@ -114,6 +123,54 @@ def test_a_system_may_have_its_own_generator(run, folder: Path, tmp_path: Path):
     ]
     assert first["predicted"] == same["predicted"]
     assert first["predicted"] != other["predicted"]
+
+
+def test_an_encoder_may_bring_its_generator(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FACEGEN_OFFLINE", "1")
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
+    tune, other = folder / "tune.safetensors", folder / "g.safetensors"
+    systems = [
+        parse_system(f"own={tune}"),
+        parse_system(f"given={tune},generator={other}"),
+        parse_system(f"same={tune},generator={folder / 'g2.safetensors'}"),
+    ]
+    run_evaluation(
+        folder / "held.zip",
+        tmp_path / "report",
+        systems,
+        age_judge=folder / "age.safetensors",
+        id_judge=folder / "net.pt",
+        ages=[10, 70],
+        limit=2,
+        device="cpu",
+        progress=False,
+    )
+    numbers = json.loads((tmp_path / "report" / "results.json").read_text())
+    own, given, same = numbers["systems"]
+    assert [own["generator"], given["generator"]] == ["the encoder's own", str(other)]
+    assert own["predicted"] == same["predicted"]
+    assert own["predicted"] != given["predicted"]
+    # Each system says which it has: there is none of them all.
+    assert "generator" not in numbers["options"]
+
+
+def test_systems_that_do_not_fit_are_told_before_judges_are_loaded(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("facegen.evaluation.run._load_judges", lambda *_: pytest.fail("too late"))
+    result = run("--compare", f"other={folder / 'e.safetensors'},generator={folder / 'g32.safetensors'}")
+    assert result.exit_code == 1
+    assert "other is for other faces than facegen" in result.output
+
+
+def test_what_the_judges_had_to_do_with_the_systems():
+    flatter, learned, neither = "its numbers flatter them", "not independent of it", "no part in any training"
+    for case, words in {
+        (False, False): [neither],
+        (False, True): [neither, learned],
+        (True, False): [flatter],
+        (True, True): [flatter, learned],
+    }.items():
+        found = _independence(*case)
+        assert [text for text in (flatter, neither, learned) if text in found] == words
 
 
 def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):

@@ -97,14 +97,14 @@ def test_a_file_of_facenet_pytorch_judges(tmp_path: Path, aligned: Image.Image):
 
 def test_wrong_files_are_one_line(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="--id-judge is dlib, vggface2 or a file"):
-        load_facenet(tmp_path / "none.pt", "--id-judge is dlib, vggface2 or a file")
+        load_identity_judge(tmp_path / "none.pt", UTKFACE_TEMPLATE)
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(FacegenError, match="not the weights of facenet-pytorch"):
-        load_facenet(tmp_path / "other.pt", "")
+        load_facenet(tmp_path / "other.pt")
     for name in ("text.safetensors", "text.pt"):
         (tmp_path / name).write_text("nothing")
         with pytest.raises(FacegenError, match=name):
-            load_facenet(tmp_path / name, "")
+            load_facenet(tmp_path / name)
 
 
 def test_age_judge(tmp_path: Path, aligned: Image.Image, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facegen.evaluation.bootstrap import draw_counts
-from facegen.evaluation.realism import realism_scores
+from facegen.evaluation.realism import realism_scores, scale_unit_features
 from facegen.evaluation.reconstruction import reconstruction_scores
 
 
@@ -48,6 +48,13 @@ def test_results_like_real_faces_are_as_close_as_real_faces():
     shifted, _ = realism_scores([features + 1 for features in results], real)
     assert shifted.frechet == pytest.approx(4, abs=0.6)  # a shift by one in each of four dimensions
     assert shifted.real_frechet == over_all.real_frechet
+
+
+def test_features_of_length_one_are_scaled_to_numbers_about_one():
+    features = torch.nn.functional.normalize(torch.randn(5, 2, 64), dim=-1)
+    scaled = scale_unit_features(features)
+    torch.testing.assert_close(scaled.square().mean(dim=-1), torch.ones(5, 2))
+    torch.testing.assert_close(torch.nn.functional.normalize(scaled, dim=-1), features)
 
 
 def test_too_few_real_faces_give_no_number():
