@@ -5,13 +5,17 @@ python scripts/check_generators.py --data utkface64-train.zip base=runs/00000-..
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import numpy as np
 import torch
 from torch import nn
 
 from facegen.ages import AgeGroups
+from facegen.cli import one_line
 from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.realism import realism_scores
@@ -20,6 +24,7 @@ from facegen.metrics.evaluate import quantize
 from facegen.weights.load import load_generator
 
 BATCH = 50
+REAL = "real faces"  # the last row
 
 
 def generated(generator: nn.Module, count: int, seed: int) -> list[torch.Tensor]:
@@ -45,22 +50,72 @@ def scaled(features: torch.Tensor) -> torch.Tensor:
     return features * features.shape[1] ** 0.5
 
 
+def named(text: str) -> tuple[str, str]:
+    """`NAME=FILE` as name and file; a file alone is called by its own name."""
+    name, equals, reference = (part.strip() for part in text.partition("="))
+    if not equals:
+        path = Path(text)
+        return (path.resolve().name if path.is_dir() else path.stem), text
+    if not name or not reference:
+        raise FacegenError(f"{text!r} names no generator: write NAME=FILE")
+    return name, reference
+
+
+def load_all(texts: tuple[str, ...], groups: AgeGroups) -> dict[str, nn.Module]:
+    """The generators by name, in order; a FacegenError for those that cannot stand in one table."""
+    pairs = [named(text) for text in texts]
+    names = [REAL, *(name for name, _ in pairs)]
+    if len(set(names)) < len(names):
+        raise FacegenError(f"two rows have one name: {', '.join(names)}; give each generator its own: NAME=FILE")
+    generators = {}
+    for name, reference in pairs:
+        generator, header = load_generator(reference)
+        if generator.c_dim == 0:
+            raise FacegenError(f"{reference}: this generator knows no age groups: train one with --cond")
+        own = AgeGroups.from_labels(header["groups"]) if header.get("groups") else AgeGroups.default()
+        if generator.c_dim != len(own):
+            raise FacegenError(f"{reference}: it has {generator.c_dim} classes, but there are {len(own)} age groups")
+        if own != groups:
+            raise FacegenError(f"{reference}: its age groups are {own}, those of the archive are {groups}")
+        generators[name] = generator
+    return generators
+
+
+def real_faces(archive: FaceArchive, groups: AgeGroups, most: int, seed: int) -> list[torch.Tensor]:
+    """Faces uint8 `[N, 3, S, S]` of every age group, drawn by the seed."""
+    order = np.random.default_rng(seed).permutation(len(archive))
+    faces = []
+    for group in range(len(groups)):
+        members = order[archive.labels[order] == group][:most]
+        faces.append(torch.from_numpy(np.stack([archive.image(int(i)) for i in members])).expand(-1, 3, -1, -1))
+    return faces
+
+
 @click.command()
 @click.argument("generators", nargs=-1, required=True, metavar="NAME=FILE|RUN...")
 @click.option("--data", required=True, metavar="ARCHIVE", help="Real faces to compare with: those of the training.")
-@click.option("--faces", "count", default=150, show_default=True, help="Of each age group.")
+@click.option("--faces", "count", type=click.IntRange(2), default=150, show_default=True, help="Of each age group.")
 @click.option("--id-judge", metavar="dlib|vggface2|FILE", help="As for facegen evaluate.")
 @click.option("--seed", default=0, show_default=True, help="Of all draws.")
 def main(generators: tuple[str, ...], data: str, count: int, id_judge: str | None, seed: int) -> None:
     """Print Markdown tables, a row for each generator and one for real faces, a column for each age group."""
+    try:
+        text = compare(generators, data, count, id_judge, seed)
+    except (FacegenError, OSError) as error:
+        raise click.ClickException(one_line(error)) from error
+    click.echo(text)
+
+
+def compare(texts: tuple[str, ...], data: str, count: int, id_judge: str | None, seed: int) -> str:
+    """The tables. Judging takes minutes: what cannot be judged is told before."""
     archive = FaceArchive(data)
     groups = archive.groups or AgeGroups.default()
+    few = [label for index, label in enumerate(groups.labels) if (archive.labels == index).sum() < 2]
+    if few:
+        raise FacegenError(f"{data}: has fewer than 2 faces of {', '.join(few)}: nothing to compare with")
+    generators = load_all(texts, groups)
     age_judge, who = load_age_judge(), load_identity_judge(id_judge, archive.template or UTKFACE_TEMPLATE)
-    order = np.random.default_rng(seed).permutation(len(archive))
-    real = []
-    for group in range(len(groups)):
-        members = order[archive.labels[order] == group][: 2 * count]
-        real.append(torch.from_numpy(np.stack([archive.image(int(index)) for index in members])).expand(-1, 3, -1, -1))
+    real = real_faces(archive, groups, 2 * count, seed)
     reals = [who.features(images) for images in real]
 
     tables: dict[str, dict[str, list[str]]] = {"near": {}, "kernel": {}, "spread": {}}
@@ -74,27 +129,26 @@ def main(generators: tuple[str, ...], data: str, count: int, id_judge: str | Non
         spreads = [spread(found) / spread(real) for found, real in zip(features, reals, strict=True)]
         tables["spread"][name] = [f"{share:.0%}" for share in [float(np.mean(spreads)), *spreads]]
 
-    for text in generators:
-        name, _, reference = text.rpartition("=")
-        generator, _ = load_generator(reference)
+    for name, generator in generators.items():
         faces = [images.expand(-1, 3, -1, -1) for images in generated(generator, count, seed)]
         features = [who.features(images) for images in faces]
-        judge(name or reference, faces, features)
+        judge(name, faces, features)
         every, each = realism_scores([scaled(found) for found in features], list(map(scaled, reals)), seed=seed)
-        tables["kernel"][name or reference] = [f"{1000 * found.kernel:.1f}" for found in [every, *each]]
-        tables["kernel"]["real faces"] = [f"{1000 * found.real_kernel:.1f}" for found in [every, *each]]
-    judge("real faces", real, reals)
+        tables["kernel"][name] = [f"{1000 * found.kernel:.1f}" for found in [every, *each]]
+    # Two sets of real faces, which are the same for every generator.
+    tables["kernel"][REAL] = [f"{1000 * found.real_kernel:.1f}" for found in [every, *each]]
+    judge(REAL, real, reals)
 
     titles = {
         "near": "Judged in the age group or one next to it",
         "kernel": "Kernel distance to real faces of the group, in thousandths",
         "spread": "Distance between two faces of the group, 100 % as of real ones",
     }
+    lines = []
     for key, title in titles.items():
-        click.echo(f"\n{title}:\n\n| | all | {' | '.join(groups.labels)} |\n|---|{'---:|' * (len(groups) + 1)}")
-        rows = tables[key]
-        for name in [*(name for name in rows if name != "real faces"), "real faces"]:
-            click.echo(f"| {name} | {' | '.join(rows[name])} |")
+        lines += [f"\n{title}:\n", f"| | all | {' | '.join(groups.labels)} |", f"|---|{'---:|' * (len(groups) + 1)}"]
+        lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in tables[key].items()]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

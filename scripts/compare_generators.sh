@@ -8,36 +8,29 @@
 # else `facegen train-encoder` is told (as --bf16). The tables are in OUTDIR/generated.md and OUTDIR/report. Run it again
 # after an interruption: what is finished is kept.
 set -euo pipefail
+source "$(dirname "$0")/once.sh"
 train=${1:?"which training archive?"}
 held=${2:?"which archive of held-out faces?"}
 outdir=${3:?"where to?"}
 facegen=${FACEGEN:-.venv/bin/facegen}
 python=${PYTHON:-.venv/bin/python}
 kimg=${KIMG:-60}
-transition=(--t-start-kimg "$((kimg / 6))" --t-end-kimg "$((kimg / 2))")
-
-# once FOLDER ARGUMENT...: runs `facegen ARGUMENT... --outdir FOLDER`, goes on with it, or leaves it if it is finished.
-once() {
-    local folder=$1 run
-    shift
-    run=$(compgen -G "$folder/[0-9]*" || true)
-    if [ -z "$run" ]; then
-        "$facegen" "$@" --outdir "$folder"
-    elif ! grep -q '"finished"' "$run/status.json"; then
-        "$facegen" "$1" --resume "$run"
-    fi
+# part N: prints KIMG / N, which bash cannot: it knows whole numbers only.
+part() {
+    LC_ALL=C awk -v kimg="$kimg" -v parts="$1" 'BEGIN { printf "%g", kimg / parts }'
 }
+transition=(--t-start-kimg "$(part 6)" --t-end-kimg "$(part 2)")
 
 generators=() systems=()
 compare() {
     local name=$1 run encoder
     shift
     once "$outdir/$name" train --data "$train" --cfg tiny --mirror --kimg "$kimg" --keep 1 "$@"
-    run=$(compgen -G "$outdir/$name/[0-9]*")
+    run=$(run_of "$outdir/$name")
     once "$outdir/${name}_encoder" train-encoder --generator "$run" --recipe "${RECIPE:-real}" --data "$train" \
         --pairs "${PAIRS:-4000}" --epochs "${EPOCHS:-3}" --init none --blocks 2,1,0 --input-size 80 --lr 8e-4 \
         ${ENCODER_OPTIONS:-}
-    encoder=$(compgen -G "$outdir/${name}_encoder/[0-9]*")
+    encoder=$(run_of "$outdir/${name}_encoder")
     generators+=("$name=$run")
     systems+=("$name" "$run" "$encoder")
 }

@@ -7,6 +7,7 @@
 # else `facegen train-encoder` is told (as --bf16). The tables are in OUTDIR/report. Run it again after an interruption:
 # encoders that are finished are kept.
 set -euo pipefail
+source "$(dirname "$0")/once.sh"
 generator=${1:?"which generator? give its weights or run folder"}
 train=${2:?"which training archive?"}
 held=${3:?"which archive of held-out faces?"}
@@ -18,17 +19,12 @@ age_estimator=${AGE_ESTIMATOR:-}
 
 compare=()
 for recipe in $recipes; do
-    run=$(compgen -G "$outdir/$recipe/[0-9]*" || true)
-    if [ -z "$run" ]; then
-        "$facegen" train-encoder --generator "$generator" --recipe "$recipe" --data "$train" --outdir "$outdir/$recipe" \
-            --pairs "${PAIRS:-4000}" --epochs "${EPOCHS:-6}" --init none --blocks 2,1,0 --input-size 80 --lr 8e-4 \
-            ${age_estimator:+--age-estimator "$age_estimator"} ${ENCODER_OPTIONS:-}
-    elif ! grep -q '"finished"' "$run/status.json"; then
-        "$facegen" train-encoder --resume "$run"
-    fi
-    compare+=(--compare "$recipe=$(compgen -G "$outdir/$recipe/[0-9]*")")
+    once "$outdir/$recipe" train-encoder --generator "$generator" --recipe "$recipe" --data "$train" \
+        --pairs "${PAIRS:-4000}" --epochs "${EPOCHS:-6}" --init none --blocks 2,1,0 --input-size 80 --lr 8e-4 \
+        ${age_estimator:+--age-estimator "$age_estimator"} ${ENCODER_OPTIONS:-}
+    compare+=(--compare "$recipe=$(run_of "$outdir/$recipe")")
 done
 # The first recipe, of z, also by the other method of ageing.
 "$facegen" evaluate --photos "$held" --photos-limit "$photos" --generator "$generator" --outdir "$outdir/report" \
-    --name "${recipes%% *}" --encoder "$(compgen -G "$outdir/${recipes%% *}/[0-9]*")" "${compare[@]:2}" \
-    --compare "${recipes%% *} shifted=$(compgen -G "$outdir/${recipes%% *}/[0-9]*"),method=shift"
+    --name "${recipes%% *}" --encoder "$(run_of "$outdir/${recipes%% *}")" "${compare[@]:2}" \
+    --compare "${recipes%% *} shifted=$(run_of "$outdir/${recipes%% *}"),method=shift"

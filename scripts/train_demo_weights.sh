@@ -4,50 +4,39 @@
 #
 #     scripts/train_demo_weights.sh UTKFace.zip
 #
-# About five hours on two CPU cores. Run it again after an interruption: what is finished is kept, what was under way
+# About seven hours on two CPU cores. Run it again after an interruption: what is finished is kept, what was under way
 # goes on.
 set -euo pipefail
-source=${1:?"which UTKFace? give its folder or zip"}
+source "$(dirname "$0")/once.sh"
+pictures=${1:?"which UTKFace? give its folder or zip"}
 work=${2:-runs/demo-weights}
 facegen=${FACEGEN:-.venv/bin/facegen}
 python=${PYTHON:-.venv/bin/python}
 license="non-commercial research only: trained on UTKFace (see docs/MODEL_CARD.md)"
-kimg=${KIMG:-160}
+kimg=${KIMG:-320}
 
 # Near duplicates are dropped, so that no held-out face has a twin among the others.
 [ -f "$work/utkface64-held.zip" ] ||
-    "$facegen" prepare "$source" "$work/utkface64.zip" --resolution 64 --near-duplicates 3 --split train=0.9,held=0.1
+    "$facegen" prepare "$pictures" "$work/utkface64.zip" --resolution 64 --near-duplicates 3 --split train=0.9,held=0.1
 train=$work/utkface64-train.zip
 held=$work/utkface64-held.zip
 
-# once FOLDER ARGUMENT...: runs `facegen ARGUMENT... --outdir FOLDER`, goes on with it, or leaves it if it is finished.
-once() {
-    local folder=$1 run
-    shift
-    run=$(compgen -G "$folder/[0-9]*" || true)
-    if [ -z "$run" ]; then
-        "$facegen" "$@" --outdir "$folder"
-    elif ! grep -q '"finished"' "$run/status.json"; then
-        "$facegen" "$1" --resume "$run"
-    fi
-}
-
 once "$work/generator" train --data "$train" --cfg tiny --mirror --balance 0.5 --kimg "$kimg"
-generator=$(compgen -G "$work/generator/[0-9]*")
+generator=$(run_of "$work/generator")
 
 # Two estimators that share no picture and no design: one to learn from, one to judge.
 once "$work/age" train-age --data "$train" --val "$held" --half first --kimg 120 --seed 1 --license "$license"
 once "$work/age_judge" train-age --data "$train" --val "$held" --half second --arch plain --both-sides --seed 2 \
     --balance 0.7 --ema 200 --license "$license"
-age=$(compgen -G "$work/age/[0-9]*")
+age=$(run_of "$work/age")
 
 encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age" --init none --blocks 2,1,0
     --input-size 80 --lr 8e-4 --lr-step 4)
 once "$work/encoder" train-encoder --recipe age --pairs 15000 --epochs 10 "${encoder_options[@]}"
 once "$work/encoder_zmse" train-encoder --recipe zmse --pairs 15000 --epochs 10 "${encoder_options[@]}"
 
-"$python" scripts/export_pretrained.py --generator "$generator" --encoder "$(compgen -G "$work/encoder/[0-9]*")" \
-    --age "$age" --age-judge "$(compgen -G "$work/age_judge/[0-9]*")" --license "$license"
+"$python" scripts/export_pretrained.py --generator "$generator" --encoder "$(run_of "$work/encoder")" \
+    --age "$age" --age-judge "$(run_of "$work/age_judge")" --license "$license"
 
 "$facegen" evaluate --photos "$held" --outdir "$work/report" --photos-limit 200 \
-    --compare "zmse=$(compgen -G "$work/encoder_zmse/[0-9]*")"
+    --compare "zmse=$(run_of "$work/encoder_zmse")"

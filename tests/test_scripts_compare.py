@@ -1,0 +1,197 @@
+"""The scripts that compare: what they refuse, and that they build nothing on a training that is not finished."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from facenet_pytorch import InceptionResnetV1
+
+from facegen.ages import AgeGroups
+from facegen.data.archive import ArchiveWriter
+from facegen.faces import UTKFACE_TEMPLATE
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.generator import Generator
+from facegen.weights.native import save_networks
+from facegen.weights.shipped import PRETRAINED
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+GROUPS = AgeGroups.parse("0-30,31-60,61-90")
+
+# In place of facegen: notes what it is told, and leaves a run that stands as STATE says.
+STUB = """#!/usr/bin/env bash
+echo "$*" >> "$CALLS"
+for ((i = 1; i <= $#; i++)); do
+    next=$((i + 1))
+    case ${!i} in
+        --outdir) run=${!next}/00000-run ;;
+        --resume) run=${!next} ;;
+    esac
+done
+mkdir -p "$run"
+echo "{\\"state\\": \\"$STATE\\", \\"reason\\": \\"\\"}" > "$run/status.json"
+"""
+
+
+def write_archive(path: Path, ages: list[int]) -> None:
+    with ArchiveWriter(path, groups=GROUPS, template=UTKFACE_TEMPLATE) as writer:
+        for index, age in enumerate(ages):
+            pixels = np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            writer.add(f"{index}.png", pixels, label=GROUPS.index_of(age), age=age)
+
+
+def write_generator(path: Path, c_dim: int, groups: AgeGroups | None) -> None:
+    sizes = {"channel_base": 256, "channel_max": 16, "num_fp16_res": 0}
+    generator = Generator(8, c_dim, 8, 16, 3, mapping_kwargs={"num_layers": 1}, synthesis_kwargs=sizes)
+    save_networks(path, {"G_ema": generator}, {"groups": groups.labels if groups else None})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Archives, generators and a judge of identities, all tiny."""
+    folder = tmp_path_factory.mktemp("compare")
+    write_archive(folder / "train.zip", [10, 20, 25, 40, 45, 50, 70, 75, 80])
+    write_archive(folder / "few.zip", [10, 20, 40, 70, 75])
+    write_generator(folder / "g.safetensors", 3, GROUPS)
+    write_generator(folder / "g2.safetensors", 3, GROUPS)
+    write_generator(folder / "no-ages.safetensors", 0, None)
+    write_generator(folder / "ten.safetensors", 10, None)
+    write_generator(folder / "three.safetensors", 3, None)
+    save_networks(folder / "age.safetensors", {"age": AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)}, {})
+    torch.save(InceptionResnetV1().state_dict(), folder / "net.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """check_generators.py, in this process, where nothing has to be imported again."""
+    spec = importlib.util.spec_from_file_location("check_generators", SCRIPTS / "check_generators.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_generators_are_called(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "00000-gamma0.05-ada").mkdir()
+    assert script.named("a = runs/x=y.pkl") == ("a", "runs/x=y.pkl")
+    assert script.named("runs/tiny.safetensors") == ("tiny", "runs/tiny.safetensors")
+    assert script.named("00000-gamma0.05-ada/") == ("00000-gamma0.05-ada", "00000-gamma0.05-ada/")
+
+
+def check(folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / "check_generators.py"), "--id-judge", "net.pt", "--faces", "4", *given]
+    environment = {**os.environ, "FACEGEN_OFFLINE": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(not (PRETRAINED / "age_judge.safetensors").is_file(), reason="the judge of ages is not shipped")
+def test_the_tables_have_a_row_for_each_generator(folder: Path):
+    result = check(folder, "--data", "train.zip", "first=g.safetensors", "g2.safetensors")
+    assert result.returncode == 0, result.stderr
+    tables = result.stdout.strip().split("\n\n")
+    assert [title.split()[0] for title in tables[::2]] == ["Judged", "Kernel", "Distance"]
+    for table in tables[1::2]:
+        heading, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
+        assert heading == ["all", *GROUPS.labels]
+        assert [row[0] for row in rows] == ["first", "g2", "real faces"]
+        assert {len(row) for row in rows} == {len(GROUPS) + 2}
+    assert tables[-1].splitlines()[-1] == "| real faces | 100% | 100% | 100% | 100% |"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--data", "few.zip", "g.safetensors"], "few.zip: has fewer than 2 faces of 31-60"),
+        (["--data", "none.zip", "g.safetensors"], "none.zip"),
+        (["--data", "train.zip", "g.safetensors", "b=none.safetensors"], "none.safetensors: neither a file"),
+        (["--data", "train.zip", "a=age.safetensors"], "age.safetensors: holds age, but no generator"),
+        (["--data", "train.zip", "no-ages.safetensors"], "no-ages.safetensors: this generator knows no age groups"),
+        (["--data", "train.zip", "ten.safetensors"], "ten.safetensors: its age groups are 0-10,11-20"),
+        (["--data", "train.zip", "three.safetensors"], "it has 3 classes, but there are 10 age groups"),
+        (["--data", "train.zip", "a=g.safetensors", "a=g2.safetensors"], "two rows have one name: real faces, a, a"),
+        (["--data", "train.zip", "g.safetensors", "g=g2.safetensors"], "two rows have one name: real faces, g, g"),
+        (["--data", "train.zip", "=g.safetensors"], "'=g.safetensors' names no generator: write NAME=FILE"),
+        (["--data", "train.zip", "a=b=c"], "b=c: neither a file"),
+        (["--data", "train.zip", "g.safetensors", "--faces", "1"], "--faces"),
+    ],
+)
+def test_mistakes_are_one_line(script: ModuleType, folder: Path, monkeypatch, given: list[str], words: str):
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(script.main, ["--id-judge", "net.pt", *given])
+    assert result.exit_code in (1, 2), result.output
+    assert result.output.splitlines()[-1].startswith("Error: ")
+    assert words in result.output.splitlines()[-1]
+
+
+def test_a_mistake_in_the_command_as_a_process(folder: Path):
+    result = check(folder, "--data", "few.zip", "g.safetensors")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == "Error: few.zip: has fewer than 2 faces of 31-60: nothing to compare with\n"
+
+
+def run_script(folder: Path, name: str, state: str, **settings: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    """Run a script with the stub; return also what the stub was told, by calls."""
+    stub, calls = folder / "facegen", folder / "calls"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    calls.write_text("")
+    (folder / "work").mkdir(exist_ok=True)
+    given = {
+        "compare_generators.sh": ["train.zip", "held.zip", "work"],
+        "compare_recipes.sh": ["g.safetensors", "train.zip", "held.zip", "work"],
+        "train_demo_weights.sh": ["UTKFace.zip", "work"],
+    }[name]
+    (folder / "work" / "utkface64-held.zip").touch()  # else train_demo_weights.sh prepares it first
+    # `true` instead of Python: what it is told is not looked at here.
+    environment = {
+        **os.environ,
+        "FACEGEN": str(stub),
+        "PYTHON": "true",
+        "CALLS": str(calls),
+        "STATE": state,
+        **settings,
+    }
+    result = subprocess.run(
+        [SCRIPTS / name, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return result, calls.read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["compare_generators.sh", "compare_recipes.sh", "train_demo_weights.sh"])
+def test_nothing_is_built_on_a_training_that_was_stopped(tmp_path: Path, name: str):
+    first, calls = run_script(tmp_path, name, "stopped")
+    assert first.returncode == 1
+    assert first.stderr.endswith("is not finished; run this again to go on\n")
+    assert [call.split()[0] for call in calls] == ["train-encoder" if name == "compare_recipes.sh" else "train"]
+    again, calls = run_script(tmp_path, name, "finished")
+    assert again.returncode == 0, again.stderr
+    assert calls[0].split()[1] == "--resume"
+    assert sum("--resume" in call for call in calls) == 1
+    assert calls[-1].startswith("evaluate")
+    # All is finished: only the report is made again.
+    third, calls = run_script(tmp_path, name, "finished")
+    assert third.returncode == 0, third.stderr
+    assert [call.split()[0] for call in calls] == ["evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("kimg", "wanted"), [("0.5", (0.5 / 6, 0.25)), ("1", (1 / 6, 0.5)), ("60", (10, 30)), ("25000", (25000 / 6, 12500))]
+)
+def test_labels_fade_in_however_short_the_training(tmp_path: Path, kimg: str, wanted: tuple[float, float]):
+    result, calls = run_script(tmp_path, "compare_generators.sh", "finished", KIMG=kimg)
+    assert result.returncode == 0, result.stderr
+    fading = [call.split() for call in calls if "--t-start-kimg" in call]
+    assert len(fading) == 2
+    for call in fading:
+        start, end = (float(call[call.index(option) + 1]) for option in ("--t-start-kimg", "--t-end-kimg"))
+        assert (start, end) == pytest.approx(wanted, rel=1e-4)
