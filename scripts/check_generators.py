@@ -18,7 +18,7 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
-from facegen.evaluation.realism import realism_scores
+from facegen.evaluation.realism import realism_scores, scale_unit_features
 from facegen.faces import UTKFACE_TEMPLATE
 from facegen.metrics.evaluate import quantize
 from facegen.weights.load import load_generator
@@ -43,11 +43,6 @@ def spread(features: torch.Tensor) -> float:
     count = len(features)
     cosines = features @ features.T
     return 1 - float((cosines.sum() - cosines.trace()) / (count * (count - 1)))
-
-
-def scaled(features: torch.Tensor) -> torch.Tensor:
-    """Features of length 1 as the kernel distance wants them: numbers about 1, as in `facegen evaluate`."""
-    return features * features.shape[1] ** 0.5
 
 
 def named(text: str) -> tuple[str, str]:
@@ -133,7 +128,7 @@ def compare(texts: tuple[str, ...], data: str, count: int, id_judge: str | None,
         faces = [images.expand(-1, 3, -1, -1) for images in generated(generator, count, seed)]
         features = [who.features(images) for images in faces]
         judge(name, faces, features)
-        every, each = realism_scores([scaled(found) for found in features], list(map(scaled, reals)), seed=seed)
+        every, each = realism_scores([scale_unit_features(found) for found in features], list(map(scale_unit_features, reals)), seed=seed)
         tables["kernel"][name] = [f"{1000 * found.kernel:.1f}" for found in [every, *each]]
     # Two sets of real faces, which are the same for every generator.
     tables["kernel"][REAL] = [f"{1000 * found.real_kernel:.1f}" for found in [every, *each]]
