@@ -128,7 +128,8 @@ def compare(texts: tuple[str, ...], data: str, count: int, id_judge: str | None,
         faces = [images.expand(-1, 3, -1, -1) for images in generated(generator, count, seed)]
         features = [who.features(images) for images in faces]
         judge(name, faces, features)
-        every, each = realism_scores([scale_unit_features(found) for found in features], list(map(scale_unit_features, reals)), seed=seed)
+        results, wanted = (list(map(scale_unit_features, found)) for found in (features, reals))
+        every, each = realism_scores(results, wanted, seed=seed)
         tables["kernel"][name] = [f"{1000 * found.kernel:.1f}" for found in [every, *each]]
     # Two sets of real faces, which are the same for every generator.
     tables["kernel"][REAL] = [f"{1000 * found.real_kernel:.1f}" for found in [every, *each]]
