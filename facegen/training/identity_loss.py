@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -22,7 +23,7 @@ class IdentityLoss(nn.Module):
     def __init__(self, network: nn.Module, template: AlignmentTemplate, resolution: int) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-        landmarks = torch.tensor(template.points).numpy() * resolution
+        landmarks = np.asarray(template.points) * resolution
         to_picture = torch.from_numpy(invert_matrix(alignment_matrix(landmarks, FACENET_TEMPLATE, FACENET_SIZE)))
         pixels = torch.arange(FACENET_SIZE) + 0.5
         y, x = torch.meshgrid(pixels, pixels, indexing="ij")
