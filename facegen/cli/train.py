@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from facegen.cli.gpus import gpus_option, run_on_all
 
 # What may change when a run folder is resumed; everything else is the run's own.
-CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu", "compile"}
+CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch", "batch_gpu", "compile"}
 CHANGEABLE |= {"metrics", "inception", "vgg", "lpips"}
 RESUMABLE = {"resume", "dry_run", "gpus", *CHANGEABLE}
 
@@ -39,7 +39,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="auto, stylegan2, paper256, paper512, paper1024, cifar, or tiny for a CPU.",
+    help="auto, stylegan2, paper256, paper512, paper1024, cifar, small or tiny for a CPU.",
 )
 @click.option("--kimg", type=float, default=1000, show_default=True, help="Length, in thousands of images.")
 @click.option("--batch", type=int, help="Images per step, all GPUs together [default: by cfg].")

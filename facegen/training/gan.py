@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from facegen import figures
@@ -57,7 +58,7 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     Raises:
         FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
     """
-    keep_freed_memory()
+    _prepare_machine()
     with distributed.session(pick_device()) as device:
         archive = open_archive(options)
         state = checkpoint.build(options, archive, device)
@@ -79,6 +80,7 @@ def resume_generator(
     snap: int | None = None,
     snap_minutes: float | None = None,
     keep: int | None = None,
+    batch: int | None = None,
     batch_gpu: int | None = None,
     metrics: str | None = None,
     inception: str | None = None,
@@ -93,6 +95,7 @@ def resume_generator(
         folder: Of the run.
         kimg: Up to so many; None as planned.
         data: Where the archive is now, if it was moved.
+        batch: Pictures per step from now on; None as before. Rates stay what they are.
         snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as
             before.
         progress: Show a progress bar.
@@ -103,11 +106,18 @@ def resume_generator(
     """
     options = TrainOptions.read(Path(folder) / OPTIONS)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
-    changed |= {"batch_gpu": batch_gpu, "metrics": metrics, "inception": inception, "vgg": vgg, "lpips": lpips}
+    changed |= {
+        "batch": batch,
+        "batch_gpu": batch_gpu,
+        "metrics": metrics,
+        "inception": inception,
+        "vgg": vgg,
+        "lpips": lpips,
+    }
     changed |= {"compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     check(options)
-    keep_freed_memory()
+    _prepare_machine()
     with distributed.session(pick_device()) as device:
         try:
             archive = open_archive(options)
@@ -127,6 +137,12 @@ def resume_generator(
             run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
             _train(options, state, archive, run, device, progress, measurements)
     return run.path
+
+
+def _prepare_machine() -> None:
+    """Let PyTorch take what is fastest for shapes that stay the same."""
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # cuDNN tries its algorithms and keeps the fastest
 
 
 def train_step(state: TrainingState, options: TrainOptions, device: torch.device) -> Observed:
@@ -245,9 +261,8 @@ def update_average(state: TrainingState, options: TrainOptions, weight: float = 
         half_life = min(half_life, state.images_seen * options.ema_rampup)
     beta = 0.5 ** (options.batch / max(half_life, 1e-8))
     with torch.no_grad():
-        effective = effective_parameters(state.G, weight).values()
-        for average, current in zip(state.G_ema.parameters(), effective, strict=True):
-            average.copy_(current.lerp(average, beta))
+        effective = list(effective_parameters(state.G, weight).values())
+        get_ema_multi_avg_fn(beta)(list(state.G_ema.parameters()), effective, None)
         for average, current in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
             average.copy_(current)
 

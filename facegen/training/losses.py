@@ -19,6 +19,7 @@ from torch import nn
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.parts import BatchRandom
+from facegen.training.recording import RecordedPasses
 
 Observed = dict[str, torch.Tensor]
 
@@ -39,6 +40,7 @@ class GanLoss:
         pl_mean: The moving average; state that a resumed run needs.
         random: Where style mixing, augmentation and path lengths get their random numbers from.
         second_order: Makes a block within which networks have second derivatives (see `compiling`).
+        recorded: Runs the networks in the main phases; None calls them.
     """
 
     G: Generator
@@ -53,6 +55,7 @@ class GanLoss:
     pl_mean: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
     random: BatchRandom = field(default_factory=BatchRandom)
     second_order: Callable[[], AbstractContextManager[None]] = nullcontext
+    recorded: RecordedPasses | None = None
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
@@ -66,17 +69,28 @@ class GanLoss:
                 ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
         return ws
 
-    def judge(self, images: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """Augment pictures and return the discriminator's logits `[N, 1]`."""
+    def synthesize(self, ws: torch.Tensor) -> torch.Tensor:
+        """Generate pictures `[N, C, H, W]` of `[N, num_ws, w_dim]` in a main phase."""
+        if self.recorded is not None:
+            return self.recorded.synthesis(ws)
+        return self.G.synthesis(ws, noise_mode=self.noise_mode)
+
+    def judge(self, images: torch.Tensor, c: torch.Tensor, purpose: str | None = None) -> torch.Tensor:
+        """Augment pictures and return the discriminator's logits `[N, 1]`.
+
+        In a main phase, `purpose` says what for (see `RecordedPasses`); without it, there are second derivatives.
+        """
         if self.augment is not None:
             split = {"generator": self.random.generator(), "part": self.random.part} if self.random.is_split else {}
             images = self.augment(images, **split)
+        if self.recorded is not None and purpose is not None:
+            return self.recorded.discriminate(purpose, images, c)
         return self.D(images, c)
 
     def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
         """Accumulate the gradients of G for the non-saturating logistic loss -log(sigmoid(D(G(z, c))))."""
-        images = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
-        logits = self.judge(images, c)
+        images = self.synthesize(self.map_latents(z, c))
+        logits = self.judge(images, c, "teach G")
         loss = F.softplus(-logits)
         loss.mean().backward()
         return {
@@ -132,11 +146,11 @@ class GanLoss:
     ) -> Observed:
         """Accumulate the gradients of D for the logistic loss on generated and on real pictures."""
         with torch.no_grad():
-            fake = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
-        fake_logits = self.judge(fake, c)
+            fake = self.synthesize(self.map_latents(z, c))
+        fake_logits = self.judge(fake, c, "fake")
         fake_loss = F.softplus(fake_logits)
         fake_loss.mean().backward()
-        real_logits = self.judge(real, real_c)
+        real_logits = self.judge(real, real_c, "real")
         real_loss = F.softplus(-real_logits)
         real_loss.mean().backward()
         return {

@@ -271,9 +271,9 @@ class TestCommand:
         assert "Traceback" not in result.output
 
     def test_resuming_keeps_the_options_of_the_run(self, finished_run):
-        result = self.run("--resume", finished_run, "--batch", "8")
+        result = self.run("--resume", finished_run, "--gamma", "8")
         assert result.exit_code == 2
-        assert "leave out --batch" in result.output
+        assert "leave out --gamma" in result.output
 
     def test_ctrl_c_saves_and_a_second_command_goes_on(self, face_archive, tmp_path):
         """A real process, a real signal; `auto` at 16x16 would run for minutes."""
