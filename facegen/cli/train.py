@@ -58,6 +58,11 @@ def switch(*names: str, default: bool, help: str) -> Any:
     help="Draw age groups as often as the data has them (0), all equally often (1), or between.",
 )
 @click.option(
+    "--even",
+    metavar="ATTRIBUTE",
+    help="Within each age group, draw the values of an attribute equally often, as gender  [default: as the data is].",
+)
+@click.option(
     "--t-start-kimg",
     type=float,
     default=0,
@@ -133,8 +138,10 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
     if not chosen["data"]:
         hint = f"; {resume} is no run folder to go on with" if resume else ""
         raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
-    resolution = FaceArchive(chosen["data"], use_labels=False).resolution
-    options = resolve_options(resolution=resolution, **chosen)
+    archive = FaceArchive(chosen["data"], use_labels=False)
+    options = resolve_options(resolution=archive.resolution, **chosen)
+    if options.even is not None:
+        archive.attribute(options.even)  # complains before anything starts
     if dry_run:
         click.echo(json.dumps(options.to_dict(), indent=2))
         return

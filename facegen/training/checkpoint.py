@@ -143,6 +143,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             seed=options.seed,
             mirror=options.mirror,
             balance=options.balance,
+            even=options.even,
             part=Part(distributed.rank(), distributed.world_size()),
             device=device,
         ),

@@ -6,7 +6,8 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
             run.write_json(OPTIONS, options.to_dict())
             _describe(run, options, state, archive, device)
             if distributed.is_main():
-                save_reals(archive, run.path / "reals.png", options.seed)
+                save_reals(archive, run.path / "reals.png", options.seed, options.even)
             _train(options, state, archive, run, device, progress, measurements)
     return run.path
 
@@ -415,6 +416,10 @@ def _describe(
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         run.log(f"starts from     {name}: {report}")
+    if options.even is not None:
+        values = Counter(value or "unknown" for value in archive.attribute(options.even))
+        counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))
+        run.log(f"evenly drawn    {options.even} ({counts})")
     run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
 
 
@@ -458,16 +463,34 @@ def save_fakes(G: Generator, latents: tuple[torch.Tensor, torch.Tensor], archive
     figures.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
 
 
-def save_reals(archive: FaceArchive, path: Path, seed: int) -> None:
-    """Write a grid of real faces, a column per class; what a class lacks stays grey."""
+def save_reals(archive: FaceArchive, path: Path, seed: int, even: str | None = None) -> None:
+    """Write a grid of real faces, a column per class; what a class lacks stays grey.
+
+    Down a column the values of the attribute `even` take turns for as long as they last; unknown ones come last.
+    """
+    values = None if even is None else archive.attribute(even)
     random = np.random.default_rng(seed)
     columns = archive.c_dim or 10
     empty = np.full([archive.channels, archive.resolution, archive.resolution], 128, np.uint8)
     pictures = [empty] * (GRID_ROWS * columns)
     for column in range(columns):
         members = np.flatnonzero(archive.labels == (column if archive.c_dim else -1))
-        chosen = random.permutation(members)[:GRID_ROWS]
+        chosen = random.permutation(members)
+        if values is not None:
+            chosen = _take_turns(chosen, values)
+        chosen = chosen[:GRID_ROWS]
         for row, index in enumerate(chosen):
             pictures[row * columns + column] = archive.image(int(index))
     grid = np.stack(pictures).transpose(0, 2, 3, 1)
     figures.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)
+
+
+def _take_turns(indices: np.ndarray, values: Sequence[str | None]) -> list[int]:
+    """Order pictures so that the first of each value come first, then the second ones; unknown ones last."""
+    seen: Counter[str | None] = Counter()
+    turns = []
+    for index in indices.tolist():
+        value = values[index]
+        turns.append((value is None, seen[value], value or "", index))
+        seen[value] += 1
+    return [index for *_, index in sorted(turns)]
