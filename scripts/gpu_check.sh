@@ -84,7 +84,7 @@ fi
 
 # The first step builds the operations, so that no other waits for that.
 step doctor 100 "$python" -m facegen doctor --build
-step pytest-gpu 75 "$python" -m pytest -m gpu -q --durations=10
+step pytest-gpu 75 "$python" -m pytest -m gpu -q --durations=10 tests/networks tests/torch_utils tests/training
 
 # How a training step's time grows with the batch, with recordings and without.
 batches=(--batch 16 --batch 64 --batch 256)
