@@ -20,9 +20,10 @@ from facegen.data.archive import FaceArchive
 from facegen.device import pick_device
 from facegen.networks import generator, layers
 from facegen.networks.graphed import GraphedGenerator
-from facegen.training import batches, checkpoint, gan, recording, warp
+from facegen.training import batches, checkpoint, gan, warp
 from facegen.training.compiling import compile_networks
 from facegen.training.options import TrainOptions, resolve_options
+from facegen.training.recording import Phases
 
 WARM_UP = 17  # steps: all phases, and R1 once more
 
@@ -52,7 +53,7 @@ def ways(compile: bool) -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
         return as_it_is | {"with --compile": (nullcontext, {"compile": True})}
     bias = [(module, "bias_comes_last") for module in (layers, generator)]
     return as_it_is | {
-        "without recordings": (lambda: changed((recording.RecordedPasses, "_works"), value=False), {}),
+        "without recordings": (lambda: changed((checkpoint, "Phases"), value=lambda works: Phases(works=False)), {}),
         "biases within the convolutions": (lambda: changed(*bias, value=never), {}),
         "pictures in the CPU's memory": (lambda: changed((batches, "fits_on"), value=never), {}),
         "augmentation by filters": (lambda: changed((warp, "DENSE_LIMIT"), value=0), {}),

@@ -19,7 +19,8 @@ from facegen.device import send
 from facegen.errors import FacegenError
 from facegen.training.filterbank import BANDS, EXPECTED_POWER, amplify_bands
 from facegen.training.parts import WHOLE, Part
-from facegen.training.warp import warp
+from facegen.training.recording import DrawnNumbers
+from facegen.training.warp import pointing, warp, warp_by, widest_margins
 
 _GROUPS = {
     "blit": ("xflip", "rotate90", "xint"),
@@ -174,6 +175,28 @@ class AugmentPipe(nn.Module):
         if self.cutout > 0:
             images = images * send(draw_cutout_mask(self, draw, width, height), images.device, images.dtype)
         return images
+
+    @property
+    def can_be_recorded(self) -> bool:
+        """Whether `by_drawn_numbers` does all that this pipe does."""
+        return self.imgfilter == self.noise == self.cutout == 0
+
+    def by_drawn_numbers(self, images: torch.Tensor, drawn: DrawnNumbers) -> torch.Tensor:
+        """Augment images by numbers drawn elsewhere, always by the same operations; the result is that of a call."""
+        height, width = images.shape[2:]
+        margins = widest_margins(width, height)
+        count, dtype = len(images), images.dtype  # what draws later must not hold on to the images
+
+        def draw() -> list[torch.Tensor]:
+            draw = _Draws(count, self.probability(), None, None)
+            inverse, colour = draw_inverse_transform(self, draw, width, height), draw_colour_matrix(self, draw)
+            parts = [] if inverse is None else [*pointing(inverse, width, height, margins)]
+            return [part.to(dtype) for part in (*parts, *([] if colour is None else [colour]))]
+
+        parts = drawn.take(draw)
+        if len(parts) > 1:
+            images = warp_by(images, parts[0], parts[1], margins)
+        return apply_colour(images, parts[-1]) if len(parts) % 2 else images
 
     def probability(self) -> float:
         """The value of `p`. From a GPU it is copied only after others than `set_probability` changed or replaced it."""

@@ -25,7 +25,7 @@ from facegen.training.batches import Batches, class_weights
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
 from facegen.training.parts import BatchRandom, Part
-from facegen.training.recording import RecordedPasses
+from facegen.training.recording import Phases
 from facegen.training.run_folder import written_state
 from facegen.training.snapshots import drop_later, snapshot_name
 from facegen.training.transition import effective_parameters, label_weight
@@ -53,6 +53,7 @@ class TrainingState:
     class_weights: torch.Tensor  # how often each class is generated, [c_dim]
     random: BatchRandom
     parts: list[Part]  # of a batch, that this process works on one after the other
+    phases: Phases  # on a GPU, recordings of the step's phases
     images_seen: int = 0
     steps: int = 0
     started_from: dict[str, CopyReport] = field(default_factory=dict)  # what `options.resume` gave to each network
@@ -112,11 +113,10 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
         ada = AdaController(options.target, kimg=options.ada_kimg)
     weights = class_weights(archive, options.balance) if archive.c_dim else []
     random = BatchRandom()
-    recorded = None
     if parts[0].count > 1:
         random.split(device)
-    elif device.type == "cuda" and not options.compile:
-        recorded = RecordedPasses(G.synthesis, D)
+    records = device.type == "cuda" and not options.compile and not random.is_split
+    records = records and (augment is None or augment.can_be_recorded)
     return TrainingState(
         G=G,
         D=D,
@@ -131,7 +131,6 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             style_mixing_prob=options.style_mixing,
             pl_weight=options.pl_weight,
             random=random,
-            recorded=recorded,
         ),
         optimizers={
             "G": lazy_adam(G, options.lr, G_REG_INTERVAL if options.pl_weight > 0 else None),
@@ -150,6 +149,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
         class_weights=torch.as_tensor(weights, dtype=torch.float32),
         random=random,
         parts=parts,
+        phases=Phases(works=records),
         started_from=started_from,
     )
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from facegen.training.losses import Observed
 from facegen.training.measure import Measurements
 from facegen.training.options import TrainOptions, check
 from facegen.training.parts import Part, seed_own_noise
+from facegen.training.recording import clean_gradients
 from facegen.training.rescue import Keeper, no_number
 from facegen.training.run_folder import OPTIONS, RunFolder
 from facegen.training.transition import effective_parameters, fade_labels, label_weight
@@ -163,14 +165,16 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
         z, c = draw_latents(state, size, device)
         return z, fade_labels(c, weight)
 
-    observed = run_phase(state, "G", lambda j: loss.generator_main(*latents()))
+    observed = run_phase(state, "G", loss.generator_main, lambda j: latents())
     if options.pl_weight > 0 and state.steps % G_REG_INTERVAL == 0:
         mean = mean_path_length(state, latents) if state.random.is_split else None
-        observed |= run_phase(state, "G", lambda j: loss.generator_reg(*latents(), G_REG_INTERVAL, mean))
-    observed |= run_phase(state, "D", lambda j: loss.discriminator_main(*reals[j], *latents()))
+        regularize = partial(loss.generator_reg, gain=G_REG_INTERVAL, mean_of_all=mean)
+        observed |= run_phase(state, "G", regularize, lambda j: latents())
+    observed |= run_phase(state, "D", loss.discriminator_main, lambda j: (*reals[j], *latents()))
     real_logits = observed["Loss/scores/real"]
     if options.gamma > 0 and state.steps % D_REG_INTERVAL == 0:
-        observed |= run_phase(state, "D", lambda j: loss.discriminator_reg(*reals[j], gain=D_REG_INTERVAL))
+        penalize = partial(loss.discriminator_reg, gain=D_REG_INTERVAL)
+        observed |= run_phase(state, "D", penalize, lambda j: reals[j])
 
     state.steps += 1
     state.images_seen += options.batch
@@ -208,7 +212,12 @@ def mean_path_length(
     return lambda mean: mean_of_all
 
 
-def run_phase(state: TrainingState, name: str, accumulate: Callable[[int], Observed]) -> Observed:
+def run_phase(
+    state: TrainingState,
+    name: str,
+    phase: Callable[..., Observed],
+    draw_inputs: Callable[[int], tuple[torch.Tensor, ...]],
+) -> Observed:
     """Let one network learn from one loss.
 
     Where a batch comes in parts, each sees the same random numbers and moving averages that the whole batch would;
@@ -217,12 +226,13 @@ def run_phase(state: TrainingState, name: str, accumulate: Callable[[int], Obser
     Args:
         state: Its networks, optimisers, moving averages and random numbers.
         name: Of the network, `G` or `D`.
-        accumulate: Adds to the gradients of the network for part number j of this process.
+        phase: Of the loss; adds to the gradients of the network.
+        draw_inputs: What the phase takes for part number j of this process.
     """
     network: nn.Module = getattr(state, name)
     with _training(network, state.optimizers[name]):
         if not state.random.is_split:
-            return accumulate(0)
+            return state.phases.run(phase, state.loss, network, draw_inputs(0))
         begin = state.random.position()
         w_avg, pl_mean = state.G.mapping.w_avg, state.loss.pl_mean
         start, observed = w_avg.clone(), []
@@ -232,11 +242,12 @@ def run_phase(state: TrainingState, name: str, accumulate: Callable[[int], Obser
             state.random.part = part
             w_avg.copy_(start)
             state.loss.pl_mean = pl_mean
-            observed.append(accumulate(j))
+            observed.append(phase(*draw_inputs(j)))
             w_sum += w_avg
             pl_sum += state.loss.pl_mean.to(pl_sum.device)
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         distributed.average([*gradients, w_sum, pl_sum], len(state.parts))
+        clean_gradients(list(network.parameters()))
         w_avg.copy_(w_sum)
         state.loss.pl_mean = pl_sum
         return {key: torch.cat([part[key] for part in observed]) for key in observed[0]}
@@ -281,9 +292,6 @@ class _training:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.network.requires_grad_(False)
         if kind is None:
-            for parameter in self.network.parameters():
-                if parameter.grad is not None:  # one bad value must not spoil a weight for ever
-                    torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
             self.optimizer.step()
 
 

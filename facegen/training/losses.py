@@ -19,7 +19,7 @@ from torch import nn
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.parts import BatchRandom
-from facegen.training.recording import RecordedPasses
+from facegen.training.recording import DrawnNumbers
 
 Observed = dict[str, torch.Tensor]
 
@@ -40,7 +40,7 @@ class GanLoss:
         pl_mean: The moving average; state that a resumed run needs.
         random: Where style mixing, augmentation and path lengths get their random numbers from.
         second_order: Makes a block within which networks have second derivatives (see `compiling`).
-        recorded: Runs the networks in the main phases; None calls them.
+        drawn: Where random numbers of the CPU come from while a phase is recorded (see `recording`).
     """
 
     G: Generator
@@ -55,42 +55,43 @@ class GanLoss:
     pl_mean: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
     random: BatchRandom = field(default_factory=BatchRandom)
     second_order: Callable[[], AbstractContextManager[None]] = nullcontext
-    recorded: RecordedPasses | None = None
+    drawn: DrawnNumbers | None = None
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
         ws = self.G.mapping(z, c)
+        num_ws = ws.shape[1]
         if self.style_mixing_prob > 0:
-            cutoff = self.random.layer(1, ws.shape[1])
-            mix = self.random.happens(self.style_mixing_prob)
+            if self.drawn is not None:  # a recording always does the same, so it mixes from behind the end
+                (cutoff,) = self.drawn.take(lambda: [torch.tensor(self.mixing_layer(num_ws))])
+                other = self.G.mapping(self.random.normal_like(z), c, skip_w_avg_update=True)
+                kept = torch.arange(num_ws, device=ws.device) < cutoff
+                return torch.where(kept[:, None], ws, other)
+            cutoff = self.mixing_layer(num_ws)
             other_z = self.random.normal_like(z)
-            if mix:
+            if cutoff < num_ws:
                 other = self.G.mapping(other_z, c, skip_w_avg_update=True)
                 ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
         return ws
 
-    def synthesize(self, ws: torch.Tensor) -> torch.Tensor:
-        """Generate pictures `[N, C, H, W]` of `[N, num_ws, w_dim]` in a main phase."""
-        if self.recorded is not None:
-            return self.recorded.synthesis(ws)
-        return self.G.synthesis(ws, noise_mode=self.noise_mode)
+    def mixing_layer(self, num_ws: int) -> int:
+        """Draw the first layer that gets another style; `num_ws` where none does."""
+        cutoff = self.random.layer(1, num_ws)
+        return cutoff if self.random.happens(self.style_mixing_prob) else num_ws
 
-    def judge(self, images: torch.Tensor, c: torch.Tensor, purpose: str | None = None) -> torch.Tensor:
-        """Augment pictures and return the discriminator's logits `[N, 1]`.
-
-        In a main phase, `purpose` says what for (see `RecordedPasses`); without it, there are second derivatives.
-        """
-        if self.augment is not None:
+    def judge(self, images: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Augment pictures and return the discriminator's logits `[N, 1]`."""
+        if self.augment is not None and self.drawn is not None:
+            images = self.augment.by_drawn_numbers(images, self.drawn)
+        elif self.augment is not None:
             split = {"generator": self.random.generator(), "part": self.random.part} if self.random.is_split else {}
             images = self.augment(images, **split)
-        if self.recorded is not None and purpose is not None:
-            return self.recorded.discriminate(purpose, images, c)
         return self.D(images, c)
 
     def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
         """Accumulate the gradients of G for the non-saturating logistic loss -log(sigmoid(D(G(z, c))))."""
-        images = self.synthesize(self.map_latents(z, c))
-        logits = self.judge(images, c, "teach G")
+        images = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
+        logits = self.judge(images, c)
         loss = F.softplus(-logits)
         loss.mean().backward()
         return {
@@ -136,7 +137,10 @@ class GanLoss:
             # Above, each length also pulls at the mean, and so at the penalty of all others. Here it is told to.
             pull = 2 * self.pl_decay * (mean - pl_mean)
             loss = (penalty - pull * lengths) * self.pl_weight
-        self.pl_mean = pl_mean.detach()
+        if self.drawn is not None:
+            self.pl_mean.copy_(pl_mean.detach())
+        else:
+            self.pl_mean = pl_mean.detach()
         # Colours' biases do not matter here; a gradient of 0 and none at all are different things to Adam.
         (loss.mean() * gain + images.sum() * 0).backward()
         return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": (penalty * self.pl_weight).detach()}
@@ -146,11 +150,11 @@ class GanLoss:
     ) -> Observed:
         """Accumulate the gradients of D for the logistic loss on generated and on real pictures."""
         with torch.no_grad():
-            fake = self.synthesize(self.map_latents(z, c))
-        fake_logits = self.judge(fake, c, "fake")
+            fake = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
+        fake_logits = self.judge(fake, c)
         fake_loss = F.softplus(fake_logits)
         fake_loss.mean().backward()
-        real_logits = self.judge(real, real_c, "real")
+        real_logits = self.judge(real, real_c)
         real_loss = F.softplus(-real_logits)
         real_loss.mean().backward()
         return {

@@ -54,11 +54,25 @@ def warp(images: torch.Tensor, inverse: torch.Tensor, *, dense: bool | None = No
         `[N, C, H, W]`. Where the transform looks beyond the reflected border, at most one picture away, it is 0.
     """
     height, width = images.shape[2:]
+    margins = reflection_margins(inverse, width, height)
+    linear, offset = (send(part, images.device, images.dtype) for part in pointing(inverse, width, height, margins))
+    return warp_by(images, linear, offset, margins, dense=dense)
+
+
+def warp_by(
+    images: torch.Tensor,
+    linear: torch.Tensor,
+    offset: torch.Tensor,
+    margins: tuple[int, int, int, int],
+    *,
+    dense: bool | None = None,
+) -> torch.Tensor:
+    """Warps images as `warp` does, by what `pointing` returned, of the images' device and type."""
+    height, width = images.shape[2:]
+    left, top, right, bottom = margins
     if dense is None:
         dense = max(height, width) <= DENSE_LIMIT
-    left, top, right, bottom = reflection_margins(inverse, width, height)
-    upsampled = (2 * (height + top + bottom), 2 * (width + left + right))
-    points = _sampling_points(inverse, left, top, upsampled, images)
+    points = _sampling_points(linear, offset, images)
     if dense:
         device = images.device
         up_y, up_x = _upsampling_matrix(height, top, bottom, device), _upsampling_matrix(width, left, right, device)
@@ -88,20 +102,33 @@ def reflection_margins(inverse: torch.Tensor, width: int, height: int) -> tuple[
     return left, top, right, bottom
 
 
-def _sampling_points(
-    inverse: torch.Tensor, left: int, top: int, upsampled: tuple[int, int], images: torch.Tensor
-) -> torch.Tensor:
+def widest_margins(width: int, height: int) -> tuple[int, int, int, int]:
+    """The margins that serve every transform: one whole reflection."""
+    return width - 1, height - 1, width - 1, height - 1
+
+
+def pointing(
+    inverse: torch.Tensor, width: int, height: int, margins: tuple[int, int, int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where in the upsampled source, in the units of grid_sample, a pixel of the result lies.
+
+    Returns:
+        `[N, 2, 2]` and `[N, 2]`: the first times the pixel's place from the centre, plus the second.
+    """
+    left, top, right, bottom = margins
+    # grid_sample wants sample j as (2 j + 1) / samples - 1, and sample j is pixel j / 2.
+    samples = inverse.new_tensor([2 * (width + left + right), 2 * (height + top + bottom)])
+    origin = inverse.new_tensor([(width - 1) / 2 + left, (height - 1) / 2 + top])
+    return inverse[:, :2, :2] * 4 / samples[:, None], (4 * (inverse[:, :2, 2] + origin) + 1) / samples - 1
+
+
+def _sampling_points(linear: torch.Tensor, offset: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """`[N, 2H + 10, 2W + 10, 2]` for grid_sample: where the result's 2x samples lie in the upsampled source."""
     height, width = images.shape[2:]
     x, y = (  # the samples that the downsampling filter covers, in pixels from the centre
         torch.arange(-CENTRE, 2 * length + CENTRE, dtype=images.dtype, device=images.device) / 2 - (length - 1) / 2
         for length in (width, height)
     )
-    origin = inverse.new_tensor([(width - 1) / 2 + left, (height - 1) / 2 + top])
-    # grid_sample wants sample j as (2 j + 1) / samples - 1, and sample j is pixel j / 2.
-    samples = inverse.new_tensor(upsampled).flip(0)
-    linear = send(inverse[:, :2, :2] * 4 / samples[:, None], images.device, images.dtype)
-    offset = send((4 * (inverse[:, :2, 2] + origin) + 1) / samples - 1, images.device, images.dtype)
     columns = linear[:, None, :, 0] * x[:, None]
     rows = linear[:, None, :, 1] * y[:, None] + offset[:, None]
     return columns[:, None] + rows[:, :, None]
