@@ -24,10 +24,12 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from facegen.networks.age_estimator import AgeEstimator
+from torch_utils.ops.convolution import first_derivatives
 
 LATENT_SHARE = 0.4  # of steps and time; the rest tunes the generator
 LATENT_LR = 0.05
 TUNE_LR = 1e-3
+HELD_AT_ONCE = 16  # pictures of other faces that are drawn in one batch, each for a step
 # Weights of the losses; pixels count as mean squared error of levels -1..1.
 PIXELS = 2.0
 FEATURES = 3.0
@@ -92,6 +94,9 @@ class Goal:
         moves: torch.Tensor,
         estimator: AgeEstimator | None,
     ) -> None:
+        if estimator is not None and faces.device.type == "cpu":
+            # As the generator's pictures are: nothing to rearrange in a step.
+            estimator = copy.deepcopy(estimator).to(memory_format=torch.channels_last)
         self.faces, self.start, self.moves, self.estimator = faces, start, moves, estimator
         if estimator is not None:
             with torch.no_grad():
@@ -109,18 +114,23 @@ class Goal:
             goal.maps, goal.ages = [part[one] for part in self.maps], self.ages[one]
         return goal
 
-    def loss(self, generator: nn.Module, ws: torch.Tensor, age: int) -> torch.Tensor:
-        """Distance `[N]` of the pictures at `ws` to the faces, and of one of the moves, an index, to its age."""
-        count = len(ws)
+    def loss(self, drawn: torch.Tensor, age: int | None) -> torch.Tensor:
+        """Distance `[N]` of pictures to the faces.
+
+        Args:
+            drawn: `[N, 3, H, W]`; with an estimator `[2 * N, 3, H, W]`, first the faces, then the same at another age.
+            age: To which of the moves that belongs, an index; None without an estimator.
+        """
+        count = len(self.faces)
+        loss = PIXELS * (drawn[:count] - self.faces).square().mean(dim=(1, 2, 3))
         if self.estimator is None:
-            return PIXELS * (_draw(generator, ws) - self.faces).square().mean(dim=(1, 2, 3))
-        pictures, aged = _draw(generator, torch.cat([ws, ws + self.moves[:, age]])).split(count)
-        loss = PIXELS * (pictures - self.faces).square().mean(dim=(1, 2, 3))
-        for one, other in zip(self.estimator.features(pictures), self.maps, strict=True):
+            return loss
+        maps = self.estimator.features(drawn)  # of both at once: what a call costs is mostly not arithmetic
+        for one, other in zip(maps, self.maps, strict=True):
             # As in LPIPS (Zhang et al. 2018, equation 1), without its weights.
-            gap = (functional.normalize(one, dim=1) - other).square().sum(dim=1).mean(dim=(1, 2))
+            gap = (functional.normalize(one[:count], dim=1) - other).square().sum(dim=1).mean(dim=(1, 2))
             loss = loss + FEATURES / len(self.maps) * gap
-        years = self.estimator.predict(aged)
+        years = self.estimator.predict(drawn[count:], [part[count:] for part in maps])
         return loss + AGE * functional.smooth_l1_loss(years / 10, self.ages[:, age] / 10, reduction="none")
 
 
@@ -131,17 +141,20 @@ def refine_latents(generator: nn.Module, goal: Goal, schedule: Iterator[float], 
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        ws = _random_ws(generator, 1000, torch.Generator().manual_seed(0))[:, 0]
-        spread = (ws - ws.mean(dim=0)).square().mean().sqrt()
+        some = _random_ws(generator, 1000, torch.Generator().manual_seed(0))[:, 0]
+        spread = (some - some.mean(dim=0)).square().mean().sqrt()
     offset = torch.zeros_like(goal.start, requires_grad=True)  # in units of the spread
-    optimizer = torch.optim.Adam([offset], betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([offset], fused=True, betas=(0.9, 0.99))
+    ages = _ages(goal, random)
     for done in schedule:
         optimizer.param_groups[0]["lr"] = LATENT_LR * _ramp(done)
-        age = int(torch.randint(goal.moves.shape[1], [], generator=random))
-        with torch.enable_grad():
-            loss = goal.loss(generator, goal.start + offset * spread, age)
-            loss = loss + PULL * offset.square().mean(dim=(1, 2))
-            (offset.grad,) = torch.autograd.grad(loss.sum(), [offset])
+        age = next(ages)
+        with torch.enable_grad(), first_derivatives():
+            ws = goal.start + offset * spread
+            places = ws if age is None else torch.cat([ws, ws + goal.moves[:, age]])
+            loss = goal.loss(_draw(generator, places), age) + PULL * offset.square().mean(dim=(1, 2))
+            (gradient,) = torch.autograd.grad(loss.sum(), [offset])
+        offset.grad = _laid_like(offset, gradient)
         optimizer.step()
     return (goal.start + offset * spread).detach()
 
@@ -155,22 +168,54 @@ def tune_generator(
     the pivot, must look as before.
     """
     tuned = copy.deepcopy(generator).eval()
+    if pivot.device.type == "cpu":
+        tuned.synthesis.to(memory_format=torch.channels_last)  # as its features are: nothing to rearrange in a step
     parameters = list(tuned.synthesis.requires_grad_(True).parameters())
-    optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(parameters, fused=True, betas=(0.9, 0.99))
     random = torch.Generator().manual_seed(seed)
+    ages, held = _ages(goal, random), _held(generator, pivot, random)
     for done in schedule:
         optimizer.param_groups[0]["lr"] = TUNE_LR * _ramp(done)
-        age = int(torch.randint(goal.moves.shape[1], [], generator=random))
-        with torch.no_grad():
-            others = pivot.lerp(_random_ws(generator, 1, random), 0.5)
-            before = _draw(generator, others)
-        with torch.enable_grad():
-            loss = goal.loss(tuned, pivot, age).sum() + HOLD * functional.mse_loss(_draw(tuned, others), before)
+        others, before = next(held)
+        age = next(ages)
+        places = pivot if age is None else torch.cat([pivot, pivot + goal.moves[:, age]])
+        with torch.enable_grad(), first_derivatives():
+            drawn = _draw(tuned, torch.cat([places, others]))
+            loss = goal.loss(drawn[: len(places)], age).sum()
+            loss = loss + HOLD * functional.mse_loss(drawn[len(places) :], before)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else _laid_like(parameter, gradient)
         optimizer.step()
     return tuned.requires_grad_(False)
+
+
+def _laid_like(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Copy of the gradient in the parameter's layout: fused, Adam on the CPU takes both as they lie in memory.
+
+    The gradient of a convolution's weights lies otherwise; Adam would give each weight the step of another one.
+    """
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+
+
+def _ages(goal: Goal, random: torch.Generator) -> Iterator[int | None]:
+    """Indices of the moves in random order, all of them before one comes again; None where nobody tells ages."""
+    while True:
+        yield from [None] if goal.estimator is None else torch.randperm(goal.moves.shape[1], generator=random).tolist()
+
+
+def _held(
+    generator: nn.Module, pivot: torch.Tensor, random: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Random w `[1, num_ws, w_dim]` half the way to the pivot, and the pictures there.
+
+    The generator does not change, so its pictures are drawn for many steps at once.
+    """
+    while True:
+        with torch.no_grad():
+            others = pivot.lerp(_random_ws(generator, HELD_AT_ONCE, random), 0.5)
+            before = _draw(generator, others)
+        yield from zip(others.split(1), before.split(1), strict=True)
 
 
 def _until(steps: int, seconds: float | None, bar: tqdm) -> Iterator[float]:

@@ -98,6 +98,19 @@ def test_ages_are_watched_over(generator: Generator, estimator: AgeEstimator, mo
     assert drift(3.0) < 0.7 * drift(0.0)
 
 
+def test_the_fused_optimizer_takes_the_same_steps(
+    generator: Generator, estimator: AgeEstimator, monkeypatch: pytest.MonkeyPatch
+):
+    """On the CPU it mistakes a gradient that lies in memory in another order than its parameter."""
+    ws, faces = start_and_faces(generator, 1)
+    (fused,) = refine(generator, faces, ws, steps=10, estimator=estimator)[1]
+    adam = torch.optim.Adam
+    monkeypatch.setattr("torch.optim.Adam", lambda parameters, fused, **others: adam(parameters, **others))
+    (plain,) = refine(generator, faces, ws, steps=10, estimator=estimator)[1]
+    for (name, one), other in zip(fused.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def test_it_ends_in_time(generator: Generator):
     ws, faces = start_and_faces(generator, 2)
     refine(generator, faces, ws, steps=2)  # the first call of anything takes longer

@@ -63,13 +63,20 @@ class AgeEstimator(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits `[N, 101]` of pictures `[N, 3, H, W]` in -1..1, of any size."""
-        pooled = self.tail(self.features(images)[-1]).mean(dim=(2, 3))
-        return self.head(functional.dropout(pooled, self.dropout, self.training))
+        return self._logits(self.features(images)[-1])
 
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the expected age in years, float `[N]`, of pictures `[N, 3, H, W]` in -1..1; has a gradient."""
-        years = expected_age(self(images))
+    def predict(self, images: torch.Tensor, maps: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
+        """Return the expected age in years, float `[N]`, of pictures `[N, 3, H, W]` in -1..1; has a gradient.
+
+        `maps` is what `features` made of the pictures, for whoever has it already.
+        """
+        years = expected_age(self(images) if maps is None else self._logits(maps[-1]))
         return (years + expected_age(self(images.flip(3)))) / 2 if self.both_sides else years
+
+    def _logits(self, coarsest: torch.Tensor) -> torch.Tensor:
+        """Logits `[N, 101]` of the last of the `features`."""
+        pooled = self.tail(coarsest).mean(dim=(2, 3))
+        return self.head(functional.dropout(pooled, self.dropout, self.training))
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return what each stage makes of pictures `[N, 3, H, W]` in -1..1, from fine to coarse.

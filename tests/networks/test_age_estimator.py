@@ -75,6 +75,13 @@ def test_a_face_seen_from_both_sides_is_as_old_as_its_mirror_image():
     assert not torch.equal(other.predict(images), other.predict(images.flip(3)))
 
 
+@pytest.mark.parametrize("both_sides", [False, True])
+def test_features_that_are_known_give_the_same_age(both_sides: bool):
+    estimator = AgeEstimator(**SMALL, both_sides=both_sides).eval()
+    pictures = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(estimator.predict(pictures, estimator.features(pictures)), estimator.predict(pictures))
+
+
 def test_dropout_only_in_training():
     network = AgeEstimator(**SMALL, dropout=0.5)
     images = torch.rand(2, 3, 32, 32)

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from torch_utils.ops import convolution, winograd
 from torch_utils.ops.conv2d_resample import conv2d_resample
-from torch_utils.ops.convolution import conv2d, conv_transpose2d
+from torch_utils.ops.convolution import conv2d, conv_transpose2d, first_derivatives, takes_first_derivatives
+from torch_utils.ops.upfirdn2d import setup_filter
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -107,3 +108,20 @@ def test_bias_and_layout_survive():
 def test_where_winograd_does_not_pay(shape, out_channels, dtype):
     assert winograd.pays(torch.empty(16, 128, 16, 16), 128, 128)
     assert not winograd.pays(torch.empty(shape, dtype=dtype), shape[1], out_channels)
+
+
+def test_first_derivatives_are_the_same_and_the_context_ends():
+    x, w = torch.randn(2, 4, 8, 8, requires_grad=True), torch.randn(4, 4, 3, 3, requires_grad=True)
+    f = setup_filter([1, 3, 3, 1])
+
+    def derivatives() -> tuple[torch.Tensor, ...]:
+        y = conv2d_resample(conv2d(x, w, padding=(1, 1)), w, f, up=2, padding=1)
+        assert ("_Filter" in str(y.grad_fn)) != takes_first_derivatives()
+        return y, *torch.autograd.grad(y.square().sum(), [x, w])
+
+    expected = derivatives()
+    with first_derivatives():
+        with first_derivatives():
+            pass
+        torch.testing.assert_close(derivatives(), expected, rtol=1e-4, atol=1e-2)
+    assert not takes_first_derivatives()

@@ -6,12 +6,17 @@ as large as the picture, which are several times slower; path length regularisat
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from torch_utils.ops import winograd
+
+_thread = threading.local()
 
 
 class _Geometry(NamedTuple):
@@ -40,16 +45,35 @@ def conv2d(
     groups: int = 1,
 ) -> torch.Tensor:
     """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
-    if being_traced():
+    if being_traced() or takes_first_derivatives():
         return F.conv2d(x, w, b, stride, padding, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), b, _Geometry(stride, padding, groups))
 
 
 def conv_transpose2d(x: torch.Tensor, w: torch.Tensor, stride: int = 1, groups: int = 1) -> torch.Tensor:
     """Compute `torch.nn.functional.conv_transpose2d`, differentiable any number of times at the same price."""
-    if being_traced():
+    if being_traced() or takes_first_derivatives():
         return F.conv_transpose2d(x, w, None, stride, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), None, _Geometry(stride, (0, 0), groups, transposed=True))
+
+
+@contextlib.contextmanager
+def first_derivatives() -> Iterator[None]:
+    """In this context convolutions and filters are PyTorch's own: less to call, and dearer from the second derivative.
+
+    It pays where batches are so small that calls cost as much as arithmetic. Only for the thread that enters it.
+    """
+    before = takes_first_derivatives()
+    _thread.first = True
+    try:
+        yield
+    finally:
+        _thread.first = before
+
+
+def takes_first_derivatives() -> bool:
+    """Tell whether this is in the context `first_derivatives`."""
+    return getattr(_thread, "first", False)
 
 
 def being_traced() -> bool:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils.ops import compiled
-from torch_utils.ops.convolution import being_traced
+from torch_utils.ops.convolution import being_traced, takes_first_derivatives
 
 # From this many taps on a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
 SEPARABLE_TAPS = 8
@@ -229,7 +229,7 @@ def _filter(
 ) -> torch.Tensor:
     """Correlate every channel of `x`, upsampled and padded, with the 2-D filter `f`; factors in y, x order."""
     _check_size(x, f.shape, up, pad_y, pad_x)
-    if being_traced():
+    if being_traced() or takes_first_derivatives():
         return _convolve_channels(x, f, up, down, pad_y, pad_x)
     return _Filter.apply(x, f, up, down, pad_y, pad_x)
 
