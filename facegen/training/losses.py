@@ -7,6 +7,7 @@ Karras et al. 2020a, section 3.1).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,9 +19,21 @@ from torch import nn
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.parts import BatchRandom
 
 Observed = dict[str, torch.Tensor]
+
+
+def main_phase(accumulate: Callable[..., Observed]) -> Callable[..., Observed]:
+    """Let a phase of a `GanLoss` compute in bfloat16 if the loss says so; all others are of second derivatives."""
+
+    @functools.wraps(accumulate)
+    def run(self: GanLoss, *args: torch.Tensor) -> Observed:
+        with bfloat16_on_cpu(self.bfloat16):
+            return accumulate(self, *args)
+
+    return run
 
 
 @dataclass
@@ -39,6 +52,7 @@ class GanLoss:
         pl_mean: The moving average; state that a resumed run needs.
         random: Where style mixing, augmentation and path lengths get their random numbers from.
         second_order: Makes a block within which networks have second derivatives (see `compiling`).
+        bfloat16: On the CPU, main phases compute in bfloat16 where it pays (see `bfloat16_on_cpu`).
     """
 
     G: Generator
@@ -53,6 +67,7 @@ class GanLoss:
     pl_mean: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
     random: BatchRandom = field(default_factory=BatchRandom)
     second_order: Callable[[], AbstractContextManager[None]] = nullcontext
+    bfloat16: bool = False
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
@@ -73,6 +88,7 @@ class GanLoss:
             images = self.augment(images, **split)
         return self.D(images, c)
 
+    @main_phase
     def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
         """Accumulate the gradients of G for the non-saturating logistic loss -log(sigmoid(D(G(z, c))))."""
         images = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
@@ -127,6 +143,7 @@ class GanLoss:
         (loss.mean() * gain + images.sum() * 0).backward()
         return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": (penalty * self.pl_weight).detach()}
 
+    @main_phase
     def discriminator_main(
         self, real: torch.Tensor, real_c: torch.Tensor, z: torch.Tensor, c: torch.Tensor
     ) -> Observed:
