@@ -37,15 +37,18 @@ def cpu_has_bfloat16() -> bool:
 
 
 def trains_in_bfloat16(device: torch.device, fp32: bool) -> bool:
-    """Whether a training computes in bfloat16 where it pays: on a processor that has it, unless told `fp32`."""
+    """Whether a training computes in bfloat16 where it pays: on a processor that has it, unless told `fp32`.
+
+    A run's options say `fp32` alone, so that it may go on where the processor is another.
+    """
     return device.type == "cpu" and not fp32 and cpu_has_bfloat16()
 
 
-def precision_in_words(device: torch.device, fp32: bool, half: torch.dtype | None) -> str:
-    """What a training's log says of its precision; `half` is the type that it computes in where it pays, or None."""
+def precision_in_words(half: torch.dtype | None, device: torch.device, fp32: bool) -> str:
+    """What a log says of the type, `half`, that a training computes in where it pays; None for float32 alone."""
     if half is not None:
-        reason = " (this processor has the instructions)" if device.type == "cpu" and cpu_has_bfloat16() else ""
-        return f"{str(half).removeprefix('torch.')} where it pays{reason}"
+        name, why = str(half).removeprefix("torch.") + " where it pays", "this processor has the instructions"
+        return f"{name} ({why})" if trains_in_bfloat16(device, fp32) else name
     if fp32 or device.type != "cpu":
         return "float32" + (" (--fp32)" if fp32 else "")
     return "float32 (this processor has no instructions for bfloat16)"

@@ -144,7 +144,9 @@ def main(threads: int, batch: int, budget: float, chosen: tuple[tuple[int, int],
     torch.set_num_threads(threads)
     keep_freed_memory()
     check_upsampling()
-    print(f"PyTorch {torch.__version__}, {threads} threads, batch {batch}, bfloat16 by instruction: {cpu_has_bfloat16()}")
+    print(
+        f"PyTorch {torch.__version__}, {threads} threads, batch {batch}, bfloat16 by instruction: {cpu_has_bfloat16()}"
+    )
     for channels, side in chosen or SIZES:
         print(f"\n{channels} channels, {side}x{side}{'':<18} float32  bfloat16 ms   ratio")
         both = [operations(batch, channels, side, dtype) for dtype in TYPES]

@@ -408,7 +408,7 @@ def _precision(options: TrainOptions, state: TrainingState, device: torch.device
     half = torch.bfloat16 if state.loss.bfloat16 else None
     if device.type == "cuda" and options.num_fp16_res > 0:
         half = torch.float16
-    return precision_in_words(device, options.fp32, half)
+    return precision_in_words(half, device, options.fp32)
 
 
 def _processes() -> str:
