@@ -23,8 +23,8 @@ class EncoderOptions:
     `recipe` names one of `recipes.RECIPES`; None takes the best that the rest allows: `age` with `data`, else `w+`.
     `data` is a training archive of real faces, `age_estimator` a weight file or run folder, None for the one that
     comes with the package. `face_network` is a file of facenet-pytorch's weights, for the recipe `identity`; None
-    downloads those of VGGFace2. Encoder and estimator compute in bfloat16 on a processor that has it, with `bf16` on any
-    device, with `fp32` on none.
+    downloads those of VGGFace2. Encoder and estimator compute in bfloat16 on a processor that has it, with `bf16` on
+    any device, with `fp32` on none.
     """
 
     generator: str
