@@ -5,6 +5,7 @@ with channels last, N pictures of C channels, as many in as out: the best of som
 at half the size. Operations are PyTorch's, unless facegen's name is in front.
 
     .venv/bin/python scripts/bench_bf16.py --threads 4
+    .venv/bin/python scripts/bench_bf16.py --pictures      # how far bfloat16's are from float32's
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import torch
 import torch.nn.functional as F
 
 from facegen.device import cpu_has_bfloat16
+from facegen.figures import to_uint8
+from facegen.networks.layers import bfloat16_on_cpu
+from facegen.weights.load import load_generator
+from facegen.weights.shipped import shipped_file
 from torch_utils.cpu_memory import keep_freed_memory
 from torch_utils.ops import convolution, upfirdn2d
 
@@ -133,16 +138,40 @@ def best_time(run: Operation, budget: float) -> float:
     return best
 
 
+def compare_pictures(count: int = 200) -> None:
+    """Print how far generated pictures in bfloat16 are from those in float32, in levels of 0 to 255."""
+    G, _ = load_generator(shipped_file("generator"))
+    z, c = torch.randn(count, G.z_dim), torch.eye(G.c_dim)[torch.arange(count) % G.c_dim]
+    for psi in (1.0, 0.7):
+        levels = []
+        for half in (False, True):
+            with torch.no_grad(), bfloat16_on_cpu(half):
+                made = [
+                    G(*part, truncation_psi=psi, noise_mode="const")
+                    for part in zip(z.split(20), c.split(20), strict=True)
+                ]
+            levels.append(torch.from_numpy(to_uint8(torch.cat(made))).int())
+        apart = (levels[0] - levels[1]).abs()
+        print(
+            f"{count} pictures, psi {psi}: {(apart <= 1).float().mean():.1%} of the levels are one apart at most, "
+            f"99% are {int(apart.flatten().kthvalue(int(0.99 * apart.numel())).values)}, all are {int(apart.max())}"
+        )
+
+
 @click.command()
 @click.option("--threads", type=click.IntRange(min=1), default=4, show_default=True, help="CPU threads.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per batch.")
 @click.option("--budget", type=float, default=0.06, show_default=True, help="Seconds for each figure.")
+@click.option("--pictures", is_flag=True, help="Compare the shipped generator's pictures instead of times.")
 @click.option("--size", "chosen", type=int, nargs=2, multiple=True, help="Channels and side  [default: seven sizes].")
-def main(threads: int, batch: int, budget: float, chosen: tuple[tuple[int, int], ...]) -> None:
+def main(threads: int, batch: int, budget: float, pictures: bool, chosen: tuple[tuple[int, int], ...]) -> None:
     """Compare float32 and bfloat16."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     keep_freed_memory()
+    if pictures:
+        compare_pictures()
+        return
     check_upsampling()
     print(
         f"PyTorch {torch.__version__}, {threads} threads, batch {batch}, bfloat16 by instruction: {cpu_has_bfloat16()}"

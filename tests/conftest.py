@@ -9,7 +9,7 @@ import torch
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 # The numbers of float32, on any processor; who tests bfloat16 asks for it.
-os.environ["FACEGEN_BFLOAT16"] = "0"
+os.environ.setdefault("FACEGEN_BFLOAT16", "0")
 
 
 @pytest.fixture(autouse=True)

@@ -271,10 +271,9 @@ def test_a_run_may_go_on_where_the_processor_has_none(face_archive, tmp_path, mo
 
 
 def test_parts_of_a_batch_learn_like_the_whole(face_archive, bfloat16):
-    whole, parts = (small_options(face_archive, batch_gpu=size, aug="noaug", mbstd_group=2) for size in (None, 2))
-    for one, other in zip(steps(whole, 2)[1], steps(parts, 2)[1], strict=True):
-        # Random numbers are others, one by one.
-        assert other == pytest.approx(one, rel=0.2)
+    four, two = (small_options(face_archive, batch=8, batch_gpu=size, mbstd_group=2) for size in (4, 2))
+    # The same random numbers; sums of gradients are rounded in other places.
+    assert steps(two, 3)[1] == pytest.approx(steps(four, 3)[1], rel=0.01)
 
 
 def test_compiled_networks_learn_the_same(face_archive, bfloat16):
