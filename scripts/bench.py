@@ -28,6 +28,7 @@ from facegen.training.losses import GanLoss
 from torch_utils.cpu_memory import keep_freed_memory
 
 CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 4096, 256, 10, 512
+PHASES = ("Gmain", "Greg", "Dmain", "Dreg")
 
 
 def build(resolution: int, device: torch.device) -> tuple[Generator, Discriminator, AugmentPipe]:
@@ -179,7 +180,7 @@ def main(threads: int, batch: int, rounds: int, resolution: str, precision: str 
             print_profile(phases, device)
         functions[f"{name} generation"] = generation(G, batch, half)
         if half:
-            functions[f"{name} floor"] = convolutions(side, batch, device, torch.bfloat16)
+            functions[f"{name} convolutions"] = convolutions(side, batch, device, torch.bfloat16)
         functions |= {f"{name} {phase}": run for phase, run in phases.items()}
     if profile:
         return
@@ -189,21 +190,12 @@ def main(threads: int, batch: int, rounds: int, resolution: str, precision: str 
     print(f"{device.type}, {threads} threads, {side}x{side}, batch {batch}")
     print(f"bare 3x3 convolutions, float32 (floor) {floor:8.1f} img/s")
     for precision in precisions:
-        of = {
-            name: times.get(f"{precision} {name}") for name in ("generation", "Gmain", "Greg", "Dmain", "Dreg", "floor")
-        }
-        step = of["Gmain"] + of["Greg"] / 4 + of["Dmain"] + of["Dreg"] / 16
-        print(
-            f"{precision}: "
-            + "  ".join(f"{name} {of[name] * 1000:.0f} ms" for name in ("Gmain", "Greg", "Dmain", "Dreg"))
-        )
-        for name, time_per_batch in (
-            ("generation", of["generation"]),
-            ("training", step),
-            ("convolutions", of["floor"]),
-        ):
-            if time_per_batch is not None:
-                speed = batch / time_per_batch
+        of = {name.split()[1]: time for name, time in times.items() if name.startswith(precision)}
+        print(f"{precision}: {'  '.join(f'{name} {of[name] * 1000:.0f} ms' for name in PHASES)}")
+        of["training"] = of["Gmain"] + of["Greg"] / 4 + of["Dmain"] + of["Dreg"] / 16
+        for name in ("convolutions", "generation", "training"):
+            if name in of:
+                speed = batch / of[name]
                 print(f"{name:<38} {speed:8.1f} img/s   ratio to the floor {speed / floor:.3f}")
 
 

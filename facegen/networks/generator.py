@@ -274,7 +274,7 @@ class SynthesisBlock(nn.Module):
         fused_modconv: bool | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map features, picture and `[N, num_conv + 1, w_dim]` to features and picture of this resolution."""
-        dtype = working_dtype(self.use_fp16, force_fp32, ws.device, may_bfloat16=self.in_channels != 0)
+        dtype = working_dtype(self.use_fp16, force_fp32, ws.device, self.in_channels != 0)
         layout = working_layout(dtype, ws.device)
         if fused_modconv is None:
             fused_modconv = fuses_modulation(self.training, dtype, len(ws), ws.device)
