@@ -20,7 +20,7 @@ from facegen.data.archive import FaceArchive
 from facegen.device import pick_device
 from facegen.networks import generator, layers
 from facegen.networks.graphed import GraphedGenerator
-from facegen.training import batches, checkpoint, gan, warp
+from facegen.training import batches, checkpoint, gan, recording, warp
 from facegen.training.compiling import compile_networks
 from facegen.training.options import TrainOptions, resolve_options
 
@@ -52,6 +52,7 @@ def ways(compile: bool) -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
         return as_it_is | {"with --compile": (nullcontext, {"compile": True})}
     bias = [(module, "bias_comes_last") for module in (layers, generator)]
     return as_it_is | {
+        "without recordings": (lambda: changed((recording.RecordedPasses, "_works"), value=False), {}),
         "biases within the convolutions": (lambda: changed(*bias, value=never), {}),
         "pictures in the CPU's memory": (lambda: changed((batches, "fits_on"), value=never), {}),
         "augmentation by filters": (lambda: changed((warp, "DENSE_LIMIT"), value=0), {}),
@@ -100,31 +101,50 @@ def wait_for(device: torch.device) -> None:
 @click.argument("data", type=click.Path(exists=True))
 @click.option("--steps", type=click.IntRange(min=1), default=48, show_default=True, help="Training steps to measure.")
 @click.option("--cfg", default="auto", show_default=True, help="As of facegen train.")
-@click.option("--batch", type=click.IntRange(min=1), help="Pictures per step [default: by cfg].")
+@click.option(
+    "--batch", "sizes", type=click.IntRange(min=1), multiple=True, help="Pictures per step [default: by cfg]."
+)
+@click.option("--way", "chosen", multiple=True, help="Measure only this line of the table; may be given several times.")
+@click.option("--generation", is_flag=True, help="Measure generation, too.")
 @click.option("--compile", is_flag=True, help="Measure torch.compile, and nothing else.")
-def main(data: str, steps: int, cfg: str, batch: int | None, compile: bool) -> None:
+def main(
+    data: str, steps: int, cfg: str, sizes: tuple[int, ...], chosen: tuple[str, ...], generation: bool, compile: bool
+) -> None:
     """Measure training and generation on a GPU, with what saves time and without.
 
     \b
     Example:
       python scripts/bench_gpu.py faces64.zip
     """
+    table = ways(compile)
+    if unknown := set(chosen) - set(table):
+        raise click.UsageError(f"no such --way: {', '.join(sorted(unknown))}; there are {', '.join(table)}")
     device = pick_device()
     torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True  # as training does
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU: the numbers mean nothing here"
     resolution = FaceArchive(data).resolution
-    print(f"{name}, PyTorch {torch.__version__}, {resolution}x{resolution}")
-    first = None
-    for way, (change, chosen) in ways(compile).items():
-        options = resolve_options(
-            data=data, outdir="", resolution=resolution, cfg=cfg, batch=batch, p=0.3, mirror=True, **chosen
-        )
-        with change():
-            speed = trained_per_second(options, device, steps)
-        first = first or speed
-        print(f"training, {way:<32} {speed:8.1f} img/s  {speed / first:5.2f} of the first", flush=True)
-    if compile:
-        return
+    print(f"{name}, PyTorch {torch.__version__}, {resolution}x{resolution}, --cfg {cfg}")
+    for batch in sizes or (None,):
+        first = None
+        for way in chosen or table:
+            change, values = table[way]
+            options = resolve_options(
+                data=data, outdir="", resolution=resolution, cfg=cfg, batch=batch, p=0.3, mirror=True, **values
+            )
+            with change():
+                speed = trained_per_second(options, device, steps)
+            first = first or speed
+            about = (
+                f"{speed:8.1f} img/s  {1000 * options.batch / speed:6.1f} ms a step  {speed / first:5.2f} of the first"
+            )
+            print(f"training, batch {options.batch:>3}, {way:<32} {about}", flush=True)
+    if generation and not compile:
+        measure_generation(data, resolution, cfg, device, max(steps // 2, 1))
+
+
+def measure_generation(data: str, resolution: int, cfg: str, device: torch.device, steps: int) -> None:
+    """Print how many pictures a second each way of calling the generator makes."""
     options = resolve_options(data=data, outdir="", resolution=resolution, cfg=cfg)
     G = checkpoint.build(options, FaceArchive(data), device).G_ema
     for size in (1, 4, 32):
@@ -135,7 +155,7 @@ def main(data: str, steps: int, cfg: str, batch: int | None, compile: bool) -> N
             "replayed (CUDA graph)": GraphedGenerator(G),
         }
         for kind, generate in kinds.items():
-            speed = generated_per_second(G, generate, size, max(steps // 2, 1))
+            speed = generated_per_second(G, generate, size, steps)
             print(f"generation, batch {size:>2}, {kind:<27} {speed:8.1f} img/s", flush=True)
 
 

@@ -1,18 +1,31 @@
 #!/usr/bin/env bash
-# Checks on a machine with a GPU what a machine without one cannot, in less than nine minutes, and keeps the results as
-# files:
+# Uses a machine with a GPU for what a machine without one cannot do. Results are files.
 #
-#     scripts/gpu_check.sh [faces64.zip [out/gpu-check]]
+#     scripts/gpu_check.sh check [faces64.zip [out/gpu-check]]    # at most 4 minutes: builds the ops, tests, benches
+#     scripts/gpu_check.sh more  [faces64.zip [out/gpu-check]]    # torch.compile, stray accesses and races in kernels
+#     scripts/gpu_check.sh train RUN_FOLDER MINUTES [OPTION...]   # goes on with a run, with options of `facegen train`
 #
 # The archive comes from `facegen prepare`; without one, made-up pictures are trained on. The package has to be installed
 # with its test tools (`make test` does that); the compiled operations need a CUDA toolkit, too. A step that fails or
 # takes too long does not stop the others: summary.txt tells of each.
 set -uo pipefail
+part=${1:?"check, more or train? See the head of this script"}
+shift
+python=${PYTHON:-.venv/bin/python}
+
+if [[ $part == train ]]; then
+    run=${1:?"which run folder?"} minutes=${2:?"how many minutes?"}
+    # SIGTERM makes a training save itself and exit with 75; 124 is what timeout makes of any ending that it caused.
+    timeout --signal=TERM --kill-after=60 "${minutes}m" "$python" -m facegen train --resume "$run" "${@:3}"
+    status=$?
+    [[ $status == 75 || $status == 124 ]] && exit 0
+    exit $status
+fi
+
 data=${1:-}
 out=${2:-out/gpu-check}
-python=${PYTHON:-.venv/bin/python}
 mkdir -p "$out"
-: >"$out/summary.txt"
+[[ $part == check ]] && : >"$out/summary.txt"
 failed=0
 
 # step NAME SECONDS COMMAND...: run it, its output into NAME.txt, no longer than that
@@ -36,14 +49,6 @@ step() {
     exit 1
 }
 
-# The limits add up to less than nine minutes. The first step builds the operations, so that no other waits for that.
-step doctor 100 "$python" -m facegen doctor --build
-step pytest-gpu 120 "$python" -m pytest -m gpu -q --durations=10
-step bench-ops 50 "$python" scripts/bench_ops.py
-step bench 20 "$python" scripts/bench.py
-step bench-plain 20 env TORCH_UTILS_OPS=off "$python" scripts/bench.py
-step bench-256 20 "$python" scripts/bench.py --resolution 256 --rounds 4
-
 if [[ -z $data ]]; then
     data=$out/made-up.zip
     step made-up-pictures 10 "$python" - "$data" <<'PY'
@@ -63,29 +68,41 @@ with zipfile.ZipFile(sys.argv[1], "w") as archive:
 PY
 fi
 
-# What each way of saving time brings, one after the other: docs/performance.md has the table to fill.
-step bench-gpu 50 "$python" scripts/bench_gpu.py "$data"
-step bench-compile 55 "$python" scripts/bench_gpu.py "$data" --compile --steps 32
+if [[ $part == more ]]; then
+    step bench-compile 120 "$python" scripts/bench_gpu.py "$data" --compile --steps 32
+    few='golden_bias_act or what_is_not or (shapes_of_stylegan and float16 and not 24)'
+    for tool in memcheck racecheck; do
+        command -v compute-sanitizer >/dev/null || {
+            echo "$tool   not run: there is no compute-sanitizer" | tee -a "$out/summary.txt"
+            continue
+        }
+        step "$tool" 180 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
+            --error-exitcode 9 "$python" -m pytest -m gpu -q tests/torch_utils/test_ops_on_gpu.py -k "$few"
+    done
+    exit $failed
+fi
+
+# The first step builds the operations, so that no other waits for that.
+step doctor 100 "$python" -m facegen doctor --build
+step pytest-gpu 75 "$python" -m pytest -m gpu -q --durations=10 tests/networks tests/torch_utils tests/training
+
+# How a training step's time grows with the batch, with recordings and without.
+batches=(--batch 16 --batch 64 --batch 256)
+step bench-small 40 "$python" scripts/bench_gpu.py "$data" --cfg small "${batches[@]}" --steps 32 \
+    --way "as it is" --way "without recordings"
+step bench-ops 30 "$python" scripts/bench_ops.py
+step bench 15 "$python" scripts/bench.py
+step bench-plain 15 env TORCH_UTILS_OPS=off "$python" scripts/bench.py
+# What each way of saving time brings, one after the other.
+step bench-gpu 45 "$python" scripts/bench_gpu.py "$data" --generation
 
 # A training from the command line, whose tick lines say how fast it is. Then what is built upon a generator.
 runs=$out/runs-$(date +%Y%m%d-%H%M%S)
-train=("$python" -m facegen train --data "$data" --outdir "$runs" --cfg auto --mirror --tick 1 --snap 100)
-step train 35 "${train[@]}" --kimg 4
+train=("$python" -m facegen train --data "$data" --outdir "$runs" --cfg small --mirror --tick 1 --snap 100)
+step train 25 "${train[@]}" --kimg 8
 generator=$(compgen -G "$runs/00000-*")
-step encoder 30 "$python" -m facegen train-encoder --generator "$generator" --outdir "$runs" --init none --pairs 500 --epochs 1
+step encoder 25 "$python" -m facegen train-encoder --generator "$generator" --outdir "$runs" --init none --pairs 500 --epochs 1
 photo=$("$python" -c 'import matplotlib.cbook as c; print(c.get_sample_data("grace_hopper.jpg", asfileobj=False))')
 step transfer 20 "$python" -m facegen transfer "$photo" --generator "$generator" --encoder "$(compgen -G "$runs/0000[1-9]-*encoder*" | head -n 1)" --outdir "$out"
-
-# Stray accesses and races in the kernels, for as long as there is time: the tool slows them down a hundredfold.
-if command -v compute-sanitizer >/dev/null; then
-    few='golden_bias_act or what_is_not or (shapes_of_stylegan and float16 and not 24)'
-    for tool in memcheck racecheck; do
-        left=$(((540 - SECONDS) / 2))
-        step "$tool" $((left > 5 ? left : 5)) env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
-            --error-exitcode 9 "$python" -m pytest -m gpu -q tests/torch_utils/test_ops_on_gpu.py -k "$few"
-    done
-else
-    echo "memcheck, racecheck   not run: there is no compute-sanitizer" | tee -a "$out/summary.txt"
-fi
 echo "Results are in $out"
 exit $failed

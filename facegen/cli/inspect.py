@@ -47,6 +47,8 @@ def command(ctx: click.Context, archive: Path, full: bool, html: Path | None, js
         click.echo(f"  {name:>{width}}  {count:7,d}")
     if len(filled) > _MAX_CLASSES:
         click.echo(f"  and {len(filled) - _MAX_CLASSES} more classes")
+    for attribute, table in entry.get("attributes", {}).items():
+        _show_attribute(attribute, {name: table[name] for name in list(filled or table)[:_MAX_CLASSES]}, width)
     if entry["ages"]:
         ages = [int(age) for age in entry["ages"]]
         click.echo(f"ages from {min(ages)} to {max(ages)}, known exactly for {sum(entry['ages'].values()):,d} pictures")
@@ -69,6 +71,17 @@ def command(ctx: click.Context, archive: Path, full: bool, html: Path | None, js
     if found.problems:
         ctx.exit(1)
     click.echo("no problem found")
+
+
+def _show_attribute(attribute: str, table: dict[str, dict[str, int]], width: int) -> None:
+    """Print how many pictures of each class have each value of an attribute."""
+    values = next(iter(table.values()), {})
+    words = {value: _visible(value) for value in values}
+    click.echo(f"{_visible(attribute)}:")
+    click.echo("  " + " " * width + "".join(f"  {word:>7}" for word in words.values()))
+    for name, counts in table.items():
+        cells = (f"  {counts[value]:{max(7, len(word))},d}" for value, word in words.items())
+        click.echo(f"  {name:>{width}}{''.join(cells)}")
 
 
 def _visible(words: str) -> str:

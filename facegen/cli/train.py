@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from facegen.cli.gpus import gpus_option, run_on_all
 
 # What may change when a run folder is resumed; everything else is the run's own.
-CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch_gpu", "compile"}
+CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch", "batch_gpu", "compile"}
 CHANGEABLE |= {"metrics", "inception", "vgg", "lpips"}
 RESUMABLE = {"resume", "dry_run", "gpus", *CHANGEABLE}
 
@@ -39,7 +39,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="auto, stylegan2, paper256, paper512, paper1024, cifar, or tiny for a CPU.",
+    help="auto, stylegan2, paper256, paper512, paper1024, cifar, small or tiny for a CPU.",
 )
 @click.option("--kimg", type=float, default=1000, show_default=True, help="Length, in thousands of images.")
 @click.option("--batch", type=int, help="Images per step, all GPUs together [default: by cfg].")
@@ -56,6 +56,11 @@ def switch(*names: str, default: bool, help: str) -> Any:
     default=0,
     show_default=True,
     help="Draw age groups as often as the data has them (0), all equally often (1), or between.",
+)
+@click.option(
+    "--even",
+    metavar="ATTRIBUTE",
+    help="Within each age group, draw the values of an attribute equally often, as gender  [default: as the data is].",
 )
 @click.option(
     "--t-start-kimg",
@@ -133,8 +138,10 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
     if not chosen["data"]:
         hint = f"; {resume} is no run folder to go on with" if resume else ""
         raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
-    resolution = FaceArchive(chosen["data"], use_labels=False).resolution
-    options = resolve_options(resolution=resolution, **chosen)
+    archive = FaceArchive(chosen["data"], use_labels=False)
+    options = resolve_options(resolution=archive.resolution, **chosen)
+    if options.even is not None:
+        archive.attribute(options.even)  # complains before anything starts
     if dry_run:
         click.echo(json.dumps(options.to_dict(), indent=2))
         return

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from facegen.faces import AlignmentTemplate
 
 FORMAT = 1
+FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
 MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
 _CHECK_ALL_UP_TO = 5000  # pictures whose headers are read on opening; of more, this many, evenly spaced
 
@@ -150,6 +151,30 @@ class FaceArchive:
             images[index] = image
         images[count:] = images[: len(self) - count, :, :, ::-1]
         return images
+
+    def attribute(self, name: str) -> list[str | None]:
+        """What facegen.json says of each picture, `[N]` in the order of `file_names`; None where it is unknown.
+
+        facegen.json is read again for it, as few need it.
+
+        Args:
+            name: of the attribute, such as `gender`.
+
+        Raises FacegenError, naming the attributes that can be had, for one that no picture has or that takes more
+        than FEW_VALUES values.
+        """
+        faces = (self._read_json("facegen.json") or {}).get("faces") or []
+        known = {face["file"]: attributes_of(face) for face in faces}
+        kept: dict[str, set[str]] = {}
+        for attributes in known.values():
+            for key, value in attributes.items():
+                kept.setdefault(key, set()).add(value)
+        few = sorted(key for key, values in kept.items() if len(values) <= FEW_VALUES)
+        if name not in few:
+            why = f" that takes at most {FEW_VALUES} values (it takes {len(kept[name])})" if name in kept else ""
+            others = f"it keeps {', '.join(few)}" if few else "it keeps none"
+            raise FacegenError(f"{self.path}: facegen.json keeps no attribute {name!r} of faces{why}; {others}")
+        return [known.get(file, {}).get(name) for file in self.file_names]
 
     def close(self) -> None:
         """Close the zip; it opens again when needed."""
@@ -398,6 +423,16 @@ class ArchiveWriter:
             "resolution": self.resolution,
             "faces": self._faces,
         }
+
+
+def attributes_of(face: dict[str, Any]) -> dict[str, str]:
+    """What an entry of facegen.json's faces says of a face beside its age and where it comes from; without unknowns."""
+    about = {"file", "source", "age"}
+    return {
+        key: str(value)
+        for key, value in face.items()
+        if key not in about and isinstance(value, (str, int, float)) and value != ""
+    }
 
 
 def label_counts(labels: Iterable[int], c_dim: int) -> np.ndarray:

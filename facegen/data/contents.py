@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from facegen.ages import AgeGroups
-from facegen.data.archive import FORMAT, MAX_CLASSES
+from facegen.data.archive import FEW_VALUES, FORMAT, MAX_CLASSES, attributes_of
 from facegen.data.container import DOUBLE, Container, is_image_name, leads_out
 from facegen.data.sources.base import OLDEST_PERSON
 from facegen.errors import FacegenError
@@ -31,6 +31,7 @@ class Face:
         age: In years, where known exactly.
         ages: The age or range in words (`26`, `20-29`, `70+`); empty where not known.
         person, gender: Where known; gender is `female` or `male`.
+        attributes: All that is known beside the age and where it comes from, see `archive.attributes_of`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Face:
     ages: str = ""
     person: str | None = None
     gender: str | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,25 @@ class Contents:
             members[face.label].append(face)
         return [(name, members[label]) for label, name in enumerate(self.classes)]
 
+    def attribute_counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """How many faces of each class have each value of an attribute: `{attribute: {class: {value: faces}}}`.
+
+        Attributes are those that take few values (FEW_VALUES), all of them in every class; `unknown` is the last.
+        """
+        kept: dict[str, Counter[str]] = defaultdict(Counter)
+        for face in self.faces:
+            for name, value in face.attributes.items():
+                kept[name][value] += 1
+        tables = {}
+        for name in sorted(name for name, values in kept.items() if len(values) <= FEW_VALUES):
+            values = sorted(kept[name].keys() - {"unknown"})
+            values += ["unknown"] * (sum(kept[name][value] for value in values) < len(self.faces))
+            tables[name] = {}
+            for label, faces in self.by_class():
+                counts = Counter(face.attributes.get(name, "unknown") for face in faces)
+                tables[name][label] = {value: counts[value] for value in values}
+        return tables
+
     def summary(self, split: str | None = None) -> dict[str, Any]:
         """The entry of this archive in a summary's `archives`."""
         genders = Counter(face.gender or "unknown" for face in self.faces)
@@ -100,6 +121,7 @@ class Contents:
             "ages": {str(age): ages[age] for age in sorted(ages)},
             "genders": {gender: genders[gender] for gender in ("female", "male", "unknown")},
             "persons": len(persons) or None,
+            "attributes": self.attribute_counts(),
         }
 
     def report(self, kind: str, file: str, detail: str) -> None:
@@ -317,6 +339,7 @@ def _read_face(contents: Contents, face: Face, entry: dict[str, Any]) -> None:
         face.ages = f"{_short(ages[0])}+" if ages[1] is None else f"{_short(ages[0])}-{_short(ages[1])}"
     face.person = None if person is None else str(person)
     face.gender = gender if gender in ("female", "male") else None
+    face.attributes = attributes_of(entry)
     groups = contents.age_groups
     if groups is not None and face.age is not None and face.label >= 0:
         expected = groups.index_of(face.age)

@@ -137,7 +137,10 @@ def _archive_section(entry: dict[str, Any], contents: Contents, *, alone: bool, 
     if ages:
         words = _age_words(ages, entry["written"])
         parts.append(f"<{level}>Ages</{level}>\n<p class=soft>{words}</p>{age_histogram(ages, contents.age_groups)}\n")
-    parts += [_group_table(groups[:MAX_GROUPS], level), more, _samples(shown, level)]
+    parts += [_group_table(groups[:MAX_GROUPS], level), more]
+    labels = [label for label, _ in groups[:MAX_GROUPS]]
+    parts += [_attribute_table(name, labels, table, level) for name, table in contents.attribute_counts().items()]
+    parts.append(_samples(shown, level))
     return f"<section>{''.join(parts)}</section>\n"
 
 
@@ -213,6 +216,22 @@ def _group_table(groups: list[tuple[str, list[Face]]], level: str) -> str:
         f"<{level}>Faces per group</{level}>\n{key}<div class=scroll><table><thead><tr><th scope=col>group</th>"
         f"<th scope=col class=n>faces</th><th scope=col class=n>share</th>{gender_head}"
         f"<th scope=col>of the largest</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>{remark}\n"
+    )
+
+
+def _attribute_table(attribute: str, labels: list[str], table: dict[str, dict[str, int]], level: str) -> str:
+    """How many faces of each group have each value of an attribute."""
+    values = next(iter(table.values()), {})
+    head = "".join(f"<th scope=col class=n>{text(value, 30)}</th>" for value in values)
+    rows = "".join(
+        f"<tr><th scope=row>{text(label, 30)}</th>"
+        + "".join(f"<td class=n>{number(table[label][value])}</td>" for value in values)
+        + "</tr>"
+        for label in labels
+    )
+    return (
+        f"<{level}>Faces per group by {text(attribute, 30)}</{level}>\n<div class=scroll><table><thead><tr>"
+        f"<th scope=col>group</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n"
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -36,16 +37,36 @@ def class_weights(archive: FaceArchive, balance: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def picture_weights(classes: np.ndarray, balance: float) -> np.ndarray:
+def picture_weights(classes: np.ndarray, balance: float, values: Sequence[str | None] | None = None) -> np.ndarray:
     """Return how often each picture is drawn where its class is drawn by `class_weights`: float64 `[N]`, sum 1.
 
     Args:
         classes: int64 `[N]`, from 0 upwards.
         balance: See `class_weights`.
+        values: Of an attribute, one for each picture; within a class those that it has are drawn equally often.
+            Pictures whose value is unknown (None) keep their share of the class. None draws a class as it is.
     """
     counts = np.maximum(np.bincount(classes), 1).astype(np.float64)
     weights = (counts**-balance)[classes]
+    if values is not None:
+        weights = weights * _evening(classes, values)
     return weights / weights.sum()
+
+
+def _evening(classes: np.ndarray, values: Sequence[str | None]) -> np.ndarray:
+    """Return by how much more often each picture is drawn so that values come evenly; its mean in a class is 1."""
+    pairs = list(zip(classes.tolist(), values, strict=True))
+    of_value = Counter(pair for pair in pairs if pair[1] is not None)
+    of_class, values_of_class = Counter(), Counter()
+    for (label, _), count in of_value.items():
+        of_class[label] += count
+        values_of_class[label] += 1
+    return np.array(
+        [
+            1.0 if value is None else of_class[label] / (values_of_class[label] * of_value[label, value])
+            for label, value in pairs
+        ]
+    )
 
 
 class Batches:
@@ -57,6 +78,8 @@ class Batches:
         seed: Of order and mirroring.
         mirror: Flip every other picture, at random.
         balance: See `class_weights`; 0 goes through the archive in random order, epoch by epoch.
+        even: An attribute of faces whose values are drawn equally often within each class (within all pictures where
+            there are no classes), see `picture_weights`; None draws faces of a class alike.
         position: Pictures that an earlier run has taken already.
         part: Which pictures of each batch to give; the other processes get the others.
         workers: Processes that decode ahead when the archive does not fit in memory; None for a good number.
@@ -76,6 +99,7 @@ class Batches:
         seed: int = 0,
         mirror: bool = False,
         balance: float = 0,
+        even: str | None = None,
         position: int = 0,
         part: Part = WHOLE,
         workers: int | None = None,
@@ -88,8 +112,10 @@ class Batches:
         self.device = torch.device(device)
         self.waiting = 0.0
         self._probabilities = None
-        if balance > 0 and archive.c_dim > 0:
-            self._probabilities = picture_weights(archive.labels, balance)
+        if even is not None or (balance > 0 and archive.c_dim > 0):
+            classes = archive.labels if archive.c_dim > 0 else np.zeros(len(archive), np.int64)
+            values = None if even is None else archive.attribute(even)
+            self._probabilities = picture_weights(classes, balance, values)
         self._chunk_number = -1
         decoded = len(archive) * archive.channels * archive.resolution**2
         self.resident = fits_on(self.device, decoded)

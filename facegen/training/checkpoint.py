@@ -26,6 +26,7 @@ from facegen.training.batches import Batches, class_weights
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
 from facegen.training.parts import BatchRandom, Part
+from facegen.training.recording import RecordedPasses
 from facegen.training.run_folder import written_state
 from facegen.training.snapshots import drop_later, snapshot_name
 from facegen.training.transition import effective_parameters, label_weight
@@ -112,8 +113,11 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
         ada = AdaController(options.target, kimg=options.ada_kimg)
     weights = class_weights(archive, options.balance) if archive.c_dim else []
     random = BatchRandom()
+    recorded = None
     if parts[0].count > 1:
         random.split(device)
+    elif device.type == "cuda" and not options.compile:
+        recorded = RecordedPasses(G.synthesis, D)
     return TrainingState(
         G=G,
         D=D,
@@ -129,6 +133,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             pl_weight=options.pl_weight,
             random=random,
             bfloat16=trains_in_bfloat16(device, options.fp32),
+            recorded=recorded,
         ),
         optimizers={
             "G": lazy_adam(G, options.lr, G_REG_INTERVAL if options.pl_weight > 0 else None),
@@ -140,6 +145,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             seed=options.seed,
             mirror=options.mirror,
             balance=options.balance,
+            even=options.even,
             part=Part(distributed.rank(), distributed.world_size()),
             device=device,
         ),

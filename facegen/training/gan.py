@@ -6,7 +6,8 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from facegen import figures
@@ -57,7 +59,7 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
     Raises:
         FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
     """
-    keep_freed_memory()
+    _prepare_machine()
     with distributed.session(pick_device()) as device:
         archive = open_archive(options)
         state = checkpoint.build(options, archive, device)
@@ -66,7 +68,7 @@ def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
             run.write_json(OPTIONS, options.to_dict())
             _describe(run, options, state, archive, device)
             if distributed.is_main():
-                save_reals(archive, run.path / "reals.png", options.seed)
+                save_reals(archive, run.path / "reals.png", options.seed, options.even)
             _train(options, state, archive, run, device, progress, measurements)
     return run.path
 
@@ -79,6 +81,7 @@ def resume_generator(
     snap: int | None = None,
     snap_minutes: float | None = None,
     keep: int | None = None,
+    batch: int | None = None,
     batch_gpu: int | None = None,
     metrics: str | None = None,
     inception: str | None = None,
@@ -93,6 +96,7 @@ def resume_generator(
         folder: Of the run.
         kimg: Up to so many; None as planned.
         data: Where the archive is now, if it was moved.
+        batch: Pictures per step from now on; None as before. Rates stay what they are.
         snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as
             before.
         progress: Show a progress bar.
@@ -103,11 +107,18 @@ def resume_generator(
     """
     options = TrainOptions.read(Path(folder) / OPTIONS)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
-    changed |= {"batch_gpu": batch_gpu, "metrics": metrics, "inception": inception, "vgg": vgg, "lpips": lpips}
+    changed |= {
+        "batch": batch,
+        "batch_gpu": batch_gpu,
+        "metrics": metrics,
+        "inception": inception,
+        "vgg": vgg,
+        "lpips": lpips,
+    }
     changed |= {"compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     check(options)
-    keep_freed_memory()
+    _prepare_machine()
     with distributed.session(pick_device()) as device:
         try:
             archive = open_archive(options)
@@ -127,6 +138,12 @@ def resume_generator(
             run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
             _train(options, state, archive, run, device, progress, measurements)
     return run.path
+
+
+def _prepare_machine() -> None:
+    """Let PyTorch take what is fastest for shapes that stay the same."""
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # cuDNN tries its algorithms and keeps the fastest
 
 
 def train_step(state: TrainingState, options: TrainOptions, device: torch.device) -> Observed:
@@ -245,9 +262,8 @@ def update_average(state: TrainingState, options: TrainOptions, weight: float = 
         half_life = min(half_life, state.images_seen * options.ema_rampup)
     beta = 0.5 ** (options.batch / max(half_life, 1e-8))
     with torch.no_grad():
-        effective = effective_parameters(state.G, weight).values()
-        for average, current in zip(state.G_ema.parameters(), effective, strict=True):
-            average.copy_(current.lerp(average, beta))
+        effective = list(effective_parameters(state.G, weight).values())
+        get_ema_multi_avg_fn(beta)(list(state.G_ema.parameters()), effective, None)
         for average, current in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
             average.copy_(current)
 
@@ -401,6 +417,10 @@ def _describe(
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         run.log(f"starts from     {name}: {report}")
+    if options.even is not None:
+        values = Counter(value or "unknown" for value in archive.attribute(options.even))
+        counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))
+        run.log(f"evenly drawn    {options.even} ({counts})")
     run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
 
 
@@ -451,16 +471,34 @@ def save_fakes(G: Generator, latents: tuple[torch.Tensor, torch.Tensor], archive
     figures.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
 
 
-def save_reals(archive: FaceArchive, path: Path, seed: int) -> None:
-    """Write a grid of real faces, a column per class; what a class lacks stays grey."""
+def save_reals(archive: FaceArchive, path: Path, seed: int, even: str | None = None) -> None:
+    """Write a grid of real faces, a column per class; what a class lacks stays grey.
+
+    Down a column the values of the attribute `even` take turns for as long as they last; unknown ones come last.
+    """
+    values = None if even is None else archive.attribute(even)
     random = np.random.default_rng(seed)
     columns = archive.c_dim or 10
     empty = np.full([archive.channels, archive.resolution, archive.resolution], 128, np.uint8)
     pictures = [empty] * (GRID_ROWS * columns)
     for column in range(columns):
         members = np.flatnonzero(archive.labels == (column if archive.c_dim else -1))
-        chosen = random.permutation(members)[:GRID_ROWS]
+        chosen = random.permutation(members)
+        if values is not None:
+            chosen = _take_turns(chosen, values)
+        chosen = chosen[:GRID_ROWS]
         for row, index in enumerate(chosen):
             pictures[row * columns + column] = archive.image(int(index))
     grid = np.stack(pictures).transpose(0, 2, 3, 1)
     figures.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)
+
+
+def _take_turns(indices: np.ndarray, values: Sequence[str | None]) -> list[int]:
+    """Order pictures so that the first of each value come first, then the second ones; unknown ones last."""
+    seen: Counter[str | None] = Counter()
+    turns = []
+    for index in indices.tolist():
+        value = values[index]
+        turns.append((value is None, seen[value], value or "", index))
+        seen[value] += 1
+    return [index for *_, index in sorted(turns)]

@@ -21,6 +21,7 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.parts import BatchRandom
+from facegen.training.recording import RecordedPasses
 
 Observed = dict[str, torch.Tensor]
 
@@ -53,6 +54,7 @@ class GanLoss:
         random: Where style mixing, augmentation and path lengths get their random numbers from.
         second_order: Makes a block within which networks have second derivatives (see `compiling`).
         bfloat16: On the CPU, main phases compute in bfloat16 where it pays (see `bfloat16_on_cpu`).
+        recorded: Runs the networks in the main phases; None calls them.
     """
 
     G: Generator
@@ -68,6 +70,7 @@ class GanLoss:
     random: BatchRandom = field(default_factory=BatchRandom)
     second_order: Callable[[], AbstractContextManager[None]] = nullcontext
     bfloat16: bool = False
+    recorded: RecordedPasses | None = None
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
@@ -81,18 +84,29 @@ class GanLoss:
                 ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
         return ws
 
-    def judge(self, images: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """Augment pictures and return the discriminator's logits `[N, 1]`."""
+    def synthesize(self, ws: torch.Tensor) -> torch.Tensor:
+        """Generate pictures `[N, C, H, W]` of `[N, num_ws, w_dim]` in a main phase."""
+        if self.recorded is not None:
+            return self.recorded.synthesis(ws)
+        return self.G.synthesis(ws, noise_mode=self.noise_mode)
+
+    def judge(self, images: torch.Tensor, c: torch.Tensor, purpose: str | None = None) -> torch.Tensor:
+        """Augment pictures and return the discriminator's logits `[N, 1]`.
+
+        In a main phase, `purpose` says what for (see `RecordedPasses`); without it, there are second derivatives.
+        """
         if self.augment is not None:
             split = {"generator": self.random.generator(), "part": self.random.part} if self.random.is_split else {}
             images = self.augment(images, **split)
+        if self.recorded is not None and purpose is not None:
+            return self.recorded.discriminate(purpose, images, c)
         return self.D(images, c)
 
     @main_phase
     def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
         """Accumulate the gradients of G for the non-saturating logistic loss -log(sigmoid(D(G(z, c))))."""
-        images = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
-        logits = self.judge(images, c)
+        images = self.synthesize(self.map_latents(z, c))
+        logits = self.judge(images, c, "teach G")
         loss = F.softplus(-logits)
         loss.mean().backward()
         return {
@@ -149,11 +163,11 @@ class GanLoss:
     ) -> Observed:
         """Accumulate the gradients of D for the logistic loss on generated and on real pictures."""
         with torch.no_grad():
-            fake = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
-        fake_logits = self.judge(fake, c)
+            fake = self.synthesize(self.map_latents(z, c))
+        fake_logits = self.judge(fake, c, "fake")
         fake_loss = F.softplus(fake_logits)
         fake_loss.mean().backward()
-        real_logits = self.judge(real, real_c)
+        real_logits = self.judge(real, real_c, "real")
         real_loss = F.softplus(-real_logits)
         real_loss.mean().backward()
         return {

@@ -31,6 +31,8 @@ class TrainOptions:
         mirror: Flip pictures at random.
         subset: Use only so many pictures; None for all.
         balance: How evenly age groups are drawn, see `batches.class_weights`.
+        even: An attribute of faces, such as `gender`, whose values are drawn equally often within each age group;
+            None for none. See `batches.picture_weights`.
         t_start_kimg, t_end_kimg: Train without labels up to the first, then let them fade in until the second, see
             `transition`; no `t_end_kimg` has labels from the start.
         aug: `ada` adapts the strength of augmentation, `fixed` keeps it at `p`, `noaug` has none.
@@ -75,6 +77,7 @@ class TrainOptions:
     mirror: bool = False
     subset: int | None = None
     balance: float = 0
+    even: str | None = None
     t_start_kimg: float = 0
     t_end_kimg: float | None = None
     aug: str = "ada"
@@ -102,6 +105,7 @@ class TrainOptions:
         parts += [f"batch{self.batch}", f"gamma{self.gamma:g}"]
         parts += [self.aug if self.aug != "fixed" else f"p{self.p:g}"]
         parts += ["" if self.t_end_kimg is None else f"t{self.t_start_kimg:g}to{self.t_end_kimg:g}"]
+        parts += ["" if self.even is None else f"even-{self.even}"]
         parts += [self.augpipe if self.aug != "noaug" and self.augpipe != "bgc" else ""]
         parts += ["resumed" if self.resume else ""]
         return "-".join(part for part in parts if part)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from facegen.cli import main
+from facegen.data.archive import ArchiveWriter
+from facegen.data.pictures import encode_png
 from facegen.training.options import resolve_options
 
 
@@ -25,3 +29,39 @@ def test_dry_run_of_a_resume_names_a_folder_that_is_no_run(tmp_path):
     result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "-n"])
     assert result.exit_code == 1
     assert "is no run folder" in result.output
+
+
+@pytest.fixture
+def gendered(tmp_path):
+    """Two gray pictures of which the genders are known."""
+    path = tmp_path / "gendered.zip"
+    with ArchiveWriter(path) as writer:
+        for gender in ("female", "male"):
+            writer.add_png("a.png", encode_png(Image.new("L", (16, 16))), gender=gender)
+    return path
+
+
+def test_dry_run_prints_even(gendered):
+    result = CliRunner().invoke(main, ["train", "--data", str(gendered), "--even", "gender", "-n"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["even"] == "gender"
+    assert json.loads(CliRunner().invoke(main, ["train", "--data", str(gendered), "-n"]).output)["even"] is None
+
+
+@pytest.mark.parametrize("rest", [["-n"], ["--gpus", "2"], []])
+def test_an_attribute_that_the_data_lacks_gets_one_line_before_anything_starts(gendered, tmp_path, rest):
+    command = ["train", "--data", str(gendered), "--even", "race", "--outdir", str(tmp_path / "runs"), *rest]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert result.output == (f"Error: {gendered}: facegen.json keeps no attribute 'race' of faces; it keeps gender\n")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_even_of_a_run_does_not_change(tmp_path):
+    options = resolve_options(data="faces.zip", outdir="runs", resolution=64, even="gender")
+    (tmp_path / "training_options.json").write_text(json.dumps(options.to_dict()))
+    shown = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "-n"])
+    assert json.loads(shown.output)["even"] == "gender"
+    refused = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--even", "person"])
+    assert refused.exit_code == 2
+    assert "leave out --even" in refused.output

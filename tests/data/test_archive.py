@@ -307,6 +307,56 @@ def test_pickle_keeps_no_open_file(written):
     np.testing.assert_array_equal(again[3][0], archive[3][0])
 
 
+def described(make_zip, tinted, *known):
+    """An archive of pictures, one for each dict of what facegen.json says of it."""
+    names = [f"{index:02d}.png" for index in range(len(known))]
+    faces = [{"file": name, "age": None, "source": name, **more} for name, more in zip(names, known, strict=True)]
+    pictures = {name: tinted(index) for index, name in enumerate(names)}
+    return make_zip(pictures, [[name, 0] for name in names], {"format": 1, "groups": ["0-9", "10+"], "faces": faces})
+
+
+def test_an_attribute_is_in_the_order_of_the_pictures(make_zip, tinted):
+    known = [{"gender": "male"}, {"gender": None}, {}, {"gender": "female", "glasses": True}, {"gender": ""}]
+    path = described(make_zip, tinted, *known)
+    archive = FaceArchive(path, mirror=True)
+    assert archive.attribute("gender") == ["male", None, None, "female", None] * 2
+    assert archive.attribute("glasses") == [None, None, None, "True", None] * 2
+    subset = FaceArchive(path, max_images=3, seed=1)
+    value_of = dict(zip(archive.file_names, archive.attribute("gender"), strict=True))
+    assert subset.attribute("gender") == [value_of[name] for name in subset.file_names]
+
+
+def test_the_writer_keeps_attributes(tmp_path, tinted):
+    path = tmp_path / "a.zip"
+    with ArchiveWriter(path) as writer:
+        writer.add_png("a.jpg", encode_png(tinted(0)), gender="female")
+    assert FaceArchive(path, use_labels=False).attribute("gender") == ["female"]
+
+
+@pytest.mark.parametrize("name", ["race", "source", "file", "age", "ages", ""])
+def test_an_attribute_that_is_not_kept_is_refused(make_zip, tinted, name):
+    path = described(make_zip, tinted, {"gender": "male", "ages": [3, 9], "race": None}, {"person": 7})
+    with pytest.raises(FacegenError) as caught:
+        FaceArchive(path).attribute(name)
+    assert str(caught.value) == (f"{path}: facegen.json keeps no attribute {name!r} of faces; it keeps gender, person")
+
+
+def test_an_attribute_of_many_values_is_refused(make_zip, tinted):
+    known = [{"person": index % archive_module.FEW_VALUES} for index in range(21)]
+    assert len(set(FaceArchive(described(make_zip, tinted, *known)).attribute("person"))) == 20
+    known[20]["person"] = "one more"
+    with pytest.raises(
+        FacegenError, match=r"'person' of faces that takes at most 20 values \(it takes 21\); it keeps none"
+    ):
+        FaceArchive(described(make_zip, tinted, *known)).attribute("person")
+
+
+def test_an_archive_of_the_family_keeps_no_attribute(make_zip, tinted):
+    path = make_zip({"a.png": tinted(0)}, [["a.png", 0]])
+    with pytest.raises(FacegenError, match="keeps no attribute 'gender' of faces; it keeps none"):
+        FaceArchive(path).attribute("gender")
+
+
 def test_label_counts_leave_out_the_unlabelled():
     assert label_counts([0, 2, 2, -1], 4).tolist() == [1, 0, 2, 0]
 

@@ -75,6 +75,48 @@ def test_persons_genders_and_ranges_of_ages_are_counted(make_zip, three):
     assert [face.ages for face in found.contents.faces] == ["5", "11-20", "21+"]
 
 
+def test_attributes_are_counted_by_group(make_zip, three, tmp_path):
+    described = [
+        {"file": NAMES[0], "age": 5, "gender": "female", "glasses": True, "ages": [1, 2]},
+        {"file": NAMES[1], "age": 15, "gender": "male", "glasses": False},
+        {"file": NAMES[2], "age": 16, "gender": None, "glasses": True},
+    ]
+    labels = [[NAMES[0], 0], [NAMES[1], 1], [NAMES[2], 1]]
+    path = make_zip(three, labels, {"format": 1, "groups": GROUPS, "faces": described})
+    tables = look(path).summary["archives"][0]["attributes"]
+    assert tables == {
+        "gender": {
+            "0-10": {"female": 1, "male": 0, "unknown": 0},
+            "11-20": {"female": 0, "male": 1, "unknown": 1},
+            "21-30": {"female": 0, "male": 0, "unknown": 0},
+        },
+        "glasses": {
+            "0-10": {"False": 0, "True": 1},
+            "11-20": {"False": 1, "True": 1},
+            "21-30": {"False": 0, "True": 0},
+        },
+    }
+    html = tmp_path / "report.html"
+    shown = CliRunner().invoke(main, ["inspect", str(path), "--html", str(html)]).output.splitlines()
+    start = shown.index("gender:")
+    assert shown[start + 1].split() == ["female", "male", "unknown"]
+    assert shown[start + 3].split() == ["11-20", "0", "1", "1"]
+    page = html.read_text()
+    assert "Faces per group by glasses" in page
+    assert "<tr><th scope=row>11-20</th><td class=n>0</td><td class=n>1</td><td class=n>1</td></tr>" in page
+
+
+def test_attributes_of_an_archive_without_labels_and_with_odd_values(make_zip, tinted):
+    names = [f"{index:02d}.png" for index in range(21)]
+    described = [{"file": name, "age": None, "person": name, "<b>": "\n" * 300} for name in names]
+    pictures = {name: tinted(index) for index, name in enumerate(names)}
+    path = make_zip(pictures, None, {"format": 1, "faces": described})
+    assert look(path).summary["archives"][0]["attributes"] == {"<b>": {"all": {"\n" * 300: 21}}}  # persons: too many
+    output = CliRunner().invoke(main, ["inspect", str(path)]).output
+    assert max(map(len, output.splitlines())) < 300 + len(str(path))
+    assert output[output.index("<b>:") :].splitlines()[2].split() == ["all", "21"]
+
+
 def test_archive_of_the_stylegan_family_without_labels(make_zip, three):
     found = look(make_zip(three, {"labels": None}))
     assert found.problems == []

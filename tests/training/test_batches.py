@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from facegen.data.archive import FaceArchive
+from facegen.ages import AgeGroups
+from facegen.data.archive import ArchiveWriter, FaceArchive
+from facegen.data.pictures import encode_png
 from facegen.errors import FacegenError
 from facegen.training import batches as batches_module
-from facegen.training.batches import Batches, class_weights
+from facegen.training.batches import Batches, class_weights, picture_weights
+from facegen.training.parts import Part
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +124,102 @@ def test_a_quarter_of_the_free_memory_of_a_gpu_may_hold_pictures(free, fits, mon
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
     assert batches_module.fits_on(torch.device("cuda"), 1000) is fits
     assert not batches_module.fits_on(torch.device("cpu"), 1)
+
+
+# --- values of an attribute, evenly ---
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """Group 0: 6 female, 2 male, 2 unknown; group 1: 1 and 5; group 2: 4 male. The first pixel is the face's number."""
+    path = tmp_path_factory.mktemp("uneven") / "uneven.zip"
+    genders = [["female"] * 6 + ["male"] * 2 + [None] * 2, ["female"] + ["male"] * 5, ["male"] * 4]
+    with ArchiveWriter(path, groups=AgeGroups.parse("0-20,21-60,61-")) as writer:
+        for label, group in enumerate(genders):
+            for gender in group:
+                png = encode_png(Image.new("RGB", (8, 8), (len(writer),) * 3))
+                known = {} if gender is None else {"gender": gender}
+                writer.add_png("face.jpg", png, label, label * 30 + 5, person=str(len(writer) % 3), **known)
+    return path
+
+
+def draws(archive, count, **chosen):
+    """Return how often each face comes in about so many draws, float64 `[N]`, sum 1."""
+    stream = Batches(archive, 100, seed=1, **chosen)
+    shown = torch.cat([images for images, _ in take(stream, count // 100)])[:, 0, 0, 0]
+    return np.bincount(shown.numpy(), minlength=20) / len(shown)
+
+
+@pytest.mark.parametrize(("balance", "groups"), [(0, [0.5, 0.3, 0.2]), (1, [1 / 3] * 3)])
+def test_values_are_even_within_groups_and_groups_stay_as_balance_says(uneven, balance, groups):
+    seen = draws(FaceArchive(uneven), 20_000, balance=balance, even="gender")
+    first, second, third = groups
+    # Unknown faces, 2 of 10, keep their share of the first group; the known ones halve the rest.
+    expected = [first * 0.4, first * 0.4, first * 0.2, second / 2, second / 2, third]
+    found = [seen[:6].sum(), seen[6:8].sum(), seen[8:10].sum(), seen[10], seen[11:16].sum(), seen[16:].sum()]
+    # A share of 20,000 draws has a standard deviation of at most 0.0035; 4 of them
+    np.testing.assert_allclose(found, expected, atol=0.014)
+    # and all faces of one value come alike: 0.4 * first / 6 each, +- 4 standard deviations of 0.0013
+    np.testing.assert_allclose(seen[:6], first * 0.4 / 6, atol=0.006)
+
+
+def test_without_classes_values_are_even_over_all(uneven):
+    seen = draws(FaceArchive(uneven, use_labels=False), 20_000, balance=0.5, even="gender")
+    female, unknown = [0, 1, 2, 3, 4, 5, 10], [8, 9]
+    # 2 of 20 are unknown, 7 are female; a tolerance of 4 standard deviations
+    assert seen[female].sum() == pytest.approx(0.45, abs=0.014)
+    assert seen[unknown].sum() == pytest.approx(0.1, abs=0.009)
+
+
+def test_a_subset_is_even_in_itself(uneven):
+    archive = FaceArchive(uneven, max_images=12, seed=4)
+    values = archive.attribute("gender")
+    weights = picture_weights(archive.labels, 0, values)
+    for label in range(3):
+        of = {
+            v: weights[[c == label and v == o for c, o in zip(archive.labels, values, strict=True)]].sum()
+            for v in values
+        }
+        known = [share for value, share in of.items() if value is not None and share > 0]
+        assert known == pytest.approx([known[0]] * len(known))
+        assert sum(of.values()) == pytest.approx(np.mean(archive.labels == label))
+
+
+def test_one_value_alone_changes_nothing():
+    classes = np.array([0, 0, 0, 1])
+    np.testing.assert_array_equal(picture_weights(classes, 0.5, ["male"] * 4), picture_weights(classes, 0.5))
+    np.testing.assert_array_equal(picture_weights(classes, 0.5, [None] * 4), picture_weights(classes, 0.5))
+
+
+def test_even_position_goes_on_where_a_run_stopped_and_processes_share_it(uneven, monkeypatch):
+    archive, chosen = FaceArchive(uneven), {"seed": 3, "mirror": True, "even": "gender"}
+    whole = take(Batches(archive, 6, **chosen), 9)  # 54 pictures: crosses two chunks of 20
+    later = take(Batches(archive, 6, **chosen, position=24), 5)
+    parts = [take(Batches(archive, 6, **chosen, part=Part(i, 2)), 9) for i in range(2)]
+    monkeypatch.setattr(batches_module, "IN_MEMORY_BYTES", 0)
+    decoded_ahead = take(Batches(archive, 6, **chosen, workers=1), 9)
+    for batch, again in zip(whole[4:], later, strict=True):
+        assert all(map(torch.equal, batch, again))
+    for batch, ahead, first, second in zip(whole, decoded_ahead, *parts, strict=True):
+        assert all(map(torch.equal, batch, ahead))
+        assert torch.equal(batch[0][::2], first[0])
+        assert torch.equal(batch[0][1::2], second[0])
+
+
+@pytest.mark.parametrize("balance", [0, 0.5])
+def test_without_even_the_order_is_that_of_old_runs(uneven, balance):
+    # Written out, as runs of before --even must go on with the same faces.
+    archive = FaceArchive(uneven)
+    random = np.random.default_rng([5, 0])
+    roots = {0: 10**-0.5, 1: 6**-0.5, 2: 4**-0.5}
+    weights = np.array([roots[label] for label in archive.labels])
+    order = random.choice(20, 20, p=weights / weights.sum()) if balance else random.permutation(20)
+    shown = next(Batches(archive, 20, seed=5, balance=balance))[0][:, 0, 0, 0]
+    np.testing.assert_array_equal(shown.numpy(), order)
+
+
+def test_an_attribute_that_the_archive_lacks_is_refused(uneven):
+    with pytest.raises(
+        FacegenError, match=r"uneven.zip: .* keeps no attribute 'race' of faces; it keeps gender, person"
+    ):
+        Batches(FaceArchive(uneven), 4, even="race")

@@ -17,8 +17,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from facegen.ages import AgeGroups
 from facegen.cli import main as facegen
 from facegen.data.archive import ArchiveWriter, FaceArchive
+from facegen.data.pictures import encode_png
 from facegen.errors import FacegenError
 from facegen.training import checkpoint, gan
 from facegen.training.options import resolve_options
@@ -117,6 +119,57 @@ def test_resume_is_exact(face_archive, tmp_path, choice):
         assert torch.equal(tensor, second[name]), name
     steps = [line["step"] for line in read_stats(half)]
     assert steps == sorted(set(steps))
+
+
+@pytest.fixture(scope="module")
+def gendered(tmp_path_factory):
+    """Group 0: 12 female, 8 male, 2 unknown; group 1: 2 and 9; a picture's brightness tells: 50, 150, 250."""
+    path = tmp_path_factory.mktemp("gendered") / "gendered.zip"
+    with ArchiveWriter(path, groups=AgeGroups.parse("0-20,21-")) as writer:
+        for label, counts in enumerate(({"female": 12, "male": 8, None: 2}, {"female": 2, "male": 9})):
+            for gender, count in counts.items():
+                brightness = {"female": 50, "male": 150, None: 250}[gender]
+                for _ in range(count):
+                    picture = encode_png(Image.new("L", (16, 16), brightness))
+                    writer.add_png("a.png", picture, label, gender=gender)
+    return path
+
+
+def test_a_resumed_run_draws_values_evenly_as_before(gendered, tmp_path):
+    options = small_options(gendered, tmp_path / "whole", even="gender")
+    whole = gan.train_generator(options, progress=False)
+    half = gan.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
+    assert half.name == "00000-gendered-cond-tiny-batch4-gamma0.05-ada-even-gender"
+    assert "gender (female 14, male 17, unknown 2)" in (half / "log.txt").read_text()
+    gan.resume_generator(half, kimg=0.032, progress=False)
+    assert json.loads((half / "training_options.json").read_text())["even"] == "gender"
+    first, second = (load_file(only(run, "*.safetensors")) for run in (whole, half))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_data_without_the_attribute_leaves_no_run(face_archive, tmp_path):
+    with pytest.raises(FacegenError, match="keeps no attribute 'gender' of faces"):
+        gan.train_generator(small_options(face_archive, tmp_path / "runs", even="gender"), progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_reals_take_turns(gendered, tmp_path, monkeypatch):
+    grids = []
+    monkeypatch.setattr(gan.figures, "save_image_grid", lambda grid, *rest, **more: grids.append(grid[:, 0, 0, 0]))
+    gan.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
+    gan.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
+    gan.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
+    first, second = grids[0].reshape(8, 2).T
+    assert first.tolist() == [50, 150] * 4
+    assert second.tolist() == [50, 150, 50, 150, 150, 150, 150, 150]  # there are two women
+    assert (grids[1].reshape(8, 10)[::2] == 50).all()
+    assert (grids[1].reshape(8, 10)[1::2] == 150).all()
+    # without the attribute, the draw is that of old runs
+    random, labels = np.random.default_rng(0), FaceArchive(gendered).labels
+    drawn = [random.permutation(np.flatnonzero(labels == label))[:8] for label in range(2)]
+    brightness = FaceArchive(gendered).load_all(progress=False)[:, 0, 0, 0]
+    np.testing.assert_array_equal(grids[2].reshape(8, 2).T, brightness[np.stack(drawn)])
 
 
 def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
@@ -271,9 +324,9 @@ class TestCommand:
         assert "Traceback" not in result.output
 
     def test_resuming_keeps_the_options_of_the_run(self, finished_run):
-        result = self.run("--resume", finished_run, "--batch", "8")
+        result = self.run("--resume", finished_run, "--gamma", "8")
         assert result.exit_code == 2
-        assert "leave out --batch" in result.output
+        assert "leave out --gamma" in result.output
 
     def test_ctrl_c_saves_and_a_second_command_goes_on(self, face_archive, tmp_path):
         """A real process, a real signal; `auto` at 16x16 would run for minutes."""

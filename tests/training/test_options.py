@@ -38,6 +38,14 @@ def test_options_survive_a_file(tmp_path):
 def test_run_name_tells_what_is_special():
     options = resolve_options(**BASE, mirror=True, aug="fixed", p=0.2, augpipe="bg")
     assert options.run_name() == "faces-cond-mirror-tiny-batch16-gamma0.05-p0.2-bg"
+    assert resolve_options(**BASE, even="gender").run_name() == "faces-cond-tiny-batch16-gamma0.05-ada-even-gender"
+
+
+def test_options_of_before_even_are_read(tmp_path):
+    options = resolve_options(**BASE)
+    path = tmp_path / "training_options.json"
+    path.write_text(json.dumps({name: value for name, value in options.to_dict().items() if name != "even"}))
+    assert TrainOptions.read(path) == options
 
 
 @pytest.mark.parametrize(
