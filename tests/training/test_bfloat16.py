@@ -15,10 +15,10 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from facegen.data.archive import FaceArchive
 from facegen.networks import discriminator, generator, layers
@@ -29,12 +29,13 @@ from facegen.training import checkpoint, compiling, gan
 from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions, resolve_options
 from facegen.weights.native import load_networks
-from torch_utils.ops.convolution import transposed_by_phases
 
 CPU = torch.device("cpu")
 FORWARD = 0.015  # relative error: twice what is expected
+# Medians of three batches:
 GRADIENTS = 0.08  # of all gradients together, of their norm: twice what is expected
-GRADIENT = 0.12  # of each weight's gradient; the worst of 90 (up to 0.09 with other weights)
+GRADIENT = 0.12  # of each weight's gradient; the worst of 90 (up to 0.10 with other weights)
+UNLUCKY = 0.25  # in one batch, whose few pixels of the wrong slope count more (up to 0.19 in nine)
 SINGLE = ("torgb.bias", "noise_strength")  # few numbers, sums in which much cancels: taken together for all layers
 
 
@@ -133,24 +134,27 @@ def test_pictures_and_logits(in_double):
 @pytest.mark.parametrize("phase", ["Gmain", "Dmain"])
 def test_gradients_of_the_weights(in_double, phase):
     G, D = networks()
-    given = batch()
-    found = gradients(gan_loss(G, D, bfloat16=True), phase, given)
-    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    batches = [batch() for _ in range(3)]
+    single = [gradients(gan_loss(G, D, bfloat16=True), phase, given) for given in batches]
+    assert {gradient.dtype for found in single for gradient in found.values()} == {torch.float32}
     in_double(G, D)
-    expected = gradients(gan_loss(G, D), phase, {name: x.double() for name, x in given.items()})
-    assert found.keys() == expected.keys()
-    for kind in SINGLE if phase == "Gmain" else ():
-        names = [name for name in found if name.endswith(kind)]
-        for each in (found, expected):
-            each[kind] = torch.cat([each.pop(name).flatten() for name in names])
-    for name, gradient in found.items():
-        assert relative(gradient, expected[name]) < GRADIENT, name
-        # The same said otherwise: a small angle, and no weight learns faster or slower.
-        cosine = F.cosine_similarity(gradient.double().flatten(), expected[name].flatten(), dim=0)
-        assert cosine > 1 - GRADIENT**2 / 2, name
-        assert float(gradient.norm() / expected[name].norm()) == pytest.approx(1, abs=GRADIENT), name
-    whole, right = (torch.cat([x.double().flatten() for x in part.values()]) for part in (found, expected))
-    assert relative(whole, right) < GRADIENTS
+    loss = gan_loss(G, D)
+    double = [gradients(loss, phase, {name: x.double() for name, x in given.items()}) for given in batches]
+
+    errors: dict[str, list[float]] = {}
+    for found, expected in zip(single, double, strict=True):
+        assert found.keys() == expected.keys()
+        for kind in SINGLE if phase == "Gmain" else ():
+            names = [name for name in found if name.endswith(kind)]
+            for each in (found, expected):
+                each[kind] = torch.cat([each.pop(name).flatten() for name in names])
+        for name, gradient in found.items():
+            errors.setdefault(name, []).append(relative(gradient, expected[name]))
+        whole, right = (torch.cat([x.double().flatten() for x in part.values()]) for part in (found, expected))
+        errors.setdefault("all", []).append(relative(whole, right))
+    for name, found in errors.items():
+        assert median(found) < (GRADIENTS if name == "all" else GRADIENT), name
+        assert max(found) < UNLUCKY, name
 
 
 @pytest.mark.parametrize("phase", ["Greg", "Dreg"])
@@ -203,17 +207,6 @@ def test_nothing_but_float32_can_be_asked_for():
         with pytest.raises(ZeroDivisionError), bfloat16_on_cpu():
             raise ZeroDivisionError
         assert torch.equal(G(given["z"], given["c"], noise_mode="const"), expected)
-
-
-def test_upsampling_by_phases():
-    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
-    w = torch.randn(3, 6, 3, 3, dtype=torch.float64, requires_grad=True)
-    y, expected = transposed_by_phases(x, w), F.conv_transpose2d(x, w, stride=2)
-    torch.testing.assert_close(y, expected)
-    grad = torch.randn_like(expected)
-    both = torch.autograd.grad(y, (x, w), grad), torch.autograd.grad(expected, (x, w), grad)
-    for found, right in zip(*both, strict=True):
-        torch.testing.assert_close(found, right)
 
 
 # --- Runs -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 PyTorch takes the second derivative of a convolution through convolutions with channels and batch exchanged and kernels
 as large as the picture, which are several times slower; path length regularisation and R1 are made of them.
 
-In bfloat16 on the CPU there are only first derivatives to take, so there PyTorch's own do.
+In bfloat16 on the CPU there are only first derivatives to take, so there PyTorch's own do for ordinary convolutions.
 """
 
 from __future__ import annotations
@@ -44,42 +44,20 @@ def conv2d(
     """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
     if being_traced():
         return F.conv2d(x, w, b, stride, padding, groups=groups)
-    if _bfloat16_on_cpu(x):
+    if bfloat16_on_cpu(x):
         return F.conv2d(x, _in_layout_of(x, w), b, stride, padding, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), b, _Geometry(stride, padding, groups))
 
 
 def conv_transpose2d(x: torch.Tensor, w: torch.Tensor, stride: int = 1, groups: int = 1) -> torch.Tensor:
     """Compute `torch.nn.functional.conv_transpose2d`, differentiable any number of times at the same price."""
-    if _bfloat16_on_cpu(x) and stride == 2 and groups == 1 and w.shape[2:] == (3, 3):
-        return transposed_by_phases(x, w)
     if being_traced():
         return F.conv_transpose2d(x, w, None, stride, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), None, _Geometry(stride, (0, 0), groups, transposed=True))
 
 
-def transposed_by_phases(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Compute `conv_transpose2d(x, w, stride=2)` for 3x3 weights by an ordinary convolution.
-
-    Every second row and column of the result is a convolution of `x` with every second row and column of `w`, of up to
-    2x2 taps: four pictures, made by one convolution with four times the channels and woven into one. That is 16 taps
-    instead of 9, but of a kind that oneDNN is fast at in bfloat16, where transposed ones gain nothing.
-
-    Args:
-        x: `[N, C_in, H, W]`.
-        w: `[C_in, C_out, 3, 3]`.
-
-    Returns:
-        `[N, C_out, 2 * H + 1, 2 * W + 1]`.
-    """
-    in_channels, out_channels = w.shape[:2]
-    # Row 2 * m + phase of the result takes row m - 1 of x times row 2 + phase of w, and row m times row phase.
-    taps = F.pad(w, [0, 1, 0, 1]).view(in_channels, out_channels, 2, 2, 2, 2).flip([2, 4])
-    taps = taps.permute(1, 3, 5, 0, 2, 4).reshape(4 * out_channels, in_channels, 2, 2)
-    return F.pixel_shuffle(F.conv2d(x, _in_layout_of(x, taps), padding=1), 2)[:, :, :-1, :-1]
-
-
-def _bfloat16_on_cpu(x: torch.Tensor) -> bool:
+def bfloat16_on_cpu(x: torch.Tensor) -> bool:
+    """Tell whether `x` is of the type and the device where some of oneDNN's operations are slow."""
     return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
@@ -138,9 +116,28 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry
         y = winograd.convolve(x, w, geometry.transposed)
         return y if b is None else y.add_(b[:, None, None])
     stride, padding, groups, transposed, output_padding = geometry
+    if transposed and bfloat16_on_cpu(x):
+        return _transposed_as_gradient(x, w, geometry)  # without a bias
     if transposed:
         return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups)
     return F.conv2d(x, w, b, stride, padding, groups=groups)
+
+
+def _transposed_as_gradient(x: torch.Tensor, w: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
+    """Compute a transposed convolution as the gradient that an ordinary one gives to its picture.
+
+    In bfloat16 on the CPU oneDNN's is up to 1.6 times as fast in this form, for the same numbers.
+    """
+    stride, padding, groups, _, output_padding = geometry
+    sides = [(x.shape[2 + i] - 1) * stride - 2 * padding[i] + w.shape[2 + i] + output_padding[i] for i in (0, 1)]
+    # Only its shape counts, but in another layout it would be copied.
+    picture = torch.empty(
+        len(x), groups * w.shape[1], *sides, dtype=x.dtype, device=x.device, memory_format=_layout_of(x)
+    )
+    y, _, _ = torch.ops.aten.convolution_backward(
+        x, picture, w, None, [stride] * 2, padding, [1, 1], False, [0, 0], groups, [True, False, False]
+    )
+    return y
 
 
 def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> torch.Tensor:
@@ -162,5 +159,9 @@ def _winograd_pays(x: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> b
 
 def _in_layout_of(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Return `w` in the layout of `x`, so that it is converted once for the convolution and for its gradient."""
-    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    return w.contiguous(memory_format=layout)
+    return w.contiguous(memory_format=_layout_of(x))
+
+
+def _layout_of(x: torch.Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
