@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from facegen.errors import FacegenError
@@ -19,6 +21,37 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     except Exception as error:  # each backend complains in its own way
         raise FacegenError(f"device {str(name)!r} cannot be used on this machine; leave it out, or use cpu") from error
     return device
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 numbers, faster than float32: x86 with AVX512-BF16, or AMX besides.
+
+    PyTorch computes in bfloat16 on any processor, elsewhere slower than in float32. What Arm's instructions gain has
+    not been measured. The environment variable FACEGEN_BFLOAT16 answers instead, with 0 or 1.
+    """
+    if answer := os.environ.get("FACEGEN_BFLOAT16"):
+        return answer != "0"
+    # Every processor with AMX has AVX512-BF16. PyTorch's multiplications in bfloat16 are oneDNN's.
+    has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    return bool(has_instructions()) and torch.backends.mkldnn.is_available()
+
+
+def trains_in_bfloat16(device: torch.device, fp32: bool) -> bool:
+    """Whether a training computes in bfloat16 where it pays: on a processor that has it, unless told `fp32`.
+
+    A run's options say `fp32` alone, so that it may go on where the processor is another.
+    """
+    return device.type == "cpu" and not fp32 and cpu_has_bfloat16()
+
+
+def precision_in_words(half: torch.dtype | None, device: torch.device, fp32: bool) -> str:
+    """What a log says of the type, `half`, that a training computes in where it pays; None for float32 alone."""
+    if half is not None:
+        name, why = str(half).removeprefix("torch.") + " where it pays", "this processor has the instructions"
+        return f"{name} ({why})" if trains_in_bfloat16(device, fp32) else name
+    if fp32 or device.type != "cpu":
+        return "float32" + (" (--fp32)" if fp32 else "")
+    return "float32 (this processor has no instructions for bfloat16)"
 
 
 def send(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:

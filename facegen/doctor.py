@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 import facegen
+from facegen.device import cpu_has_bfloat16
 from torch_utils import custom_ops
 
 
@@ -28,6 +29,7 @@ def examine() -> list[Finding]:
     return [
         Finding("facegen", f"{facegen.__version__}, Python {platform.python_version()}, {platform.platform()}"),
         Finding("PyTorch", f"{torch.__version__}, built {cuda_of_pytorch()}"),
+        processor(),
         *driver(),
         *gpus(),
         *tools(),
@@ -67,6 +69,13 @@ def summary(findings: list[Finding]) -> dict:
 
 def cuda_of_pytorch() -> str:
     return "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
+
+
+def processor() -> Finding:
+    """Whether the processor multiplies bfloat16 numbers, in which training on it takes half the time."""
+    if cpu_has_bfloat16():
+        return Finding("processor", "has bfloat16: training on the CPU computes in it where it pays")
+    return Finding("processor", "has no instructions for bfloat16: training on the CPU computes in float32")
 
 
 def driver() -> list[Finding]:

@@ -1,7 +1,8 @@
 """Print how fast generation and training run on this machine, as ratios to the bare convolutions.
 
 The floor is the time of the synthesis network's 3x3 convolutions alone, channels last, each on a picture of the size
-that its layer reads. Everything else that a network does costs on top, so ratios compare across noisy machines.
+that its layer reads, in float32. Everything else that a network does costs on top, so ratios compare across noisy
+machines. On a CPU that has bfloat16 all of it runs in both precisions, in turn.
 
     .venv/bin/python scripts/bench.py --threads 2
     .venv/bin/python scripts/bench.py --profile            # where the time of a training step goes
@@ -17,14 +18,17 @@ import click
 import torch
 import torch.nn.functional as F
 
+from facegen.device import cpu_has_bfloat16
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.augment import AUGPIPE_PRESETS, AugmentPipe
 from facegen.training.checkpoint import lazy_adam
 from facegen.training.losses import GanLoss
 from torch_utils.cpu_memory import keep_freed_memory
 
 CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 4096, 256, 10, 512
+PHASES = ("Gmain", "Greg", "Dmain", "Dreg")
 
 
 def build(resolution: int, device: torch.device) -> tuple[Generator, Discriminator, AugmentPipe]:
@@ -37,7 +41,9 @@ def build(resolution: int, device: torch.device) -> tuple[Generator, Discriminat
     return G.to(device), D.to(device), augment.to(device)
 
 
-def convolutions(resolution: int, batch: int, device: torch.device) -> Callable[[], None]:
+def convolutions(
+    resolution: int, batch: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[[], None]:
     """Return a function that runs the 3x3 convolutions of the synthesis network once."""
     work = []
     for side in (2**k for k in range(2, resolution.bit_length())):
@@ -46,8 +52,8 @@ def convolutions(resolution: int, batch: int, device: torch.device) -> Callable[
         if side > 4:
             layers.insert(0, (min(CHANNEL_BASE // (side // 2), CHANNEL_MAX), side // 2))
         for inputs, size in layers:
-            x = torch.randn(batch, inputs, size, size, device=device).to(memory_format=torch.channels_last)
-            w = torch.randn(outputs, inputs, 3, 3, device=device).to(memory_format=torch.channels_last)
+            x = torch.randn(batch, inputs, size, size, device=device).to(dtype, memory_format=torch.channels_last)
+            w = torch.randn(outputs, inputs, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
             work.append((x, w))
 
     def run() -> None:
@@ -58,24 +64,26 @@ def convolutions(resolution: int, batch: int, device: torch.device) -> Callable[
     return run
 
 
-def generation(G: Generator, batch: int) -> Callable[[], None]:
-    """Return a function that generates one batch."""
+def generation(G: Generator, batch: int, bfloat16: bool = False) -> Callable[[], None]:
+    """Return a function that generates one batch; in `bfloat16` on the CPU, as only training does."""
     device = next(G.parameters()).device
     z = torch.randn(batch, Z_DIM, device=device)
     c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
 
     def run() -> None:
         G.eval()
-        with torch.no_grad():
+        with torch.no_grad(), bfloat16_on_cpu(bfloat16):
             G(z, c)
 
     return run
 
 
-def training_phases(G: Generator, D: Discriminator, augment: AugmentPipe, batch: int) -> dict[str, Callable[[], None]]:
+def training_phases(
+    G: Generator, D: Discriminator, augment: AugmentPipe, batch: int, bfloat16: bool = False
+) -> dict[str, Callable[[], None]]:
     """Return each phase of a training step with its optimiser's step."""
     device = next(G.parameters()).device
-    loss = GanLoss(G, D, augment, r1_gamma=1)
+    loss = GanLoss(G, D, augment, r1_gamma=1, bfloat16=bfloat16)
     z = torch.randn(batch, Z_DIM, device=device)
     c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
     real = torch.randn(batch, 3, D.img_resolution, D.img_resolution, device=device).clamp(-1, 1)
@@ -139,8 +147,13 @@ def print_profile(phases: dict[str, Callable[[], None]], device: torch.device, r
     show_default=True,
     help="Side of the pictures.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "both"]),
+    help="What to run in  [default: float32, on a CPU that has bfloat16 both].",
+)
 @click.option("--profile", is_flag=True, help="Print where the time of a training step goes, and stop.")
-def main(threads: int, batch: int, rounds: int, resolution: str, profile: bool) -> None:
+def main(threads: int, batch: int, rounds: int, resolution: str, precision: str | None, profile: bool) -> None:
     """Measure generation and training against the bare convolutions.
 
     \b
@@ -153,21 +166,37 @@ def main(threads: int, batch: int, rounds: int, resolution: str, profile: bool) 
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     G, D, augment = build(side, device)
-    phases = training_phases(G, D, augment, batch)
+    if precision is None:
+        precision = "both" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
+    if device.type != "cpu" and precision != "float32":
+        raise click.UsageError(f"--precision {precision} is for the CPU")
+    precisions = ("float32", "bfloat16") if precision == "both" else (precision,)
+    functions = {"floor": convolutions(side, batch, device)}
+    for name in precisions:
+        half = name == "bfloat16"
+        phases = training_phases(G, D, augment, batch, half)
+        if profile:
+            print(name)
+            print_profile(phases, device)
+        functions[f"{name} generation"] = generation(G, batch, half)
+        if half:
+            functions[f"{name} convolutions"] = convolutions(side, batch, device, torch.bfloat16)
+        functions |= {f"{name} {phase}": run for phase, run in phases.items()}
     if profile:
-        print_profile(phases, device)
         return
-    functions = {"floor": convolutions(side, batch, device), "generation": generation(G, batch), **phases}
     times = seconds(functions, rounds, device)
 
-    step = times["Gmain"] + times["Greg"] / 4 + times["Dmain"] + times["Dreg"] / 16
     floor = batch / times["floor"]
     print(f"{device.type}, {threads} threads, {side}x{side}, batch {batch}")
-    print("  ".join(f"{name} {times[name] * 1000:.0f} ms" for name in ("Gmain", "Greg", "Dmain", "Dreg")))
-    print(f"bare 3x3 convolutions (floor)  {floor:8.1f} img/s")
-    for name, time_per_batch in (("generation", times["generation"]), ("training", step)):
-        speed = batch / time_per_batch
-        print(f"{name:<30} {speed:8.1f} img/s   ratio to the floor {speed / floor:.3f}")
+    print(f"bare 3x3 convolutions, float32 (floor) {floor:8.1f} img/s")
+    for precision in precisions:
+        of = {name.split()[1]: time for name, time in times.items() if name.startswith(precision)}
+        print(f"{precision}: {'  '.join(f'{name} {of[name] * 1000:.0f} ms' for name in PHASES)}")
+        of["training"] = of["Gmain"] + of["Greg"] / 4 + of["Dmain"] + of["Dreg"] / 16
+        for name in ("convolutions", "generation", "training"):
+            if name in of:
+                speed = batch / of[name]
+                print(f"{name:<38} {speed:8.1f} img/s   ratio to the floor {speed / floor:.3f}")
 
 
 if __name__ == "__main__":

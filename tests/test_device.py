@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from facegen.cli import main
-from facegen.device import pick_device
+from facegen.device import cpu_has_bfloat16, pick_device, trains_in_bfloat16
 from facegen.errors import FacegenError
 
 
@@ -27,3 +27,18 @@ def test_resuming_an_encoder_asks_for_the_device_first(tmp_path):
     result = CliRunner().invoke(main, ["train-encoder", "--resume", str(tmp_path), "--device", "gpu"])
     assert result.exit_code == 1
     assert "device 'gpu' cannot be used" in result.output
+
+
+def test_bfloat16(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for answer in ("1", "0"):
+        monkeypatch.setenv("FACEGEN_BFLOAT16", answer)
+        assert cpu_has_bfloat16() is trains_in_bfloat16(cpu, fp32=False) is (answer == "1")
+        assert not trains_in_bfloat16(cpu, fp32=True)
+        assert not trains_in_bfloat16(gpu, fp32=False)
+    monkeypatch.delenv("FACEGEN_BFLOAT16")
+    for has in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has, raising=False)
+        assert cpu_has_bfloat16() is has
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # a PyTorch that does not tell
+    assert cpu_has_bfloat16() is False

@@ -46,9 +46,16 @@ def nvidia_smi(monkeypatch, answers: dict[str, str | None]) -> None:
 def test_a_real_process():
     done = subprocess.run([sys.executable, "-m", "facegen", "doctor"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name in ("facegen", "PyTorch", "driver", "GPU", "nvcc", "C++ compiler", "CUDA operations"):
+    for name in ("facegen", "PyTorch", "processor", "driver", "GPU", "nvcc", "C++ compiler", "CUDA operations"):
         assert f"  {name} " in done.stdout or f"! {name} " in done.stdout or f"+ {name} " in done.stdout
     assert torch.__version__ in done.stdout
+
+
+@pytest.mark.parametrize(("answer", "told"), [("1", "has bfloat16: "), ("0", "has no instructions for bfloat16: ")])
+def test_the_processor(monkeypatch, answer, told):
+    monkeypatch.setenv("FACEGEN_BFLOAT16", answer)
+    assert findings()["processor"].value.startswith(told)
+    assert findings()["processor"].good is None
 
 
 def test_no_gpu_is_no_fault(no_gpu, monkeypatch):

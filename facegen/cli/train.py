@@ -95,7 +95,7 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--vgg", type=click.Path(), help="VGG16 weights, for pr and ppl [default: downloaded].")
 @click.option("--lpips", type=click.Path(), help="LPIPS weights, for ppl [default: downloaded].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
-@switch("--fp32", default=False, help="Never use float16.")
+@switch("--fp32", default=False, help="Compute in float32 alone: no float16 (GPU), no bfloat16 (CPU).")
 @switch("--compile", default=False, help="Compile the networks (torch.compile): minutes at first, then faster steps.")
 @gpus_option
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")

@@ -39,7 +39,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> l
 @click.option("--dropout", default=0.2, show_default=True, help="Share of features left out in training.")
 @click.option("--snap", default=20.0, show_default=True, help="Thousands of pictures between two validations.")
 @click.option("--both-sides", is_flag=True, help="Its predictions are means over a face and its mirror image.")
-@click.option("--bf16", is_flag=True, help="Compute in bfloat16: faster where the processor has it.")
+@click.option("--fp32", is_flag=True, help="Compute in float32 alone, also on a processor that has bfloat16.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16 wherever it runs  [default: on a CPU that has it].")
 @click.option("--seed", default=0, show_default=True, help="Of weights, order and distortions.")
 @click.option("--license", "licence", help="What may be done with the weights, for their file.")
 @click.option("--device", default=None, help="cuda or cpu.  [default: a GPU when there is one]")
@@ -64,6 +65,7 @@ def command(
     dropout: float,
     snap: float,
     both_sides: bool,
+    fp32: bool,
     bf16: bool,
     seed: int,
     licence: str | None,
@@ -107,6 +109,7 @@ def command(
         dropout=dropout,
         snap=snap,
         both_sides=both_sides,
+        fp32=fp32,
         bf16=bf16,
         seed=seed,
         licence=licence,

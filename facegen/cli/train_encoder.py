@@ -65,7 +65,8 @@ def _blocks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 )
 @click.option("--input-size", default=96, show_default=True, help="Pixels to which the encoder resizes a face (>= 75).")
 @click.option("--psi", default=1.0, show_default=True, help="Truncation of the generated faces.")
-@click.option("--bf16", is_flag=True, help="Compute in bfloat16: faster where the processor has it.")
+@click.option("--fp32", is_flag=True, help="Compute in float32 alone, also on a processor that has bfloat16.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16 wherever it runs  [default: on a CPU that has it].")
 @click.option("--seed", default=0, show_default=True, help="Of weights, pairs and their order.")
 @click.option("--device", default=None, help="cuda or cpu.  [default: a GPU when there is one]")
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
@@ -89,6 +90,7 @@ def command(
     blocks: tuple[int, int, int],
     input_size: int,
     psi: float,
+    fp32: bool,
     bf16: bool,
     seed: int,
     device: str | None,
@@ -135,6 +137,7 @@ def command(
         blocks=blocks,
         input_size=input_size,
         psi=psi,
+        fp32=fp32,
         bf16=bf16,
         seed=seed,
     )

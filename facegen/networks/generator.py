@@ -274,7 +274,7 @@ class SynthesisBlock(nn.Module):
         fused_modconv: bool | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map features, picture and `[N, num_conv + 1, w_dim]` to features and picture of this resolution."""
-        dtype = working_dtype(self.use_fp16, force_fp32, ws.device)
+        dtype = working_dtype(self.use_fp16, force_fp32, ws.device, self.in_channels != 0)
         layout = working_layout(dtype, ws.device)
         if fused_modconv is None:
             fused_modconv = fuses_modulation(self.training, dtype, len(ws), ws.device)
@@ -371,7 +371,8 @@ class SynthesisNetwork(nn.Module):
         Args:
             ws: One w per layer.
             noise_mode: `random` draws noise, `const` takes the noise stored with the weights, `none` leaves it out.
-            force_fp32: None computes in float16 on CUDA where the network is built for it; True never does.
+            force_fp32: None computes in float16 on CUDA where the network is built for it, on the CPU in float32 (or
+                see `bfloat16_on_cpu`); True in nothing but float32.
             fused_modconv: See `modulated_conv2d`; None takes what is fastest.
 
         Raises:

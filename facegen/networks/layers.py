@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -52,12 +53,36 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
 
 
-def working_dtype(use_fp16: bool, force_fp32: bool | None, device: torch.device) -> torch.dtype:
+@contextmanager
+def bfloat16_on_cpu(enabled: bool = True) -> Iterator[None]:
+    """Let blocks called within compute in bfloat16 where they run on the CPU; weights stay what they are.
+
+    For first derivatives: second ones are to be as exact as float32. What was called within may be differentiated
+    outside. Holds for all threads.
+    """
+    global _cpu_dtype
+    before, _cpu_dtype = _cpu_dtype, torch.bfloat16 if enabled else torch.float32
+    try:
+        yield
+    finally:
+        _cpu_dtype = before
+
+
+_cpu_dtype = torch.float32
+
+
+def working_dtype(
+    use_fp16: bool, force_fp32: bool | None, device: torch.device, may_bfloat16: bool = True
+) -> torch.dtype:
     """Return the type a block computes in: float16 where the block is built for it and the device gains from it.
 
-    `force_fp32=None` means half precision on CUDA only; True never, False wherever `use_fp16` says so.
+    On the CPU it is float32, and within `bfloat16_on_cpu` bfloat16, which has float32's range: there every block may
+    that does not say no by `may_bfloat16`. `force_fp32=None` means float16 on CUDA only; True nothing but float32,
+    False float16 wherever `use_fp16` says so.
     """
     if force_fp32 is None:
+        if device.type == "cpu" and may_bfloat16:
+            return _cpu_dtype
         force_fp32 = device.type != "cuda"
     return torch.float16 if use_fp16 and not force_fp32 else torch.float32
 

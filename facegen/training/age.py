@@ -18,7 +18,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from facegen import figures
-from facegen.device import pick_device
+from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.networks.age_estimator import ARCHITECTURES, AgeEstimator, expected_age
 from facegen.training.age_augment import distort
@@ -59,8 +59,8 @@ class AgeOptions:
     trained on; None keeps a tenth of the pictures back. `widths` and `depths` are the network's; None for `SHAPES`.
     `sigma` is the width in years of the distribution that an age stands for, `balance` as in `picture_weights`, `ema`
     the half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `both_sides` is
-    the network's. `bf16` computes in bfloat16 where that is allowed, faster on machines that have it. `licence` stands
-    in the file.
+    the network's. It computes in bfloat16 on a processor that has it, with `bf16` on any device, with `fp32` on none.
+    `licence` stands in the file.
     """
 
     data: str
@@ -80,6 +80,7 @@ class AgeOptions:
     snap: float = 20
     size: int = 64
     both_sides: bool = False
+    fp32: bool = False
     bf16: bool = False
     seed: int = 0
     licence: str | None = None
@@ -97,6 +98,8 @@ class AgeOptions:
             raise FacegenError(
                 f"balance must be between 0 (as the data is) and 1 (all groups alike), got {self.balance}"
             )
+        if self.fp32 and self.bf16:
+            raise FacegenError("fp32 and bf16 exclude each other: leave out one of them")
         if self.seed < 0:
             raise FacegenError(f"seed must be 0 or more, got {self.seed}")
         if self.batch < 2:
@@ -279,6 +282,8 @@ def _run(
     run.log(f"run folder: {run.path}")
     size = sum(parameter.numel() for parameter in network.parameters())
     run.log(f"age estimator: {options.arch}, {size / 1e6:.2f} M parameters, input {options.size} px, {device}")
+    half = torch.bfloat16 if _in_bfloat16(options, device) else None
+    run.log(f"precision: {precision_in_words(half, device, options.fp32)}")
     baseline = float((validation.ages - training.ages.median()).abs().float().mean())
     run.log(
         f"{len(training)} faces to train on, {len(validation)} to validate; always saying "
@@ -332,7 +337,7 @@ def _train_step(
     images = distort(to_float(faces.images[indices].to(device)), random).contiguous(memory_format=torch.channels_last)
     for group in optimizer.param_groups:
         group["lr"] = options.lr_at(step)
-    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(options, device)):
         logits = network(images)
     loss = age_loss(logits, faces.ages[indices].to(device), options.sigma)
     optimizer.zero_grad(set_to_none=True)
@@ -340,6 +345,10 @@ def _train_step(
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     return loss.item()
+
+
+def _in_bfloat16(options: AgeOptions, device: torch.device) -> bool:
+    return options.bf16 or trains_in_bfloat16(device, options.fp32)
 
 
 def _parameter_groups(network: nn.Module, options: AgeOptions) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from facegen.data.archive import FaceArchive
+from facegen.device import trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
@@ -131,6 +132,7 @@ def build(options: TrainOptions, archive: FaceArchive, device: torch.device) -> 
             style_mixing_prob=options.style_mixing,
             pl_weight=options.pl_weight,
             random=random,
+            bfloat16=trains_in_bfloat16(device, options.fp32),
         ),
         optimizers={
             "G": lazy_adam(G, options.lr, G_REG_INTERVAL if options.pl_weight > 0 else None),

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from facegen import figures
-from facegen.device import pick_device
+from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.latents.decode import decode_latents, group_means
@@ -271,6 +271,7 @@ def _run(
     progress = progress and main
     encoder, generator = objective.encoder, objective.generator
     objective.to(device)
+    objective.bf16 = options.bf16 or trains_in_bfloat16(device, options.fp32)
     encoder.to(memory_format=torch.channels_last)
     data = load_data(options, generator, header, device, progress)  # by the generator as it was, before any tuning
     if saved is not None:
@@ -290,6 +291,8 @@ def _run(
     run.log(f"generator: {options.generator} ({generator.img_resolution} px, z {generator.z_dim}, {device})")
     size = sum(parameter.numel() for parameter in encoder.parameters())
     run.log(f"encoder: {size / 1e6:.1f} M parameters, blocks {options.blocks}, input {options.input_size} px")
+    half = torch.bfloat16 if objective.bf16 else None
+    run.log(f"precision: {precision_in_words(half, device, options.fp32)}")
     run.log(f"recipe: {options.recipe} ({_in_words(objective.recipe)})")
     baseline = mean_baseline(data.training, data.validation)
     run.log(
@@ -420,9 +423,7 @@ def _objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObjectiv
         weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
         identity_loss = IdentityLoss(load_facenet(weights), template, generator.img_resolution)
     ages = middle_ages(generator, header)
-    objective = EncoderObjective(
-        encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi, bf16=options.bf16
-    )
+    objective = EncoderObjective(encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi)
     return objective, header
 
 

@@ -51,9 +51,9 @@ class EncoderObjective(nn.Module):
         estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
         identity_loss: For recipes that need one.
         psi: Truncation that the generated faces were made with.
-        bf16: Run encoder and estimator in bfloat16; the generator's pictures need more digits.
 
     Attributes:
+        bf16: In training mode, run encoder and estimator in bfloat16; the generator's pictures need more digits.
         shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
             means, which the loss `age` refines. None otherwise.
         latent_discriminator: Of recipes that have one. None otherwise.
@@ -68,10 +68,10 @@ class EncoderObjective(nn.Module):
         estimator: nn.Module | None = None,
         identity_loss: IdentityLoss | None = None,
         psi: float = 1.0,
-        bf16: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder, self.recipe, self.psi, self.bf16 = encoder, recipe, psi, bf16
+        self.encoder, self.recipe, self.psi = encoder, recipe, psi
+        self.bf16 = False
         self.generator = generator.eval().requires_grad_(False)
         if recipe.tune:
             generator.synthesis.requires_grad_(True)
@@ -227,7 +227,7 @@ class EncoderObjective(nn.Module):
         return torch.stack([(_unit(a) - _unit(b)).square().sum(dim=1).mean() for a, b in pairs]).mean()
 
     def _precision(self, images: torch.Tensor) -> torch.autocast:
-        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16 and self.training)
 
 
 def closest_group(ages: torch.Tensor, middle_ages: torch.Tensor) -> torch.Tensor:

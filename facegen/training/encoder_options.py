@@ -23,7 +23,8 @@ class EncoderOptions:
     `recipe` names one of `recipes.RECIPES`; None takes the best that the rest allows: `age` with `data`, else `w+`.
     `data` is a training archive of real faces, `age_estimator` a weight file or run folder, None for the one that
     comes with the package. `face_network` is a file of facenet-pytorch's weights, for the recipe `identity`; None
-    downloads those of VGGFace2.
+    downloads those of VGGFace2. Encoder and estimator compute in bfloat16 on a processor that has it, with `bf16` on
+    any device, with `fp32` on none.
     """
 
     generator: str
@@ -41,6 +42,7 @@ class EncoderOptions:
     blocks: tuple[int, int, int] = (5, 10, 5)
     input_size: int = 96
     psi: float = 1.0
+    fp32: bool = False
     bf16: bool = False
     seed: int = 0
 
@@ -49,6 +51,8 @@ class EncoderOptions:
         for name in ("epochs", "batch", "lr", "lr_step", "lr_decay"):
             if not getattr(self, name) > 0:
                 raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.fp32 and self.bf16:
+            raise FacegenError("fp32 and bf16 exclude each other: leave out one of them")
         if not math.isfinite(self.psi):
             raise FacegenError(f"psi must be a finite number, got {self.psi}")
         if self.batch < 2:

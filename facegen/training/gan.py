@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from facegen import figures
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import pick_device, send
+from facegen.device import pick_device, precision_in_words, send
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.training import checkpoint, distributed
@@ -306,6 +306,7 @@ def _train(
 ) -> None:
     """Step until `options.kimg` or until somebody asks to stop; report every tick, save every few."""
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
+    run.log(f"precision       {_precision(options, state, device)}")
     if options.compile and (problem := compile_networks(state.loss)):
         run.log(f"not compiled    this machine cannot, so the networks run as without --compile: {problem}")
     grid = grid_latents(state.G_ema, options.seed)
@@ -429,6 +430,13 @@ def _describe(
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))
         run.log(f"evenly drawn    {options.even} ({counts})")
     run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
+
+
+def _precision(options: TrainOptions, state: TrainingState, device: torch.device) -> str:
+    half = torch.bfloat16 if state.loss.bfloat16 else None
+    if device.type == "cuda" and options.num_fp16_res > 0:
+        half = torch.float16
+    return precision_in_words(half, device, options.fp32)
 
 
 def _processes() -> str:

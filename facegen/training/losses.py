@@ -7,6 +7,7 @@ Karras et al. 2020a, section 3.1).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,10 +19,22 @@ from torch import nn
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.parts import BatchRandom
 from facegen.training.recording import DrawnNumbers
 
 Observed = dict[str, torch.Tensor]
+
+
+def main_phase(accumulate: Callable[..., Observed]) -> Callable[..., Observed]:
+    """Let a phase of a `GanLoss` compute in bfloat16 if the loss says so; all others are of second derivatives."""
+
+    @functools.wraps(accumulate)
+    def run(self: GanLoss, *args: torch.Tensor) -> Observed:
+        with bfloat16_on_cpu(self.bfloat16):
+            return accumulate(self, *args)
+
+    return run
 
 
 @dataclass
@@ -41,6 +54,7 @@ class GanLoss:
         random: Where style mixing, augmentation and path lengths get their random numbers from.
         second_order: Makes a block within which networks have second derivatives (see `compiling`).
         drawn: Where random numbers of the CPU come from while a phase is recorded (see `recording`).
+        bfloat16: On the CPU, main phases compute in bfloat16 where it pays (see `bfloat16_on_cpu`).
     """
 
     G: Generator
@@ -56,6 +70,7 @@ class GanLoss:
     random: BatchRandom = field(default_factory=BatchRandom)
     second_order: Callable[[], AbstractContextManager[None]] = nullcontext
     drawn: DrawnNumbers | None = None
+    bfloat16: bool = False
 
     def map_latents(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Map `[N, z_dim]` and `[N, c_dim]` to `[N, num_ws, w_dim]`, styles mixed at one random layer."""
@@ -88,6 +103,7 @@ class GanLoss:
             images = self.augment(images, **split)
         return self.D(images, c)
 
+    @main_phase
     def generator_main(self, z: torch.Tensor, c: torch.Tensor) -> Observed:
         """Accumulate the gradients of G for the non-saturating logistic loss -log(sigmoid(D(G(z, c))))."""
         images = self.G.synthesis(self.map_latents(z, c), noise_mode=self.noise_mode)
@@ -145,6 +161,7 @@ class GanLoss:
         (loss.mean() * gain + images.sum() * 0).backward()
         return {"Loss/pl_penalty": penalty.detach(), "Loss/G/reg": (penalty * self.pl_weight).detach()}
 
+    @main_phase
     def discriminator_main(
         self, real: torch.Tensor, real_c: torch.Tensor, z: torch.Tensor, c: torch.Tensor
     ) -> Observed:

@@ -49,7 +49,7 @@ class TrainOptions:
         metrics: Measured at every snapshot, names separated by commas, or `none`.
         inception, vgg, lpips: Weight files of the networks that judge; None downloads what the metrics need.
         seed: Of everything random.
-        fp32: Never use float16.
+        fp32: Compute in float32 alone: neither in float16 on a GPU nor in bfloat16 on a CPU that has it.
         compile: Compile the networks with torch.compile.
     """
 

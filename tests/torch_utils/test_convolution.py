@@ -43,6 +43,32 @@ def test_transposed_convolution_is_pytorchs_and_so_are_its_derivatives(stride, g
         torch.testing.assert_close(a, e)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_transposed_convolution_as_a_gradient(stride, groups, monkeypatch):
+    x, w = random(2, 4, 5, 6), random(4, 6 // groups, 3, 3)
+    expected = second_derivatives(lambda *a: F.conv_transpose2d(*a, stride=stride, groups=groups), x, w)
+    monkeypatch.setattr(convolution, "bfloat16_on_cpu", lambda x: True)
+    ours = second_derivatives(lambda *a: conv_transpose2d(*a, stride, groups), x, w)
+    for a, e in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_upsampling_in_bfloat16_on_the_cpu(layout):
+    x, w = (random(*shape, dtype=torch.float32) for shape in ((2, 16, 8, 8), (16, 24, 3, 3)))
+    halves = [a.detach().bfloat16().contiguous(memory_format=layout).requires_grad_() for a in (x, w)]
+    exact = [a.detach().double().requires_grad_() for a in halves]
+    y, expected = conv_transpose2d(*halves, stride=2), F.conv_transpose2d(*exact, stride=2)
+    assert y.is_contiguous(memory_format=layout)
+    grad = torch.randn(y.shape).bfloat16().contiguous(memory_format=layout)
+    found = [y, *torch.autograd.grad(y, halves, grad)]
+    right = [expected, *torch.autograd.grad(expected, exact, grad.double())]
+    for a, e in zip(found, right, strict=True):
+        assert a.dtype == torch.bfloat16
+        assert (a.double() - e).norm() < 2**-8 * e.norm()  # rounded once, by up to 2^-9
+
+
 @pytest.mark.parametrize(("stride", "padding", "fast"), [(1, (1, 1), False), (2, (0, 1), False), (1, (1, 1), True)])
 def test_numerical_derivatives(stride, padding, fast, monkeypatch):
     if fast:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from golden_numbers import assert_all_golden, assert_golden, golden
 
 from torch_utils.ops import upfirdn2d as ops
@@ -209,6 +210,23 @@ def test_keeps_the_type(dtype):
         assert y.dtype == dtype
         # Up to 16 taps of numbers up to about 3, rounded to 2^-9 (bfloat16, the coarsest).
         torch.testing.assert_close(y.float(), function(x, f), atol=0.05, rtol=0)
+
+
+def test_what_is_slow_in_bfloat16_on_the_cpu_is_done_in_float32(monkeypatch):
+    seen = []
+    transposed = F.conv_transpose2d
+    monkeypatch.setattr(F, "conv_transpose2d", lambda x, *a, **k: seen.append(x.dtype) or transposed(x, *a, **k))
+    f = ops.setup_filter([1, 3, 3, 1])
+    x = torch.randn(2, 3, 8, 8).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    y, expected = ops.downsample2d(x, f), ops.downsample2d(exact, f)
+    grad = torch.randn(y.shape).bfloat16().contiguous(memory_format=torch.channels_last)
+    (found,) = torch.autograd.grad(y, x, grad)
+    (right,) = torch.autograd.grad(expected, exact, grad.double())
+    assert seen[0] == torch.float32
+    assert found.dtype == torch.bfloat16
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.double(), right, rtol=2**-8, atol=1e-6)  # rounded once, by up to 2^-9
 
 
 # --- Mistakes -------------------------------------------------------------------------------------------------------

@@ -401,3 +401,45 @@ def test_the_run_is_listed(finished: Path):
     assert "0.08 of 0.08 kimg" in table
     assert "age estimator, resnet, first half" in table
     assert "MAE " in table
+
+
+# -- bfloat16
+
+
+def precision(run: Path) -> list[str]:
+    return [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("precision: ")]
+
+
+def test_in_bfloat16_where_the_processor_has_it(
+    options: AgeOptions, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert precision(finished) == ["precision: float32 (this processor has no instructions for bfloat16)"]
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
+    run = train_age(replace(options, kimg=0.04), tmp_path, device="cpu", progress=False)
+    assert precision(run) == ["precision: bfloat16 where it pays (this processor has the instructions)"]
+    assert {x.dtype for x in torch.load(run / "age-state.pt", weights_only=True)["network"].values()} == {
+        torch.float32,
+        torch.int64,
+    }
+    single = train_age(replace(options, kimg=0.04, fp32=True), tmp_path, device="cpu", progress=False)
+    assert precision(single) == ["precision: float32 (--fp32)"]
+    losses = [read_stats(folder)[0]["loss"] for folder in (single, run)]
+    assert losses[0] != losses[1]
+    # Four layers and a logarithm: the mean over five steps is rounded much less than one number, by 2^-9.
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    # It goes on where the processor has none.
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "0")
+    resume_age(run, kimg=0.08, device="cpu", progress=False)
+    assert precision(run)[-1] == "precision: float32 (this processor has no instructions for bfloat16)"
+
+
+def test_options_of_before_are_read(options: AgeOptions, tmp_path: Path):
+    run = train_age(replace(options, kimg=0.04, bf16=True), tmp_path, device="cpu", progress=False)
+    assert precision(run) == ["precision: bfloat16 where it pays"]
+    content = json.loads((run / "training_options.json").read_text())
+    del content["fp32"]
+    (run / "training_options.json").write_text(json.dumps(content))
+    resume_age(run, kimg=0.08, device="cpu", progress=False)
+    assert precision(run) == ["precision: bfloat16 where it pays"] * 2
+    with pytest.raises(FacegenError, match="fp32 and bf16 exclude each other"):
+        replace(options, fp32=True, bf16=True).check()

@@ -302,3 +302,29 @@ def test_command_trains_and_stops_on_ctrl_c(generator_file: Path, tmp_path: Path
     result = CliRunner().invoke(main, ["train-encoder", "--resume", str(run), "--epochs", "1", "--device", "cpu"])
     assert result.exit_code == 1
     assert "epochs are done" in result.output
+
+
+def test_in_bfloat16_where_the_processor_has_it(
+    options: EncoderOptions, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def precision(run: Path) -> list[str]:
+        return [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("precision: ")]
+
+    assert precision(finished) == ["precision: float32 (this processor has no instructions for bfloat16)"]
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
+    whole = train_encoder(options, tmp_path, device="cpu", progress=False)
+    assert precision(whole) == ["precision: bfloat16 where it pays (this processor has the instructions)"]
+    half = train_encoder(replace(options, epochs=1), tmp_path, device="cpu", progress=False)
+    resume_encoder(half, epochs=2, device="cpu", progress=False)
+    state = torch.load(whole / "encoder-state.pt", weights_only=True)["encoder"]
+    assert_same_weights(state, torch.load(half / "encoder-state.pt", weights_only=True)["encoder"])
+    assert torch.bfloat16 not in {tensor.dtype for tensor in state.values()}
+    single = train_encoder(replace(options, fp32=True), tmp_path, device="cpu", progress=False)
+    assert precision(single) == ["precision: float32 (--fp32)"]
+    assert_same_weights(
+        torch.load(single / "encoder-state.pt", weights_only=True)["encoder"],
+        torch.load(finished / "encoder-state.pt", weights_only=True)["encoder"],
+    )
+    losses = [[line["train_loss"] for line in read_stats(run)] for run in (single, whole)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # a deep network that starts from nothing

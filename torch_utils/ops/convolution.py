@@ -2,6 +2,8 @@
 
 PyTorch takes the second derivative of a convolution through convolutions with channels and batch exchanged and kernels
 as large as the picture, which are several times slower; path length regularisation and R1 are made of them.
+
+In bfloat16 on the CPU there are only first derivatives to take, so there PyTorch's own do for ordinary convolutions.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ def conv2d(
     """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
     if being_traced() or takes_first_derivatives():
         return F.conv2d(x, w, b, stride, padding, groups=groups)
+    if bfloat16_on_cpu(x):
+        return F.conv2d(x, _in_layout_of(x, w), b, stride, padding, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), b, _Geometry(stride, padding, groups))
 
 
@@ -74,6 +78,11 @@ def first_derivatives() -> Iterator[None]:
 def takes_first_derivatives() -> bool:
     """Tell whether this is in the context `first_derivatives`."""
     return getattr(_thread, "first", False)
+
+
+def bfloat16_on_cpu(x: torch.Tensor) -> bool:
+    """Tell whether `x` is of the type and the device where some of oneDNN's operations are slow."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
 def being_traced() -> bool:
@@ -131,9 +140,28 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry
         y = winograd.convolve(x, w, geometry.transposed)
         return y if b is None else y.add_(b[:, None, None])
     stride, padding, groups, transposed, output_padding = geometry
+    if transposed and bfloat16_on_cpu(x):
+        return _transposed_as_gradient(x, w, geometry)  # without a bias
     if transposed:
         return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups)
     return F.conv2d(x, w, b, stride, padding, groups=groups)
+
+
+def _transposed_as_gradient(x: torch.Tensor, w: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
+    """Compute a transposed convolution as the gradient that an ordinary one gives to its picture.
+
+    In bfloat16 on the CPU oneDNN's is up to 1.6 times as fast in this form, for the same numbers.
+    """
+    stride, padding, groups, _, output_padding = geometry
+    sides = [(x.shape[2 + i] - 1) * stride - 2 * padding[i] + w.shape[2 + i] + output_padding[i] for i in (0, 1)]
+    # Only its shape counts, but in another layout it would be copied.
+    picture = torch.empty(
+        len(x), groups * w.shape[1], *sides, dtype=x.dtype, device=x.device, memory_format=_layout_of(x)
+    )
+    y, _, _ = torch.ops.aten.convolution_backward(
+        x, picture, w, None, [stride] * 2, padding, [1, 1], False, [0, 0], groups, [True, False, False]
+    )
+    return y
 
 
 def _weight_gradient(x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> torch.Tensor:
@@ -155,5 +183,9 @@ def _winograd_pays(x: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> b
 
 def _in_layout_of(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Return `w` in the layout of `x`, so that it is converted once for the convolution and for its gradient."""
-    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    return w.contiguous(memory_format=layout)
+    return w.contiguous(memory_format=_layout_of(x))
+
+
+def _layout_of(x: torch.Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils.ops import compiled
-from torch_utils.ops.convolution import being_traced, takes_first_derivatives
+from torch_utils.ops.convolution import being_traced, bfloat16_on_cpu, takes_first_derivatives
 
 # From this many taps on a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
 SEPARABLE_TAPS = 8
@@ -272,6 +272,9 @@ def _convolve_channels(
 ) -> torch.Tensor:
     """Do the work of `_filter` with PyTorch's depthwise convolutions."""
     channels, taps_y, taps_x = x.shape[1], *f.shape
+    if up != (1, 1) and bfloat16_on_cpu(x):
+        # oneDNN has no depthwise transposed convolution in bfloat16; what stands in takes 20 times float32's time.
+        return _convolve_channels(x.float(), f.float(), up, down, pad_y, pad_x).to(x.dtype)
     if channels == 1:
         # One channel is in both layouts. Told by the strides that it is channels last, PyTorch's bfloat16 convolution
         # on the CPU is wrong and reads what is not its own; seen flat and back, the strides say contiguous.
