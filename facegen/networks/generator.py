@@ -23,6 +23,7 @@ from facegen.networks.layers import (
     working_layout,
 )
 from torch_utils.ops import bias_act, conv2d_resample, upfirdn2d
+from torch_utils.ops.scaled_sum import scaled_sum
 
 NOISE_MODES = ("random", "const", "none")
 
@@ -90,8 +91,10 @@ def modulated_conv2d(
         )
         if scale is not None:
             scale = scale.to(x.dtype)[:, :, None, None]
-            if b is None and noise is not None:  # one pass for both
-                return torch.addcmul(noise.to(x.dtype), x, scale)
+            if b is not None:  # one pass for both
+                return _add(scaled_sum(b, x, scale), None, noise)
+            if noise is not None:
+                return scaled_sum(noise.to(x.dtype), x, scale)
             x = x * scale
         return _add(x, b, noise)
 

@@ -286,10 +286,14 @@ def _convolve_channels(
     # filter; what the wanted padding does not reach is cropped, what it adds is zero.
     size_y = x.shape[2] * up[0] + sum(pad_y) - taps_y + 1
     size_x = x.shape[3] * up[1] + sum(pad_x) - taps_x + 1
-    x = F.conv_transpose2d(x, f.flip([0, 1]).expand(channels, 1, -1, -1), stride=up, groups=channels)
     before_y, before_x = pad_y[0] - taps_y + 1, pad_x[0] - taps_x + 1
-    after_y, after_x = size_y - before_y - x.shape[2], size_x - before_x - x.shape[3]
-    x, _ = _pad(x, (before_x, after_x), (before_y, after_y))
+    after_y = size_y - before_y - ((x.shape[2] - 1) * up[0] + taps_y)
+    after_x = size_x - before_x - ((x.shape[3] - 1) * up[1] + taps_x)
+    # Cropping equally on both sides is free: it is what the padding of a transposed convolution means.
+    crop_y, crop_x = max(min(-before_y, -after_y), 0), max(min(-before_x, -after_x), 0)
+    w = f.flip([0, 1]).expand(channels, 1, -1, -1)
+    x = F.conv_transpose2d(x, w, stride=up, padding=(crop_y, crop_x), groups=channels)
+    x, _ = _pad(x, (before_x + crop_x, after_x + crop_x), (before_y + crop_y, after_y + crop_y))
     return x[:, :, :: down[0], :: down[1]] if down != (1, 1) else x
 
 
