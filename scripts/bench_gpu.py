@@ -25,7 +25,8 @@ from facegen.training.compiling import compile_networks
 from facegen.training.options import TrainOptions, resolve_options
 from facegen.training.recording import Phases
 
-WARM_UP = 17  # steps: all phases, and R1 once more
+SUBSET = 1000  # pictures, so that no time goes into decoding
+WARM_UP = 33  # steps: all phases, twice those that are rare, so that recordings are made
 
 
 @contextmanager
@@ -131,7 +132,15 @@ def main(
         for way in chosen or table:
             change, values = table[way]
             options = resolve_options(
-                data=data, outdir="", resolution=resolution, cfg=cfg, batch=batch, p=0.3, mirror=True, **values
+                data=data,
+                outdir="",
+                resolution=resolution,
+                cfg=cfg,
+                batch=batch,
+                p=0.3,
+                mirror=True,
+                subset=SUBSET,
+                **values,
             )
             with change():
                 speed = trained_per_second(options, device, steps)

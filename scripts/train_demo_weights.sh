@@ -1,32 +1,61 @@
 #!/usr/bin/env bash
-# Makes the weights in facegen/pretrained/ again, from UTKFace (a folder or zip of its aligned pictures), and the report
-# on them from the faces that no training has seen:
+# Makes weights for facegen/pretrained/, from UTKFace (a zip of its aligned pictures, 128x128 or larger), and the report on
+# them from the faces that no training has seen:
 #
-#     scripts/train_demo_weights.sh UTKFace.zip
+#     scripts/train_demo_weights.sh UTKFace.zip [WORK_FOLDER]
 #
-# About seven hours on two CPU cores. Run it again after an interruption: what is finished is kept, what was under way
-# goes on.
+# Days on two CPU cores, an hour on a GPU for most of it. Run it again after an interruption: what is finished is kept,
+# what was under way goes on. A run moves between machines with its folder: a GPU takes it further, and back again, with
+#
+#     scripts/gpu_check.sh train WORK_FOLDER/generator128/00000-... MINUTES --batch 48
+#
+# A stage of the generator ends after a number of kimg. When to raise KIMG: as long as scripts/check_generators.py (200
+# faces a group) says that the kernel distance to real faces still falls by 2 % per 100 kimg.
+#
+#     KIMG=3000     length of the training at 128x128
+#     KIMG64=0      before that, train at 64x64 so long and grow from there. On a CPU a kimg costs less than half of one at
+#                   128x128; on a GPU starting twice costs more than that saves
+#     START=FILE    weights that the generator starts from, for a machine that lacks the run:
+#                   scripts/generator128.safetensors holds G_ema and D after 332 kimg
 set -euo pipefail
-source "$(dirname "$0")/once.sh"
-pictures=${1:?"which UTKFace? give its folder or zip"}
+here=$(dirname "$0")
+source "$here/once.sh"
+pictures=${1:?"which UTKFace? give its zip"}
 work=${2:-runs/demo-weights}
 facegen=${FACEGEN:-.venv/bin/facegen}
 python=${PYTHON:-.venv/bin/python}
 license="non-commercial research only: trained on UTKFace (see docs/MODEL_CARD.md)"
-kimg=${KIMG:-320}
+kimg=${KIMG:-3000}
+kimg64=${KIMG64:-0}
+start=${START:-}
 
-# Near duplicates are dropped, so that no held-out face has a twin among the others.
+# Near duplicates are dropped, so that no held-out face has a twin among the others. This split decides which faces are
+# held out at every resolution.
 [ -f "$work/utkface64-held.zip" ] ||
     "$facegen" prepare "$pictures" "$work/utkface64.zip" --resolution 64 --near-duplicates 3 --split train=0.9,held=0.1
-train=$work/utkface64-train.zip
-held=$work/utkface64-held.zip
+for part in train held; do
+    if [ ! -f "$work/utkface128-$part.zip" ]; then
+        "$python" "$here/pick_pictures.py" "$pictures" "$work/utkface64-$part.zip" "$work/picked-$part.zip"
+        "$facegen" prepare "$work/picked-$part.zip" "$work/utkface128-$part.zip" --resolution 128
+    fi
+done
+train64=$work/utkface64-train.zip
+held64=$work/utkface64-held.zip
+train=$work/utkface128-train.zip
+held=$work/utkface128-held.zip
 
-once "$work/generator" train --data "$train" --cfg tiny --mirror --balance 0.5 --kimg "$kimg"
-generator=$(run_of "$work/generator")
+generator_options=(--cfg small --mirror --balance 0.5 --even gender --snap-minutes 30 --keep 5)
+if [ -z "$start" ] && [ "$kimg64" != 0 ]; then
+    once "$work/generator64" train --data "$train64" "${generator_options[@]}" --gamma 0.05 --kimg "$kimg64"
+    start=$(compgen -G "$(run_of "$work/generator64")/network-snapshot-*.safetensors" | tail -n 1)
+fi
+once "$work/generator128" train --data "$train" "${generator_options[@]}" --gamma 0.1 --kimg "$kimg" \
+    ${start:+--resume "$start"}
+generator=$(run_of "$work/generator128")
 
 # Two estimators that share no picture and no design: one to learn from, one to judge.
-once "$work/age" train-age --data "$train" --val "$held" --half first --kimg 120 --seed 1 --license "$license"
-once "$work/age_judge" train-age --data "$train" --val "$held" --half second --arch plain --both-sides --seed 2 \
+once "$work/age" train-age --data "$train64" --val "$held64" --half first --kimg 120 --seed 1 --license "$license"
+once "$work/age_judge" train-age --data "$train64" --val "$held64" --half second --arch plain --both-sides --seed 2 \
     --balance 0.7 --ema 200 --license "$license"
 age=$(run_of "$work/age")
 
@@ -35,7 +64,7 @@ encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age"
 once "$work/encoder" train-encoder --recipe age --pairs 15000 --epochs 10 "${encoder_options[@]}"
 once "$work/encoder_zmse" train-encoder --recipe zmse --pairs 15000 --epochs 10 "${encoder_options[@]}"
 
-"$python" scripts/export_pretrained.py --generator "$generator" --encoder "$(run_of "$work/encoder")" \
+"$python" "$here/export_pretrained.py" --generator "$generator" --encoder "$(run_of "$work/encoder")" \
     --age "$age" --age-judge "$(run_of "$work/age_judge")" --license "$license"
 
 "$facegen" evaluate --photos "$held" --outdir "$work/report" --photos-limit 200 \

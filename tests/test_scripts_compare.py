@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,7 @@ for ((i = 1; i <= $#; i++)); do
     esac
 done
 mkdir -p "$run"
+touch "$run/network-snapshot-000005.safetensors"
 echo "{\\"state\\": \\"$STATE\\", \\"reason\\": \\"\\"}" > "$run/status.json"
 """
 
@@ -70,13 +72,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """check_generators.py, in this process, where nothing has to be imported again."""
-    spec = importlib.util.spec_from_file_location("check_generators", SCRIPTS / "check_generators.py")
+def load_script(name: str) -> ModuleType:
+    """A script in this process, where nothing has to be imported again."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script("check_generators")
 
 
 def test_what_generators_are_called(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +157,8 @@ def run_script(folder: Path, name: str, state: str, **settings: str) -> tuple[su
         "compare_recipes.sh": ["g.safetensors", "train.zip", "held.zip", "work"],
         "train_demo_weights.sh": ["UTKFace.zip", "work"],
     }[name]
-    (folder / "work" / "utkface64-held.zip").touch()  # else train_demo_weights.sh prepares it first
+    for archive in ("utkface64-held", "utkface128-train", "utkface128-held"):
+        (folder / "work" / f"{archive}.zip").touch()  # else train_demo_weights.sh prepares them first
     # `true` instead of Python: what it is told is not looked at here.
     environment = {
         **os.environ,
@@ -182,6 +189,43 @@ def test_nothing_is_built_on_a_training_that_was_stopped(tmp_path: Path, name: s
     third, calls = run_script(tmp_path, name, "finished")
     assert third.returncode == 0, third.stderr
     assert [call.split()[0] for call in calls] == ["evaluate"]
+
+
+def test_the_generator_grows_from_a_smaller_one(tmp_path: Path):
+    result, calls = run_script(tmp_path, "train_demo_weights.sh", "finished", KIMG64="5")
+    assert result.returncode == 0, result.stderr
+    assert "generator64" in calls[0]
+    assert "--kimg 5 " in calls[0]
+    assert "generator128" in calls[1]
+    assert calls[1].endswith(
+        "--resume work/generator64/00000-run/network-snapshot-000005.safetensors --outdir work/generator128"
+    )
+
+
+def test_the_generator_starts_from_given_weights(tmp_path: Path):
+    result, calls = run_script(tmp_path, "train_demo_weights.sh", "finished", START="g.safetensors")
+    assert result.returncode == 0, result.stderr
+    assert "--resume g.safetensors" in calls[0]
+
+
+def test_the_same_faces_are_picked_for_another_resolution(tmp_path: Path, folder: Path):
+    pictures, archive, picked = tmp_path / "pictures.zip", tmp_path / "some.zip", tmp_path / "picked.zip"
+    write_archive(archive, [5, 40])
+    with zipfile.ZipFile(pictures, "w") as files:
+        for name in ("0.png", "1.png", "2.png"):
+            files.writestr(f"part1/{name}", name)
+    pick = load_script("pick_pictures")
+    assert CliRunner().invoke(pick.main, [str(pictures), str(archive), str(picked)]).exit_code == 0
+    with zipfile.ZipFile(picked) as files:
+        assert files.namelist() == ["part1/0.png", "part1/1.png"]
+        assert files.read("part1/1.png") == b"1.png"
+    write_archive(archive, [5, 40, 70, 80])
+    result = CliRunner().invoke(pick.main, [str(pictures), str(archive), str(picked)])
+    assert result.exit_code == 1
+    assert "lacks 1 pictures of" in result.output
+    assert "3.png" in result.output
+    with zipfile.ZipFile(picked) as files:
+        assert len(files.namelist()) == 2  # the file before stays
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.data.pictures import encode_png
 from facegen.errors import FacegenError
 from facegen.training import checkpoint, gan
-from facegen.training.options import resolve_options
+from facegen.training.options import TrainOptions, resolve_options
 from facegen.training.run_folder import read_stats
 from facegen.weights.load import load_generator
 from facegen.weights.native import load_networks, read_metadata
@@ -257,6 +257,17 @@ def test_resume_from_a_damaged_folder(face_archive, tmp_path, damage, message):
     damage(run)
     with pytest.raises((FacegenError, FileNotFoundError), match=message):
         gan.resume_generator(run, kimg=0.016, progress=False)
+
+
+def test_a_run_goes_on_with_another_batch(face_archive, tmp_path):
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+    assert gan.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
+    assert TrainOptions.read(run / "training_options.json").batch == 8
+    state = torch.load(run / "training-state.pt", weights_only=True)
+    assert state["images_seen"] == state["position"] == 48
+    assert state["steps"] == 16 / 4 + 32 / 8
+    with pytest.raises(FacegenError, match="batch must be a multiple of 4"):
+        gan.resume_generator(run, kimg=0.1, batch=6, progress=False)
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(finished_run):
