@@ -21,9 +21,7 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.parts import BatchRandom
-from facegen.training.recording import DrawnNumbers
-
-Observed = dict[str, torch.Tensor]
+from facegen.training.recording import DrawnNumbers, Observed
 
 
 def main_phase(accumulate: Callable[..., Observed]) -> Callable[..., Observed]:

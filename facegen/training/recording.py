@@ -9,11 +9,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from facegen.device import send
+
+if TYPE_CHECKING:
+    from facegen.training.losses import GanLoss
 
 MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: so many times what steps need must be free
 
@@ -69,13 +73,13 @@ class Phases:
     _recordings: dict[str, Recording] = field(default_factory=dict)
 
     def run(
-        self, phase: Callable[..., Observed], loss: object, network: nn.Module, inputs: tuple[torch.Tensor, ...]
+        self, phase: Callable[..., Observed], loss: GanLoss, network: nn.Module, inputs: tuple[torch.Tensor, ...]
     ) -> Observed:
         """Accumulate gradients of a network that has none, and return what was observed.
 
         Args:
             phase: A bound method of a loss, named uniquely, or a partial of one.
-            loss: With attributes `drawn` and `pl_mean`, and `G`, whose average of w moves.
+            loss: Whose phase it is; its moving averages change.
             network: The one in training.
             inputs: Of the phase; always of the same shapes.
         """
@@ -93,7 +97,7 @@ class Phases:
         self,
         name: str,
         phase: Callable[..., Observed],
-        loss: object,
+        loss: GanLoss,
         network: nn.Module,
         inputs: tuple[torch.Tensor, ...],
     ) -> None:
@@ -114,7 +118,7 @@ class Recording:
     """
 
     def __init__(
-        self, phase: Callable[..., Observed], loss: object, network: nn.Module, inputs: tuple[torch.Tensor, ...]
+        self, phase: Callable[..., Observed], loss: GanLoss, network: nn.Module, inputs: tuple[torch.Tensor, ...]
     ) -> None:
         self._require_memory()
         device = inputs[0].device
