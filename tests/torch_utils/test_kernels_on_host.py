@@ -132,6 +132,8 @@ def test_bias_act(kernels, act, dtype, options):
     x, g, h = (torch.randn(shape, dtype=dtype) * 2 for _ in range(3))
     b = torch.randn(shape[dim], dtype=dtype)
     alpha, gain, clamp = options
+    if clamp != 0:  # or 0 lies on the limit, where both sides' derivatives are right
+        x[0, :, 0, 0] = -b  # where activations have kinks and steps: in float16, random numbers often add up to 0
     # The reference in float64, from what the type can hold.
     expected = derivatives(*(t.double() for t in (x, b)), dim, act, alpha, gain, clamp, g.double(), h.double())
     arguments = (kernels, x, b, dim, act, alpha, gain, clamp)
@@ -189,8 +191,6 @@ def test_large_inputs(kernels, act):
     for order, other in enumerate(expected):
         g = torch.ones_like(x) if order else None
         actual = run_bias_act(kernels, x, None, 1, act, 0.2, 1.0, None, g, order=order)
-        if order == 2:  # has a step at 0, where PyTorch's choices differ from one activation to the next
-            actual, other = actual[x != 0], other[x != 0]
         torch.testing.assert_close(actual, other, atol=1e-6, rtol=1e-5)
 
 
@@ -232,7 +232,7 @@ def check_upfirdn2d(kernels, x, f, **options) -> str:
     """Compare with the plain operation in float64; returns the kernel's name."""
     actual, name = run_upfirdn2d(kernels, x, f, **options)
     options["flip_filter"] = options.pop("flip", False)
-    expected = upfirdn2d_op.upfirdn2d(x.double(), f.double(), impl="ref", **options)
+    expected = upfirdn2d_op.upfirdn2d(x.double(), f, impl="ref", **options)
     tolerance = TOLERANCES[x.dtype]
     torch.testing.assert_close(actual.double(), expected, atol=tolerance, rtol=tolerance, msg=f"{name}: {{}}".format)
     return name

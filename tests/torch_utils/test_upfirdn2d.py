@@ -121,8 +121,8 @@ def test_is_what_the_definition_says(up, down, padding, filter_name, flip_filter
     arguments = {"up": up, "down": down, "padding": padding, "flip_filter": flip_filter, "gain": 1.7}
     expected = by_hand(x, f, **arguments)
     actual = ops.upfirdn2d(x, f, **arguments)
-    # Pictures in float64, but the taps are float32.
-    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=0)
+    # The taps are float32 numbers, but what is made of them is not rounded to such.
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=1e-12)
 
 
 def test_a_constant_picture_stays_constant():

@@ -26,7 +26,7 @@ struct BiasAct {
     double clamp;  // negative: none
 };
 
-// The derivative of that order of the activation at x. Where it has a kink, PyTorch's choice.
+// The derivative of that order of the activation at x. Where it has a kink or a step, PyTorch's choice.
 template <Act ACT, int ORDER, class A> HOST_DEVICE A activation(A x, A alpha) {
     static_assert(ORDER >= 0 && ORDER <= 2, "derivatives of this order have no formula here");
     constexpr A one = 1, two = 2;
@@ -45,11 +45,11 @@ template <Act ACT, int ORDER, class A> HOST_DEVICE A activation(A x, A alpha) {
         const A s = one / (one + std::exp(-x)), slope = s * (one - s);
         return ORDER == 0 ? s : ORDER == 1 ? slope : slope * (one - two * s);
     } else if constexpr (ACT == Act::elu) {
-        if (x > 0) return ORDER == 0 ? x : ORDER == 1 ? one : A(0);
+        if (ORDER == 2 ? x >= 0 : x > 0) return ORDER == 0 ? x : ORDER == 1 ? one : A(0);
         return ORDER == 0 ? std::expm1(x) : std::exp(x);
     } else if constexpr (ACT == Act::selu) {  // Klambauer et al. 2017, equation 14
         constexpr A scale = A(1.0507009873554804934), slope = A(1.0507009873554804934 * 1.6732632423543772848);
-        if (x > 0) return ORDER == 0 ? scale * x : ORDER == 1 ? scale : A(0);
+        if (ORDER == 2 ? x >= 0 : x > 0) return ORDER == 0 ? scale * x : ORDER == 1 ? scale : A(0);
         return slope * (ORDER == 0 ? std::expm1(x) : std::exp(x));
     } else if constexpr (ACT == Act::softplus) {
         if (ORDER == 0) return x > 20 ? x : std::log1p(std::exp(x));  // from 20 on PyTorch takes it for linear

@@ -126,8 +126,11 @@ def _logistic(polynomial: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[t
 
 
 def _exponential(above: float, scale: float, factor: float) -> Callable[[torch.Tensor, float], torch.Tensor]:
-    """A function of x that is `above` for positive x and scale * factor * exp(x) below."""
-    return lambda x, alpha: torch.where(x > 0, above, scale * factor * x.clamp(max=0).exp())
+    """A function of x that is `above` for positive x and scale * factor * exp(x) below.
+
+    At 0 it is what PyTorch makes of it: the first derivative is that from below, the higher ones, 0 above, are 0.
+    """
+    return lambda x, alpha: torch.where(x > 0 if above else x >= 0, above, scale * factor * x.clamp(max=0).exp())
 
 
 def _zero(x: torch.Tensor, alpha: float) -> torch.Tensor:

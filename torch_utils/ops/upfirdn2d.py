@@ -100,7 +100,9 @@ def upfirdn2d(
         f = torch.ones([1, 1], device=x.device)
     if impl == "cuda" and x.is_cuda and not compiled.being_exported() and compiled.usable(x):
         return _compiled(x, f, (up_x, up_y), (down_x, down_y), pad_x, pad_y, flip_filter, gain)
-    f = f * gain ** (f.ndim / 2)
+    # Not rounded before the picture's type asks for it: filters are float32, and the kernel scales them in float64 for
+    # a picture of float64.
+    f = f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.ndim / 2)
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))
     f = f.to(x.dtype)
