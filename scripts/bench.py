@@ -5,7 +5,7 @@ that its layer reads, in float32. Everything else that a network does costs on t
 machines. On a CPU that has bfloat16 all of it runs in both precisions, in turn.
 
     .venv/bin/python scripts/bench.py --threads 2
-    .venv/bin/python scripts/bench.py --profile            # where the time of a training step goes
+    .venv/bin/python scripts/bench.py --profile            # where the time of a training step goes, in each precision
     .venv/bin/python scripts/bench.py --resolution 256 --batch 4
 """
 
@@ -176,8 +176,7 @@ def main(threads: int, batch: int, rounds: int, resolution: str, precision: str 
         half = name == "bfloat16"
         phases = training_phases(G, D, augment, batch, half)
         if profile:
-            print(name)
-            print_profile(phases, device)
+            print_profile({f"{name} {phase}": run for phase, run in phases.items()}, device)
         functions[f"{name} generation"] = generation(G, batch, half)
         if half:
             functions[f"{name} convolutions"] = convolutions(side, batch, device, torch.bfloat16)
@@ -186,17 +185,26 @@ def main(threads: int, batch: int, rounds: int, resolution: str, precision: str 
         return
     times = seconds(functions, rounds, device)
 
-    floor = batch / times["floor"]
-    print(f"{device.type}, {threads} threads, {side}x{side}, batch {batch}")
-    print(f"bare 3x3 convolutions, float32 (floor) {floor:8.1f} img/s")
-    for precision in precisions:
-        of = {name.split()[1]: time for name, time in times.items() if name.startswith(precision)}
-        print(f"{precision}: {'  '.join(f'{name} {of[name] * 1000:.0f} ms' for name in PHASES)}")
+    print(f"{device.type}, PyTorch {torch.__version__}, {threads} threads, {side}x{side}, batch {batch}")
+    print(f"bare 3x3 convolutions, float32 (floor) {batch / times['floor']:8.1f} img/s")
+    print_times(times, precisions, batch)
+
+
+def print_times(times: dict[str, float], precisions: tuple[str, ...], batch: int) -> None:
+    """Print a line for each phase, with a column for each precision, then speeds."""
+    columns = [
+        {name.split()[1]: time for name, time in times.items() if name.startswith(f"{precision} ")}
+        for precision in precisions
+    ]
+    print(f"{'ms':<14}" + "".join(f"{precision:>12}" for precision in precisions))
+    for phase in PHASES:
+        print(f"{phase:<14}" + "".join(f"{of[phase] * 1000:12.0f}" for of in columns))
+    for precision, of in zip(precisions, columns, strict=True):
         of["training"] = of["Gmain"] + of["Greg"] / 4 + of["Dmain"] + of["Dreg"] / 16
         for name in ("convolutions", "generation", "training"):
             if name in of:
-                speed = batch / of[name]
-                print(f"{name:<38} {speed:8.1f} img/s   ratio to the floor {speed / floor:.3f}")
+                ratio = times["floor"] / of[name]
+                print(f"{precision + ' ' + name:<38} {batch / of[name]:8.1f} img/s   ratio to the floor {ratio:.3f}")
 
 
 if __name__ == "__main__":
