@@ -28,9 +28,14 @@ def cpu_has_bfloat16() -> bool:
 
     PyTorch computes in bfloat16 on any processor, elsewhere slower than in float32. What Arm's instructions gain has
     not been measured. The environment variable FACEGEN_BFLOAT16 answers instead, with 0 or 1.
+
+    Raises:
+        FacegenError: that variable has another value.
     """
     if answer := os.environ.get("FACEGEN_BFLOAT16"):
-        return answer != "0"
+        if answer not in ("0", "1"):
+            raise FacegenError(f"the environment variable FACEGEN_BFLOAT16 must be 0 or 1, got {answer!r}")
+        return answer == "1"
     # Every processor with AMX has AVX512-BF16. PyTorch's multiplications in bfloat16 are oneDNN's.
     has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
     return bool(has_instructions()) and torch.backends.mkldnn.is_available()

@@ -72,7 +72,7 @@ def cuda_of_pytorch() -> str:
 
 
 def processor() -> Finding:
-    """Whether the processor multiplies bfloat16 numbers, in which training on it takes half the time."""
+    """Whether the processor multiplies bfloat16 numbers, in which training on it is faster."""
     if cpu_has_bfloat16():
         return Finding("processor", "has bfloat16: training on the CPU computes in it where it pays")
     return Finding("processor", "has no instructions for bfloat16: training on the CPU computes in float32")

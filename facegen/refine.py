@@ -29,7 +29,7 @@ from torch_utils.ops.convolution import first_derivatives
 LATENT_SHARE = 0.4  # of steps and time; the rest tunes the generator
 LATENT_LR = 0.05
 TUNE_LR = 1e-3
-HELD_AT_ONCE = 16  # pictures of other faces that are drawn in one batch, each for a step
+HELD_PIXELS = 16 * 64**2  # in pictures of other faces that are drawn in one batch, each for a step
 # Weights of the losses; pixels count as mean squared error of levels -1..1.
 PIXELS = 2.0
 FEATURES = 3.0
@@ -211,9 +211,10 @@ def _held(
 
     The generator does not change, so its pictures are drawn for many steps at once.
     """
+    at_once = max(HELD_PIXELS // generator.img_resolution**2, 1)
     while True:
         with torch.no_grad():
-            others = pivot.lerp(_random_ws(generator, HELD_AT_ONCE, random), 0.5)
+            others = pivot.lerp(_random_ws(generator, at_once, random), 0.5)
             before = _draw(generator, others)
         yield from zip(others.split(1), before.split(1), strict=True)
 

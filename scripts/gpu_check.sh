@@ -11,14 +11,22 @@
 set -uo pipefail
 part=${1:?"check, more or train? See the head of this script"}
 shift
+case $part in
+    check | more | train) ;;
+    *)
+        echo "$part: no such part; choose check, more or train" >&2
+        exit 2
+        ;;
+esac
 python=${PYTHON:-.venv/bin/python}
 
 if [[ $part == train ]]; then
     run=${1:?"which run folder?"} minutes=${2:?"how many minutes?"}
-    # SIGTERM makes a training save itself and exit with 75; 124 is what timeout makes of any ending that it caused.
-    timeout --signal=TERM --kill-after=60 "${minutes}m" "$python" -m facegen train --resume "$run" "${@:3}"
+    # SIGTERM makes a training save itself and exit with 75.
+    timeout --preserve-status --signal=TERM --kill-after=60 "${minutes}m" \
+        "$python" -m facegen train --resume "$run" "${@:3}"
     status=$?
-    [[ $status == 75 || $status == 124 ]] && exit 0
+    [[ $status == 75 ]] && exit 0
     exit $status
 fi
 
@@ -27,11 +35,18 @@ out=${2:-out/gpu-check}
 mkdir -p "$out"
 [[ $part == check ]] && : >"$out/summary.txt"
 failed=0
+deadline=$([[ $part == check ]] && echo 240 || echo 900) # seconds, for all steps
 
 # step NAME SECONDS COMMAND...: run it, its output into NAME.txt, no longer than that
 step() {
     local name=$1 limit=$2 start=$SECONDS status=0
     shift 2
+    limit=$((limit < deadline - SECONDS ? limit : deadline - SECONDS))
+    if ((limit <= 0)); then
+        echo "$name   not run: no time left" | tee -a "$out/summary.txt"
+        failed=1
+        return
+    fi
     echo "== $name"
     timeout --kill-after=5 "$limit" "$@" >"$out/$name.txt" 2>&1 || status=$?
     tail -n 5 "$out/$name.txt"

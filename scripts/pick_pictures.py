@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from pathlib import Path
 
 import click
 
@@ -19,10 +18,10 @@ from facegen.files import atomic_path
 
 
 def sources_of(archive: str) -> set[str]:
-    """Return the file names, without folders, that an archive's faces come from."""
+    """Return the names of the pictures that an archive's faces come from, as their zip names them."""
     with zipfile.ZipFile(archive) as files:
         faces = json.loads(files.read("facegen.json"))["faces"]
-    return {Path(face["source"]).name for face in faces}
+    return {face["source"] for face in faces}
 
 
 @click.command()
@@ -40,8 +39,8 @@ def main(pictures: str, archive: str, picked: str) -> None:
     with zipfile.ZipFile(pictures) as source, atomic_path(picked) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as target:
             for entry in source.infolist():
-                if Path(entry.filename).name in wanted:
-                    wanted.remove(Path(entry.filename).name)
+                if entry.filename in wanted:
+                    wanted.remove(entry.filename)
                     target.writestr(zipfile.ZipInfo(entry.filename), source.read(entry))
         if wanted:
             raise click.ClickException(f"{pictures}: lacks {len(wanted)} pictures of {archive} (first: {min(wanted)})")

@@ -12,6 +12,9 @@
 # A stage of the generator ends after a number of kimg. When to raise KIMG: as long as scripts/check_generators.py (200
 # faces a group) says that the kernel distance to real faces still falls by 2 % per 100 kimg.
 #
+# The three settings below count when the generator's run begins. A longer run: facegen train --resume RUN --kimg N, then
+# delete the encoders' folders, which are of the generator before.
+#
 #     KIMG=3000     length of the training at 128x128
 #     KIMG64=0      before that, train at 64x64 so long and grow from there. On a CPU a kimg costs less than half of one at
 #                   128x128; on a GPU starting twice costs more than that saves

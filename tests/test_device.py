@@ -42,3 +42,9 @@ def test_bfloat16(monkeypatch):
         assert cpu_has_bfloat16() is has
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # a PyTorch that does not tell
     assert cpu_has_bfloat16() is False
+
+
+def test_an_unknown_answer_about_bfloat16_is_refused(monkeypatch):
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "off")
+    with pytest.raises(FacegenError, match="must be 0 or 1, got 'off'"):
+        cpu_has_bfloat16()

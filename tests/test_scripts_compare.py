@@ -212,13 +212,13 @@ def test_the_same_faces_are_picked_for_another_resolution(tmp_path: Path, folder
     pictures, archive, picked = tmp_path / "pictures.zip", tmp_path / "some.zip", tmp_path / "picked.zip"
     write_archive(archive, [5, 40])
     with zipfile.ZipFile(pictures, "w") as files:
-        for name in ("0.png", "1.png", "2.png"):
-            files.writestr(f"part1/{name}", name)
+        for name in ("crop/0.png", "0.png", "1.png", "2.png"):
+            files.writestr(name, name)
     pick = load_script("pick_pictures")
     assert CliRunner().invoke(pick.main, [str(pictures), str(archive), str(picked)]).exit_code == 0
     with zipfile.ZipFile(picked) as files:
-        assert files.namelist() == ["part1/0.png", "part1/1.png"]
-        assert files.read("part1/1.png") == b"1.png"
+        assert files.namelist() == ["0.png", "1.png"]
+        assert files.read("0.png") == b"0.png"
     write_archive(archive, [5, 40, 70, 80])
     result = CliRunner().invoke(pick.main, [str(pictures), str(archive), str(picked)])
     assert result.exit_code == 1
@@ -239,3 +239,13 @@ def test_labels_fade_in_however_short_the_training(tmp_path: Path, kimg: str, wa
     for call in fading:
         start, end = (float(call[call.index(option) + 1]) for option in ("--t-start-kimg", "--t-end-kimg"))
         assert (start, end) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("arguments", [["faces.zip"], ["chekc", "faces.zip"]])
+def test_the_gpu_check_has_three_parts(tmp_path: Path, arguments: list[str]):
+    result = subprocess.run(
+        [SCRIPTS / "gpu_check.sh", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert "choose check, more or train" in result.stderr
+    assert not list(tmp_path.iterdir())

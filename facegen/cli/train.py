@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
     from facegen.data.archive import FaceArchive
     from facegen.training import gan
     from facegen.training.checkpoint import batch_parts
-    from facegen.training.options import TrainOptions, resolve_options
+    from facegen.training.options import TrainOptions, check, resolve_options
     from facegen.training.run_folder import OPTIONS
     from facegen.weights.hub import USUAL
 
@@ -129,8 +130,11 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
                 "(to start a new run from its weights, name the snapshot file)"
             )
         changed = {name: chosen[name] for name in sorted(CHANGEABLE & given)}
+        options = replace(TrainOptions.read(Path(resume) / OPTIONS), **changed)
+        check(options)
+        batch_parts(options, processes=gpus)  # complains once, not in every process
         if dry_run:
-            click.echo(json.dumps(TrainOptions.read(Path(resume) / OPTIONS).to_dict() | changed, indent=2))
+            click.echo(json.dumps(options.to_dict(), indent=2))
             return
         if not run_on_all(ctx, gpus):
             gan.resume_generator(resume, **changed)
@@ -145,6 +149,6 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
     if dry_run:
         click.echo(json.dumps(options.to_dict(), indent=2))
         return
-    batch_parts(options, processes=gpus)  # complains once, not in every process
+    batch_parts(options, processes=gpus)
     if not run_on_all(ctx, gpus):
         gan.train_generator(options)

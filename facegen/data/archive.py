@@ -174,7 +174,10 @@ class FaceArchive:
             why = f" that takes at most {FEW_VALUES} values (it takes {len(kept[name])})" if name in kept else ""
             others = f"it keeps {', '.join(few)}" if few else "it keeps none"
             raise FacegenError(f"{self.path}: facegen.json keeps no attribute {name!r} of faces{why}; {others}")
-        return [known.get(file, {}).get(name) for file in self.file_names]
+        values = [known.get(file, {}).get(name) for file in self.file_names]
+        if all(value is None for value in values):  # of a few pictures (`max_images`), that is
+            raise FacegenError(f"{self.path}: facegen.json knows {name!r} of none of these {len(values)} pictures")
+        return values
 
     def close(self) -> None:
         """Close the zip; it opens again when needed."""
@@ -431,7 +434,7 @@ def attributes_of(face: dict[str, Any]) -> dict[str, str]:
     return {
         key: str(value)
         for key, value in face.items()
-        if key not in about and isinstance(value, (str, int, float)) and value != ""
+        if key not in about and isinstance(value, (str, int, float)) and value not in ("", "unknown")
     }
 
 

@@ -76,8 +76,8 @@ def working_dtype(
 ) -> torch.dtype:
     """Return the type a block computes in: float16 where the block is built for it and the device gains from it.
 
-    On the CPU it is float32, and within `bfloat16_on_cpu` bfloat16, which has float32's range: there every block may
-    that does not say no by `may_bfloat16`. `force_fp32=None` means float16 on CUDA only; True nothing but float32,
+    On the CPU it is float32; within `bfloat16_on_cpu` it is bfloat16, which has float32's range, unless the block
+    passes `may_bfloat16=False`. `force_fp32=None` means float16 on CUDA only; True nothing but float32,
     False float16 wherever `use_fp16` says so.
     """
     if force_fp32 is None:

@@ -8,6 +8,7 @@ are small. The noise of the synthesis network is not, and each process draws its
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,8 +123,15 @@ class BatchRandom:
         torch.set_rng_state(state["rng_cpu"])
         if torch.cuda.is_available() and state["rng_cuda"]:
             torch.cuda.set_rng_state(state["rng_cuda"][0])
+        elif torch.cuda.is_available():  # the run comes from a CPU: other numbers each time that it does
+            torch.cuda.manual_seed(seed_of(state["rng_cpu"]))
         if self.is_split:
             self.split(torch.device("cuda" if "cuda" in self._own else "cpu"))
+
+
+def seed_of(random_state: torch.Tensor) -> int:
+    """A seed, 0 to 2^63 - 1, made of all of a generator's state."""
+    return int.from_bytes(hashlib.sha256(random_state.numpy().tobytes()).digest()[:8], "little") >> 1
 
 
 def seed_own_noise(seed: int, step: int, rank: int) -> None:

@@ -19,7 +19,7 @@ from facegen.device import send
 if TYPE_CHECKING:
     from facegen.training.losses import GanLoss
 
-MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: so many times what steps need must be free
+MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: so many times what a step needs must be free
 
 Observed = dict[str, torch.Tensor]
 Draw = Callable[[], Sequence[torch.Tensor]]
@@ -105,6 +105,7 @@ class Phases:
             self._recordings[name] = Recording(phase, loss, network, inputs)
         except RuntimeError as error:
             self.works = False
+            self._recordings.clear()
             reason = " ".join(str(error).split())[:200]
             warnings.warn(f"no CUDA graph of a training step, so it runs without ({reason})", stacklevel=2)
             network.zero_grad(set_to_none=True)
@@ -154,8 +155,9 @@ class Recording:
         return {name: values.clone() for name, values in self._observed.items()}  # the next replay overwrites them
 
     def _require_memory(self) -> None:
-        free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        if free < MEMORY_FACTOR * torch.cuda.max_memory_allocated():
+        torch.cuda.empty_cache()  # what PyTorch keeps in reserve, but for earlier recordings, counts as free
+        free = torch.cuda.mem_get_info()[0]
+        if free < MEMORY_FACTOR * (torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()):
             raise RuntimeError(f"{free / 2**30:.1f} GB of the GPU's memory are free, too little for recordings")
 
     def _try_out(self, phase: Callable[..., Observed], network: nn.Module) -> None:

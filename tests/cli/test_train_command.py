@@ -57,6 +57,24 @@ def test_an_attribute_that_the_data_lacks_gets_one_line_before_anything_starts(g
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--batch", "7"], "batch must be a multiple of 4"),
+        (["--batch", "16", "--gpus", "3"], "a batch of 16 cannot be shared by 3 processes"),
+    ],
+)
+def test_a_batch_that_cannot_be_resumed_with_is_refused_once(tmp_path, given, message):
+    options = resolve_options(data="faces.zip", outdir="runs", resolution=64)
+    (tmp_path / "training_options.json").write_text(json.dumps(options.to_dict()))
+    for more in ([], ["-n"]):
+        result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), *given, *more])
+        assert result.exit_code == 1
+        assert message in result.output
+    shown = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--batch", "8", "-n"])
+    assert json.loads(shown.output)["batch"] == 8
+
+
 def test_even_of_a_run_does_not_change(tmp_path):
     options = resolve_options(data="faces.zip", outdir="runs", resolution=64, even="gender")
     (tmp_path / "training_options.json").write_text(json.dumps(options.to_dict()))

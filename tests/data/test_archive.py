@@ -326,6 +326,16 @@ def test_an_attribute_is_in_the_order_of_the_pictures(make_zip, tinted):
     assert subset.attribute("gender") == [value_of[name] for name in subset.file_names]
 
 
+def test_an_attribute_that_says_unknown_is_unknown(make_zip, tinted):
+    archive = FaceArchive(described(make_zip, tinted, {"gender": "unknown"}, {"gender": "male"}))
+    assert archive.attribute("gender") == [None, "male"]
+    path = described(make_zip, tinted, *[{"gender": "male"}] * 1, *[{}] * 9)
+    subsets = [FaceArchive(path, max_images=1, seed=seed) for seed in range(9)]
+    nothing_known = next(subset for subset in subsets if subset.file_names != ["00.png"])
+    with pytest.raises(FacegenError, match="knows 'gender' of none of these 1 pictures"):
+        nothing_known.attribute("gender")
+
+
 def test_the_writer_keeps_attributes(tmp_path, tinted):
     path = tmp_path / "a.zip"
     with ArchiveWriter(path) as writer:

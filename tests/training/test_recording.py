@@ -178,3 +178,19 @@ def test_the_training_is_the_same_on_a_gpu(face_archive, monkeypatch, fp32):
                 continue
             tolerance = (1e-3 if fp32 else 3e-2) * (1 + step)
             torch.testing.assert_close(observed[step][name], expected[step][name], atol=tolerance, rtol=tolerance)
+
+
+def test_a_state_of_a_cpu_seeds_a_gpu_by_where_it_is(face_archive, monkeypatch):
+    _, state = small_state(face_archive)
+    seeds = []
+    saved = state.random.state_dict()
+    assert saved["rng_cuda"] == [] or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    before = torch.get_rng_state()
+    state.random.load_state_dict({"rng_cpu": before, "rng_cuda": []})
+    state.random.load_state_dict({"rng_cpu": before, "rng_cuda": []})
+    torch.rand(1)
+    state.random.load_state_dict({"rng_cpu": torch.get_rng_state(), "rng_cuda": []})
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert all(0 <= seed < 2**63 for seed in seeds)
