@@ -193,12 +193,18 @@ def test_lazy_regularisation_corrects_adam():
     assert group["betas"] == pytest.approx((0, 0.99**0.8))
 
 
-def test_a_bad_gradient_does_not_spoil_the_weights():
-    layer = torch.nn.Linear(2, 1)
-    with gan._training(layer, torch.optim.SGD(layer.parameters(), lr=1e-6)):
-        (layer(torch.ones(1, 2)) * float("nan")).sum().backward()
-    assert torch.isfinite(layer.weight).all()
-    assert not layer.weight.requires_grad
+@pytest.mark.parametrize("batch_gpu", [None, 2])
+def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
+    options = small_options(face_archive, "", batch_gpu=batch_gpu, mbstd_group=2)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+
+    def bad():
+        (sum(parameter.sum() for parameter in state.D.parameters()) * float("nan")).backward()
+        return {}
+
+    gan.run_phase(state, "D", bad, lambda j: ())
+    assert all(torch.isfinite(parameter).all() for parameter in state.D.parameters())
+    assert not any(parameter.requires_grad for parameter in state.D.parameters())
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive, tmp_path, monkeypatch):
