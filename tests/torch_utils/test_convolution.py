@@ -48,7 +48,7 @@ def test_transposed_convolution_is_pytorchs_and_so_are_its_derivatives(stride, g
 def test_transposed_convolution_as_a_gradient(stride, groups, monkeypatch):
     x, w = random(2, 4, 5, 6), random(4, 6 // groups, 3, 3)
     expected = second_derivatives(lambda *a: F.conv_transpose2d(*a, stride=stride, groups=groups), x, w)
-    monkeypatch.setattr(convolution, "bfloat16_on_cpu", lambda x: True)
+    monkeypatch.setattr(convolution, "is_bfloat16_on_cpu", lambda x: True)
     ours = second_derivatives(lambda *a: conv_transpose2d(*a, stride, groups), x, w)
     for a, e in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, e)

@@ -49,7 +49,7 @@ def conv2d(
     """Compute `torch.nn.functional.conv2d`, differentiable any number of times at the same price; padding is y, x."""
     if being_traced() or takes_first_derivatives():
         return F.conv2d(x, w, b, stride, padding, groups=groups)
-    if bfloat16_on_cpu(x):
+    if is_bfloat16_on_cpu(x):
         return F.conv2d(x, _in_layout_of(x, w), b, stride, padding, groups=groups)
     return _Convolution.apply(x, _in_layout_of(x, w), b, _Geometry(stride, padding, groups))
 
@@ -80,7 +80,7 @@ def takes_first_derivatives() -> bool:
     return getattr(_thread, "first", False)
 
 
-def bfloat16_on_cpu(x: torch.Tensor) -> bool:
+def is_bfloat16_on_cpu(x: torch.Tensor) -> bool:
     """Tell whether `x` is of the type and the device where some of oneDNN's operations are slow."""
     return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
@@ -140,7 +140,7 @@ def _convolve(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry
         y = winograd.convolve(x, w, geometry.transposed)
         return y if b is None else y.add_(b[:, None, None])
     stride, padding, groups, transposed, output_padding = geometry
-    if transposed and bfloat16_on_cpu(x):
+    if transposed and is_bfloat16_on_cpu(x):
         return _transposed_as_gradient(x, w, geometry)  # without a bias
     if transposed:
         return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils.ops import compiled
-from torch_utils.ops.convolution import being_traced, bfloat16_on_cpu, takes_first_derivatives
+from torch_utils.ops.convolution import being_traced, is_bfloat16_on_cpu, takes_first_derivatives
 
 # From this many taps on a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
 SEPARABLE_TAPS = 8
@@ -274,7 +274,7 @@ def _convolve_channels(
 ) -> torch.Tensor:
     """Do the work of `_filter` with PyTorch's depthwise convolutions."""
     channels, taps_y, taps_x = x.shape[1], *f.shape
-    if up != (1, 1) and bfloat16_on_cpu(x):
+    if up != (1, 1) and is_bfloat16_on_cpu(x):
         # oneDNN has no depthwise transposed convolution in bfloat16; what stands in takes 20 times float32's time.
         return _convolve_channels(x.float(), f.float(), up, down, pad_y, pad_x).to(x.dtype)
     if channels == 1:
