@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 # facenet-pytorch, matplotlib nor huggingface_hub.
 _LAZY = {
     "AgeGroups": "facegen.ages",
-    "AgeTransfer": "facegen.transfer",
+    "AgeTransfer": "facegen.aging.transfer",
     "Discriminator": "facegen.networks.discriminator",
     "Encoder": "facegen.networks.encoder",
     "Generator": "facegen.networks.generator",

@@ -22,10 +22,10 @@ from facegen.device import cpu_has_bfloat16
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
-from facegen.training.augment import AUGPIPE_PRESETS, AugmentPipe
-from facegen.training.checkpoint import lazy_adam
-from facegen.training.losses import GanLoss
-from torch_utils.cpu_memory import keep_freed_memory
+from facegen.training.augment.pipe import AUGPIPE_PRESETS, AugmentPipe
+from facegen.training.generator.losses import GanLoss
+from facegen.training.generator.state import lazy_adam
+from facegen.training.run.cpu_memory import keep_freed_memory
 
 CHANNEL_BASE, CHANNEL_MAX, C_DIM, Z_DIM = 4096, 256, 10, 512
 PHASES = ("Gmain", "Greg", "Dmain", "Dreg")

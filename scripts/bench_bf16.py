@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 
 from facegen.device import cpu_has_bfloat16
-from facegen.figures import to_uint8
+from facegen.figures.grids import to_uint8
 from facegen.networks.layers import bfloat16_on_cpu
+from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.weights.load import load_generator
 from facegen.weights.shipped import shipped_file
-from torch_utils.cpu_memory import keep_freed_memory
 from torch_utils.ops import convolution, upfirdn2d
 
 SIZES = ((128, 16), (64, 16), (64, 32), (32, 32), (64, 64), (32, 64), (16, 64))  # channels, side

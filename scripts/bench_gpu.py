@@ -20,10 +20,13 @@ from facegen.data.archive import FaceArchive
 from facegen.device import pick_device
 from facegen.networks import generator, layers
 from facegen.networks.graphed import GraphedGenerator
-from facegen.training import batches, checkpoint, gan, warp
-from facegen.training.compiling import compile_networks
-from facegen.training.options import TrainOptions, resolve_options
-from facegen.training.recording import Phases
+from facegen.training.augment import warp
+from facegen.training.generator import batches
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.compiling import compile_networks
+from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.recording import Phases
 
 SUBSET = 1000  # pictures, so that no time goes into decoding
 WARM_UP = 33  # steps: all phases, twice those that are rare, so that recordings are made

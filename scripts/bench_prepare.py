@@ -18,9 +18,9 @@ import click
 import numpy as np
 from PIL import Image
 
-from facegen.data.container import Container, is_image_name
+from facegen.container import Container, is_image_name
 from facegen.data.crops import CropOptions, Cropped, crop_pictures
-from facegen.data.parallel import count_cores, map_in_order
+from facegen.parallel import count_cores, map_in_order
 
 BATCH = 32  # pictures that a thread takes at a time
 Batch = list[tuple[str, bytes]]

@@ -1,13 +1,13 @@
 """Time the refinement of faces and judge what it reaches, beside an earlier version of it or other numbers of steps.
 
-    git show a95554b:facegen/refine.py > before.py
+    git show a95554b:facegen/aging/refine.py > before.py
     OMP_NUM_THREADS=1 .venv/bin/python scripts/bench_refine.py grace_hopper.jpg utkface_original_240.zip --seed 1 \
-        --variant facegen/refine.py=150 --variant before.py=150
+        --variant facegen/aging/refine.py=150 --variant before.py=150
 
-A variant is a file like facegen/refine.py and a number of steps, and may set constants of it: `=125,TUNE_LR=2e-3`.
+A variant is a file like facegen/aging/refine.py and a number of steps, and may set constants: `=125,TUNE_LR=2e-3`.
 Variants take turns with each face, so that a busy machine is busy for all of them. Whatever the variant, the final
-objective is what the tuning of facegen/refine.py minimizes: over all ages instead of one a step, and over 64 faces to
-hold that no step has seen.
+objective is what the tuning of facegen/aging/refine.py minimizes: over all ages instead of one a step, and over 64
+faces to hold that no step has seen.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from facegen import AgeTransfer, figures
-from facegen import refine as judge
-from facegen.edits import Edit
+from facegen import AgeTransfer
+from facegen.aging import refine as judge
+from facegen.aging.edit import Edit
 from facegen.errors import FacegenError
 from facegen.evaluation.judges import load_identity_judge
-from facegen.faces import align_face, find_faces, open_photo
+from facegen.faces.find import align_face, find_faces, open_photo
+from facegen.figures import grids as figures
 from facegen.weights.load import load_age_estimator
 from facegen.weights.shipped import shipped_file
 

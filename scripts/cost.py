@@ -15,9 +15,9 @@ from torch.utils.flop_counter import flop_registry
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.training.checkpoint import D_REG_INTERVAL, G_REG_INTERVAL
-from facegen.training.losses import GanLoss
-from facegen.training.presets import Preset, get_preset
+from facegen.training.generator.losses import GanLoss
+from facegen.training.generator.presets import Preset, get_preset
+from facegen.training.generator.state import D_REG_INTERVAL, G_REG_INTERVAL
 
 BATCH, C_DIM = 4, 10
 NOWHERE = torch.device("meta")  # tensors without values: all is computed but the numbers

@@ -20,7 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
-from facegen import figures
+from facegen.figures import grids as figures
 from facegen.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]

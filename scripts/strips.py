@@ -14,11 +14,11 @@ import click
 import numpy as np
 from PIL import Image
 
-from facegen import figures
-from facegen.edits import Edit, parse_ages
+from facegen.aging.edit import Edit, parse_ages
+from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
-from facegen.faces import open_photo
-from facegen.transfer import AgeTransfer
+from facegen.faces.find import open_photo
+from facegen.figures import grids as figures
 
 TILE = 112
 

@@ -20,8 +20,8 @@ def command(outdir: Path) -> None:
     """
     from matplotlib.cbook import get_sample_data
 
-    from facegen.faces import open_photo
-    from facegen.transfer import AgeTransfer, save_results
+    from facegen.aging.transfer import AgeTransfer, save_results
+    from facegen.faces.find import open_photo
 
     transfer = AgeTransfer.from_files()
     photo = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))

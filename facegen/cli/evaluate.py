@@ -63,7 +63,7 @@ def command(
       facegen evaluate --photos held.zip --encoder w.safetensors --compare zmse=z.safetensors
       facegen evaluate --photos held.zip --compare refined=,refine=500
     """
-    from facegen.edits import Edit, parse_ages
+    from facegen.aging.edit import Edit, parse_ages
     from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation
     from facegen.evaluation.tables import as_plain_text, main_tables
 

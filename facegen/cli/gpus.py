@@ -29,8 +29,8 @@ def run_on_all(ctx: click.Context, gpus: int) -> bool:
     """
     if gpus == 1:
         return False
-    from facegen.training.distributed import is_launched
-    from facegen.training.launch import launch
+    from facegen.training.run.distributed import is_launched
+    from facegen.training.run.launch import launch
 
     if is_launched():
         raise click.UsageError("--gpus and torchrun both start processes: leave out --gpus")

@@ -40,7 +40,7 @@ def command(file: str, layers: bool, as_json: bool) -> None:
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """What is printed: headings and texts; what the file does not tell is left out."""
-    from facegen.weights.safe_pickle import shown
+    from facegen.weights.family.safe_pickle import shown
 
     options, origin, metrics = (_mapping(facts.get(name)) for name in ("training_options", "origin", "metrics"))
     names, kimg = facts.get("class_names") or facts.get("groups"), facts.get("kimg")

@@ -115,10 +115,10 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
       facegen train --data faces256.zip --gpus 8
     """
     from facegen.data.archive import FaceArchive
-    from facegen.training import gan
-    from facegen.training.checkpoint import batch_parts
-    from facegen.training.options import TrainOptions, check, resolve_options
-    from facegen.training.run_folder import OPTIONS
+    from facegen.training.generator import loop as gan
+    from facegen.training.generator.options import TrainOptions, check, resolve_options
+    from facegen.training.generator.state import batch_parts
+    from facegen.training.run.folder import OPTIONS
     from facegen.weights.hub import USUAL
 
     resume = chosen["resume"]

@@ -108,7 +108,7 @@ def command(
       facegen train-encoder --generator runs/00000-tiny --data faces64.zip --init none
       facegen train-encoder --generator runs/00000-tiny --recipe zmse --pairs 10000 --init none
     """
-    from facegen.training.encoder import EncoderOptions, resume_encoder, train_encoder
+    from facegen.training.encoder.loop import EncoderOptions, resume_encoder, train_encoder
 
     if resume is not None:
         given = {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}

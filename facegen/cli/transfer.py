@@ -9,7 +9,7 @@ import click
 
 
 def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list[float] | None:
-    from facegen.edits import parse_ages
+    from facegen.aging.edit import parse_ages
     from facegen.errors import FacegenError
 
     try:
@@ -101,13 +101,13 @@ def command(
     """
     from tqdm import tqdm
 
+    from facegen.aging.edit import Edit
+    from facegen.aging.paste import save_pasted
+    from facegen.aging.transfer import ALL, AgeTransfer, save_results, unique_stems
+    from facegen.aging.video import check_video, save_morphs
     from facegen.cli import one_line
-    from facegen.edits import Edit
     from facegen.errors import FacegenError
-    from facegen.faces import open_original
-    from facegen.paste import save_pasted
-    from facegen.transfer import ALL, AgeTransfer, save_results, unique_stems
-    from facegen.video import check_video, save_morphs
+    from facegen.faces.find import open_original
 
     if ages is not None and groups is not None:
         raise click.UsageError("give --ages or --groups, not both")

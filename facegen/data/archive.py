@@ -22,15 +22,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from facegen import images as pictures
 from facegen.ages import AgeGroups
-from facegen.data import pictures
-from facegen.data.container import Container, check_name, is_image_name
-from facegen.data.parallel import map_in_order
+from facegen.container import Container, check_name, is_image_name
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.parallel import map_in_order
 
 if TYPE_CHECKING:
-    from facegen.faces import AlignmentTemplate
+    from facegen.faces.find import AlignmentTemplate
 
 FORMAT = 1
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
@@ -280,7 +280,7 @@ class FaceArchive:
             groups = AgeGroups.from_labels(extra["groups"]) if extra.get("groups") else None
             template = None
             if extra.get("template") is not None:
-                from facegen.faces import AlignmentTemplate
+                from facegen.faces.find import AlignmentTemplate
 
                 template = AlignmentTemplate.from_json(extra["template"])
         except (FacegenError, TypeError, ValueError, IndexError) as error:

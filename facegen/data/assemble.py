@@ -18,14 +18,14 @@ from facegen.ages import AgeGroups
 from facegen.data.alignment import measure_alignment
 from facegen.data.archive import ArchiveWriter
 from facegen.data.crops import Cropped
-from facegen.data.report import write_report
+from facegen.data.report.page import write_report
 from facegen.data.selection import Choice, Everything, Selection, assign_splits
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
 if TYPE_CHECKING:
-    from facegen.faces import AlignmentTemplate
+    from facegen.faces.find import AlignmentTemplate
 
 TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
 MAX_NAME = 220  # bytes: file systems take 255, and `.report.html` and what is written meanwhile are longer

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from facegen.ages import AgeGroups
+from facegen.container import DOUBLE, Container, is_image_name, leads_out
 from facegen.data.archive import FEW_VALUES, FORMAT, MAX_CLASSES, attributes_of
-from facegen.data.container import DOUBLE, Container, is_image_name, leads_out
 from facegen.data.sources.base import OLDEST_PERSON
 from facegen.errors import FacegenError
 

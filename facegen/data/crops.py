@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from facegen.data import pictures
+from facegen import images as pictures
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
-from facegen.faces import (
+from facegen.faces.find import (
     UTKFACE_TEMPLATE,
     AlignmentTemplate,
     Face,
@@ -49,7 +49,7 @@ class CropOptions:
         margin: align: how much wider than usual the frame is, as a share of it; 0.2 shows 20 % more on each axis.
         min_size: Least side of the crop in pixels of the source picture ("too small").
         min_sharpness: Least `sharpness` ("too blurred").
-        max_turn: align: most degrees that a face may be turned to the side, by `facegen.faces.yaw` ("turned too far").
+        max_turn: align: most degrees that a face may be turned to the side, by `faces.find.yaw` ("turned too far").
         several_faces: align: `largest` takes the largest face, `drop` drops pictures with more than one ("several
             faces"). Only faces of at least a third of the largest one's size count.
         no_face: align: `drop` drops pictures without a face ("no face"), `center` takes the square in their middle.

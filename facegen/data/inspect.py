@@ -15,13 +15,13 @@ from PIL import Image
 from tqdm import tqdm
 
 import facegen
-from facegen.data import pictures
-from facegen.data.container import is_image_name
+from facegen import images as pictures
+from facegen.container import is_image_name
 from facegen.data.contents import Contents, Face, Problem, count_by_kind, read_contents
-from facegen.data.parallel import map_in_order
-from facegen.data.report import EXAMPLES, FEW, write_report
+from facegen.data.report.page import EXAMPLES, FEW, write_report
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.parallel import map_in_order
 
 MAX_BYTES = 256 * 1024**2  # of one picture file: no face is larger, and a zip can claim any size
 IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note

@@ -11,11 +11,11 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from facegen.data import pictures
-from facegen.data.container import Container, is_image_name
-from facegen.data.parallel import map_in_order
+from facegen import images as pictures
+from facegen.container import Container, is_image_name
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.parallel import map_in_order
 
 _OWN_FILES = frozenset({"dataset.json"})
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from PIL import Image
 
+from facegen import images as pictures
 from facegen.ages import AgeGroups
-from facegen.data import pictures
+from facegen.container import Container
 from facegen.data.assemble import (
     Outcome,
     PrepareReport,
@@ -24,14 +25,13 @@ from facegen.data.assemble import (
     write_archives,
     write_report_files,
 )
-from facegen.data.container import Container
 from facegen.data.crops import CropOptions, crop_pictures
-from facegen.data.parallel import map_in_order
 from facegen.data.selection import Choice
 from facegen.data.shards import SHARD_FILE, describe_shard, digest_items, write_empty_shard
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
+from facegen.parallel import map_in_order
 
 BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
 _WRITTEN = re.compile(r"([^/]+\.zip)\.(?:partial/|report\.(?:json|html)$)", re.IGNORECASE)  # beside an archive

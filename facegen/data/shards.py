@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from facegen.ages import AgeGroups
+from facegen.container import Container
 from facegen.data.assemble import Outcome, PrepareReport, check_targets, choose, write_archives, write_report_files
-from facegen.data.container import Container
 from facegen.data.crops import CropOptions, Cropped
 from facegen.data.selection import Choice
 from facegen.data.sources import Record, Skipped

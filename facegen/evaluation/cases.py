@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from facegen import figures
 from facegen.evaluation.evaluate import Evaluation, SystemScores
+from facegen.figures import grids as figures
 
 EACH = 6
 TILE = 96

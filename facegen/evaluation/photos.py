@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from facegen import images as pictures
 from facegen.ages import AgeGroups
-from facegen.data import pictures
+from facegen.container import Container, is_image_name
 from facegen.data.archive import FaceArchive
-from facegen.data.container import Container, is_image_name
 from facegen.data.sources import Record, Source, detect_source
 from facegen.data.sources.utkface import UtkFace
 from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
-from facegen.faces import AlignmentTemplate, align_face, find_faces
+from facegen.faces.find import AlignmentTemplate, align_face, find_faces
 
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
 SAME_TEMPLATE = (

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 
 import facegen
-from facegen import figures
-from facegen.data.report_parts import STYLE, file_name, number, picture, text
 from facegen.evaluation.cases import CRITERION, Case, choose_cases, make_case, order_people
 from facegen.evaluation.charts import age_chart, identity_chart
 from facegen.evaluation.evaluate import Evaluation
@@ -32,7 +30,9 @@ from facegen.evaluation.tables import (
     to_json,
     years,
 )
+from facegen.figures import grids as figures
 from facegen.files import atomic_path
+from facegen.html import STYLE, file_name, number, picture, text
 
 PACKAGES = ("torch", "numpy", "dlib-bin", "facenet-pytorch", "torchmetrics", "torch-fidelity")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

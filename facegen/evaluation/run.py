@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facegen.edits import Edit
+from facegen.aging.edit import Edit
+from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
@@ -18,7 +19,6 @@ from facegen.evaluation.report import About, plain_name, write_report
 from facegen.evaluation.system import System
 from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
 from facegen.metrics.names import parse_metrics
-from facegen.transfer import AgeTransfer
 from facegen.weights.load import read_networks
 from facegen.weights.locate import locate
 from facegen.weights.shipped import shipped_file

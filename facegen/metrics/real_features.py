@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive
-from facegen.data.parallel import map_in_order
 from facegen.files import atomic_path
 from facegen.metrics.features import Extractor
 from facegen.metrics.share import ALONE, Share
+from facegen.parallel import map_in_order
 from facegen.weights.cache import cache_folder
 
 BATCH = 32

@@ -33,7 +33,7 @@ class AgeShift(nn.Module):
     Every age group has a place in w, `table[group]`; a face goes from one age to another by the difference of the two
     places. Between the middle ages of two groups the place is interpolated, so age is continuous; before the first and
     after the last it stays. A difference of group means as a direction of editing is an old idea (Radford et al. 2016,
-    section 6.3); training can refine the table (see `facegen.training.recipes`).
+    section 6.3); training can refine the table (see `facegen.training.encoder.recipes`).
 
     Args:
         c_dim: Number of age groups.

@@ -81,12 +81,12 @@ def convert(
     if to == "safetensors":
         save_networks(destination, kept, metadata)
     elif to == "pkl":
-        from facegen.weights.export_pickle import write_pickle
+        from facegen.weights.export.pickle import write_pickle
 
         options = (metadata.get("origin") or {}).get("training_set_kwargs")
         write_pickle(destination, kept, training_set_kwargs=options, metadata=metadata)
     elif to == "rosinality":
-        from facegen.weights.export_rosinality import export_rosinality
+        from facegen.weights.export.rosinality import export_rosinality
 
         (generator,) = kept.values()
         index = _class_index(path, generator, metadata, group)
@@ -94,7 +94,7 @@ def convert(
         needed = ", ".join(f"{name}={value}" for name, value in arguments.items())
         lines.append(f"load it into rosinality's Generator({needed})")
     else:
-        from facegen.weights import export_graph
+        from facegen.weights.export import graph as export_graph
 
         export = export_graph.export_onnx if to == "onnx" else export_graph.export_torchscript
         ((name, chosen),) = kept.items()

@@ -19,10 +19,10 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.weights import native
+from facegen.weights.family.safe_pickle import MAX_NAME, shown
+from facegen.weights.family.state_dict import is_torchscript
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
-from facegen.weights.safe_pickle import MAX_NAME, shown
-from facegen.weights.state_dict import is_torchscript
 
 MAX_INSTRUCTIONS = 1_000_000  # of a refused pickle that are looked through
 FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}

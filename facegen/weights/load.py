@@ -35,11 +35,11 @@ def read_networks(
     path = locate(reference)
     kind = kind_of_file(path)
     if kind == "pickle":
-        from facegen.weights.legacy import read_networks as read_pickle
+        from facegen.weights.family.pickles import read_networks as read_pickle
 
         return read_pickle(path)
     if kind == "torch":
-        from facegen.weights.state_dict import read_networks as read_state_dicts
+        from facegen.weights.family.state_dict import read_networks as read_state_dicts
 
         return read_state_dicts(path)
     if kind == "unknown":

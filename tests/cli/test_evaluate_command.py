@@ -17,12 +17,12 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from facegen.ages import AgeGroups
+from facegen.aging.edit import Edit
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
-from facegen.edits import Edit
 from facegen.errors import FacegenError
 from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
-from facegen.faces import UTKFACE_TEMPLATE
+from facegen.faces.find import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator

@@ -40,7 +40,7 @@ def test_every_training_on_several_gpus_is_here():
 @pytest.mark.parametrize(("command", "line"), LINES)
 def test_an_option_reaches_every_process(monkeypatch, command, line):
     launched = []
-    monkeypatch.setattr("facegen.training.launch.launch", lambda *call: launched.append(call) or 0)
+    monkeypatch.setattr("facegen.training.run.launch.launch", lambda *call: launched.append(call) or 0)
     ctx = command.make_context(command.name, [*line, "--gpus", "2"])
     assert run_on_all(ctx, 2)
     [((name, *arguments), processes)] = launched

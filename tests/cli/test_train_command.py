@@ -10,8 +10,8 @@ from PIL import Image
 
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
-from facegen.data.pictures import encode_png
-from facegen.training.options import resolve_options
+from facegen.images import encode_png
+from facegen.training.generator.options import resolve_options
 
 
 def test_dry_run_of_a_resume_prints_that_runs_options_and_touches_nothing(tmp_path):

@@ -206,7 +206,7 @@ def test_ctrl_c_ends_with_one_line(run, tmp_path: Path, monkeypatch: pytest.Monk
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("facegen.transfer.refine", interrupted)
+    monkeypatch.setattr("facegen.aging.transfer.refine", interrupted)
     result = run(HOPPER, "--outdir", tmp_path / "out", "--refine", "9")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "Stopped: 0 of 1 photos are done."

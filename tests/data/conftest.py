@@ -12,7 +12,7 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from facegen.data.pictures import encode_png
+from facegen.images import encode_png
 
 
 @pytest.fixture(scope="session")

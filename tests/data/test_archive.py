@@ -12,8 +12,8 @@ from PIL import Image
 from facegen.ages import AgeGroups
 from facegen.data import archive as archive_module
 from facegen.data.archive import ArchiveWriter, FaceArchive, label_counts
-from facegen.data.pictures import encode_png
 from facegen.errors import FacegenError
+from facegen.images import encode_png
 
 GROUPS = AgeGroups.parse("0-12,13-19,60-")
 
@@ -75,7 +75,7 @@ def test_files_on_disk_are_the_family_format(written):
 
 
 def test_template_comes_back(tmp_path, tinted):
-    from facegen.faces import UTKFACE_TEMPLATE
+    from facegen.faces.find import UTKFACE_TEMPLATE
 
     with ArchiveWriter(tmp_path / "a.zip", groups=GROUPS) as writer:
         writer.add("a", tinted(0), 0, 5)

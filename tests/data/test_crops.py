@@ -14,10 +14,10 @@ from PIL import Image, ImageFilter
 
 from facegen.data import crops
 from facegen.data.crops import CropOptions, Cropped, crop_pictures, difference_hash, sharpness
-from facegen.data.pictures import center_square, decode, encode_png
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
-from facegen.faces import UTKFACE_TEMPLATE, find_faces
+from facegen.faces.find import UTKFACE_TEMPLATE, find_faces
+from facegen.images import center_square, decode, encode_png
 
 TEMPLATE = np.array(UTKFACE_TEMPLATE.points)
 

@@ -16,8 +16,8 @@ from facegen.cli import main
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.data.inspect import inspect_archive
 from facegen.data.label import label_folder
-from facegen.data.pictures import encode_png
 from facegen.errors import FacegenError
+from facegen.images import encode_png
 
 GROUPS = ["0-10", "11-20", "21-30"]
 NAMES = [f"00000/img{i:08d}.png" for i in range(3)]

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from facegen import images as pictures
 from facegen.ages import AgeGroups
 from facegen.cli import main
-from facegen.data import pictures
+from facegen.container import Container
 from facegen.data import prepare as prepare_module
 from facegen.data.archive import FaceArchive
 from facegen.data.assemble import report_path
-from facegen.data.container import Container
 from facegen.data.crops import CropOptions
 from facegen.data.prepare import prepare, spool_path
 from facegen.data.selection import Choice
@@ -363,7 +363,7 @@ def test_preparing_inside_the_source_leaves_its_own_files_out(folder, tmp_path):
 
 
 def test_a_full_group_is_not_decoded(many, tmp_path, monkeypatch):
-    monkeypatch.setattr("facegen.data.parallel.count_cores", lambda: 1)
+    monkeypatch.setattr("facegen.parallel.count_cores", lambda: 1)
     seen = []
     read = Container.read
     monkeypatch.setattr(Container, "read", lambda self, name: seen.append(name) or read(self, name))

@@ -19,9 +19,9 @@ from facegen.evaluation.judges import (
     load_identity_judge,
     place,
 )
-from facegen.faces import UTKFACE_TEMPLATE, align_face, find_faces
-from facegen.metrics.facenet import VGGFACE2_URL, load_facenet
+from facegen.faces.find import UTKFACE_TEMPLATE, align_face, find_faces
 from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.facenet import VGGFACE2_URL, load_facenet
 from facegen.weights.native import save_networks
 
 needs_dlib = pytest.mark.skipif(dlib_weights() is None, reason=f"dlib's network is not here: {INSTALL_DLIB}")

@@ -36,8 +36,9 @@ def random_detectors() -> Detectors:
 
 def train(archive: str, outdir: str, metrics: str) -> Path:
     """Train a narrow network for four steps, measure it, and return the run's folder."""
-    from facegen.training import gan, measure
-    from facegen.training.options import resolve_options
+    from facegen.training.generator import loop as gan
+    from facegen.training.generator import measure
+    from facegen.training.generator.options import resolve_options
 
     measure.load_detectors = lambda *args, **kwargs: random_detectors()
     chosen = {"cfg": "tiny", "batch": 4, "kimg": 0.016, "tick": 0.008, "snap": 2, "aug": "noaug"}

@@ -18,10 +18,11 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.metrics.evaluate import compute
 from facegen.metrics.features import INCEPTION_URL
-from facegen.training import gan, measure
-from facegen.training.options import resolve_options
-from facegen.training.run_folder import read_stats
-from facegen.training.snapshots import read_metrics
+from facegen.training.generator import loop as gan
+from facegen.training.generator import measure
+from facegen.training.generator.options import resolve_options
+from facegen.training.run.folder import read_stats
+from facegen.training.run.snapshots import read_metrics
 from facegen.weights.load import load_generator
 from facegen.weights.native import load_networks
 

@@ -11,15 +11,18 @@ from torch import nn
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.training import checkpoint, distributed, encoder, gan
-from facegen.training.ada import AdaController
-from facegen.training.encoder_data import FaceData
-from facegen.training.encoder_objective import EncoderObjective
-from facegen.training.interrupt import StopRequest
-from facegen.training.options import resolve_options
-from facegen.training.pairs import Pairs
-from facegen.training.recipes import RECIPES
-from torch_utils.training_stats import Collector
+from facegen.training.augment.ada import AdaController
+from facegen.training.encoder import loop as encoder
+from facegen.training.encoder.data import FaceData
+from facegen.training.encoder.objective import EncoderObjective
+from facegen.training.encoder.pairs import Pairs
+from facegen.training.encoder.recipes import RECIPES
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import resolve_options
+from facegen.training.run import distributed
+from facegen.training.run.interrupt import StopRequest
+from facegen.training.run.stats import Collector
 
 CPU = torch.device("cpu")
 

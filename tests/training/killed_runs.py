@@ -24,9 +24,11 @@ from pathlib import Path
 
 import torch.utils.tensorboard
 
-from facegen.training import checkpoint, gan, rescue
-from facegen.training.options import resolve_options
-from facegen.training.snapshots import list_snapshots
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import resolve_options
+from facegen.training.run import rescue
+from facegen.training.run.snapshots import list_snapshots
 from facegen.weights.native import read_metadata
 
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from facegen.errors import FacegenError
-from facegen.weights.legacy import read_networks
+from facegen.weights.family.pickles import read_networks
 
 SECONDS = 20  # for one file, on a slow and busy core
 

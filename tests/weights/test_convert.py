@@ -106,7 +106,7 @@ def test_a_run_folder_means_its_newest_snapshot(tmp_path, snapshot):
 
 @pytest.mark.parametrize(("group", "index"), [("0-10", 0), ("21+", 2)])
 def test_rosinality_by_the_groups_name(tmp_path, snapshot, group, index):
-    from facegen.weights.export_rosinality import convert as expected_state
+    from facegen.weights.export.rosinality import convert as expected_state
 
     lines = convert(snapshot, tmp_path / "g.pt", to="rosinality", group=group)
     arguments = "size=8, style_dim=8, n_mlp=2, channel_multiplier=1"

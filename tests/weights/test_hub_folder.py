@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 import facegen
 from facegen.errors import FacegenError
 from facegen.weights import hub_folder, native
-from facegen.weights.export_pickle import write_pickle
+from facegen.weights.export.pickle import write_pickle
 from facegen.weights.hub_folder import push_to_hub, save_pretrained
 from facegen.weights.load import read_networks
 

@@ -15,7 +15,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.weights.export_pickle import write_pickle
+from facegen.weights.export.pickle import write_pickle
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.native import save_networks
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source
 from facegen.errors import FacegenError
 

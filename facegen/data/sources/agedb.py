@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.naming import mostly_named, read_named
 from facegen.data.sources.words import face

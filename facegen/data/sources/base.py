@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from facegen.data.container import Container
+from facegen.container import Container
 
 OLDEST_PERSON = 122  # the oldest person on record lived 122 years
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source, option
 from facegen.data.sources.tables import Table, add, find_named, in_order, path_in, read_table, row_name
 from facegen.data.sources.words import face

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
 
-from facegen.data.container import Container, is_image_name
+from facegen.container import Container, is_image_name
 from facegen.data.sources import imdb_wiki
 from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.words import face, parse_age

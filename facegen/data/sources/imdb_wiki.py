@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source, option
 from facegen.data.sources.matlab import read_struct
 from facegen.data.sources.naming import mostly_named

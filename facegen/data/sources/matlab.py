@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.errors import FacegenError
 
 _CHILD = "import sys; sys.path[:] = {path}; from facegen.data.sources.matlab import _child; _child()"

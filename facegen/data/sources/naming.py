@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import PurePosixPath
 
-from facegen.data.container import Container, is_image_name
+from facegen.container import Container, is_image_name
 from facegen.data.sources.base import Record, Skipped
 
 _SAMPLE = 100  # pictures whose names tell a data set: a big one has half a million

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from facegen.data.container import Container, is_image_name, leads_out
+from facegen.container import Container, is_image_name, leads_out
 from facegen.data.sources.base import Record, Skipped
 from facegen.errors import FacegenError
 

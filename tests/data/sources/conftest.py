@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dataset_layouts import write
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import Record, Skipped, get_source
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from dataset_layouts import LAYOUTS, jpeg, write
 
-from facegen.data import pictures
-from facegen.data.container import Container, is_image_name
+from facegen import images as pictures
+from facegen.container import Container, is_image_name
 from facegen.data.sources import Record, Skipped, all_sources, detect_source, get_source
 from facegen.errors import FacegenError
 

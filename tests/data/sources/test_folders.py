@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import Record, Skipped, get_source
 
 

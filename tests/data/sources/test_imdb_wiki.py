@@ -19,7 +19,7 @@ from dataset_layouts import (
     write_imdb_mat,
 )
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import Record, Skipped, get_source
 from facegen.data.sources.imdb_wiki import ages_in_midyear
 from facegen.errors import FacegenError
@@ -271,7 +271,7 @@ def test_a_made_up_tree_holds_what_it_says(tmp_path, face):
 
 _MEASURE = """
 import pathlib, re, resource, sys
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import get_source
 items = list(get_source("imdb-wiki")().read(Container(sys.argv[1])))
 status = pathlib.Path("/proc/self/status").read_text()  # getrusage counts the process that started this one too

@@ -9,7 +9,7 @@ import pytest
 from dataset_layouts import IMDB_ENTRIES, write_imdb_mat
 from scipy.io import savemat
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import matlab
 from facegen.data.sources.matlab import _read, read_struct
 from facegen.errors import FacegenError

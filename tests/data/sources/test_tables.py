@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from dataset_layouts import write
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import Record, Skipped
 from facegen.data.sources.tables import add, path_in, read_table
 from facegen.errors import FacegenError

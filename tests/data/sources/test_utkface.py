@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from facegen.data.container import Container
+from facegen.container import Container
 from facegen.data.sources import Record, Skipped, get_source
 from facegen.errors import FacegenError
 

@@ -1,0 +1,260 @@
+"""Videos of a face going through its ages: mp4 or GIF.
+
+GIF needs nothing but Pillow. mp4 needs the package imageio-ffmpeg, which brings the program that encodes it along.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from facegen.errors import FacegenError
+from facegen.figures import grids as figures
+from facegen.files import atomic_path
+from facegen.images import to_rgb
+
+if TYPE_CHECKING:
+    from facegen.aging.transfer import FaceResult
+
+SUFFIXES = (".mp4", ".gif")
+FPS = {".mp4": 24, ".gif": 10}  # GIFs grow to many megabytes
+MAX_SIDE = {".mp4": 1280, ".gif": 640}  # of the video of a photo
+TILE = 256  # side of a face in a strip
+SECONDS = 8  # a video through many ages lasts about as long,
+MAX_STEP = 0.8  # and takes at most so long from one age to the next
+STILL = 0.3  # of this time, a picture stands still
+CRF = 18  # of H.264's 0 to 51, lower is better: no blocks in skin
+
+
+def check_video(path: str | os.PathLike[str]) -> None:
+    """Raise a FacegenError if a video cannot be written under this name; to be called before hours of work."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise FacegenError(f"{path}: a video is {' or '.join(SUFFIXES)}, not {suffix or 'without a suffix'}")
+    if suffix == ".mp4":
+        _encoder()
+
+
+def save_video(
+    frames: Iterable[Image.Image],
+    path: str | os.PathLike[str],
+    fps: float,
+    *,
+    total: int | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write pictures of one size as a video, in the format of the path's suffix, atomically; return the path.
+
+    An mp4 (H.264, 4:2:0, which every player shows) ends with the last frame; its sides are made even by repeating the
+    last row or column. A GIF goes forward and back, for ever.
+
+    Args:
+        frames: Are taken one by one; an mp4 holds one in memory, a GIF all.
+        fps: Frames per second, above 0.
+        total: How many there are, for the progress bar; None asks `len(frames)`.
+        progress: Show a bar.
+
+    Raises:
+        FacegenError: No frames or of different sizes, another suffix, no package for mp4, or the encoder failed.
+    """
+    from tqdm import tqdm
+
+    check_video(path)
+    if not (np.isfinite(fps) and fps > 0):
+        raise FacegenError(f"a video has more than 0 frames per second, got {fps}")
+    path = Path(path)
+    pictures = _same_size(tqdm(frames, desc=path.name, total=total, unit="frame", disable=not progress))
+    try:
+        first = next(pictures)
+    except StopIteration:
+        raise FacegenError(f"{path}: a video needs at least one picture") from None
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            _write_gif([first, *pictures], temporary, fps)
+        else:
+            _write_mp4(first, pictures, temporary, fps, path)
+    return path
+
+
+def morph(pictures: Sequence[Image.Image], fps: float) -> Iterator[Image.Image]:
+    """Frames that fade from each picture into the next: `morph_length` of them, made one by one.
+
+    The closer the ages are, the more a fade is a change of the face and not two faces over one another: make many
+    ages for a smooth video, which stays about as long.
+
+    Args:
+        pictures: Of one size and mode, in the order of the ages.
+        fps: Frames per second.
+    """
+    for index, amount in _fades(len(pictures), fps):
+        yield _between(pictures, index, amount)
+
+
+def morph_strip(result: FaceResult, fps: float, *, tile: int = TILE) -> Iterator[Image.Image]:
+    """As `morph`, for a face of a photo: the input beside the ages, with captions, which do not fade."""
+    pictures = [face.image for face in result.aged]
+    captions = [face.caption for face in result.aged]
+    # All in one, as the size of the letters and the height of their line depend on the captions.
+    sheet = figures.age_strip([result.input, *pictures], ["input", *captions], tile=tile, columns=len(pictures) + 1)
+    step = tile + figures.GAP
+    for index, amount in _fades(len(pictures), fps):
+        shown = index + 1 + (amount >= 0.5)
+        frame = sheet.crop((0, 0, step + tile, sheet.height))
+        frame.paste(sheet.crop((shown * step, 0, shown * step + tile, sheet.height)), (step, 0))
+        face = _between(pictures, index, amount)
+        frame.paste(face.resize((tile, tile), Image.Resampling.LANCZOS), (step, 0))
+        yield frame
+
+
+def morph_length(pictures: int, fps: float) -> int:
+    """How many frames `morph` makes of that many pictures."""
+    return sum(1 for _ in _fades(pictures, fps))
+
+
+def save_morphs(
+    results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str, kind: str, *, progress: bool = False
+) -> list[Path]:
+    """Write `<stem>-face1.<kind>`, ... (mp4 or gif): each face of a photo on its way through the ages; the paths."""
+    paths = []
+    for number, result in enumerate(results, start=1):
+        path = Path(outdir) / f"{stem}-face{number}.{kind}"
+        check_video(path)
+        fps = FPS[path.suffix.lower()]
+        total = morph_length(len(result.aged), fps)
+        paths.append(save_video(morph_strip(result, fps), path, fps, total=total, progress=progress))
+    return paths
+
+
+def save_morph(pictures: Iterable[Image.Image], path: str | os.PathLike[str], *, progress: bool = False) -> Path:
+    """Write the video that fades through pictures, such as a photo at many ages; larger ones are shrunk for it.
+
+    They are taken one by one, so only the small ones are in memory.
+    """
+    path = Path(path)
+    check_video(path)
+    suffix = path.suffix.lower()
+    small = []
+    for picture in pictures:
+        copy = to_rgb(picture).copy()
+        copy.thumbnail((MAX_SIDE[suffix], MAX_SIDE[suffix]), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        small.append(copy)
+    fps = FPS[suffix]
+    return save_video(morph(small, fps), path, fps, total=morph_length(len(small), fps), progress=progress)
+
+
+def _fades(pictures: int, fps: float) -> Iterator[tuple[int, float]]:
+    """For every frame, the picture that it starts from and how far it is to the next one: 0 up to below 1."""
+    seconds = min(MAX_STEP, SECONDS / max(pictures - 1, 1))
+    frames = max(1, round(seconds * fps))
+    still = max(1, round(STILL * frames))
+    for index in range(pictures):
+        for frame in range(frames if index + 1 < pictures else still):
+            position = max(0, frame - still + 1) / (frames - still + 1)
+            yield index, position * position * (3 - 2 * position)
+
+
+def _between(pictures: Sequence[Image.Image], index: int, amount: float) -> Image.Image:
+    return Image.blend(pictures[index], pictures[index + 1], amount) if amount > 0 else pictures[index]
+
+
+def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
+    """The frames as RGB, what is transparent over white."""
+    size = None
+    for number, frame in enumerate(frames, start=1):
+        size = size or frame.size
+        if frame.size != size:
+            raise FacegenError(
+                f"frame {number} of the video is {frame.size}, the first {size}: give frames of one size"
+            )
+        yield to_rgb(frame)
+
+
+def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
+    """All frames in one palette: what stands still is then stored once, and keeps its colour.
+
+    Without dithering, whose dots would dance from frame to frame.
+    """
+    palette = _palette(frames)
+    table = _nearest(np.reshape(palette.getpalette(), (-1, 3)))
+    indexed = []
+    for frame in frames:
+        red, green, blue = np.moveaxis(np.asarray(frame) >> 2, -1, 0)
+        indexed.append(Image.fromarray(table[red, green, blue], "P"))
+        indexed[-1].putpalette(palette.getpalette())
+    loop = indexed + indexed[-2:0:-1]
+    duration = max(2, round(100 / fps)) * 10  # milliseconds; browsers slow down what is faster than 50 per second
+    loop[0].save(path, "GIF", save_all=True, append_images=loop[1:], duration=duration, loop=0, optimize=False)
+
+
+def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -> Image.Image:
+    """The 256 colours that a few frames, spread over all, have in common."""
+    chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(samples, len(frames)))]
+    sheet = Image.new("RGB", (side * len(chosen), side))
+    for index, frame in enumerate(chosen):
+        sheet.paste(frame.resize((side, side), Image.Resampling.NEAREST), (index * side, 0))
+    return sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+
+
+def _nearest(colours: np.ndarray) -> np.ndarray:
+    """The index of the nearest of [N, 3] colours for every colour of 6 bits per channel: uint8 [64, 64, 64].
+
+    Pillow asks for each pixel anew, which takes seconds for one frame of a noisy photo.
+    """
+    from scipy.spatial import cKDTree
+
+    levels = np.arange(64) * 4 + 1.5
+    every = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
+    different, first = np.unique(colours, axis=0, return_index=True)  # a tree of many equal points is slow
+    return first[cKDTree(different).query(every)[1]].astype(np.uint8)
+
+
+def _write_mp4(first: Image.Image, others: Iterable[Image.Image], path: Path, fps: float, name: Path) -> None:
+    width, height = first.size
+    sides = ((0, height % 2), (0, width % 2), (0, 0))  # 4:2:0 has one colour for two by two pixels
+    command = [_encoder(), "-y", "-loglevel", "error"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width + width % 2}x{height + height % 2}"]
+    command += ["-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
+    # Colours as players take them to be for large videos, and said so for the small ones.
+    command += ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
+    command += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    # The index in front lets browsers start at once; the temporary name says no format.
+    command += ["-movflags", "+faststart", "-f", "mp4", str(path)]
+    with TemporaryFile() as complaints:
+        encoder = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True
+        )  # in a session of its own, as Ctrl-C is ours to handle
+        try:
+            for frame in chain([first], others):
+                encoder.stdin.write(np.pad(np.asarray(frame), sides, mode="edge").tobytes())
+            encoder.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended, and says why
+        except BaseException:
+            encoder.kill()
+            raise
+        finally:
+            encoder.wait()
+        if encoder.returncode != 0:
+            complaints.seek(0)
+            reason = complaints.read().decode(errors="replace").strip().splitlines()
+            raise FacegenError(f"{name}: the video encoder failed: {reason[-1] if reason else encoder.returncode}")
+
+
+def _encoder() -> str:
+    """The ffmpeg program that imageio-ffmpeg brings along."""
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise FacegenError('mp4 needs imageio-ffmpeg: pip install "facegen[video]"; or make a GIF') from error
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:  # a platform that it brings none for
+        raise FacegenError(f"mp4 needs ffmpeg: {str(error).splitlines()[0]} Or make a GIF") from error

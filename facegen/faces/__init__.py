@@ -1,0 +1,1 @@
+"""Faces in photos: finding, measuring and aligning them."""

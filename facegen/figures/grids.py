@@ -1,0 +1,244 @@
+"""Every picture that a person looks at: grids of faces, age strips, curves."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+from facegen.images import to_rgb
+
+if TYPE_CHECKING:
+    import torch
+
+BACKGROUND = "white"
+INK = (40, 40, 40)
+GAP = 2  # pixels between tiles
+MIN_TILE = 64  # smaller pictures are enlarged to at least this
+RESAMPLING = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Network pictures `[N, C, H, W]` in -1..1 as uint8 `[N, H, W, C]`."""
+    import torch
+
+    levels = (images.detach().float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def image_grid(
+    images: np.ndarray | Sequence[np.ndarray],
+    columns: int,
+    *,
+    column_labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    tile: int | None = None,
+    resampling: str = "lanczos",
+) -> Image.Image:
+    """Lay pictures out in rows of `columns`, the last row possibly shorter.
+
+    Args:
+        images: uint8 `[N, H, W, 3]` or `[N, H, W, 1]`.
+        column_labels: One short text over each column.
+        row_labels: One short text left of each row.
+        tile: Pixels per picture; None keeps the pictures' own size, doubled until it is at least 64.
+        resampling: `nearest` shows the pixels as they are, `lanczos` smooths them.
+    """
+    tiles = [_as_image(image) for image in images]
+    if not tiles:
+        raise FacegenError("a grid needs at least one picture")
+    if columns < 1:
+        raise FacegenError(f"a grid needs at least one column, got {columns}")
+    columns = min(columns, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    for name, labels, count in (("column", column_labels, columns), ("row", row_labels, rows)):
+        if labels is not None and len(labels) != count:
+            raise FacegenError(f"{len(labels)} {name} labels for {count} {name}s")
+
+    width, height = _tile_size(tiles[0].size, tile)
+    font = _font_that_fits(column_labels or [], width, _font_size(width))
+    row_font = _font(_font_size(width))
+    top = _text_size(column_labels, font)[1] + 2 * GAP if column_labels else 0
+    left = _text_size(row_labels, row_font)[0] + 4 * GAP if row_labels else 0
+    size = (left + columns * (width + GAP) - GAP, top + rows * (height + GAP) - GAP)
+    canvas = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for index, image in enumerate(tiles):
+        row, column = divmod(index, columns)
+        place = (left + column * (width + GAP), top + row * (height + GAP))
+        canvas.paste(_resize(image, (width, height), resampling), place)
+    for column, text in enumerate(column_labels or []):
+        draw.text((left + column * (width + GAP) + width / 2, top / 2), text, INK, font, anchor="mm")
+    for row, text in enumerate(row_labels or []):
+        draw.text((left - 2 * GAP, top + row * (height + GAP) + height / 2), text, INK, row_font, anchor="rm")
+    return canvas
+
+
+def save_image_grid(
+    images: np.ndarray | Sequence[np.ndarray],
+    path: str | os.PathLike[str],
+    columns: int,
+    *,
+    column_labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    tile: int | None = None,
+    resampling: str = "lanczos",
+) -> Path:
+    """Write an `image_grid` to a file, atomically, and return its path."""
+    grid = image_grid(
+        images,
+        columns,
+        column_labels=column_labels,
+        row_labels=row_labels,
+        tile=tile,
+        resampling=resampling,
+    )
+    return save_picture(grid, path)
+
+
+def age_strip(
+    pictures: Sequence[Image.Image], captions: Sequence[str], *, tile: int = 160, columns: int = 12
+) -> Image.Image:
+    """One face at several ages, side by side, each with its caption below; more than `columns` wrap.
+
+    Args:
+        pictures: Square pictures: by custom the input, its reconstruction, then every age.
+        captions: One per picture.
+        tile: Pixels per picture.
+    """
+    if not pictures or len(pictures) != len(captions):
+        raise FacegenError(f"a strip needs one caption per picture: {len(pictures)} pictures, {len(captions)} captions")
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    font = _font_that_fits(captions, tile, _font_size(tile))
+    caption_height = _text_size(captions, font)[1] + 4 * GAP
+    step = (tile + GAP, tile + caption_height)
+    canvas = Image.new("RGB", (columns * step[0] - GAP, rows * step[1]), BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(index, columns)
+        x, y = column * step[0], row * step[1]
+        canvas.paste(_resize(to_rgb(picture), (tile, tile), "lanczos"), (x, y))
+        draw.text((x + tile / 2, y + tile + caption_height / 2), caption, INK, font, anchor="mm")
+    return canvas
+
+
+def plot_curves(
+    path: str | os.PathLike[str],
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    baselines: Mapping[str, float] | None = None,
+) -> Path:
+    """Draw named curves (x values, y values) as a PNG; `baselines` are dashed horizontal lines."""
+    from matplotlib.figure import Figure  # not pyplot: no window, no state shared with a notebook
+
+    figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for name, (x, y) in curves.items():
+        axes.plot(x, y, label=name, marker="o" if len(x) <= 30 else None, markersize=3.5)
+    for name, level in (baselines or {}).items():
+        axes.axhline(level, label=name, linestyle="--", color="0.5")
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if all(float(value).is_integer() for x, _ in curves.values() for value in x):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return Path(path)
+
+
+def plot_ages(
+    path: str | os.PathLike[str], true: np.ndarray, predicted: np.ndarray, mae_by_group: Mapping[str, float]
+) -> Path:
+    """Draw true against predicted ages, and the mean absolute error of each age group, as a PNG.
+
+    Args:
+        true: In years, `[N]`.
+        predicted: In years, `[N]`.
+        mae_by_group: Label of an age group -> its error in years.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    last = max(100.0, float(np.max(true)))
+    # Most faces are near the diagonal; a logarithm shows the others too.
+    left.hexbin(true, predicted, gridsize=50, bins="log", mincnt=1, cmap="viridis", extent=(0, last, 0, last))
+    left.plot([0, last], [0, last], color="0.3", linewidth=1, linestyle="--")
+    mae = float(np.abs(np.asarray(predicted) - np.asarray(true)).mean())
+    left.set(xlabel="true age", ylabel="predicted age", title=f"{len(true)} faces, MAE {mae:.2f} years", aspect="equal")
+    bars = right.bar(list(mae_by_group), list(mae_by_group.values()), color="tab:blue")
+    right.bar_label(bars, fmt="%.1f")
+    right.axhline(mae, color="0.3", linewidth=1, linestyle="--")
+    right.set(xlabel="age group", ylabel="MAE, years", title="by age group")
+    right.tick_params(axis="x", labelrotation=45)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return Path(path)
+
+
+def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
+    """Write a picture atomically, in the format of the path's suffix, and return the path."""
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise FacegenError(f"{path}: no picture format is called {path.suffix!r}; use .png or .jpg")
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+    return path
+
+
+def _as_image(image: np.ndarray) -> Image.Image:
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise FacegenError(f"pictures are uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))))
+
+
+def _tile_size(size: tuple[int, int], tile: int | None) -> tuple[int, int]:
+    width, height = size
+    if tile is not None:
+        return tile, max(1, round(height * tile / width))
+    factor = 1
+    while min(width, height) * factor < MIN_TILE:
+        factor *= 2
+    return width * factor, height * factor
+
+
+def _resize(image: Image.Image, size: tuple[int, int], resampling: str) -> Image.Image:
+    if resampling not in RESAMPLING:
+        raise FacegenError(f"resampling is one of {', '.join(RESAMPLING)}, not {resampling!r}")
+    return image if image.size == size else image.resize(size, RESAMPLING[resampling])
+
+
+def _font_size(tile: int) -> int:
+    """Letters that stay legible when a strip is shown at half its size."""
+    return max(12, round(tile * 0.14))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _text_size(texts: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:
+    """Width of the widest and height of the tallest text, in pixels."""
+    boxes = [font.getbbox(text) for text in texts]
+    return math.ceil(max(box[2] for box in boxes)), math.ceil(max(box[3] for box in boxes))
+
+
+def _font_that_fits(texts: Sequence[str], width: int, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The default font at `size`, smaller when a text would be wider than `width`."""
+    while size > 8 and texts and _text_size(texts, _font(size))[0] > width:
+        size -= 1
+    return _font(size)

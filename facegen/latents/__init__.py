@@ -1,1 +1,0 @@
-"""The latent space: from an encoder's guess to a face."""

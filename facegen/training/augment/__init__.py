@@ -1,0 +1,1 @@
+"""Adaptive discriminator augmentation (Karras et al. 2020b)."""

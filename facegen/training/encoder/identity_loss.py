@@ -1,0 +1,47 @@
+"""How much of a person is lost, as a network sees it that tells people."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from facegen.faces.find import AlignmentTemplate, alignment_matrix, invert_matrix
+from facegen.networks.facenet import FACENET_SIZE, FACENET_TEMPLATE
+
+
+class IdentityLoss(nn.Module):
+    """1 - cosine of two pictures' features (Richardson et al. 2021, equation 4), differentiable in the first.
+
+    Args:
+        network: facenet-pytorch's InceptionResnetV1, as `load_facenet` returns it.
+        template: Where the landmarks lie in the pictures.
+        resolution: Side of the pictures.
+    """
+
+    def __init__(self, network: nn.Module, template: AlignmentTemplate, resolution: int) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        landmarks = np.asarray(template.points) * resolution
+        to_picture = torch.from_numpy(invert_matrix(alignment_matrix(landmarks, FACENET_TEMPLATE, FACENET_SIZE)))
+        pixels = torch.arange(FACENET_SIZE) + 0.5
+        y, x = torch.meshgrid(pixels, pixels, indexing="ij")
+        grid = torch.stack([x, y, torch.ones_like(x)], dim=-1).double() @ to_picture.T
+        step = float(to_picture[:, 0].norm())  # in pixels of the picture, of one of the network's
+        self.side = min(resolution, round(resolution / step))
+        self.register_buffer("grid", (grid / resolution * 2 - 1).float(), persistent=False)
+
+    def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
+        """Mean over pictures `[N, 3, H, H]` in -1..1."""
+        with torch.no_grad():
+            wanted = self.features(originals)
+        return (1 - functional.cosine_similarity(self.features(images), wanted)).mean()
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Faces placed as the network knows them, and what it sees: `[N, 512]`."""
+        if self.side < images.shape[-1]:  # else most pixels of a large picture would be skipped
+            images = functional.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True)
+        grid = self.grid.expand(len(images), -1, -1, -1)
+        placed = functional.grid_sample(images, grid, "bicubic", padding_mode="border", align_corners=False)
+        return self.network(placed * (127.5 / 128)).float()  # its pictures are (level - 127.5) / 128

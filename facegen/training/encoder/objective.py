@@ -1,0 +1,255 @@
+"""The losses of an encoder, as its recipe weighs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from facegen.networks.age_shift import AgeShift, group_mean_shift
+from facegen.networks.encoder import Encoder
+from facegen.networks.latent_discriminator import LatentDiscriminator
+from facegen.networks.latents import group_means
+from facegen.training.encoder.identity_loss import IdentityLoss
+from facegen.training.encoder.pairs import one_hot
+from facegen.training.encoder.recipes import Recipe
+
+DECADE = 10.0
+LOW_FREQUENCIES = 8  # `keep` compares pictures reduced to this side
+STATISTICS_SAMPLES = 4000
+
+
+@dataclass
+class Faces:
+    """One batch. The generated faces come first, their latents are known; real ones may follow.
+
+    images: float32 [N, 3, S, S], -1..1.
+    ages: float32 [N], years.
+    z: [G, z_dim], classes: int64 [G], of the G <= N generated ones.
+    other_z: [N, z_dim], drawn for nobody; what the mapping network makes of them is what a w should be like.
+    """
+
+    images: torch.Tensor
+    ages: torch.Tensor
+    z: torch.Tensor
+    classes: torch.Tensor
+    other_z: torch.Tensor
+
+
+class EncoderObjective(nn.Module):
+    """An encoder with all that its losses need.
+
+    Args:
+        encoder: What is trained.
+        generator: Stays as it is, unless the recipe tunes it.
+        recipe: Which losses.
+        ages: The middle age of each of the generator's groups; empty for a generator without.
+        estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
+        identity_loss: For recipes that need one.
+        psi: Truncation that the generated faces were made with.
+
+    Attributes:
+        bf16: In training mode, run encoder and estimator in bfloat16; the generator's pictures need more digits.
+        shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
+            means, which the loss `age` refines. None otherwise.
+        latent_discriminator: Of recipes that have one. None otherwise.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        generator: nn.Module,
+        recipe: Recipe,
+        ages: Sequence[float],
+        estimator: nn.Module | None = None,
+        identity_loss: IdentityLoss | None = None,
+        psi: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.recipe, self.psi = encoder, recipe, psi
+        self.bf16 = False
+        self.generator = generator.eval().requires_grad_(False)
+        if recipe.tune:
+            generator.synthesis.requires_grad_(True)
+        self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
+        self.identity_loss = identity_loss
+        self.shift: AgeShift | None = None
+        self.latent_discriminator: LatentDiscriminator | None = None
+        if recipe.target != "z":
+            means = group_means(generator)
+            encoder.w_mean.copy_(means.mean(dim=0))
+            self.register_buffer("w_variance", _variance_of_w(generator), persistent=False)
+            if recipe.adversarial:
+                self.latent_discriminator = LatentDiscriminator(encoder.w_mean, self.w_variance)
+            if generator.c_dim:
+                self.register_buffer("middle_ages", torch.tensor(ages), persistent=False)
+                self.shift = group_mean_shift(means, generator.num_ws, ages).requires_grad_(recipe.age > 0)
+                self.register_buffer("group_places", self.shift.table.detach().clone(), persistent=False)
+
+    def train(self, mode: bool = True) -> EncoderObjective:
+        """Only the encoder has anything that training switches."""
+        self.training = mode
+        self.encoder.train(mode)
+        return self
+
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks that a weight file holds, by name."""
+        networks = {"encoder": self.encoder} | ({} if self.shift is None else {"age_shift": self.shift})
+        return networks | ({"G_ema": self.generator} if self.recipe.tune else {})
+
+    def learning(self) -> dict[str, nn.Module]:
+        """All networks that learn, by name: those, and one that is of use in training alone."""
+        helper = self.latent_discriminator
+        return self.trained() | ({} if helper is None else {"latent_discriminator": helper})
+
+    def parameters_to_train(self) -> list[nn.Parameter]:
+        """The parameters that the losses reach."""
+        return [p for network in self.learning().values() for p in network.parameters() if p.requires_grad]
+
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
+        """Adam for them; every group has under `share` how many times the learning rate it takes."""
+        tuned = [p for p in self.generator.parameters() if p.requires_grad]
+        helper = self.latent_discriminator
+        judging = [] if helper is None else list(helper.parameters())
+        others = [p for p in self.parameters_to_train() if p not in {*tuned, *judging}]
+        groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])
+        if judging:  # as a GAN's discriminator, which no momentum must carry past what it is up against
+            groups.append({"params": judging, "share": 1.0, "betas": (0.0, 0.99)})
+        return torch.optim.Adam(groups, lr=lr)
+
+    def forward(self, faces: Faces, target_ages: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return every loss of the recipe by name, unweighted, and their weighted sum as `loss`.
+
+        With generated faces also, for people, `mse` of the latents (1 for who always answers with the mean) and
+        `cosine_similarity` between them and the true ones. `latent_discriminator`, of recipes that have one, is what
+        that network learns from, and no part of the sum.
+
+        Args:
+            faces: A batch.
+            target_ages: [N], years to which the loss `age` shifts each face.
+        """
+        recipe = self.recipe
+        with self._precision(faces.images):
+            latents = self.encoder(faces.images)
+        latents = latents.float()
+        losses = self._of_latents(latents[: len(faces.z)], faces)
+        if recipe.near:
+            losses["near"] = self._distance_from_home(latents)
+        if self.latent_discriminator is not None:
+            losses["adversarial"] = self.latent_discriminator.encoder_loss(latents)
+            losses["latent_discriminator"] = self.latent_discriminator.own_loss(latents, self._mapped(faces))
+        if recipe.sees_pictures:
+            again = self._picture(latents)
+            if recipe.pixels:
+                losses["pixels"] = functional.mse_loss(again, faces.images)
+            if recipe.features:
+                losses["features"] = self._feature_distance(again, faces.images)
+            if recipe.identity:
+                with self._precision(again):
+                    losses["identity"] = self.identity_loss(again, faces.images)
+            if recipe.age and self.shift is not None:
+                # For the shift alone: an encoder that is taught to please here sees less of the person.
+                aged = self._picture_of_frozen(self.shift(latents.detach(), faces.ages, target_ages))
+                with self._precision(aged):
+                    predicted = self.estimator.predict(aged)
+                error = (predicted.float() - target_ages) / DECADE
+                losses["age"] = functional.smooth_l1_loss(error, torch.zeros_like(error))
+                if recipe.home:
+                    losses["home"] = ((self.shift.table - self.group_places).square() / self.w_variance).mean()
+                if recipe.keep:
+                    losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
+        if recipe.anchor and len(faces.z):
+            losses["anchor"] = functional.mse_loss(self._picture(self._true_ws(faces)), faces.images[: len(faces.z)])
+        losses["loss"] = recipe.weighted_sum(losses)
+        return losses
+
+    def _picture(self, ws: torch.Tensor) -> torch.Tensor:
+        return self.generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
+
+    def _picture_of_frozen(self, ws: torch.Tensor) -> torch.Tensor:
+        """As `_picture`, but what is wrong with the picture is no fault of the generator's."""
+        frozen = {name: value.detach() for name, value in self.generator.synthesis.named_parameters()}
+        picture = functional_call(self.generator.synthesis, frozen, (ws,), {"noise_mode": "const"})
+        return picture.expand(-1, 3, -1, -1)
+
+    def _true_ws(self, faces: Faces) -> torch.Tensor:
+        labels = one_hot(faces.classes, self.generator.c_dim).to(faces.z.device)
+        with torch.no_grad():
+            return self.generator.mapping(faces.z, labels, truncation_psi=self.psi)
+
+    def _mapped(self, faces: Faces) -> torch.Tensor:
+        """What the mapping network makes of other z in these faces' age groups, `[N, 1, w_dim]`."""
+        classes = torch.zeros(len(faces.ages), dtype=torch.int64)
+        if self.generator.c_dim:
+            classes = closest_group(faces.ages, self.middle_ages)
+        labels = one_hot(classes, self.generator.c_dim).to(faces.ages.device)
+        with torch.no_grad():
+            return self.generator.mapping(faces.other_z, labels, truncation_psi=self.psi)[:, :1]
+
+    def _of_latents(self, latents: torch.Tensor, faces: Faces) -> dict[str, torch.Tensor]:
+        """Losses of the generated faces, whose latents are known."""
+        if len(faces.z) == 0:
+            return {}
+        if self.recipe.target == "z":
+            truth, error = faces.z, (latents - faces.z).square()
+        else:
+            truth = self._true_ws(faces)
+            error = (latents - truth).square() / self.w_variance
+            latents, truth = (latents - self.encoder.w_mean).flatten(1), (truth - self.encoder.w_mean).flatten(1)
+        mse = error.mean()
+        cosine = functional.cosine_similarity(latents, truth)
+        losses = {"mse": mse}
+        if self.recipe.latent:
+            losses["latent"] = mse
+        if self.recipe.cosine:
+            length = latents.square().mean(dim=1).add(1e-8).sqrt()
+            losses["cosine"] = (1 - cosine).mean() + (length - cosine.detach().clamp(min=0)).square().mean()
+        losses["cosine_similarity"] = cosine.detach().mean()
+        return losses
+
+    def _distance_from_home(self, ws: torch.Tensor) -> torch.Tensor:
+        """How far the layers' w are from their common mean, and that from the mean of all, in variances."""
+        common = ws.mean(dim=1, keepdim=True)
+        apart = (ws - common).square() / self.w_variance
+        away = (common - self.encoder.w_mean).square() / self.w_variance
+        return apart.mean() + 0.2 * away.mean()
+
+    def _feature_distance(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Mean squared difference of the estimator's maps, each normalised over its channels (Zhang et al. 2018)."""
+        with self._precision(one):
+            with torch.no_grad():
+                wanted = self.estimator.features(other)
+            pairs = zip(self.estimator.features(one), wanted, strict=True)
+        return torch.stack([(_unit(a) - _unit(b)).square().sum(dim=1).mean() for a, b in pairs]).mean()
+
+    def _precision(self, images: torch.Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16 and self.training)
+
+
+def closest_group(ages: torch.Tensor, middle_ages: torch.Tensor) -> torch.Tensor:
+    """The group of each age [N] whose middle age is closest, which is where `AgeShift` has the group's place."""
+    return (ages[:, None] - middle_ages).abs().argmin(dim=1)
+
+
+def _unit(maps: torch.Tensor) -> torch.Tensor:
+    maps = maps.float()
+    return maps * torch.rsqrt(maps.square().sum(dim=1, keepdim=True) + 1e-6)
+
+
+def _low(images: torch.Tensor) -> torch.Tensor:
+    return functional.adaptive_avg_pool2d(images, min(LOW_FREQUENCIES, images.shape[-1]))
+
+
+def _variance_of_w(generator: nn.Module) -> torch.Tensor:
+    """Variance of every number of w, over z and over the age groups: `[w_dim]`."""
+    device = next(generator.parameters()).device
+    random = torch.Generator().manual_seed(0)
+    z = torch.randn([STATISTICS_SAMPLES, generator.z_dim], generator=random).to(device)
+    classes = torch.arange(STATISTICS_SAMPLES) % max(generator.c_dim, 1)
+    with torch.no_grad():
+        ws = generator.mapping(z, one_hot(classes, generator.c_dim).to(device), skip_w_avg_update=True)[:, 0]
+    return ws.var(dim=0).clamp(min=1e-8)

@@ -1,0 +1,233 @@
+"""The folder of one training run: a number of its own, a log, statistics line by line, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from facegen.errors import FacegenError
+from facegen.files import atomic_path
+from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Options = TypeVar("Options")
+
+LOG = "log.txt"
+STATS = "stats.jsonl"
+OPTIONS = "training_options.json"
+
+
+class RunFolder:
+    """Where a training run writes what it does.
+
+    Use `create` for a new run and `open` to go on with one; close it at the end, or use it as a context manager. Until
+    then no other process can train in the folder. A disk that is full costs lines of the log, not the run.
+
+    Attributes:
+        path: The folder.
+        finished: Set it when there is nothing left to do; else the run counts as stopped when it is closed.
+
+    Example:
+        >>> with RunFolder.create("runs", "faces-tiny") as run:  # runs/00000-faces-tiny
+        ...     run.write_json("training_options.json", {"batch": 32})
+        ...     run.log("starting")
+        ...     run.stats(4.0, {"loss/G": 0.7})
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.finished = False
+        self._events: SummaryWriter | None = None
+        self._lock = RunLock(path)
+        self._cut_short: set[str] = set()  # files whose last line may lack its end
+
+    @classmethod
+    def create(cls, outdir: str | os.PathLike[str], name: str) -> RunFolder:
+        """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
+        outdir = Path(outdir)
+        outdir.mkdir(parents=True, exist_ok=True)
+        numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
+        number = max(numbers, default=-1) + 1
+        while True:
+            # Claim the number first: another run may be asking for it under another name at this moment.
+            claim = outdir / f".{number:05d}.claim"
+            try:
+                claim.touch(exist_ok=False)
+                try:
+                    if not any(outdir.glob(f"{number:05d}-*")):
+                        path = outdir / f"{number:05d}-{name}"
+                        path.mkdir()
+                        return cls(path)
+                finally:
+                    claim.unlink()
+            except FileExistsError:
+                pass
+            number += 1
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], last_step: float | None = None) -> RunFolder:
+        """Go on in the folder of an earlier run; statistics after `last_step` are dropped, they will come again.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            FacegenError: another process trains in it.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise FileNotFoundError(f"{path}: no such run folder")
+        run = cls(path)
+        try:
+            for leftover in path.glob(".*.tmp"):  # what a killed process was writing; nobody else writes here now
+                leftover.unlink(missing_ok=True)
+            if last_step is not None and (path / STATS).exists():
+                kept = [line for line in read_stats(path) if line["step"] <= last_step]
+                with atomic_path(path / STATS) as temporary:
+                    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        except BaseException as error:
+            run.close(error)
+            raise
+        return run
+
+    def log(self, text: str = "") -> None:
+        """Print a line (above a progress bar, if there is one) and append it to log.txt."""
+        from tqdm import tqdm
+
+        tqdm.write(text)
+        self._append(LOG, text)
+
+    def stats(self, step: float, values: Mapping[str, float]) -> None:
+        """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
+
+        Values that are not finite become `null` in the file: NaN is no JSON.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        self._append(STATS, json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}))
+        try:
+            for name, value in numbers.items():
+                self._tensorboard.add_scalar(name, value, global_step=round(step))
+            self._tensorboard.flush()
+        except OSError:  # its thread ended for good; the next numbers get a new one
+            self._events = None
+
+    def write_json(self, name: str, obj: Any) -> None:
+        """Write an object to a JSON file in the folder, atomically."""
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(json.dumps(obj, indent=2) + "\n", encoding="utf-8")
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Finish the TensorBoard events, note how the run ended and let others in. The folder stays usable."""
+        if self._events is not None:
+            with suppress(OSError):
+                self._events.close()
+            self._events = None
+        if isinstance(error, Exception):  # Ctrl-C and SIGTERM are none
+            words = str(error) if isinstance(error, FacegenError | OSError) else repr(error)[:500]
+            reason = " ".join(words.split())
+            self._append(LOG, f"broke off: {reason}")
+            self._lock.release(BROKEN, reason)
+        else:
+            self._lock.release(FINISHED if self.finished else STOPPED)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(error)
+
+    def _append(self, name: str, line: str) -> None:
+        """Add a line to a file; where that fails, say so and go on."""
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(("\n" if name in self._cut_short else "") + line + "\n")
+            self._cut_short.discard(name)
+        except OSError as error:
+            if name not in self._cut_short:
+                print(f"{self.path / name}: cannot be written ({error.strerror}); going on without", file=sys.stderr)
+            self._cut_short.add(name)
+
+    @property
+    def _tensorboard(self) -> SummaryWriter:
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+            self._events = SummaryWriter(str(self.path))
+        return self._events
+
+
+def read_options(folder: Path, make: Callable[..., Options], what: str) -> Options:
+    """Return the options of the run in a folder, as `make` makes them of the fields.
+
+    Raises:
+        FileNotFoundError, FacegenError: there are none, or not those of `what` (as in "an encoder's run").
+    """
+    try:
+        return make(**json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise FacegenError(f"{folder / OPTIONS}: not the options of {what} ({error})") from error
+
+
+def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """Return what `save_state` wrote.
+
+    Raises:
+        FileNotFoundError, FacegenError: there is no such file, it is damaged, or lacks one of the `needed` entries.
+    """
+    import torch
+
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path.parent}: no {path.name} to go on from; start a new run") from error
+    except Exception as error:  # a damaged file: unpickling has many kinds of errors
+        raise FacegenError(f"{path}: damaged, start a new run ({type(error).__name__})") from error
+    if missing := [name for name in needed if name not in saved]:
+        raise FacegenError(f"{path}: no {missing[0]} in it, so it is of another version of facegen; start a new run")
+    return saved
+
+
+def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what `torch.load(..., weights_only=True)` can read, atomically; an OSError that names the file if not."""
+    with written_state(path, content):
+        pass
+
+
+@contextmanager
+def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Iterator[None]:
+    """As `save_state`, but the file takes its place when the block has ended well: all of it is on the disk by then."""
+    import torch
+
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # so it tells of a full disk
+            raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        yield
+
+
+def read_stats(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a run folder's stats.jsonl, oldest first. A line cut short by a crash is left out."""
+    lines = []
+    for line in (Path(path) / STATS).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines

@@ -1,0 +1,63 @@
+"""Starting one training process for each GPU of this machine, as `torchrun` does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from facegen.errors import FacegenError
+from facegen.training.run.interrupt import RESUME_ME
+
+GRACE = 600  # seconds that processes have to finish their step and save; torchrun alone gives them 30
+
+
+def launch(command: Sequence[str], processes: int) -> int:
+    """Run `python -m facegen COMMAND...` in several processes that train together, and wait for them.
+
+    Ctrl-C and SIGTERM are passed on to all. If one of them fails, the others are ended.
+
+    Returns:
+        The exit code for this process: 0, or `RESUME_ME` after a SIGTERM.
+
+    Raises:
+        FacegenError: one of them failed, or there are not so many GPUs.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise FacegenError(f"--gpus {processes}: this machine has {torch.cuda.device_count()} GPUs")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE))
+    package = str(Path(__file__).parents[3])  # a checkout that is not installed is found from other folders, too
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # "Received 2 death signal" helps nobody
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=f"facegen{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "facegen", *command)
+    except SignalException as stop:
+        return RESUME_ME if stop.sigval == signal.SIGTERM else 0
+    except ChildFailedError as error:
+        if all(failure.exitcode == RESUME_ME for failure in error.failures.values()):
+            return RESUME_ME
+        rank, failure = error.get_first_failure()
+        how = f"exit code {failure.exitcode}" if failure.exitcode >= 0 else f"signal {-failure.exitcode}"
+        raise FacegenError(
+            f"rank {rank} of {processes} ended with {how}, so all were ended; its own message is above. "
+            "Go on from the last snapshot with --resume"
+        ) from error
+    return 0

@@ -1,0 +1,156 @@
+"""The training runs in a folder: what each trains, how far it is, how it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from facegen.errors import FacegenError
+from facegen.training.run.folder import OPTIONS, STATS, read_stats
+from facegen.training.run.lock import BROKEN, FINISHED, STATUS, STOPPED, read_status
+from facegen.training.run.snapshots import read_best, read_metrics
+
+_RECENT = 5  # ticks whose median is the speed: what a run does now, without a tick that was slow by chance
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: The folder.
+        kind: `generator`, `encoder` or `age estimator`; empty where the options cannot be read.
+        options: As in training_options.json.
+        stats: The lines of stats.jsonl, oldest first.
+        metrics: What was measured of its snapshots, oldest first.
+        state: `running`, `stopped`, `finished` or `broken`.
+        reason: One line on the state, or nothing.
+    """
+
+    path: Path
+    kind: str
+    options: dict[str, Any]
+    stats: list[dict[str, Any]] = field(repr=False)
+    metrics: list[dict[str, Any]] = field(repr=False)
+    state: str
+    reason: str = ""
+
+    @property
+    def config(self) -> str:
+        """What it trains with, in a few words."""
+        if self.kind == "encoder":
+            return f"encoder, {self.options.get('pairs', '?')} pairs"
+        if self.kind == "age estimator":
+            half = self.options.get("half")
+            return f"age estimator, {self.options['arch']}" + (f", {half} half" if half else "")
+        return f"{self.options['cfg']}, batch {self.options.get('batch', '?')}" if self.kind else ""
+
+    @property
+    def done(self) -> float:
+        """kimg, or epochs of an encoder, so far."""
+        return float(self.stats[-1]["step"]) if self.stats else 0.0
+
+    @property
+    def planned(self) -> float | None:
+        """kimg or epochs at the end."""
+        return self.options.get("epochs" if self.kind == "encoder" else "kimg")
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds per kimg or epoch, of late."""
+        name = {"encoder": "seconds", "age estimator": "seconds_per_kimg"}.get(self.kind, "Timing/sec_per_kimg")
+        found = [line[name] for line in self.stats if isinstance(line.get(name), int | float)]
+        return median(found[-_RECENT:]) if found else None
+
+    @property
+    def p(self) -> float | None:
+        """Strength of the augmentation."""
+        found = [line["Progress/augment"] for line in self.stats if "Progress/augment" in line]
+        return found[-1] if found else None
+
+    @property
+    def measured(self) -> str:
+        """The best of its metrics, in words."""
+        if self.kind == "encoder":
+            errors = [line["val_mse"] for line in self.stats if isinstance(line.get("val_mse"), int | float)]
+            return f"MSE {min(errors):.4f}" if errors else ""
+        if self.kind == "age estimator":
+            errors = [line["val_mae"] for line in self.stats if isinstance(line.get("val_mae"), int | float)]
+            return f"MAE {min(errors):.2f} years" if errors else ""
+        best = read_best(self.path)
+        if not best:
+            return ""
+        words = f"{best['metric']} {best['value']:.4g}"
+        return words if len(self.metrics) < 2 else f"{words} at {best['kimg']:.4g}"
+
+    def length(self) -> str:
+        """`162 of 400 kimg`."""
+        unit = "epochs" if self.kind == "encoder" else "kimg"
+        return f"{self.done:.4g} of {self.planned:.6g} {unit}" if self.planned else ""
+
+
+def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
+    """Return the runs in a folder (or the one that it is), by number; other folders are left out.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        FacegenError: there is no run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such folder; give the one that holds the runs, as --outdir of the training"
+        )
+    paths = (
+        [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
+    )
+    if not paths:
+        raise FacegenError(f"{folder}: no training run in it, and it is none itself")
+    return [read_run(path) for path in paths]
+
+
+def read_run(path: Path) -> Run:
+    """Return what a run folder tells, whatever is missing or damaged in it."""
+    stats = read_stats(path) if (path / STATS).exists() else []
+    stats = [line for line in stats if isinstance(line, dict) and isinstance(line.get("step"), int | float)]
+    metrics = read_metrics(path)
+    try:
+        options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        kind = "encoder" if "pairs" in options else "age estimator" if "arch" in options else "generator"
+        planned = float(options["epochs" if kind == "encoder" else "kimg"])
+        if kind == "generator":
+            options["cfg"]
+    except (OSError, ValueError, TypeError, LookupError):
+        status = read_status(path)
+        if status is None or status.state != "running":  # else it is just being made
+            return Run(path, "", {}, stats, metrics, BROKEN, f"{OPTIONS} is missing or damaged: it cannot go on")
+        return Run(path, "", {}, stats, metrics, status.state)
+    status = read_status(path)
+    if status is not None:
+        return Run(path, kind, options, stats, metrics, status.state, status.reason)
+    # A run of a version that noted nothing. How far it got says whether it came to its end.
+    done = bool(stats) and stats[-1]["step"] >= planned
+    return Run(path, kind, options, stats, metrics, FINISHED if done else STOPPED)
+
+
+def as_table(runs: Sequence[Run]) -> str:
+    """Return a table of runs as text, the reason for each that is broken below it."""
+    rows = [("STATE", "DONE", "SEC/KIMG", "P", "BEST", "CONFIG", "RUN")]
+    notes = [""]
+    for run in runs:
+        seconds = "" if run.seconds is None else f"{run.seconds:.3g}" + (" /epoch" if run.kind == "encoder" else "")
+        p = "" if run.p is None else f"{run.p:.3f}"
+        rows.append((run.state, run.length(), seconds, p, run.measured, run.config, run.path.name))
+        notes.append(f"\n  {run.reason}" if run.reason and run.state == BROKEN else "")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(line + note for line, note in zip(lines, notes, strict=True))
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).exists() for name in (OPTIONS, STATUS, STATS))

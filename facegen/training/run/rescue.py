@@ -1,0 +1,177 @@
+"""Saving a generator's run when it is due, and when something goes wrong: no disk, memory, data or numbers."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facegen.errors import FacegenError
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import TrainOptions
+from facegen.training.generator.state import TrainingState
+from facegen.training.run import distributed
+from facegen.training.run.folder import RunFolder
+from facegen.training.run.snapshots import list_snapshots, prune
+
+
+class Keeper:
+    """Keeps a run on disk.
+
+    Args:
+        state, options, run: Of the run.
+        metadata: Goes into every snapshot.
+        draw: Draws the generated faces to a file.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        options: TrainOptions,
+        run: RunFolder,
+        metadata: dict[str, Any],
+        draw: Callable[[Path], None],
+    ) -> None:
+        self._state, self._options, self._run, self._metadata, self._draw = state, options, run, metadata, draw
+        self._saved_at = time.monotonic()
+        self._saved_images = state.images_seen
+        self._failed = False
+
+    @property
+    def due(self) -> bool:
+        """Whether --snap-minutes have passed since the last snapshot."""
+        minutes = self._options.snap_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= minutes * 60
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last snapshot could not be written, so that the next tick should try again."""
+        return self._failed
+
+    def save(self, *, last: bool = False) -> None:
+        """Write state, snapshot and picture, and delete what --keep does not keep.
+
+        A disk that is full costs a line and not the run: the next tick tries again.
+
+        Args:
+            last: There is no next tick: raise the OSError.
+
+        Raises:
+            FacegenError: the weights are no numbers any more; the snapshot before stays the newest.
+        """
+        self._saved_at = time.monotonic()
+        for name in ("G", "D", "G_ema"):
+            if not is_finite(getattr(self._state, name)):
+                raise no_number(f"the weights of {name}", self._run, self._state.images_seen)
+        try:
+            checkpoint.save(self._state, self._run.path, self._metadata)
+            self._saved_images, self._failed = self._state.images_seen, False
+        except OSError as error:
+            if self._failed and not last:
+                return  # told already
+            self._failed = True
+            words = f"{self._when()}: no snapshot, {_words(error)}; {newest(self._run)}"
+            if last:
+                raise OSError(f"{words}. What came after it is lost") from error
+            self._run.log(f"{words}. Going on, and trying again at every tick: make room")
+            return
+        try:
+            self._draw(self._run.path / f"fakes{self._state.images_seen // 1000:06d}.png")
+            prune(self._run.path, self._options.keep)
+        except OSError as error:
+            self._run.log(f"{self._when()}: {_words(error)}; the snapshot is whole")
+
+    @contextmanager
+    def rescue(self) -> Iterator[None]:
+        """Within it a training step that fails for want of memory or of readable data leaves the run saved.
+
+        Raises:
+            FacegenError: one line that says what is wrong, what was saved and what to do.
+        """
+        try:
+            yield
+        except (FacegenError, OSError) as error:
+            # The data; reading it is the first thing that a step does, so the state is that after the step before.
+            raise FacegenError(f"{_words(error)}. {self._save_what_there_is()}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold all that the step computed
+        else:
+            return
+        for optimizer in self._state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        place = "the GPU" if torch.cuda.is_available() else "this machine"
+        advice = smaller_batch(self._options)
+        raise FacegenError(f"{self._when()}: out of memory on {place}; {advice}. {self._save_what_there_is()}")
+
+    def _save_what_there_is(self) -> str:
+        """Save if there is something new, and say in a sentence how to go on."""
+        if not distributed.is_main():  # rank 0, which writes, may be within a step: what counts is its last snapshot
+            return f"Go on from the last snapshot with: facegen train --resume {self._run.path}"
+        if self._state.images_seen > self._saved_images:
+            try:
+                self.save(last=True)
+            except (OSError, FacegenError, RuntimeError) as error:
+                return f"It could not be saved either: {_words(error)}"
+        if not (self._run.path / checkpoint.STATE).exists():
+            return "Nothing had been learnt yet"
+        return f"All is saved; go on with: facegen train --resume {self._run.path}"
+
+    def _when(self) -> str:
+        return f"at {self._state.images_seen / 1000:.1f} kimg"
+
+
+def no_number(what: str, run: RunFolder, images_seen: int) -> FacegenError:
+    """Return the error of a run that is beyond help."""
+    return FacegenError(
+        f"{what} stopped being a finite number near {images_seen / 1000:.1f} kimg; {newest(run)}. "
+        "Try a larger --gamma, --fp32 or another --seed"
+    )
+
+
+def newest(run: RunFolder) -> str:
+    """Say which snapshot of a run is the newest."""
+    kept = list_snapshots(run.path)
+    return f"the last good snapshot is {kept[-1]}" if kept else "no snapshot had been written yet"
+
+
+def is_finite(network: torch.nn.Module) -> bool:
+    """Whether all weights and buffers of a network are finite numbers."""
+    tensors = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is a want of memory, of a GPU or of the machine: PyTorch has no single error for these."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory"))
+
+
+def smaller_batch(options: TrainOptions) -> str:
+    """Say which --batch-gpu to try: at most half of what did not fit, in whole minibatch-stddev groups.
+
+    It does not change what is learnt, so the run can go on with it.
+    """
+    share = options.batch // distributed.world_size()
+    most = min(options.batch_gpu or share, share)
+    group = min(options.mbstd_group, most)
+    fitting = [size for size in range(group, most // 2 + 1, group) if share % size == 0]
+    if not fitting:
+        return "the batch cannot be worked on in smaller parts: free some memory, or choose a smaller --cfg"
+    return f"try --batch-gpu {fitting[-1]}, or free some memory"
+
+
+def _words(error: BaseException) -> str:
+    """An error in one line; those of the system with their file first and without their number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()).removesuffix(".")

@@ -1,0 +1,1 @@
+"""Weights of the StyleGAN family: files of other programs."""

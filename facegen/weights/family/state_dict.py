@@ -1,0 +1,260 @@
+"""Bare state dicts: tensors by name, without constructor arguments. The architecture is read off names and shapes.
+
+Those of StyleGAN2-ADA's PyTorch code, and of rosinality/stylegan2-pytorch.
+
+What no shape tells (activation, clamps, learning rate multipliers, minibatch-stddev group, half precision) is assumed
+to be the default of StyleGAN2-ADA, and listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.weights.family import rosinality
+from facegen.weights.family.assemble import KINDS, assemble
+from facegen.weights.family.safe_pickle import shown
+
+NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
+ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
+
+
+class Shaped(Protocol):
+    """A tensor of torch or an array of numpy."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA.
+
+    Args:
+        path: A file of `torch.save`: one state dict, or a dictionary of some by the names `G`, `D`, `G_ema`.
+            A state dict without a name counts as `G_ema` or `D`. Or a checkpoint of rosinality/stylegan2-pytorch
+            with `g`, `d`, `g_ema`.
+
+    Returns:
+        As `facegen.weights.family.pickles.read_networks`; `origin` names what had to be `assumed`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FacegenError: damaged, with more than tensors in it, or of another architecture.
+    """
+    path = Path(path)
+    content = _load(path)
+    named = {ours: content[name] for name, ours in NAMES.items() if isinstance(content.get(name), Mapping)}
+    if not named:
+        is_discriminator = "b4.out.weight" in content or "final_linear.1.weight" in content
+        named = {"D" if is_discriminator else "G_ema": content}
+    origin: dict[str, Any] = {"format": "state dict", "assumed": list(ASSUMED)}
+    networks: dict[str, nn.Module] = {}
+    described: dict[str, Any] = {}
+    room = 4 * path.stat().st_size
+    for name, state in named.items():
+        where = f"{path}: {name}"
+        tensors = {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+        if not all(isinstance(key, str) for key in tensors) or len(tensors) < len(state):
+            raise FacegenError(f"{where} holds other things than tensors by name: not a state dict")
+        room -= sum(tensor.numel() for tensor in tensors.values())
+        if room < 0:
+            raise FacegenError(f"{where}: its tensors claim more than the file holds: refused")
+        theirs = rosinality.is_rosinality(tensors)
+        if theirs:
+            origin["format"] = "rosinality/stylegan2-pytorch"
+            tensors = rosinality.renamed(tensors, where)
+            if name != "D":
+                tensors["mapping.w_avg"] = _latent_average(content, tensors)
+        kind, arguments = recognise(tensors, where)
+        networks[name], arguments = assemble(kind, arguments, tensors, where)
+        described[name] = {"kind": KINDS[kind], "kwargs": arguments}
+        if theirs and kind is Generator and "latent_avg" not in content:
+            rosinality.measure_average(networks[name])
+    return networks, {"networks": described, "origin": origin}
+
+
+def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The average of w that a file has beside rosinality's generator; zeros to be filled in where it has none."""
+    average = content.get("latent_avg")
+    if isinstance(average, torch.Tensor) and average.ndim == 1:
+        return average
+    affine = tensors.get("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1))
+    return torch.zeros(affine.shape[-1:])
+
+
+def _load(path: Path) -> Mapping[Any, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such weight file")
+    if is_torchscript(path):
+        raise FacegenError(f"{path}: TorchScript, which is a program: facegen writes those, but does not read them")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise FacegenError("compressed inside, which torch never writes")  # it could unpack to any size
+        with torch.serialization.safe_globals([argparse.Namespace]):  # options, in rosinality's checkpoints
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds
+        reason = str(error).strip().split("\n")[0]
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch's own words tell how to run it
+            reason = f"it names {named[1]}"
+        raise FacegenError(f"{path}: damaged, or it holds more than tensors ({shown(reason, 200)}): refused") from error
+    if not isinstance(content, Mapping):
+        raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
+    return content
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether it is a zip file with code in it, as `torch.jit.save` writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def recognise(tensors: Mapping[str, Shaped], where: str) -> tuple[type[nn.Module], dict[str, Any]]:
+    """Read the class and the constructor arguments off the names and shapes of a state dict.
+
+    Raises:
+        FacegenError: neither a generator nor a discriminator of StyleGAN2-ADA.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        if "synthesis.b4.const" in shapes:
+            return Generator, _generator(shapes, tensors, where)
+        if "b4.out.weight" in shapes:
+            return Discriminator, _discriminator(shapes, tensors, where)
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, FacegenError):
+            raise
+        raise FacegenError(f"{where}: an incomplete StyleGAN2 network; {shown(error)} is missing or odd") from error
+    some = ", ".join(shown(name, 40) for name in list(shapes)[:3])
+    raise FacegenError(f"{where}: neither a generator nor a discriminator of StyleGAN2-ADA (its tensors: {some}, ...)")
+
+
+_Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _generator(shapes: _Shapes, tensors: Mapping[str, Any], where: str) -> dict[str, Any]:
+    resolutions = _resolutions(shapes, "synthesis.")
+    last = f"synthesis.b{resolutions[-1]}"
+    base, limit = fit_channels({r: shapes[f"synthesis.b{r}.conv1.weight"][0] for r in resolutions}, where)
+    architecture = "orig"
+    if "synthesis.b8.skip.weight" in shapes:
+        architecture = "resnet"
+    elif "synthesis.b4.torgb.weight" in shapes:
+        architecture = "skip"
+    mapping, inputs, outputs = _mapping(shapes)
+    if "mapping.w_avg" not in shapes:
+        mapping["w_avg_beta"] = None
+    c_dim = shapes["mapping.embed.weight"][1] if "mapping.embed.weight" in shapes else 0
+    return {
+        "z_dim": inputs - mapping.get("embed_features", 0),
+        "c_dim": c_dim,
+        "w_dim": outputs,
+        "img_resolution": resolutions[-1],
+        "img_channels": shapes[f"{last}.torgb.weight"][0],
+        "mapping_kwargs": mapping,
+        "synthesis_kwargs": {
+            "channel_base": base,
+            "channel_max": limit,
+            "architecture": architecture,
+            "use_noise": "synthesis.b4.conv1.noise_const" in shapes,
+            **_filter(tensors, f"{last}.resample_filter"),
+        },
+    }
+
+
+def _discriminator(shapes: _Shapes, tensors: Mapping[str, Any], where: str) -> dict[str, Any]:
+    resolutions = _resolutions(shapes, "")
+    last = f"b{resolutions[-1]}"
+    channels = {r: shapes[f"b{r}.conv0.weight"][0] for r in resolutions[1:]}
+    channels[4] = shapes["b4.conv.weight"][0]
+    base, limit = fit_channels(channels, where)
+    architecture = "orig"
+    if f"{last}.skip.weight" in shapes:
+        architecture = "resnet"
+    elif "b4.fromrgb.weight" in shapes:
+        architecture = "skip"
+    arguments = {
+        "c_dim": 0,
+        "img_resolution": resolutions[-1],
+        "img_channels": shapes[f"{last}.fromrgb.weight"][1],
+        "architecture": architecture,
+        "channel_base": base,
+        "channel_max": limit,
+        "block_kwargs": _filter(tensors, f"{last}.resample_filter"),
+        "epilogue_kwargs": {"mbstd_num_channels": shapes["b4.conv.weight"][1] - channels[4]},
+    }
+    if "mapping.embed.weight" in shapes:
+        arguments["c_dim"] = shapes["mapping.embed.weight"][1]
+        arguments["cmap_dim"] = shapes["b4.out.weight"][0]
+        arguments["mapping_kwargs"] = _mapping(shapes)[0]
+    return arguments
+
+
+def _resolutions(shapes: _Shapes, prefix: str) -> list[int]:
+    """The resolutions of the blocks: 4, 8, ... without a gap."""
+    pattern = re.compile(re.escape(prefix) + r"b(\d{1,7})\.")
+    found = sorted({int(match[1]) for name in shapes if (match := pattern.match(name))})
+    if found != [2**i for i in range(2, len(found) + 2)]:
+        raise ValueError(f"a block of one of the resolutions 4, 8, ... {found[-1]}")
+    return found
+
+
+def _mapping(shapes: _Shapes) -> tuple[dict[str, Any], int, int]:
+    """The mapping network's arguments, and how many features go in and out."""
+    layers = next(i for i in itertools.count() if f"mapping.fc{i}.weight" not in shapes)
+    arguments: dict[str, Any] = {"num_layers": layers}
+    if "mapping.embed.weight" in shapes:
+        arguments["embed_features"] = shapes["mapping.embed.weight"][0]
+    if not layers:
+        return arguments, 0, shapes["mapping.embed.weight"][0]
+    if layers > 1:
+        arguments["layer_features"] = shapes["mapping.fc0.weight"][0]
+    return arguments, shapes["mapping.fc0.weight"][1], shapes[f"mapping.fc{layers - 1}.weight"][0]
+
+
+def _filter(tensors: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The taps of the resampling filter, where they are not the usual 1, 3, 3, 1."""
+    if name not in tensors:
+        return {}
+    taps = torch.as_tensor(tensors[name], dtype=torch.float32)
+    if taps.ndim == 2:
+        taps = taps.sum(dim=0)  # each row is a multiple of them
+    usual = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    if taps.shape == usual.shape and torch.allclose(taps, usual, atol=1e-4):
+        return {}
+    return {"resample_filter": taps.tolist()}
+
+
+def fit_channels(channels: Mapping[int, int], where: str) -> tuple[int, int]:
+    """Return the smallest `channel_base` and `channel_max` that give these numbers of channels by resolution.
+
+    Raises:
+        FacegenError: there are none.
+    """
+    limit = max(channels.values())
+    lowest, highest = 0, math.inf
+    for resolution, count in channels.items():
+        lowest = max(lowest, count * resolution)
+        if count < limit:
+            highest = min(highest, (count + 1) * resolution - 1)
+    if lowest > highest or limit == 0:
+        widths = ", ".join(f"{count} at {resolution}" for resolution, count in sorted(channels.items()))
+        raise FacegenError(f"{where}: no channel_base and channel_max give its numbers of channels ({shown(widths)})")
+    return lowest, limit

@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image, ImageOps
+
+import facegen
+from facegen.ages import AgeGroups
+from facegen.aging import transfer as transfer_module
+from facegen.aging.edit import Edit
+from facegen.aging.paste import paste_results
+from facegen.aging.transfer import AgeTransfer, save_results, unique_stems
+from facegen.errors import FacegenError
+from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, find_faces, open_original, open_photo
+from facegen.networks.age_shift import AgeShift
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.networks.latents import decode_latents, group_means
+from facegen.weights import shipped
+from facegen.weights.native import save_networks
+
+GROUPS = AgeGroups.parse("0-20,21-40,41-60,71-80")
+
+
+@dataclass
+class Networks:
+    generator: Generator
+    encoder: Encoder
+    generator_path: Path
+    encoder_path: Path
+
+
+def make_generator(c_dim: int = 4, z_dim: int = 8) -> Generator:
+    torch.manual_seed(0)
+    return Generator(
+        z_dim,
+        c_dim,
+        8,
+        16,
+        3,
+        mapping_kwargs={"num_layers": 2},
+        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    folder = tmp_path_factory.mktemp("weights")
+    generator = make_generator()
+    encoder = Encoder(8, 16, 75, (0, 0, 0)).eval()
+    header = {"groups": GROUPS.labels, "template": [[0.2, 0.3], [0.8, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]}
+    save_networks(folder / "g.safetensors", {"G_ema": generator}, header)
+    save_networks(folder / "e.safetensors", {"encoder": encoder}, header)
+    return Networks(generator, encoder, folder / "g.safetensors", folder / "e.safetensors")
+
+
+@pytest.fixture(scope="module")
+def transfer(networks: Networks) -> AgeTransfer:
+    return AgeTransfer(networks.generator, networks.encoder, groups=GROUPS, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def hopper() -> Image.Image:
+    return open_photo(get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float32)
+
+
+def test_package_offers_age_transfer():
+    assert facegen.AgeTransfer is AgeTransfer
+
+
+def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper)
+    assert [face.caption for face in result.aged] == ["0-20", "21-40", "41-60", "71-80"]
+    assert [face.group for face in result.aged] == [0, 1, 2, 3]
+    assert all(face.image.size == (16, 16) and face.image.mode == "RGB" for face in result.aged)
+    face = find_faces(hopper)[0]
+    np.testing.assert_array_equal(pixels(result.input), pixels(align_face(hopper, face, UTKFACE_TEMPLATE, 16)))
+    assert result.box == face.box
+    # The matrix takes the eyes of the photo to the eyes of the picture, as well as a similarity can.
+    eyes = face.landmarks[:2] @ result.matrix[:, :2].T + result.matrix[:, 2]
+    np.testing.assert_allclose(eyes, np.array(UTKFACE_TEMPLATE.points[:2]) * 16, atol=1)
+    assert result.latent.shape == (8,)
+    assert result.strip(tile=50).width == 6 * 52 - 2
+
+
+def test_aged_faces_are_the_decoded_latent(transfer: AgeTransfer, networks: Networks, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper, ages=[30])
+    z = transfer.encode([result.input])
+    label = torch.eye(4)[1:2]
+    expected = decode_latents(networks.generator, z, label, group_means(networks.generator))
+    expected = (expected * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    # One level: a batch of another size may round the last bit of a float the other way.
+    np.testing.assert_allclose(pixels(result.aged[0].image), expected, atol=1)
+
+
+def test_ages_know_their_groups(transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper, ages=[75, 5, 20.5, 64])
+    assert [(face.caption, face.group) for face in result.aged] == [
+        ("age 75", 3),
+        ("age 5", 0),
+        ("age 20.5", 0),
+        ("age 64", 3),  # in a gap between groups: the closest one
+    ]
+
+
+def test_the_middle_of_a_group_is_the_group(transfer: AgeTransfer, hopper: Image.Image):
+    (groups,) = transfer.transfer(hopper)
+    (middles,) = transfer.transfer(hopper, ages=[10, 30, 50, 75])
+    assert [face.age for face in groups.aged] == [10, 30, 50, 75]
+    for one, other in zip(groups.aged, middles.aged, strict=True):
+        np.testing.assert_array_equal(pixels(one.image), pixels(other.image))
+
+
+def test_transfer_is_deterministic(transfer: AgeTransfer, hopper: Image.Image):
+    first, second = (transfer.transfer(hopper)[0] for _ in range(2))
+    np.testing.assert_array_equal(pixels(first.strip()), pixels(second.strip()))
+
+
+def test_reconstruction_is_in_the_group_of_the_given_age(transfer: AgeTransfer, hopper: Image.Image):
+    for age, group in ((10, 0), (77, 3)):
+        (result,) = transfer.transfer(hopper, input_age=age)
+        assert (result.input_age, result.input_group) == (age, group)
+        # One level: a batch of another size may round the last bit of a float the other way.
+        np.testing.assert_allclose(pixels(result.reconstruction), pixels(result.aged[group].image), atol=1)
+
+
+def test_reconstruction_without_an_age_is_the_closest_picture(transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper)
+    distances = [np.square(pixels(face.image) - pixels(result.input)).sum() for face in result.aged]
+    assert result.input_group == int(np.argmin(distances))
+
+
+def test_psi_moves_faces_to_the_average(transfer: AgeTransfer, hopper: Image.Image):
+    (none,) = transfer.transfer(hopper, edit=Edit(psi=0.0))
+    mirrored = transfer.transfer_aligned(ImageOps.mirror(none.input), edit=Edit(psi=0.0))
+    for one, other in zip(none.aged, mirrored.aged, strict=True):
+        np.testing.assert_allclose(pixels(one.image), pixels(other.image), atol=1)  # the group's mean knows no face
+    (full,) = transfer.transfer(hopper)
+    assert np.abs(pixels(full.aged[0].image) - pixels(none.aged[0].image)).max() > 0
+
+
+def test_all_faces_or_the_largest(transfer: AgeTransfer, hopper: Image.Image):
+    group = Image.new("RGB", (900, 620), "gray")
+    group.paste(hopper.resize((256, 300)), (10, 100))
+    group.paste(hopper, (350, 10))
+    assert len(transfer.transfer(group)) == 2
+    (largest,) = transfer.transfer(group, faces="largest")
+    assert largest.box[0] > 350
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_a_transparent_photo_gives_the_same_face_however_it_is_opened(
+    transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path, suffix: str
+):
+    photo = hopper.convert("RGBA")
+    photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+    path = tmp_path / f"clear.{suffix}"
+    photo.save(path, lossless=True)
+    opened = [open_photo(path), open_original(path), Image.open(path)]
+    assert opened[1].mode == "RGBA"
+    inputs = [transfer.transfer(picture, ages=[30])[0].input for picture in opened]
+    aligned = [transfer.transfer_aligned(picture, ages=[30]).input for picture in opened]
+    for results in (inputs, aligned):
+        for result in results[1:]:
+            np.testing.assert_array_equal(pixels(result), pixels(results[0]))
+
+
+def test_a_turned_photo_is_aged_and_pasted_upright(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    hopper.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    turned = Image.open(tmp_path / "turned.png")
+    (expected,), (result,) = (transfer.transfer(photo, ages=[30]) for photo in (hopper, turned))
+    np.testing.assert_array_equal(pixels(result.input), pixels(expected.input))
+    assert result.box == expected.box
+    ((_, pasted),), ((_, whole),) = (paste_results(photo, [expected]) for photo in (turned, hopper))
+    np.testing.assert_array_equal(pixels(pasted), pixels(whole))
+    aligned = [transfer.transfer_aligned(photo, ages=[30]).box for photo in (hopper, turned)]
+    assert aligned[0] == aligned[1]
+
+
+def test_no_face_no_result(transfer: AgeTransfer):
+    assert transfer.transfer(Image.new("RGB", (100, 100), "blue")) == []
+
+
+def test_aligned_pictures_need_no_detector(transfer: AgeTransfer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfer_module, "find_faces", None)
+    result = transfer.transfer_aligned(Image.new("L", (64, 64), 90), ages=[30])
+    assert result.input.size == (16, 16)
+    assert result.aged[0].group == 1
+
+
+def test_encode_takes_any_size_and_mode(transfer: AgeTransfer, hopper: Image.Image):
+    square = hopper.crop((100, 50, 400, 350))
+    z = transfer.encode([square, square.convert("L"), square.resize((16, 16), Image.Resampling.LANCZOS)])
+    assert z.shape == (3, 8)
+    torch.testing.assert_close(z[0], z[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"ages": [25, 81]}, "age 81 is in none of this generator's groups: 0-20, 21-40, 41-60, 71-80"),
+        ({"ages": [float("nan")]}, "age nan"),
+        ({"ages": [float("inf")]}, "age inf"),
+        ({"edit": Edit(layers="9")}, "it has 6, 0 to 5"),
+        ({"ages": [-1]}, "age -1"),
+        ({"ages": []}, "no ages given"),
+        ({"ages": "old"}, "numbers of years"),
+        ({"input_age": 200}, "age 200"),
+        ({"faces": "both"}, "faces is 'all' or 'largest'"),
+    ],
+)
+def test_impossible_requests(transfer: AgeTransfer, hopper: Image.Image, arguments: dict, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        transfer.transfer(hopper, **arguments)
+
+
+def test_networks_must_belong_together(networks: Networks):
+    with pytest.raises(FacegenError, match="4 classes, but there are 10 age groups"):
+        AgeTransfer(networks.generator, networks.encoder)
+    with pytest.raises(FacegenError, match="no age groups"):
+        AgeTransfer(make_generator(c_dim=0), networks.encoder)
+    with pytest.raises(FacegenError, match="do not belong together"):
+        AgeTransfer(make_generator(z_dim=9), networks.encoder, groups=GROUPS)
+
+
+def test_from_files_takes_groups_and_template_from_the_generator(networks: Networks):
+    transfer = AgeTransfer.from_files(networks.generator_path, networks.encoder_path, device="cpu")
+    assert transfer.groups == GROUPS
+    assert transfer.template == AlignmentTemplate(((0.2, 0.3), (0.8, 0.3), (0.5, 0.5), (0.3, 0.7), (0.7, 0.7)))
+    assert transfer.size == 16
+
+
+def test_from_files_says_when_the_shipped_weights_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"encoder\.safetensors.*--encoder FILE"):
+        AgeTransfer.from_files()
+    with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
+        AgeTransfer.from_files(encoder="missing.safetensors")
+
+
+def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    paths = save_results(transfer.transfer(hopper, ages=[5, 75]), tmp_path / "out", "me")
+    assert [path.name for path in paths] == ["me-face1-age5.png", "me-face1-age75.png", "me-face1-strip.png"]
+    assert sorted(paths) == sorted((tmp_path / "out").iterdir())
+
+
+def test_unique_stems_number_what_is_equal():
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x-2", "X-3", "y"]
+    assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
+
+
+def encoder_of(target: str, num_ws: int = 6, w_dim: int = 8) -> Encoder:
+    torch.manual_seed(1)
+    return Encoder(w_dim, 16, 75, (0, 0, 0), target=target, num_ws=num_ws).eval()
+
+
+class Oracle(torch.nn.Module):
+    """An age estimator that says 37."""
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full([len(images)], 37.0)
+
+
+def test_render_shapes_and_devices(transfer: AgeTransfer):
+    faces = torch.rand(3, 3, 16, 16) * 2 - 1
+    rendered = transfer.render(faces, [5, 50.5], input_ages=[10, 30, 50])
+    assert rendered.reconstructions.shape == faces.shape
+    assert rendered.aged.shape == (3, 2, 3, 16, 16)
+    assert rendered.input_ages.tolist() == [10, 30, 50]
+    alone = transfer.render(faces[1:2], [50.5], input_ages=[30])
+    torch.testing.assert_close(alone.aged[0, 0], rendered.aged[1, 1])
+    assert not rendered.aged.requires_grad
+
+
+@pytest.mark.parametrize("target", ["w", "w+"])
+def test_an_encoder_of_w_shifts(networks: Networks, target: str):
+    transfer = AgeTransfer(networks.generator, encoder_of(target), groups=GROUPS, device="cpu")
+    faces = torch.rand(2, 3, 16, 16) * 2 - 1
+    rendered = transfer.render(faces, [10, 75], input_ages=[10, 30])
+    ws = transfer.encoder(faces)
+    draw = networks.generator.synthesis
+    torch.testing.assert_close(rendered.reconstructions, draw(ws, noise_mode="const"))
+    torch.testing.assert_close(rendered.aged[0, 0], rendered.reconstructions[0])  # at its own age nothing changes
+    means = group_means(networks.generator)
+    older = draw(ws[1:] + means[3] - means[1], noise_mode="const")
+    torch.testing.assert_close(rendered.aged[1, 1], older[0])
+
+
+def test_the_encoders_own_shift_is_used(networks: Networks, tmp_path: Path):
+    shift = AgeShift(4, 6, 8, [10, 30, 50, 75])
+    torch.nn.init.normal_(shift.table)
+    path = tmp_path / "e.safetensors"
+    save_networks(path, {"encoder": encoder_of("w+"), "age_shift": shift}, {"groups": GROUPS.labels})
+    transfer = AgeTransfer.from_files(networks.generator_path, path, device="cpu")
+    torch.testing.assert_close(transfer.latent_ages.shift.table, shift.table)
+
+
+def test_an_encoder_of_w_must_know_the_age(networks: Networks, hopper: Image.Image):
+    blind = AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, device="cpu")
+    with pytest.raises(FacegenError, match="--input-age YEARS, or --age-estimator FILE"):
+        blind.transfer(hopper)
+    with pytest.raises(FacegenError, match="method swap needs an encoder that predicts z"):
+        blind.transfer(hopper, input_age=70, edit=Edit(method="swap"))
+    seeing = AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_estimator=Oracle(), device="cpu")
+    (result,) = seeing.transfer(hopper)
+    assert (result.input_age, result.input_group) == (37, 1)
+    (told,) = seeing.transfer(hopper, input_age=70)
+    assert told.input_age == 70
+
+
+def test_decode_moves_a_latent(networks: Networks, transfer: AgeTransfer, hopper: Image.Image):
+    (result,) = transfer.transfer(hopper, input_age=77)
+    pictures = transfer.decode(torch.from_numpy(result.latent), transfer.middles)
+    for picture, face in zip(pictures, result.aged, strict=True):
+        np.testing.assert_allclose(pixels(picture), pixels(face.image), atol=1)
+    with pytest.raises(FacegenError, match="input_age must be known"):
+        transfer.decode(torch.from_numpy(result.latent), [30], edit=Edit(method="shift"))
+
+
+@pytest.mark.parametrize(
+    ("faces", "ages", "input_ages", "reason"),
+    [
+        (torch.zeros(1, 3, 16, 32), [30], None, r"faces are \[N, 3, 16, 16\]"),
+        (torch.zeros(0, 3, 16, 16), [30], None, "at least one"),
+        (torch.zeros(2, 3, 16, 16), [30], [30], "1 input ages for 2 faces"),
+        (torch.zeros(1, 3, 16, 16), [], None, "no ages given"),
+        (torch.zeros(1, 3, 16, 16), [30], [99], "age 99"),
+    ],
+)
+def test_impossible_renderings(transfer: AgeTransfer, faces: torch.Tensor, ages: list, input_ages, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        transfer.render(faces, ages, input_ages=input_ages)
+
+
+@pytest.mark.parametrize(
+    ("target", "num_ws", "w_dim", "reason"),
+    [
+        ("w", 6, 9, r"generator \(w of 6 x 8\) and encoder \(w of 6 x 9\)"),
+        ("w+", 5, 8, r"encoder \(w of 5 x 8\)"),
+    ],
+)
+def test_networks_of_other_sizes(networks: Networks, target: str, num_ws: int, w_dim: int, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        AgeTransfer(networks.generator, encoder_of(target, num_ws, w_dim), groups=GROUPS)
+
+
+def test_an_age_shift_of_another_size(networks: Networks):
+    with pytest.raises(FacegenError, match="and age shift"):
+        AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_shift=AgeShift(3, 6, 8, [1, 2, 3]))
+
+
+def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
+    """The real thing: the years follow one another without a jump, and the young is not the old."""
+    if not (shipped.PRETRAINED / "generator.safetensors").is_file():
+        pytest.skip("this copy of facegen comes without weights")
+    transfer = AgeTransfer.from_files(device="cpu")
+    (result,) = transfer.transfer(hopper, ages=list(range(5, 91, 5)), input_age=77)
+    pictures = np.stack([pixels(face.image) for face in result.aged])
+    steps = np.sqrt(np.square(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3)))
+    # From a child to a young adult a face does change more than later (3.7 times the median step of two years,
+    # measured); a jump from group to group would leave half of the steps empty.
+    assert steps.max() < 6 * np.median(steps)
+    assert steps.min() > 0.1 * np.median(steps)
+    assert np.sqrt(np.square(pictures[0] - pictures[-1]).mean()) > steps.max()
+
+
+def test_an_age_twice_is_one_picture(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    (result,) = transfer.transfer(hopper, ages=[25, 25.0, 30.5], faces="largest")
+    assert [face.caption for face in result.aged] == ["age 25", "age 30.5"]
+
+
+@pytest.mark.parametrize(
+    ("ages", "input_age", "reason"),
+    [
+        ([], 30, "no ages"),
+        ([30], 5000, "5000"),
+        ([float("inf")], 30, "number of years"),
+        ([30], float("nan"), "number"),
+    ],
+)
+def test_decode_refuses_what_transfer_refuses(transfer: AgeTransfer, ages: list, input_age: float, reason: str):
+    with pytest.raises(FacegenError, match=reason):
+        transfer.decode(torch.zeros(transfer.encoder.z_dim), ages, input_age=input_age)

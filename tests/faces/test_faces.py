@@ -1,0 +1,477 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image, ImageDraw
+
+from facegen.errors import FacegenError
+from facegen.faces.find import (
+    UTKFACE_TEMPLATE,
+    AlignmentTemplate,
+    Face,
+    align_face,
+    alignment_matrix,
+    find_faces,
+    find_faces_batch,
+    invert_matrix,
+    measure_template,
+    open_photo,
+    yaw,
+)
+
+TEMPLATE_POINTS = np.array(UTKFACE_TEMPLATE.points)
+
+
+@pytest.fixture(scope="module")
+def hopper() -> Image.Image:
+    return open_photo(get_sample_data("grace_hopper.jpg", asfileobj=False))
+
+
+@pytest.fixture(scope="module")
+def hopper_face(hopper: Image.Image) -> Face:
+    return find_faces(hopper)[0]
+
+
+def similarity(angle: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[c, -s, shift[0]], [s, c, shift[1]]])
+
+
+# -- templates
+
+
+def test_template_goes_through_json_unchanged():
+    assert AlignmentTemplate.from_json(UTKFACE_TEMPLATE.to_json()) == UTKFACE_TEMPLATE
+
+
+@pytest.mark.parametrize("points", [[], [[0.1, 0.2]] * 4, [[0.1]] * 5, None, [["a", "b"]] * 5, [[np.nan, 0]] * 5])
+def test_template_refuses_anything_but_five_points(points: list):
+    with pytest.raises(FacegenError, match="five"):
+        AlignmentTemplate.from_json(points)
+
+
+# -- opening photos
+
+
+def test_open_photo_applies_exif_rotation(tmp_path: Path):
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn by 90 degrees to see it upright
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert open_photo(tmp_path / "turned.jpg").size == (20, 40)
+
+
+def test_open_photo_lays_transparency_over_white(tmp_path: Path):
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.save(tmp_path / "alpha.png")
+    opened = open_photo(tmp_path / "alpha.png")
+    assert opened.mode == "RGB"
+    assert opened.getpixel((0, 0)) == (255, 255, 255)
+    assert opened.getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_open_photo_reads_a_palette_with_a_transparent_colour(tmp_path: Path):
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((3, 3), 1)
+    image.save(tmp_path / "palette.png", transparency=0)
+    opened = open_photo(tmp_path / "palette.png")
+    assert opened.getpixel((0, 0)) == (255, 255, 255)
+    assert opened.getpixel((3, 3)) == (200, 100, 50)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_open_photo_scales_16_bits_to_8(tmp_path: Path, name: str):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)
+    Image.fromarray(np.tile(ramp, (4, 1))).save(tmp_path / name)
+    opened = np.asarray(open_photo(tmp_path / name))
+    assert opened.shape == (4, 256, 3)
+    np.testing.assert_array_equal(opened[0, :, 0], np.arange(256))
+
+
+def test_open_photo_reads_float_tiff(tmp_path: Path):
+    Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save(tmp_path / "float.tif")
+    assert open_photo(tmp_path / "float.tif").getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "CMYK"])
+def test_open_photo_gives_rgb_for_every_mode(tmp_path: Path, mode: str, hopper: Image.Image):
+    path = tmp_path / ("photo.png" if mode in ("L", "LA", "1") else "photo.tif")
+    hopper.resize((64, 80)).convert(mode).save(path)
+    assert open_photo(path).mode == "RGB"
+
+
+def test_open_photo_errors_are_one_line_that_names_the_file(tmp_path: Path, hopper: Image.Image):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("not a picture")
+    hopper.save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    hopper.save(tmp_path / "whole.png")
+    damaged = bytearray((tmp_path / "whole.png").read_bytes())
+    damaged[2000:2400] = bytes(400)
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    (tmp_path / "folder.jpg").mkdir()
+    for name, reason in [
+        ("empty.jpg", "empty"),
+        ("text.jpg", "not a picture"),
+        ("cut.jpg", "truncated"),
+        ("damaged.png", "damaged"),
+        ("folder.jpg", "not a file"),
+    ]:
+        with pytest.raises(FacegenError, match=reason) as caught:
+            open_photo(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"missing\.jpg: no such file"):
+        open_photo(tmp_path / "missing.jpg")
+
+
+def test_open_photo_refuses_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(FacegenError, match=r"bomb\.png"):
+        open_photo(tmp_path / "bomb.png")
+
+
+# -- finding faces
+
+
+def test_find_faces_finds_grace_hopper(hopper_face: Face):
+    left, top, right, bottom = hopper_face.box
+    assert 150 < left < 200
+    assert 90 < top < 140
+    assert 330 < right < 380
+    assert 310 < bottom < 370
+    assert hopper_face.probability > 0.99
+    eye_left, eye_right, nose, mouth_left, mouth_right = hopper_face.landmarks
+    assert eye_left[0] < nose[0] < eye_right[0]
+    assert mouth_left[0] < mouth_right[0]
+    assert eye_left[1] < nose[1] < mouth_left[1]
+
+
+def test_find_faces_gives_pixels_of_the_photo_whatever_its_size(hopper: Image.Image, hopper_face: Face):
+    large = hopper.resize((hopper.width * 5, hopper.height * 5), Image.Resampling.BICUBIC)
+    found = find_faces(large)[0].landmarks / 5
+    # MTCNN's own noise between sizes is some pixels of a face 180 pixels wide.
+    np.testing.assert_allclose(found, hopper_face.landmarks, atol=6)
+
+
+def test_find_faces_sorts_by_size_and_keeps_all(hopper: Image.Image):
+    group = Image.new("RGB", (900, 620), "gray")
+    group.paste(hopper.resize((256, 300)), (10, 100))
+    group.paste(hopper, (350, 10))
+    faces = find_faces(group)
+    assert len(faces) == 2
+    assert faces[0].box[0] > 350 > faces[1].box[2]
+
+
+def test_find_faces_in_a_tight_crop(hopper: Image.Image, hopper_face: Face):
+    tight = align_face(hopper, hopper_face, UTKFACE_TEMPLATE, 128)
+    found = find_faces(tight)[0].landmarks / 128
+    # Within a tenth of the face: without the padded search the eyes come out at half that height.
+    np.testing.assert_allclose(found, TEMPLATE_POINTS, atol=0.08)
+
+
+def test_find_faces_in_grayscale(hopper: Image.Image):
+    assert len(find_faces(hopper.convert("L"))) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (30, 400), (3000, 2), (200, 300)])
+def test_find_faces_gives_an_empty_list_where_there_is_none(size: tuple[int, int]):
+    assert find_faces(Image.new("RGB", size, "green")) == []
+
+
+def test_find_faces_ignores_a_drawn_pattern():
+    image = Image.new("RGB", (300, 300), "white")
+    draw = ImageDraw.Draw(image)
+    for step in range(0, 300, 10):
+        draw.line((0, step, 300, 300 - step), fill="black")
+    assert find_faces(image) == []
+
+
+# -- many pictures at once
+
+
+def assert_same_faces(found: list[list[Face]], expected: list[list[Face]]) -> None:
+    assert [len(faces) for faces in found] == [len(faces) for faces in expected]
+    for some, others in zip(found, expected, strict=True):
+        for one, other in zip(some, others, strict=True):
+            # A batch adds up in another order: rounding errors of a few millionths, in pixels of pictures of 1000.
+            np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1e-3)
+            np.testing.assert_allclose(one.box, other.box, atol=1e-3)
+            assert one.probability == pytest.approx(other.probability, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def assorted(hopper: Image.Image, hopper_face: Face) -> list[Image.Image]:
+    """Faces in pictures of many sizes, a tight crop, two faces, gray, and none."""
+    group = Image.new("RGB", (500, 300), "gray")
+    group.paste(hopper.resize((240, 281)), (5, 10))
+    group.paste(hopper.resize((180, 211)), (300, 50))
+    return [
+        hopper,
+        group,
+        hopper.resize((303, 355)),
+        hopper.resize((300, 351)),
+        hopper.resize((317, 371)).rotate(10),
+        align_face(hopper, hopper_face, size=100),
+        hopper.convert("L").resize((201, 233)),
+        Image.new("RGB", (310, 340), "green"),
+        Image.new("RGB", (3, 500)),
+        hopper.resize((700, 820)),
+    ]
+
+
+def test_find_faces_batch_finds_what_find_faces_does(assorted: list[Image.Image]):
+    found = find_faces_batch(assorted, max_side=300)
+    assert [len(faces) for faces in found] == [1, 2, 1, 1, 1, 1, 1, 0, 0, 1]
+    assert_same_faces(found, [find_faces(image, max_side=300) for image in assorted])
+
+
+def test_find_faces_batch_does_not_depend_on_the_company(assorted: list[Image.Image]):
+    few = assorted[2:6]
+    found = find_faces_batch(few)
+    assert_same_faces(find_faces_batch(few[::-1]), found[::-1])
+    assert_same_faces(find_faces_batch(few[1:3] * 3), found[1:3] * 3)
+    assert find_faces_batch([]) == []
+
+
+def test_find_faces_batch_is_bounded_in_memory(assorted: list[Image.Image], monkeypatch: pytest.MonkeyPatch):
+    from facegen.faces import mtcnn
+
+    sizes: list[int] = []
+    detect = mtcnn.Detector._detect
+    monkeypatch.setattr(
+        mtcnn.Detector, "_detect", lambda self, pictures: sizes.append(len(pictures)) or detect(self, pictures)
+    )
+    found = find_faces_batch([assorted[6]] * 20)
+    assert max(sizes) <= 16
+    assert sum(sizes) == 20
+    assert_same_faces(found, [found[0]] * 20)
+
+
+def test_find_faces_batch_agrees_with_facenet_pytorch(hopper: Image.Image):
+    from facenet_pytorch import MTCNN
+
+    boxes, probabilities, landmarks = MTCNN(keep_all=True, device="cpu").detect(np.asarray(hopper), landmarks=True)
+    face = find_faces(hopper)[0]
+    # The same networks and arithmetic: rounding errors only.
+    np.testing.assert_allclose(face.box, boxes[0].astype(float), atol=1e-2)
+    np.testing.assert_allclose(face.landmarks, landmarks[0].astype(float), atol=1e-2)
+    assert face.probability == pytest.approx(float(probabilities[0]), abs=1e-4)
+
+
+def test_find_faces_batch_from_threads_leaves_the_number_of_threads(assorted: list[Image.Image]):
+    expected = find_faces_batch(assorted[2:5])
+    results: list[list[list[Face]]] = []
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        threads = [threading.Thread(target=lambda: results.append(find_faces_batch(assorted[2:5]))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_num_threads() == 3
+        new = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        new.start()
+        new.join()
+        assert seen == [3]
+    finally:
+        torch.set_num_threads(before)
+    for found in results:
+        assert_same_faces(found, expected)
+    assert len(results) == 3
+
+
+def test_threads_of_a_pool_compute_on_one_core():
+    from facegen.faces.mtcnn import single_threaded
+
+    seen: list[int] = []
+
+    def work() -> None:
+        with single_threaded():
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        with single_threaded():  # the main thread has the cores to itself
+            seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
+# -- how far a face is turned
+
+# Millimetres, x to the right of the picture, y down, z towards the camera: eyes, nose tip, mouth corners of an adult.
+HEAD = np.array([[-31.5, 0, 0], [31.5, 0, 0], [0, 38, 31.5], [-25, 68, 12], [25, 68, 12]])
+
+
+def projected(turn: float, nod: float = 0.0, tilt: float = 0.0, scale: float = 2.0) -> np.ndarray:
+    """The head's landmarks [5, 2] as a far camera sees them: turned, then nodded, then tilted, by degrees."""
+    t, n, r = np.radians([turn, nod, tilt])
+    about_y = np.array([[np.cos(t), 0, np.sin(t)], [0, 1, 0], [-np.sin(t), 0, np.cos(t)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(n), -np.sin(n)], [0, np.sin(n), np.cos(n)]])
+    about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return (HEAD @ (about_z @ about_x @ about_y).T)[:, :2] * scale + [300, 200]
+
+
+@pytest.mark.parametrize("turn", [-80, -45, -20, 0, 5, 30, 60])
+@pytest.mark.parametrize("tilt", [-40, 0, 90])
+def test_yaw_of_a_head_that_is_turned_and_tilted(turn: float, tilt: float):
+    assert yaw(projected(turn, tilt=tilt)) == pytest.approx(turn, abs=1e-6)
+
+
+@pytest.mark.parametrize("turn", [-30, 0, 30])
+@pytest.mark.parametrize("nod", [-15, 15])
+def test_yaw_changes_little_with_nodding(turn: float, nod: float):
+    # Seen from above or below, the line of the eyes leans, and the nose moves along it a little.
+    assert yaw(projected(turn, nod=nod)) == pytest.approx(turn, abs=12)
+
+
+def test_yaw_is_positive_to_the_right_and_mirrors(hopper: Image.Image, hopper_face: Face):
+    turned = projected(25)
+    assert turned[2, 0] > turned[:2, 0].mean()
+    mirrored = find_faces(hopper.transpose(Image.Transpose.FLIP_LEFT_RIGHT))[0]
+    assert yaw(mirrored) == pytest.approx(-yaw(hopper_face), abs=6)
+    assert abs(yaw(hopper_face)) < 20
+
+
+def test_yaw_of_impossible_faces():
+    one_eye = projected(0)
+    one_eye[0] = one_eye[1]
+    assert yaw(one_eye) == 90
+    with pytest.raises(FacegenError, match="landmarks"):
+        yaw(np.zeros((4, 2)))
+
+
+# -- aligning
+
+
+def test_alignment_matrix_is_exact_for_a_similarity():
+    forward = similarity(0.7, 3.0, (20.0, -5.0))
+    landmarks = (TEMPLATE_POINTS * 64) @ forward[:, :2].T + forward[:, 2]
+    matrix = alignment_matrix(landmarks, UTKFACE_TEMPLATE, 64)
+    np.testing.assert_allclose(matrix, invert_matrix(forward), atol=1e-9)
+    np.testing.assert_allclose(invert_matrix(matrix), forward, atol=1e-9)
+
+
+def test_alignment_matrix_is_the_least_squares_one():
+    rng = np.random.default_rng(0)
+    landmarks = TEMPLATE_POINTS * 200 + rng.normal(0, 5, (5, 2))
+
+    def error(matrix: np.ndarray) -> float:
+        return float(np.sum((landmarks @ matrix[:, :2].T + matrix[:, 2] - TEMPLATE_POINTS * 64) ** 2))
+
+    best = alignment_matrix(landmarks, UTKFACE_TEMPLATE, 64)
+    for angle, scale, x in [
+        (0.01, 1, 0),
+        (-0.01, 1, 0),
+        (0, 1.01, 0),
+        (0, 0.99, 0),
+        (0, 1, 0.3),
+        (0, 1, -0.3),
+    ]:
+        change = similarity(angle, scale, (x, 0))
+        moved = np.concatenate([change[:, :2] @ best[:, :2], change[:, :2] @ best[:, 2:] + change[:, 2:]], 1)
+        assert error(moved) > error(best)
+
+
+def test_alignment_matrix_never_mirrors():
+    mirrored = TEMPLATE_POINTS * [-100, 100]
+    assert np.linalg.det(alignment_matrix(mirrored, UTKFACE_TEMPLATE, 64)[:, :2]) > 0
+
+
+@pytest.mark.parametrize("landmarks", [np.zeros((5, 2)), np.full((5, 2), np.nan), np.zeros((4, 2))])
+def test_alignment_refuses_impossible_landmarks(landmarks: np.ndarray):
+    with pytest.raises(FacegenError, match="landmarks"):
+        align_face(Image.new("RGB", (50, 50)), landmarks)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_align_face_puts_landmarks_on_the_template(hopper: Image.Image, hopper_face: Face, size: int):
+    aligned = align_face(hopper.rotate(25, Image.Resampling.BICUBIC), rotated(hopper_face, hopper, 25), size=size)
+    straight = align_face(hopper, hopper_face, size=size)
+    assert aligned.size == (size, size)
+    # The same face from a turned photo: equal but for resampling. One pixel off gives twice this.
+    inner = slice(size // 8, -size // 8)
+    a, b = (np.asarray(x.convert("L"), dtype=float)[inner, inner] for x in (aligned, straight))
+    assert np.abs(a - b).mean() < 5
+
+
+def rotated(face: Face, image: Image.Image, degrees: float) -> np.ndarray:
+    """A face's landmarks after `image.rotate(degrees)` (counter-clockwise about the middle)."""
+    angle = -np.radians(degrees)
+    middle = np.array(image.size) / 2
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (face.landmarks - middle) @ turn.T + middle
+
+
+def test_align_face_moves_pixels_where_the_matrix_says():
+    image = Image.new("RGB", (400, 300))
+    landmarks = TEMPLATE_POINTS * 100 + [150, 80]
+    ImageDraw.Draw(image).rectangle((198, 128, 201, 131), fill="white")  # around (200, 130)
+    aligned = np.asarray(align_face(image, landmarks, size=100), dtype=float)[..., 0]
+    y, x = np.unravel_index(np.arange(10000), (100, 100))
+    weights = aligned.ravel() / aligned.sum()
+    # Pixel centres are at +0.5; the middle of the white square must land on (50, 50).
+    assert abs(weights @ (x + 0.5) - 50) < 0.1
+    assert abs(weights @ (y + 0.5) - 50) < 0.1
+
+
+def test_align_face_reduces_without_aliasing():
+    # A one-pixel checkerboard, 20 times too fine for the output, must average to grey.
+    checker = np.indices((1300, 1300)).sum(axis=0) % 2 * 255
+    image = Image.fromarray(checker.astype(np.uint8)).convert("RGB")
+    aligned = align_face(image, TEMPLATE_POINTS * 1280 + 10, size=64)
+    assert np.asarray(aligned, dtype=float).std() < 3
+
+
+def test_align_face_continues_the_edge_outside_the_photo():
+    image = Image.new("RGB", (100, 100), (10, 200, 30))
+    aligned = align_face(image, TEMPLATE_POINTS * 100 + [60, -50], size=64)
+    np.testing.assert_array_equal(np.asarray(aligned), np.full((64, 64, 3), (10, 200, 30)))
+
+
+def test_align_face_works_when_the_square_misses_the_photo():
+    aligned = align_face(Image.new("RGB", (20, 20), "red"), TEMPLATE_POINTS * 30 + 500, size=32)
+    assert aligned.getpixel((16, 16)) == (255, 0, 0)
+
+
+# -- measuring a template
+
+
+def test_measure_template_recovers_the_template_of_aligned_pictures(hopper: Image.Image, hopper_face: Face):
+    aligned = align_face(hopper, hopper_face, UTKFACE_TEMPLATE, 128)
+    pictures = [aligned, aligned.convert("L"), aligned.resize((64, 64), Image.Resampling.LANCZOS)]
+    measured = measure_template(pictures)
+    assert measured is not None
+    # One face of one person: her own proportions differ from the median face by some hundredths.
+    np.testing.assert_allclose(measured.points, TEMPLATE_POINTS, atol=0.06)
+
+
+def test_measure_template_is_none_without_faces():
+    assert measure_template([]) is None
+    assert measure_template([Image.new("RGB", (64, 64), "gray")] * 3) is None
+
+
+def test_importing_faces_does_not_import_the_detector():
+    heavy = "('torch', 'torchvision', 'facenet_pytorch')"
+    code = f"import sys, facegen.faces.find; print([name for name in {heavy} if name in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

@@ -1,0 +1,61 @@
+"""Decoding: the length of a latent says how far to go from the group's mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from facegen.networks.generator import Generator
+from facegen.networks.latents import decode_latents, group_means, sureness
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    torch.manual_seed(0)
+    network = Generator(8, 3, 6, 16, 3, {"num_layers": 2}, {"channel_base": 64})
+    torch.nn.init.normal_(network.mapping.embed.weight)  # untrained, classes would differ but little
+    return network.eval().requires_grad_(False)
+
+
+def test_group_means_differ_by_class_and_repeat_by_seed(generator):
+    means = group_means(generator, samples=500)
+    assert means.shape == (3, 6)
+    assert torch.equal(means, group_means(generator, samples=500))
+    other = group_means(generator, samples=500, seed=1)
+    between = (means[0] - means[1]).norm()
+    # Two estimates of one mean are closer than the means of two classes.
+    assert (means - other).norm(dim=1).max() < between / 2
+
+
+def test_without_classes_there_is_one_mean():
+    network = Generator(8, 0, 6, 16, 3, {"num_layers": 2}, {"channel_base": 64}).eval().requires_grad_(False)
+    means = group_means(network, samples=50)
+    assert means.shape == (1, 6)
+    assert decode_latents(network, torch.randn(4, 8), torch.zeros(4, 0), means).shape == (4, 3, 16, 16)
+
+
+def test_group_means_leave_the_moving_average_alone(generator):
+    before = generator.mapping.w_avg.clone()
+    group_means(generator.train(), samples=10)
+    generator.eval()
+    assert torch.equal(generator.mapping.w_avg, before)
+
+
+def test_sureness():
+    z = torch.full([3, 4], 1.0) * torch.tensor([0.0, 0.5, 7.0])[:, None]
+    assert sureness(z).tolist() == [0, 0.5, 1]
+
+
+def test_a_latent_of_full_length_decodes_as_the_generator_does(generator):
+    z = torch.nn.functional.normalize(torch.randn(2, 8), dim=1) * 8**0.5
+    c = torch.eye(3)[[0, 2]]
+    decoded = decode_latents(generator, z, c, group_means(generator))
+    torch.testing.assert_close(decoded, generator(z, c, noise_mode="const"), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "psi"), [(0.0, 1.0), (1.0, 0.0)])
+def test_knowing_nothing_gives_the_face_of_the_group(generator, length, psi):
+    means, c = group_means(generator), torch.eye(3)
+    decoded = decode_latents(generator, torch.randn(3, 8) * length, c, means, psi=psi)
+    mean_face = generator.synthesis(means[:, None].expand(-1, generator.num_ws, -1), noise_mode="const")
+    torch.testing.assert_close(decoded, mean_face)

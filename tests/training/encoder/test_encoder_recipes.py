@@ -1,0 +1,336 @@
+"""Encoders of every recipe, on a tiny generator and a few real faces."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from facenet_pytorch import InceptionResnetV1
+
+from facegen.errors import FacegenError
+from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.training.encoder.identity_loss import IdentityLoss
+from facegen.training.encoder.loop import resume_encoder, train_encoder
+from facegen.training.encoder.objective import EncoderObjective, Faces
+from facegen.training.encoder.options import EncoderOptions
+from facegen.training.encoder.real_faces import load_real_faces
+from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
+from facegen.training.run.folder import read_stats
+from facegen.weights.native import load_networks, save_networks
+
+GROUPS = ["0-20", "21-60", "61+"]
+MIDDLES = [10.0, 40.0, 71.0]
+
+
+def small_generator(c_dim: int = 3) -> Generator:
+    torch.manual_seed(0)
+    narrow = {"channel_base": 256, "channel_max": 16, "num_fp16_res": 0}
+    return Generator(4, c_dim, 8, 16, 3, mapping_kwargs={"num_layers": 1}, synthesis_kwargs=narrow)
+
+
+def small_objective(recipe: Recipe) -> EncoderObjective:
+    generator = small_generator()
+    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+    width = generator.z_dim if recipe.target == "z" else generator.w_dim
+    encoder = Encoder(width, 16, 75, (0, 0, 0), target=recipe.target, num_ws=generator.num_ws)
+    identity = IdentityLoss(InceptionResnetV1(), UTKFACE_TEMPLATE, 16) if recipe.identity else None
+    return EncoderObjective(encoder, generator, recipe, MIDDLES, estimator, identity)
+
+
+def some_faces(generator: Generator, generated: int, real: int) -> Faces:
+    random = torch.Generator().manual_seed(1)
+    z = torch.randn(generated, generator.z_dim, generator=random)
+    classes = torch.arange(generated) % generator.c_dim
+    images = torch.rand(generated + real, 3, 16, 16, generator=random) * 2 - 1
+    other_z = torch.randn(generated + real, generator.z_dim, generator=random)
+    return Faces(images, torch.linspace(5, 80, generated + real), z, classes, other_z)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory, face_archive: Path) -> EncoderOptions:
+    folder = tmp_path_factory.mktemp("networks")
+    save_networks(folder / "tiny.safetensors", {"G_ema": small_generator()}, {"groups": GROUPS})
+    torch.manual_seed(0)
+    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+    save_networks(folder / "age.safetensors", {"age": estimator}, {})
+    return EncoderOptions(
+        generator=str(folder / "tiny.safetensors"),
+        data=str(face_archive),
+        age_estimator=str(folder / "age.safetensors"),
+        pairs=20,
+        epochs=2,
+        batch=8,
+        init="none",
+        blocks=(0, 0, 0),
+        input_size=75,
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_loss_of_a_recipe_reaches_the_encoder(name: str):
+    recipe = get_recipe(name)
+    objective = small_objective(recipe)
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    expected = {key for key, value in vars(recipe).items() if key not in ("target", "real", "tune") and value}
+    assert expected <= losses.keys()
+    total = sum(getattr(recipe, key) * float(losses[key].detach()) for key in expected)
+    assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
+    for key in expected - {"age", "home", "keep", "anchor"}:  # those are for the age groups and the generator
+        (slope,) = torch.autograd.grad(losses[key], objective.encoder.head.weight, retain_graph=True)
+        assert slope.abs().sum() > 0, key
+    losses["loss"].backward()
+    assert objective.encoder.head.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in objective.generator.mapping.parameters())
+    tuned = [parameter.grad is not None for parameter in objective.generator.synthesis.parameters()]
+    assert any(tuned) == (name == "tune")
+    table = None if objective.shift is None else objective.shift.table.grad
+    assert (table is not None) == (name in ("age", "identity", "tune"))  # only these move the age groups
+
+
+def test_the_error_of_the_mean_is_one():
+    # An untrained encoder answers with the mean of w, all but for the head's tiny random weights.
+    objective = small_objective(get_recipe("w"))
+    faces = some_faces(objective.generator, 600, 0)
+    faces.images = faces.images[:1].expand(600, -1, -1, -1)
+    with torch.no_grad():
+        ws = objective.generator.mapping(faces.z, torch.eye(3)[faces.classes])
+        error = (objective.encoder.w_mean - ws).square() / objective.w_variance
+    # 600 random faces: the mean of squares has a standard deviation of a few percent.
+    assert float(error.mean()) == pytest.approx(1, abs=0.15)
+
+
+def test_the_cosine_recipe_says_how_sure_it_is():
+    # Where nothing can be known, the best answer is of length 0; where all is known, of length 1.
+    recipe = get_recipe("zcos")
+    objective = small_objective(recipe)
+    faces = some_faces(objective.generator, 4, 0)
+    perfect = objective._of_latents(faces.z / faces.z.square().mean(dim=1, keepdim=True).sqrt(), faces)
+    assert float(perfect["cosine"]) == pytest.approx(0, abs=1e-5)
+    wrong = objective._of_latents(-faces.z, faces)["cosine"]
+    assert float(objective._of_latents(-faces.z * 0.01, faces)["cosine"]) < float(wrong)
+
+
+def test_recipes_without_sense_are_refused():
+    with pytest.raises(FacegenError, match=r"unknown recipe 'best'.*zmse"):
+        get_recipe("best")
+    with pytest.raises(FacegenError, match=r"target w or w\+"):
+        Recipe("z", pixels=1)
+    with pytest.raises(FacegenError, match="target z"):
+        Recipe("w", cosine=1)
+
+
+def test_the_age_recipe_trains_on_real_faces_and_resumes_exactly(
+    options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = train_encoder(options, tmp_path / "whole", device="cpu", progress=False)
+    assert whole.name == "00000-encoder-age-tiny-20pairs"  # what --data asks for
+    assert "19 real faces to train on, 1 to validate" in (whole / "log.txt").read_text()
+    assert {"val_pixels", "val_age", "val_features", "val_near", "val_keep"} <= read_stats(whole)[-1].keys()
+
+    steps, adam_step = 0, torch.optim.Adam.step
+
+    def step_and_interrupt(self: torch.optim.Adam, *args: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return adam_step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step_and_interrupt)
+    run = train_encoder(options, tmp_path / "stopped", device="cpu", progress=False)
+    resume_encoder(run, device="cpu", progress=False)
+    expected, _ = load_networks(whole / "encoder-epoch002.safetensors")
+    resumed, header = load_networks(run / "encoder-epoch002.safetensors")
+    assert header["training_options"]["data"] == "faces.zip"  # no path of this machine
+    for name in ("encoder", "age_shift"):
+        for key, tensor in resumed[name].state_dict().items():
+            assert torch.equal(tensor, expected[name].state_dict()[key]), (name, key)
+
+
+def test_the_generator_does_not_learn_to_feign_age():
+    objective = small_objective(Recipe("w+", age=1, tune=1))
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    losses["age"].backward()
+    assert objective.shift.table.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in objective.generator.parameters())
+
+
+def test_encoder_and_latent_discriminator_learn_from_their_own_loss_alone():
+    objective = small_objective(get_recipe("adversarial"))
+    helper = objective.latent_discriminator
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    losses["adversarial"].backward(retain_graph=True)
+    assert objective.encoder.head.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in helper.parameters())
+    objective.encoder.zero_grad()
+    losses["latent_discriminator"].backward()
+    assert all(parameter.grad is None for parameter in objective.encoder.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in helper.parameters() if parameter.ndim > 1)
+
+
+def test_the_latent_discriminator_tells_far_from_near_and_pulls_the_encoder_home():
+    objective = small_objective(get_recipe("adversarial"))
+    helper = objective.latent_discriminator
+    learn = objective.optimizer(0.003)
+    mapped = objective._mapped(some_faces(objective.generator, 200, 0))
+    far = mapped + 3 * objective.w_variance.sqrt()
+    first = float(helper.own_loss(far, mapped).detach())
+    for _ in range(100):
+        learn.zero_grad()
+        helper.own_loss(far, mapped).backward()
+        learn.step()
+    assert float(helper.own_loss(far, mapped).detach()) < 0.7 * first  # of 2 ln 2, where it knows nothing
+    assert helper(mapped).mean() > helper(far).mean()
+    far = far.requires_grad_()
+    (slope,) = torch.autograd.grad(helper.encoder_loss(far), far)
+    assert float((slope * (far - mapped)).sum()) > 0  # the loss falls on the way back
+
+
+def test_the_adversarial_recipe_resumes_exactly(options: EncoderOptions, tmp_path: Path):
+    chosen = replace(options, recipe="adversarial")
+    whole = train_encoder(chosen, tmp_path / "whole", device="cpu", progress=False)
+    run = train_encoder(replace(chosen, epochs=1), tmp_path / "part", device="cpu", progress=False)
+    resume_encoder(run, epochs=2, device="cpu", progress=False)
+    expected, resumed = (torch.load(folder / "encoder-state.pt", weights_only=True) for folder in (whole, run))
+    for name in ("encoder", "latent_discriminator"):
+        assert all(torch.equal(tensor, resumed[name][key]) for key, tensor in expected[name].items()), name
+    networks, _ = load_networks(run / "encoder-best.safetensors")
+    assert set(networks) == {"encoder", "age_shift"}  # the helper is of no use any more
+
+
+def test_the_recipe_identity_takes_a_file_of_facenet_pytorch(options: EncoderOptions, tmp_path: Path):
+    torch.save(InceptionResnetV1().state_dict(), tmp_path / "net.pt")
+    chosen = replace(options, recipe="identity", face_network=str(tmp_path / "net.pt"), epochs=1)
+    run = train_encoder(chosen, tmp_path / "runs", device="cpu", progress=False)
+    assert 0 < read_stats(run)[-1]["val_identity"] < 2
+    networks, header = load_networks(run / "encoder-best.safetensors")
+    assert set(networks) == {"encoder", "age_shift"}
+    assert header["training_options"]["face_network"] == "net.pt"  # no path of this machine
+
+
+def test_without_face_recognition_weights_one_line_says_what_to_give(
+    options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FACEGEN_OFFLINE", "1")
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(FacegenError, match=r"vggface2.pt.*--face-network FILE") as caught:
+        train_encoder(replace(options, recipe="identity"), tmp_path / "runs", device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tuned_generator_is_saved_with_its_encoder(options: EncoderOptions, tmp_path: Path):
+    first = train_encoder(replace(options, epochs=1), tmp_path, device="cpu", progress=False)
+    init = str(first / "encoder-best.safetensors")
+    run = train_encoder(replace(options, recipe="tune", init=init, epochs=1), tmp_path, device="cpu", progress=False)
+    networks, _ = load_networks(run / "encoder-best.safetensors")
+    assert set(networks) == {"encoder", "age_shift", "G_ema"}
+    before = load_networks(options.generator)[0]["G_ema"]
+    assert torch.equal(networks["G_ema"].mapping.fc0.weight, before.mapping.fc0.weight)
+    assert not torch.equal(networks["G_ema"].synthesis.b16.torgb.weight, before.synthesis.b16.torgb.weight)
+
+
+def test_a_tuned_generator_resumes_exactly(options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The pairs are those of the generator as it was: made anew by the tuned one, they would be others.
+    whole = train_encoder(replace(options, recipe="tune"), tmp_path / "whole", device="cpu", progress=False)
+    run = train_encoder(replace(options, recipe="tune", epochs=1), tmp_path / "part", device="cpu", progress=False)
+    resume_encoder(run, epochs=2, device="cpu", progress=False)
+    expected, _ = load_networks(whole / "encoder-epoch002.safetensors")
+    resumed, _ = load_networks(run / "encoder-epoch002.safetensors")
+    for name, network in expected.items():
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(tensor, resumed[name].state_dict()[key]), (name, key)
+
+
+@pytest.mark.parametrize("recipe", ["w", "w+"])
+def test_any_recipe_starts_from_face_recognition_weights(options: EncoderOptions, tmp_path: Path, recipe: str):
+    """As facenet-pytorch saves them: the trunk alone, and layers that an encoder lacks."""
+    trained = Encoder(8, 16, 75, (0, 0, 0))
+    state = {name.removeprefix("trunk."): tensor for name, tensor in trained.state_dict().items() if "trunk" in name}
+    torch.save({**state, "logits.bias": torch.zeros(3)}, tmp_path / "facenet.pt")
+    chosen = replace(options, recipe=recipe, data=None, init=str(tmp_path / "facenet.pt"), epochs=1, lr=1e-12)
+    run = train_encoder(chosen, tmp_path / "runs", device="cpu", progress=False)
+    networks, header = load_networks(run / "encoder-best.safetensors")
+    for name, tensor in trained.trunk.named_parameters():
+        assert torch.allclose(networks["encoder"].trunk.get_parameter(name), tensor, atol=1e-6), name
+    assert header["training_options"]["init"] == "facenet.pt"  # no path of this machine
+
+
+def test_the_mean_of_w_is_the_generators_whatever_the_encoder_started_from(options: EncoderOptions, tmp_path: Path):
+    other = Encoder(8, 16, 75, (0, 0, 0), target="w+", num_ws=small_generator().num_ws)
+    other.w_mean.fill_(7)
+    save_networks(tmp_path / "other.safetensors", {"encoder": other}, {})
+    chosen = replace(options, recipe="w+", data=None, init=str(tmp_path / "other.safetensors"), epochs=1)
+    run = train_encoder(chosen, tmp_path / "runs", device="cpu", progress=False)
+    encoder = load_networks(run / "encoder-best.safetensors")[0]["encoder"]
+    assert encoder.w_mean.abs().max() < 5
+    assert encoder.w_mean.std() > 0
+
+
+def test_truncated_faces_have_truncated_latents():
+    objective = small_objective(get_recipe("w+"))
+    faces = some_faces(objective.generator, 4, 0)
+    whole = objective._true_ws(faces)
+    objective.psi = 0.5
+    average = objective.generator.mapping.w_avg
+    assert torch.allclose(objective._true_ws(faces), average.lerp(whole, 0.5), atol=1e-6)
+
+
+def test_a_state_of_before_averages_is_told_in_one_line(options: EncoderOptions, tmp_path: Path):
+    run = train_encoder(replace(options, recipe="zmse", epochs=1), tmp_path, device="cpu", progress=False)
+    saved = torch.load(run / "encoder-state.pt", weights_only=True)
+    del saved["average"]
+    torch.save(saved, run / "encoder-state.pt")
+    with pytest.raises(FacegenError, match="no average in it, so it is of another version") as caught:
+        resume_encoder(run, epochs=2, device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"recipe": "real", "data": None}, "give --data"),
+        ({"recipe": "nothing"}, "unknown recipe"),
+        ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
+        ({"data": "gone.zip"}, "gone.zip"),
+        ({"face_network": "net.pt"}, "the recipe age has no use for --face-network"),
+        ({"recipe": "identity", "face_network": "gone.pt"}, r"gone.pt: there is no such file \(--face-network"),
+    ],
+)
+def test_impossible_recipes(options: EncoderOptions, tmp_path: Path, change: dict, reason: str):
+    with pytest.raises((FacegenError, FileNotFoundError), match=reason) as caught:
+        train_encoder(replace(options, **change), tmp_path / "runs", device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_real_faces_must_fit_the_generator(face_archive: Path):
+    from facegen.ages import AgeGroups
+
+    groups = AgeGroups.from_labels(GROUPS)
+    faces = load_real_faces(face_archive, groups, 16, progress=False)
+    assert faces.ages[:3].tolist() == [5, 5, 5]
+    with pytest.raises(FacegenError, match="--resolution 32"):
+        load_real_faces(face_archive, groups, 32, progress=False)
+    others = ["0-30", "31-60", "61+"]  # as many, but other ages
+    for wrong in (AgeGroups.default(), AgeGroups.from_labels(others)):
+        with pytest.raises(FacegenError, match="facegen prepare --groups 0-"):
+            load_real_faces(face_archive, wrong, 16, progress=False)
+
+
+def test_old_faces_are_drawn_more_often_than_they_come(face_archive: Path):
+    from facegen.ages import AgeGroups
+
+    faces = load_real_faces(face_archive, AgeGroups.from_labels(GROUPS), 16, progress=False)
+    indices, mirrored = faces.draw(4000, seed=0)
+    share = float((faces.ages[indices] == 65).float().mean())
+    # 4 of 20 faces; by the square root of the counts 2 of 7.6. Drawn 4000 times: 0.263 +- 0.007.
+    assert share == pytest.approx(4**0.5 / (10**0.5 + 6**0.5 + 4**0.5), abs=0.03)
+    assert torch.equal(indices, faces.draw(4000, seed=0)[0])
+    assert 0.45 < float(mirrored.float().mean()) < 0.55

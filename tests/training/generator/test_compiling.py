@@ -1,0 +1,122 @@
+"""`--compile`: the same training, in compiled networks that nobody else sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from facegen.data.archive import FaceArchive
+from facegen.training.generator import compiling
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.weights.native import load_networks
+
+CPU = torch.device("cpu")
+
+
+def small_options(archive: Path, outdir: Path | str = "", **chosen: object) -> TrainOptions:
+    chosen = {"batch": 4, "p": 0.3, "mirror": True, "tick": 0.008, "snap": 1, **chosen}
+    options = resolve_options(data=str(archive), outdir=str(outdir), resolution=16, cfg="auto", **chosen)
+    return replace(options, channel_base=128, channel_max=16, latent=16)
+
+
+def steps(
+    options: TrainOptions, count: int, backend: str | None, device: torch.device = CPU
+) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    """Weights and the losses of G after so many steps, the first of which has both regularisations."""
+    torch.compiler.reset()
+    state = checkpoint.build(options, FaceArchive(options.data), device)
+    if backend:
+        assert compiling.compile_networks(state.loss, backend) is None
+    losses = []
+    for _ in range(count):
+        losses.append(gan.train_step(state, options, device)["Loss/G/loss"])
+    networks = {"G": state.G, "D": state.D, "G_ema": state.G_ema}
+    return {f"{name}.{key}": x for name, network in networks.items() for key, x in network.state_dict().items()}, losses
+
+
+def assert_same_training(one, other, tolerance: float) -> None:
+    assert list(one[0]) == list(other[0])  # names of parameters, too
+    for first, second in zip(one[1], other[1], strict=True):
+        torch.testing.assert_close(first, second, atol=tolerance, rtol=tolerance)
+    for name, tensor in one[0].items():
+        # Adam's first steps are as large for a small gradient as for a large one, whatever its last bits are.
+        torch.testing.assert_close(other[0][name], tensor, atol=10 * tolerance, rtol=10 * tolerance, msg=name)
+
+
+@pytest.mark.parametrize("batch_gpu", [None, 2])
+def test_the_training_is_the_same(face_archive, batch_gpu):
+    options = small_options(face_archive, batch_gpu=batch_gpu, mbstd_group=2)
+    assert_same_training(steps(options, 3, None), steps(options, 3, "aot_eager"), 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # a C++ compiler on a busy core
+def test_the_training_is_the_same_in_compiled_code(face_archive):
+    options = small_options(face_archive)
+    assert_same_training(steps(options, 3, None), steps(options, 3, "inductor"), 1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_training_is_the_same_on_a_gpu(face_archive, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    options, device = small_options(face_archive, fp32=True), torch.device("cuda")
+    assert_same_training(steps(options, 2, None, device), steps(options, 2, "inductor", device), 1e-3)
+
+
+def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
+    calls = []
+
+    def backend(graph, inputs):
+        def run(*args):
+            calls.append(torch.is_grad_enabled())
+            return graph(*args)
+
+        return run
+
+    torch.compiler.reset()
+    options = small_options(face_archive)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    assert compiling.compile_networks(state.loss, backend) is None
+    calls.clear()
+    gan.train_step(state, options, CPU)
+    # Gmain: G, D. Dmain: G without gradients, D twice.
+    assert len(calls) == 5
+    assert calls.count(False) == 1
+
+
+def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(gan, "compile_networks", partial(compiling.compile_networks, backend="aot_eager"))
+    whole = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, compile=True), progress=False)
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    options = TrainOptions.read(run / "training_options.json")
+    assert not options.compile
+    half = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
+    gan.resume_generator(half, kimg=0.016, progress=False)
+    names = ("G", "D", "G_ema")
+    one, other = (load_networks(folder / "network-snapshot-000000.safetensors", names)[0] for folder in (whole, half))
+    for name in names:
+        for (key, tensor), again in zip(one[name].state_dict().items(), other[name].state_dict().values(), strict=True):
+            assert torch.equal(tensor, again), f"{name}.{key}"
+    # A run may change to compiled networks on the way.
+    gan.resume_generator(run, kimg=0.016, compile=True, progress=False)
+    assert TrainOptions.read(run / "training_options.json").compile
+
+
+def test_without_a_compiler_it_trains_all_the_same_and_says_so(face_archive, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("backend='inductor' raised:\n\nNo working C++ compiler found\nand what else there is to say")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
+    told = [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("not compiled")]
+    assert len(told) == 1
+    assert told[0].endswith("as without --compile: backend='inductor' raised: No working C++ compiler found")
+    assert "finished" in (run / "log.txt").read_text()

@@ -1,0 +1,139 @@
+"""`facegen train --resume FILE` with weights of other classes, resolution or latents: transfer learning."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from facegen.cli import main as facegen
+from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
+from facegen.networks.encoder import Encoder
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import resolve_options
+from facegen.weights.hub_folder import save_pretrained
+from facegen.weights.native import load_networks, save_networks
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CPU = torch.device("cpu")
+SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
+
+
+def options_for(archive, outdir, **chosen):
+    chosen = {"batch": 4, "kimg": 0.016, "tick": 0.008, "snap": 2, "cfg": "tiny", **chosen}
+    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **SMALL)
+
+
+@pytest.fixture(scope="module")
+def unconditional(face_archive, tmp_path_factory):
+    """The snapshot of a short run without classes."""
+    run = gan.train_generator(options_for(face_archive, tmp_path_factory.mktemp("runs"), cond=False), progress=False)
+    (path,) = run.glob("*.safetensors")
+    return path
+
+
+def test_classes_start_from_a_network_without_and_learn(face_archive, unconditional, tmp_path):
+    options = options_for(face_archive, tmp_path, resume=str(unconditional))
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    old, _ = load_networks(unconditional)
+    z, images = torch.randn(3, 16), torch.rand(3, 3, 16, 16)
+    with torch.no_grad():
+        for k in range(3):
+            c = torch.eye(3)[[k] * 3]
+            # Rounding alone: pictures and logits are about 1, float32 has seven digits.
+            torch.testing.assert_close(
+                state.G_ema(z, c, noise_mode="const"), old["G_ema"](z, None, noise_mode="const"), atol=1e-5, rtol=0
+            )
+            torch.testing.assert_close(state.D(images, c), old["D"].train()(images, None), atol=1e-5, rtol=0)
+    columns = state.G.mapping.fc0.weight[:, 16:]
+    assert not columns.any()
+
+    for _ in range(3):
+        gan.train_step(state, options, CPU)
+    assert state.G.mapping.fc0.weight[:, 16:].all()
+    with torch.no_grad():
+        pictures = [state.G(z, torch.eye(3)[[k] * 3], noise_mode="const") for k in range(3)]
+    assert not torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[1], pictures[2])
+
+
+def test_the_command_prints_what_fitted(face_archive, unconditional, tmp_path, monkeypatch):
+    monkeypatch.setattr("facegen.training.generator.options.resolve_options", lambda **chosen: options)
+    options = options_for(face_archive, tmp_path, resume=str(unconditional), kimg=0.004)
+    result = CliRunner().invoke(facegen, ["train", "--data", str(face_archive), "--resume", str(unconditional)])
+    assert result.exit_code == 0, result.output
+    line = r"starts from     G: copied \d+ of \d+ tensors; adapted: mapping\.fc0\.\*; new: mapping\.embed\.\*\n"
+    assert re.search(line, result.output)
+    assert re.search(
+        r"starts from     D: copied \d+ of \d+ tensors; adapted: b4\.out\.\*; new: mapping\.\*\n", result.output
+    )
+    (log,) = tmp_path.glob("*/log.txt")
+    assert "starts from     G_ema: copied" in log.read_text()
+
+
+def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
+    networks, _ = load_networks(unconditional)
+    path = tmp_path / "alone.safetensors"
+    save_networks(path, {"G_ema": networks["G_ema"]}, {})
+    state = checkpoint.build(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
+    assert set(state.started_from) == {"G", "G_ema"}
+    const = networks["G_ema"].synthesis.b4.const
+    assert torch.equal(state.G.synthesis.b4.const, const)
+    assert torch.equal(state.G_ema.synthesis.b4.const, const)
+
+
+def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, tmp_path):
+    """32x32 and ten classes there, 16x16 and three classes here."""
+    options = options_for(face_archive, tmp_path, resume=str(GOLDEN / "legacy_tiny.pkl"))
+    options = replace(options, channel_base=512, channel_max=32, latent=64)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    for name in ("G", "G_ema"):
+        report = state.started_from[name]
+        assert str(report).endswith("; new: mapping.embed.weight; not used: synthesis.b32.*, mapping.embed.weight")
+    assert "b16.conv0.weight" in state.started_from["D"].copied
+    gan.train_step(state, options, CPU)
+
+
+def test_nothing_to_start_from(face_archive, tmp_path):
+    options = options_for(face_archive, tmp_path / "runs", resume="ffhq257")
+    with pytest.raises(FileNotFoundError, match="ffhq257: neither a file"):
+        gan.train_generator(options, progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_width(face_archive, unconditional, tmp_path):
+    options = replace(options_for(face_archive, tmp_path, resume=str(unconditional)), channel_max=8)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    assert "synthesis.b16.torgb.affine.weight" in state.started_from["G"].copied
+    assert "synthesis.b4.conv1.weight" in state.started_from["G"].new
+
+
+def test_an_encoder_is_no_start(face_archive, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_networks(path, {"encoder": Encoder(4, input_size=75, blocks=(0, 0, 0))}, {})
+    with pytest.raises(FacegenError, match="holds encoder, but no generator to start from"):
+        checkpoint.build(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
+
+
+def test_no_run_folder_is_left_when_the_weights_are_of_no_use(face_archive, unconditional, tmp_path):
+    options = replace(options_for(face_archive, tmp_path, resume=str(unconditional)), map_layers=5)
+    with pytest.raises(FacegenError, match=r"2 mapping layers, this run's --cfg asks for .* 5 mapping layers"):
+        gan.train_generator(options, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, unconditional, tmp_path):
+    networks, header = load_networks(unconditional)
+    save_pretrained({"G_ema": networks["G_ema"]}, tmp_path / "saved", header)
+    command = ["train", "--data", str(face_archive), "--cfg", "tiny", "--resume", str(tmp_path / "saved"), "-n"]
+    result = CliRunner().invoke(facegen, command)
+    assert result.exit_code == 0, result.output
+    assert f'"resume": "{tmp_path / "saved"}"' in result.output
+    options = options_for(face_archive, tmp_path, resume=str(tmp_path / "saved"))
+    assert checkpoint.build(options, FaceArchive(face_archive), CPU).started_from["G"].copied

@@ -1,0 +1,405 @@
+"""The training loop, as a library and as the command `facegen train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from facegen.ages import AgeGroups
+from facegen.cli import main as facegen
+from facegen.data.archive import ArchiveWriter, FaceArchive
+from facegen.errors import FacegenError
+from facegen.images import encode_png
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.run.folder import read_stats
+from facegen.weights.load import load_generator
+from facegen.weights.native import load_networks, read_metadata
+
+CPU = torch.device("cpu")
+# Narrow networks at 16x16: a step takes milliseconds.
+SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
+
+
+def small_options(archive, outdir, **chosen):
+    chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "cfg": "tiny", **chosen}
+    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **SMALL)
+
+
+def only(folder, pattern):
+    (path,) = folder.glob(pattern)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished_run(face_archive, tmp_path_factory):
+    options = small_options(face_archive, tmp_path_factory.mktemp("runs"), mirror=True, balance=0.5)
+    return gan.train_generator(options, progress=False)
+
+
+def test_a_run_leaves_what_it_promises(finished_run):
+    assert finished_run.name == "00000-faces-cond-mirror-tiny-batch4-gamma0.05-ada"
+    names = {path.name for path in finished_run.iterdir()}
+    assert {"log.txt", "stats.jsonl", "reals.png", "training_options.json", "training-state.pt"} <= names
+    assert {"fakes000000.png", "network-snapshot-000000.safetensors"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_statistics_are_complete_and_finite(finished_run):
+    lines = read_stats(finished_run)
+    assert [line["Progress/kimg"] for line in lines] == pytest.approx([0.008, 0.016, 0.024, 0.032])
+    expected = {"Loss/G/loss", "Loss/D/loss", "Loss/scores/real", "Progress/augment", "Timing/sec_per_kimg"}
+    assert expected | {"Timing/data_wait"} <= lines[0].keys()
+    assert "Loss/r1_penalty" in lines[0]
+    assert all(np.isfinite(value) for line in lines for value in line.values())
+
+
+def test_tick_lines_tell_how_it_goes(finished_run):
+    log = (finished_run / "log.txt").read_text()
+    assert re.search(r"kimg 0\.0 .*sec/kimg .*data wait .*augment .*loss G .*cpumem .*ETA", log)
+    assert "61+" in log  # faces per group
+
+
+def test_fakes_grid_has_a_column_per_group(finished_run):
+    with Image.open(finished_run / "fakes000000.png") as fakes, Image.open(finished_run / "reals.png") as reals:
+        assert fakes.size == reals.size
+        assert fakes.height > 2 * fakes.width  # eight rows, three columns
+        assert np.asarray(fakes.convert("RGB")).std() > 10
+
+
+def test_grid_rows_keep_z_and_columns_keep_the_class():
+    generator = gan.Generator(8, 3, 8, 16, 3, synthesis_kwargs={"channel_base": 64})
+    z, c = gan.grid_latents(generator, seed=0)
+    assert torch.equal(z[0], z[2])
+    assert not torch.equal(z[0], z[3])
+    assert c.argmax(dim=1)[:6].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_snapshot_knows_what_it_is(finished_run):
+    generator, header = load_generator(finished_run)
+    assert generator.c_dim == 3
+    assert header["groups"] == ["0-20", "21-60", "61+"]
+    assert header["kimg"] == pytest.approx(0.032)
+    assert len(header["template"]) == 5
+    assert header["training_options"]["cfg"] == "tiny"
+
+
+def test_the_average_lags_behind_the_generator(finished_run):
+    networks, _ = load_networks(finished_run / "network-snapshot-000000.safetensors")
+    current, average = (networks[name].synthesis.b4.const for name in ("G", "G_ema"))
+    assert not torch.equal(current, average)
+    assert torch.equal(networks["G"].mapping.w_avg, networks["G_ema"].mapping.w_avg)
+
+
+@pytest.mark.parametrize("choice", [{}, {"cfg": "auto", "mirror": True, "balance": 0.5, "p": 0.3}])
+def test_resume_is_exact(face_archive, tmp_path, choice):
+    """Stopped half-way and resumed, a run ends with the very weights of an undisturbed one."""
+    options = small_options(face_archive, tmp_path / "whole", **choice)
+    whole = gan.train_generator(options, progress=False)
+    half = gan.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
+    torch.manual_seed(1234)  # a new process would not have the old random state either
+    gan.resume_generator(half, kimg=0.032, progress=False)
+
+    first, second = (load_file(only(run, "*.safetensors")) for run in (whole, half))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    steps = [line["step"] for line in read_stats(half)]
+    assert steps == sorted(set(steps))
+
+
+@pytest.fixture(scope="module")
+def gendered(tmp_path_factory):
+    """Group 0: 12 female, 8 male, 2 unknown; group 1: 2 and 9; a picture's brightness tells: 50, 150, 250."""
+    path = tmp_path_factory.mktemp("gendered") / "gendered.zip"
+    with ArchiveWriter(path, groups=AgeGroups.parse("0-20,21-")) as writer:
+        for label, counts in enumerate(({"female": 12, "male": 8, None: 2}, {"female": 2, "male": 9})):
+            for gender, count in counts.items():
+                brightness = {"female": 50, "male": 150, None: 250}[gender]
+                for _ in range(count):
+                    picture = encode_png(Image.new("L", (16, 16), brightness))
+                    writer.add_png("a.png", picture, label, gender=gender)
+    return path
+
+
+def test_a_resumed_run_draws_values_evenly_as_before(gendered, tmp_path):
+    options = small_options(gendered, tmp_path / "whole", even="gender")
+    whole = gan.train_generator(options, progress=False)
+    half = gan.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
+    assert half.name == "00000-gendered-cond-tiny-batch4-gamma0.05-ada-even-gender"
+    assert "gender (female 14, male 17, unknown 2)" in (half / "log.txt").read_text()
+    gan.resume_generator(half, kimg=0.032, progress=False)
+    assert json.loads((half / "training_options.json").read_text())["even"] == "gender"
+    first, second = (load_file(only(run, "*.safetensors")) for run in (whole, half))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_data_without_the_attribute_leaves_no_run(face_archive, tmp_path):
+    with pytest.raises(FacegenError, match="keeps no attribute 'gender' of faces"):
+        gan.train_generator(small_options(face_archive, tmp_path / "runs", even="gender"), progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_reals_take_turns(gendered, tmp_path, monkeypatch):
+    grids = []
+    monkeypatch.setattr(gan.figures, "save_image_grid", lambda grid, *rest, **more: grids.append(grid[:, 0, 0, 0]))
+    gan.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
+    gan.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
+    gan.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
+    first, second = grids[0].reshape(8, 2).T
+    assert first.tolist() == [50, 150] * 4
+    assert second.tolist() == [50, 150, 50, 150, 150, 150, 150, 150]  # there are two women
+    assert (grids[1].reshape(8, 10)[::2] == 50).all()
+    assert (grids[1].reshape(8, 10)[1::2] == 150).all()
+    # without the attribute, the draw is that of old runs
+    random, labels = np.random.default_rng(0), FaceArchive(gendered).labels
+    drawn = [random.permutation(np.flatnonzero(labels == label))[:8] for label in range(2)]
+    brightness = FaceArchive(gendered).load_all(progress=False)[:, 0, 0, 0]
+    np.testing.assert_array_equal(grids[2].reshape(8, 2).T, brightness[np.stack(drawn)])
+
+
+def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
+    """A few hundred images must bring the mean colour of fakes close to that of the data."""
+    options = small_options(face_archive, tmp_path, kimg=0.8, tick=1, aug="noaug", cfg="auto")
+    archive = FaceArchive(face_archive)
+    target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
+    start = checkpoint.build(options, archive, CPU).G_ema
+    z, c = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
+    before = (start(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
+    generator, _ = load_generator(gan.train_generator(options, progress=False))
+    after = (generator(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
+    assert after < before / 2
+
+
+def test_lazy_regularisation_corrects_adam():
+    layer = torch.nn.Linear(2, 2)
+    assert checkpoint.lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
+    group = checkpoint.lazy_adam(layer, 0.001, 4).defaults
+    assert group["lr"] == pytest.approx(0.0008)
+    assert group["betas"] == pytest.approx((0, 0.99**0.8))
+
+
+@pytest.mark.parametrize("batch_gpu", [None, 2])
+def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
+    options = small_options(face_archive, "", batch_gpu=batch_gpu, mbstd_group=2)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+
+    def bad():
+        (sum(parameter.sum() for parameter in state.D.parameters()) * float("nan")).backward()
+        return {}
+
+    gan.run_phase(state, "D", bad, lambda j: ())
+    assert all(torch.isfinite(parameter).all() for parameter in state.D.parameters())
+    assert not any(parameter.requires_grad for parameter in state.D.parameters())
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive, tmp_path, monkeypatch):
+    options = small_options(face_archive, tmp_path, snap=1)
+    real_step = gan.train_step
+
+    def step(state, *rest):
+        observed = real_step(state, *rest)
+        if state.images_seen > 16:
+            observed["Loss/G/loss"] = observed["Loss/G/loss"] * float("nan")
+        return observed
+
+    monkeypatch.setattr(gan, "train_step", step)
+    with pytest.raises(FacegenError, match=r"Loss/G/loss stopped being a finite number .*last good snapshot is"):
+        gan.train_generator(options, progress=False)
+    run = only(tmp_path, "00000-*")
+    assert read_metadata(only(run, "*.safetensors"))["kimg"] == pytest.approx(0.016)
+
+
+def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
+    snapshot = only(finished_run, "*.safetensors")
+    options = small_options(face_archive, tmp_path, resume=str(snapshot), freezed=2)
+    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    assert torch.equal(state.G.synthesis.b4.const, load_networks(snapshot)[0]["G"].synthesis.b4.const)
+    assert "b16.conv0.weight" in dict(state.D.named_buffers())  # frozen, and loaded all the same
+
+
+def test_weights_with_other_latents_are_refused(face_archive, finished_run, tmp_path):
+    options = replace(small_options(face_archive, tmp_path, resume=str(finished_run)), latent=8)
+    words = r"has z of 16, w of 16 and 2 mapping layers, this run's --cfg asks for z of 8"
+    with pytest.raises(FacegenError, match=words):
+        checkpoint.build(options, FaceArchive(face_archive), CPU)
+
+
+def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
+    path = tmp_path / "plain.zip"
+    with ArchiveWriter(path) as writer:
+        writer.add("a.png", Image.new("RGB", (16, 16)))
+    with pytest.raises(FacegenError, match="no labels in it"):
+        gan.train_generator(small_options(path, tmp_path))
+    assert not list(tmp_path.glob("0*"))
+    assert gan.train_generator(small_options(path, tmp_path, cond=False, kimg=0.008), progress=False).is_dir()
+
+
+def forget(path, name):
+    """Leave an entry out of a state file."""
+    state = torch.load(path, weights_only=True)
+    del state[name]
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "training-state.pt").unlink(), "never got to its first snapshot"),
+        (lambda run: (run / "training-state.pt").write_bytes(b"no state"), "damaged"),
+        (lambda run: forget(run / "training-state.pt", "snapshot"), "no snapshot in it"),
+        (lambda run: forget(run / "training-state.pt", "rng_cuda"), "no rng_cuda in it"),
+        (lambda run: only(run, "*.safetensors").unlink(), "no such weight file"),
+        (lambda run: only(run, "*.safetensors").write_bytes(b"\0" * 100), "damaged"),
+    ],
+)
+def test_resume_from_a_damaged_folder(face_archive, tmp_path, damage, message):
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    damage(run)
+    with pytest.raises((FacegenError, FileNotFoundError), match=message):
+        gan.resume_generator(run, kimg=0.016, progress=False)
+
+
+def test_a_device_that_is_not_there(face_archive, finished_run, tmp_path):
+    with pytest.raises(FacegenError, match="nowhere"):
+        gan.train_generator(small_options(face_archive, tmp_path), device="nowhere", progress=False)
+    with pytest.raises(FacegenError, match="nowhere"):
+        gan.resume_generator(finished_run, kimg=9, device="nowhere", progress=False)
+    new = ["--data", str(face_archive), "--cfg", "tiny", "--outdir", str(tmp_path)]
+    for arguments in (new, ["--resume", str(finished_run), "--kimg", "9"]):
+        result = CliRunner().invoke(facegen, ["train", *arguments, "--device", "nowhere"])
+        assert result.exit_code == 1
+        assert "nowhere" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_goes_on_with_another_batch(face_archive, tmp_path):
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+    assert gan.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
+    assert TrainOptions.read(run / "training_options.json").batch == 8
+    state = torch.load(run / "training-state.pt", weights_only=True)
+    assert state["images_seen"] == state["position"] == 48
+    assert state["steps"] == 16 / 4 + 32 / 8
+    with pytest.raises(FacegenError, match="batch must be a multiple of 4"):
+        gan.resume_generator(run, kimg=0.1, batch=6, progress=False)
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(finished_run):
+    before = (finished_run / "training_options.json").read_text()
+    with pytest.raises(FacegenError, match=r"has seen 0\.032 kimg already; give a --kimg above that"):
+        gan.resume_generator(finished_run, kimg=0.01, progress=False)
+    assert (finished_run / "training_options.json").read_text() == before
+
+
+def test_a_snapshot_newer_than_its_state_is_not_paired_with_it(face_archive, tmp_path):
+    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, snap=1), progress=False)
+    state = torch.load(run / "training-state.pt", weights_only=True)
+    torch.save({**state, "images_seen": 8}, run / "training-state.pt")
+    with pytest.raises(FacegenError, match="not the snapshot that training-state"):
+        gan.resume_generator(run, progress=False)
+
+
+def test_the_archive_may_move(face_archive, tmp_path):
+    moved = tmp_path / "moved.zip"
+    moved.write_bytes(face_archive.read_bytes())
+    run = gan.train_generator(small_options(moved, tmp_path, kimg=0.008), progress=False)
+    moved.unlink()
+    with pytest.raises(FileNotFoundError, match=r"moved\.zip"):
+        gan.resume_generator(run, kimg=0.016, progress=False)
+    gan.resume_generator(run, kimg=0.016, data=str(face_archive), progress=False)
+    assert read_stats(run)[-1]["step"] == pytest.approx(0.016)
+
+
+class TestCommand:
+    def run(self, *arguments, **kwargs):
+        from click.testing import CliRunner
+
+        return CliRunner().invoke(facegen, ["train", *map(str, arguments)], **kwargs)
+
+    def test_dry_run_prints_the_options_and_writes_nothing(self, face_archive, tmp_path):
+        result = self.run(
+            "--data", face_archive, "--outdir", tmp_path / "runs", "--cfg", "paper256", "--mirror=1", "-n"
+        )
+        options = json.loads(result.output)
+        assert (options["gamma"], options["batch"], options["mirror"], options["cond"]) == (1, 64, True, True)
+        assert not (tmp_path / "runs").exists()
+
+    @pytest.mark.parametrize(
+        ("spelling", "value"), [("--cond", True), ("--cond=1", True), ("--cond=0", False), ("--cond=false", False)]
+    )
+    def test_switches_read_like_the_ancestors_do(self, face_archive, spelling, value):
+        assert json.loads(self.run("--data", face_archive, spelling, "-n").output)["cond"] is value
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "--data is missing"),
+            (["--data", "nowhere.zip"], "nowhere.zip"),
+            (["--data", "DATA", "--cfg", "huge"], "unknown configuration 'huge'"),
+            (["--data", "DATA", "--augpipe", "abc"], "augpipe 'abc'"),
+            (["--data", "DATA", "--batch", "7"], "multiple of 4"),
+            (["--resume", "nowhere.safetensors", "--data", "DATA", "--cfg", "tiny"], "nowhere.safetensors"),
+        ],
+    )
+    def test_mistakes_get_one_line(self, face_archive, tmp_path, arguments, message):
+        arguments = [str(face_archive) if a == "DATA" else a for a in arguments]
+        result = self.run(*arguments, "--outdir", tmp_path / "runs")
+        assert result.exit_code in (1, 2)
+        assert message in result.output
+        assert "Traceback" not in result.output
+
+    def test_resuming_keeps_the_options_of_the_run(self, finished_run):
+        result = self.run("--resume", finished_run, "--gamma", "8")
+        assert result.exit_code == 2
+        assert "leave out --gamma" in result.output
+
+    def test_ctrl_c_saves_and_a_second_command_goes_on(self, face_archive, tmp_path):
+        """A real process, a real signal; `auto` at 16x16 would run for minutes."""
+        command = [sys.executable, "-m", "facegen", "train"]
+        first = [*command, "--data", str(face_archive), "--outdir", str(tmp_path), "--cfg", "tiny", "--batch", "4"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [*first, "--kimg", "100", "--tick", "0.016"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/stats.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert b"go on with: facegen train --resume" in output
+        assert b"Traceback" not in errors
+        run = only(tmp_path, "00000-*")
+        stopped_at = read_metadata(only(run, "*.safetensors"))["kimg"]
+
+        result = subprocess.run(
+            [*command, "--resume", str(run), "--kimg", str(stopped_at + 0.008)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert f"resumed at {stopped_at:.1f} kimg" in result.stdout
+        assert torch.load(run / "training-state.pt", weights_only=True)["images_seen"] / 1000 == pytest.approx(
+            stopped_at + 0.008
+        )

@@ -1,0 +1,481 @@
+"""A run survives what may happen in days: kills, full disks, bad data, no memory, no numbers, a scheduler's SIGTERM."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from facegen.cli import main as facegen
+from facegen.errors import FacegenError
+from facegen.training.generator import batches
+from facegen.training.generator import loop as gan
+from facegen.training.generator import state as checkpoint
+from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.run import rescue
+from facegen.training.run.folder import OPTIONS, RunFolder, read_stats
+from facegen.training.run.interrupt import RESUME_ME
+from facegen.training.run.lock import read_status
+from facegen.training.run.snapshots import drop_later, list_snapshots, prune, read_best, read_metrics, record_metrics
+from facegen.weights.native import read_metadata
+
+SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
+KILLER = Path(__file__).parents[1].joinpath("killed_runs.py")
+
+
+def small_options(archive: Path, outdir: Path, **chosen: object) -> TrainOptions:
+    """Four ticks of two steps, a snapshot after each."""
+    chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 1, "cfg": "tiny", **chosen}
+    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **SMALL)
+
+
+def only_run(outdir: Path) -> Path:
+    (run,) = outdir.glob("0*")
+    return run
+
+
+def saved_images(run: Path) -> int:
+    return torch.load(run / checkpoint.STATE, weights_only=True)["images_seen"]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = (load_file(list_snapshots(run)[-1]) for run in (one, other))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def assert_one_line(text: str) -> None:
+    assert "\n" not in text.strip()
+    assert "Traceback" not in text
+
+
+def at(images: int, do, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something before the step that would begin after so many images."""
+    real = gan.train_step
+
+    def step(state, *rest):
+        if state.images_seen == images:
+            do(state)
+        return real(state, *rest)
+
+    monkeypatch.setattr(gan, "train_step", step)
+
+
+class TestKilled:
+    """Killed by signal 9: nothing can be caught, whatever was being done."""
+
+    def run(self, archive: Path, folder: Path, *arguments: object) -> list[dict]:
+        command = [sys.executable, KILLER, archive, folder, *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, env=environment, timeout=1200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        for killed in result["killed"]:
+            assert killed.pop("left") == []  # no half-written file
+            kills = killed.pop("kills")
+            assert killed == result["whole"]
+            killed["kills"] = kills
+        return result["killed"]
+
+    @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+    def test_at_random_moments_a_resumed_run_ends_with_the_same_weights_and_state(self, face_archive, tmp_path, kills):
+        killed = self.run(face_archive, tmp_path, "random", kills, kills)
+        assert sum(run["kills"] for run in killed) == kills
+
+    @pytest.mark.parametrize(("first", "last"), [(10, 13), pytest.param(1, 18, marks=pytest.mark.slow)])
+    def test_between_any_two_changes_of_a_snapshot_s_files(self, face_archive, tmp_path, first, last):
+        killed = self.run(face_archive, tmp_path, "writing", first, last)
+        assert killed[0]["kills"] == 1
+        if first == 1:
+            assert killed[-1]["kills"] == 0, "a snapshot has more moments than were tried"
+
+    def test_what_it_was_writing_is_never_picked_up_and_goes(self, face_archive, tmp_path):
+        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+        newest = list_snapshots(run)[-1]
+        half = run / f".{newest.name}.4711.tmp"
+        half.write_bytes(newest.read_bytes()[:1000])
+        (run / ".training-state.pt.4711.tmp").write_bytes(b"half")
+        later = run / "network-snapshot-000123.safetensors"  # whole, but its state was never written
+        shutil.copyfile(newest, later)
+        assert list_snapshots(run) == [newest, later]
+        gan.resume_generator(run, kimg=0.024, progress=False)
+        assert list_snapshots(run) == [newest]
+        assert not list(run.glob(".*"))
+        assert saved_images(run) == 24
+
+
+class TestSnapshots:
+    def test_by_the_clock(self, face_archive, tmp_path):
+        options = small_options(face_archive, tmp_path, tick=100, snap=100, snap_minutes=1e-9)
+        run = gan.train_generator(options, progress=False)
+        assert [line["step"] for line in read_stats(run)] == [i / 250 for i in range(1, 9)]  # each step is late
+
+    def test_not_before_the_minutes_have_passed(self, face_archive, tmp_path):
+        options = small_options(face_archive, tmp_path, snap=100, snap_minutes=100)
+        run = gan.train_generator(options, progress=False)
+        assert len(read_stats(run)) == 4
+
+    def test_the_clock_does_not_change_the_weights(self, face_archive, tmp_path):
+        often = small_options(face_archive, tmp_path / "a", snap_minutes=1e-9)
+        assert_same_weights(
+            gan.train_generator(often, progress=False),
+            gan.train_generator(small_options(face_archive, tmp_path / "b", snap=100), progress=False),
+        )
+
+    def test_the_newest_and_the_best_are_kept(self, face_archive, tmp_path):
+        """At 16x16 no test gets to many kimg, so the older snapshots are copies under other names."""
+        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008, keep=2), progress=False)
+        snapshot = list_snapshots(run)[0]
+        for kimg, fid in ((1, 30.0), (2, 12.5), (3, float("nan")), (4, 20.0)):
+            name = f"network-snapshot-{kimg:06d}.safetensors"
+            shutil.copyfile(snapshot, run / name)
+            record_metrics(run, name, kimg, {"fid50k_full": fid, "pr50k3_full_recall": 0.1})
+        best = {"snapshot": "network-snapshot-000002.safetensors", "kimg": 2, "metric": "fid50k_full", "value": 12.5}
+        assert read_best(run) == best
+        assert prune(run, None) == []
+        assert len(list_snapshots(run)) == 5
+        prune(run, 2)
+        assert [int(path.name[17:23]) for path in list_snapshots(run)] == [2, 3, 4]
+
+    def test_what_was_measured_of_a_time_yet_to_come_does_not_count(self, tmp_path):
+        for kimg, fid in ((1, 30.0), (2, 12.5)):
+            record_metrics(tmp_path, f"network-snapshot-{kimg:06d}.safetensors", kimg, {"fid50k_full": fid})
+        drop_later(tmp_path, 1500)
+        assert read_best(tmp_path)["kimg"] == 1
+        drop_later(tmp_path, 500)
+        assert read_best(tmp_path) is None
+
+    def test_of_precision_the_highest_is_the_best(self, tmp_path):
+        for kimg, precision in ((1, 0.2), (2, 0.7), (3, 0.5)):
+            record_metrics(tmp_path, f"network-snapshot-{kimg:06d}.safetensors", kimg, {"pr50k3_precision": precision})
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"snapshot": "netw')  # the machine went down here
+        assert read_best(tmp_path)["kimg"] == 2
+        assert len(read_metrics(tmp_path)) == 3
+        with pytest.raises(FacegenError, match="no metric"):
+            record_metrics(tmp_path, "network-snapshot-000004.safetensors", 4, {})
+
+    @pytest.mark.parametrize(("name", "value"), [("keep", 0), ("snap_minutes", 0), ("snap_minutes", float("nan"))])
+    def test_impossible_choices(self, face_archive, tmp_path, name, value):
+        with pytest.raises(FacegenError, match=f"{name.replace('_', '-')} must be"):
+            small_options(face_archive, tmp_path, **{name: value})
+
+    def test_they_may_change_on_the_way(self, face_archive, tmp_path):
+        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+        arguments = ["train", "--resume", str(run), "--kimg", "0.016", "--keep", "3", "--snap-minutes", "5"]
+        result = CliRunner().invoke(facegen, arguments)
+        assert result.exit_code == 0, result.output
+        options = TrainOptions.read(run / OPTIONS)
+        assert (options.keep, options.snap_minutes, options.snap) == (3, 5, 1)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own with 4 MB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("may not mount a small disk here")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+class TestDisk:
+    def test_full_for_a_while_costs_a_snapshot_and_not_the_run(self, face_archive, tmp_path, monkeypatch):
+        real = checkpoint.save_networks
+
+        def save(path, networks, metadata, **rest):
+            if metadata["kimg"] == 0.016:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            real(path, networks, metadata, **rest)
+
+        monkeypatch.setattr(checkpoint, "save_networks", save)
+        whole = gan.train_generator(small_options(face_archive, tmp_path / "a", snap=2), progress=False)
+        log = (whole / "log.txt").read_text()
+        assert "at 0.0 kimg: no snapshot, " in log
+        assert "No space left on device; no snapshot had been written yet. Going on" in log
+        assert saved_images(whole) == 32
+        monkeypatch.undo()
+        assert_same_weights(
+            whole, gan.train_generator(small_options(face_archive, tmp_path / "b", snap=2), progress=False)
+        )
+
+    def test_full_at_the_end_is_an_error_and_the_pair_before_stays(self, face_archive, tmp_path, monkeypatch):
+        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+
+        def save(path, *rest, **more):
+            raise OSError(f"{path}: cannot be written; is the disk full? (No space left)")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save_networks", save)
+            with pytest.raises(
+                OSError, match=r"no snapshot, .*disk full.*the last good snapshot is .*is lost"
+            ) as caught:
+                gan.resume_generator(run, kimg=0.016, progress=False)
+        assert_one_line(str(caught.value))
+        assert saved_images(run) == 8
+        assert read_status(run).state == "broken"
+        gan.resume_generator(run, kimg=0.016, progress=False)
+        assert read_status(run).state == "finished"
+
+    def test_a_disk_that_is_really_full(self, face_archive, small_disk):
+        """The log, the statistics, TensorBoard and the snapshots all find no room; room is made, and all is well."""
+        run = gan.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
+        before = {path.name: path.read_bytes() for path in (run / checkpoint.STATE, *list_snapshots(run))}
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+        result = CliRunner().invoke(facegen, ["train", "--resume", str(run), "--kimg", "0.024"])
+        assert result.exit_code == 1
+        assert_one_line(result.output[result.output.rindex("Error: ") :])
+        assert {name: (run / name).read_bytes() for name in before} == before
+        assert not list(run.glob(".*"))
+        ballast.unlink()
+        gan.resume_generator(run, kimg=0.024, progress=False)
+        assert saved_images(run) == 24
+
+    def test_a_folder_that_cannot_be_written_to(self, face_archive, small_disk):
+        run = gan.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+        for arguments in (
+            ["--resume", str(run), "--kimg", "0.016"],
+            ["--data", str(face_archive), "--outdir", str(small_disk), "--cfg", "tiny", "--batch", "4"],
+        ):
+            result = CliRunner().invoke(facegen, ["train", *arguments])
+            assert result.exit_code == 1
+            line = result.output[result.output.rindex("Error: ") :]
+            assert_one_line(line)
+            assert line.startswith(f"Error: {small_disk}")
+            assert "Read-only file system" in line
+
+
+class TestData:
+    @pytest.fixture
+    def folder(self, face_archive, tmp_path):
+        """The archive as a folder, to break and mend single pictures in."""
+        path = tmp_path / "faces"
+        with zipfile.ZipFile(face_archive) as file:
+            file.extractall(path)
+        return path
+
+    @pytest.fixture
+    def streamed(self, monkeypatch):
+        """Pictures come from other processes, as those of an archive do that does not fit in memory."""
+        monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 0)
+
+    def test_a_corrupt_picture_stops_before_training(self, folder, tmp_path):
+        picture = sorted(folder.rglob("*.png"))[9]
+        picture.write_bytes(picture.read_bytes()[:120])
+        with pytest.raises(FacegenError, match=picture.name) as caught:
+            gan.train_generator(small_options(folder, tmp_path / "runs"), progress=False)
+        assert_one_line(str(caught.value))
+        assert not (tmp_path / "runs").exists()
+
+    @pytest.mark.usefixtures("streamed")
+    def test_resuming_a_streamed_archive_is_exact(self, folder, tmp_path):
+        whole = gan.train_generator(small_options(folder, tmp_path / "a"), progress=False)
+        half = gan.train_generator(small_options(folder, tmp_path / "b", kimg=0.016), progress=False)
+        gan.resume_generator(half, kimg=0.032, progress=False)
+        assert_same_weights(whole, half)
+
+    @pytest.mark.usefixtures("streamed")
+    @pytest.mark.parametrize("harm", ["corrupt", "remove"])
+    def test_found_on_the_way_it_saves_and_mended_the_run_goes_on_as_if_nothing_had_been(
+        self, folder, tmp_path, harm, monkeypatch
+    ):
+        whole = gan.train_generator(small_options(folder, tmp_path / "a", seed=1), progress=False)
+        kept = {path: path.read_bytes() for path in folder.rglob("*.png")}
+
+        def damage(state) -> None:
+            for path, content in kept.items():
+                path.unlink() if harm == "remove" else path.write_bytes(content[:120])
+
+        at(12, damage, monkeypatch)
+        with pytest.raises(FacegenError, match=r"img\d+\.png.*All is saved; go on with: facegen train --r") as caught:
+            gan.train_generator(small_options(folder, tmp_path / "b", seed=1), progress=False)
+        assert_one_line(str(caught.value))
+        run = only_run(tmp_path / "b")
+        assert saved_images(run) >= 12  # pictures that were read ahead still count
+        assert read_status(run).state == "broken"
+        assert "broke off: " in (run / "log.txt").read_text()
+        for path, content in kept.items():
+            path.write_bytes(content)
+        monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 2**30)
+        gan.resume_generator(run, progress=False)
+        assert_same_weights(whole, run)
+
+    def test_a_removed_data_set_is_named_and_another_place_may_be_given(self, folder, tmp_path):
+        run = gan.train_generator(small_options(folder, tmp_path, kimg=0.008), progress=False)
+        folder.rename(tmp_path / "elsewhere")
+        result = CliRunner().invoke(facegen, ["train", "--resume", str(run), "--kimg", "0.016"])
+        assert result.exit_code == 1
+        assert_one_line(result.output)
+        assert str(folder) in result.output
+        assert "--data" in result.output
+        assert read_status(run).state == "finished"  # what was, is untouched
+        gan.resume_generator(run, kimg=0.016, data=str(tmp_path / "elsewhere"), progress=False)
+
+
+class TestNumbers:
+    def test_weights_that_are_none_are_never_saved(self, face_archive, tmp_path, monkeypatch):
+        def spoil(state) -> None:
+            state.G_ema.synthesis.b16.torgb.weight.view(-1)[0] = float("nan")
+
+        at(16, spoil, monkeypatch)
+        monkeypatch.setattr(gan, "update_average", lambda *rest: None)
+        words = r"the weights of G_ema stopped being a finite number near 0\.0 kimg; the last good snapshot is .* Try a"
+        with pytest.raises(FacegenError, match=words) as caught:
+            gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        assert_one_line(str(caught.value))
+        run = only_run(tmp_path)
+        assert saved_images(run) == 16
+        assert read_metadata(list_snapshots(run)[-1])["kimg"] == 0.016
+        assert read_status(run).state == "broken"
+
+
+class TestMemory:
+    CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
+
+    @pytest.mark.parametrize("error", [RuntimeError(CPU), MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+    def test_running_out_saves_and_names_a_batch_to_try(self, face_archive, tmp_path, monkeypatch, error):
+        def fail(state) -> None:
+            raise error
+
+        at(16, fail, monkeypatch)
+        options = small_options(face_archive, tmp_path, batch=8, snap=100)
+        with pytest.raises(FacegenError, match=r"out of memory on .*; try --batch-gpu 4, .* All is saved") as caught:
+            gan.train_generator(options, progress=False)
+        assert_one_line(str(caught.value))
+        assert saved_images(only_run(tmp_path)) == 16
+        monkeypatch.undo()
+        gan.resume_generator(only_run(tmp_path), batch_gpu=4, progress=False)
+
+    def test_in_the_first_step_there_is_nothing_to_save(self, face_archive, tmp_path, monkeypatch):
+        def fail(state) -> None:
+            raise MemoryError
+
+        at(0, fail, monkeypatch)
+        with pytest.raises(
+            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learnt yet"
+        ):
+            gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        assert not list_snapshots(only_run(tmp_path))
+
+    def test_other_errors_of_pytorch_are_no_want_of_memory(self, face_archive, tmp_path, monkeypatch):
+        def fail(state) -> None:
+            raise RuntimeError("expected 4-D input")
+
+        at(8, fail, monkeypatch)
+        with pytest.raises(RuntimeError, match="expected 4-D input"):
+            gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        assert read_status(only_run(tmp_path)).reason == "RuntimeError('expected 4-D input')"
+
+    def test_a_smaller_batch_fits_the_groups_of_minibatch_stddev(self, face_archive, tmp_path):
+        options = replace(small_options(face_archive, tmp_path), mbstd_group=4, batch=24)
+        assert "--batch-gpu 12," in rescue.smaller_batch(options)
+        assert "--batch-gpu 4," in rescue.smaller_batch(replace(options, batch_gpu=12))
+        assert "--batch-gpu 4," in rescue.smaller_batch(replace(options, batch=12))
+
+
+class TestPreemption:
+    def test_sigterm_saves_and_asks_to_be_resumed(self, face_archive, tmp_path):
+        """A real process: the exit code is what a scheduler sees."""
+        command = [sys.executable, "-m", "facegen", "train"]
+        arguments = ["--data", face_archive, "--outdir", tmp_path, "--cfg", "tiny", "--batch", "4", "--tick", "0.016"]
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/stats.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        run = only_run(tmp_path)
+        status = read_status(run)
+        assert (status.state, status.pid) == ("running", process.pid)
+        with pytest.raises(FacegenError, match=f"process {process.pid} on .* is training in this folder"):
+            RunFolder.open(run)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == RESUME_ME == 75, errors
+        assert "Traceback" not in errors
+        assert f"and saved; go on with: facegen train --resume {run}" in output
+        assert read_status(run).state == "stopped"
+        assert saved_images(run) > 0
+
+    def test_at_the_very_end_it_is_finished_all_the_same(self, face_archive, tmp_path, monkeypatch):
+        at(28, lambda state: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+        run = gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        assert read_status(run).state == "finished"
+
+    def test_ctrl_c_is_no_preemption(self, face_archive, tmp_path, monkeypatch):
+        at(8, lambda state: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
+        run = gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        assert (read_status(run).state, saved_images(run)) == ("stopped", 12)
+
+    def test_the_encoder_does_it_too(self, face_archive, tmp_path, monkeypatch):
+        from facegen.training.encoder import loop as encoder
+
+        generator = gan.train_generator(small_options(face_archive, tmp_path / "g", kimg=0.004), progress=False)
+        options = encoder.EncoderOptions(
+            str(generator), recipe="w+", pairs=40, epochs=1, batch=8, init="none", blocks=(0, 0, 0), input_size=75
+        )
+        real = encoder.EncoderObjective.forward
+
+        def forward(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(encoder.EncoderObjective, "forward", forward)
+            with pytest.raises(SystemExit) as caught:
+                encoder.train_encoder(options, tmp_path / "e", device="cpu", progress=False)
+        assert caught.value.code == RESUME_ME
+        run = only_run(tmp_path / "e")
+        assert read_status(run).state == "stopped"
+        assert (run / encoder.STATE).is_file()
+
+
+def test_a_killed_process_is_not_taken_for_a_running_one(tmp_path):
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom facegen.training.run.lock import RunLock\n"
+        "lock = RunLock(Path(sys.argv[1]))\nprint('locked', flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"locked\n"
+    assert read_status(tmp_path).state == "running"
+    process.kill()
+    process.communicate(timeout=10)
+    status = read_status(tmp_path)
+    assert (status.state, status.pid) == ("stopped", process.pid)
+    assert "killed" in status.reason
+    RunFolder.open(tmp_path).close()
+
+
+def test_a_status_that_cannot_be_read_says_nothing(tmp_path):
+    assert read_status(tmp_path) is None
+    (tmp_path / "status.json").write_text('{"state": "fini')
+    assert read_status(tmp_path) is None

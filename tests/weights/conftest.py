@@ -1,0 +1,1 @@
+"""Being here, it puts this folder where tests find `pickle_writers` and its neighbors."""

@@ -1,0 +1,145 @@
+import json
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
+from facegen.weights.export import graph as export_graph
+from facegen.weights.export.graph import export_onnx, export_torchscript
+
+# Graphs compute the same operations in another order.
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 3, 7)
+
+
+def generator(c_dim: int = 3, **synthesis_kwargs) -> Generator:
+    G = Generator(8, c_dim, 8, 8, 3, {"num_layers": 2}, {"channel_base": 64, "num_fp16_res": 1, **synthesis_kwargs})
+    for name, parameter in G.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.fill_(0.3)
+    G.mapping.w_avg.normal_()
+    return G.eval().requires_grad_(False)
+
+
+def encoder(img_resolution: int, input_size: int = 80) -> Encoder:
+    E = Encoder(6, img_resolution, input_size, blocks=(0, 1, 0))
+    nn.init.normal_(E.head.weight)
+    return E.eval().requires_grad_(False)
+
+
+def inputs(network: nn.Module, batch: int) -> dict[str, torch.Tensor]:
+    if isinstance(network, Encoder):
+        return {"image": torch.rand(batch, 3, network.img_resolution, network.img_resolution) * 2 - 1}
+    z = {"z": torch.randn(batch, network.z_dim)}
+    return {**z, "c": torch.eye(network.c_dim)[torch.arange(batch) % network.c_dim]} if network.c_dim else z
+
+
+def expected(network: nn.Module, values: dict[str, torch.Tensor], psi: float) -> torch.Tensor:
+    if isinstance(network, Encoder):
+        return network(values["image"])
+    return network(values["z"], values.get("c"), truncation_psi=psi, noise_mode="const")
+
+
+def assert_onnx(network: nn.Module, path, psi: float = 1.0) -> None:
+    import onnxruntime
+
+    assert export_onnx(network, path, truncation_psi=psi, metadata={"groups": ["ü"]}) < TOLERANCE
+    session = onnxruntime.InferenceSession(path)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["facegen"]) == {"groups": ["ü"]}
+    assert b"site-packages" not in path.read_bytes()  # no paths of this machine
+    for batch in BATCHES:
+        values = inputs(network, batch)
+        assert [i.name for i in session.get_inputs()] == list(values)
+        (result,) = session.run(None, {name: x.numpy() for name, x in values.items()})
+        torch.testing.assert_close(torch.from_numpy(result), expected(network, values, psi), rtol=0, atol=TOLERANCE)
+
+
+# torch's exporter takes 10 s and more for the smallest network on a slow core, so one such test is always run.
+
+
+def test_onnx_of_a_generator(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert_onnx(generator(), tmp_path / "g.onnx", psi=0.7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: generator(0, architecture="resnet", conv_clamp=0.5, use_noise=False),
+        lambda: generator(2, architecture="orig", activation="swish", resample_filter=[1, 2, 1, 1]),
+        lambda: encoder(64),
+        lambda: encoder(128),
+        lambda: encoder(80),
+    ],
+)
+def test_onnx_of_other_networks(tmp_path, network):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert_onnx(network(), tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("network", "psi"),
+    [
+        (lambda: generator(), 0.7),
+        (lambda: generator(0, architecture="resnet", conv_clamp=0.5, use_noise=False), 1.0),
+        (lambda: generator(2, architecture="orig", activation="swish", resample_filter=[1, 2, 1, 1]), 1.0),
+        (lambda: encoder(64), 1.0),  # enlarges
+        (lambda: encoder(128), 1.0),  # makes smaller, with antialiasing
+        (lambda: encoder(80), 1.0),
+    ],
+)
+def test_torchscript(tmp_path, network, psi):
+    network, path = network(), tmp_path / "x.pt"
+    assert export_torchscript(network, path, truncation_psi=psi, metadata={"groups": ["ü"]}) < TOLERANCE
+    extra = {"facegen.json": ""}
+    graph = torch.jit.load(str(path), _extra_files=extra)
+    assert json.loads(extra["facegen.json"]) == {"groups": ["ü"]}
+    for batch in BATCHES:
+        values = inputs(network, batch)
+        result = graph(*values.values())
+        torch.testing.assert_close(result, expected(network, values, psi), rtol=0, atol=TOLERANCE)
+
+
+def test_exporting_changes_neither_the_network_nor_later_random_numbers(tmp_path):
+    G = generator()
+    before, state = {name: tensor.clone() for name, tensor in G.state_dict().items()}, torch.get_rng_state()
+    export_torchscript(G, tmp_path / "g.pt")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not G.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in G.state_dict().items())
+
+
+@pytest.mark.parametrize("export", [export_onnx, export_torchscript])
+def test_refuses_other_networks(tmp_path, export):
+    with pytest.raises(FacegenError, match="a discriminator has no use as ONNX or TorchScript"):
+        export(Discriminator(0, 8, 3, channel_base=64), tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_graph, "MAX_DIFFERENCE", 0.0)
+    (tmp_path / "g.pt").write_text("old")
+    with pytest.raises(FacegenError, match=r"g\.pt: differs by .* from PyTorch: not written"):
+        export_torchscript(generator(), tmp_path / "g.pt")
+    assert (tmp_path / "g.pt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_graph_that_computes_no_numbers_is_not_written(tmp_path):
+    with pytest.raises(FacegenError, match=r"g\.pt: differs by nan from PyTorch: not written"):
+        export_torchscript(generator(), tmp_path / "g.pt", truncation_psi=float("nan"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(FacegenError, match=r"onnxruntime: pip install 'facegen\[onnx\]'"):
+        export_onnx(generator(), tmp_path / "g.onnx")

@@ -1,0 +1,269 @@
+"""Network pickles in the layout of stylegan2-ada-pytorch; test_safe_pickle.py attacks their reader."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_numbers import FOLDER, assert_golden
+from golden_pairs import CONFIGS, golden_pair
+from pickle_writers import SOURCE, Persistent, persistent, write_pickle
+
+from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.training.augment.pipe import AugmentPipe
+from facegen.weights.export.pickle import write_pickle as write_our_pickle
+from facegen.weights.family.pickles import read_networks
+from facegen.weights.native import load_networks, save_networks
+
+SMALL = {
+    "z_dim": 4,
+    "c_dim": 2,
+    "w_dim": 4,
+    "img_resolution": 8,
+    "img_channels": 3,
+    "mapping_kwargs": {"num_layers": 2},
+    "synthesis_kwargs": {"channel_base": 32, "channel_max": 4},
+}
+
+CRITIC = {"c_dim": 0, "img_resolution": 8, "img_channels": 3, "channel_base": 32}
+
+
+def expected(name: str) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in np.load(FOLDER / f"{name}_expected.npz").items()}
+
+
+def write(path: Path, **content: object) -> Path:
+    path.write_bytes(write_pickle(content))
+    return path
+
+
+def assert_same_state(network: torch.nn.Module, other: torch.nn.Module) -> None:
+    state, reference = network.state_dict(), other.state_dict()
+    assert list(state) == list(reference)
+    for name, tensor in state.items():
+        assert torch.equal(tensor, reference[name]), name
+
+
+def test_the_tiny_pickle_computes_what_the_reference_computes():
+    networks, _ = read_networks(FOLDER / "legacy_tiny.pkl")
+    numbers = expected("legacy_tiny")
+    ws = networks["G_ema"].mapping(numbers["z"], numbers["c"])
+    assert_golden(ws, numbers["ws"])
+    assert_golden(networks["G_ema"].synthesis(ws, noise_mode="const"), numbers["img"])
+    assert_golden(networks["D"](numbers["x"], numbers["c"]), numbers["logits"])
+
+
+def test_an_older_pickle_gives_every_network_its_own_tensors_and_outputs():
+    networks, _ = read_networks(FOLDER / "legacy_protocol3.pkl")
+    numbers = expected("legacy_protocol3")
+    assert list(networks) == ["G", "D", "G_ema", "augment_pipe"]
+    for name, network in networks.items():
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(tensor, numbers[f"state/{name}/{key}"]), f"{name}.{key}"
+    for name in ("G", "G_ema"):
+        ws = networks[name].mapping(numbers["z"], numbers["c"])
+        assert_golden(ws, numbers[f"{name}/ws"])
+        assert_golden(networks[name].synthesis(ws, noise_mode="const"), numbers[f"{name}/img"])
+    assert_golden(networks["D"](numbers["x"], numbers["c"], force_fp32=True), numbers["logits"])
+    assert networks["augment_pipe"].xflip == 1
+
+
+def test_networks_come_ready_to_use():
+    networks, _ = read_networks(FOLDER / "legacy_protocol3.pkl")
+    for network in networks.values():
+        assert not network.training
+        for tensor in network.state_dict().values():
+            assert tensor.dtype == torch.float32
+            assert tensor.is_contiguous()
+            tensor.add_(1)  # own, writable memory
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_what_else_the_file_tells():
+    _, metadata = read_networks(FOLDER / "legacy_protocol3.pkl")
+    assert metadata["networks"]["G_ema"] == {
+        "kind": "generator",
+        "kwargs": {
+            "z_dim": 16,
+            "w_dim": 24,
+            "mapping_kwargs": {"num_layers": 2},
+            "synthesis_kwargs": {"channel_base": 64, "channel_max": 8, "num_fp16_res": 1, "conv_clamp": 256},
+            "c_dim": 5,
+            "img_resolution": 8,
+            "img_channels": 3,
+        },
+    }
+    assert metadata["networks"]["augment_pipe"] == {"kind": "augment_pipe", "kwargs": {"xflip": 1, "imgfilter": 1}}
+    origin = metadata["origin"]
+    assert origin["format"] == "stylegan2-ada-pytorch"
+    assert origin["training_set_kwargs"]["path"] == "faces.zip"
+    assert origin["sources"]["D"]["lines"] == 1
+    assert len(origin["sources"]["D"]["sha256"]) == 64
+    json.dumps(metadata)
+
+
+def test_networks_go_on_as_a_native_file(tmp_path):
+    networks, metadata = read_networks(FOLDER / "legacy_protocol3.pkl")
+    del networks["augment_pipe"]
+    save_networks(tmp_path / "new.safetensors", networks, {"origin": metadata["origin"]})
+    loaded, header = load_networks(tmp_path / "new.safetensors")
+    assert header["origin"] == metadata["origin"]
+    for name, network in networks.items():
+        assert_same_state(loaded[name], network)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_golden_configuration_survives_a_pickle(config, tmp_path):
+    G, D, about = golden_pair(config)
+    path = write(tmp_path / "all.pkl", G=persistent(G, about["G"]), D=persistent(D, about["D"]))
+    networks, _ = read_networks(path)
+    assert_same_state(networks["G"], G)
+    assert_same_state(networks["D"], D)
+    assert list(networks) == ["G", "D"]
+
+
+def test_reading_a_pickle_imports_nothing_new():
+    code = (
+        "import sys, facegen.weights.family.pickles as legacy\n"
+        "before = set(sys.modules)\n"
+        "print('now reading', file=sys.stderr, flush=True)\n"
+        f"legacy.read_networks({str(FOLDER / 'legacy_tiny.pkl')!r})\n"
+        "print('read', file=sys.stderr, flush=True)\n"
+        "print('new:', sorted(set(sys.modules) - before))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "new: []\n"
+    before, while_reading = result.stderr.split("now reading\n")
+    assert "facegen.weights.family.pickles" in before
+    assert while_reading.startswith("read\n")  # not a line of `-X importtime` in between
+
+
+def test_arguments_by_position_and_those_without_effect(tmp_path):
+    record = persistent(
+        Generator(**SMALL), {"synthesis_kwargs": {**SMALL["synthesis_kwargs"], "fp16_channels_last": True}}
+    )
+    record.meta["state"]["_init_args"] = (4, 2, 4, 8, 3, {"num_layers": 2, "w_avg_beta": 0.995})
+    networks, metadata = read_networks(write(tmp_path / "a.pkl", G_ema=record))
+    assert metadata["networks"]["G_ema"]["kwargs"] == {
+        **SMALL,
+        "mapping_kwargs": {"num_layers": 2, "w_avg_beta": 0.995},
+    }
+    assert networks["G_ema"].c_dim == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "kwargs", "name"),
+    [
+        (Generator(**SMALL), SMALL, "G_ema"),
+        (Discriminator(**CRITIC), CRITIC, "D"),
+        (AugmentPipe(hue=1), {"hue": 1}, "augment_pipe"),
+    ],
+)
+def test_a_network_alone_in_its_file_gets_its_usual_name(tmp_path, network, kwargs, name):
+    path = tmp_path / "alone.pkl"
+    path.write_bytes(write_pickle(persistent(network, kwargs)))
+    assert list(read_networks(path)[0]) == [name]
+
+
+def test_one_network_under_two_names(tmp_path):
+    record = persistent(Generator(**SMALL), SMALL)
+    networks, _ = read_networks(write(tmp_path / "twice.pkl", G=record, G_ema=record))
+    assert_same_state(networks["G"], networks["G_ema"])
+    networks["G"].synthesis.b4.const.zero_()
+    assert networks["G_ema"].synthesis.b4.const.any()
+
+
+def test_a_pickle_that_facegen_wrote_of_a_generator_alone(tmp_path):
+    G = Generator(**SMALL)
+    write_our_pickle(tmp_path / "ours.pkl", {"G_ema": G})
+    networks, metadata = read_networks(tmp_path / "ours.pkl")
+    assert list(networks) == ["G_ema"]  # its note says so; for other tools it stands there as G too
+    assert_same_state(networks["G_ema"], G)
+    assert metadata["networks"]["G_ema"]["kwargs"] == G.init_kwargs
+
+
+def test_half_precision_weights_are_widened(tmp_path):
+    half = Generator(**SMALL).half()
+    networks, _ = read_networks(write(tmp_path / "half.pkl", G_ema=persistent(half, SMALL)))
+    assert networks["G_ema"].synthesis.b4.const.dtype == torch.float32
+    assert torch.equal(networks["G_ema"].synthesis.b4.const, half.synthesis.b4.const.float())
+
+
+def stylegan3() -> Persistent:
+    G = Generator(**SMALL)
+    record = persistent(G, {**SMALL, "synthesis_kwargs": {}, "channel_base": 32768, "magnitude_ema_beta": 0.999})
+    inner = persistent(G.mapping, class_name="SynthesisInput")
+    record.meta["state"]["_modules"]["synthesis"].meta["state"]["_modules"]["input"] = inner
+    return record
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (stylegan3(), "G is a generator of StyleGAN3: not supported, facegen reads StyleGAN2-ADA"),
+        (
+            persistent(Generator(**SMALL), {**SMALL, "channel_base": 32768}),
+            "built with the argument 'channel_base', which StyleGAN2-ADA's G does not take: it is of another code base",
+        ),
+        (
+            persistent(Generator(**SMALL), SMALL, "TriPlaneGenerator"),
+            "G is of the class TriPlaneGenerator: not supported",
+        ),
+        (persistent(Generator(**SMALL), {**SMALL, "c_dim": 3}), "mapping.embed.weight is [4, 2], not [4, 3]"),
+        (persistent(Generator(**SMALL), {**SMALL, "c_dim": 0}), "not known: mapping.embed"),
+        (persistent(Generator(**SMALL), {}), "missing 5 required positional arguments"),
+        ("text", "G is no pickled network"),
+        (Persistent("Generator", {}), "a module without _modules"),
+    ],
+)
+def test_other_networks_say_what_they_are(tmp_path, record, words):
+    path = write(tmp_path / "other.pkl", G=record)
+    with pytest.raises(FacegenError, match=r"other\.pkl: G") as caught:
+        read_networks(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    record = persistent(Generator(**SMALL), SMALL)
+    del record.meta["state"]["_modules"]["mapping"].meta["state"]["_buffers"]["w_avg"]
+    with pytest.raises(FacegenError, match=r"missing: mapping\.w_avg"):
+        read_networks(write(tmp_path / "cut.pkl", G_ema=record))
+
+
+def test_a_pickle_without_networks_says_so(tmp_path):
+    with pytest.raises(FacegenError, match="without a network named G, D, G_ema, augment_pipe"):
+        read_networks(write(tmp_path / "none.pkl", epoch=3))
+    (tmp_path / "list.pkl").write_bytes(write_pickle([1, 2]))
+    with pytest.raises(FacegenError, match="a pickle, but not of networks"):
+        read_networks(tmp_path / "list.pkl")
+
+
+def test_a_truncated_file_says_so(tmp_path):
+    data = (FOLDER / "legacy_protocol3.pkl").read_bytes()
+    (tmp_path / "cut.pkl").write_bytes(data[: len(data) // 2])
+    with pytest.raises(FacegenError, match=r"cut\.pkl: a damaged pickle, at byte .*; get the file again"):
+        read_networks(tmp_path / "cut.pkl")
+    with pytest.raises(FileNotFoundError, match="there is no such weight file"):
+        read_networks(tmp_path / "missing.pkl")
+
+
+@pytest.mark.parametrize("name", ["legacy_evil", "legacy_evil_nested"])
+def test_evil_pickles_are_refused_and_nothing_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FacegenError, match=r"names posix\.system, which no network file needs: refused"):
+        read_networks(FOLDER / f"{name}.pkl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_embedded_source_that_raises_is_in_what_these_tests_write():
+    # Else the tests above would show nothing about running it.
+    with pytest.raises(RuntimeError, match="must never be executed"):
+        exec(SOURCE)
