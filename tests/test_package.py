@@ -67,7 +67,7 @@ def test_every_module_imports_where_there_is_no_posix():
     code = (
         "import importlib, os, sys, filelock, psutil, torch\n"
         "sys.modules.update(fcntl=None, resource=None)\n"
-        "for name in ('fork', 'register_at_fork', 'pwrite', 'pread', 'sched_getaffinity', 'geteuid', 'uname', 'kill'):\n"
+        "for name in ('fork', 'register_at_fork', 'pwrite', 'sched_getaffinity', 'geteuid', 'uname', 'kill'):\n"
         "    if hasattr(os, name): delattr(os, name)\n"
         f"for module in {modules}:\n"
         "    importlib.import_module(module)\n"
