@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 _LAZY = {
     "AgeGroups": "facegen.ages",
     "AgeTransfer": "facegen.transfer",
-    "Discriminator": "facegen.weights.hub_folder",
-    "Encoder": "facegen.weights.hub_folder",
-    "Generator": "facegen.weights.hub_folder",
+    "Discriminator": "facegen.networks.discriminator",
+    "Encoder": "facegen.networks.encoder",
+    "Generator": "facegen.networks.generator",
     "load_discriminator": "facegen.weights.load",
     "load_encoder": "facegen.weights.load",
     "load_generator": "facegen.weights.load",

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from facegen.data import pictures
-from facegen.data.pictures import to_rgb_or_gray
+from facegen.data.pictures import to_rgb
 from facegen.errors import FacegenError
 
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
@@ -54,7 +54,7 @@ UTKFACE_TEMPLATE = AlignmentTemplate(((0.300, 0.291), (0.694, 0.292), (0.498, 0.
 
 @dataclass
 class Face:
-    """One face found in a photo; every length is in pixels of that photo.
+    """One face found in a photo; every length is in pixels of that photo, turned upright by its EXIF entry.
 
     box: left, top, right, bottom.  landmarks: [5, 2], in the order of `AlignmentTemplate`.
     """
@@ -73,7 +73,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         FileNotFoundError: there is no such file.
         FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
     """
-    return pictures.decode(_read(path), str(path)).convert("RGB")
+    return to_rgb(pictures.decode(_read(path), str(path)))
 
 
 def open_original(path: str | os.PathLike[str]) -> Image.Image:
@@ -100,7 +100,7 @@ def find_faces_batch(
     than 20 of these pixels are not seen. If it shows no face, or one at its border (a tight crop), it is searched again
     with a border of half its size: MTCNN needs to see something around a face to place it well.
     """
-    images = [_as_rgb(image) for image in images]
+    images = [to_rgb(image) for image in images]
     found = _detect(images, min_probability, max_side)
     unsure = [
         index
@@ -150,7 +150,7 @@ def align_face(
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
     """
-    image = _as_rgb(image)
+    image = to_rgb(image)
     matrix = alignment_matrix(face, template, size)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
 
@@ -213,7 +213,7 @@ def measure_template(
     chosen = np.unique(np.linspace(0, len(images) - 1, min(max_images, len(images))).round().astype(int))
     found: list[np.ndarray] = []
     for start in _progress(range(0, len(chosen), PATCH_BATCH), "measuring the alignment", progress):
-        batch = [_as_rgb(images[int(i)]) for i in chosen[start : start + PATCH_BATCH]]
+        batch = [to_rgb(images[int(i)]) for i in chosen[start : start + PATCH_BATCH]]
         for image, faces in zip(batch, _detect_padded(batch), strict=True):
             if faces:
                 found.append(faces[0].landmarks / image.size)
@@ -234,11 +234,6 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return path.read_bytes()
     except PermissionError as error:
         raise FacegenError(f"{path}: no permission to read it") from error
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    plain = to_rgb_or_gray(image)
-    return plain if plain.mode == "RGB" else plain.convert("RGB")  # convert would copy
 
 
 def _landmarks(face: Face | np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from facegen.data.pictures import to_rgb
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
@@ -124,7 +125,7 @@ def age_strip(
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, column = divmod(index, columns)
         x, y = column * step[0], row * step[1]
-        canvas.paste(_resize(picture.convert("RGB"), (tile, tile), "lanczos"), (x, y))
+        canvas.paste(_resize(to_rgb(picture), (tile, tile), "lanczos"), (x, y))
         draw.text((x + tile / 2, y + tile + caption_height / 2), caption, INK, font, anchor="mm")
     return canvas
 

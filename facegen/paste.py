@@ -30,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 from facegen import figures
+from facegen.data.pictures import to_rgb, turn_upright
 from facegen.errors import FacegenError
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
 
@@ -76,7 +77,7 @@ def paste_faces(
     outside of the photo is left out. A photo that shows no colour stays without.
 
     Args:
-        photo: Mode L, LA, RGB or RGBA (see `facegen.faces.open_original`), upright. Alpha stays as it is.
+        photo: Mode L, LA, RGB or RGBA (see `facegen.faces.open_original`); it is turned upright. Alpha stays as it is.
         mode: `change` or `face`, see the module.
         template: Where the landmarks lie in the faces' pictures: the shape of the mask.
     """
@@ -87,6 +88,7 @@ def paste_faces(
     for number, face in enumerate(faces, start=1):
         _check(face, number)
 
+    photo = turn_upright(photo)  # as the faces were found
     before = np.asarray(photo)
     before = before.reshape(photo.height, photo.width, -1)
     after = before.copy()
@@ -329,7 +331,7 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int]
 
 
 def _levels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture.convert("RGB"), dtype=np.float32)
+    return np.asarray(to_rgb(picture), dtype=np.float32)
 
 
 def _is_gray(pixels: np.ndarray) -> bool:

@@ -15,6 +15,7 @@ from torch import nn
 
 from facegen import figures
 from facegen.ages import AgeGroups
+from facegen.data.pictures import to_rgb
 from facegen.device import pick_device
 from facegen.edits import Edit, LatentAges, layer_indices
 from facegen.errors import FacegenError
@@ -175,7 +176,7 @@ class AgeTransfer:
 
     def to_tensor(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Aligned faces as `render` takes them, float `[N, 3, S, S]`; they are resized to the generator's size."""
-        sized = [image.convert("RGB").resize((self.size, self.size), Image.Resampling.LANCZOS) for image in images]
+        sized = [to_rgb(image).resize((self.size, self.size), Image.Resampling.LANCZOS) for image in images]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in sized])).to(self.device)
         return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -324,7 +325,7 @@ class AgeTransfer:
         self.check(ages, input_age=input_age, edit=edit)  # before the search, which takes longest
         if faces not in (ALL, "largest"):
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
-        image = image.convert("RGB")  # once, not for the search and for every face
+        image = to_rgb(image)  # once, not for the search and for every face
         found = find_faces(image)
         chosen = found if faces == ALL else found[:1]
         aligned = [align_face(image, face, self.template, self.size) for face in chosen]
@@ -341,8 +342,9 @@ class AgeTransfer:
         progress: bool = False,
     ) -> FaceResult:
         """As `transfer`, for a square picture that is aligned already, such as one of the training archive."""
+        image = to_rgb(image)
         matrix = np.array([[self.size / image.width, 0, 0], [0, self.size / image.height, 0]])
-        aligned = image.convert("RGB").resize((self.size, self.size), Image.Resampling.LANCZOS)
+        aligned = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
         box = (0.0, 0.0, float(image.width), float(image.height))
         return self._results([aligned], [(box, matrix)], ages, input_age, edit, progress)[0]
 

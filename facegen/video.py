@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from facegen import figures
-from facegen.data.pictures import to_rgb_or_gray
+from facegen.data.pictures import to_rgb
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
@@ -143,7 +143,7 @@ def save_morph(pictures: Iterable[Image.Image], path: str | os.PathLike[str], *,
     suffix = path.suffix.lower()
     small = []
     for picture in pictures:
-        copy = to_rgb_or_gray(picture).convert("RGB")
+        copy = to_rgb(picture).copy()
         copy.thumbnail((MAX_SIDE[suffix], MAX_SIDE[suffix]), Image.Resampling.LANCZOS, reducing_gap=3.0)
         small.append(copy)
     fps = FPS[suffix]
@@ -174,7 +174,7 @@ def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
             raise FacegenError(
                 f"frame {number} of the video is {frame.size}, the first {size}: give frames of one size"
             )
-        yield to_rgb_or_gray(frame).convert("RGB")
+        yield to_rgb(frame)
 
 
 def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:

@@ -14,11 +14,12 @@ from facegen import transfer as transfer_module
 from facegen.ages import AgeGroups
 from facegen.edits import Edit
 from facegen.errors import FacegenError
-from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, find_faces, open_photo
+from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, find_faces, open_original, open_photo
 from facegen.latents.decode import decode_latents, group_means
 from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.paste import paste_results
 from facegen.transfer import AgeTransfer, save_results, unique_stems
 from facegen.weights import shipped
 from facegen.weights.native import save_networks
@@ -154,6 +155,37 @@ def test_all_faces_or_the_largest(transfer: AgeTransfer, hopper: Image.Image):
     assert len(transfer.transfer(group)) == 2
     (largest,) = transfer.transfer(group, faces="largest")
     assert largest.box[0] > 350
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_a_transparent_photo_gives_the_same_face_however_it_is_opened(
+    transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path, suffix: str
+):
+    photo = hopper.convert("RGBA")
+    photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+    path = tmp_path / f"clear.{suffix}"
+    photo.save(path, lossless=True)
+    opened = [open_photo(path), open_original(path), Image.open(path)]
+    assert opened[1].mode == "RGBA"
+    inputs = [transfer.transfer(picture, ages=[30])[0].input for picture in opened]
+    aligned = [transfer.transfer_aligned(picture, ages=[30]).input for picture in opened]
+    for results in (inputs, aligned):
+        for result in results[1:]:
+            np.testing.assert_array_equal(pixels(result), pixels(results[0]))
+
+
+def test_a_turned_photo_is_aged_and_pasted_upright(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    hopper.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    turned = Image.open(tmp_path / "turned.png")
+    (expected,), (result,) = (transfer.transfer(photo, ages=[30]) for photo in (hopper, turned))
+    np.testing.assert_array_equal(pixels(result.input), pixels(expected.input))
+    assert result.box == expected.box
+    ((_, pasted),), ((_, whole),) = (paste_results(photo, [expected]) for photo in (turned, hopper))
+    np.testing.assert_array_equal(pixels(pasted), pixels(whole))
+    aligned = [transfer.transfer_aligned(photo, ages=[30]).box for photo in (hopper, turned)]
+    assert aligned[0] == aligned[1]
 
 
 def test_no_face_no_result(transfer: AgeTransfer):

@@ -34,13 +34,20 @@ def run_on_all(ctx: click.Context, gpus: int) -> bool:
 
     if is_launched():
         raise click.UsageError("--gpus and torchrun both start processes: leave out --gpus")
-    given = [name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-    options = [f"--{name.replace('_', '-')}={_as_text(ctx.params[name])}" for name in given if name != "gpus"]
-    code = launch([ctx.command.name or "", *options], gpus)
+    given = [
+        _as_written(option, ctx.params[option.name])
+        for option in ctx.command.params
+        if option.name != "gpus" and ctx.get_parameter_source(option.name or "") == ParameterSource.COMMANDLINE
+    ]
+    code = launch([ctx.command.name or "", *given], gpus)
     if code:
         sys.exit(code)
     return True
 
 
-def _as_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _as_written(option: click.Parameter, value: Any) -> str:
+    """Return an option and its value as one word of a command line."""
+    if isinstance(option, click.Option) and option.is_flag:
+        return (option.opts if value else option.secondary_opts)[-1]
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{option.opts[-1]}={text}"

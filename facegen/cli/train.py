@@ -15,7 +15,7 @@ from facegen.cli.gpus import gpus_option, run_on_all
 # What may change when a run folder is resumed; everything else is the run's own.
 CHANGEABLE = {"kimg", "data", "snap", "snap_minutes", "keep", "batch", "batch_gpu", "compile"}
 CHANGEABLE |= {"metrics", "inception", "vgg", "lpips"}
-RESUMABLE = {"resume", "dry_run", "gpus", *CHANGEABLE}
+RESUMABLE = {"resume", "dry_run", "gpus", "device", *CHANGEABLE}
 
 
 def switch(*names: str, default: bool, help: str) -> Any:
@@ -98,10 +98,11 @@ def switch(*names: str, default: bool, help: str) -> Any:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @switch("--fp32", default=False, help="Compute in float32 alone: no float16 (GPU), no bfloat16 (CPU).")
 @switch("--compile", default=False, help="Compile the networks (torch.compile): minutes at first, then faster steps.")
+@click.option("--device", default=None, help="cuda or cpu.  [default: a GPU when there is one]")
 @gpus_option
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 @click.pass_context
-def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None:
+def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **chosen: Any) -> None:
     """Train the generator on faces labelled with age groups.
 
     Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a
@@ -137,7 +138,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
             click.echo(json.dumps(options.to_dict(), indent=2))
             return
         if not run_on_all(ctx, gpus):
-            gan.resume_generator(resume, **changed)
+            gan.resume_generator(resume, device=device, **changed)
         return
     if not chosen["data"]:
         hint = f"; {resume} is no run folder to go on with" if resume else ""
@@ -151,4 +152,4 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, **chosen: Any) -> None
         return
     batch_parts(options, processes=gpus)
     if not run_on_all(ctx, gpus):
-        gan.train_generator(options)
+        gan.train_generator(options, device=device)

@@ -128,7 +128,7 @@ class FaceArchive:
         self._check_size(name, *image.size, self.resolution)
         if self.channels == 1 and image.mode != "L":
             raise FacegenError(f"{self.path}: {name} is a colour picture among gray ones; make them all alike")
-        array = np.asarray(image if self.channels == 1 else image.convert("RGB"))
+        array = np.asarray(image if self.channels == 1 else pictures.to_rgb(image))
         array = array[None] if self.channels == 1 else array.transpose(2, 0, 1)
         if index >= self._mirrored_from:
             array = array[:, :, ::-1]

@@ -193,8 +193,7 @@ def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Pictu
         return Skipped(name, "too large", _without(name, error))
     except FacegenError as error:
         return Skipped(name, "unreadable picture", _without(name, error))
-    rgb = upright if upright.mode == "RGB" else upright.convert("RGB")
-    return _Picture(name, rgb, size, hashlib.sha256(data).hexdigest(), notes)
+    return _Picture(name, pictures.to_rgb(upright), size, hashlib.sha256(data).hexdigest(), notes)
 
 
 def _without(name: str, error: FacegenError) -> str:

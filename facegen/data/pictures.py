@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from facegen.errors import FacegenError
 
@@ -90,6 +90,20 @@ def oddities(image: Image.Image, name: str) -> list[str]:
     if image.mode not in {"RGB", "L"}:
         found.append(f"colours converted from {image.mode}")
     return found
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return any picture as upright 8-bit RGB, transparency laid over white; the picture itself if it is that already.
+
+    Every part of the package that looks at pixels takes them from here, so that all see the same face.
+    """
+    plain = to_rgb_or_gray(turn_upright(image))
+    return plain if plain.mode == "RGB" else plain.convert("RGB")  # convert would copy
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned upright by its EXIF entry; the picture itself if there is nothing to turn."""
+    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def to_rgb_or_gray(image: Image.Image) -> Image.Image:

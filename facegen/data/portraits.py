@@ -93,7 +93,7 @@ def portray(
 
     def load(face: Face) -> np.ndarray | None:
         try:
-            image = pictures.center_square(open_picture(face.name).convert("RGB"))
+            image = pictures.center_square(pictures.to_rgb(open_picture(face.name)))
         except FacegenError:
             return None
         if image.width != side:

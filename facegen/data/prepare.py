@@ -191,7 +191,7 @@ def _thumbnail(files: Container, name: str) -> Image.Image | None:
     except FacegenError:
         return None
     image.thumbnail((96, 96))
-    return image.convert("RGB")
+    return pictures.to_rgb(image)
 
 
 def _in_words(source: Source, crop: CropOptions, choice: Choice) -> dict[str, str]:

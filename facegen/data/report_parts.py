@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from facegen.ages import AgeGroups
+from facegen.data.pictures import to_rgb
 
 NAME_LENGTH = 72  # letters of a file name that are shown; the rest of a longer one is left out in its middle
 
@@ -50,8 +51,9 @@ def share(part: int, whole: int) -> str:
 
 def picture(image: Image.Image, alt: str, side: int = 256, title: str = "") -> str:
     """A picture inside the page itself, at most `side` pixels wide and high."""
-    image = image.convert("RGB")
+    image = to_rgb(image)
     if max(image.size) > side:
+        image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     # A JPEG's blocks would be half of a tiny picture, which costs little as it is.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,8 @@ from facegen.ages import AgeGroups
 from facegen.data import pictures
 from facegen.data.archive import FaceArchive
 from facegen.data.container import Container, is_image_name
+from facegen.data.sources import Record, Source, detect_source
+from facegen.data.sources.utkface import UtkFace
 from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.faces import AlignmentTemplate, align_face, find_faces
@@ -25,8 +26,6 @@ REALS_PER_GROUP = 100  # real faces of each group that results are compared with
 SAME_TEMPLATE = (
     0.02  # landmarks this close, as a share of the side, are the same alignment: measured ones differ as much
 )
-# AGE_GENDER_RACE_DATE, as in UTKFace.
-_UTKFACE_NAME = re.compile(r"(\d{1,3})_\d_\d_\d+[^_]*")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def load_photos(
 
     Args:
         path: A training archive (zip, or folder with a dataset.json), or a folder or zip of photos, of which the
-            largest face of each counts.
+            largest face of each counts; ages are read as `facegen prepare` reads them of a data set it knows.
         size, template: The generator's.
         groups: For drawing evenly.
         limit: Evaluate only so many, as many of each age group as possible; None for all.
@@ -131,10 +130,17 @@ def choose(
     return chosen, others
 
 
-def age_from_name(name: str) -> float:
-    """The age in a file name such as UTKFace's `26_1_2_20170116174525125.jpg.chip.jpg`; NaN for other names."""
-    match = _UTKFACE_NAME.fullmatch(PurePosixPath(name).name)
-    return float(match[1]) if match else float("nan")
+def _read_ages(files: Container, names: list[str]) -> np.ndarray:
+    """Return exact ages in years `[N]`, NaN where unknown, as the data set has them that the files are laid out as."""
+
+    def known(source: Source) -> dict[str, int | None]:
+        return {record.name: record.age for record in source.read(files) if isinstance(record, Record)}
+
+    try:
+        ages = known(detect_source(files)())
+    except FacegenError:  # no data set: a few of the photos may be named as in UTKFace all the same
+        ages = known(UtkFace())
+    return np.array([ages.get(name) for name in names], dtype=np.float64)
 
 
 _Source = tuple[list[str], np.ndarray, Callable[[int], Image.Image], bool]
@@ -163,10 +169,10 @@ def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _
         raise FacegenError(f"{files.path}: no PNG, JPEG or WebP picture in it")
 
     def load(index: int) -> Image.Image:
-        photo = pictures.decode(files.read(names[index]), f"{files.path}: {names[index]}").convert("RGB")
+        photo = pictures.to_rgb(pictures.decode(files.read(names[index]), f"{files.path}: {names[index]}"))
         faces = find_faces(photo)
         if not faces:
             raise FacegenError(f"{files.path}: {names[index]}: no face found")
         return align_face(photo, faces[0], template, size)
 
-    return names, np.array([age_from_name(name) for name in names]), load, False
+    return names, _read_ages(files, names), load, False

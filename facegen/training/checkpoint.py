@@ -27,7 +27,7 @@ from facegen.training.losses import GanLoss
 from facegen.training.options import TrainOptions
 from facegen.training.parts import BatchRandom, Part
 from facegen.training.recording import Phases
-from facegen.training.run_folder import written_state
+from facegen.training.run_folder import read_state, written_state
 from facegen.training.snapshots import drop_later, snapshot_name
 from facegen.training.transition import effective_parameters, label_weight
 from facegen.weights.load import read_networks
@@ -35,6 +35,8 @@ from facegen.weights.native import load_networks, read_metadata, save_networks
 from facegen.weights.partial import CopyReport, copy_matching
 
 STATE = "training-state.pt"
+# The entries of that file.
+SAVED = ("snapshot", "images_seen", "steps", "position", "pl_mean", "optimizers", "p", "ada", "rng_cpu", "rng_cuda")
 BEFORE = ".before"  # ends the name of a snapshot while one of the same name takes its place
 G_REG_INTERVAL, D_REG_INTERVAL = 4, 16
 
@@ -273,15 +275,12 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
     """Load into a freshly built state what `save` wrote, random states included.
 
     Raises:
-        FileNotFoundError, FacegenError: the folder holds no state, or its snapshot is gone or damaged.
+        FileNotFoundError, FacegenError: the folder holds no whole state, or its snapshot is gone or damaged.
     """
     path = Path(folder) / STATE
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there; this run never got to its first snapshot, start a new one")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise FacegenError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
+    content = read_state(path, SAVED)
     snapshot = Path(folder) / content["snapshot"]
     if _before(snapshot).exists() and not _is_of(snapshot, content["images_seen"]):
         snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -65,7 +65,9 @@ def session(device: torch.device) -> Iterator[torch.device]:
         FacegenError: the processes cannot be joined, or one of them was lost.
     """
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield device
+        # Random states are read from the current GPU.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield device
         return
     with _lost_processes():
         device = _join(device)

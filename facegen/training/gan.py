@@ -52,26 +52,31 @@ def open_archive(options: TrainOptions) -> FaceArchive:
     return FaceArchive(options.data, use_labels=options.cond, max_images=options.subset, seed=options.seed)
 
 
-def train_generator(options: TrainOptions, *, progress: bool = True) -> Path:
+def train_generator(options: TrainOptions, *, device: str | None = None, progress: bool = True) -> Path:
     """Start a training run and return its folder.
 
     Ctrl-C finishes the step, saves and returns; SIGTERM does, too, but ends the process then, with exit code 75. The
     folder fills with a log, statistics, pictures and snapshots; `resume_generator` goes on from it.
 
+    Args:
+        options: what to train on, and how.
+        device: None takes a GPU when there is one.
+        progress: show a progress bar.
+
     Raises:
         FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
     """
     _prepare_machine()
-    with distributed.session(pick_device()) as device:
+    with distributed.session(pick_device(device)) as chosen:
         archive = open_archive(options)
-        state = checkpoint.build(options, archive, device)
-        measurements = Measurements(options, device, progress)
+        state = checkpoint.build(options, archive, chosen)
+        measurements = Measurements(options, chosen, progress)
         with distributed.open_folder(lambda: RunFolder.create(options.outdir, options.run_name())) as run:
             run.write_json(OPTIONS, options.to_dict())
-            _describe(run, options, state, archive, device)
+            _describe(run, options, state, archive, chosen)
             if distributed.is_main():
                 save_reals(archive, run.path / "reals.png", options.seed, options.even)
-            _train(options, state, archive, run, device, progress, measurements)
+            _train(options, state, archive, run, chosen, progress, measurements)
     return run.path
 
 
@@ -90,6 +95,7 @@ def resume_generator(
     vgg: str | None = None,
     lpips: str | None = None,
     compile: bool | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Go on with the run in a folder, exactly where its last snapshot was.
@@ -101,6 +107,7 @@ def resume_generator(
         batch: Pictures per step from now on; None as before. Rates stay what they are.
         snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as
             before.
+        device: None takes a GPU when there is one.
         progress: Show a progress bar.
 
     Raises:
@@ -121,24 +128,24 @@ def resume_generator(
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     check(options)
     _prepare_machine()
-    with distributed.session(pick_device()) as device:
+    with distributed.session(pick_device(device)) as chosen:
         try:
             archive = open_archive(options)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
-        state = checkpoint.build(replace(options, resume=None), archive, device)
+        state = checkpoint.build(replace(options, resume=None), archive, chosen)
         checkpoint.restore(state, folder)
         if state.images_seen >= options.kimg * 1000:
             raise FacegenError(
                 f"{folder}: has seen {state.images_seen / 1000:g} kimg already; give a --kimg above that to go on"
             )
-        measurements = Measurements(options, device, progress)
+        measurements = Measurements(options, chosen, progress)
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.images_seen / 1000)) as run:
             run.write_json(OPTIONS, options.to_dict())
             if distributed.is_main():
                 checkpoint.clear_leftovers(run.path, state.images_seen)
             run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
-            _train(options, state, archive, run, device, progress, measurements)
+            _train(options, state, archive, run, chosen, progress, measurements)
     return run.path
 
 

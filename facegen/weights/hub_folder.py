@@ -1,9 +1,6 @@
 """Folders as the Hugging Face hub has them: `model.safetensors`, `config.json` and a model card.
 
-Networks know nothing of files (`weights` builds on `networks`, never the other way), so the classes with
-`from_pretrained`, `save_pretrained` and `push_to_hub` are subclasses that live here and join a network to
-huggingface_hub's mixin; `facegen.Generator` and its like are these. The functions do the same for networks that are
-already there, under the names that a weight file gives them, several in one file if wanted.
+`facegen.load_generator` and its like read such a folder, or a repository on the hub, as they read every weight file.
 """
 
 from __future__ import annotations
@@ -13,27 +10,19 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import torch
-from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
 from facegen.files import atomic_path
-from facegen.networks import discriminator, encoder, generator
 from facegen.weights.hub import CONFIG, USUAL
-from facegen.weights.locate import locate
-from facegen.weights.native import kind_of, load_networks, read_metadata, save_networks
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from facegen.weights.native import read_metadata, save_networks
 
 CARD = "README.md"
 REPOSITORY = "ORGANISATION/NAME"  # stands in a card until its owner writes the real one
 # Training options that name files of one machine.
 PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
-OF_THE_FILE = ("format_version", "networks", "sha256")  # in a header, but no metadata
 # How the hub writes licences that it knows; all else is "other", with the words in the card.
 _LICENSE_ID = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 
@@ -49,6 +38,12 @@ def save_pretrained(
         networks: By name, as in `save_networks`.
         folder: Made if missing.
         metadata: As in `save_networks`; files that its training options name lose their folders.
+
+    Example:
+        >>> G = facegen.Generator(z_dim=64, c_dim=10, w_dim=64, img_resolution=32, img_channels=3)
+        >>> metadata = {"groups": facegen.AgeGroups.default().labels, "license": "cc-by-nc-4.0"}
+        >>> save_pretrained({"G_ema": G}, "my-generator", metadata)
+        >>> G, header = facegen.load_generator("my-generator")
     """
     folder = Path(folder)
     header = _save_weights(networks, folder, metadata or {})
@@ -66,18 +61,36 @@ def _save_weights(networks: Mapping[str, nn.Module], folder: Path, metadata: Map
     return header
 
 
-def from_pretrained(
-    reference: str | os.PathLike[str], *, revision: str | None = None
-) -> tuple[dict[str, nn.Module], dict[str, Any]]:
-    """Load all networks of a hub folder, a repository `organisation/name` or whatever else `locate` finds.
+def push_to_hub(
+    networks: Mapping[str, nn.Module],
+    repository: str,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    **upload: Any,
+) -> str:
+    """Upload networks, their header and a model card to a repository on the hub.
+
+    Args:
+        networks: as in `save_networks`
+        repository: "organization/name"; made if missing. Its model card is replaced, unless `ignore_patterns` names it.
+        metadata: as in `save_pretrained`
+        private: whether a new repository is private; None for the organization's default
+        token: None for the one that huggingface_hub finds
+        upload: more arguments of `HfApi.upload_folder`, such as `commit_message`, `revision` or `ignore_patterns`
 
     Returns:
-        As `load_networks`: the networks by name, and the header.
-
-    Raises:
-        FileNotFoundError, FacegenError: not there, cannot be downloaded, damaged.
+        The address of the commit.
     """
-    return load_networks(_located(reference, revision))
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
+    with TemporaryDirectory() as folder:
+        header = _save_weights(networks, Path(folder), metadata or {})
+        (Path(folder) / CARD).write_text(model_card(header, repository), encoding="utf-8")
+        return api.upload_folder(repo_id=repository, folder_path=folder, **upload)
 
 
 def without_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,14 +110,14 @@ def model_card(header: Mapping[str, Any], repository: str = REPOSITORY) -> str:
     if names := header.get("class_names") or header.get("groups"):
         networks.append(f"- classes: {', '.join(map(str, names))}")
     kinds = {entry["kind"] for entry in header["networks"].values()}
-    cls = next((name for name in ("generator", "encoder", "discriminator") if name in kinds), "generator").capitalize()
+    kind = next((name for name in ("generator", "encoder", "discriminator") if name in kinds), "generator")
     options = header.get("training_options") or {}
     data = options.get("data") or options.get("generator")
     lines = [
         "---",
         f"license: {identifier}",
         "library_name: facegen",
-        "tags: [facegen, stylegan2-ada, face, age, model_hub_mixin]",
+        "tags: [facegen, stylegan2-ada, face, age]",
         "---",
         "",
         f"# {repository.rpartition('/')[2]}",
@@ -113,7 +126,7 @@ def model_card(header: Mapping[str, Any], repository: str = REPOSITORY) -> str:
         "",
         "```python",
         "import facegen",
-        f'network = facegen.{cls}.from_pretrained("{repository}")',
+        f'{kind}, header = facegen.load_{kind}("{repository}")',
         "```",
         "",
         "## Licence",
@@ -140,72 +153,3 @@ def _sentence(name: str, entry: Mapping[str, Any]) -> str:
     if kwargs.get("c_dim"):
         words.append(f"{kwargs['c_dim']} classes")
     return ", ".join(words)
-
-
-def _located(reference: str | os.PathLike[str], revision: str | None) -> Path:
-    return locate(reference if revision is None else f"hf://{os.fspath(reference)}@{revision}")
-
-
-class _OnTheHub(ModelHubMixin):
-    """What the three classes share. `metadata` is what `save_networks` takes, and goes with the network."""
-
-    metadata: Mapping[str, Any] = MappingProxyType({})
-    _name: ClassVar[str]  # in the file
-
-    @classmethod
-    def from_pretrained(cls, reference: str | os.PathLike[str], *, revision: str | None = None) -> Self:
-        """Load a network, in evaluation mode and without gradients, with its `metadata`.
-
-        Args:
-            reference: A hub folder, `organisation/name` on the hub (a token is used where huggingface_hub finds one),
-                a run folder or a weight file of facegen.
-            revision: A branch, a tag or a commit of the repository.
-
-        Raises:
-            FileNotFoundError, FacegenError: not there, cannot be downloaded, damaged, or without such a network.
-        """
-        networks, header = load_networks(_located(reference, revision), [cls._name])
-        loaded = networks[cls._name]
-        with torch.device("meta"):
-            network = cls(**loaded.init_kwargs)
-        network.load_state_dict(loaded.state_dict(), assign=True)
-        network.metadata = {name: value for name, value in header.items() if name not in OF_THE_FILE}
-        return network.eval().requires_grad_(False)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        _save_weights({self._name: self}, save_directory, self.metadata)
-
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """Upload the network to a repository, made if missing; see `ModelHubMixin.push_to_hub` for its arguments."""
-        card = {"repository": repo_id, **(kwargs.pop("model_card_kwargs", None) or {})}
-        return super().push_to_hub(repo_id, model_card_kwargs=card, **kwargs)
-
-    def generate_model_card(self, repository: str = REPOSITORY) -> ModelCard:
-        """Return the stub of a model card."""
-        entry = {"kind": kind_of(self), "kwargs": self.init_kwargs}
-        return ModelCard(model_card({**without_paths(self.metadata), "networks": {self._name: entry}}, repository))
-
-
-class Generator(_OnTheHub, generator.Generator):
-    """`facegen.networks.generator.Generator` that loads from and saves to hub folders.
-
-    Example:
-        >>> G = facegen.Generator(z_dim=64, c_dim=10, w_dim=64, img_resolution=32, img_channels=3)
-        >>> G.metadata = {"groups": facegen.AgeGroups().labels, "license": "cc-by-nc-4.0"}
-        >>> G.save_pretrained("my-generator")
-        >>> G = facegen.Generator.from_pretrained("my-generator")
-    """
-
-    _name = "G_ema"
-
-
-class Discriminator(_OnTheHub, discriminator.Discriminator):
-    """`facegen.networks.discriminator.Discriminator` that loads from and saves to hub folders."""
-
-    _name = "D"
-
-
-class Encoder(_OnTheHub, encoder.Encoder):
-    """`facegen.networks.encoder.Encoder` that loads from and saves to hub folders."""
-
-    _name = "encoder"

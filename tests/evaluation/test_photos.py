@@ -9,7 +9,8 @@ from PIL import Image
 from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
-from facegen.evaluation.photos import age_from_name, choose, load_photos
+from facegen.evaluation import photos as photos_module
+from facegen.evaluation.photos import choose, load_photos
 from facegen.faces import UTKFACE_TEMPLATE, AlignmentTemplate
 
 GROUPS = AgeGroups.default()
@@ -88,8 +89,34 @@ def test_nothing_to_evaluate(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "age"),
-    [("26_1_2_20170116174525125.jpg.chip.jpg", 26), ("a/b/100_0_0_1.webp", 100), ("26_1_2.jpg", None), ("x.png", None)],
+    [
+        ("26_1_2_20170116174525125.jpg.chip.jpg", 26),
+        ("a/b/100_0_0_1.webp", 100),
+        ("0_MariaCallas_35_f.jpg", 35),
+        ("images/001A02.JPG", 2),
+        ("CACD2000/53_Robin_Williams_0001.jpg", 53),
+        ("40/anna.png", 40),
+        ("20-29/anna.png", None),  # not an exact age
+        ("26_1_2.jpg", None),
+        ("x.png", None),
+    ],
 )
-def test_ages_in_names(name: str, age: int | None):
-    found = age_from_name(name)
+def test_ages_are_those_of_the_data_set(name: str, age: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(photos_module, "find_faces", lambda photo: [np.array(UTKFACE_TEMPLATE.points) * photo.width])
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / name)
+    (found,) = load_photos(tmp_path, **HOW).ages
     assert np.isnan(found) if age is None else found == age
+
+
+def test_a_table_that_cannot_be_read_leaves_the_ages_in_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(photos_module, "find_faces", lambda photo: [np.array(UTKFACE_TEMPLATE.points) * photo.width])
+    for name in ("26_1_2_1.png", "x.png", "y.png"):
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    (tmp_path / "notes.csv").write_text("day,weather\nMonday,rain\n", encoding="utf-8")
+    photos = load_photos(tmp_path, **HOW)
+    assert dict(zip(photos.names, np.nan_to_num(photos.ages, nan=-1), strict=True)) == {
+        "26_1_2_1.png": 26,
+        "x.png": -1,
+        "y.png": -1,
+    }

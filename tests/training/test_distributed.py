@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import distributed_worker
@@ -382,3 +383,20 @@ def test_train_encoder_of_two_processes(tmp_path):
     (run,) = (tmp_path / "alone").iterdir()
     # Batch normalisation's statistics are of whole batches, however many processes share them.
     assert read_stats(run)[0]["val_mse"] == pytest.approx(shared[0]["val_mse"], rel=1e-3)
+
+
+def test_a_single_process_works_on_the_gpu_that_it_is_given(monkeypatch):
+    current = []
+
+    @contextmanager
+    def on(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    with distributed.session(torch.device("cuda:1")) as device:
+        assert current == [device] == [torch.device("cuda:1")]
+    assert not current
+    with distributed.session(CPU) as device:
+        assert (current, device) == ([], CPU)

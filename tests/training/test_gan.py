@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -249,11 +250,20 @@ def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
     assert gan.train_generator(small_options(path, tmp_path, cond=False, kimg=0.008), progress=False).is_dir()
 
 
+def forget(path, name):
+    """Leave an entry out of a state file."""
+    state = torch.load(path, weights_only=True)
+    del state[name]
+    torch.save(state, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda run: (run / "training-state.pt").unlink(), "never got to its first snapshot"),
         (lambda run: (run / "training-state.pt").write_bytes(b"no state"), "damaged"),
+        (lambda run: forget(run / "training-state.pt", "snapshot"), "no snapshot in it"),
+        (lambda run: forget(run / "training-state.pt", "rng_cuda"), "no rng_cuda in it"),
         (lambda run: only(run, "*.safetensors").unlink(), "no such weight file"),
         (lambda run: only(run, "*.safetensors").write_bytes(b"\0" * 100), "damaged"),
     ],
@@ -263,6 +273,19 @@ def test_resume_from_a_damaged_folder(face_archive, tmp_path, damage, message):
     damage(run)
     with pytest.raises((FacegenError, FileNotFoundError), match=message):
         gan.resume_generator(run, kimg=0.016, progress=False)
+
+
+def test_a_device_that_is_not_there(face_archive, finished_run, tmp_path):
+    with pytest.raises(FacegenError, match="nowhere"):
+        gan.train_generator(small_options(face_archive, tmp_path), device="nowhere", progress=False)
+    with pytest.raises(FacegenError, match="nowhere"):
+        gan.resume_generator(finished_run, kimg=9, device="nowhere", progress=False)
+    new = ["--data", str(face_archive), "--cfg", "tiny", "--outdir", str(tmp_path)]
+    for arguments in (new, ["--resume", str(finished_run), "--kimg", "9"]):
+        result = CliRunner().invoke(facegen, ["train", *arguments, "--device", "nowhere"])
+        assert result.exit_code == 1
+        assert "nowhere" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_goes_on_with_another_batch(face_archive, tmp_path):

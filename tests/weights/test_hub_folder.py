@@ -1,19 +1,22 @@
-import copy
+import doctest
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import ModelCard, hub_mixin
+from huggingface_hub import ModelCard
 
 import facegen
 from facegen.errors import FacegenError
-from facegen.networks import generator as plain
 from facegen.weights import hub_folder, native
-from facegen.weights.load import load_generator
+from facegen.weights.export_pickle import write_pickle
+from facegen.weights.hub_folder import push_to_hub, save_pretrained
+from facegen.weights.load import read_networks
 
+FROZEN = {"freeze_layers": 1}
 METADATA = {
     "groups": ["0-10", "11-20", "21-"],
     "class_names": ["0-10", "11-20", "21-"],
@@ -27,9 +30,7 @@ METADATA = {
 def generator(seed: int = 0) -> facegen.Generator:
     torch.manual_seed(seed)
     kwargs = {"mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": {"channel_base": 64}}
-    G = facegen.Generator(8, 3, 8, 8, 3, **kwargs)
-    G.metadata = METADATA
-    return G
+    return facegen.Generator(8, 3, 8, 8, 3, **kwargs)
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -39,17 +40,16 @@ def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    generator().save_pretrained(tmp_path / "generator")
+    save_pretrained({"G_ema": generator()}, tmp_path / "generator", METADATA)
     return tmp_path / "generator"
 
 
 def test_a_folder_and_back(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    loaded = facegen.Generator.from_pretrained(folder)
-    assert type(loaded) is facegen.Generator
+    loaded, header = facegen.load_generator(folder)
     assert same_weights(loaded, generator())
     assert loaded.init_kwargs == generator().init_kwargs
-    assert {key: loaded.metadata[key] for key in METADATA if key != "training_options"} == {
+    assert {key: header[key] for key in METADATA if key != "training_options"} == {
         key: METADATA[key] for key in METADATA if key != "training_options"
     }
     assert not loaded.training
@@ -57,36 +57,41 @@ def test_a_folder_and_back(folder):
 
 
 def test_saving_again_changes_nothing(folder, tmp_path):
-    facegen.Generator.from_pretrained(str(folder)).save_pretrained(tmp_path / "again")
+    loaded, header = facegen.load_generator(str(folder))
+    save_pretrained({"G_ema": loaded}, tmp_path / "again", header)
     for name in ("README.md", "config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
 @pytest.mark.parametrize(
-    "network",
+    ("name", "kind", "make"),
     [
-        lambda: facegen.Encoder(z_dim=4, img_resolution=32, input_size=75, blocks=(0, 0, 0)),
-        lambda: facegen.Discriminator(3, 8, 3, channel_base=64, block_kwargs={"freeze_layers": 1}),
+        ("G", "generator", generator),
+        ("D", "discriminator", lambda: facegen.Discriminator(3, 8, 3, channel_base=64, block_kwargs=FROZEN)),
+        ("encoder", "encoder", lambda: facegen.Encoder(z_dim=4, img_resolution=32, input_size=75, blocks=(0, 0, 0))),
     ],
 )
-def test_the_other_networks(tmp_path, network):
-    network = network()
-    network.save_pretrained(tmp_path)
-    loaded = type(network).from_pretrained(tmp_path)
+def test_what_is_loaded_is_of_the_public_class(tmp_path, name, kind, make):
+    network = make()
+    save_pretrained({name: network}, tmp_path)
+    loaded, _ = getattr(facegen, f"load_{kind}")(tmp_path)
+    assert type(loaded) is type(network) is getattr(facegen, kind.capitalize())
     assert same_weights(loaded, network)
     assert loaded.init_kwargs == network.init_kwargs
-    assert f"facegen.{type(network).__name__}.from_pretrained" in (tmp_path / "README.md").read_text()
+    assert f"facegen.load_{kind}(" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-def test_it_is_a_network_like_any_other(folder):
-    G = facegen.Generator.from_pretrained(folder)
-    assert isinstance(G, plain.Generator)
-    assert same_weights(copy.deepcopy(G), G)
-    z, c = torch.randn(2, 8), torch.eye(3)[:2]
-    loaded, header = load_generator(folder / "model.safetensors")
-    assert type(loaded) is plain.Generator
-    assert header["kimg"] == 12.5
-    assert torch.equal(G(z, c, noise_mode="const"), loaded(z, c, noise_mode="const"))
+def test_a_network_of_the_public_class_is_written_as_a_pickle(tmp_path):
+    write_pickle(tmp_path / "network.pkl", {"G_ema": generator()})
+    assert same_weights(facegen.load_generator(tmp_path / "network.pkl")[0], generator())
+
+
+def test_the_documented_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [example] = doctest.DocTestFinder().find(save_pretrained, globs={"facegen": facegen})
+    example.globs["save_pretrained"] = save_pretrained
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=len(example.examples))
+    assert example.examples
 
 
 def test_config_is_for_people_to_read(folder):
@@ -114,7 +119,6 @@ def test_model_card(folder):
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "cc-by-nc-4.0"
     assert card.data.library_name == "facegen"
-    assert "model_hub_mixin" in card.data.tags
     for words in ("8x8 pixels, 3 classes", "0-10, 11-20, 21-", "faces64.zip", "12.5 thousand", "fid: 21.5"):
         assert words in card.text
 
@@ -129,28 +133,23 @@ def test_model_card_with_a_licence_that_the_hub_does_not_know(license):
 
 def test_a_card_that_somebody_wrote_stays(tmp_path):
     (tmp_path / "README.md").write_text("mine")
-    generator().save_pretrained(tmp_path)
-    hub_folder.save_pretrained({"G_ema": generator()}, tmp_path)
+    save_pretrained({"G_ema": generator()}, tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def test_several_networks_in_one_folder(tmp_path):
     networks = {"G": generator(1), "G_ema": generator(2)}
-    hub_folder.save_pretrained(networks, tmp_path, METADATA)
-    loaded, header = hub_folder.from_pretrained(tmp_path)
+    save_pretrained(networks, tmp_path, METADATA)
+    loaded, header = read_networks(tmp_path)
     assert header["license"] == METADATA["license"]
     assert all(same_weights(loaded[name], network) for name, network in networks.items())
-    assert same_weights(facegen.Generator.from_pretrained(tmp_path), networks["G_ema"])
+    assert same_weights(facegen.load_generator(tmp_path)[0], networks["G_ema"])
 
 
-def test_run_folders_and_files(tmp_path):
-    native.save_networks(tmp_path / "network-snapshot-000012.safetensors", {"G_ema": generator()}, METADATA)
-    for reference in (tmp_path, tmp_path / "network-snapshot-000012.safetensors"):
-        assert same_weights(facegen.Generator.from_pretrained(reference), generator())
-
-
-@pytest.mark.parametrize("revision", [None, "v1"])
-def test_from_a_repository(folder, monkeypatch, revision):
+@pytest.mark.parametrize(
+    ("reference", "revision"), [("somebody/faces", None), ("somebody/faces@v1", "v1"), ("hf://somebody/faces@v1", "v1")]
+)
+def test_from_a_repository(folder, monkeypatch, reference, revision):
     asked = []
 
     def download(*arguments):
@@ -158,7 +157,7 @@ def test_from_a_repository(folder, monkeypatch, revision):
         return folder / "model.safetensors"
 
     monkeypatch.setattr("facegen.weights.locate.hub_download", download)
-    assert same_weights(facegen.Generator.from_pretrained("somebody/faces", revision=revision), generator())
+    assert same_weights(facegen.load_generator(reference)[0], generator())
     assert asked == [("somebody/faces", None, revision)]
 
 
@@ -175,17 +174,19 @@ def test_push_to_hub(monkeypatch):
 
         def upload_folder(self, *, repo_id, folder_path, commit_message, **rest):
             pushed["repository"], pushed["message"] = repo_id, commit_message
-            pushed["network"] = facegen.Generator.from_pretrained(folder_path)
-            pushed["card"] = (Path(folder_path) / "README.md").read_text()
+            pushed["network"] = facegen.load_generator(folder_path)[0]
+            pushed["card"] = (Path(folder_path) / "README.md").read_text(encoding="utf-8")
             pushed["files"] = sorted(path.name for path in Path(folder_path).iterdir())
             return "https://huggingface.co/somebody/faces/commit/1"
 
-    monkeypatch.setattr(hub_mixin, "HfApi", Api)
-    url = generator().push_to_hub("somebody/faces", private=True, commit_message="Faces", token="hf_x")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    url = push_to_hub(
+        {"G_ema": generator()}, "somebody/faces", METADATA, private=True, commit_message="Faces", token="hf_x"
+    )
     assert url.startswith("https://huggingface.co/somebody/faces/")
     assert pushed["files"] == ["README.md", "config.json", "model.safetensors"]
     assert same_weights(pushed["network"], generator())
-    assert 'from_pretrained("somebody/faces")' in pushed["card"]
+    assert 'load_generator("somebody/faces")' in pushed["card"]
     assert (pushed["repository"], pushed["private"], pushed["message"], pushed["token"]) == (
         "somebody/faces",
         True,
@@ -196,22 +197,22 @@ def test_push_to_hub(monkeypatch):
 
 def test_folders_without_what_is_asked_for(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
-        facegen.Generator.from_pretrained(tmp_path / "generator" / ".." / "..")
+        facegen.load_generator(tmp_path / "generator" / ".." / "..")
     with pytest.raises(FacegenError, match="holds G_ema, but no encoder"):
-        facegen.Encoder.from_pretrained(folder)
+        facegen.load_encoder(folder)
     (folder / "model.safetensors").write_bytes(b"half of a")
     with pytest.raises(FacegenError, match="damaged"):
-        facegen.Generator.from_pretrained(folder)
+        facegen.load_generator(folder)
 
 
 def test_a_config_that_lies_changes_nothing(folder):
     (folder / "config.json").write_text('{"networks": {"G_ema": {"kwargs": {"img_resolution": 512}}}}')
-    assert facegen.Generator.from_pretrained(folder).img_resolution == 8
+    assert facegen.load_generator(folder)[0].img_resolution == 8
 
 
 def test_facegen_does_not_import_the_hub_until_it_is_needed():
     code = (
-        "import sys, facegen, facegen.weights.native; assert 'huggingface_hub' not in sys.modules; "
-        "facegen.Generator; assert 'huggingface_hub' in sys.modules"
+        "import sys, facegen, facegen.weights.hub_folder; facegen.Generator, facegen.Discriminator, facegen.Encoder; "
+        "assert 'huggingface_hub' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
