@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and locks between processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -17,7 +19,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Example:
         >>> with atomic_path("stats.json") as temporary:
-        ...     temporary.write_text("{}")
+        ...     temporary.write_text("{}", encoding="utf-8")
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -31,8 +33,31 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(mode)
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes no file that is open for reading only
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def take_lock(path: str | os.PathLike[str], wait: float = 0.0) -> FileLock | None:
+    """Take a lock that goes with this process, however the process ends. Its child processes do not inherit the lock.
+
+    Args:
+        path: the lock file; made when missing, it may stay after the release.
+        wait: seconds to wait for another holder.
+
+    Returns:
+        The lock, for its `release`; None where there can be none: some network file systems have no locks.
+
+    Raises:
+        filelock.Timeout: another process, or another part of this one, holds the lock.
+    """
+    lock = FileLock(path, timeout=wait, poll_interval=0.02, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError:
+        return None
+    return lock

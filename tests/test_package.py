@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import dnnlib
 import facegen
+import torch_utils
 from facegen.cli import COMMANDS, main
 
 # Slow to import, and not needed by most of the package.
@@ -53,6 +55,23 @@ def test_no_module_imports_heavy_packages_before_they_are_needed():
         "    importlib.import_module(module)\n"
         f"    heavy = [name for name in {HEAVY} if name in sys.modules]\n"
         "    assert not heavy, (module, heavy)\n"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_module_imports_where_there_is_no_posix():
+    """`None` in `sys.modules` makes an import fail. Our dependencies bring their own ways; they are imported before."""
+    packages = [facegen, dnnlib, torch_utils]
+    modules = [info.name for p in packages for info in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+    modules.remove("facegen.__main__")
+    code = (
+        "import importlib, os, sys, filelock, psutil, torch\n"
+        "sys.modules.update(fcntl=None, resource=None)\n"
+        "for name in ('fork', 'register_at_fork', 'pwrite', 'sched_getaffinity', 'geteuid', 'uname', 'kill'):\n"
+        "    if hasattr(os, name): delattr(os, name)\n"
+        f"for module in {modules}:\n"
+        "    importlib.import_module(module)\n"
     )
     result = python("-c", code)
     assert result.returncode == 0, result.stderr

@@ -261,6 +261,6 @@ def write_report_files(
     """Write the report beside the archive: JSON for programs, HTML for people."""
     summary = asdict(report)
     with atomic_path(report_path(archive)) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     archives = [archive.with_name(entry["file"]) for entry in report.archives]
     write_report(report_path(archive, ".html"), summary, archives, examples, progress=progress)

@@ -52,7 +52,7 @@ class Inspection:
     def write_json(self, path: str | os.PathLike[str]) -> None:
         """Write the summary, with every problem in it, as JSON."""
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.summary, indent=1) + "\n")
+            temporary.write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
 
     def _examples(self) -> dict[str, list[tuple[str, Image.Image | None]]]:
         """The first pictures of each kind of problem that can be shown."""

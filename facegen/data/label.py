@@ -107,7 +107,7 @@ def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> La
         "left_out": [*filter(is_image_name, report.stray), *report.unreadable],
     }
     with atomic_path(folder / "dataset.json") as temporary:
-        temporary.write_text(json.dumps(content))
+        temporary.write_text(json.dumps(content), encoding="utf-8")
     return report
 
 

@@ -6,21 +6,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from facegen.data.crops import Cropped
 from facegen.data.sources import Skipped
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import atomic_path, take_lock
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once are then not noticed
-    fcntl = None
-
-_JOB, _PICTURES, _OUTCOMES = "job.json", "pictures.bin", "outcomes.jsonl"
+_JOB, _PICTURES, _OUTCOMES, _LOCK = "job.json", "pictures.bin", "outcomes.jsonl", ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,11 @@ class Spool:
         self._check_job(json.loads(json.dumps(job)))
         self._outcomes: dict[str, _Stored | Skipped] = {}
         self._notes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        try:
+            self._lock = take_lock(folder / _LOCK)
+        except Timeout:
+            raise FacegenError(f"{folder}: another run is working on this archive; wait for it or stop it") from None
         self._lines = (folder / _OUTCOMES).open("a+b")
-        self._lock()
         self._pictures = (folder / _PICTURES).open("a+b")
         self._read()
 
@@ -98,10 +99,11 @@ class Spool:
 
     def close(self) -> None:
         """Close the files; they stay for the next run."""
-        try:
-            self._lines.close()
-        finally:
-            self._pictures.close()
+        with ExitStack() as stack:  # every file is closed, whichever of them fails
+            if self._lock is not None:
+                stack.callback(self._lock.release)
+            stack.callback(self._pictures.close)
+            stack.callback(self._lines.close)
 
     def remove(self) -> None:
         """Delete the spool: its pictures are in the archive."""
@@ -112,10 +114,10 @@ class Spool:
         path = self.folder / _JOB
         if not path.exists():
             with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(job))
+                temporary.write_text(json.dumps(job), encoding="utf-8")
             return
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             found = {}
         if found != job:
@@ -126,17 +128,6 @@ class Spool:
                 f"{self.folder}: holds the pictures of a run with other options ({'; '.join(differing) or 'unknown'});"
                 " give the same options to go on with it, or delete it"
             )
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lines.close()
-            raise FacegenError(
-                f"{self.folder}: another run is working on this archive; wait for it or stop it"
-            ) from None
 
     def _read(self) -> None:
         pictures_end = self._pictures.seek(0, os.SEEK_END)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +89,6 @@ def test_remove_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no file locks")
 def test_two_runs_at_once_are_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from facegen.data.spool import Spool\n"

@@ -144,7 +144,7 @@ def main() -> None:
     report["modules"] = sorted(set(sys.modules) - modules)
     # Not getrusage, which also counts the process that started this one.
     status = Path("/proc/self/status")
-    peak = re.search(r"VmHWM:\s*(\d+)", status.read_text())[1] if status.exists() else 0
+    peak = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"))[1] if status.exists() else 0
     report["megabytes"] = int(peak) // 1024
     print(json.dumps(report))
 

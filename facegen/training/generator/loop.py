@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -393,7 +393,7 @@ def _report(run: RunFolder, state: TrainingState, summaries: dict[str, Summary],
     sec_per_kimg = seconds / max((state.images_seen - tick.first_image) / 1000, 1e-9)
     waiting = (state.batches.waiting - tick.waiting) / max(seconds, 1e-9)
     augment = float(state.augment.p) if state.augment is not None else 0.0
-    cpu_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    cpu_memory = psutil.Process().memory_info().rss / 2**30
     gpu_memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     values = {name: summary.mean for name, summary in summaries.items()}
     values |= {

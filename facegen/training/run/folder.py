@@ -217,7 +217,7 @@ def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> I
             torch.save(content, temporary)
         except RuntimeError as error:  # so it tells of a full disk
             raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         yield
 

@@ -1,13 +1,12 @@
-"""Whether a run goes on, and how it ended: a file that its process keeps locked for as long as it lives.
+"""Whether a run goes on, and how it ended: a note in its folder, beside a lock that its process holds.
 
-The lock is the system's (flock): it goes with the process, however that ends, so a killed run is never taken for a
-running one and never has to be unlocked by hand.
+The lock goes with the process, however the process ends, so a killed run is never taken for a running one and never has
+to be unlocked by hand.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -15,9 +14,13 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from facegen.errors import FacegenError
+import psutil
+from filelock import Timeout
 
-STATUS = "status.json"
+from facegen.errors import FacegenError
+from facegen.files import take_lock
+
+STATUS, LOCK = "status.json", ".lock"
 RUNNING, STOPPED, FINISHED, BROKEN = "running", "stopped", "finished", "broken"
 
 
@@ -27,9 +30,9 @@ class Status:
 
     Attributes:
         state: `running`, `stopped` (it can go on), `finished` or `broken` (an error ended it: see `reason`).
-        reason: One line for people, or nothing.
-        pid, host: Of the process that trains, or did last; 0 and empty where unknown.
-        time: When this was written, in seconds since 1970.
+        reason: one line for people, or nothing.
+        pid, host: the process that trains, or did last; 0 and empty where unknown.
+        time: when this was written, in seconds since 1970.
     """
 
     state: str
@@ -48,93 +51,73 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file: int | None = os.open(folder / STATUS, os.O_RDWR | os.O_CREAT, 0o666)
-        _held.add(self._file)
+        self._status = folder / STATUS
+        self._held = True
         try:
-            _lock(self._file)
-            self._write(Status(RUNNING, "", os.getpid(), socket.gethostname(), time.time()))
-        except BlockingIOError as error:
-            self._close()
-            found = _read(folder / STATUS)
+            self._lock = take_lock(folder / LOCK, wait=1)  # who asks how the run stands has the lock for an instant
+        except Timeout:
+            found = _read(self._status)
             who = f"process {found.pid} on {found.host}" if found and found.pid else "another process"
-            raise FacegenError(f"{folder}: {who} is training in this folder; wait for it, or stop it first") from error
-        except OSError as error:
-            self._close()
-            raise OSError(error.errno, error.strerror, str(folder / STATUS)) from error
+            raise FacegenError(f"{folder}: {who} is training in this folder; wait for it, or stop it first") from None
+        try:
+            self._write(RUNNING, "")
+        except OSError:
+            self._release()
+            raise
 
     def release(self, state: str, reason: str = "") -> None:
         """Note how the run ended and let others in. Only the first call counts."""
-        if self._file is not None:
+        if self._held:
             with contextlib.suppress(OSError):  # a full disk: the file then tells of a run that is gone, so "stopped"
-                self._write(Status(state, reason, os.getpid(), socket.gethostname(), time.time()))
-            self._close()
+                self._write(state, reason)
+            self._release()
 
-    def _close(self) -> None:
-        _held.discard(self._file)
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-        os.close(self._file)
-        self._file = None
+    def _release(self) -> None:
+        self._held = False
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._lock.release()
 
-    def _write(self, status: Status) -> None:
-        """Write in place: a file moved here would not be the locked one."""
-        content = json.dumps(asdict(status)).encode() + b"\n"
-        os.pwrite(self._file, content, 0)
-        os.ftruncate(self._file, len(content))
-
-
-_held: set[int] = set()  # open files of this process that hold a lock
-
-
-def _forget_in_child() -> None:
-    """Close what a child inherits: processes that read pictures may outlive one that is killed, and would hold on."""
-    for file in _held:
-        os.close(file)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
+    def _write(self, state: str, reason: str) -> None:
+        """Write in place: a full disk has no room for a new file."""
+        status = Status(state, reason, os.getpid(), socket.gethostname(), time.time())
+        try:
+            with os.fdopen(os.open(self._status, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+                file.write(json.dumps(asdict(status)).encode() + b"\n")
+                file.truncate()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._status)) from error
 
 
 def read_status(folder: str | os.PathLike[str]) -> Status | None:
     """Return how the run in a folder stands; None where nothing was noted, as by facegen's first versions."""
-    path = Path(folder) / STATUS
-    found = _read(path)
-    if found is None or found.state != RUNNING:
-        return found
-    if _is_locked(path):
+    folder = Path(folder)
+    found = _read(folder / STATUS)
+    if found is None or found.state != RUNNING or _goes_on(folder / LOCK, found):
         return found
     return Status(STOPPED, "its process was killed, or the machine went down", found.pid, found.host, found.time)
 
 
-def _lock(file: int) -> None:
-    """Take the lock; who asks how a run stands has it for an instant, so try for a second."""
-    for attempt in range(10):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if attempt == 9:
-                raise
-            time.sleep(0.1)
-        except OSError:  # some network file systems have no locks; train all the same
-            return
-
-
-def _is_locked(path: Path) -> bool:
+def _goes_on(path: Path, status: Status) -> bool:
+    """Whether the process of a run that is noted as running still lives."""
     try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # A second reader may hold the lock for an instant.
+        lock = take_lock(path, wait=0.1) if path.exists() else None
+    except Timeout:
         return True
-    except OSError:
+    if lock is not None:
+        lock.release()
         return False
-    finally:
-        os.close(file)
-    return False
+    # A run of another user, of the version that had no such file, or on a file system without locks.
+    if status.host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(status.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.create_time() <= status.time  # later: the number was given out again
+    except (psutil.Error, ValueError, OverflowError):
+        return False
 
 
 def _read(path: Path) -> Status | None:

@@ -88,6 +88,7 @@ def test_a_run_leaves_all_its_files(finished: Path):
         "log.txt",
         "stats.jsonl",
         "status.json",
+        ".lock",
         "curve.png",
         "reconstructions.png",
         "encoder-epoch001.safetensors",

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from facegen.training.generator import batches
 from facegen.training.generator import loop as gan
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.run import lock as run_state
 from facegen.training.run import rescue
 from facegen.training.run.folder import OPTIONS, RunFolder, read_stats
 from facegen.training.run.interrupt import RESUME_ME
@@ -116,7 +118,7 @@ class TestKilled:
         assert list_snapshots(run) == [newest, later]
         gan.resume_generator(run, kimg=0.024, progress=False)
         assert list_snapshots(run) == [newest]
-        assert not list(run.glob(".*"))
+        assert not list(run.glob(".*.tmp"))
         assert saved_images(run) == 24
 
 
@@ -250,7 +252,7 @@ class TestDisk:
         assert result.exit_code == 1
         assert_one_line(result.output[result.output.rindex("Error: ") :])
         assert {name: (run / name).read_bytes() for name in before} == before
-        assert not list(run.glob(".*"))
+        assert not list(run.glob(".*.tmp"))
         ballast.unlink()
         gan.resume_generator(run, kimg=0.024, progress=False)
         assert saved_images(run) == 24
@@ -473,6 +475,50 @@ def test_a_killed_process_is_not_taken_for_a_running_one(tmp_path):
     assert (status.state, status.pid) == ("stopped", process.pid)
     assert "killed" in status.reason
     RunFolder.open(tmp_path).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_the_children_of_a_killed_process_do_not_hold_its_lock(tmp_path):
+    script = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom facegen.training.run.lock import RunLock\n"
+        "lock = RunLock(Path(sys.argv[1]))\nchild = os.fork()\nif child: print(child, flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
+    child = int(process.stdout.readline())
+    try:
+        assert read_status(tmp_path).state == "running"
+        process.kill()
+        process.wait(timeout=10)
+        os.kill(child, 0)  # lives on
+        assert read_status(tmp_path).state == "stopped"
+        RunFolder.open(tmp_path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_run_without_a_lock_file_runs_while_its_process_lives(tmp_path, monkeypatch, locks):
+    """As the version before left it (no lock file), or on a file system that has no locks."""
+    if not locks:
+        (tmp_path / ".lock").touch()
+        monkeypatch.setattr(run_state, "take_lock", lambda path, wait: None)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    note = {"state": "running", "reason": "", "pid": process.pid, "host": socket.gethostname(), "time": time.time() + 1}
+
+    def state(**changes: object) -> str:
+        (tmp_path / "status.json").write_text(json.dumps({**note, **changes}), encoding="utf-8")
+        return read_status(tmp_path).state
+
+    assert state() == "running"
+    assert state(time=1.0) == "stopped"  # another process has its number now
+    assert state(host="elsewhere") == "stopped"
+    assert state(state="broken") == "broken"
+    process.communicate(b"\n")
+    assert state() == "stopped"
+    with RunFolder.open(tmp_path):
+        assert read_status(tmp_path).pid == os.getpid()
+    assert read_status(tmp_path).state == "stopped"
 
 
 def test_a_status_that_cannot_be_read_says_nothing(tmp_path):

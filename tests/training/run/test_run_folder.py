@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,6 +80,7 @@ def test_write_json(tmp_path: Path):
 
 def test_a_full_disk_is_told_in_one_line_and_keeps_the_old_state(tmp_path: Path):
     """A limit on the size of files stands in for a full disk; the system refuses the write all the same."""
+    resource = pytest.importorskip("resource", reason="not on Windows")
     path = tmp_path / "state.pt"
     save_state(path, {"step": 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -113,7 +113,7 @@ def test_embedded_text_needs_no_newer_python():
     # The family's tools were made for Python 3.7: no walrus, no positional-only parameters, no match.
     import ast
 
-    ast.parse(Path(embedded_networks.__file__).read_text(), feature_version=(3, 7))
+    ast.parse(Path(embedded_networks.__file__).read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 # The pickle.
@@ -182,7 +182,7 @@ def test_names_nothing_of_facegen_and_holds_the_source_once(tmp_path):
         "_rebuild_tensor_v2",
         "_load_from_bytes",
     }
-    source = Path(embedded_networks.__file__).read_text()
+    source = Path(embedded_networks.__file__).read_text(encoding="utf-8")
     assert texts.count(source) == 1
     assert "from facegen" not in source
     assert "import facegen" not in source
