@@ -20,6 +20,7 @@ from tqdm import tqdm
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.figures import grids as figures
+from facegen.images import to_float
 from facegen.networks.age_estimator import ARCHITECTURES, AgeEstimator, expected_age
 from facegen.training.age.distort import distort
 from facegen.training.encoder.aged_faces import (
@@ -30,7 +31,6 @@ from facegen.training.encoder.aged_faces import (
     half_of,
     load_aged_faces,
 )
-from facegen.training.encoder.pairs import to_float
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
 from facegen.training.run.cpu_memory import keep_freed_memory
