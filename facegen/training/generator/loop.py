@@ -21,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import pick_device, precision_in_words, send
+from facegen.device import pick_device, precision_in_words, to_device
 from facegen.errors import FacegenError
 from facegen.figures import grids as figures
 from facegen.networks.generator import Generator
@@ -267,7 +267,7 @@ def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tupl
     c = torch.zeros([batch, state.G.c_dim], device=device)
     if state.G.c_dim > 0:
         classes = state.random.classes(state.class_weights, batch)
-        c.scatter_(1, send(classes, device)[:, None], 1.0)
+        c.scatter_(1, to_device(classes, device)[:, None], 1.0)
     return z, c
 
 
