@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from facegen.device import send
+from facegen.device import to_device
 from facegen.training.generator.losses import Observed
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import Part, seed_own_noise
@@ -130,7 +130,7 @@ def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tupl
     c = torch.zeros([batch, state.G.c_dim], device=device)
     if state.G.c_dim > 0:
         classes = state.random.classes(state.class_weights, batch)
-        c.scatter_(1, send(classes, device)[:, None], 1.0)
+        c.scatter_(1, to_device(classes, device)[:, None], 1.0)
     return z, c
 
 
