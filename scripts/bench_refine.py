@@ -30,7 +30,8 @@ from facegen.aging import refine as judge
 from facegen.aging.edit import Edit
 from facegen.errors import FacegenError
 from facegen.evaluation.judges import load_identity_judge
-from facegen.faces.find import align_face, find_faces, open_photo
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces, open_photo
 from facegen.figures import grids as figures
 from facegen.weights.load import load_age_estimator
 from facegen.weights.shipped import shipped_file

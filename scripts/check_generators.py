@@ -19,7 +19,7 @@ from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.realism import realism_scores, scale_unit_features
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.images import to_uint8
 from facegen.weights.load import load_generator
 

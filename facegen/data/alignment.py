@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 _CHILD = "import sys; sys.path[:] = {path}; from facegen.data.alignment import _child; _child()"
 
@@ -32,7 +32,7 @@ def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemp
         points = json.loads(child.stdout)
     if points is None:
         return None
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
     return AlignmentTemplate.from_json(points)
 
@@ -44,7 +44,7 @@ def _child() -> None:
 
 
 def _measure(pngs: Sequence[bytes], progress: bool) -> list[list[float]] | None:
-    from facegen.faces.find import measure_template
+    from facegen.faces.align import measure_template
 
     template = measure_template([Image.open(io.BytesIO(png)) for png in pngs], progress=progress)
     return template.to_json() if template else None

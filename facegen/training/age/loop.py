@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.plots import plot_ages, plot_curves
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
 from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
@@ -289,10 +289,10 @@ def _report(
         metadata["groups"] = validation.groups.labels
         save_networks(run.path / BEST, {"age": network}, metadata, dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
-        figures.plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
+        plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
     lines = read_stats(run.path)
     steps = [line["step"] for line in lines]
-    figures.plot_curves(
+    plot_curves(
         run.path / "curve.png",
         {"validation MAE": (steps, [line["val_mae"] for line in lines])},
         xlabel="kimg",

@@ -17,14 +17,15 @@ from tqdm import tqdm
 
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures import grids as figures
+from facegen.figures.plots import plot_curves
 from facegen.images import to_float
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder, load_trunk
 from facegen.networks.facenet import VGGFACE2_URL, load_facenet
-from facegen.networks.latents import decode_latents, group_means
+from facegen.networks.latents import draw, group_means, place_latents
 from facegen.training.encoder.batch_norm import share_batch_norm
 from facegen.training.encoder.data import (
     FaceData,
@@ -249,10 +250,9 @@ def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.
         latents = objective.encoder(to_float(faces.to(device)))
         if objective.recipe.target == "z":
             labels = one_hot(classes, generator.c_dim).to(device)
-            again = decode_latents(generator, latents, labels, group_means(generator))
-        else:
-            again = generator.synthesis(latents, noise_mode="const")
-    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again.expand(-1, 3, -1, -1))
+            latents = place_latents(generator, latents, labels, group_means(generator))
+        again = draw(generator, latents)
+    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again)
     return [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]
 
 
@@ -481,7 +481,7 @@ def _save_state(
 def _plot(folder: Path) -> None:
     lines = read_stats(folder)
     epochs = [line["step"] for line in lines]
-    figures.plot_curves(
+    plot_curves(
         folder / "curve.png",
         {
             "training": (epochs, [line["train_loss"] for line in lines]),
