@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 import facegen
+from facegen.errors import printable, shorten
 from facegen.files import atomic_path
 from facegen.images import to_rgb
 
@@ -65,16 +66,12 @@ def visible(value: object) -> object:
     if hasattr(value, "__html__"):
         return value
     raw = str(value)
-    if raw.isprintable():
-        return raw
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
+    return raw if raw.isprintable() else printable(raw)  # a picture's data is long, and printable
 
 
 def cut(value: object, limit: int = 1000) -> str:
     """Any value as text of at most `limit` characters, the middle of a longer one left out."""
-    raw = str(value)
-    half = (limit - 1) // 2
-    return raw if len(raw) <= limit else f"{raw[:half]}…{raw[-half:]}"
+    return shorten(str(value), limit)
 
 
 def number(value: int) -> str:

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from facegen.device import send
+from facegen.device import to_device
 from facegen.errors import FacegenError
+from facegen.images import to_uint8
 from facegen.networks.graphed import GraphedGenerator
 from facegen.networks.layers import normalize_2nd_moment
 
@@ -76,7 +77,7 @@ def generate_pairs(
     ):
         torch.manual_seed(seed)  # the synthesis network draws its noise from torch's own state
         for z, c in zip(latents.split(BATCH), classes.split(BATCH), strict=True):
-            faces = generate(*(send(part, torch.device(device)) for part in (z, one_hot(c, generator.c_dim))))
+            faces = generate(*(to_device(part, torch.device(device)) for part in (z, one_hot(c, generator.c_dim))))
             images.append(_as_picture(faces, max_size).cpu())
             bar.update(len(z))
     return Pairs(torch.cat(images), normalize_2nd_moment(latents), classes)
@@ -85,11 +86,6 @@ def generate_pairs(
 def one_hot(classes: torch.Tensor, c_dim: int) -> torch.Tensor:
     """Class numbers [N] as the generator's labels [N, c_dim]; [N, 0] for a generator without classes."""
     return functional.one_hot(classes, c_dim).float() if c_dim else torch.zeros(len(classes), 0)
-
-
-def to_float(images: torch.Tensor) -> torch.Tensor:
-    """uint8 pictures as the networks take them: float32 in -1..1."""
-    return images.float() / 127.5 - 1
 
 
 def _even_classes(count: int, c_dim: int, random: torch.Generator) -> torch.Tensor:
@@ -102,8 +98,7 @@ def _even_classes(count: int, c_dim: int, random: torch.Generator) -> torch.Tens
 
 def _as_picture(faces: torch.Tensor, max_size: int | None) -> torch.Tensor:
     """Floats [N, C, H, W] as uint8 [N, 3, S, S]: rounded as in a file, so that no hidden digits help the encoder."""
-    levels = (faces * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    levels = levels.expand(-1, 3, -1, -1)
+    levels = to_uint8(faces).expand(-1, 3, -1, -1)
     if max_size is not None and levels.shape[-1] > max_size:
         size = (max_size, max_size)
         smaller = functional.interpolate(levels.float(), size, mode="bilinear", antialias=True)
