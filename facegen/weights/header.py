@@ -24,7 +24,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from facegen.ages import AgeGroups
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 from facegen.faces.find import AlignmentTemplate
 
 FORMAT_VERSION = 2
@@ -121,8 +121,7 @@ class Header(Mapping[str, Any]):
             with safe_open(path, framework="pt") as file:
                 content = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
         except (SafetensorError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise FacegenError(f"{path}: damaged, or not a safetensors file ({reason})") from error
+            raise FacegenError(f"{path}: damaged, or not a safetensors file ({one_line(error, 300)})") from error
         if not _has_layout(content):
             raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
         version = content["format_version"]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.weights.header import FORMAT_VERSION, HEADER_KEY, Header
 
@@ -150,7 +150,7 @@ def read_tensors(
                     key[len(prefix) :]: file.get_tensor(key).clone() for key in keys if key.startswith(prefix)
                 }
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise FacegenError(f"{path}: damaged ({_one_line(error)})") from error
+        raise FacegenError(f"{path}: damaged ({one_line(error)})") from error
     for name, state in networks.items():
         expected = header.networks[name].get("sha256")
         if (expected is not None or header["format_version"] > 1) and expected != tensors_checksum(state):
@@ -174,7 +174,7 @@ def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], st
                 raise ValueError(f"{key} is {state[key].dtype}")
         network.load_state_dict({key: _widen(tensor) for key, tensor in state.items()}, strict=True, assign=True)
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise FacegenError(f"{path}: the weights of {name} do not fit: {_one_line(error)}") from error
+        raise FacegenError(f"{path}: the weights of {name} do not fit: {one_line(error)}") from error
     return network.eval().requires_grad_(False)
 
 
@@ -189,7 +189,3 @@ def _check_sizes(kwargs: Any) -> None:
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
