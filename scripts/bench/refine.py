@@ -1,7 +1,7 @@
 """Time the refinement of faces and judge what it reaches, beside an earlier version of it or other numbers of steps.
 
     git show a95554b:facegen/aging/refine.py > before.py
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/bench_refine.py grace_hopper.jpg utkface_original_240.zip --seed 1 \
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/refine.py grace_hopper.jpg utkface_original_240.zip --seed 1 \
         --variant facegen/aging/refine.py=150 --variant before.py=150
 
 A variant is a file like facegen/aging/refine.py and a number of steps, and may set constants: `=125,TUNE_LR=2e-3`.
