@@ -164,8 +164,8 @@ class AgeTransfer:
         return cls(
             generator_network,
             networks["encoder"],
-            groups=AgeGroups.from_labels(header["groups"]) if header.get("groups") else None,
-            template=AlignmentTemplate.from_json(header["template"]) if header.get("template") else None,
+            groups=header.groups,
+            template=header.template,
             age_shift=networks.get("age_shift"),
             age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],
             device=device,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from facegen.parallel import run_in_child
+
 if TYPE_CHECKING:
     from facegen.faces.template import AlignmentTemplate
-
-_CHILD = "import sys; sys.path[:] = {path}; from facegen.data.alignment import _child; _child()"
 
 
 def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemplate | None:
@@ -27,8 +26,7 @@ def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemp
         points = _measure(pngs, progress)
     else:
         lengths = json.dumps([progress, [len(png) for png in pngs]])
-        command = [sys.executable, "-c", _CHILD.format(path=sys.path), lengths]
-        child = subprocess.run(command, input=b"".join(pngs), stdout=subprocess.PIPE, check=True)
+        child = run_in_child(_child, lengths, input=b"".join(pngs), check=True)
         points = json.loads(child.stdout)
     if points is None:
         return None

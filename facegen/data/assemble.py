@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -188,8 +189,13 @@ def write_archives(
     """Write one archive, or one for each split, and add them to the report.
 
     Where no `template` is known it is measured on the pictures. `png` gives a picture by the name of its record;
-    `extra` is JSON to add to the archive, by name.
+    `extra` is JSON to add to the archive, by name; it is worth an archive without a face.
     """
+    if extra and not faces:
+        with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as empty:
+            for file, content in extra.items():
+                empty.writestr(file, json.dumps(content))
+        return
     if not faces:
         counts = "; ".join(
             f"{len(files):,d} x {reason}, first {': '.join(filter(None, (repr(files[0]['file']), files[0]['detail'])))}"

@@ -17,7 +17,7 @@ from facegen.ages import AgeGroups
 from facegen.container import Container, is_image_name
 from facegen.data.archive import FaceArchive
 from facegen.data.sources import Record, Source, detect_source
-from facegen.data.sources.utkface import UtkFace
+from facegen.data.sources.named_files import UtkFace
 from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.faces.align import align_face

@@ -30,7 +30,7 @@ from facegen.training.generator.batches import picture_weights
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.folder import OPTIONS, RunFolder, read_options, read_state, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
-from facegen.weights.hub_folder import without_paths
+from facegen.weights.header import without_paths
 from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
 
