@@ -115,7 +115,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
       facegen train --data faces256.zip --gpus 8
     """
     from facegen.data.archive import FaceArchive
-    from facegen.training.generator import loop as gan
+    from facegen.training.generator import loop
     from facegen.training.generator.options import TrainOptions, check, resolve_options
     from facegen.training.generator.state import batch_parts
     from facegen.training.run.folder import OPTIONS
@@ -138,7 +138,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
             click.echo(json.dumps(options.to_dict(), indent=2))
             return
         if not run_on_all(ctx, gpus):
-            gan.resume_generator(resume, device=device, **changed)
+            loop.resume_generator(resume, device=device, **changed)
         return
     if not chosen["data"]:
         hint = f"; {resume} is no run folder to go on with" if resume else ""
@@ -152,4 +152,4 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
         return
     batch_parts(options, processes=gpus)
     if not run_on_all(ctx, gpus):
-        gan.train_generator(options, device=device)
+        loop.train_generator(options, device=device)
