@@ -4,7 +4,7 @@ Both run the same networks inside `find_faces_batch`, 32 photos at a time on one
 seconds are the processor's, which other programs hardly change. facenet-pytorch takes photos of one size together, and
 photos of different sizes one by one.
 
-    .venv/bin/python scripts/bench_faces.py utkface128.zip --count 500
+    .venv/bin/python scripts/bench/faces.py utkface128.zip --count 500
 """
 
 from __future__ import annotations
