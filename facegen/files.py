@@ -1,11 +1,14 @@
-"""Writing files so that nobody ever sees half of one, and locks between processes."""
+"""Writing files so that nobody ever sees half of one, checksums, and locks between processes."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -38,6 +41,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:
+    """Write what JSON can hold, atomically and readable by people."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(content, indent=indent, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def take_lock(path: str | os.PathLike[str], wait: float = 0.0) -> FileLock | None:

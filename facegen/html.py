@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from facegen.ages import AgeGroups
+from facegen.errors import printable, shorten
 from facegen.images import to_rgb
 
 NAME_LENGTH = 72  # letters of a file name that are shown; the rest of a longer one is left out in its middle
@@ -17,13 +18,7 @@ NAME_LENGTH = 72  # letters of a file name that are shown; the rest of a longer 
 
 def text(value: object, limit: int = 1000) -> str:
     """Any value as HTML text: escaped, control characters made visible, too long ones cut in their middle."""
-    raw = str(value)
-    if len(raw) > limit:
-        half = (limit - 1) // 2
-        raw = f"{raw[:half]}…{raw[-half:]}"
-    # Newlines, characters that turn the reading direction and halves of characters would hide what a name is.
-    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
-    return html.escape(visible)
+    return html.escape(printable(shorten(str(value), limit)))
 
 
 def file_name(name: str) -> str:

@@ -7,11 +7,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from facegen.errors import FacegenError
+
+if TYPE_CHECKING:
+    import torch
 
 # More pixels than any photo of a face has, and 500 MB decoded: refused by the header, before anything is decoded.
 MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
@@ -140,6 +144,16 @@ def encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def to_float(levels: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 pictures, 0..255, into what the networks take: float32 in -1..1."""
+    return levels.float() / 127.5 - 1
+
+
+def to_uint8(pictures: torch.Tensor) -> torch.Tensor:
+    """Turn the networks' pictures, about -1..1, into uint8, as a file holds them."""
+    return (pictures.detach().float() * 127.5 + 128).clamp(0, 255).byte()
 
 
 def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:

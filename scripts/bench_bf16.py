@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from facegen.device import cpu_has_bfloat16
-from facegen.figures.grids import to_uint8
+from facegen.figures.grids import to_pixels
 from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.weights.load import load_generator
@@ -151,7 +151,7 @@ def compare_pictures(count: int = 200) -> None:
                     G(*part, truncation_psi=psi, noise_mode="const")
                     for part in zip(z.split(20), c.split(20), strict=True)
                 ]
-            levels.append(torch.from_numpy(to_uint8(torch.cat(made))).int())
+            levels.append(torch.from_numpy(to_pixels(torch.cat(made))).int())
         apart = (levels[0] - levels[1]).abs()
         print(
             f"{count} pictures, psi {psi}: {(apart <= 1).float().mean():.1%} of the levels are one apart at most, "

@@ -20,7 +20,7 @@ from facegen.evaluation.age import group_of_years
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.realism import realism_scores, scale_unit_features
 from facegen.faces.find import UTKFACE_TEMPLATE
-from facegen.metrics.evaluate import quantize
+from facegen.images import to_uint8
 from facegen.weights.load import load_generator
 
 BATCH = 50
@@ -34,7 +34,7 @@ def generated(generator: nn.Module, count: int, seed: int) -> list[torch.Tensor]
     with torch.no_grad():
         for label in torch.eye(generator.c_dim):
             parts = [generator(part, label.expand(len(part), -1), noise_mode="const") for part in z.split(BATCH)]
-            faces.append(quantize(torch.cat(parts)))
+            faces.append(to_uint8(torch.cat(parts)))
     return faces
 
 

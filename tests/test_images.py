@@ -5,8 +5,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from facegen import images
 from facegen.errors import FacegenError
 from facegen.images import center_square, decode, encode_png, read_header, to_rgb_or_gray
 from facegen.parallel import map_in_order
@@ -87,3 +89,10 @@ def test_map_in_order_hands_on_errors():
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_levels_as_the_networks_take_them_and_back():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert images.to_float(levels)[[0, 255]].tolist() == [-1.0, 1.0]
+    assert torch.equal(images.to_uint8(images.to_float(levels)), levels)
+    assert images.to_uint8(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]  # networks go beyond

@@ -20,7 +20,7 @@ from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, alignment_matrix, find_faces
 from facegen.figures import grids as figures
-from facegen.images import to_rgb
+from facegen.images import to_float, to_rgb
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.latents import group_means
 from facegen.weights.load import load_age_estimator, load_encoder, load_generator, read_networks
@@ -178,7 +178,7 @@ class AgeTransfer:
         """Aligned faces as `render` takes them, float `[N, 3, S, S]`; they are resized to the generator's size."""
         sized = [to_rgb(image).resize((self.size, self.size), Image.Resampling.LANCZOS) for image in images]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in sized])).to(self.device)
-        return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return to_float(pixels.permute(0, 3, 1, 2))
 
     def encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Latents of aligned faces, [N, z_dim] or [N, num_ws, w_dim]; they are resized to the generator's size."""
@@ -459,4 +459,4 @@ def _check_pair(generator: nn.Module, encoder: nn.Module, age_shift: AgeShift | 
 
 
 def _pictures(images: torch.Tensor) -> list[Image.Image]:
-    return [Image.fromarray(image) for image in figures.to_uint8(images)]
+    return [Image.fromarray(image) for image in figures.to_pixels(images)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 import threading
@@ -12,7 +11,7 @@ from types import FrameType
 import click
 
 import facegen
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
@@ -34,13 +33,6 @@ COMMANDS = {
 }
 
 
-def one_line(error: Exception) -> str:
-    """What to tell the user: an error of the system begins with its file, not with its number."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)}: cannot be read or written ({error.strerror})"
-    return str(error)
-
-
 def leave(number: int, frame: FrameType | None) -> None:
     """End the process as an exception does, so that half-written files are removed on the way."""
     sys.exit(128 + number)
@@ -53,7 +45,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (FacegenError, OSError) as error:
-            raise click.ClickException(one_line(error)) from error
+            raise click.ClickException(one_line(error) if isinstance(error, OSError) else str(error)) from error
         finally:
             # Nothing is half written any more, and an exception in the interpreter's own clearing up is a traceback.
             if signal.getsignal(signal.SIGTERM) is leave:

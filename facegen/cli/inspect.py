@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from facegen.errors import printable, shorten
+
 _SHOWN = 3  # problems of each kind that are printed; --json has them all
 _MAX_CLASSES = 40
 
@@ -85,6 +87,5 @@ def _show_attribute(attribute: str, table: dict[str, dict[str, int]], width: int
 
 
 def _visible(words: str) -> str:
-    """One line for a terminal, whatever a file name holds."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)
-    return shown if len(shown) <= 240 else f"{shown[:140]}...{shown[-90:]}"
+    """Return one line for a terminal, whatever a file name holds."""
+    return shorten(printable(words), 240)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facegen.data.sources import all_sources
+from facegen.errors import printable
 
 if TYPE_CHECKING:
     from facegen.data.assemble import PrepareReport
@@ -157,15 +158,10 @@ def show(report: PrepareReport, archive: Path) -> None:
             click.echo(f"  {label:>{width}}  {count:7,d}{hint}")
     for reason, files in report.dropped.items():
         detail = f"; {files[0]['detail']}" if files[0]["detail"] else ""
-        click.echo(f"dropped {len(files):,d}: {reason} (first: {_printable(files[0]['file'])}{_printable(detail)})")
+        click.echo(f"dropped {len(files):,d}: {reason} (first: {printable(files[0]['file'])}{printable(detail)})")
     for note, names in report.notes.items():
-        click.echo(f"note on {len(names):,d}: {note} (first: {_printable(names[0])})")
+        click.echo(f"note on {len(names):,d}: {note} (first: {printable(names[0])})")
     if report.template is None:
         click.echo("no faces were found to measure the alignment on; transfer will use the default alignment")
     click.echo(f"{report.written:,d} of {report.read:,d} written, {report.resolution}x{report.resolution}")
     click.echo(f"look at {report_path(archive, '.html')}")
-
-
-def _printable(text: str) -> str:
-    """File names may hold line breaks and what no terminal shows."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -82,7 +82,8 @@ def command(
     Example:
       facegen train-age --data train.zip --val held.zip --arch resnet --half first --kimg 300
     """
-    from facegen.training.age.loop import AgeOptions, resume_age, train_age
+    from facegen.training.age.loop import resume_age, train_age
+    from facegen.training.age.options import AgeOptions
 
     if resume is not None:
         given = {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from facegen.errors import one_line
+
 
 def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list[float] | None:
     from facegen.aging.edit import parse_ages
@@ -105,7 +107,6 @@ def command(
     from facegen.aging.paste import save_pasted
     from facegen.aging.transfer import ALL, AgeTransfer, save_results, unique_stems
     from facegen.aging.video import check_video, save_morphs
-    from facegen.cli import one_line
     from facegen.errors import FacegenError
     from facegen.faces.find import open_original
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from facegen.errors import FacegenError
 from facegen.faces.find import AlignmentTemplate, align_face
+from facegen.images import to_float
 from facegen.metrics.features import Extractor, file_fingerprint, locate_weights
 from facegen.networks.facenet import FACENET_SIZE, FACENET_TEMPLATE, VGGFACE2_URL, load_facenet
 from facegen.parallel import map_in_order
@@ -60,7 +61,7 @@ def load_age_judge(reference: str | os.PathLike[str] | None = None, *, device: t
 
     @torch.no_grad()
     def predict(images: torch.Tensor) -> np.ndarray:
-        parts = [network.predict(part.to(device).float() / 127.5 - 1).cpu() for part in images.split(BATCH)]
+        parts = [network.predict(to_float(part.to(device))).cpu() for part in images.split(BATCH)]
         return torch.cat(parts).double().numpy()
 
     return AgeJudge(f"{path.name} ({file_fingerprint(path)})", predict)

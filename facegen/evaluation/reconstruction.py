@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from facegen.evaluation.bootstrap import Estimate, estimate_mean
+from facegen.images import to_float
 
 BATCH = 32
 
@@ -74,5 +75,5 @@ def structural_similarities(one: torch.Tensor, other: torch.Tensor) -> np.ndarra
 @torch.no_grad()
 def _distances(lpips: Distance, one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
     parts = zip(one.split(BATCH), other.split(BATCH), strict=True)
-    found = [lpips(a.float() / 127.5 - 1, b.float() / 127.5 - 1).cpu() for a, b in parts]
+    found = [lpips(to_float(a), to_float(b)).cpu() for a, b in parts]
     return torch.cat(found).double().numpy()

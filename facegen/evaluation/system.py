@@ -14,7 +14,7 @@ from tqdm import tqdm
 from facegen.ages import AgeGroups
 from facegen.evaluation.photos import Photos
 from facegen.faces.find import AlignmentTemplate
-from facegen.metrics.evaluate import quantize
+from facegen.images import to_float, to_uint8
 
 
 class Rendering(Protocol):
@@ -92,7 +92,7 @@ def render_all(
     first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
     bar = tqdm(range(photos.tested), f"{system.name}: ageing", unit="face", disable=not progress)
     for index in bar:
-        face = photos.images[index : index + 1].to(renderer.device).float() / 127.5 - 1
+        face = to_float(photos.images[index : index + 1].to(renderer.device))
         age = photos.ages[index]
         # Older than all groups counts as the last.
         ages = [float(np.clip(age, first, last))] if give_ages and np.isfinite(age) else None
@@ -108,7 +108,7 @@ def render_all(
 
 def _as_files(images: torch.Tensor) -> torch.Tensor:
     """Gray or RGB pictures in -1..1 as uint8 `[N, 3, H, W]` on the CPU."""
-    return quantize(images.detach()).expand(-1, 3, -1, -1).cpu()
+    return to_uint8(images).expand(-1, 3, -1, -1).cpu()
 
 
 def _wait(device: torch.device) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
-from facegen.images import to_rgb
+from facegen.images import to_rgb, to_uint8
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,9 @@ MIN_TILE = 64  # smaller pictures are enlarged to at least this
 RESAMPLING = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
 
 
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Network pictures `[N, C, H, W]` in -1..1 as uint8 `[N, H, W, C]`."""
-    import torch
-
-    levels = (images.detach().float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).cpu().numpy()
+def to_pixels(images: torch.Tensor) -> np.ndarray:
+    """Turn network pictures `[N, C, H, W]`, about -1..1, into uint8 `[N, H, W, C]`."""
+    return to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def image_grid(

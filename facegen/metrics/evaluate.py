@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
 from facegen.errors import FacegenError
+from facegen.images import to_uint8
 from facegen.metrics.features import Detectors, Extractor
 from facegen.metrics.frechet import fid
 from facegen.metrics.inception_score import inception_score
@@ -227,16 +228,11 @@ def fake_features(
     for number in _bar(share.of(len(starts)), "fakes", batch, count, not progress or share.rank > 0):
         size = min(batch, count - starts[number])
         torch.manual_seed(latents.seed + 1 + number)  # of the noise, on whatever device
-        images = as_rgb(quantize(generate(*latents.draw(size, number))))
+        images = as_rgb(to_uint8(generate(*latents.draw(size, number))))
         for name, needed in counts.items():
             if (wanted := min(size, needed - starts[number])) > 0:
                 parts[name].append(extractors[name].features(images[:wanted]).float().cpu())
     return {name: share.gather(torch.cat(part) if part else torch.empty([0, 0])) for name, part in parts.items()}
-
-
-def quantize(images: torch.Tensor) -> torch.Tensor:
-    """Return network pictures `[N, C, H, W]` in -1..1 as uint8, as files would hold them."""
-    return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 def _bar(numbers: Sequence[int], name: str, batch: int, count: int, hidden: bool) -> Iterable[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from facegen.errors import FacegenError
+from facegen.files import sha256
 from facegen.weights.cache import download
 
 if TYPE_CHECKING:
@@ -193,11 +193,7 @@ def _run(network: nn.Module, images: torch.Tensor, device: torch.device | str) -
 
 def file_fingerprint(path: Path) -> str:
     """The first 16 hexadecimal digits of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def _need_torch_fidelity() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 
 MAX_BLOCKS = (5, 10, 5)  # residual blocks in repeat_1, repeat_2, repeat_3 of the whole InceptionResnetV1
 MIN_INPUT_SIZE = 75  # below this its unpadded convolutions run out of pixels
@@ -146,9 +146,8 @@ def _download(name: str) -> Mapping[str, torch.Tensor]:
     try:
         return InceptionResnetV1(pretrained=name).state_dict()
     except Exception as error:  # no network, no space, a damaged cache: each with an exception of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise FacegenError(
-            f"cannot get the {name} weights of facenet-pytorch ({reason}): download them from {RELEASES} "
+            f"cannot get the {name} weights of facenet-pytorch ({one_line(error)}): download them from {RELEASES} "
             "and pass --init FILE, or start untrained with --init none"
         ) from error
 

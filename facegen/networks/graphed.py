@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from facegen.errors import one_line
 from facegen.networks.generator import Generator
 
 
@@ -47,8 +48,7 @@ class GraphedGenerator:
                 self._recordings[size] = _Recording(self.generator, z, c, self.options)
             except RuntimeError as error:
                 self._works = False
-                reason = " ".join(str(error).split())[:200]
-                warnings.warn(f"no CUDA graph of the generator, so it runs without ({reason})", stacklevel=2)
+                warnings.warn(f"no CUDA graph of the generator, so it runs without ({one_line(error)})", stacklevel=2)
                 return self.generator(z, c, **self.options)
         return self._recordings[size].replay(z, c)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from facegen.errors import FacegenError
+from facegen.files import sha256
 from facegen.weights import native
 from facegen.weights.family.safe_pickle import MAX_NAME, shown
 from facegen.weights.family.state_dict import is_torchscript
@@ -52,21 +52,12 @@ def describe(reference: str | os.PathLike[str], *, layers: bool = False) -> dict
     kind = kind_of_file(path)
     if kind == "unknown":
         read_networks(path)  # says what is wrong
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": file_checksum(path)}
+    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
     found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
         facts["layers"] = list(_layers(tensors))
     return facts
-
-
-def file_checksum(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def named_globals(data: bytes) -> list[str]:

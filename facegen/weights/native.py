@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 
 FORMAT_VERSION = 2
@@ -132,7 +132,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise FacegenError(f"{path}: damaged, or not a safetensors file ({_one_line(error)})") from error
+        raise FacegenError(f"{path}: damaged, or not a safetensors file ({one_line(error)})") from error
     if not _is_header(header):
         raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
     version = header["format_version"]
@@ -194,7 +194,7 @@ def read_tensors(
                     key[len(prefix) :]: file.get_tensor(key).clone() for key in keys if key.startswith(prefix)
                 }
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise FacegenError(f"{path}: damaged ({_one_line(error)})") from error
+        raise FacegenError(f"{path}: damaged ({one_line(error)})") from error
     for name, state in networks.items():
         expected = header["networks"][name].get("sha256")
         if (expected is not None or header["format_version"] > 1) and expected != tensors_checksum(state):
@@ -218,7 +218,7 @@ def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], st
                 raise ValueError(f"{key} is {state[key].dtype}")
         network.load_state_dict({key: _widen(tensor) for key, tensor in state.items()}, strict=True, assign=True)
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise FacegenError(f"{path}: the weights of {name} do not fit: {_one_line(error)}") from error
+        raise FacegenError(f"{path}: the weights of {name} do not fit: {one_line(error)}") from error
     return network.eval().requires_grad_(False)
 
 
@@ -244,7 +244,3 @@ def _is_header(header: Any) -> bool:
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

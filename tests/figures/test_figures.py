@@ -10,7 +10,15 @@ import torch
 from PIL import Image
 
 from facegen.errors import FacegenError
-from facegen.figures.grids import age_strip, image_grid, plot_ages, plot_curves, save_image_grid, save_picture, to_uint8
+from facegen.figures.grids import (
+    age_strip,
+    image_grid,
+    plot_ages,
+    plot_curves,
+    save_image_grid,
+    save_picture,
+    to_pixels,
+)
 
 
 def pictures(count: int, size: int = 64) -> np.ndarray:
@@ -19,9 +27,9 @@ def pictures(count: int, size: int = 64) -> np.ndarray:
     return np.broadcast_to(levels, (count, size, size, 3)).copy()
 
 
-def test_to_uint8_spans_the_range():
+def test_to_pixels_spans_the_range():
     images = torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0]).reshape(1, 1, 1, 5).expand(1, 3, 1, 5)
-    result = to_uint8(images)
+    result = to_pixels(images)
     assert result.shape == (1, 1, 5, 3)
     assert result[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
 

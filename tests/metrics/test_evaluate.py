@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.metrics.evaluate import Evaluator, Latents, compute, fake_features, quantize
+from facegen.images import to_uint8
+from facegen.metrics.evaluate import Evaluator, Latents, compute, fake_features
 from facegen.metrics.features import Detectors
 from facegen.metrics.frechet import fid
 from facegen.metrics.kernel import kid
@@ -310,4 +311,4 @@ def test_grey_networks_are_measured_too(archive, detectors):
 
 def test_levels_are_those_of_files():
     images = torch.tensor([-2.0, -1, 0, 1, 2]).view(1, 1, 1, 5)
-    assert quantize(images).flatten().tolist() == [0, 0, 128, 255, 255]
+    assert to_uint8(images).flatten().tolist() == [0, 0, 128, 255, 255]

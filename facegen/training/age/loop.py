@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,11 @@ from tqdm import tqdm
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.figures import grids as figures
-from facegen.networks.age_estimator import ARCHITECTURES, AgeEstimator, expected_age
+from facegen.images import to_float
+from facegen.networks.age_estimator import AgeEstimator, expected_age
+from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
 from facegen.training.age.distort import distort
-from facegen.training.encoder.aged_faces import (
-    HALVES,
-    AgedFaces,
-    age_targets,
-    errors_by_group,
-    half_of,
-    load_aged_faces,
-)
-from facegen.training.encoder.pairs import to_float
+from facegen.training.age.options import SHAPES, AgeOptions
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
 from facegen.training.run.cpu_memory import keep_freed_memory
@@ -41,86 +35,7 @@ from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
 
 STATE = "age-state.pt"
-WARMUP = 0.05  # of the run, with a rising learning rate
-LAST_LR = 0.01  # of the learning rate, at the end
 YEARS = 0.1  # weight of the mean absolute error, in years, beside the distribution's divergence
-# Small enough for one CPU core, 64 pixels: 1.1 and 1.0 million parameters.
-SHAPES = {
-    "resnet": {"widths": [32, 64, 128, 160], "depths": [1, 2, 2, 1]},
-    "plain": {"widths": [40, 80, 120, 160], "depths": [1, 1, 2, 1]},
-}
-
-
-@dataclass(frozen=True)
-class AgeOptions:
-    """What a run is made of.
-
-    `half` trains on one half of `data` (`first` or `second`; None on all of it). `val` is an archive that is never
-    trained on; None keeps a tenth of the pictures back. `widths` and `depths` are the network's; None for `SHAPES`.
-    `sigma` is the width in years of the distribution that an age stands for, `balance` as in `picture_weights`, `ema`
-    the half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `both_sides` is
-    the network's. It computes in bfloat16 on a processor that has it, with `bf16` on any device, with `fp32` on none.
-    `licence` stands in the file.
-    """
-
-    data: str
-    val: str | None = None
-    arch: str = "resnet"
-    widths: Sequence[int] | None = None
-    depths: Sequence[int] | None = None
-    half: str | None = None
-    kimg: float = 300
-    batch: int = 64
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    sigma: float = 2.5
-    balance: float = 0.3
-    ema: float = 100
-    dropout: float = 0.2
-    snap: float = 20
-    size: int = 64
-    both_sides: bool = False
-    fp32: bool = False
-    bf16: bool = False
-    seed: int = 0
-    licence: str | None = None
-
-    def check(self) -> None:
-        """Raise a FacegenError that names the first impossible value."""
-        if self.arch not in ARCHITECTURES:
-            raise FacegenError(f"arch is one of {', '.join(ARCHITECTURES)}, got {self.arch!r}")
-        if self.half is not None and self.half not in HALVES:
-            raise FacegenError(f"half is one of {', '.join(HALVES)}, got {self.half!r}")
-        for name in ("kimg", "batch", "lr", "sigma", "ema", "snap"):
-            if not getattr(self, name) > 0:
-                raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.balance <= 1:
-            raise FacegenError(
-                f"balance must be between 0 (as the data is) and 1 (all groups alike), got {self.balance}"
-            )
-        if self.fp32 and self.bf16:
-            raise FacegenError("fp32 and bf16 exclude each other: leave out one of them")
-        if self.seed < 0:
-            raise FacegenError(f"seed must be 0 or more, got {self.seed}")
-        if self.batch < 2:
-            raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
-
-    @property
-    def steps(self) -> int:
-        """Batches in all."""
-        return max(1, math.ceil(self.kimg * 1000 / self.batch))
-
-    @property
-    def steps_per_snap(self) -> int:
-        """Batches between two validations."""
-        return max(1, round(self.snap * 1000 / self.batch))
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0: rises in a line, falls as a cosine."""
-        done = (step + 1) / self.steps
-        if done < WARMUP:
-            return self.lr * done / WARMUP
-        return self.lr * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP))))
 
 
 @dataclass
@@ -201,25 +116,6 @@ def resume_age(
         run.log(f"resuming at {state.step * options.batch / 1000:.2f} kimg")
         _run(run, options, training, validation, network, state, saved, chosen, progress)
     return run.path
-
-
-def load_data(options: AgeOptions, *, progress: bool = True) -> tuple[AgedFaces, AgedFaces]:
-    """The faces that a run trains on and those that validate."""
-    faces = load_aged_faces(options.data, options.size, progress=progress)
-    if options.val is not None:
-        validation = load_aged_faces(options.val, options.size, progress=progress)
-        training = faces.part(half_of(len(faces), options.half))
-    else:
-        kept_back = np.arange(len(faces)) % 10 == 9
-        validation = faces.part(np.flatnonzero(kept_back))
-        faces = faces.part(np.flatnonzero(~kept_back))
-        training = faces.part(half_of(len(faces), options.half))
-    if len(training) < options.batch or len(validation) == 0:
-        raise FacegenError(
-            f"{options.data}: {len(training)} faces to train on, {len(validation)} to validate with: "
-            f"too few for a batch of {options.batch}"
-        )
-    return training, validation
 
 
 def predict_ages(network: AgeEstimator, images: torch.Tensor, batch: int = 128) -> torch.Tensor:

@@ -12,9 +12,10 @@ from torch import nn
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.figures import grids as figures
+from facegen.images import to_float
 from facegen.training.encoder.objective import Faces
 from facegen.training.encoder.options import MOST_VALIDATING, TRAINING_SHARE, EncoderOptions
-from facegen.training.encoder.pairs import Pairs, generate_pairs, to_float
+from facegen.training.encoder.pairs import Pairs, generate_pairs
 from facegen.training.encoder.real_faces import RealFaces, load_real_faces
 from facegen.training.run import distributed
 

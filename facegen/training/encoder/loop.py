@@ -19,6 +19,7 @@ from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures import grids as figures
+from facegen.images import to_float
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder, load_trunk
@@ -39,7 +40,7 @@ from facegen.training.encoder.data import (
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import EncoderObjective, closest_group
 from facegen.training.encoder.options import EncoderOptions, read_encoder_options
-from facegen.training.encoder.pairs import Pairs, one_hot, to_float
+from facegen.training.encoder.pairs import Pairs, one_hot
 from facegen.training.encoder.real_faces import open_real_faces
 from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.weight_average import WeightAverage
@@ -251,7 +252,7 @@ def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.
             again = decode_latents(generator, latents, labels, group_means(generator))
         else:
             again = generator.synthesis(latents, noise_mode="const")
-    inputs, outputs = figures.to_uint8(to_float(faces)), figures.to_uint8(again.expand(-1, 3, -1, -1))
+    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again.expand(-1, 3, -1, -1))
     return [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]
 
 

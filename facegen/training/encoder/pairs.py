@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from facegen.device import send
 from facegen.errors import FacegenError
+from facegen.images import to_uint8
 from facegen.networks.graphed import GraphedGenerator
 from facegen.networks.layers import normalize_2nd_moment
 
@@ -87,11 +88,6 @@ def one_hot(classes: torch.Tensor, c_dim: int) -> torch.Tensor:
     return functional.one_hot(classes, c_dim).float() if c_dim else torch.zeros(len(classes), 0)
 
 
-def to_float(images: torch.Tensor) -> torch.Tensor:
-    """uint8 pictures as the networks take them: float32 in -1..1."""
-    return images.float() / 127.5 - 1
-
-
 def _even_classes(count: int, c_dim: int, random: torch.Generator) -> torch.Tensor:
     """Class numbers in random order; every `c_dim` in a row hold each class once."""
     if c_dim == 0:
@@ -102,8 +98,7 @@ def _even_classes(count: int, c_dim: int, random: torch.Generator) -> torch.Tens
 
 def _as_picture(faces: torch.Tensor, max_size: int | None) -> torch.Tensor:
     """Floats [N, C, H, W] as uint8 [N, 3, S, S]: rounded as in a file, so that no hidden digits help the encoder."""
-    levels = (faces * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    levels = levels.expand(-1, 3, -1, -1)
+    levels = to_uint8(faces).expand(-1, 3, -1, -1)
     if max_size is not None and levels.shape[-1] > max_size:
         size = (max_size, max_size)
         smaller = functional.interpolate(levels.float(), size, mode="bilinear", antialias=True)

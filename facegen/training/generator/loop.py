@@ -482,7 +482,7 @@ def save_fakes(G: Generator, latents: tuple[torch.Tensor, torch.Tensor], archive
     pictures = []
     with torch.no_grad():
         for z, c in zip(*(part.to(device).split(16) for part in latents), strict=True):
-            pictures.append(figures.to_uint8(G(z, c, noise_mode="const")))
+            pictures.append(figures.to_pixels(G(z, c, noise_mode="const")))
     columns = G.c_dim or 10
     figures.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
 

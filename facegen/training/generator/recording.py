@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from facegen.device import send
+from facegen.errors import one_line
 
 if TYPE_CHECKING:
     from facegen.training.generator.losses import GanLoss
@@ -106,8 +107,7 @@ class Phases:
         except RuntimeError as error:
             self.works = False
             self._recordings.clear()
-            reason = " ".join(str(error).split())[:200]
-            warnings.warn(f"no CUDA graph of a training step, so it runs without ({reason})", stacklevel=2)
+            warnings.warn(f"no CUDA graph of a training step, so it runs without ({one_line(error)})", stacklevel=2)
             network.zero_grad(set_to_none=True)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from facegen.data.archive import FaceArchive
 from facegen.device import trains_in_bfloat16
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
@@ -342,8 +342,7 @@ def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
         try:
             network.load_state_dict(loaded[name].state_dict())
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
             raise FacegenError(
                 f"{path}: the weights of {name} do not fit this run's data and --cfg, which must be those that they "
-                f"were trained with: {reason}"
+                f"were trained with: {one_line(error)}"
             ) from error

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
 from facegen.training.run.folder import RunFolder
 
 TIMEOUT = "FACEGEN_TIMEOUT"  # seconds; the environment variable that overrides the number below
@@ -282,7 +282,7 @@ def _lost_processes() -> Iterator[None]:
     except FacegenError:
         raise
     except RuntimeError as error:
-        words = " ".join(str(error).split())
+        words = one_line(error)
         if not isinstance(error, dist.DistError) and not any(sign in words for sign in _SIGNS):
             raise
         raise FacegenError(

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import atomic_path, write_json
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ class RunFolder:
 
     def write_json(self, name: str, obj: Any) -> None:
         """Write an object to a JSON file in the folder, atomically."""
-        with atomic_path(self.path / name) as temporary:
-            temporary.write_text(json.dumps(obj, indent=2) + "\n", encoding="utf-8")
+        write_json(self.path / name, obj)
 
     def close(self, error: BaseException | None = None) -> None:
         """Finish the TensorBoard events, note how the run ended and let others in. The folder stays usable."""

@@ -15,12 +15,13 @@ from PIL import Image
 from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter
 from facegen.errors import FacegenError
+from facegen.images import to_float
 from facegen.networks.age_estimator import AGES, AgeEstimator
 from facegen.training.age import loop as training
+from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, half_of, load_aged_faces
 from facegen.training.age.distort import distort
-from facegen.training.age.loop import AgeOptions, age_loss, predict_ages, resume_age, train_age
-from facegen.training.encoder.aged_faces import AgedFaces, age_targets, errors_by_group, half_of, load_aged_faces
-from facegen.training.encoder.pairs import to_float
+from facegen.training.age.loop import age_loss, predict_ages, resume_age, train_age
+from facegen.training.age.options import AgeOptions
 from facegen.training.generator.batches import picture_weights
 from facegen.training.run.folder import read_stats
 from facegen.training.run.list import as_table, find_runs

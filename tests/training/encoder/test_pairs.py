@@ -5,7 +5,7 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
-from facegen.training.encoder.pairs import Pairs, generate_pairs, one_hot, to_float
+from facegen.training.encoder.pairs import Pairs, generate_pairs, one_hot
 
 
 def make_generator(c_dim: int = 10, resolution: int = 16, channels: int = 3) -> Generator:
@@ -97,7 +97,3 @@ def test_split_loses_nothing(generator: Generator):
 def test_too_few_pairs(generator: Generator):
     with pytest.raises(FacegenError, match="at least 2 pairs"):
         generate_pairs(generator, 1, progress=False)
-
-
-def test_to_float_spans_the_range():
-    assert to_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]

@@ -13,8 +13,8 @@ from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.networks.age_estimator import AGES
+from facegen.training.age.options import HALVES, AgeOptions
 
-HALVES = ("first", "second")
 SPLIT_SEED = 101  # of the halves: always the same, or a judge would have seen pictures of what it judges
 _CHUNK = 1024  # pictures resized at once
 
@@ -67,6 +67,25 @@ def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool =
         images = torch.cat([_resize(chunk, size) for chunk in images.split(_CHUNK)])
     groups = archive.groups or AgeGroups.default()
     return AgedFaces(images.contiguous(), torch.from_numpy(archive.ages[known]), groups)
+
+
+def load_data(options: AgeOptions, *, progress: bool = True) -> tuple[AgedFaces, AgedFaces]:
+    """The faces that a run trains on and those that validate."""
+    faces = load_aged_faces(options.data, options.size, progress=progress)
+    if options.val is not None:
+        validation = load_aged_faces(options.val, options.size, progress=progress)
+        training = faces.part(half_of(len(faces), options.half))
+    else:
+        kept_back = np.arange(len(faces)) % 10 == 9
+        validation = faces.part(np.flatnonzero(kept_back))
+        faces = faces.part(np.flatnonzero(~kept_back))
+        training = faces.part(half_of(len(faces), options.half))
+    if len(training) < options.batch or len(validation) == 0:
+        raise FacegenError(
+            f"{options.data}: {len(training)} faces to train on, {len(validation)} to validate with: "
+            f"too few for a batch of {options.batch}"
+        )
+    return training, validation
 
 
 def half_of(count: int, half: str | None) -> np.ndarray:
