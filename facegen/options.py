@@ -107,9 +107,8 @@ class Options:
         Raises:
             FacegenError: some of them cannot change any more.
         """
-        resumable = {field.name for field in fields(self) if field.metadata.get("resumable")}
-        if fixed := sorted(shown(name) for name in given.keys() - resumable):
-            raise FacegenError(f"--resume takes its options from the run folder; leave out --{', --'.join(fixed)}")
+        if complaint := _fixed(type(self), given):
+            raise FacegenError(complaint)
         return dataclasses.replace(self, **given)
 
 
@@ -126,15 +125,29 @@ def click_options(*classes: type, without: Sequence[str] = ()) -> Callable[[Comm
     return add
 
 
-def given_options(ctx: click.Context, *, without: Iterable[str] = ()) -> dict[str, Any]:
-    """Return what the user wrote on the command line, but for the options named."""
-    names = [name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT]
-    return {name: ctx.params[name] for name in names if name not in set(without)}
+def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
+    """Return what the user wrote beside `--resume`, but for the options named: what `merge` takes.
+
+    Raises:
+        click.UsageError: some of it cannot change any more.
+    """
+    names = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+    given = {name: ctx.params[name] for name in names - set(without)}
+    if complaint := _fixed(cls, given):
+        raise click.UsageError(complaint)
+    return given
 
 
 def shown(name: str) -> str:
     """Return a field's name as the command line has it."""
     return name.replace("_", "-")
+
+
+def _fixed(cls: type, given: Iterable[str]) -> str:
+    """What to say of options that `--resume` cannot change; nothing where all can be."""
+    resumable = {field.name for field in fields(cls) if field.metadata.get("resumable")}
+    fixed = sorted(shown(name) for name in set(given) - resumable)
+    return f"--resume takes its options from the run folder; leave out --{', --'.join(fixed)}" if fixed else ""
 
 
 def _click_option(cls: type, field: Field) -> Callable[[Command], Command]:
@@ -162,7 +175,7 @@ def _click_option(cls: type, field: Field) -> Callable[[Command], Command]:
 
 
 def value_type(cls: type, field: Field) -> Any:
-    """Return the type of an option's value, which may be None besides: `int`, `float`, `bool`, `str` or a click type."""
+    """Return the type of an option's value, None aside: `int`, `float`, `bool`, `str` or a click type."""
     if field.metadata["parse"]:
         return _Parsed(field.metadata["parse"])
     hint = get_type_hints(cls)[field.name]

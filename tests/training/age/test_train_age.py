@@ -64,7 +64,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(archive: Path, held: Path) -> AgeOptions:
     """Ten steps of eight pictures, validated after five and ten."""
     return AgeOptions(
-        data=str(archive), val=str(held), half="first", kimg=0.08, batch=8, snap=0.04, licence="none", **SMALL
+        data=str(archive), val=str(held), half="first", kimg=0.08, batch=8, snap=0.04, license="none", **SMALL
     )
 
 
