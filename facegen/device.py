@@ -59,7 +59,7 @@ def precision_in_words(half: torch.dtype | None, device: torch.device, fp32: boo
     return "float32 (this processor has no instructions for bfloat16)"
 
 
-def send(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Copy a tensor from the CPU to a device without waiting for what the device still has to do.
 
     An ordinary copy to a GPU waits for all work that was given to it before, and the GPU then for new work. A copy out

@@ -22,11 +22,11 @@ from facegen.networks import generator, layers
 from facegen.networks.graphed import GraphedGenerator
 from facegen.training.augment import warp
 from facegen.training.generator import batches
-from facegen.training.generator import loop as gan
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.compiling import compile_networks
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.generator.recording import Phases
+from facegen.training.generator.step import train_step
 
 SUBSET = 1000  # pictures, so that no time goes into decoding
 WARM_UP = 33  # steps: all phases, twice those that are rare, so that recordings are made
@@ -72,11 +72,11 @@ def trained_per_second(options: TrainOptions, device: torch.device, steps: int) 
     if options.compile and (problem := compile_networks(state.loss)):
         raise click.ClickException(f"cannot compile: {problem}")
     for _ in range(WARM_UP):
-        gan.train_step(state, options, device)
+        train_step(state, options, device)
     wait_for(device)
     start = time.perf_counter()
     for _ in range(steps):
-        gan.train_step(state, options, device)
+        train_step(state, options, device)
     wait_for(device)
     return options.batch * steps / (time.perf_counter() - start)
 

@@ -36,14 +36,13 @@ def random_detectors() -> Detectors:
 
 def train(archive: str, outdir: str, metrics: str) -> Path:
     """Train a narrow network for four steps, measure it, and return the run's folder."""
-    from facegen.training.generator import loop as gan
-    from facegen.training.generator import measure
+    from facegen.training.generator import loop, measure
     from facegen.training.generator.options import resolve_options
 
     measure.load_detectors = lambda *args, **kwargs: random_detectors()
     chosen = {"cfg": "tiny", "batch": 4, "kimg": 0.016, "tick": 0.008, "snap": 2, "aug": "noaug"}
     options = resolve_options(data=archive, outdir=outdir, resolution=16, metrics=metrics, **chosen)
-    return gan.train_generator(replace(options, channel_base=128, channel_max=16, latent=16), progress=False)
+    return loop.train_generator(replace(options, channel_base=128, channel_max=16, latent=16), progress=False)
 
 
 if __name__ == "__main__":

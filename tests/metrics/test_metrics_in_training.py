@@ -18,8 +18,7 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.metrics.evaluate import compute
 from facegen.metrics.features import INCEPTION_URL
-from facegen.training.generator import loop as gan
-from facegen.training.generator import measure
+from facegen.training.generator import loop, measure
 from facegen.training.generator.options import resolve_options
 from facegen.training.run.folder import read_stats
 from facegen.training.run.snapshots import read_metrics
@@ -43,7 +42,7 @@ def judges(detectors, monkeypatch):
 
 
 def test_numbers_are_everywhere(options, judges):
-    run = gan.train_generator(options, progress=False)
+    run = loop.train_generator(options, progress=False)
     lines = [line for line in read_stats(run) if "Metrics/fid20_full" in line]
     assert [line["step"] for line in lines] == pytest.approx([0.016, 0.032])
     family = [json.loads(line) for line in (run / "metric-fid20_full.jsonl").read_text().splitlines()]
@@ -60,8 +59,8 @@ def test_numbers_are_everywhere(options, judges):
 
 
 def test_the_training_is_the_same_to_the_bit(options, judges):
-    with_metrics = gan.train_generator(options, progress=False)
-    without = gan.train_generator(replace(options, metrics="none"), progress=False)
+    with_metrics = loop.train_generator(options, progress=False)
+    without = loop.train_generator(replace(options, metrics="none"), progress=False)
     (first, _), (second, _) = (
         load_networks(run / "network-snapshot-000000.safetensors") for run in (with_metrics, without)
     )
@@ -74,14 +73,14 @@ def test_the_training_is_the_same_to_the_bit(options, judges):
 def test_what_is_missing_is_told_before_anything_is_made(options):
     pytest.importorskip("torch_fidelity")
     with pytest.raises(FacegenError, match="--inception FILE") as error:
-        gan.train_generator(options, progress=False)
+        loop.train_generator(options, progress=False)
     assert INCEPTION_URL in str(error.value)
     assert not Path(options.outdir).exists()
 
 
 def test_a_resumed_run_may_measure_something_else(options, judges):
-    run = gan.train_generator(options, progress=False)
-    gan.resume_generator(run, kimg=0.064, metrics="kid20_full", progress=False)
+    run = loop.train_generator(options, progress=False)
+    loop.resume_generator(run, kimg=0.064, metrics="kid20_full", progress=False)
     assert len((run / "metric-kid20_full.jsonl").read_text().splitlines()) == 2
     assert len((run / "metric-fid20_full.jsonl").read_text().splitlines()) == 2
 
@@ -91,7 +90,7 @@ def test_memory_that_runs_out_costs_only_the_numbers(options, judges, monkeypatc
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(measure.Evaluator, "measure", fail)
-    run = gan.train_generator(options, progress=False)
+    run = loop.train_generator(options, progress=False)
     assert "out of memory while measuring" in (run / "log.txt").read_text()
     assert "finished" in (run / "log.txt").read_text()
 

@@ -17,9 +17,9 @@ from facegen.training.encoder.data import FaceData
 from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
-from facegen.training.generator import loop as gan
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
 from facegen.training.run.interrupt import StopRequest
 from facegen.training.run.stats import Collector
@@ -36,7 +36,7 @@ def generator(archive: str, out: str, batch_gpu: str, group: str) -> None:
         state = checkpoint.build(options, FaceArchive(archive), device)
         state.loss.noise_mode = "const"
         for _ in range(10):
-            gan.train_step(state, options, device)
+            train_step(state, options, device)
         networks = {"G": state.G, "D": state.D, "G_ema": state.G_ema, "augment": state.augment}
         distributed.check_equal(networks)
         if distributed.is_main():

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch.utils.tensorboard
 
-from facegen.training.generator import loop as gan
+from facegen.training.generator import loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
 from facegen.training.run import rescue
@@ -64,12 +64,12 @@ def end(child: int) -> int:
 
 
 def train(archive: str, outdir: Path) -> None:
-    gan.train_generator(options_of(archive, outdir), progress=False)
+    loop.train_generator(options_of(archive, outdir), progress=False)
 
 
 def resume(run: Path) -> None:
     torch.manual_seed(int(time.time()))  # a new process has not the old random state
-    gan.resume_generator(run, progress=False)
+    loop.resume_generator(run, progress=False)
 
 
 def run_in(outdir: Path) -> Path:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 
-from facegen.device import send
+from facegen.device import to_device
 
 BANDS = 4
 # Expected power of each band in a natural image (1/f): what the gains are normalised by.
@@ -54,7 +54,7 @@ def band_matrices(length: int, device: torch.device, dtype: torch.dtype) -> torc
 
 def amplify_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     """Filters each image `[N, C, H, W]` along both axes with the sum of the bands weighted by `gains` `[N, 4]`."""
-    gains = send(gains, images.device, images.dtype)
+    gains = to_device(gains, images.device, images.dtype)
     vertical, horizontal = (
         torch.einsum("nb,bij->nij", gains, band_matrices(length, images.device, images.dtype))
         for length in images.shape[2:]

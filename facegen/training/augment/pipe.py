@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from facegen.device import send
+from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.training.augment.filterbank import BANDS, EXPECTED_POWER, amplify_bands
 from facegen.training.augment.names import AUGPIPE_PRESETS
@@ -151,7 +151,7 @@ class AugmentPipe(nn.Module):
         if self.noise > 0:
             images = add_noise(images, draw_noise_level(self, draw), generator if part.count == 1 else None)
         if self.cutout > 0:
-            images = images * send(draw_cutout_mask(self, draw, width, height), images.device, images.dtype)
+            images = images * to_device(draw_cutout_mask(self, draw, width, height), images.device, images.dtype)
         return images
 
     @property
@@ -336,7 +336,7 @@ def apply_colour(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     linear, offset = colour[:, :3, :3], colour[:, :3, 3:]
     if images.shape[1] == 1:
         linear, offset = linear.sum(2, keepdim=True).mean(1, keepdim=True), offset.mean(1, keepdim=True)
-    linear, offset = (send(part, images.device, images.dtype) for part in (linear, offset))
+    linear, offset = (to_device(part, images.device, images.dtype) for part in (linear, offset))
     if images.shape[1] == 1:
         return images * linear[..., None] + offset[..., None]
     return torch.baddbmm(offset, linear, images.flatten(2)).reshape(images.shape)
@@ -377,7 +377,7 @@ def add_noise(images: torch.Tensor, level: torch.Tensor, generator: torch.Genera
     """Adds normal noise of standard deviation `level` `[N, 1, 1, 1]`; drawn whether the level is 0 or not."""
     device = generator.device if generator is not None else images.device
     noise = torch.randn(images.shape, generator=generator, device=device, dtype=images.dtype)
-    return images + send(noise, images.device) * send(level, images.device, images.dtype)
+    return images + to_device(noise, images.device) * to_device(level, images.device, images.dtype)
 
 
 def draw_cutout_mask(pipe: AugmentPipe, draw: _Draws, width: int, height: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-from facegen.device import send
+from facegen.device import to_device
 from torch_utils.ops import upfirdn2d
 
 # Low-pass filter of the sym6 wavelet, scaled to sum 1. Tap CENTRE lies on the pixel.
@@ -55,7 +55,9 @@ def warp(images: torch.Tensor, inverse: torch.Tensor, *, dense: bool | None = No
     """
     height, width = images.shape[2:]
     margins = reflection_margins(inverse, width, height)
-    linear, offset = (send(part, images.device, images.dtype) for part in pointing(inverse, width, height, margins))
+    linear, offset = (
+        to_device(part, images.device, images.dtype) for part in pointing(inverse, width, height, margins)
+    )
     return warp_by(images, linear, offset, margins, dense=dense)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from facegen.device import send
+from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.images import to_uint8
 from facegen.networks.graphed import GraphedGenerator
@@ -77,7 +77,7 @@ def generate_pairs(
     ):
         torch.manual_seed(seed)  # the synthesis network draws its noise from torch's own state
         for z, c in zip(latents.split(BATCH), classes.split(BATCH), strict=True):
-            faces = generate(*(send(part, torch.device(device)) for part in (z, one_hot(c, generator.c_dim))))
+            faces = generate(*(to_device(part, torch.device(device)) for part in (z, one_hot(c, generator.c_dim))))
             images.append(_as_picture(faces, max_size).cpu())
             bar.update(len(z))
     return Pairs(torch.cat(images), normalize_2nd_moment(latents), classes)

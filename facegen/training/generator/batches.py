@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import send
+from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.parallel import map_in_order
 from facegen.training.generator.parts import WHOLE, Part
@@ -139,16 +139,16 @@ class Batches:
         start = time.perf_counter()
         indices, flips = self._draw(self.position)
         if self.in_memory:
-            images = self._images[send(torch.from_numpy(indices), self._images.device)]
+            images = self._images[to_device(torch.from_numpy(indices), self._images.device)]
         else:
             images = self._next_images()
-        images = send(images, self.device)
+        images = to_device(images, self.device)
         if flips.any():
-            images = torch.where(send(flips, self.device)[:, None, None, None], images.flip(3), images)
+            images = torch.where(to_device(flips, self.device)[:, None, None, None], images.flip(3), images)
         labels = torch.zeros([len(indices), self.archive.c_dim])
         if self.archive.c_dim > 0:
             labels.scatter_(1, torch.from_numpy(self.archive.labels[indices])[:, None], 1.0)
-        labels = send(labels, self.device)
+        labels = to_device(labels, self.device)
         self.position += self.batch
         self.waiting += time.perf_counter() - start
         return images, labels

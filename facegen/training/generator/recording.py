@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from facegen.device import send
+from facegen.device import to_device
 from facegen.errors import one_line
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class DrawnNumbers:
     def take(self, draw: Draw) -> list[torch.Tensor]:
         """Return places on the device for what `draw` returns on the CPU, filled the first time."""
         if self._next is None:
-            self._draws.append((draw, [send(values, self._device) for values in draw()]))
+            self._draws.append((draw, [to_device(values, self._device) for values in draw()]))
             return self._draws[-1][1]
         self._next += 1
         return self._draws[self._next - 1][1]

@@ -25,11 +25,11 @@ from facegen.networks import discriminator, generator, layers
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
-from facegen.training.generator import compiling
-from facegen.training.generator import loop as gan
+from facegen.training.generator import compiling, loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.losses import GanLoss
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.step import train_step
 from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
@@ -228,7 +228,7 @@ def steps(
     state = checkpoint.build(options, FaceArchive(options.data), CPU)
     if backend:
         assert compiling.compile_networks(state.loss, backend) is None
-    return state, [float(gan.train_step(state, options, CPU)["Loss/G/loss"].mean()) for _ in range(count)]
+    return state, [float(train_step(state, options, CPU)["Loss/G/loss"].mean()) for _ in range(count)]
 
 
 def weights(run: Path, kimg: int = 0) -> dict[str, torch.Tensor]:
@@ -241,24 +241,24 @@ def log(run: Path) -> list[str]:
 
 
 def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, bfloat16):
-    whole = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
-    half = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
-    gan.resume_generator(half, kimg=0.016, progress=False)
+    whole = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+    half = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    loop.resume_generator(half, kimg=0.016, progress=False)
     one, other = weights(whole), weights(half)
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
     assert log(whole) == ["precision       bfloat16 where it pays (this processor has the instructions)"]
-    single = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, fp32=True), progress=False)
+    single = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016, fp32=True), progress=False)
     assert log(single) == ["precision       float32 (--fp32)"]
     assert not torch.equal(weights(single)["G.synthesis.b8.conv0.weight"], one["G.synthesis.b8.conv0.weight"])
 
 
 def test_a_run_may_go_on_where_the_processor_has_none(face_archive, tmp_path, monkeypatch):
     monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
-    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
     assert "bfloat16" not in json.loads((run / "training_options.json").read_text())
     monkeypatch.setenv("FACEGEN_BFLOAT16", "0")
-    gan.resume_generator(run, kimg=0.016, progress=False)
+    loop.resume_generator(run, kimg=0.016, progress=False)
     assert log(run)[-1] == "precision       float32 (this processor has no instructions for bfloat16)"
     saved = torch.load(run / "training-state.pt", weights_only=True)["optimizers"]
     moments = [x for each in saved.values() for state in each["state"].values() for x in state.values()]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from facegen.data.archive import FaceArchive
-from facegen.training.generator import compiling
-from facegen.training.generator import loop as gan
+from facegen.training.generator import compiling, loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.step import train_step
 from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def steps(
         assert compiling.compile_networks(state.loss, backend) is None
     losses = []
     for _ in range(count):
-        losses.append(gan.train_step(state, options, device)["Loss/G/loss"])
+        losses.append(train_step(state, options, device)["Loss/G/loss"])
     networks = {"G": state.G, "D": state.D, "G_ema": state.G_ema}
     return {f"{name}.{key}": x for name, network in networks.items() for key, x in network.state_dict().items()}, losses
 
@@ -86,27 +86,27 @@ def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
     state = checkpoint.build(options, FaceArchive(face_archive), CPU)
     assert compiling.compile_networks(state.loss, backend) is None
     calls.clear()
-    gan.train_step(state, options, CPU)
+    train_step(state, options, CPU)
     # Gmain: G, D. Dmain: G without gradients, D twice.
     assert len(calls) == 5
     assert calls.count(False) == 1
 
 
 def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(gan, "compile_networks", partial(compiling.compile_networks, backend="aot_eager"))
-    whole = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, compile=True), progress=False)
-    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    monkeypatch.setattr(loop, "compile_networks", partial(compiling.compile_networks, backend="aot_eager"))
+    whole = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016, compile=True), progress=False)
+    run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
     options = TrainOptions.read(run / "training_options.json")
     assert not options.compile
-    half = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
-    gan.resume_generator(half, kimg=0.016, progress=False)
+    half = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
+    loop.resume_generator(half, kimg=0.016, progress=False)
     names = ("G", "D", "G_ema")
     one, other = (load_networks(folder / "network-snapshot-000000.safetensors", names)[0] for folder in (whole, half))
     for name in names:
         for (key, tensor), again in zip(one[name].state_dict().items(), other[name].state_dict().values(), strict=True):
             assert torch.equal(tensor, again), f"{name}.{key}"
     # A run may change to compiled networks on the way.
-    gan.resume_generator(run, kimg=0.016, compile=True, progress=False)
+    loop.resume_generator(run, kimg=0.016, compile=True, progress=False)
     assert TrainOptions.read(run / "training_options.json").compile
 
 
@@ -115,7 +115,7 @@ def test_without_a_compiler_it_trains_all_the_same_and_says_so(face_archive, tmp
         raise RuntimeError("backend='inductor' raised:\n\nNo working C++ compiler found\nand what else there is to say")
 
     monkeypatch.setattr(torch, "compile", fail)
-    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
+    run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
     told = [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("not compiled")]
     assert len(told) == 1
     assert told[0].endswith("as without --compile: backend='inductor' raised: No working C++ compiler found")

@@ -10,9 +10,9 @@ from without_gpu import META, Waits, refuse_constants
 
 from facegen.data.archive import FaceArchive
 from facegen.training.augment.pipe import AUGPIPE_PRESETS, AugmentPipe
-from facegen.training.generator import loop as gan
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.step import train_step
 from facegen.training.run.stats import Collector
 
 
@@ -31,7 +31,7 @@ def on_meta(face_archive, monkeypatch):
     # The strength is known from where it was set; the stand-in could not be asked.
     state.augment.set_probability(0.5)
     state.ada.interval = 100
-    gan.train_step(state, options, META)
+    train_step(state, options, META)
     return options, state
 
 
@@ -41,7 +41,7 @@ def test_a_step_of_all_phases_never_waits(on_meta, monkeypatch):
     state.steps = 0  # both regularisations are due
     refuse_constants(monkeypatch)
     with Waits() as waits:
-        for name, values in gan.train_step(state, options, META).items():
+        for name, values in train_step(state, options, META).items():
             collector.report(name, values)
     assert waits.copies == []
     assert {"Loss/G/loss", "Loss/pl_penalty", "Loss/D/loss", "Loss/r1_penalty"} <= set(collector._moments)
@@ -103,7 +103,7 @@ def test_a_gpu_is_never_waited_for(face_archive, batch_gpu):
         strict = step > 3 and step % 4 != 3
         try:
             torch.cuda.set_sync_debug_mode("error" if strict else "default")
-            for name, values in gan.train_step(state, options, device).items():
+            for name, values in train_step(state, options, device).items():
                 collector.report(name, values)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from facegen.data.archive import FaceArchive
-from facegen.training.generator import loop as gan
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
 from facegen.training.generator.recording import DrawnNumbers, Phases, Recording, clean_gradients
+from facegen.training.generator.step import train_step
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ def recorded(monkeypatch):
 
 
 def train(options, state, steps, device=CPU):
-    return [gan.train_step(state, options, device) for _ in range(steps)]
+    return [train_step(state, options, device) for _ in range(steps)]
 
 
 def assert_same(state, other, observed, expected, tolerance):

@@ -14,9 +14,10 @@ from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.networks.encoder import Encoder
-from facegen.training.generator import loop as gan
+from facegen.training.generator import loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.step import train_step
 from facegen.weights.hub_folder import save_pretrained
 from facegen.weights.native import load_networks, save_networks
 
@@ -33,7 +34,7 @@ def options_for(archive, outdir, **chosen):
 @pytest.fixture(scope="module")
 def unconditional(face_archive, tmp_path_factory):
     """The snapshot of a short run without classes."""
-    run = gan.train_generator(options_for(face_archive, tmp_path_factory.mktemp("runs"), cond=False), progress=False)
+    run = loop.train_generator(options_for(face_archive, tmp_path_factory.mktemp("runs"), cond=False), progress=False)
     (path,) = run.glob("*.safetensors")
     return path
 
@@ -55,7 +56,7 @@ def test_classes_start_from_a_network_without_and_learn(face_archive, unconditio
     assert not columns.any()
 
     for _ in range(3):
-        gan.train_step(state, options, CPU)
+        train_step(state, options, CPU)
     assert state.G.mapping.fc0.weight[:, 16:].all()
     with torch.no_grad():
         pictures = [state.G(z, torch.eye(3)[[k] * 3], noise_mode="const") for k in range(3)]
@@ -97,13 +98,13 @@ def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, 
         report = state.started_from[name]
         assert str(report).endswith("; new: mapping.embed.weight; not used: synthesis.b32.*, mapping.embed.weight")
     assert "b16.conv0.weight" in state.started_from["D"].copied
-    gan.train_step(state, options, CPU)
+    train_step(state, options, CPU)
 
 
 def test_nothing_to_start_from(face_archive, tmp_path):
     options = options_for(face_archive, tmp_path / "runs", resume="ffhq257")
     with pytest.raises(FileNotFoundError, match="ffhq257: neither a file"):
-        gan.train_generator(options, progress=False)
+        loop.train_generator(options, progress=False)
     assert not (tmp_path / "runs").exists()
 
 
@@ -124,7 +125,7 @@ def test_an_encoder_is_no_start(face_archive, tmp_path):
 def test_no_run_folder_is_left_when_the_weights_are_of_no_use(face_archive, unconditional, tmp_path):
     options = replace(options_for(face_archive, tmp_path, resume=str(unconditional)), map_layers=5)
     with pytest.raises(FacegenError, match=r"2 mapping layers, this run's --cfg asks for .* 5 mapping layers"):
-        gan.train_generator(options, progress=False)
+        loop.train_generator(options, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 

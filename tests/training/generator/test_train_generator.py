@@ -23,9 +23,10 @@ from facegen.cli import main as facegen
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import encode_png
-from facegen.training.generator import loop as gan
+from facegen.training.generator import loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.step import run_phase
 from facegen.training.run.folder import read_stats
 from facegen.weights.load import load_generator
 from facegen.weights.native import load_networks, read_metadata
@@ -48,7 +49,7 @@ def only(folder, pattern):
 @pytest.fixture(scope="module")
 def finished_run(face_archive, tmp_path_factory):
     options = small_options(face_archive, tmp_path_factory.mktemp("runs"), mirror=True, balance=0.5)
-    return gan.train_generator(options, progress=False)
+    return loop.train_generator(options, progress=False)
 
 
 def test_a_run_leaves_what_it_promises(finished_run):
@@ -83,8 +84,8 @@ def test_fakes_grid_has_a_column_per_group(finished_run):
 
 
 def test_grid_rows_keep_z_and_columns_keep_the_class():
-    generator = gan.Generator(8, 3, 8, 16, 3, synthesis_kwargs={"channel_base": 64})
-    z, c = gan.grid_latents(generator, seed=0)
+    generator = loop.Generator(8, 3, 8, 16, 3, synthesis_kwargs={"channel_base": 64})
+    z, c = loop.grid_latents(generator, seed=0)
     assert torch.equal(z[0], z[2])
     assert not torch.equal(z[0], z[3])
     assert c.argmax(dim=1)[:6].tolist() == [0, 1, 2, 0, 1, 2]
@@ -110,10 +111,10 @@ def test_the_average_lags_behind_the_generator(finished_run):
 def test_resume_is_exact(face_archive, tmp_path, choice):
     """Stopped half-way and resumed, a run ends with the very weights of an undisturbed one."""
     options = small_options(face_archive, tmp_path / "whole", **choice)
-    whole = gan.train_generator(options, progress=False)
-    half = gan.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
+    whole = loop.train_generator(options, progress=False)
+    half = loop.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
     torch.manual_seed(1234)  # a new process would not have the old random state either
-    gan.resume_generator(half, kimg=0.032, progress=False)
+    loop.resume_generator(half, kimg=0.032, progress=False)
 
     first, second = (load_file(only(run, "*.safetensors")) for run in (whole, half))
     assert first.keys() == second.keys()
@@ -139,11 +140,11 @@ def gendered(tmp_path_factory):
 
 def test_a_resumed_run_draws_values_evenly_as_before(gendered, tmp_path):
     options = small_options(gendered, tmp_path / "whole", even="gender")
-    whole = gan.train_generator(options, progress=False)
-    half = gan.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
+    whole = loop.train_generator(options, progress=False)
+    half = loop.train_generator(replace(options, outdir=str(tmp_path / "half"), kimg=0.016), progress=False)
     assert half.name == "00000-gendered-cond-tiny-batch4-gamma0.05-ada-even-gender"
     assert "gender (female 14, male 17, unknown 2)" in (half / "log.txt").read_text()
-    gan.resume_generator(half, kimg=0.032, progress=False)
+    loop.resume_generator(half, kimg=0.032, progress=False)
     assert json.loads((half / "training_options.json").read_text())["even"] == "gender"
     first, second = (load_file(only(run, "*.safetensors")) for run in (whole, half))
     for name, tensor in first.items():
@@ -152,16 +153,16 @@ def test_a_resumed_run_draws_values_evenly_as_before(gendered, tmp_path):
 
 def test_data_without_the_attribute_leaves_no_run(face_archive, tmp_path):
     with pytest.raises(FacegenError, match="keeps no attribute 'gender' of faces"):
-        gan.train_generator(small_options(face_archive, tmp_path / "runs", even="gender"), progress=False)
+        loop.train_generator(small_options(face_archive, tmp_path / "runs", even="gender"), progress=False)
     assert not (tmp_path / "runs").exists()
 
 
 def test_reals_take_turns(gendered, tmp_path, monkeypatch):
     grids = []
-    monkeypatch.setattr(gan.figures, "save_image_grid", lambda grid, *rest, **more: grids.append(grid[:, 0, 0, 0]))
-    gan.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
-    gan.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
-    gan.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
+    monkeypatch.setattr(loop.figures, "save_image_grid", lambda grid, *rest, **more: grids.append(grid[:, 0, 0, 0]))
+    loop.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
+    loop.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
+    loop.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
     first, second = grids[0].reshape(8, 2).T
     assert first.tolist() == [50, 150] * 4
     assert second.tolist() == [50, 150, 50, 150, 150, 150, 150, 150]  # there are two women
@@ -182,7 +183,7 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
     start = checkpoint.build(options, archive, CPU).G_ema
     z, c = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
     before = (start(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
-    generator, _ = load_generator(gan.train_generator(options, progress=False))
+    generator, _ = load_generator(loop.train_generator(options, progress=False))
     after = (generator(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
     assert after < before / 2
 
@@ -204,14 +205,14 @@ def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
         (sum(parameter.sum() for parameter in state.D.parameters()) * float("nan")).backward()
         return {}
 
-    gan.run_phase(state, "D", bad, lambda j: ())
+    run_phase(state, "D", bad, lambda j: ())
     assert all(torch.isfinite(parameter).all() for parameter in state.D.parameters())
     assert not any(parameter.requires_grad for parameter in state.D.parameters())
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive, tmp_path, monkeypatch):
     options = small_options(face_archive, tmp_path, snap=1)
-    real_step = gan.train_step
+    real_step = loop.train_step
 
     def step(state, *rest):
         observed = real_step(state, *rest)
@@ -219,9 +220,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
             observed["Loss/G/loss"] = observed["Loss/G/loss"] * float("nan")
         return observed
 
-    monkeypatch.setattr(gan, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
     with pytest.raises(FacegenError, match=r"Loss/G/loss stopped being a finite number .*last good snapshot is"):
-        gan.train_generator(options, progress=False)
+        loop.train_generator(options, progress=False)
     run = only(tmp_path, "00000-*")
     assert read_metadata(only(run, "*.safetensors"))["kimg"] == pytest.approx(0.016)
 
@@ -246,9 +247,9 @@ def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
     with ArchiveWriter(path) as writer:
         writer.add("a.png", Image.new("RGB", (16, 16)))
     with pytest.raises(FacegenError, match="no labels in it"):
-        gan.train_generator(small_options(path, tmp_path))
+        loop.train_generator(small_options(path, tmp_path))
     assert not list(tmp_path.glob("0*"))
-    assert gan.train_generator(small_options(path, tmp_path, cond=False, kimg=0.008), progress=False).is_dir()
+    assert loop.train_generator(small_options(path, tmp_path, cond=False, kimg=0.008), progress=False).is_dir()
 
 
 def forget(path, name):
@@ -270,17 +271,17 @@ def forget(path, name):
     ],
 )
 def test_resume_from_a_damaged_folder(face_archive, tmp_path, damage, message):
-    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
     damage(run)
     with pytest.raises((FacegenError, FileNotFoundError), match=message):
-        gan.resume_generator(run, kimg=0.016, progress=False)
+        loop.resume_generator(run, kimg=0.016, progress=False)
 
 
 def test_a_device_that_is_not_there(face_archive, finished_run, tmp_path):
     with pytest.raises(FacegenError, match="nowhere"):
-        gan.train_generator(small_options(face_archive, tmp_path), device="nowhere", progress=False)
+        loop.train_generator(small_options(face_archive, tmp_path), device="nowhere", progress=False)
     with pytest.raises(FacegenError, match="nowhere"):
-        gan.resume_generator(finished_run, kimg=9, device="nowhere", progress=False)
+        loop.resume_generator(finished_run, kimg=9, device="nowhere", progress=False)
     new = ["--data", str(face_archive), "--cfg", "tiny", "--outdir", str(tmp_path)]
     for arguments in (new, ["--resume", str(finished_run), "--kimg", "9"]):
         result = CliRunner().invoke(facegen, ["train", *arguments, "--device", "nowhere"])
@@ -290,39 +291,39 @@ def test_a_device_that_is_not_there(face_archive, finished_run, tmp_path):
 
 
 def test_a_run_goes_on_with_another_batch(face_archive, tmp_path):
-    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
-    assert gan.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
+    run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+    assert loop.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
     assert TrainOptions.read(run / "training_options.json").batch == 8
     state = torch.load(run / "training-state.pt", weights_only=True)
     assert state["images_seen"] == state["position"] == 48
     assert state["steps"] == 16 / 4 + 32 / 8
     with pytest.raises(FacegenError, match="batch must be a multiple of 4"):
-        gan.resume_generator(run, kimg=0.1, batch=6, progress=False)
+        loop.resume_generator(run, kimg=0.1, batch=6, progress=False)
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(finished_run):
     before = (finished_run / "training_options.json").read_text()
     with pytest.raises(FacegenError, match=r"has seen 0\.032 kimg already; give a --kimg above that"):
-        gan.resume_generator(finished_run, kimg=0.01, progress=False)
+        loop.resume_generator(finished_run, kimg=0.01, progress=False)
     assert (finished_run / "training_options.json").read_text() == before
 
 
 def test_a_snapshot_newer_than_its_state_is_not_paired_with_it(face_archive, tmp_path):
-    run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016, snap=1), progress=False)
+    run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016, snap=1), progress=False)
     state = torch.load(run / "training-state.pt", weights_only=True)
     torch.save({**state, "images_seen": 8}, run / "training-state.pt")
     with pytest.raises(FacegenError, match="not the snapshot that training-state"):
-        gan.resume_generator(run, progress=False)
+        loop.resume_generator(run, progress=False)
 
 
 def test_the_archive_may_move(face_archive, tmp_path):
     moved = tmp_path / "moved.zip"
     moved.write_bytes(face_archive.read_bytes())
-    run = gan.train_generator(small_options(moved, tmp_path, kimg=0.008), progress=False)
+    run = loop.train_generator(small_options(moved, tmp_path, kimg=0.008), progress=False)
     moved.unlink()
     with pytest.raises(FileNotFoundError, match=r"moved\.zip"):
-        gan.resume_generator(run, kimg=0.016, progress=False)
-    gan.resume_generator(run, kimg=0.016, data=str(face_archive), progress=False)
+        loop.resume_generator(run, kimg=0.016, progress=False)
+    loop.resume_generator(run, kimg=0.016, data=str(face_archive), progress=False)
     assert read_stats(run)[-1]["step"] == pytest.approx(0.016)
 
 

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.training.generator import loop as gan
+from facegen.training.generator import loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import effective_parameters, fade_labels, label_weight
 from facegen.weights.native import load_networks
 
@@ -76,11 +77,11 @@ def test_the_average_makes_of_plain_labels_what_the_generator_makes_of_faded_one
 
 def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path, t_start_kimg=0.016, t_end_kimg=0.048)
-    state = checkpoint.build(options, gan.open_archive(options), torch.device("cpu"))
+    state = checkpoint.build(options, loop.open_archive(options), torch.device("cpu"))
     z, c = torch.randn([1, 16]).expand(3, -1), torch.eye(3)
     spread = []
     for _ in range(16):
-        gan.train_step(state, options, torch.device("cpu"))
+        train_step(state, options, torch.device("cpu"))
         ws = state.G_ema.mapping(z, c)
         spread.append(float((ws - ws.mean(dim=0)).abs().mean()))
     # In these four steps labels have no weight yet; the average holds but a rest of the weights that it began with.
@@ -91,10 +92,10 @@ def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive,
 
 def test_a_run_that_was_stopped_on_the_way_goes_on_as_if_it_had_not_been(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path / "whole", t_start_kimg=0.016, t_end_kimg=0.048)
-    whole = gan.train_generator(options, progress=False)
+    whole = loop.train_generator(options, progress=False)
     assert whole.name.endswith("-ada-t0.016to0.048")
-    half = gan.train_generator(replace(options, kimg=0.032, outdir=str(tmp_path / "half")), progress=False)
-    gan.resume_generator(half, kimg=options.kimg, progress=False)
+    half = loop.train_generator(replace(options, kimg=0.032, outdir=str(tmp_path / "half")), progress=False)
+    loop.resume_generator(half, kimg=options.kimg, progress=False)
     snapshot = "network-snapshot-000000.safetensors"
     weights = [load_file(run / snapshot) for run in (whole, half)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -102,17 +103,17 @@ def test_a_run_that_was_stopped_on_the_way_goes_on_as_if_it_had_not_been(face_ar
 
 def test_a_run_says_that_labels_do_not_count_in_full_yet(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path, kimg=0.032, t_start_kimg=0.016, t_end_kimg=0.048)
-    run = gan.train_generator(options, progress=False)
+    run = loop.train_generator(options, progress=False)
     assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
 
 
 def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path, kimg=0.032, t_start_kimg=0.016, t_end_kimg=0.048)
-    run = gan.train_generator(options, progress=False)
+    run = loop.train_generator(options, progress=False)
     snapshot = run / "network-snapshot-000000.safetensors"
     was, _ = load_networks(snapshot)
     new = small_options(face_archive, tmp_path, resume=str(snapshot))
-    state = checkpoint.build(new, gan.open_archive(new), torch.device("cpu"))
+    state = checkpoint.build(new, loop.open_archive(new), torch.device("cpu"))
     state.batches.close()
     z, c, pictures = torch.randn(3, 16), torch.eye(3), torch.randn(3, 3, 16, 16)
     with torch.no_grad():

@@ -22,8 +22,7 @@ from safetensors.torch import load_file
 
 from facegen.cli import main as facegen
 from facegen.errors import FacegenError
-from facegen.training.generator import batches
-from facegen.training.generator import loop as gan
+from facegen.training.generator import batches, loop
 from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.run import lock as run_state
@@ -67,14 +66,14 @@ def assert_one_line(text: str) -> None:
 
 def at(images: int, do, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something before the step that would begin after so many images."""
-    real = gan.train_step
+    real = loop.train_step
 
     def step(state, *rest):
         if state.images_seen == images:
             do(state)
         return real(state, *rest)
 
-    monkeypatch.setattr(gan, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
 
 
 class TestKilled:
@@ -108,7 +107,7 @@ class TestKilled:
             assert killed[-1]["kills"] == 0, "a snapshot has more moments than were tried"
 
     def test_what_it_was_writing_is_never_picked_up_and_goes(self, face_archive, tmp_path):
-        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
         newest = list_snapshots(run)[-1]
         half = run / f".{newest.name}.4711.tmp"
         half.write_bytes(newest.read_bytes()[:1000])
@@ -116,7 +115,7 @@ class TestKilled:
         later = run / "network-snapshot-000123.safetensors"  # whole, but its state was never written
         shutil.copyfile(newest, later)
         assert list_snapshots(run) == [newest, later]
-        gan.resume_generator(run, kimg=0.024, progress=False)
+        loop.resume_generator(run, kimg=0.024, progress=False)
         assert list_snapshots(run) == [newest]
         assert not list(run.glob(".*.tmp"))
         assert saved_images(run) == 24
@@ -125,24 +124,24 @@ class TestKilled:
 class TestSnapshots:
     def test_by_the_clock(self, face_archive, tmp_path):
         options = small_options(face_archive, tmp_path, tick=100, snap=100, snap_minutes=1e-9)
-        run = gan.train_generator(options, progress=False)
+        run = loop.train_generator(options, progress=False)
         assert [line["step"] for line in read_stats(run)] == [i / 250 for i in range(1, 9)]  # each step is late
 
     def test_not_before_the_minutes_have_passed(self, face_archive, tmp_path):
         options = small_options(face_archive, tmp_path, snap=100, snap_minutes=100)
-        run = gan.train_generator(options, progress=False)
+        run = loop.train_generator(options, progress=False)
         assert len(read_stats(run)) == 4
 
     def test_the_clock_does_not_change_the_weights(self, face_archive, tmp_path):
         often = small_options(face_archive, tmp_path / "a", snap_minutes=1e-9)
         assert_same_weights(
-            gan.train_generator(often, progress=False),
-            gan.train_generator(small_options(face_archive, tmp_path / "b", snap=100), progress=False),
+            loop.train_generator(often, progress=False),
+            loop.train_generator(small_options(face_archive, tmp_path / "b", snap=100), progress=False),
         )
 
     def test_the_newest_and_the_best_are_kept(self, face_archive, tmp_path):
         """At 16x16 no test gets to many kimg, so the older snapshots are copies under other names."""
-        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008, keep=2), progress=False)
+        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008, keep=2), progress=False)
         snapshot = list_snapshots(run)[0]
         for kimg, fid in ((1, 30.0), (2, 12.5), (3, float("nan")), (4, 20.0)):
             name = f"network-snapshot-{kimg:06d}.safetensors"
@@ -179,7 +178,7 @@ class TestSnapshots:
             small_options(face_archive, tmp_path, **{name: value})
 
     def test_they_may_change_on_the_way(self, face_archive, tmp_path):
-        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
         arguments = ["train", "--resume", str(run), "--kimg", "0.016", "--keep", "3", "--snap-minutes", "5"]
         result = CliRunner().invoke(facegen, arguments)
         assert result.exit_code == 0, result.output
@@ -209,18 +208,18 @@ class TestDisk:
             real(path, networks, metadata, **rest)
 
         monkeypatch.setattr(checkpoint, "save_networks", save)
-        whole = gan.train_generator(small_options(face_archive, tmp_path / "a", snap=2), progress=False)
+        whole = loop.train_generator(small_options(face_archive, tmp_path / "a", snap=2), progress=False)
         log = (whole / "log.txt").read_text()
         assert "at 0.0 kimg: no snapshot, " in log
         assert "No space left on device; no snapshot had been written yet. Going on" in log
         assert saved_images(whole) == 32
         monkeypatch.undo()
         assert_same_weights(
-            whole, gan.train_generator(small_options(face_archive, tmp_path / "b", snap=2), progress=False)
+            whole, loop.train_generator(small_options(face_archive, tmp_path / "b", snap=2), progress=False)
         )
 
     def test_full_at_the_end_is_an_error_and_the_pair_before_stays(self, face_archive, tmp_path, monkeypatch):
-        run = gan.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
 
         def save(path, *rest, **more):
             raise OSError(f"{path}: cannot be written; is the disk full? (No space left)")
@@ -230,16 +229,16 @@ class TestDisk:
             with pytest.raises(
                 OSError, match=r"no snapshot, .*disk full.*the last good snapshot is .*is lost"
             ) as caught:
-                gan.resume_generator(run, kimg=0.016, progress=False)
+                loop.resume_generator(run, kimg=0.016, progress=False)
         assert_one_line(str(caught.value))
         assert saved_images(run) == 8
         assert read_status(run).state == "broken"
-        gan.resume_generator(run, kimg=0.016, progress=False)
+        loop.resume_generator(run, kimg=0.016, progress=False)
         assert read_status(run).state == "finished"
 
     def test_a_disk_that_is_really_full(self, face_archive, small_disk):
         """The log, the statistics, TensorBoard and the snapshots all find no room; room is made, and all is well."""
-        run = gan.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
+        run = loop.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
         before = {path.name: path.read_bytes() for path in (run / checkpoint.STATE, *list_snapshots(run))}
         ballast = small_disk / "ballast"
         with ballast.open("wb", buffering=0) as file:
@@ -254,11 +253,11 @@ class TestDisk:
         assert {name: (run / name).read_bytes() for name in before} == before
         assert not list(run.glob(".*.tmp"))
         ballast.unlink()
-        gan.resume_generator(run, kimg=0.024, progress=False)
+        loop.resume_generator(run, kimg=0.024, progress=False)
         assert saved_images(run) == 24
 
     def test_a_folder_that_cannot_be_written_to(self, face_archive, small_disk):
-        run = gan.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
+        run = loop.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         for arguments in (
             ["--resume", str(run), "--kimg", "0.016"],
@@ -290,15 +289,15 @@ class TestData:
         picture = sorted(folder.rglob("*.png"))[9]
         picture.write_bytes(picture.read_bytes()[:120])
         with pytest.raises(FacegenError, match=picture.name) as caught:
-            gan.train_generator(small_options(folder, tmp_path / "runs"), progress=False)
+            loop.train_generator(small_options(folder, tmp_path / "runs"), progress=False)
         assert_one_line(str(caught.value))
         assert not (tmp_path / "runs").exists()
 
     @pytest.mark.usefixtures("streamed")
     def test_resuming_a_streamed_archive_is_exact(self, folder, tmp_path):
-        whole = gan.train_generator(small_options(folder, tmp_path / "a"), progress=False)
-        half = gan.train_generator(small_options(folder, tmp_path / "b", kimg=0.016), progress=False)
-        gan.resume_generator(half, kimg=0.032, progress=False)
+        whole = loop.train_generator(small_options(folder, tmp_path / "a"), progress=False)
+        half = loop.train_generator(small_options(folder, tmp_path / "b", kimg=0.016), progress=False)
+        loop.resume_generator(half, kimg=0.032, progress=False)
         assert_same_weights(whole, half)
 
     @pytest.mark.usefixtures("streamed")
@@ -306,7 +305,7 @@ class TestData:
     def test_found_on_the_way_it_saves_and_mended_the_run_goes_on_as_if_nothing_had_been(
         self, folder, tmp_path, harm, monkeypatch
     ):
-        whole = gan.train_generator(small_options(folder, tmp_path / "a", seed=1), progress=False)
+        whole = loop.train_generator(small_options(folder, tmp_path / "a", seed=1), progress=False)
         kept = {path: path.read_bytes() for path in folder.rglob("*.png")}
 
         def damage(state) -> None:
@@ -315,7 +314,7 @@ class TestData:
 
         at(12, damage, monkeypatch)
         with pytest.raises(FacegenError, match=r"img\d+\.png.*All is saved; go on with: facegen train --r") as caught:
-            gan.train_generator(small_options(folder, tmp_path / "b", seed=1), progress=False)
+            loop.train_generator(small_options(folder, tmp_path / "b", seed=1), progress=False)
         assert_one_line(str(caught.value))
         run = only_run(tmp_path / "b")
         assert saved_images(run) >= 12  # pictures that were read ahead still count
@@ -324,11 +323,11 @@ class TestData:
         for path, content in kept.items():
             path.write_bytes(content)
         monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 2**30)
-        gan.resume_generator(run, progress=False)
+        loop.resume_generator(run, progress=False)
         assert_same_weights(whole, run)
 
     def test_a_removed_data_set_is_named_and_another_place_may_be_given(self, folder, tmp_path):
-        run = gan.train_generator(small_options(folder, tmp_path, kimg=0.008), progress=False)
+        run = loop.train_generator(small_options(folder, tmp_path, kimg=0.008), progress=False)
         folder.rename(tmp_path / "elsewhere")
         result = CliRunner().invoke(facegen, ["train", "--resume", str(run), "--kimg", "0.016"])
         assert result.exit_code == 1
@@ -336,7 +335,7 @@ class TestData:
         assert str(folder) in result.output
         assert "--data" in result.output
         assert read_status(run).state == "finished"  # what was, is untouched
-        gan.resume_generator(run, kimg=0.016, data=str(tmp_path / "elsewhere"), progress=False)
+        loop.resume_generator(run, kimg=0.016, data=str(tmp_path / "elsewhere"), progress=False)
 
 
 class TestNumbers:
@@ -345,10 +344,10 @@ class TestNumbers:
             state.G_ema.synthesis.b16.torgb.weight.view(-1)[0] = float("nan")
 
         at(16, spoil, monkeypatch)
-        monkeypatch.setattr(gan, "update_average", lambda *rest: None)
+        monkeypatch.setattr("facegen.training.generator.step.update_average", lambda *rest: None)
         words = r"the weights of G_ema stopped being a finite number near 0\.0 kimg; the last good snapshot is .* Try a"
         with pytest.raises(FacegenError, match=words) as caught:
-            gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+            loop.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert_one_line(str(caught.value))
         run = only_run(tmp_path)
         assert saved_images(run) == 16
@@ -367,11 +366,11 @@ class TestMemory:
         at(16, fail, monkeypatch)
         options = small_options(face_archive, tmp_path, batch=8, snap=100)
         with pytest.raises(FacegenError, match=r"out of memory on .*; try --batch-gpu 4, .* All is saved") as caught:
-            gan.train_generator(options, progress=False)
+            loop.train_generator(options, progress=False)
         assert_one_line(str(caught.value))
         assert saved_images(only_run(tmp_path)) == 16
         monkeypatch.undo()
-        gan.resume_generator(only_run(tmp_path), batch_gpu=4, progress=False)
+        loop.resume_generator(only_run(tmp_path), batch_gpu=4, progress=False)
 
     def test_in_the_first_step_there_is_nothing_to_save(self, face_archive, tmp_path, monkeypatch):
         def fail(state) -> None:
@@ -381,7 +380,7 @@ class TestMemory:
         with pytest.raises(
             FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learnt yet"
         ):
-            gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+            loop.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert not list_snapshots(only_run(tmp_path))
 
     def test_other_errors_of_pytorch_are_no_want_of_memory(self, face_archive, tmp_path, monkeypatch):
@@ -390,7 +389,7 @@ class TestMemory:
 
         at(8, fail, monkeypatch)
         with pytest.raises(RuntimeError, match="expected 4-D input"):
-            gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+            loop.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert read_status(only_run(tmp_path)).reason == "RuntimeError('expected 4-D input')"
 
     def test_a_smaller_batch_fits_the_groups_of_minibatch_stddev(self, face_archive, tmp_path):
@@ -430,18 +429,18 @@ class TestPreemption:
 
     def test_at_the_very_end_it_is_finished_all_the_same(self, face_archive, tmp_path, monkeypatch):
         at(28, lambda state: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
-        run = gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        run = loop.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert read_status(run).state == "finished"
 
     def test_ctrl_c_is_no_preemption(self, face_archive, tmp_path, monkeypatch):
         at(8, lambda state: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
-        run = gan.train_generator(small_options(face_archive, tmp_path), progress=False)
+        run = loop.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert (read_status(run).state, saved_images(run)) == ("stopped", 12)
 
     def test_the_encoder_does_it_too(self, face_archive, tmp_path, monkeypatch):
         from facegen.training.encoder import loop as encoder
 
-        generator = gan.train_generator(small_options(face_archive, tmp_path / "g", kimg=0.004), progress=False)
+        generator = loop.train_generator(small_options(face_archive, tmp_path / "g", kimg=0.004), progress=False)
         options = encoder.EncoderOptions(
             str(generator), recipe="w+", pairs=40, epochs=1, batch=8, init="none", blocks=(0, 0, 0), input_size=75
         )
