@@ -2,8 +2,8 @@
 
 All in one process, so that one run compares. The network is that of `facegen train --cfg auto` for the archive.
 
-    .venv/bin/python scripts/bench_gpu.py faces64.zip
-    .venv/bin/python scripts/bench_gpu.py faces64.zip --compile     # torch.compile, which takes minutes at first
+    .venv/bin/python scripts/bench/gpu.py faces64.zip
+    .venv/bin/python scripts/bench/gpu.py faces64.zip --compile     # torch.compile, which takes minutes at first
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main(
 
     \b
     Example:
-      python scripts/bench_gpu.py faces64.zip
+      python scripts/bench/gpu.py faces64.zip
     """
     table = ways(compile)
     if unknown := set(chosen) - set(table):

@@ -4,9 +4,9 @@ The floor is the time of the synthesis network's 3x3 convolutions alone, channel
 that its layer reads, in float32. Everything else that a network does costs on top, so ratios compare across noisy
 machines. On a CPU that has bfloat16 all of it runs in both precisions, in turn.
 
-    .venv/bin/python scripts/bench.py --threads 2
-    .venv/bin/python scripts/bench.py --profile            # where the time of a training step goes, in each precision
-    .venv/bin/python scripts/bench.py --resolution 256 --batch 4
+    .venv/bin/python scripts/bench/cpu.py --threads 2
+    .venv/bin/python scripts/bench/cpu.py --profile            # where the time of a training step goes, in each precision
+    .venv/bin/python scripts/bench/cpu.py --resolution 256 --batch 4
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def main(threads: int, batch: int, rounds: int, resolution: str, precision: str 
 
     \b
     Example:
-      python scripts/bench.py --threads 2 --rounds 6
+      python scripts/bench/cpu.py --threads 2 --rounds 6
     """
     side = int(resolution)
     keep_freed_memory()  # as training does
