@@ -51,9 +51,7 @@ class CropOptions(Options):
     )
     min_size: int = option(24, "Drop faces whose crop spans fewer pixels of the picture.", min=0)
     min_sharpness: float = option(0.0, "Drop faces that are more blurred; try 50.", min=0)
-    max_turn: float | None = option(
-        None, "align: drop faces turned to the side by more degrees, see `faces.find.yaw`.", min=0, max=90
-    )
+    max_turn: float | None = option(None, "align: drop faces turned to the side by more degrees.", min=0, max=90)
     several_faces: str = option(
         "largest",
         "align: take the largest face, or drop the picture. Faces under a third of its size do not count.",

@@ -63,7 +63,7 @@ class ImdbWiki(Source):
     min_age: int = option(0, "Drop faces that are younger.")
     max_age: int = option(100, "Drop faces that are older.")
     min_face_score: float | None = option(
-        None, "Drop faces with a lower score of the data set's detector; else only where it found none."
+        None, "Drop faces with a lower score of the data set's detector; else only where it found none.", finite=False
     )
     second_face: str = option("drop", "Pictures that show a second face.", choices=("drop", "keep"))
     date_check: str = option(
