@@ -16,7 +16,7 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.evaluation.generators import REAL, as_markdown, judge_generators
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.weights.load import load_generator
 
 

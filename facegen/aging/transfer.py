@@ -18,7 +18,9 @@ from facegen.aging.edit import Edit, LatentAges, layer_indices
 from facegen.aging.refine import refine
 from facegen.device import pick_device
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, alignment_matrix, find_faces
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.figures import grids as figures
 from facegen.images import to_float, to_rgb
 from facegen.networks.age_shift import AgeShift, group_mean_shift

@@ -30,7 +30,7 @@ from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 FORMAT = 1
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
@@ -272,7 +272,7 @@ class FaceArchive:
             groups = AgeGroups.from_labels(extra["groups"]) if extra.get("groups") else None
             template = None
             if extra.get("template") is not None:
-                from facegen.faces.find import AlignmentTemplate
+                from facegen.faces.template import AlignmentTemplate
 
                 template = AlignmentTemplate.from_json(extra["template"])
         except (FacegenError, TypeError, ValueError, IndexError) as error:

@@ -75,7 +75,7 @@ def test_files_on_disk_are_the_family_format(written):
 
 
 def test_template_comes_back(tmp_path, tinted):
-    from facegen.faces.find import UTKFACE_TEMPLATE
+    from facegen.faces.template import UTKFACE_TEMPLATE
 
     with ArchiveWriter(tmp_path / "a.zip", groups=GROUPS) as writer:
         writer.add("a", tinted(0), 0, 5)
