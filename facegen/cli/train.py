@@ -117,7 +117,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
     from facegen.data.archive import FaceArchive
     from facegen.training.generator import loop
     from facegen.training.generator.options import TrainOptions, check, resolve_options
-    from facegen.training.generator.state import batch_parts
+    from facegen.training.generator.parts import batch_parts
     from facegen.training.run.folder import OPTIONS
     from facegen.weights.hub import USUAL
 

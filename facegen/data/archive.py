@@ -30,7 +30,7 @@ from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 FORMAT = 1
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
@@ -47,7 +47,6 @@ class FaceArchive:
     Args:
         path: the zip or folder.
         use_labels: read the labels (every picture must then have one); without, c_dim is 0 and labels are -1.
-        mirror: append a horizontally flipped copy of every picture, which doubles the length.
         max_images: take only so many pictures, drawn by `seed`.
         seed: of the draw for `max_images`.
 
@@ -72,7 +71,6 @@ class FaceArchive:
         path: str | os.PathLike[str],
         *,
         use_labels: bool = True,
-        mirror: bool = False,
         max_images: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -107,9 +105,6 @@ class FaceArchive:
             if max_images < 1:
                 raise FacegenError(f"max_images is {max_images}: it must be at least 1")
             chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:max_images])
-        if mirror:
-            chosen = np.concatenate([chosen, chosen])
-        self._mirrored_from = len(chosen) // 2 if mirror else len(chosen)
         self.file_names: list[str] = [names[i] for i in chosen]
         self.labels: np.ndarray = labels[chosen]
         self.ages: np.ndarray | None = None if ages is None else ages[chosen]
@@ -130,8 +125,6 @@ class FaceArchive:
             raise FacegenError(f"{self.path}: {name} is a colour picture among gray ones; make them all alike")
         array = np.asarray(image if self.channels == 1 else pictures.to_rgb(image))
         array = array[None] if self.channels == 1 else array.transpose(2, 0, 1)
-        if index >= self._mirrored_from:
-            array = array[:, :, ::-1]
         return np.array(array, order="C")
 
     def one_hot(self, index: int) -> np.ndarray:
@@ -142,14 +135,13 @@ class FaceArchive:
         return label
 
     def load_all(self, *, progress: bool = True) -> np.ndarray:
-        """Decode everything into memory: uint8 `[N, C, H, W]`, mirrored copies included."""
+        """Decode everything into memory: uint8 `[N, C, H, W]`."""
         images = np.empty((len(self), self.channels, self.resolution, self.resolution), np.uint8)
-        count = self._mirrored_from
-        decoded = map_in_order(self.image, range(count))
-        bar = tqdm(decoded, f"decoding {self.name}", count, unit="img", disable=not progress)
-        for index, image in enumerate(bar):
+        decoded = map_in_order(self.image, range(len(self)))
+        for index, image in enumerate(
+            tqdm(decoded, f"decoding {self.name}", len(self), unit="img", disable=not progress)
+        ):
             images[index] = image
-        images[count:] = images[: len(self) - count, :, :, ::-1]
         return images
 
     def attribute(self, name: str) -> list[str | None]:
@@ -280,7 +272,7 @@ class FaceArchive:
             groups = AgeGroups.from_labels(extra["groups"]) if extra.get("groups") else None
             template = None
             if extra.get("template") is not None:
-                from facegen.faces.find import AlignmentTemplate
+                from facegen.faces.template import AlignmentTemplate
 
                 template = AlignmentTemplate.from_json(extra["template"])
         except (FacegenError, TypeError, ValueError, IndexError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
 MAX_NAME = 220  # bytes: file systems take 255, and `.report.html` and what is written meanwhile are longer
@@ -188,8 +189,13 @@ def write_archives(
     """Write one archive, or one for each split, and add them to the report.
 
     Where no `template` is known it is measured on the pictures. `png` gives a picture by the name of its record;
-    `extra` is JSON to add to the archive, by name.
+    `extra` is JSON to add to the archive, by name; it is worth an archive without a face.
     """
+    if extra and not faces:
+        with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as empty:
+            for file, content in extra.items():
+                empty.writestr(file, json.dumps(content))
+        return
     if not faces:
         counts = "; ".join(
             f"{len(files):,d} x {reason}, first {': '.join(filter(None, (repr(files[0]['file']), files[0]['detail'])))}"

@@ -23,7 +23,6 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 
-MAX_BYTES = 256 * 1024**2  # of one picture file: no face is larger, and a zip can claim any size
 IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note
 
 
@@ -89,8 +88,9 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
         problem = Problem("unreadable archive", "", str(error))
         return Inspection(_summary(path, None, 0, [problem], {}, full), [problem])
     read = len(contents.faces)
-    too_large = _check_zip(contents) if contents.files.is_zip else set()
-    resolution = _check_pictures(contents, too_large, full=full, progress=progress)
+    if contents.files.is_zip:
+        _check_zip(contents)
+    resolution = _check_pictures(contents, full=full, progress=progress)
     _check_balance(contents)
     summary = _summary(path, contents, read, contents.problems, contents.notes, full)
     summary["resolution"] = resolution
@@ -98,8 +98,8 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
     return Inspection(summary, contents.problems, notes, contents)
 
 
-def _check_zip(contents: Contents) -> set[str]:
-    """Check the zip's list of files; returns the names that are too large to read."""
+def _check_zip(contents: Contents) -> None:
+    """Note what is odd in the zip's list of files."""
     with zipfile.ZipFile(contents.files.path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
@@ -108,7 +108,6 @@ def _check_zip(contents: Contents) -> set[str]:
     names = [entry.filename for entry in entries if is_image_name(entry.filename)]
     if names != sorted(names):
         contents.notes["the files in the zip are not in the order of their names"] = []
-    return {entry.filename for entry in entries if entry.file_size > MAX_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +118,11 @@ class _Checked:
     error: str = ""
 
 
-def _check_pictures(contents: Contents, too_large: set[str], *, full: bool, progress: bool) -> int | None:
+def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | None:
     """Read every picture, report what is wrong, keep the good ones in `contents`; returns the resolution."""
 
     def check(face: Face) -> _Checked:
         try:
-            if face.name in too_large or (not contents.files.is_zip and _is_odd(contents.files.path / face.name)):
-                return _Checked(error=f"not a file of less than {MAX_BYTES // 1024**2} MB")
             data = contents.files.read(face.name)
             width, height, is_gray = pictures.read_header(data, face.name)
             if full:
@@ -253,11 +250,6 @@ def _label_words(contents: Contents) -> str:
 
 def _count(names: list[str]) -> str:
     return f" ({len(names):,d}, first: {names[0]})" if names else ""
-
-
-def _is_odd(path: Path) -> bool:
-    """Whether reading a file could block (a pipe, a device) or fill the memory."""
-    return path.exists() and not (path.is_file() and path.stat().st_size <= MAX_BYTES)
 
 
 def _without(error: str, path: Path, name: str) -> str:

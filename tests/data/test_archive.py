@@ -75,7 +75,7 @@ def test_files_on_disk_are_the_family_format(written):
 
 
 def test_template_comes_back(tmp_path, tinted):
-    from facegen.faces.find import UTKFACE_TEMPLATE
+    from facegen.faces.template import UTKFACE_TEMPLATE
 
     with ArchiveWriter(tmp_path / "a.zip", groups=GROUPS) as writer:
         writer.add("a", tinted(0), 0, 5)
@@ -240,19 +240,7 @@ def test_labels_of_files_that_are_gone_are_told(make_zip, tinted):
         FaceArchive(path)
 
 
-# --- mirror, subsets, processes ---
-
-
-def test_mirror_appends_flipped_copies(written):
-    plain, mirrored = FaceArchive(written), FaceArchive(written, mirror=True)
-    assert len(mirrored) == 10
-    np.testing.assert_array_equal(mirrored[7][0], plain[2][0][:, :, ::-1])
-    np.testing.assert_array_equal(mirrored[7][1], plain[2][1])
-    np.testing.assert_array_equal(mirrored.labels, np.tile(plain.labels, 2))
-    np.testing.assert_array_equal(mirrored.ages, np.tile(plain.ages, 2))
-    everything = mirrored.load_all(progress=False)
-    np.testing.assert_array_equal(everything, np.stack([image for image, _ in mirrored]))
-    np.testing.assert_array_equal(mirrored[-1][0], everything[-1])
+# --- subsets, processes ---
 
 
 def test_max_images_draws_by_seed_and_keeps_the_classes(written):
@@ -261,7 +249,6 @@ def test_max_images_draws_by_seed_and_keeps_the_classes(written):
     assert (len(one), one.c_dim) == (2, 3)
     draws = {tuple(FaceArchive(written, max_images=2, seed=seed).file_names) for seed in range(8)}
     assert len(draws) > 1
-    assert len(FaceArchive(written, max_images=2, mirror=True)) == 4
     assert len(FaceArchive(written, max_images=99)) == 5
     whole = FaceArchive(written)
     for name, label, age in zip(one.file_names, one.labels, one.ages, strict=True):
@@ -292,7 +279,7 @@ def test_other_processes_read_the_same(written, method):
 def test_data_loader_with_workers(written):
     import torch
 
-    archive = FaceArchive(written, mirror=True)
+    archive = FaceArchive(written)
     archive[0]  # opens the zip, which the forked workers must not share
     loader = torch.utils.data.DataLoader(archive, batch_size=4, num_workers=2)
     images = torch.cat([images for images, _ in loader])
@@ -318,9 +305,9 @@ def described(make_zip, tinted, *known):
 def test_an_attribute_is_in_the_order_of_the_pictures(make_zip, tinted):
     known = [{"gender": "male"}, {"gender": None}, {}, {"gender": "female", "glasses": True}, {"gender": ""}]
     path = described(make_zip, tinted, *known)
-    archive = FaceArchive(path, mirror=True)
-    assert archive.attribute("gender") == ["male", None, None, "female", None] * 2
-    assert archive.attribute("glasses") == [None, None, None, "True", None] * 2
+    archive = FaceArchive(path)
+    assert archive.attribute("gender") == ["male", None, None, "female", None]
+    assert archive.attribute("glasses") == [None, None, None, "True", None]
     subset = FaceArchive(path, max_images=3, seed=1)
     value_of = dict(zip(archive.file_names, archive.attribute("gender"), strict=True))
     assert subset.attribute("gender") == [value_of[name] for name in subset.file_names]

@@ -336,7 +336,7 @@ def test_folder_with_odd_things(tmp_path, face):
 
 
 def test_a_picture_that_claims_gigabytes_is_not_read(tmp_path, face, monkeypatch):
-    monkeypatch.setattr("facegen.data.inspect.MAX_BYTES", 1000)
+    monkeypatch.setattr("facegen.container.MAX_PICTURE_BYTES", 1000)
     path = tmp_path / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"\0" * 100_000)

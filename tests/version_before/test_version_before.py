@@ -1,7 +1,8 @@
 """Files of the version before this one are read as before: an archive, half a spool, weights, three run folders.
 
-`files.tar.xz` holds them as facegen 0.1.0 of November 2026 wrote them on a CPU; in the encoder's run, weights are zeros,
-which pack well. `generator-after-24-images.safetensors` is what that version made of the generator's run when it went on.
+`files.tar.xz` holds them as facegen 0.1.0 of November 2026 wrote them on a CPU. The weights in the encoder's run are
+zeros, which pack well. `generator-after-24-images.safetensors` is what that version made of the generator's run when it
+went on.
 """
 
 from __future__ import annotations

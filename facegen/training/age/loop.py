@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.plots import plot_ages, plot_curves
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
 from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
@@ -30,7 +30,7 @@ from facegen.training.generator.batches import picture_weights
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.folder import OPTIONS, RunFolder, read_options, read_state, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
-from facegen.weights.hub_folder import without_paths
+from facegen.weights.header import without_paths
 from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
 
@@ -289,10 +289,10 @@ def _report(
         metadata["groups"] = validation.groups.labels
         save_networks(run.path / BEST, {"age": network}, metadata, dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
-        figures.plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
+        plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
     lines = read_stats(run.path)
     steps = [line["step"] for line in lines]
-    figures.plot_curves(
+    plot_curves(
         run.path / "curve.png",
         {"validation MAE": (steps, [line["val_mae"] for line in lines])},
         xlabel="kimg",

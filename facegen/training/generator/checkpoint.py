@@ -14,7 +14,8 @@ from facegen.files import atomic_path
 from facegen.training.generator.state import TrainingState
 from facegen.training.run.folder import read_state, written_state
 from facegen.training.run.snapshots import drop_later, snapshot_name
-from facegen.weights.native import load_networks, read_metadata, save_networks
+from facegen.weights.header import Header
+from facegen.weights.native import load_networks, save_networks
 
 STATE = "training-state.pt"
 # The entries of that file.
@@ -120,7 +121,7 @@ def _link(path: Path, to: Path) -> None:
 
 def _is_of(snapshot: Path, images_seen: int) -> bool:
     """Whether a snapshot was taken after so many images. FacegenError where it is damaged."""
-    return round(read_metadata(snapshot)["kimg"] * 1000) == images_seen
+    return round(Header.read(snapshot)["kimg"] * 1000) == images_seen
 
 
 def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:

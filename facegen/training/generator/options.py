@@ -11,7 +11,7 @@ from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.metrics.names import parse_metrics
-from facegen.training.augment.pipe import AUGPIPE_PRESETS
+from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.generator.presets import PRESETS, get_preset
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")

@@ -24,9 +24,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,6 +35,7 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import normalize_2nd_moment
 from facegen.training.generator.transition import effective_parameters, label_weight
+from facegen.weights.header import Header
 from facegen.weights.load import read_networks
 
 
@@ -101,10 +101,10 @@ def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]
     return {name: copy_matching(source, networks[name]) for name, source in sources.items() if source is not None}
 
 
-def _fade_in_place(networks: dict[str, nn.Module], header: Mapping[str, Any]) -> None:
+def _fade_in_place(networks: dict[str, nn.Module], header: Header) -> None:
     """Let G and D of a snapshot from before labels counted in full take plain labels, as its G_ema does."""
-    options = header.get("training_options") or {}
-    images_seen = round(header.get("kimg", 0) * 1000)
+    options = header.training_options
+    images_seen = round((header.kimg or 0) * 1000)
     weight = label_weight(images_seen, options.get("t_start_kimg", 0), options.get("t_end_kimg"))
     if weight == 1:
         return

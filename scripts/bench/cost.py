@@ -1,7 +1,7 @@
 """Print what training costs at each resolution, counted and not measured: no weights, no data, no GPU needed.
 
-.venv/bin/python scripts/cost.py
-.venv/bin/python scripts/cost.py --cfg stylegan2
+.venv/bin/python scripts/bench/cost.py
+.venv/bin/python scripts/bench/cost.py --cfg stylegan2
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main(cfg: str) -> None:
 
     \b
     Example:
-      python scripts/cost.py --cfg auto
+      python scripts/bench/cost.py --cfg auto
     """
     print(f"--cfg {cfg}, per picture; memory in float32, what is in float16 takes half")
     print("resolution   G, D (million weights)   generating   training step   kept for derivatives")
