@@ -40,14 +40,14 @@ from facegen.training.encoder.data import (
 )
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import EncoderObjective, closest_group
-from facegen.training.encoder.options import EncoderOptions, read_encoder_options
+from facegen.training.encoder.options import EncoderOptions
 from facegen.training.encoder.pairs import Pairs, one_hot
 from facegen.training.encoder.real_faces import open_real_faces
 from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
-from facegen.training.run.folder import OPTIONS, RunFolder, read_state, read_stats, save_state
+from facegen.training.run.folder import OPTIONS, RunFolder, read_options, read_state, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
@@ -89,7 +89,6 @@ def train_encoder(
     Raises:
         FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
     """
-    options.check()
     with distributed.session(pick_device(device)) as chosen:
         options.check_processes(distributed.world_size())
         source = locate(options.generator).resolve()  # from now on the very file, whatever is published later
@@ -107,7 +106,7 @@ def train_encoder(
         _start_from(objective, options.init)
         name = f"encoder-{options.recipe}-{source.stem}-{options.pairs}pairs"
         with distributed.open_folder(lambda: RunFolder.create(outdir, name)) as run:
-            run.write_json(OPTIONS, asdict(options))
+            run.write_json(OPTIONS, options.to_json())
             _run(run, options, objective, header, TrainingState(), None, chosen, progress)
     return run.path
 
@@ -135,11 +134,10 @@ def resume_encoder(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     wanted = pick_device(device)
-    options = read_encoder_options(folder)
+    options = read_options(folder, EncoderOptions)
     changed = {"epochs": epochs, "generator": generator, "data": data}
     changed |= {"age_estimator": age_estimator, "face_network": face_network}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    options.check()
     saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
     state = TrainingState(**saved["training"])
     if state.epoch >= options.epochs:
@@ -148,7 +146,7 @@ def resume_encoder(
         options.check_processes(distributed.world_size())
         objective, header = _objective(options, progress)
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
-            run.write_json(OPTIONS, asdict(options))
+            run.write_json(OPTIONS, options.to_json())
             run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
             _run(run, options, objective, header, state, saved, chosen, progress)
     return run.path
@@ -458,7 +456,7 @@ def _metadata(header: Header, options: EncoderOptions, epoch: int, losses: Mappi
     """What an encoder file says of itself; groups, template and licence are its generator's."""
     inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
-    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": asdict(options)})
+    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": options.to_json()})
 
 
 def _save_state(
