@@ -204,7 +204,7 @@ def fake_features(
     share: Share = ALONE,
     progress: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Generate pictures once and return each extractor's features of its first `counts` ones: `[count, D]` on the CPU."""
+    """Generate pictures once; return each extractor's features of its first `counts` ones, `[count, D]`, on the CPU."""
     count, generate = max(counts.values(), default=0), GraphedGenerator(latents.generator)
     starts = range(0, count, batch)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}
