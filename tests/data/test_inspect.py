@@ -381,7 +381,7 @@ def test_no_damage_crashes_it(make_zip, three, tmp_path):
     [
         lambda files, labels: labels.pop(),
         lambda files, labels: labels.append([NAMES[0], 2]),
-        lambda files, labels: labels.append(["a", -1]),
+        lambda files, labels: labels.append(["/a", 1]),
         lambda files, labels: files.update({NAMES[1]: b""}),
         lambda files, labels: files.update({NAMES[1]: Image.new("RGB", (32, 32))}),
         lambda files, labels: files.update({"/etc/passwd.png": Image.new("RGB", (16, 16))}),
