@@ -19,7 +19,7 @@ from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.realism import realism_scores, scale_unit_features
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.images import to_uint8
 from facegen.weights.load import load_generator
 
@@ -67,7 +67,7 @@ def load_all(texts: tuple[str, ...], groups: AgeGroups) -> dict[str, nn.Module]:
         generator, header = load_generator(reference)
         if generator.c_dim == 0:
             raise FacegenError(f"{reference}: this generator knows no age groups: train one with --cond")
-        own = AgeGroups.from_labels(header["groups"]) if header.get("groups") else AgeGroups.default()
+        own = header.groups or AgeGroups.default()
         if generator.c_dim != len(own):
             raise FacegenError(f"{reference}: it has {generator.c_dim} classes, but there are {len(own)} age groups")
         if own != groups:

@@ -26,7 +26,7 @@ from facegen.ages import AgeGroups
 from facegen.container import Container
 from facegen.data.contents import FEW_VALUES, FORMAT, MAX_CLASSES, Contents, check_sizes, read_contents, understand
 from facegen.errors import FacegenError
-from facegen.faces.find import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate
 from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 

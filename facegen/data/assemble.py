@@ -27,7 +27,7 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
 MAX_NAME = 220  # bytes: file systems take 255, and `.report.html` and what is written meanwhile are longer

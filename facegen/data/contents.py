@@ -18,7 +18,7 @@ from facegen.ages import AgeGroups
 from facegen.container import DOUBLE, Container, is_image_name, leads_out
 from facegen.data.sources.base import OLDEST_PERSON
 from facegen.errors import FacegenError, printable
-from facegen.faces.find import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate
 
 FORMAT = 1  # of facegen.json
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from facegen.ages import AgeGroups
 from facegen.evaluation.photos import Photos
-from facegen.faces.find import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float, to_uint8
 
 

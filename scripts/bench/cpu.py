@@ -5,7 +5,7 @@ that its layer reads, in float32. Everything else that a network does costs on t
 machines. On a CPU that has bfloat16 all of it runs in both precisions, in turn.
 
     .venv/bin/python scripts/bench/cpu.py --threads 2
-    .venv/bin/python scripts/bench/cpu.py --profile            # where the time of a training step goes, in each precision
+    .venv/bin/python scripts/bench/cpu.py --profile  # where the time of a training step goes, in each precision
     .venv/bin/python scripts/bench/cpu.py --resolution 256 --batch 4
 """
 

@@ -22,7 +22,7 @@ from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
 from facegen.errors import FacegenError
 from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator

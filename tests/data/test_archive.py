@@ -15,7 +15,7 @@ from facegen.data import archive as archive_module
 from facegen.data.archive import ArchiveWriter, FaceArchive, label_counts
 from facegen.data.contents import FEW_VALUES, read_contents
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.images import encode_png
 
 GROUPS = AgeGroups.parse("0-12,13-19,60-")

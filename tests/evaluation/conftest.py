@@ -18,7 +18,7 @@ from facegen.evaluation.evaluate import Judges
 from facegen.evaluation.judges import AgeJudge
 from facegen.evaluation.photos import Photos
 from facegen.evaluation.system import System
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import Extractor
 
 GROUPS = AgeGroups.parse("0-20,21-40,41-60,61-80")

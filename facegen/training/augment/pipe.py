@@ -18,32 +18,10 @@ from torch import nn
 from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.training.augment.filterbank import BANDS, EXPECTED_POWER, amplify_bands
+from facegen.training.augment.names import AUGPIPE_PRESETS
 from facegen.training.augment.warp import pointing, warp, warp_by, widest_margins
 from facegen.training.generator.parts import WHOLE, Part
 from facegen.training.generator.recording import DrawnNumbers
-
-_GROUPS = {
-    "blit": ("xflip", "rotate90", "xint"),
-    "geom": ("scale", "rotate", "aniso", "xfrac"),
-    "color": ("brightness", "contrast", "lumaflip", "hue", "saturation"),
-    "filter": ("imgfilter",),
-    "noise": ("noise",),
-    "cutout": ("cutout",),
-}
-_COMBINATIONS = {
-    **{name: (name,) for name in _GROUPS},
-    "bg": ("blit", "geom"),
-    "bgc": ("blit", "geom", "color"),
-    "bgcf": ("blit", "geom", "color", "filter"),
-    "bgcfn": ("blit", "geom", "color", "filter", "noise"),
-    "bgcfnc": ("blit", "geom", "color", "filter", "noise", "cutout"),
-}
-
-# Arguments of AugmentPipe by the name of the preset.
-AUGPIPE_PRESETS: dict[str, dict[str, float]] = {
-    name: {augmentation: 1.0 for group in groups for augmentation in _GROUPS[group]}
-    for name, groups in _COMBINATIONS.items()
-}
 
 
 def augpipe_kwargs(preset: str) -> dict[str, float]:

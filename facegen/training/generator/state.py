@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ from facegen.training.generator.transition import effective_parameters, label_we
 from facegen.training.run import distributed
 from facegen.training.run.folder import read_state, written_state
 from facegen.training.run.snapshots import drop_later, snapshot_name
+from facegen.weights.header import Header
 from facegen.weights.load import read_networks
-from facegen.weights.native import load_networks, read_metadata, save_networks
+from facegen.weights.native import load_networks, save_networks
 
 STATE = "training-state.pt"
 # The entries of that file.
@@ -213,10 +213,10 @@ def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]
     return {name: copy_matching(source, networks[name]) for name, source in sources.items() if source is not None}
 
 
-def _fade_in_place(networks: dict[str, nn.Module], header: Mapping[str, Any]) -> None:
+def _fade_in_place(networks: dict[str, nn.Module], header: Header) -> None:
     """Let G and D of a snapshot from before labels counted in full take plain labels, as its G_ema does."""
-    options = header.get("training_options") or {}
-    images_seen = round(header.get("kimg", 0) * 1000)
+    options = header.training_options
+    images_seen = round((header.kimg or 0) * 1000)
     weight = label_weight(images_seen, options.get("t_start_kimg", 0), options.get("t_end_kimg"))
     if weight == 1:
         return
@@ -332,7 +332,7 @@ def _link(path: Path, to: Path) -> None:
 
 def _is_of(snapshot: Path, images_seen: int) -> bool:
     """Whether a snapshot was taken after so many images. FacegenError where it is damaged."""
-    return round(read_metadata(snapshot)["kimg"] * 1000) == images_seen
+    return round(Header.read(snapshot)["kimg"] * 1000) == images_seen
 
 
 def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:

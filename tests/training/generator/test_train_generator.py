@@ -28,8 +28,9 @@ from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.generator.step import run_phase
 from facegen.training.run.folder import read_stats
+from facegen.weights.header import Header
 from facegen.weights.load import load_generator
-from facegen.weights.native import load_networks, read_metadata
+from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
 # Narrow networks at 16x16: a step takes milliseconds.
@@ -224,7 +225,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
     with pytest.raises(FacegenError, match=r"Loss/G/loss stopped being a finite number .*last good snapshot is"):
         loop.train_generator(options, progress=False)
     run = only(tmp_path, "00000-*")
-    assert read_metadata(only(run, "*.safetensors"))["kimg"] == pytest.approx(0.016)
+    assert Header.read(only(run, "*.safetensors"))["kimg"] == pytest.approx(0.016)
 
 
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
@@ -390,7 +391,7 @@ class TestCommand:
         assert b"go on with: facegen train --resume" in output
         assert b"Traceback" not in errors
         run = only(tmp_path, "00000-*")
-        stopped_at = read_metadata(only(run, "*.safetensors"))["kimg"]
+        stopped_at = Header.read(only(run, "*.safetensors"))["kimg"]
 
         result = subprocess.run(
             [*command, "--resume", str(run), "--kimg", str(stopped_at + 0.008)],
