@@ -60,7 +60,7 @@ class SystemSpec:
     """A system by its files.
 
     Attributes:
-        name: Of its row.
+        name: The name of its row.
         encoder: File, run folder or address; None for the one in the package.
         edit: How ages are changed.
         generator: Another one than that of the other systems, of its size, age groups and alignment; None for
@@ -119,7 +119,8 @@ def run_evaluation(
         judge_files: The judges.
         ages: Target ages; None for the middle of every age group.
         give_ages: Tell the systems the ages of the faces, where known.
-        limit, seed: Evaluate so many faces, drawn evenly from the age groups.
+        limit: Evaluate at most this many faces, drawn evenly from the age groups.
+        seed: Seeds every random choice.
         device: None takes a GPU when there is one.
         progress: Show bars with the remaining time.
 

@@ -36,7 +36,7 @@ class Evaluator:
         archive: The real faces, with labels if the generators are conditional.
         metrics: Names, see `names.parse_metrics`.
         detectors: The networks that the metrics look with, see `features.load_detectors`.
-        per_group: Measure every class apart, too: so many fakes of it against its own reals.
+        per_group: Measure every class apart, too: as many fakes of it against its own reals.
         batch: Pictures at a time. The random noise depends on it, as on the seed.
         seed: Seeds latents, labels, noise and subsets.
         share: Which part of the pictures this process computes; all processes return the same numbers.
@@ -108,7 +108,7 @@ class Evaluator:
         numbers: dict[str, float] = {}
         possible = []
         for metric in self.metrics:
-            if metric.needs_real and min(len(members), metric.images) <= max(metric.neighbours, 1):
+            if metric.needs_real and min(len(members), metric.images) <= max(metric.neighbors, 1):
                 numbers |= dict.fromkeys(metric.results, math.nan)
                 continue
             possible.append(metric)
@@ -134,7 +134,7 @@ class Evaluator:
             elif metric.kind == "kid":
                 numbers[metric.name] = kid(real, fake, seed=self.seed)
             else:
-                found = precision_recall(real, fake, neighbours=metric.neighbours)
+                found = precision_recall(real, fake, neighbors=metric.neighbors)
                 numbers |= zip(metric.results, found, strict=True)
         return {name: numbers[name] for metric in self.metrics for name in metric.results}
 
@@ -204,7 +204,7 @@ def fake_features(
     share: Share = ALONE,
     progress: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Generate pictures once and return what each extractor makes of the first so many: `[count, D]` on the CPU."""
+    """Generate pictures once and return each extractor's features of its first `counts` ones: `[count, D]` on the CPU."""
     count, generate = max(counts.values(), default=0), GraphedGenerator(latents.generator)
     starts = range(0, count, batch)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}

@@ -151,7 +151,7 @@ def test_per_group(generator, archive, detectors):
         "fid20_full/61+",
     ]
     assert math.isfinite(results["fid20_full/61+"])
-    assert math.isnan(results["pr203_full_recall/61+"])  # three faces have no third neighbour
+    assert math.isnan(results["pr203_full_recall/61+"])  # three faces have no third neighbor
     extractor = detectors.inception
     latents = Latents(generator, archive, 1, 0)
     fake = fake_features(latents, {"one": 20}, {"one": extractor}, progress=False)["one"]
@@ -302,9 +302,9 @@ def test_errors(generator, archive, faces, detectors):
         compute(generator, FaceArchive(faces, use_labels=False), "fid5", detectors=detectors)
 
 
-def test_grey_networks_are_measured_too(archive, detectors):
-    grey = Generator(8, 3, 8, 16, 1, synthesis_kwargs={"channel_base": 64, "channel_max": 8})
-    results = compute(grey, archive, ALL, detectors=detectors)
+def test_gray_networks_are_measured_too(archive, detectors):
+    gray = Generator(8, 3, 8, 16, 1, synthesis_kwargs={"channel_base": 64, "channel_max": 8})
+    results = compute(gray, archive, ALL, detectors=detectors)
     assert all(math.isfinite(value) for value in results.values())
 
 
