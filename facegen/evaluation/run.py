@@ -123,8 +123,8 @@ def run_evaluation(
     # Judging takes minutes: what cannot be compared, or what no system can do, is told before.
     check_systems(tested)
     for system in tested:
-        told = float(system.renderer.groups.middle_age(0)) if give_ages else None
-        system.renderer.check("all" if ages is None else ages, input_age=told, edit=system.options["edit"])
+        told = [float(system.renderer.groups.middle_age(0))] if give_ages else None
+        system.renderer.check("all" if ages is None else ages, input_ages=told, edit=system.options["edit"])
     first = tested[0].renderer
     notes: list[str] = []
     judges, independent = _load_judges(
