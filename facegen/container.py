@@ -131,12 +131,6 @@ class Container:
         return {**self.__dict__, "_zip": None, "_zip_process": -1}
 
 
-def check_name(name: str, where: Path) -> None:
-    """Refuse a file name that is absolute or leads out of its container."""
-    if leads_out(name):
-        raise FacegenError(f"{where}: the file name {name!r} leads out of the archive; do not use this archive")
-
-
 def leads_out(name: str) -> bool:
     """Tell whether a file name is absolute or leads out of the folder that it is relative to."""
     parts = PurePosixPath(name.replace("\\", "/")).parts

@@ -108,8 +108,8 @@ def merge(
         return owners[name].files.read(owners[name].pictures[name])
 
     faces = choose(items, groups, choice, look_up, report, progress=progress)
-    write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
-    write_report_files(archive, report, progress=progress)
+    written = write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
+    write_report_files(archive, report, written, progress=progress)
     return report
 
 

@@ -277,7 +277,7 @@ def test_group_pictures_of_an_archive(archive):
         assert group.samples[0].image.size == (16, 16)
 
 
-def test_group_pictures_take_unlabelled_archives(archive):
+def test_group_pictures_take_unlabeled_archives(archive):
     alone = group_pictures(FaceArchive(archive, use_labels=False))
     assert [(g.label, g.count) for g in alone] == [("all", 60)]
 
