@@ -33,7 +33,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
     """
     from facegen.data.archive import FaceArchive
     from facegen.training.generator.loop import resume_generator, train_generator
-    from facegen.training.generator.state import batch_parts
+    from facegen.training.generator.parts import batch_parts
     from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
     from facegen.weights.hub import USUAL

@@ -72,8 +72,8 @@ def load_photos(
             largest face of each counts; ages are read as `facegen prepare` reads them of a data set it knows.
         size, template: The generator's.
         groups: For drawing evenly.
-        limit: Evaluate only so many, as many of each age group as possible; None for all.
-        seed: Of the draw.
+        limit: Evaluate at most this many, as many of each age group as possible; None for all.
+        seed: Seeds the draw.
         progress: Show a bar.
 
     Raises:

@@ -22,11 +22,11 @@ from facegen.device import pick_device, precision_in_words
 from facegen.errors import FacegenError
 from facegen.figures import grids as figures
 from facegen.networks.generator import Generator
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
 from facegen.training.generator.measure import Measurements
 from facegen.training.generator.options import TrainOptions
-from facegen.training.generator.state import TrainingState
+from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
@@ -65,7 +65,7 @@ def train_generator(options: TrainOptions, *, device: str | None = None, progres
     _prepare_machine()
     with distributed.session(pick_device(device)) as chosen:
         archive = open_archive(options)
-        state = checkpoint.build(options, archive, chosen)
+        state = build_state(options, archive, chosen)
         measurements = Measurements(options, chosen, progress)
         with distributed.open_folder(lambda: RunFolder.create(options.outdir, options.run_name())) as run:
             run.write_json(OPTIONS, options.to_json())
@@ -128,7 +128,7 @@ def resume_generator(
             archive = open_archive(options)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
-        state = checkpoint.build(replace(options, resume=None), archive, chosen)
+        state = build_state(replace(options, resume=None), archive, chosen)
         checkpoint.restore(state, folder)
         if state.images_seen >= options.kimg * 1000:
             raise FacegenError(

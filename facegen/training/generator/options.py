@@ -9,7 +9,7 @@ from typing import Any
 
 from facegen.metrics.names import parse_metrics
 from facegen.options import Options, option
-from facegen.training.augment.names import AUGPIPE_PRESETS
+from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.generator.presets import PRESETS, get_preset
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")

@@ -22,8 +22,7 @@ from safetensors.torch import load_file
 
 from facegen.cli import main as facegen
 from facegen.errors import FacegenError
-from facegen.training.generator import batches, loop
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import batches, checkpoint, loop
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.run import lock as run_state
 from facegen.training.run import rescue
