@@ -36,23 +36,7 @@ FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it w
 class CropOptions(Options):
     """How a picture becomes the square picture of a face, and which ones are dropped.
 
-<<<<<<< HEAD
     What is for crop `align` alone is refused with another crop.
-=======
-    Attributes:
-        crop: `as-is` takes square pictures whole, `center` the square in the middle, `align` finds the face and turns
-            it upright as age transfer does.
-        resolution: side of the result in pixels, a power of two.
-        margin: align: how much wider than usual the frame is, as a share of it; 0.2 shows 20 % more on each axis.
-        min_size: least side of the crop in pixels of the source picture ("too small").
-        min_sharpness: least `sharpness` ("too blurred").
-        max_turn: align: most degrees that a face may be turned to the side, by `faces.find.yaw` ("turned too far").
-        several_faces: align: `largest` takes the largest face, `drop` drops pictures with more than one ("several
-            faces"). Only faces of at least a third of the largest one's size count.
-        no_face: align: `drop` drops pictures without a face ("no face"), `center` takes the square in their middle.
-
-    Raises FacegenError when a value is impossible, or one for align comes with another crop.
->>>>>>> c9269381f7199e1dfcca12d534d3662aeefedaf1
     """
 
     crop: str = option(

@@ -17,45 +17,6 @@ from facegen.options import Options, option
 DHASH_BITS = 64
 
 
-<<<<<<< HEAD
-=======
-@dataclass(frozen=True)
-class Choice:
-    """How many faces to take, and how to split them.
-
-    Attributes:
-        max_per_group: most faces of an age group; None for all.
-        per_person: most faces of one person, where the data set names persons; None for all.
-        near_duplicates: leave out a face whose difference hash differs in at most so many of 64 bits from one that
-            was taken; None leaves out only files with the same bytes.
-        split: names of the splits and the share of the faces that each gets; empty for one archive.
-        seed: seeds every draw.
-    """
-
-    max_per_group: int | None = None
-    per_person: int | None = None
-    near_duplicates: int | None = None
-    split: tuple[tuple[str, float], ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("--max-per-group", self.max_per_group), ("--per-person", self.per_person)):
-            if value is not None and value < 1:
-                raise FacegenError(f"{name} is {value}: it must be at least 1")
-        if abs(self.seed) >= 2**63:
-            raise FacegenError(f"--seed is {self.seed}: it must have at most 18 digits")
-        if self.near_duplicates is not None and not 0 <= self.near_duplicates < DHASH_BITS // 2:
-            raise FacegenError(f"--near-duplicates is {self.near_duplicates}: it must be from 0 to 31 bits")
-
-    def order(self, records: Sequence[Record]) -> list[int]:
-        """Return the indices of `records` in the order in which they are offered: drawn if a cap chooses among them."""
-        indices = list(range(len(records)))
-        if self.max_per_group is not None or self.per_person is not None:
-            indices.sort(key=lambda i: draw(self.seed, records[i].name))
-        return indices
-
-
->>>>>>> c9269381f7199e1dfcca12d534d3662aeefedaf1
 def parse_split(text: str) -> tuple[tuple[str, float], ...]:
     """Read `train=0.9,val=0.1`. Raises FacegenError unless names differ and the shares sum to 1."""
     example = "write names and shares that sum to 1, as in train=0.9,val=0.1"
