@@ -173,6 +173,8 @@ def read_options(folder: Path, make: Callable[..., Options], what: str) -> Optio
     Raises:
         FileNotFoundError, FacegenError: there are none, or not those of `what` (as in "an encoder's run").
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such run folder")
     try:
         return make(**json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
