@@ -15,7 +15,7 @@ from typing import Any
 from facegen.errors import FacegenError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-# Of one file: no face and no table has more, but a small zip can hold any size.
+# The largest files that are read: no face and no table has more, but a small zip can hold any size.
 MAX_PICTURE_BYTES, MAX_BYTES = 256 * 1024**2, 4 * 1024**3
 
 
@@ -72,8 +72,10 @@ class Container:
         limit = MAX_PICTURE_BYTES if is_image_name(name) else MAX_BYTES
         try:
             if self.is_zip:
-                with self._open_zip().open(name) as file:
-                    data = file.read(limit + 1)  # never more, whatever the zip says of its size
+                opened = self._open_zip()
+                with opened.open(name) as file:
+                    claimed = opened.getinfo(name).file_size
+                    data = file.read(limit + 1) if claimed <= limit else None  # never more, whatever the zip claims
             else:
                 found = (self.path / name).stat()
                 if not stat.S_ISREG(found.st_mode):  # to read a pipe or a device may never end
@@ -127,12 +129,6 @@ class Container:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_zip": None, "_zip_process": -1}
-
-
-def check_name(name: str, where: Path) -> None:
-    """Refuse a file name that is absolute or leads out of its container."""
-    if leads_out(name):
-        raise FacegenError(f"{where}: the file name {name!r} leads out of the archive; do not use this archive")
 
 
 def leads_out(name: str) -> bool:

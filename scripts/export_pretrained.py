@@ -13,7 +13,7 @@ from typing import Any
 import click
 import torch
 
-from facegen.weights.hub_folder import without_paths
+from facegen.weights.header import Header, without_paths
 from facegen.weights.load import read_networks
 from facegen.weights.native import save_networks
 from facegen.weights.shipped import PRETRAINED
@@ -22,12 +22,12 @@ KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "met
 SHIPPED = {"generator": ("G_ema",), "encoder": ("encoder", "age_shift"), "age": ("age",), "age_judge": ("age",)}
 
 
-def shareable(header: dict[str, Any], license: str) -> dict[str, Any]:
+def shareable(header: Header, license: str) -> dict[str, Any]:
     """Return what of a header belongs into a shared file: everything but this machine's paths."""
     kept = {name: header[name] for name in KEPT if name in header}
     if metrics := {name: value for name, value in header.items() if name.startswith("val_")}:
         kept["metrics"] = {**kept.get("metrics", {}), **metrics}
-    return without_paths({**kept, "training_options": header["training_options"], "license": license})
+    return without_paths({**kept, "training_options": header.training_options, "license": license})
 
 
 @click.command()

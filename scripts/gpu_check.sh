@@ -85,8 +85,8 @@ fi
 
 if [[ $part == more ]]; then
     # What each way of saving time brings, one after the other.
-    step bench-gpu 150 "$python" scripts/bench_gpu.py "$data" --generation
-    step bench-compile 120 "$python" scripts/bench_gpu.py "$data" --compile --steps 32
+    step bench-gpu 150 "$python" scripts/bench/gpu.py "$data" --generation
+    step bench-compile 120 "$python" scripts/bench/gpu.py "$data" --compile --steps 32
     few='golden_bias_act or what_is_not or (shapes_of_stylegan and float16 and not 24)'
     for tool in memcheck racecheck; do
         command -v compute-sanitizer >/dev/null || {
@@ -105,11 +105,11 @@ step pytest-gpu 75 "$python" -m pytest -m gpu -q --durations=10 tests/networks t
 
 # How a training step's time grows with the batch, with recordings and without.
 batches=(--batch 16 --batch 64)
-step bench-small 55 "$python" scripts/bench_gpu.py "$data" --cfg small "${batches[@]}" --steps 32 \
+step bench-small 55 "$python" scripts/bench/gpu.py "$data" --cfg small "${batches[@]}" --steps 32 \
     --way "as it is" --way "without recordings"
-step bench-ops 30 "$python" scripts/bench_ops.py
-step bench 15 "$python" scripts/bench.py
-step bench-plain 15 env TORCH_UTILS_OPS=off "$python" scripts/bench.py
+step bench-ops 30 "$python" scripts/bench/ops.py
+step bench 15 "$python" scripts/bench/cpu.py
+step bench-plain 15 env TORCH_UTILS_OPS=off "$python" scripts/bench/cpu.py
 
 # A training from the command line, whose tick lines say how fast it is. Then what is built upon a generator.
 runs=$out/runs-$(date +%Y%m%d-%H%M%S)

@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
 from facegen.figures import grids as figures
 from facegen.images import to_rgb, turn_upright
 
@@ -55,7 +55,7 @@ class PastedFace:
     input: the face as it was cut from the photo.
     reconstruction: what the generator makes of it at its own age.
     aged: the face at another age.
-    matrix: [2, 3], pixels of the photo to pixels of the pictures (of `facegen.faces.find.alignment_matrix`).
+    matrix: [2, 3], pixels of the photo to pixels of the pictures (of `facegen.faces.template.alignment_matrix`).
     """
 
     input: Image.Image

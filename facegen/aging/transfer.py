@@ -18,7 +18,9 @@ from facegen.aging.edit import Edit, LatentAges, layer_indices
 from facegen.aging.refine import refine
 from facegen.device import pick_device
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, alignment_matrix, find_faces
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.figures import grids as figures
 from facegen.images import to_float, to_rgb
 from facegen.networks.age_shift import AgeShift, group_mean_shift
@@ -162,8 +164,8 @@ class AgeTransfer:
         return cls(
             generator_network,
             networks["encoder"],
-            groups=AgeGroups.from_labels(header["groups"]) if header.get("groups") else None,
-            template=AlignmentTemplate.from_json(header["template"]) if header.get("template") else None,
+            groups=header.groups,
+            template=header.template,
             age_shift=networks.get("age_shift"),
             age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],
             device=device,

@@ -14,8 +14,6 @@ from facegen.errors import printable
 if TYPE_CHECKING:
     from facegen.data.assemble import PrepareReport
 
-FEW = 100  # faces: a group with fewer is hard to learn
-
 
 def source_options(command: click.Command) -> click.Command:
     """Add the options of all data sets; each says whose it is."""
@@ -124,20 +122,12 @@ def command(
     choice = Choice(max_per_group, per_person, near_duplicates, parse_split(split) if split else (), seed)
     age_groups = AgeGroups.default() if groups is None else AgeGroups.parse(groups)
     part = None if shard is None else parse_shard(shard)
-    files, opened = open_source(source, source_name, **given)
+    opened = open_source(source, source_name, **given)[1]
     crop = CropOptions(**{"crop": opened.crop, "resolution": resolution} | crop_options)
     if source_name is None:
         click.echo(f"{source}: {opened.title} (--source {opened.name})")
     try:
-        report = prepare(
-            files,
-            archive,
-            source=opened,
-            crop=crop,
-            groups=age_groups,
-            choice=choice,
-            shard=part,
-        )
+        report = prepare(source, archive, source=opened, crop=crop, groups=age_groups, choice=choice, shard=part)
     except KeyboardInterrupt:
         click.echo(
             f"\nstopped; what is done is kept in {spool_path(archive)}: the same command goes on from there", err=True
@@ -149,6 +139,7 @@ def command(
 def show(report: PrepareReport, archive: Path) -> None:
     """Print what was written and what was left out."""
     from facegen.data.assemble import report_path
+    from facegen.data.report.page import FEW
 
     for entry in report.archives:
         click.echo(f"{archive.with_name(entry['file'])}: {entry['written']:,d} faces")

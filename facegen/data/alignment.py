@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+from facegen.parallel import run_in_child
 
-_CHILD = "import sys; sys.path[:] = {path}; from facegen.data.alignment import _child; _child()"
+if TYPE_CHECKING:
+    from facegen.faces.template import AlignmentTemplate
 
 
 def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemplate | None:
@@ -27,12 +26,11 @@ def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemp
         points = _measure(pngs, progress)
     else:
         lengths = json.dumps([progress, [len(png) for png in pngs]])
-        command = [sys.executable, "-c", _CHILD.format(path=sys.path), lengths]
-        child = subprocess.run(command, input=b"".join(pngs), stdout=subprocess.PIPE, check=True)
+        child = run_in_child(_child, lengths, input=b"".join(pngs), check=True)
         points = json.loads(child.stdout)
     if points is None:
         return None
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
     return AlignmentTemplate.from_json(points)
 
@@ -44,7 +42,7 @@ def _child() -> None:
 
 
 def _measure(pngs: Sequence[bytes], progress: bool) -> list[list[float]] | None:
-    from facegen.faces.find import measure_template
+    from facegen.faces.align import measure_template
 
     template = measure_template([Image.open(io.BytesIO(png)) for png in pngs], progress=progress)
     return template.to_json() if template else None

@@ -12,16 +12,9 @@ from PIL import Image
 from facegen import images as pictures
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
-from facegen.faces.find import (
-    UTKFACE_TEMPLATE,
-    AlignmentTemplate,
-    Face,
-    align_face,
-    alignment_matrix,
-    find_faces_batch,
-    invert_matrix,
-    yaw,
-)
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces_batch, yaw
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, invert_matrix
 
 CROPS = ("as-is", "center", "align")
 

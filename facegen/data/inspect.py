@@ -6,24 +6,22 @@ import hashlib
 import json
 import os
 import zipfile
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-import facegen
 from facegen import images as pictures
 from facegen.container import is_image_name
-from facegen.data.contents import Contents, Face, Problem, count_by_kind, read_contents
+from facegen.data.assemble import PrepareReport
+from facegen.data.contents import Contents, Face, Problem, check_sizes, count_by_kind, read_contents
 from facegen.data.report.page import EXAMPLES, FEW, write_report
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 
-MAX_BYTES = 256 * 1024**2  # of one picture file: no face is larger, and a zip can claim any size
 IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note
 
 
@@ -32,10 +30,11 @@ class Inspection:
     """What `inspect_archive` found.
 
     Attributes:
-        summary: As in `<archive>.report.json`, and `problems`: `{kind: [{"file": ..., "detail": ...}, ...]}`.
-        problems: Everything that is wrong.
-        notes: Remarks for people, on what is unusual but not wrong.
-        contents: The archive, with the good pictures only; None where it could not be opened.
+        summary: as `PrepareReport` in `<archive>.report.json`; also `problems`, `{kind: [{"file", "detail"}, ...]}`,
+            and `attributes` of its archive (see `Contents.attribute_counts`).
+        problems: everything that is wrong.
+        notes: remarks for people, on what is unusual but not wrong.
+        contents: the archive, with the good pictures only; None where it could not be opened.
     """
 
     summary: dict[str, Any]
@@ -87,19 +86,26 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
     except (FacegenError, ValueError, NotImplementedError, OverflowError) as error:
         # zipfile raises more than its own error on a broken list of files
         problem = Problem("unreadable archive", "", str(error))
-        return Inspection(_summary(path, None, 0, [problem], {}, full), [problem])
+        entry = {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
+        report = PrepareReport(str(path), "archive", "cannot be opened", {"full": full}, [], None, archives=[entry])
+        return Inspection(_summary(report, [problem]), [problem])
     read = len(contents.faces)
-    too_large = _check_zip(contents) if contents.files.is_zip else set()
-    resolution = _check_pictures(contents, too_large, full=full, progress=progress)
+    if contents.files.is_zip:
+        _check_zip(contents)
+    resolution = _check_pictures(contents, full=full, progress=progress)
     _check_balance(contents)
-    summary = _summary(path, contents, read, contents.problems, contents.notes, full)
-    summary["resolution"] = resolution
+    report = PrepareReport(
+        str(path), "archive", _title(contents), {"full": full}, contents.classes, resolution, read=read
+    )
+    report.written, report.notes = len(contents.faces), contents.notes
+    report.template = contents.template.to_json() if contents.template else None
+    report.archives = [contents.summary() | {"attributes": contents.attribute_counts()}]
     notes = [f"{note}{_count(names)}" for note, names in contents.notes.items()]
-    return Inspection(summary, contents.problems, notes, contents)
+    return Inspection(_summary(report, contents.problems), contents.problems, notes, contents)
 
 
-def _check_zip(contents: Contents) -> set[str]:
-    """Check the zip's list of files; returns the names that are too large to read."""
+def _check_zip(contents: Contents) -> None:
+    """Note what is odd in the zip's list of files."""
     with zipfile.ZipFile(contents.files.path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
@@ -108,7 +114,6 @@ def _check_zip(contents: Contents) -> set[str]:
     names = [entry.filename for entry in entries if is_image_name(entry.filename)]
     if names != sorted(names):
         contents.notes["the files in the zip are not in the order of their names"] = []
-    return {entry.filename for entry in entries if entry.file_size > MAX_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +124,11 @@ class _Checked:
     error: str = ""
 
 
-def _check_pictures(contents: Contents, too_large: set[str], *, full: bool, progress: bool) -> int | None:
+def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | None:
     """Read every picture, report what is wrong, keep the good ones in `contents`; returns the resolution."""
 
     def check(face: Face) -> _Checked:
         try:
-            if face.name in too_large or (not contents.files.is_zip and _is_odd(contents.files.path / face.name)):
-                return _Checked(error=f"not a file of less than {MAX_BYTES // 1024**2} MB")
             data = contents.files.read(face.name)
             width, height, is_gray = pictures.read_header(data, face.name)
             if full:
@@ -134,7 +137,6 @@ def _check_pictures(contents: Contents, too_large: set[str], *, full: bool, prog
         except Exception as error:  # a broken zip makes zipfile raise anything; here it is one more broken picture
             return _Checked(error=str(error) or repr(error))
 
-    sizes: Counter[tuple[int, int]] = Counter()
     size_of: dict[str, tuple[int, int]] = {}
     first_of: dict[bytes, Face] = {}
     gray: list[str] = []
@@ -147,7 +149,6 @@ def _check_pictures(contents: Contents, too_large: set[str], *, full: bool, prog
             contents.report("unreadable picture", face.name, _without(checked.error, contents.files.path, face.name))
             continue
         good.append(face)
-        sizes[checked.size] += 1
         size_of[face.name] = checked.size
         if checked.is_gray:
             gray.append(face.name)
@@ -163,28 +164,9 @@ def _check_pictures(contents: Contents, too_large: set[str], *, full: bool, prog
         contents.notes["the same picture as another of its class"] = same
     if gray and len(gray) < len(good):
         contents.notes["gray pictures among colour ones"] = gray
-    return _check_sizes(contents, sizes, size_of)
-
-
-def _check_sizes(
-    contents: Contents, sizes: Counter[tuple[int, int]], size_of: dict[str, tuple[int, int]]
-) -> int | None:
-    if not sizes:
-        return None
-    # The most frequent size is what the archive is meant to be; what is wrong with it is said once.
-    usual = sizes.most_common(1)[0][0]
-    width, height = usual
-    words = f"{width}x{height} pixels"
-    if width != height:
-        contents.report("not square", "", f"{sizes[usual]:,d} pictures are {words}")
-    elif width < 4 or width & (width - 1):
-        contents.report(
-            "not a power of two", "", f"{sizes[usual]:,d} pictures are {words}; the side must be 32, 64, ..."
-        )
-    for name, (w, h) in size_of.items():
-        if (w, h) != usual:
-            contents.report("different size", name, f"{w}x{h} pixels, most are {words}")
-    return width if width == height else None
+    resolution, problems = check_sizes(size_of)
+    contents.problems += problems
+    return resolution
 
 
 def _check_balance(contents: Contents) -> None:
@@ -204,60 +186,23 @@ def _check_balance(contents: Contents) -> None:
         ] = []
 
 
-def _summary(
-    path: Path,
-    contents: Contents | None,
-    read: int,
-    problems: list[Problem],
-    notes: dict[str, list[str]],
-    full: bool,
-) -> dict[str, Any]:
-    if contents is None:
-        title = "cannot be opened"
-    elif contents.is_own:
-        title = "training archive of facegen"
-    else:
-        title = f"training archive of the StyleGAN family, {_label_words(contents)}"
-    entry = (
-        contents.summary() if contents else {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
-    )
-    return {
-        "format": 1,
-        "facegen": facegen.__version__,
-        "source": str(path),
-        "source_name": "archive",
-        "title": title,
-        "options": {"full": full},
-        "read": read,
-        "written": entry["written"],
-        "dropped": {},
-        "notes": notes,
-        "groups": contents.classes if contents else [],
-        "resolution": None,
-        "template": contents.template if contents else None,
-        "archives": [entry],
-        "problems": {
-            kind: [{"file": p.file, "detail": p.detail} for p in found]
-            for kind, found in count_by_kind(problems).items()
-        },
+def _summary(report: PrepareReport, problems: list[Problem]) -> dict[str, Any]:
+    kinds = count_by_kind(problems).items()
+    return asdict(report) | {
+        "problems": {kind: [{"file": p.file, "detail": p.detail} for p in found] for kind, found in kinds}
     }
 
 
-def _label_words(contents: Contents) -> str:
-    if contents.label_kind == "none":
-        return "no labels"
-    if contents.label_kind == "class":
-        return "whole numbers as labels"
-    return f"{contents.label_kind} vectors of {contents.label_size} numbers as labels"
+def _title(contents: Contents) -> str:
+    if contents.is_own:
+        return "training archive of facegen"
+    words = {"none": "no labels", "class": "whole numbers as labels"}
+    vectors = f"{contents.label_kind} vectors of {contents.label_size} numbers as labels"
+    return f"training archive of the StyleGAN family, {words.get(contents.label_kind, vectors)}"
 
 
 def _count(names: list[str]) -> str:
     return f" ({len(names):,d}, first: {names[0]})" if names else ""
-
-
-def _is_odd(path: Path) -> bool:
-    """Whether reading a file could block (a pipe, a device) or fill the memory."""
-    return path.exists() and not (path.is_file() and path.stat().st_size <= MAX_BYTES)
 
 
 def _without(error: str, path: Path, name: str) -> str:

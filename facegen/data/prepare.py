@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from facegen.data.assemble import (
 )
 from facegen.data.crops import CropOptions, crop_pictures
 from facegen.data.selection import Choice
-from facegen.data.shards import SHARD_FILE, describe_shard, digest_items, write_empty_shard
+from facegen.data.shards import SHARD_FILE, describe_shard, digest_items
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
@@ -45,7 +46,7 @@ def spool_path(archive: str | os.PathLike[str]) -> Path:
 
 
 def prepare(
-    path: str | os.PathLike[str] | Container,
+    path: str | os.PathLike[str],
     archive: str | os.PathLike[str],
     *,
     source: Source | None = None,
@@ -60,60 +61,48 @@ def prepare(
     The label of a face is the index of its age group; facegen.json keeps exact ages, names of files and persons, and
     where the landmarks sit. Faces come in the order of the data set, so the same source gives the same archive.
 
-    Whatever cannot be used is left out and listed, with the reason, in the report, which is returned and written
-    beside the archive (`<archive>.report.json` and `.html`). Pictures that are done are kept in `<archive>.partial`
-    until the archive is written: after Ctrl-C or a crash the same call goes on where it stopped.
+    What cannot be used is left out and listed, with the reason, in the report, which is returned and written beside the
+    archive (`<archive>.report.json` and `.html`). Pictures that are done are kept in `<archive>.partial` until the
+    archive is written: after Ctrl-C or a crash the same call goes on where it stopped.
 
     Args:
-        path: The data set: a folder, a zip or a CSV table; or, with `source`, its files.
-        archive: The zip to write; with splits `faces.zip` becomes `faces-train.zip`, `faces-val.zip`, ...
-        source: Which data set it is, with its options; None finds out.
-        crop: How pictures are cropped; None is the data set's own way at 64x64 pixels.
-        groups: The age groups; None for the ten default ones.
-        choice: How many faces to take and how to split them; None takes all.
+        path: the data set: a folder, a zip or a CSV table.
+        archive: the zip to write; with splits `faces.zip` becomes `faces-train.zip`, `faces-val.zip`, ...
+        source: which data set it is, with its options; None finds out.
+        crop: how pictures are cropped; None is the data set's own way at 64x64 pixels.
+        groups: the age groups; None for the ten default ones.
+        choice: how many faces to take and how to split them; None takes all.
         shard: `(i, n)`, i from 1 to n: work on every n-th file only and leave the choice to `facegen merge`.
-        progress: Show bars.
+        progress: show bars.
 
-    Raises FacegenError or FileNotFoundError, and writes no archive, when the source or an argument is wrong or no face
-    is left.
+    Raises FacegenError or FileNotFoundError, and writes no archive, when an argument is wrong or no face is left.
     """
     archive = Path(archive)
-    files, source = (path, source) if isinstance(path, Container) else open_source(path, source)
-    crop = crop or CropOptions(crop=source.crop)
-    groups, choice = groups or AgeGroups.default(), choice or Choice()
+    files, source = open_source(path, source)
+    crop, groups, choice = crop or CropOptions(crop=source.crop), groups or AgeGroups.default(), choice or Choice()
     check_targets(archive, files.path, Choice() if shard else choice)
     report = PrepareReport(
         str(files.path), source.name, source.title, _in_words(source, crop, choice), groups.labels, crop.resolution
     )
     items = list(_read_items(files, source, archive))
-    dealt = ""
     if shard is not None:
-        dealt = digest_items(items)
-        items = items[shard[0] - 1 :: shard[1]]
-    job = {"source": str(files.path.resolve()), "crop": asdict(crop)}
-    with Spool(spool_path(archive), job) as spool:
-
-        def work_through(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
-            return _crop_all(records, files, crop, spool)
-
+        dealt, items = digest_items(items), items[shard[0] - 1 :: shard[1]]
+    with Spool(spool_path(archive), {"source": str(files.path.resolve()), "crop": asdict(crop)}) as spool:
         _clear_half_written(archive, choice)
+        crop_all = partial(_crop_all, files=files, crop=crop, spool=spool)
+        faces = choose(items, groups, None if shard else choice, crop_all, report, progress=progress)
         extra = {}
-        if shard is None:
-            faces = choose(items, groups, choice, work_through, report, progress=progress)
-        else:  # `facegen merge` chooses, from all shards
-            faces = choose(items, groups, None, work_through, report, progress=progress)
+        if shard is not None:  # it holds all faces: `facegen merge` chooses, from all shards
             extra = {SHARD_FILE: describe_shard(shard, report, items, spool, crop, choice, dealt)}
             choice = Choice()
-        if not faces and shard is None:
+        elif not faces:
             spool.remove()  # it holds refusals only
         del items  # half a million records take memory that is needed now
-        if faces or shard is None:
-            write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
-        else:
-            write_empty_shard(archive, extra)
+        template, png = crop.template, spool.png
+        written = write_archives(archive, faces, groups, choice, template, png, report, extra, progress=progress)
         del faces, extra
         spool.forget()
-        write_report_files(archive, report, _examples(report, files), progress=progress)
+        write_report_files(archive, report, written, _examples(report, files), progress=progress)
         spool.remove()
     return report
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,6 @@ from facegen.data.selection import Choice
 from facegen.data.sources import Record, Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
 
 FORMAT = 1
 SHARD_FILE = "shard.json"
@@ -64,13 +62,6 @@ def describe_shard(
     same = {"source_name": report.source_name, "title": report.title, "options": report.options}
     same |= {"groups": report.groups, "crop": asdict(crop), "choice": asdict(choice), "files": dealt}
     return {"format": FORMAT, "shard": list(shard), "source": report.source, "same": same, "items": rows}
-
-
-def write_empty_shard(archive: Path, extra: Mapping[str, Any]) -> None:
-    """Write a shard in which no face was left: `merge` needs it, to know that."""
-    with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        for name, content in extra.items():
-            file.writestr(name, json.dumps(content))
 
 
 @dataclass
@@ -117,8 +108,8 @@ def merge(
         return owners[name].files.read(owners[name].pictures[name])
 
     faces = choose(items, groups, choice, look_up, report, progress=progress)
-    write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
-    write_report_files(archive, report, progress=progress)
+    written = write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
+    write_report_files(archive, report, written, progress=progress)
     return report
 
 

@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
+from facegen.weights.header import Header
 from facegen.weights.load import read_networks
 from facegen.weights.locate import locate
 from facegen.weights.native import network_kinds, save_networks
@@ -28,7 +28,6 @@ HOLDS = {
     "onnx": ("generator", "encoder"),
     "torchscript": ("generator", "encoder"),
 }
-WITHOUT = {"format_version", "networks", "sha256"}  # of a header: what the writer of a file says anew
 
 
 def convert(
@@ -74,7 +73,7 @@ def convert(
         raise FacegenError(f"{destination}: is the file that is read: choose another name")
 
     networks, header = read_networks(path)
-    metadata = {name: value for name, value in header.items() if name not in WITHOUT}
+    metadata = header.metadata
     kept = _choose(path, networks, to, network)
     lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
     written = ", ".join(kept)
@@ -89,7 +88,7 @@ def convert(
         from facegen.weights.export.rosinality import export_rosinality
 
         (generator,) = kept.values()
-        index = _class_index(path, generator, metadata, group)
+        index = _class_index(path, generator, header, group)
         arguments = export_rosinality(generator, destination, class_index=index)
         needed = ", ".join(f"{name}={value}" for name, value in arguments.items())
         lines.append(f"load it into rosinality's Generator({needed})")
@@ -147,13 +146,13 @@ def _no_place(network: nn.Module, to: str) -> str:
     return f"for which {to} has no place"
 
 
-def _class_index(path: Path, generator: Generator, metadata: Mapping[str, Any], group: str | None) -> int | None:
+def _class_index(path: Path, generator: Generator, header: Header, group: str | None) -> int | None:
     """The class of an age group's label; None for an unconditional generator."""
     if generator.c_dim == 0:
         if group is not None:
             raise FacegenError(f"{path}: the generator has no age groups: leave out the group")
         return None
-    names = metadata.get("groups") or metadata.get("class_names")
+    names = header.groups.labels if header.groups else header.class_names
     if not names:
         default = AgeGroups.default().labels
         names = default if len(default) == generator.c_dim else [str(i) for i in range(generator.c_dim)]

@@ -16,13 +16,12 @@ from typing import Any
 from torch import nn
 
 from facegen.files import atomic_path
+from facegen.weights.header import Header, without_paths
 from facegen.weights.hub import CONFIG, USUAL
-from facegen.weights.native import read_metadata, save_networks
+from facegen.weights.native import save_networks
 
 CARD = "README.md"
 REPOSITORY = "ORGANISATION/NAME"  # stands in a card until its owner writes the real one
-# Training options that name files of one machine.
-PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
 # How the hub writes licences that it knows; all else is "other", with the words in the card.
 _LICENSE_ID = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 
@@ -52,12 +51,12 @@ def save_pretrained(
             temporary.write_text(model_card(header), encoding="utf-8")
 
 
-def _save_weights(networks: Mapping[str, nn.Module], folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _save_weights(networks: Mapping[str, nn.Module], folder: Path, metadata: Mapping[str, Any]) -> Header:
     """Write the weights and, for people and the hub, their header beside them; return the header."""
     save_networks(folder / USUAL, networks, without_paths(metadata))
-    header = read_metadata(folder / USUAL)
+    header = Header.read(folder / USUAL)
     with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(dict(header), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return header
 
 
@@ -93,26 +92,15 @@ def push_to_hub(
         return api.upload_folder(repo_id=repository, folder_path=folder, **upload)
 
 
-def without_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata in which training options name files by their last part: no other machine has their folders."""
-    kept = dict(metadata)
-    if isinstance(options := kept.get("training_options"), Mapping):
-        shortened = {name: Path(options[name]).name for name in PATHS if isinstance(options.get(name), str)}
-        kept["training_options"] = {**options, **shortened}
-    return kept
-
-
-def model_card(header: Mapping[str, Any], repository: str = REPOSITORY) -> str:
+def model_card(header: Header, repository: str = REPOSITORY) -> str:
     """Return the text of a model card: what the header tells, and headings for what only its owner knows."""
-    license = header.get("license")
-    identifier = license if isinstance(license, str) and _LICENSE_ID.fullmatch(license) else "other"
-    networks = [f"- {_sentence(name, entry)}" for name, entry in header["networks"].items()]
-    if names := header.get("class_names") or header.get("groups"):
-        networks.append(f"- classes: {', '.join(map(str, names))}")
-    kinds = {entry["kind"] for entry in header["networks"].values()}
+    identifier = header.license if header.license and _LICENSE_ID.fullmatch(header.license) else "other"
+    networks = [f"- {_sentence(name, entry)}" for name, entry in header.networks.items()]
+    if header.class_names:
+        networks.append(f"- classes: {', '.join(map(str, header.class_names))}")
+    kinds = {entry["kind"] for entry in header.networks.values()}
     kind = next((name for name in ("generator", "encoder", "discriminator") if name in kinds), "generator")
-    options = header.get("training_options") or {}
-    data = options.get("data") or options.get("generator")
+    data = header.training_options.get("data") or header.training_options.get("generator")
     lines = [
         "---",
         f"license: {identifier}",
@@ -131,12 +119,12 @@ def model_card(header: Mapping[str, Any], repository: str = REPOSITORY) -> str:
         "",
         "## Licence",
         "",
-        license if isinstance(license, str) else "Not stated. Write here under which terms these weights may be used.",
+        header.license or "Not stated. Write here under which terms these weights may be used.",
         "",
         "## Data and training",
         "",
         f"Trained on `{data}`." if data else "Write here what the weights were trained on.",
-        *([f"Images seen: {header['kimg']:g} thousand."] if isinstance(header.get("kimg"), (int, float)) else []),
+        *([f"Images seen: {header.kimg:g} thousand."] if header.kimg is not None else []),
         *[f"{name}: {value}." for name, value in (header.get("metrics") or {}).items()],
         "",
         "## Limits",

@@ -21,6 +21,7 @@ from facegen.files import sha256
 from facegen.weights import native
 from facegen.weights.family.safe_pickle import MAX_NAME, shown
 from facegen.weights.family.state_dict import is_torchscript
+from facegen.weights.header import HEADER_KEY
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
 
@@ -112,7 +113,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if native.HEADER_KEY not in metadata:
+            if HEADER_KEY not in metadata:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
                 facts = _bare("safetensors", tensors, "not one of facegen's files: it does not say what it holds")
                 return {**facts, "metadata": {shown(key): shown(metadata[key]) for key in metadata}}, {"": tensors}
@@ -124,7 +125,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
     checked = "checksums right" if version > 1 else "without checksums"
     facts = {**_told(header), "format": f"facegen safetensors, version {version}, {checked}", "refused": None}
     facts["networks"] = {
-        name: _network(network, header["networks"][name], stored[name]) for name, network in networks.items()
+        name: _network(network, header.networks[name], stored[name]) for name, network in networks.items()
     }
     return facts, stored
 
@@ -145,7 +146,7 @@ def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
         "refused": None,
     }
     facts["networks"] = {
-        name: _network(network, header["networks"][name], tensors[name]) for name, network in networks.items()
+        name: _network(network, header.networks[name], tensors[name]) for name, network in networks.items()
     }
     return facts, tensors
 

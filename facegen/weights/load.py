@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from facegen.errors import FacegenError
+from facegen.weights.header import Header
 from facegen.weights.locate import locate
-from facegen.weights.native import load_networks, read_metadata
-
-Header = dict[str, Any]
+from facegen.weights.native import load_networks
 
 
 def read_networks(
@@ -48,7 +46,7 @@ def read_networks(
         )
     if first_of is None:
         return load_networks(path)
-    described = read_metadata(path)["networks"]
+    described = Header.read(path).networks
     return load_networks(path, [name for name in first_of if name in described][:1])
 
 
@@ -60,8 +58,8 @@ def load_generator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header
             or a published network such as `ffhq256`.
 
     Returns:
-        The generator (float32, on the CPU, in evaluation mode, without gradients) and the header: `groups`,
-        `template`, `kimg`, `license`, `origin`, ..., as far as the file has them.
+        The generator (float32, on the CPU, in evaluation mode, without gradients) and the header, with
+        `groups`, `template`, `kimg`, `license`, ..., as far as the file has them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,7 +88,7 @@ def _load(reference: str | os.PathLike[str], names: Sequence[str], what: str) ->
     for name in names:
         if name in networks:
             return networks[name], header
-    held = ", ".join(header.get("networks") or networks) or "nothing"
+    held = ", ".join(header.networks or networks) or "nothing"
     raise FacegenError(f"{reference}: holds {held}, but no {what}")
 
 

@@ -1,26 +1,17 @@
 """facegen's own weight files: one `.safetensors` with all that is needed to build the networks again.
 
-Tensors are named `<network>.<parameter>`, for example `G_ema.synthesis.b4.const`. The header holds a JSON object under
-the key `facegen`. Nothing in such a file is ever run.
-
-    format_version     2
-    networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
-    groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
-    kimg, metrics, training_options, license     how the weights came about, and what may be done with them
-    sha256             of this object without this entry
+Tensors are named `<network>.<parameter>`, for example `G_ema.synthesis.b4.const`. Its metadata
+hold a JSON object (see `header`) under the key `facegen`. Nothing in such a file is ever run.
 
 The checksum of a network goes over its tensors in the order of their names: `name dtype shape` and a line feed, then
-the bytes. The header's goes over its JSON with sorted keys and no spaces. So a file says of itself whether it is whole,
-and reading one network of three costs one third. Files of version 1 have no checksums.
+the bytes. So a file says of itself whether it is whole, and reading one network of three costs one third.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,9 +21,8 @@ from torch import nn
 
 from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
+from facegen.weights.header import FORMAT_VERSION, HEADER_KEY, Header
 
-FORMAT_VERSION = 2
-HEADER_KEY = "facegen"
 MAX_SIZE = 2**20  # no constructor argument is larger
 MAX_LAYERS = 100
 
@@ -60,12 +50,6 @@ def kind_of(network: nn.Module) -> str:
         if isinstance(network, cls):
             return kind
     raise ValueError(f"a {type(network).__name__} is none of {', '.join(network_kinds())}")
-
-
-def header_checksum(header: Mapping[str, Any]) -> str:
-    """Return the SHA-256, in hex, that a header must have under `sha256`."""
-    content = {name: value for name, value in header.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 def tensors_checksum(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -109,45 +93,17 @@ def save_networks(
             state[key] = tensor
         tensors |= {f"{name}.{key}": tensor for key, tensor in state.items()}
         described[name] = {"kind": kind_of(network), "kwargs": network.init_kwargs, "sha256": tensors_checksum(state)}
-    header = {**metadata, "format_version": FORMAT_VERSION, "networks": described}
-    header["sha256"] = header_checksum(header)
+    header = Header({**metadata, "format_version": FORMAT_VERSION, "networks": described})
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
+            save_file(tensors, temporary, metadata={HEADER_KEY: header.to_json()})
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written; is the disk full? ({error})") from error
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the header of a weight file without reading its tensors.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FacegenError: it is not one of facegen's weight files, damaged, or of a newer version.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise FacegenError(f"{path}: damaged, or not a safetensors file ({one_line(error)})") from error
-    if not _is_header(header):
-        raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
-    version = header["format_version"]
-    if version > FORMAT_VERSION:
-        raise FacegenError(
-            f"{path}: format version {version}, this facegen reads up to {FORMAT_VERSION}: update facegen"
-        )
-    if (version > 1 or "sha256" in header) and header.get("sha256") != header_checksum(header):
-        raise FacegenError(f"{path}: damaged: its header does not match its checksum; get the file again")
-    return header
-
-
 def load_networks(
     path: str | os.PathLike[str], names: Sequence[str] | None = None
-) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+) -> tuple[dict[str, nn.Module], Header]:
     """Build the networks of a file and load their weights.
 
     Args:
@@ -158,11 +114,11 @@ def load_networks(
         The networks by name (float32, on the CPU, in evaluation mode, without gradients) and the header.
 
     Raises:
-        FileNotFoundError, FacegenError: as `read_metadata`, and where a named network is missing, damaged or does not
+        FileNotFoundError, FacegenError: as `Header.read`, and where a named network is missing, damaged or does not
             fit.
     """
-    header = read_metadata(path)
-    described = header["networks"]
+    header = Header.read(path)
+    described = header.networks
     for name in described if names is None else names:
         if name not in described:
             raise FacegenError(f"{path}: holds {', '.join(described)}, but no {name}")
@@ -171,13 +127,13 @@ def load_networks(
 
 
 def read_tensors(
-    path: str | os.PathLike[str], header: Mapping[str, Any], names: Sequence[str] | None = None
+    path: str | os.PathLike[str], header: Header, names: Sequence[str] | None = None
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Return the tensors of a file's networks, by network and parameter, in the type that they are stored in.
 
     Args:
         path: A file of `save_networks`.
-        header: What `read_metadata` says of it.
+        header: as read from the file
         names: Which networks; None for all.
 
     Raises:
@@ -187,7 +143,7 @@ def read_tensors(
     try:
         with safe_open(path, framework="pt") as file:
             keys = sorted(file.keys())
-            for name in header["networks"] if names is None else names:
+            for name in header.networks if names is None else names:
                 prefix = f"{name}."
                 # Copies: what is checked is what is used, whatever becomes of the file.
                 networks[name] = {
@@ -196,7 +152,7 @@ def read_tensors(
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise FacegenError(f"{path}: damaged ({one_line(error)})") from error
     for name, state in networks.items():
-        expected = header["networks"][name].get("sha256")
+        expected = header.networks[name].get("sha256")
         if (expected is not None or header["format_version"] > 1) and expected != tensors_checksum(state):
             raise FacegenError(
                 f"{path}: damaged: the weights of {name} do not match their checksum; get the file again"
@@ -229,17 +185,6 @@ def _check_sizes(kwargs: Any) -> None:
             _check_sizes(value)
         elif isinstance(value, int) and value > (MAX_LAYERS if name == "num_layers" else MAX_SIZE):
             raise ValueError(f"{name} cannot be {value if value < 2**64 else 'so large'}")
-
-
-def _is_header(header: Any) -> bool:
-    """Whether a decoded header has the layout that `save_networks` gives it."""
-    if not isinstance(header, dict) or type(header.get("format_version")) is not int:
-        return False
-    networks = header.get("networks")
-    return isinstance(networks, dict) and all(
-        isinstance(entry, dict) and isinstance(entry.get("kind"), str) and "kwargs" in entry
-        for entry in networks.values()
-    )
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,9 @@ from PIL import Image, ImageCms, ImageFilter
 from facegen.aging.paste import PastedFace, _colour_map, _warp, face_mask, paste_faces, paste_results, save_pasted
 from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, align_face, alignment_matrix, open_original, open_photo
+from facegen.faces.align import align_face
+from facegen.faces.find import open_original, open_photo
+from facegen.faces.template import UTKFACE_TEMPLATE, alignment_matrix
 
 SIZE = 64
 # Where MTCNN sees Grace Hopper's eyes, nose and mouth corners in matplotlib's 512x600 pixels.

@@ -16,11 +16,13 @@ from facegen.aging.edit import Edit
 from facegen.aging.paste import paste_results
 from facegen.aging.transfer import AgeTransfer, save_results, unique_stems
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate, align_face, find_faces, open_original, open_photo
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces, open_original, open_photo
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.networks.latents import decode_latents, group_means
+from facegen.networks.latents import draw, group_means, place_latents
 from facegen.weights import shipped
 from facegen.weights.native import save_networks
 
@@ -96,7 +98,7 @@ def test_aged_faces_are_the_decoded_latent(transfer: AgeTransfer, networks: Netw
     (result,) = transfer.transfer(hopper, ages=[30])
     z = transfer.encode([result.input])
     label = torch.eye(4)[1:2]
-    expected = decode_latents(networks.generator, z, label, group_means(networks.generator))
+    expected = draw(networks.generator, place_latents(networks.generator, z, label, group_means(networks.generator)))
     expected = (expected * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
     # One level: a batch of another size may round the last bit of a float the other way.
     np.testing.assert_allclose(pixels(result.aged[0].image), expected, atol=1)

@@ -16,7 +16,8 @@ from facegen.data import crops
 from facegen.data.crops import CropOptions, Cropped, crop_pictures, difference_hash, sharpness
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, find_faces
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.images import center_square, decode, encode_png
 
 TEMPLATE = np.array(UTKFACE_TEMPLATE.points)

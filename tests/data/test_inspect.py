@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -102,8 +103,9 @@ def test_attributes_are_counted_by_group(make_zip, three, tmp_path):
     assert shown[start + 1].split() == ["female", "male", "unknown"]
     assert shown[start + 3].split() == ["11-20", "0", "1", "1"]
     page = html.read_text()
-    assert "Faces per group by glasses" in page
-    assert "<tr><th scope=row>11-20</th><td class=n>0</td><td class=n>1</td><td class=n>1</td></tr>" in page
+    table = page[page.index("Faces per group by glasses") :]
+    row = next(row for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL) if "11-20" in row)
+    assert re.sub("<[^>]*>", " ", row).split() == ["11-20", "1", "1"]
 
 
 def test_attributes_of_an_archive_without_labels_and_with_odd_values(make_zip, tinted):
@@ -336,7 +338,7 @@ def test_folder_with_odd_things(tmp_path, face):
 
 
 def test_a_picture_that_claims_gigabytes_is_not_read(tmp_path, face, monkeypatch):
-    monkeypatch.setattr("facegen.data.inspect.MAX_BYTES", 1000)
+    monkeypatch.setattr("facegen.container.MAX_PICTURE_BYTES", 1000)
     path = tmp_path / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"\0" * 100_000)
@@ -381,7 +383,7 @@ def test_no_damage_crashes_it(make_zip, three, tmp_path):
     [
         lambda files, labels: labels.pop(),
         lambda files, labels: labels.append([NAMES[0], 2]),
-        lambda files, labels: labels.append(["a", -1]),
+        lambda files, labels: labels.append(["/a", 1]),
         lambda files, labels: files.update({NAMES[1]: b""}),
         lambda files, labels: files.update({NAMES[1]: Image.new("RGB", (32, 32))}),
         lambda files, labels: files.update({"/etc/passwd.png": Image.new("RGB", (16, 16))}),

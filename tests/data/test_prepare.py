@@ -24,7 +24,7 @@ from facegen.data.crops import CropOptions
 from facegen.data.prepare import prepare, spool_path
 from facegen.data.selection import Choice
 from facegen.data.shards import merge
-from facegen.data.sources.utkface import UtkFace
+from facegen.data.sources.named_files import UtkFace
 from facegen.errors import FacegenError
 
 AGES = (3, 15, 26, 38, 45, 77, 101)

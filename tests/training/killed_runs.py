@@ -24,11 +24,10 @@ from pathlib import Path
 
 import torch.utils.tensorboard
 
-from facegen.training.generator import loop
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint, loop
 from facegen.training.generator.options import resolve_options
 from facegen.training.run.snapshots import list_snapshots
-from facegen.weights.native import read_metadata
+from facegen.weights.header import Header
 
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
 STEPS = {"random": 40, "writing": 15}
@@ -77,7 +76,7 @@ def run_in(outdir: Path) -> Path:
 
 def sums(run: Path) -> dict[str, str]:
     """Checksums of the last snapshot, and of the optimisers, counters and random states beside it."""
-    networks = read_metadata(list_snapshots(run)[-1])["networks"]
+    networks = Header.read(list_snapshots(run)[-1])["networks"]
     return {name: entry["sha256"] for name, entry in networks.items()} | {"state": state_sum(run)}
 
 

@@ -15,8 +15,9 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights.convert import convert
+from facegen.weights.header import Header
 from facegen.weights.load import read_networks
-from facegen.weights.native import load_networks, read_metadata, save_networks
+from facegen.weights.native import load_networks, save_networks
 
 METADATA = {
     "groups": ["0-10", "11-20", "21+"],
@@ -93,7 +94,7 @@ def test_a_pickle_of_other_tools_becomes_ours(tmp_path):
 def test_one_kind_of_network_is_taken_out(tmp_path, snapshot):
     lines = convert(snapshot, tmp_path / "g.safetensors", network="generator")
     assert lines == ["left out: D, not asked for", f"{tmp_path / 'g.safetensors'}: G, G_ema as safetensors"]
-    assert set(read_metadata(tmp_path / "g.safetensors")["networks"]) == {"G", "G_ema"}
+    assert set(Header.read(tmp_path / "g.safetensors")["networks"]) == {"G", "G_ema"}
     convert(snapshot, tmp_path / "d.safetensors", network="discriminator")
     networks, header = load_networks(tmp_path / "d.safetensors")
     assert set(networks) == {"D"}

@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard
 
 import facegen
 from facegen.errors import FacegenError
-from facegen.weights import hub_folder, native
+from facegen.weights import hub_folder
 from facegen.weights.export.pickle import write_pickle
+from facegen.weights.header import Header
 from facegen.weights.hub_folder import push_to_hub, save_pretrained
 from facegen.weights.load import read_networks
 
@@ -97,7 +98,7 @@ def test_the_documented_example_runs(tmp_path, monkeypatch):
 def test_config_is_for_people_to_read(folder):
     text = (folder / "config.json").read_text(encoding="utf-8")
     config = json.loads(text)
-    assert config == native.read_metadata(folder / "model.safetensors")
+    assert config == Header.read(folder / "model.safetensors")
     assert config["networks"]["G_ema"]["kwargs"]["img_resolution"] == 8
     assert text.count("\n") > 20
 
@@ -126,7 +127,7 @@ def test_model_card(folder):
 @pytest.mark.parametrize("license", ["for research only: no 'commerce'", None, "Apache 2.0"])
 def test_model_card_with_a_licence_that_the_hub_does_not_know(license):
     header = {"license": license, "networks": {"G": {"kind": "generator", "kwargs": {"img_resolution": 8, "c_dim": 0}}}}
-    card = ModelCard(hub_folder.model_card(header))
+    card = ModelCard(hub_folder.model_card(Header(header)))
     assert card.data.license == "other"
     assert (license or "Not stated") in card.text
 

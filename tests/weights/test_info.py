@@ -18,6 +18,7 @@ from facegen.errors import FacegenError
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights import native
+from facegen.weights.header import Header
 from facegen.weights.info import describe, named_globals
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -77,7 +78,7 @@ def test_own_file(weights):
     assert entry["parameters"] == sum(parameter.numel() for parameter in G.parameters())
     assert entry["tensors"] == len(G.state_dict())
     assert entry["dtype"] == "float16"
-    assert entry["sha256"] == native.read_metadata(weights)["networks"]["G_ema"]["sha256"]
+    assert entry["sha256"] == Header.read(weights)["networks"]["G_ema"]["sha256"]
     json.dumps(facts, allow_nan=False)
 
 
@@ -102,7 +103,7 @@ def test_layers(weights):
     rows = describe(weights, layers=True)["layers"]
     assert {row["name"] for row in rows} == set(generator().state_dict())
     row = next(row for row in rows if row["name"] == "synthesis.b8.conv0.weight")
-    stored = native.read_tensors(weights, native.read_metadata(weights))["G_ema"]["synthesis.b8.conv0.weight"].double()
+    stored = native.read_tensors(weights, Header.read(weights))["G_ema"]["synthesis.b8.conv0.weight"].double()
     assert (row["network"], row["shape"], row["dtype"], row["parameters"]) == (
         "G_ema",
         list(stored.shape),

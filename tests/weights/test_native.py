@@ -14,9 +14,10 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights import native
+from facegen.weights.header import Header, checksum
 from facegen.weights.load import load_encoder, load_generator
 from facegen.weights.locate import newest_snapshot
-from facegen.weights.native import load_networks, read_metadata, save_networks
+from facegen.weights.native import load_networks, save_networks
 from facegen.weights.shipped import PRETRAINED
 
 METADATA = {
@@ -51,7 +52,7 @@ def weights(tmp_path: Path) -> Path:
 
 def with_header(path: Path, header: object, *, raw: bool = False) -> Path:
     """Write the tensors of a weight file again, under another header with a checksum that is right."""
-    text = header if raw else json.dumps({**header, "sha256": native.header_checksum(header)})
+    text = header if raw else json.dumps({**header, "sha256": checksum(header)})
     changed = path.with_name("changed.safetensors")
     save_file(load_file(path), changed, metadata={native.HEADER_KEY: text})
     return changed
@@ -159,7 +160,7 @@ def test_only_the_named_networks(weights):
 
 
 def test_metadata_without_reading_the_weights(weights):
-    header = read_metadata(weights)
+    header = Header.read(weights)
     assert header["groups"] == METADATA["groups"]
     assert header["format_version"] == native.FORMAT_VERSION
     assert {name: entry["kind"] for name, entry in header["networks"].items()} == {
@@ -172,7 +173,7 @@ def test_metadata_without_reading_the_weights(weights):
 def test_metadata_cannot_stand_in_for_the_format(tmp_path):
     path = tmp_path / "a.safetensors"
     save_networks(path, {"G_ema": generator()}, {"format_version": 99, "networks": "mine"})
-    assert read_metadata(path)["format_version"] == native.FORMAT_VERSION
+    assert Header.read(path)["format_version"] == native.FORMAT_VERSION
     load_generator(path)
 
 
@@ -221,7 +222,7 @@ def test_a_file_without_checksums_still_loads(weights):
 
 
 def test_the_checksum_may_not_be_left_out(weights):
-    header = read_metadata(weights)
+    header = dict(Header.read(weights))
     header.pop("sha256")
     fails(with_header(weights, json.dumps(header), raw=True), "damaged: its header does not match its checksum")
     header["networks"]["D"].pop("sha256")
@@ -231,7 +232,7 @@ def test_the_checksum_may_not_be_left_out(weights):
 def test_networks_of_the_same_weights_have_the_same_checksum(tmp_path):
     save_networks(tmp_path / "a", {"G": generator(), "G_ema": generator()}, {"kimg": 1})
     save_networks(tmp_path / "b", {"G_ema": generator()}, {"kimg": 2})
-    sums = [entry["sha256"] for name in "ab" for entry in read_metadata(tmp_path / name)["networks"].values()]
+    sums = [entry["sha256"] for name in "ab" for entry in Header.read(tmp_path / name)["networks"].values()]
     assert len(sums) == 3
     assert len(set(sums)) == 1
 
@@ -281,17 +282,17 @@ def test_bytes_cut_out_or_added(weights):
 
 
 def test_two_tensors_of_one_shape_swapped(weights):
-    tensors, header = load_file(weights), read_metadata(weights)
+    tensors, header = load_file(weights), Header.read(weights)
     first, second = (f"G_ema.synthesis.b4.{layer}.affine.weight" for layer in ("conv1", "torgb"))
     assert tensors[first].shape == tensors[second].shape
     tensors[first], tensors[second] = tensors[second], tensors[first]
-    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(header)})
+    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(dict(header))})
     fails(weights, "damaged: the weights of G_ema do not match their checksum")
 
 
 def test_checking_is_cheap():
     path = PRETRAINED / "encoder.safetensors"  # 17 MB
-    header = read_metadata(path)
+    header = Header.read(path)
     state = native.read_tensors(path, header)["encoder"]
     start = time.perf_counter()
     native.tensors_checksum(state)
@@ -313,7 +314,7 @@ def test_checking_is_cheap():
     ids=lambda change: str(change)[:60],
 )
 def test_arguments_that_ask_for_too_much(weights, change):
-    header = read_metadata(weights)
+    header = Header.read(weights)
     header["networks"]["G_ema"]["kwargs"].update(change)
     start = time.perf_counter()
     fails(with_header(weights, header), "the weights of G_ema do not fit: ")
@@ -332,7 +333,7 @@ def test_headers_that_bring_the_reader_down(weights, text):
 def test_truncated_file(weights, keep):
     content = weights.read_bytes()
     weights.write_bytes(content[: keep if keep >= 4 or keep == 0 else int(len(content) * keep)])
-    for call in (load_networks, read_metadata, load_generator, load_encoder):
+    for call in (load_networks, Header.read, load_generator, load_encoder):
         fails(weights, "damaged, or not a safetensors file", call)
 
 
@@ -358,12 +359,12 @@ def test_header_that_is_no_json(weights, text):
 
 
 def test_newer_version(weights):
-    header = {**read_metadata(weights), "format_version": native.FORMAT_VERSION + 1}
+    header = {**Header.read(weights), "format_version": native.FORMAT_VERSION + 1}
     fails(with_header(weights, header), r"format version 3, this facegen reads up to 2: update facegen$")
 
 
 def test_unknown_kind(weights):
-    header = read_metadata(weights)
+    header = Header.read(weights)
     header["networks"]["D"]["kind"] = "transformer"
     path = with_header(weights, header)
     fails(path, "D is a 'transformer', which this facegen does not know")
@@ -394,21 +395,21 @@ def test_generator_of_an_encoder_file(tmp_path):
     ids=str,
 )
 def test_weights_that_do_not_fit_the_arguments(weights, change):
-    header = read_metadata(weights)
+    header = Header.read(weights)
     header["networks"]["G_ema"]["kwargs"].update(change)
     fails(with_header(weights, header), "the weights of G_ema do not fit: ")
 
 
 def test_missing_and_superfluous_tensors(weights):
-    tensors, header = load_file(weights), read_metadata(weights)
+    tensors, header = load_file(weights), Header.read(weights)
     removed = tensors.pop("G_ema.synthesis.b4.const")
-    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(header)})
+    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(dict(header))})
     fails(weights, "damaged: the weights of G_ema do not match their checksum")
     assert list(load_networks(weights, ["G"])[0]) == ["G"]  # what is whole can still be had
     as_version_1(weights)
     fails(weights, r"the weights of G_ema do not fit: .*synthesis\.b4\.const")
     more = {**tensors, "G_ema.synthesis.b4.const": removed, "G_ema.extra": removed.clone()}
-    save_file(more, weights, metadata={native.HEADER_KEY: json.dumps(header)})
+    save_file(more, weights, metadata={native.HEADER_KEY: json.dumps(dict(header))})
     as_version_1(weights)
     fails(weights, r"the weights of G_ema do not fit: .*extra")
 
@@ -426,12 +427,12 @@ def test_missing_and_superfluous_tensors(weights):
     ids=str,
 )
 def test_header_of_another_layout(weights, change):
-    fails(with_header(weights, {**read_metadata(weights), **change}), r"facegen|G_ema|damaged")
+    fails(with_header(weights, {**Header.read(weights), **change}), r"facegen|G_ema|damaged")
 
 
 @pytest.mark.parametrize("kwargs", [{"z_dim": "many"}, [1, 2]])
 def test_arguments_of_another_type(weights, kwargs):
-    header = read_metadata(weights)
+    header = Header.read(weights)
     entry = header["networks"]["G_ema"]
     entry["kwargs"] = {**entry["kwargs"], **kwargs} if isinstance(kwargs, dict) else kwargs
     fails(with_header(weights, header), "the weights of G_ema do not fit")
@@ -439,7 +440,7 @@ def test_arguments_of_another_type(weights, kwargs):
 
 def test_header_is_text_that_is_never_run(weights, tmp_path):
     marker = tmp_path / "pwned"
-    header = read_metadata(weights)
+    header = Header.read(weights)
     header["networks"]["G_ema"]["kind"] = f"__import__('pathlib').Path({str(marker)!r}).touch()"
     fails(with_header(weights, header), "which this facegen does not know")
     assert not marker.exists()
@@ -462,7 +463,7 @@ def test_metadata_that_is_no_json_is_not_saved(tmp_path):
 # --- Where the file is ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [load_networks, read_metadata])
+@pytest.mark.parametrize("call", [load_networks, Header.read])
 def test_missing_file(tmp_path, call):
     path = tmp_path / "nothing.safetensors"
     with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors: there is no such weight file$"):
@@ -527,7 +528,7 @@ def test_run_folder_of_an_encoder_gives_the_best_one(tmp_path):
 
 @pytest.mark.parametrize("name", ["generator", "encoder"])
 def test_the_shipped_weights_are_of_this_version_and_name_no_path(name):
-    header = read_metadata(PRETRAINED / f"{name}.safetensors")
+    header = Header.read(PRETRAINED / f"{name}.safetensors")
     assert header["format_version"] == native.FORMAT_VERSION
     assert "UTKFace" in header["license"]
     assert len(header["groups"]) == 10

@@ -60,7 +60,7 @@ def group_pictures(
         >>> for group in group_pictures(FaceArchive("faces.zip")):
         ...     display(group.label, group.mean)
     """
-    index_of = {name: index for index, name in reversed(list(enumerate(archive.file_names)))}  # not the mirrored ones
+    index_of = {name: index for index, name in enumerate(archive.file_names)}
     members: list[list[Face]] = [[] for _ in range(max(archive.c_dim, 1))]
     for name, index in sorted(index_of.items()):
         age = None if archive.ages is None or archive.ages[index] < 0 else int(archive.ages[index])

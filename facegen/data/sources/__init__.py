@@ -1,4 +1,4 @@
-"""The data sets that `facegen prepare` knows, one file each; `base.py` says what makes one."""
+"""The data sets that `facegen prepare` knows, a class each; `base.py` says what makes one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ __all__ = ["Record", "Skipped", "Source", "all_sources", "detect_source", "get_s
 
 @cache
 def all_sources() -> dict[str, type[Source]]:
-    """Every data set by name, sorted: the subclasses of `Source` in the files of this folder."""
+    """Every data set by name, sorted: the classes in the files of this folder that no other class builds on."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    return {source.name: source for source in sorted(Source.__subclasses__(), key=lambda source: source.name)}
+    return {source.name: source for source in sorted(_final(Source), key=lambda source: source.name)}
+
+
+def _final(source: type[Source]) -> list[type[Source]]:
+    """The subclasses of a class, of its subclasses, and so on, that have none of their own."""
+    return [final for below in source.__subclasses__() for final in _final(below)] or [source]
 
 
 def get_source(name: str) -> type[Source]:

@@ -56,7 +56,7 @@ class Skipped:
 class Source(ABC):
     """A data set of faces with ages. A subclass is a frozen dataclass whose fields, made by `option`, are its options.
 
-    One file in this folder with one such class is all that a new data set needs.
+    Such a class in a file of this folder is all that a new data set needs.
 
     Attributes:
         name: As written after `--source`.

@@ -20,7 +20,7 @@ import numpy as np
 from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source, option
 from facegen.data.sources.matlab import read_struct
-from facegen.data.sources.naming import mostly_named
+from facegen.data.sources.named_files import mostly_named
 from facegen.data.sources.tables import add, find_named, folder_of, in_order, path_in
 from facegen.errors import FacegenError
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from facegen.container import Container
 from facegen.errors import FacegenError
-
-_CHILD = "import sys; sys.path[:] = {path}; from facegen.data.sources.matlab import _child; _child()"
+from facegen.parallel import run_in_child
 
 
 def read_struct(
@@ -43,8 +42,8 @@ def read_struct(
         if files.is_zip:
             file.write(files.read(name))
             file.seek(0)
-        command = [sys.executable, "-c", _CHILD.format(path=sys.path), json.dumps([variable, *numbers]), *texts]
-        child = subprocess.run(command, stdin=file, capture_output=True)
+        numbers_wanted = json.dumps([variable, *numbers])
+        child = run_in_child(_child, numbers_wanted, *texts, stdin=file, stderr=subprocess.PIPE)
     if child.returncode != 0:
         last = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise FacegenError(f"it is damaged: reading it crashed ({last or f'code {child.returncode}'})")

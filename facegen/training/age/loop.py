@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from facegen.device import precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.plots import plot_ages
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
 from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
@@ -28,7 +28,7 @@ from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
 from facegen.training.run.folder import read_options, read_state
 from facegen.training.run.session import Session, load_state
-from facegen.weights.hub_folder import without_paths
+from facegen.weights.header import without_paths
 from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
 
@@ -85,14 +85,13 @@ def train_age(
         FileNotFoundError, FacegenError: no such archive, no exact ages in it, impossible options, or a loss that is no
             number any more.
     """
-    options.check()
     with Session("train-age", device, progress) as session:
         val = None if options.val is None else str(Path(options.val).resolve())
         options = replace(options, data=str(Path(options.data).resolve()), val=val)
         state = build(options, session.device)
         training, validation = load_data(options, progress=session.progress)
         half = f"-{options.half}" if options.half else ""
-        session.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}", asdict(options))
+        session.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}", options.to_json())
         _train(session, options, state, training, validation)
     return session.path
 
@@ -121,9 +120,8 @@ def resume_age(
             left to do.
     """
     folder = Path(folder)
-    options = read_options(folder, AgeOptions, "an age estimator's run")
+    options = read_options(folder, AgeOptions)
     options = replace(options, kimg=kimg or options.kimg, data=data or options.data, val=val or options.val)
-    options.check()
     saved = read_state(folder / STATE, ("network", "average", "optimizer", "training"))
     if saved["training"]["step"] >= options.steps:
         raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
@@ -132,7 +130,7 @@ def resume_age(
         load_state(state.parts, saved)
         training, validation = load_data(options, progress=session.progress)
         done = state.progress.step * options.batch / 1000
-        session.resume(folder, done, asdict(options))
+        session.resume(folder, done, options.to_json())
         session.log(f"resuming at {done:.2f} kimg")
         _train(session, options, state, training, validation)
     return session.path
@@ -304,7 +302,7 @@ def _report(
         metadata["groups"] = validation.groups.labels
         save_networks(session.path / BEST, {"age": network}, metadata, dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
-        figures.plot_ages(session.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
+        plot_ages(session.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
     session.plot({"validation MAE": "val_mae"}, xlabel="kimg", ylabel="years", title="age estimator")
 
 
@@ -313,5 +311,5 @@ def _metadata(
 ) -> dict[str, Any]:
     """What an age estimator's file says of itself."""
     measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_faces": held, "val_by_group": by_group}
-    licence = {"license": options.licence} if options.licence else {}
-    return without_paths({"training_faces": faces, **measured, **licence, "training_options": asdict(options)})
+    license = {"license": options.license} if options.license else {}
+    return without_paths({"training_faces": faces, **measured, **license, "training_options": options.to_json()})

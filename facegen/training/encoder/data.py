@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +17,7 @@ from facegen.training.encoder.options import MOST_VALIDATING, TRAINING_SHARE, En
 from facegen.training.encoder.pairs import Pairs, generate_pairs
 from facegen.training.encoder.real_faces import RealFaces, load_real_faces
 from facegen.training.run import distributed
+from facegen.weights.header import Header
 
 
 @dataclass
@@ -36,7 +36,7 @@ class FaceData:
 
 
 def load_data(
-    options: EncoderOptions, generator: nn.Module, header: Mapping[str, Any], device: torch.device, progress: bool
+    options: EncoderOptions, generator: nn.Module, header: Header, device: torch.device, progress: bool
 ) -> FaceData:
     """Generate the pairs and decode the real faces, each in two parts: to train on, and to validate."""
     pairs = generate_pairs(
@@ -139,9 +139,9 @@ def other_z_for(count: int, pairs: Pairs, seed: int) -> torch.Tensor:
     return torch.randn(count, pairs.z.shape[1], generator=torch.Generator().manual_seed(seed))
 
 
-def groups_of(generator: nn.Module, header: Mapping[str, Any]) -> AgeGroups:
+def groups_of(generator: nn.Module, header: Header) -> AgeGroups:
     """The generator's age groups: those of its file, or the default ten."""
-    groups = AgeGroups.from_labels(header["groups"]) if header.get("groups") else AgeGroups.default()
+    groups = header.groups or AgeGroups.default()
     if len(groups) != generator.c_dim:
         raise FacegenError(
             f"the generator has {generator.c_dim} classes, but there are {len(groups)} age groups: "
@@ -150,9 +150,9 @@ def groups_of(generator: nn.Module, header: Mapping[str, Any]) -> AgeGroups:
     return groups
 
 
-def middle_ages(generator: nn.Module, header: Mapping[str, Any]) -> list[float]:
+def middle_ages(generator: nn.Module, header: Header) -> list[float]:
     """The middle age of each group; of classes that are no age groups, their numbers; none without classes."""
-    if not header.get("groups") and generator.c_dim != len(AgeGroups.default()):
+    if header.groups is None and generator.c_dim != len(AgeGroups.default()):
         return [float(index) for index in range(generator.c_dim)]
     groups = groups_of(generator, header)
     return [float(groups.middle_age(index)) for index in range(len(groups))]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from facegen.device import precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder, load_trunk
@@ -33,15 +33,15 @@ from facegen.training.encoder.data import (
 )
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import EncoderObjective
-from facegen.training.encoder.options import EncoderOptions, read_encoder_options
+from facegen.training.encoder.options import EncoderOptions
 from facegen.training.encoder.real_faces import open_real_faces
 from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.validation import save_reconstructions, validate_average
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
-from facegen.training.run.folder import read_state
+from facegen.training.run.folder import read_options, read_state
 from facegen.training.run.session import Session, load_state
-from facegen.weights.hub_folder import without_paths
+from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import BEST_ENCODER as BEST
 from facegen.weights.locate import locate
@@ -101,7 +101,6 @@ def train_encoder(
     Raises:
         FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
     """
-    options.check()
     with Session("train-encoder", device, progress) as session:
         options.check_processes(distributed.world_size())
         options = _with_absolute_paths(options)
@@ -111,7 +110,7 @@ def train_encoder(
             open_real_faces(options.data, groups_of(objective.generator, header), objective.generator.img_resolution)
         _start_from(objective, options.init)
         name = f"encoder-{options.recipe}-{Path(options.generator).stem}-{options.pairs}pairs"
-        session.create(outdir, name, asdict(options))
+        session.create(outdir, name, options.to_json())
         _train(session, options, objective, header)
     return session.path
 
@@ -143,11 +142,10 @@ def resume_encoder(
             is nothing left to do.
     """
     folder = Path(folder)
-    options = read_encoder_options(folder)
+    options = read_options(folder, EncoderOptions)
     changed = {"epochs": epochs, "generator": generator, "data": data}
     changed |= {"age_estimator": age_estimator, "face_network": face_network}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    options.check()
     saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
     done = Progress(**saved["training"])
     if done.epoch >= options.epochs:
@@ -155,7 +153,7 @@ def resume_encoder(
     with Session("train-encoder", device, progress) as session:
         options.check_processes(distributed.world_size())
         objective, header = build_objective(options, session.progress)
-        session.resume(folder, done.epoch, asdict(options))
+        session.resume(folder, done.epoch, options.to_json())
         session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
         _train(session, options, objective, header, saved)
     return session.path
@@ -177,7 +175,7 @@ def _with_absolute_paths(options: EncoderOptions) -> EncoderOptions:
     )
 
 
-def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObjective, Mapping[str, Any]]:
+def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObjective, Header]:
     """Build the networks of a run, the encoder untrained; return also what the generator's file says of it."""
     generator, header = load_generator(options.generator)
     recipe = options.chosen_recipe()
@@ -196,7 +194,7 @@ def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObj
     )
     identity_loss: IdentityLoss | None = None
     if recipe.identity:
-        template = AlignmentTemplate.from_json(header["template"]) if header.get("template") else UTKFACE_TEMPLATE
+        template = header.template or UTKFACE_TEMPLATE
         weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
         identity_loss = IdentityLoss(load_facenet(weights), template, generator.img_resolution)
     ages = middle_ages(generator, header)
@@ -220,7 +218,7 @@ def _build(
     session: Session,
     options: EncoderOptions,
     objective: EncoderObjective,
-    header: Mapping[str, Any],
+    header: Header,
     saved: Mapping[str, Any] | None,
 ) -> tuple[TrainingState, FaceData]:
     """Generate the pairs, and put together what learns from them; `saved` is the content of a state file."""
@@ -243,7 +241,7 @@ def _train(
     session: Session,
     options: EncoderOptions,
     objective: EncoderObjective,
-    header: Mapping[str, Any],
+    header: Header,
     saved: Mapping[str, Any] | None = None,
 ) -> None:
     """Train to the last epoch, or until somebody asks to stop."""
@@ -364,7 +362,7 @@ def _report(
     session: Session,
     options: EncoderOptions,
     state: TrainingState,
-    header: Mapping[str, Any],
+    header: Header,
     losses: Mapping[str, float],
     measured: Mapping[str, float],
 ) -> None:
@@ -402,10 +400,8 @@ def _report(
     )
 
 
-def _metadata(
-    header: Mapping[str, Any], options: EncoderOptions, epoch: int, losses: Mapping[str, float]
-) -> dict[str, Any]:
+def _metadata(header: Header, options: EncoderOptions, epoch: int, losses: Mapping[str, float]) -> dict[str, Any]:
     """What an encoder file says of itself; groups, template and licence are its generator's."""
     inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
-    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": asdict(options)})
+    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": options.to_json()})

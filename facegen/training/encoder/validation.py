@@ -11,7 +11,7 @@ import torch
 
 from facegen.figures import grids as figures
 from facegen.images import to_float
-from facegen.networks.latents import decode_latents, group_means
+from facegen.networks.latents import draw, group_means, place_latents
 from facegen.training.encoder.data import FaceData, epoch_batches, make_batch, other_z_for, target_ages_for
 from facegen.training.encoder.objective import EncoderObjective, closest_group
 from facegen.training.encoder.options import EncoderOptions
@@ -119,8 +119,7 @@ def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.
         latents = objective.encoder(to_float(faces.to(device)))
         if objective.recipe.target == "z":
             labels = one_hot(classes, generator.c_dim).to(device)
-            again = decode_latents(generator, latents, labels, group_means(generator))
-        else:
-            again = generator.synthesis(latents, noise_mode="const")
-    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again.expand(-1, 3, -1, -1))
+            latents = place_latents(generator, latents, labels, group_means(generator))
+        again = draw(generator, latents)
+    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again)
     return [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]

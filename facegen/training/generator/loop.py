@@ -17,17 +17,17 @@ from tqdm import tqdm
 from facegen.data.archive import FaceArchive, label_counts
 from facegen.device import precision_in_words
 from facegen.errors import FacegenError
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
 from facegen.training.generator.grids import save_reals
 from facegen.training.generator.measure import Measurements
-from facegen.training.generator.options import TrainOptions, check
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.saving import Saver, not_finite_error
-from facegen.training.generator.state import TrainingState
+from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
-from facegen.training.run.folder import OPTIONS
+from facegen.training.run.folder import read_options
 from facegen.training.run.session import Session
 from facegen.training.run.stats import Collector, Summary
 
@@ -57,9 +57,9 @@ def train_generator(options: TrainOptions, *, device: str | None = None, progres
     """
     with _session(device, progress) as session:
         archive = open_archive(options)
-        state = checkpoint.build(options, archive, session.device)
+        state = build_state(options, archive, session.device)
         measurements = Measurements(options, session.device, session.progress)
-        session.create(options.outdir, options.run_name(), options.to_dict())
+        session.create(options.outdir, options.run_name(), options.to_json())
         _describe(session, options, state, archive)
         if distributed.is_main():
             save_reals(archive, session.path / "reals.png", options.seed, options.even)
@@ -101,24 +101,23 @@ def resume_generator(
         FileNotFoundError, FacegenError: the folder, its state or the data is missing or damaged, or there is nothing
             left to do.
     """
-    options = TrainOptions.read(Path(folder) / OPTIONS)
+    options = read_options(Path(folder), TrainOptions)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
     changed |= {"batch": batch, "batch_gpu": batch_gpu, "metrics": metrics, "inception": inception}
     changed |= {"vgg": vgg, "lpips": lpips, "compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    check(options)
     with _session(device, progress) as session:
         try:
             archive = open_archive(options)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
-        state = checkpoint.build(replace(options, resume=None), archive, session.device)
+        state = build_state(replace(options, resume=None), archive, session.device)
         checkpoint.restore(state, folder)
         kimg = state.images_seen / 1000
         if state.images_seen >= options.kimg * 1000:
             raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
         measurements = Measurements(options, session.device, session.progress)
-        session.resume(folder, kimg, options.to_dict())
+        session.resume(folder, kimg, options.to_json())
         if distributed.is_main():
             checkpoint.clear_leftovers(session.path, state.images_seen)
         session.log(f"resumed at {kimg:.1f} kimg{_processes()}")

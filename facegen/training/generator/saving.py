@@ -13,7 +13,7 @@ import torch
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint
 from facegen.training.generator.grids import grid_latents, save_fakes
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import TrainingState
@@ -132,7 +132,7 @@ def snapshot_metadata(options: TrainOptions, archive: FaceArchive) -> dict[str, 
         "class_names": archive.class_names,
         "template": archive.template.to_json() if archive.template is not None else None,
         "resolution": archive.resolution,
-        "training_options": options.to_dict(),
+        "training_options": options.to_json(),
     }
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from facegen.device import pick_device
-from facegen.figures import grids as figures
+from facegen.figures.plots import plot_curves
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.folder import OPTIONS, RunFolder, read_stats, save_state
@@ -112,7 +112,7 @@ class Session:
         lines = read_stats(self.path)
         steps = [line["step"] for line in lines]
         columns = {name: (steps, [line[key] for line in lines]) for name, key in curves.items()}
-        figures.plot_curves(self.path / "curve.png", columns, **words)
+        plot_curves(self.path / "curve.png", columns, **words)
 
     def save(self, name: str, parts: Mapping[str, Any]) -> None:
         """Write a state file, which `load_state` reads: networks, optimizers and dataclasses by name."""

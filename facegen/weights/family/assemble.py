@@ -19,6 +19,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import Strengths
 from facegen.weights.family.safe_pickle import shown
 
 KINDS: dict[type[nn.Module], str] = {
@@ -182,7 +183,7 @@ def assemble(
     arguments = checked_arguments(kind, arguments, where)
     try:
         with _Ration(sum(math.prod(tensor.shape) for tensor in tensors.values()) + SPARE_ELEMENTS):
-            network = kind(**arguments)
+            network = kind(Strengths(**arguments)) if kind is AugmentPipe else kind(**arguments)
     except ZeroDivisionError as error:
         raise FacegenError(f"{where} cannot be built from its arguments: a layer would have no inputs") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:

@@ -25,6 +25,7 @@ from facegen.weights.family.pickle_note import read_note
 from facegen.weights.family.records import Persistent, TensorflowNetwork, read_records
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.tensorflow import convert_networks
+from facegen.weights.header import Header
 
 NETWORKS = {"G": Generator, "D": Discriminator, "G_ema": Generator, "augment_pipe": AugmentPipe}
 CLASSES = {"Generator": Generator, "Discriminator": Discriminator, "AugmentPipe": AugmentPipe}
@@ -34,7 +35,7 @@ MAX_PARTS = 20_000  # modules and tensors of one network; the largest of the fam
 OVERLAP = 4  # so many times the file's size its tensors may have together; some files hold one network under two names
 
 
-def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], Header]:
     """Read the networks of a pickle of the StyleGAN2 family.
 
     Args:
@@ -54,7 +55,7 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
     return convert_records(read_records(path), path)
 
 
-def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], Header]:
     """Turn what `read_records` read from a file into networks; returns and raises what `read_networks` does."""
     if _is_tensorflow(content):
         return convert_networks(content, path)
@@ -84,13 +85,13 @@ def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], dic
         source = record.module_src.encode("utf-8", "replace")
         sources[name] = {"lines": source.count(b"\n") + 1, "sha256": hashlib.sha256(source).hexdigest()}
     if note is not None:  # a file of our own comes back as it was
-        return networks, {**note[1], "networks": described}
+        return networks, Header({**note[1], "networks": described})
     origin = {
         "format": "stylegan2-ada-pytorch",
         "sources": sources,
         "training_set_kwargs": _plain(content.get("training_set_kwargs")),
     }
-    return networks, {"networks": described, "origin": origin}
+    return networks, Header({"networks": described, "origin": origin})
 
 
 def _is_tensorflow(content: Any) -> bool:

@@ -27,6 +27,7 @@ from facegen.networks.generator import Generator
 from facegen.weights.family import rosinality
 from facegen.weights.family.assemble import KINDS, assemble
 from facegen.weights.family.safe_pickle import shown
+from facegen.weights.header import Header
 
 NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
@@ -39,7 +40,7 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], Header]:
     """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA.
 
     Args:
@@ -83,7 +84,7 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], d
         described[name] = {"kind": KINDS[kind], "kwargs": arguments}
         if theirs and kind is Generator and "latent_avg" not in content:
             rosinality.measure_average(networks[name])
-    return networks, {"networks": described, "origin": origin}
+    return networks, Header({"networks": described, "origin": origin})
 
 
 def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -22,6 +22,7 @@ from facegen.weights.family.assemble import KINDS, assemble
 from facegen.weights.family.records import TensorflowNetwork
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.state_dict import recognise
+from facegen.weights.header import Header
 
 NAMES = ("G", "D", "G_ema")
 IGNORED = ("lod", "lod_in", "resample_filter")  # remains of progressive growing; constants
@@ -117,7 +118,7 @@ DISCRIMINATOR_RULES: list[_Rule] = [
 ]
 
 
-def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], Header]:
     """Turn the records of a TensorFlow pickle into networks.
 
     Args:
@@ -154,7 +155,7 @@ def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], di
         _apply_options(arguments, options, is_generator)
         networks[name], arguments = assemble(kind, arguments, tensors, where)
         described[name] = {"kind": KINDS[kind], "kwargs": arguments}
-    return networks, {"networks": described, "origin": {"format": "stylegan2-ada (TensorFlow)"}}
+    return networks, Header({"networks": described, "origin": {"format": "stylegan2-ada (TensorFlow)"}})
 
 
 def _function(record: TensorflowNetwork) -> str:

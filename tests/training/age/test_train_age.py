@@ -64,7 +64,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(archive: Path, held: Path) -> AgeOptions:
     """Ten steps of eight pictures, validated after five and ten."""
     return AgeOptions(
-        data=str(archive), val=str(held), half="first", kimg=0.08, batch=8, snap=0.04, licence="none", **SMALL
+        data=str(archive), val=str(held), half="first", kimg=0.08, batch=8, snap=0.04, license="none", **SMALL
     )
 
 
@@ -340,12 +340,12 @@ def test_resume_with_more_kimg(options: AgeOptions, tmp_path: Path):
 
 
 def test_resume_needs_a_run(finished: Path, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="no such run folder"):
+    with pytest.raises(FileNotFoundError, match="no run folder"):
         resume_age(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"training_options\.json"):
         resume_age(tmp_path)
     (tmp_path / "training_options.json").write_text('{"cfg": "tiny"}')
-    with pytest.raises(FacegenError, match="not the options of an age estimator"):
+    with pytest.raises(FacegenError, match="not the options"):
         resume_age(tmp_path)
     (tmp_path / "training_options.json").write_text((finished / "training_options.json").read_text())
     with pytest.raises(FileNotFoundError, match=r"no age-state\.pt"):

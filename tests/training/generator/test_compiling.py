@@ -11,8 +11,8 @@ import torch
 
 from facegen.data.archive import FaceArchive
 from facegen.training.generator import compiling, loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.weights.native import load_networks
 
@@ -30,7 +30,7 @@ def steps(
 ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
     """Weights and the losses of G after so many steps, the first of which has both regularisations."""
     torch.compiler.reset()
-    state = checkpoint.build(options, FaceArchive(options.data), device)
+    state = build_state(options, FaceArchive(options.data), device)
     if backend:
         assert compiling.compile_networks(state.loss, backend) is None
     losses = []
@@ -83,7 +83,7 @@ def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
 
     torch.compiler.reset()
     options = small_options(face_archive)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     assert compiling.compile_networks(state.loss, backend) is None
     calls.clear()
     train_step(state, options, CPU)

@@ -25,12 +25,13 @@ from facegen.errors import FacegenError
 from facegen.images import encode_png
 from facegen.networks.generator import Generator
 from facegen.training.generator import grids, loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
-from facegen.training.generator.step import run_phase
+from facegen.training.generator.state import build_state, lazy_adam
+from facegen.training.generator.step import learn
 from facegen.training.run.folder import read_stats
+from facegen.weights.header import Header
 from facegen.weights.load import load_generator
-from facegen.weights.native import load_networks, read_metadata
+from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
 # Narrow networks at 16x16: a step takes milliseconds.
@@ -159,23 +160,21 @@ def test_data_without_the_attribute_leaves_no_run(face_archive, tmp_path):
 
 
 def test_reals_take_turns(gendered, tmp_path, monkeypatch):
-    drawn_grids = []
-    monkeypatch.setattr(
-        grids.figures, "save_image_grid", lambda grid, *rest, **more: drawn_grids.append(grid[:, 0, 0, 0])
-    )
+    shown = []
+    monkeypatch.setattr(grids.figures, "save_image_grid", lambda grid, *rest, **more: shown.append(grid[:, 0, 0, 0]))
     grids.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
     grids.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
     grids.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
-    first, second = drawn_grids[0].reshape(8, 2).T
+    first, second = shown[0].reshape(8, 2).T
     assert first.tolist() == [50, 150] * 4
     assert second.tolist() == [50, 150, 50, 150, 150, 150, 150, 150]  # there are two women
-    assert (drawn_grids[1].reshape(8, 10)[::2] == 50).all()
-    assert (drawn_grids[1].reshape(8, 10)[1::2] == 150).all()
+    assert (shown[1].reshape(8, 10)[::2] == 50).all()
+    assert (shown[1].reshape(8, 10)[1::2] == 150).all()
     # without the attribute, the draw is that of old runs
     random, labels = np.random.default_rng(0), FaceArchive(gendered).labels
     drawn = [random.permutation(np.flatnonzero(labels == label))[:8] for label in range(2)]
     brightness = FaceArchive(gendered).load_all(progress=False)[:, 0, 0, 0]
-    np.testing.assert_array_equal(drawn_grids[2].reshape(8, 2).T, brightness[np.stack(drawn)])
+    np.testing.assert_array_equal(shown[2].reshape(8, 2).T, brightness[np.stack(drawn)])
 
 
 def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
@@ -183,7 +182,7 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path, kimg=0.8, tick=1, aug="noaug", cfg="auto")
     archive = FaceArchive(face_archive)
     target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
-    start = checkpoint.build(options, archive, CPU).G_ema
+    start = build_state(options, archive, CPU).G_ema
     z, c = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
     before = (start(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
     generator, _ = load_generator(loop.train_generator(options, progress=False))
@@ -193,8 +192,8 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
 
 def test_lazy_regularisation_corrects_adam():
     layer = torch.nn.Linear(2, 2)
-    assert checkpoint.lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
-    group = checkpoint.lazy_adam(layer, 0.001, 4).defaults
+    assert lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
+    group = lazy_adam(layer, 0.001, 4).defaults
     assert group["lr"] == pytest.approx(0.0008)
     assert group["betas"] == pytest.approx((0, 0.99**0.8))
 
@@ -202,13 +201,13 @@ def test_lazy_regularisation_corrects_adam():
 @pytest.mark.parametrize("batch_gpu", [None, 2])
 def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
     options = small_options(face_archive, "", batch_gpu=batch_gpu, mbstd_group=2)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
 
     def bad():
         (sum(parameter.sum() for parameter in state.D.parameters()) * float("nan")).backward()
         return {}
 
-    run_phase(state, "D", bad, lambda j: ())
+    learn(state, "D", bad, tuple)
     assert all(torch.isfinite(parameter).all() for parameter in state.D.parameters())
     assert not any(parameter.requires_grad for parameter in state.D.parameters())
 
@@ -227,13 +226,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
     with pytest.raises(FacegenError, match=r"Loss/G/loss stopped being a finite number .*last good snapshot is"):
         loop.train_generator(options, progress=False)
     run = only(tmp_path, "00000-*")
-    assert read_metadata(only(run, "*.safetensors"))["kimg"] == pytest.approx(0.016)
+    assert Header.read(only(run, "*.safetensors"))["kimg"] == pytest.approx(0.016)
 
 
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
     snapshot = only(finished_run, "*.safetensors")
     options = small_options(face_archive, tmp_path, resume=str(snapshot), freezed=2)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     assert torch.equal(state.G.synthesis.b4.const, load_networks(snapshot)[0]["G"].synthesis.b4.const)
     assert "b16.conv0.weight" in dict(state.D.named_buffers())  # frozen, and loaded all the same
 
@@ -242,7 +241,7 @@ def test_weights_with_other_latents_are_refused(face_archive, finished_run, tmp_
     options = replace(small_options(face_archive, tmp_path, resume=str(finished_run)), latent=8)
     words = r"has z of 16, w of 16 and 2 mapping layers, this run's --cfg asks for z of 8"
     with pytest.raises(FacegenError, match=words):
-        checkpoint.build(options, FaceArchive(face_archive), CPU)
+        build_state(options, FaceArchive(face_archive), CPU)
 
 
 def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
@@ -393,7 +392,7 @@ class TestCommand:
         assert b"go on with: facegen train --resume" in output
         assert b"Traceback" not in errors
         run = only(tmp_path, "00000-*")
-        stopped_at = read_metadata(only(run, "*.safetensors"))["kimg"]
+        stopped_at = Header.read(only(run, "*.safetensors"))["kimg"]
 
         result = subprocess.run(
             [*command, "--resume", str(run), "--kimg", str(stopped_at + 0.008)],

@@ -22,15 +22,14 @@ from safetensors.torch import load_file
 
 from facegen.cli import main as facegen
 from facegen.errors import FacegenError
-from facegen.training.generator import batches, loop, saving
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import batches, checkpoint, loop, saving
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.run import lock as run_state
 from facegen.training.run.folder import OPTIONS, RunFolder, read_stats
 from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
 from facegen.training.run.snapshots import drop_later, list_snapshots, prune, read_best, read_metrics, record_metrics
-from facegen.weights.native import read_metadata
+from facegen.weights.header import Header
 
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
 KILLER = Path(__file__).parents[1].joinpath("killed_runs.py")
@@ -350,7 +349,7 @@ class TestNumbers:
         assert_one_line(str(caught.value))
         run = only_run(tmp_path)
         assert saved_images(run) == 16
-        assert read_metadata(list_snapshots(run)[-1])["kimg"] == 0.016
+        assert Header.read(list_snapshots(run)[-1])["kimg"] == 0.016
         assert read_status(run).state == "broken"
 
 

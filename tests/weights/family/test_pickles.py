@@ -16,6 +16,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import Strengths
 from facegen.weights.export.pickle import write_pickle as write_our_pickle
 from facegen.weights.family.pickles import read_networks
 from facegen.weights.native import load_networks, save_networks
@@ -70,7 +71,7 @@ def test_an_older_pickle_gives_every_network_its_own_tensors_and_outputs():
         assert_golden(ws, numbers[f"{name}/ws"])
         assert_golden(networks[name].synthesis(ws, noise_mode="const"), numbers[f"{name}/img"])
     assert_golden(networks["D"](numbers["x"], numbers["c"], force_fp32=True), numbers["logits"])
-    assert networks["augment_pipe"].xflip == 1
+    assert networks["augment_pipe"].strengths.xflip == 1
 
 
 def test_networks_come_ready_to_use():
@@ -163,7 +164,7 @@ def test_arguments_by_position_and_those_without_effect(tmp_path):
     [
         (Generator(**SMALL), SMALL, "G_ema"),
         (Discriminator(**CRITIC), CRITIC, "D"),
-        (AugmentPipe(hue=1), {"hue": 1}, "augment_pipe"),
+        (AugmentPipe(Strengths(hue=1)), {"hue": 1}, "augment_pipe"),
     ],
 )
 def test_a_network_alone_in_its_file_gets_its_usual_name(tmp_path, network, kwargs, name):

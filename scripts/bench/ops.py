@@ -3,7 +3,7 @@
 An operation that reads and writes each element once can be no faster than a copy of the same bytes, so what counts is
 the fraction of the copy's speed, taken in the same run. Needs a GPU and a CUDA toolkit; about a minute.
 
-    .venv/bin/python scripts/bench_ops.py
+    .venv/bin/python scripts/bench/ops.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The floor is a plain loop of Pillow: decode the picture, resize it by Lanczos, e
 (headers, hashes, refusals, finding faces) costs on top, so ratios compare across machines. Each line is the best of
 several rounds in which all take turns, so that a noisy moment hits all alike.
 
-    .venv/bin/python scripts/bench_prepare.py
+    .venv/bin/python scripts/bench/prepare.py
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main(source: Path | None, count: int, resolution: int, rounds: int) -> None:
 
     \b
     Example:
-      python scripts/bench_prepare.py UTKFace.zip --count 240 --resolution 128
+      python scripts/bench/prepare.py UTKFace.zip --count 240 --resolution 128
     """
     import torch
 

@@ -4,8 +4,8 @@ Where oneDNN has no fast form of an operation, another way to the same numbers m
 with channels last, N pictures of C channels, as many in as out: the best of some rounds, in ms. What upsamples starts
 at half the size. Operations are PyTorch's, unless facegen's name is in front.
 
-    .venv/bin/python scripts/bench_bf16.py --threads 4
-    .venv/bin/python scripts/bench_bf16.py --pictures      # how far bfloat16's are from float32's
+    .venv/bin/python scripts/bench/bf16.py --threads 4
+    .venv/bin/python scripts/bench/bf16.py --pictures      # how far bfloat16's are from float32's
 """
 
 from __future__ import annotations

@@ -1,0 +1,160 @@
+"""What a weight file says of itself, beside its tensors.
+
+In a file it is a JSON object:
+
+    format_version     2
+    networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
+    groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
+    kimg, metrics, training_options, license     how the weights came about, and what may be done with them
+    sha256             of this object without this entry: of its JSON with sorted keys and no spaces
+
+Files of version 1 have no checksums. Keys that this version of facegen does not know are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from facegen.ages import AgeGroups
+from facegen.errors import FacegenError, one_line
+from facegen.faces.template import AlignmentTemplate
+
+FORMAT_VERSION = 2
+HEADER_KEY = "facegen"  # of the JSON object in the metadata of a safetensors file
+WRITTEN_ANEW = ("format_version", "networks", "sha256")  # every file's writer says these itself
+# Training options that name files of one machine.
+PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
+
+
+@dataclass(frozen=True, eq=False)  # equal to any mapping of the same content
+class Header(Mapping[str, Any]):
+    """What a weight file says of itself: a mapping of its JSON object, and properties for what the values mean.
+
+    Example:
+        >>> generator, header = load_generator("generator.safetensors")
+        >>> header.groups
+        AgeGroups(bounds=((0, 10), (11, 20), ...))
+        >>> header["groups"]
+        ['0-10', '11-20', ...]
+    """
+
+    content: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @property
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """The networks by name: each one's `kind` and constructor `kwargs`, and its `sha256` in a checked file."""
+        return self.content.get("networks", {})
+
+    @property
+    def groups(self) -> AgeGroups | None:
+        """The age groups that the classes are; FacegenError where they are not understood."""
+        labels = self.content.get("groups")
+        return AgeGroups.from_labels(labels if isinstance(labels, list) else [labels]) if labels else None
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the classes are called, be they age groups or not; empty where the file does not say."""
+        return self.content.get("class_names") or self.content.get("groups") or []
+
+    @property
+    def template(self) -> AlignmentTemplate | None:
+        """The alignment that the faces of the training had; FacegenError where it is not understood."""
+        points = self.content.get("template")
+        return AlignmentTemplate.from_json(points) if points else None
+
+    @property
+    def license(self) -> str | None:
+        """What may be done with the weights, in words."""
+        license = self.content.get("license")
+        return license if isinstance(license, str) else None
+
+    @property
+    def kimg(self) -> float | None:
+        """How many thousand pictures the training had seen."""
+        kimg = self.content.get("kimg")
+        return float(kimg) if isinstance(kimg, (int, float)) else None
+
+    @property
+    def training_options(self) -> Mapping[str, Any]:
+        """The options of the training; empty where the file does not say."""
+        options = self.content.get("training_options")
+        return options if isinstance(options, Mapping) else {}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What to hand on when the networks are written to another file."""
+        return {name: value for name, value in self.content.items() if name not in WRITTEN_ANEW}
+
+    def to_json(self) -> str:
+        """Return the JSON object that `read` understands, with its checksum."""
+        return json.dumps({**self.content, "sha256": checksum(self.content)})
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Header:
+        """Read the header of one of facegen's own weight files; the tensors are not read.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FacegenError: it is not one of facegen's weight files, damaged, or of a newer version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: there is no such weight file")
+        try:
+            with safe_open(path, framework="pt") as file:
+                content = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise FacegenError(f"{path}: damaged, or not a safetensors file ({one_line(error, 300)})") from error
+        if not _has_layout(content):
+            raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
+        version = content["format_version"]
+        if version > FORMAT_VERSION:
+            raise FacegenError(
+                f"{path}: format version {version}, this facegen reads up to {FORMAT_VERSION}: update facegen"
+            )
+        if (version > 1 or "sha256" in content) and content.get("sha256") != checksum(content):
+            raise FacegenError(f"{path}: damaged: its header does not match its checksum; get the file again")
+        return cls(content)
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, that a header must have under `sha256`."""
+    content = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def without_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata in which training options name files by their last part: no other machine has their folders."""
+    kept = dict(metadata)
+    if isinstance(options := kept.get("training_options"), Mapping):
+        shortened = {name: Path(options[name]).name for name in PATHS if isinstance(options.get(name), str)}
+        kept["training_options"] = {**options, **shortened}
+    return kept
+
+
+def _has_layout(content: Any) -> bool:
+    """Whether a decoded header has the layout that `save_networks` gives it."""
+    if not isinstance(content, dict) or type(content.get("format_version")) is not int:
+        return False
+    networks = content.get("networks")
+    return isinstance(networks, dict) and all(
+        isinstance(entry, dict) and isinstance(entry.get("kind"), str) and "kwargs" in entry
+        for entry in networks.values()
+    )
