@@ -45,7 +45,7 @@ class FaceArchive:
         path: the zip or folder.
         use_labels: read the labels (every picture must then have one); without, c_dim is 0 and labels are -1.
         max_images: take only so many pictures, drawn by `seed`.
-        seed: of the draw for `max_images`.
+        seed: seeds the draw for `max_images`.
 
     Attributes:
         path, name: where it is, and the file name without its ending.
@@ -108,7 +108,7 @@ class FaceArchive:
             size = f"{image.width}x{image.height} pixels, the others {self.resolution}x{self.resolution}"
             raise FacegenError(f"{self.path}: {name} is {size}; make them one size")
         if self.channels == 1 and image.mode != "L":
-            raise FacegenError(f"{self.path}: {name} is a colour picture among gray ones; make them all alike")
+            raise FacegenError(f"{self.path}: {name} is a color picture among gray ones; make them all alike")
         array = np.asarray(image if self.channels == 1 else pictures.to_rgb(image))
         array = array[None] if self.channels == 1 else array.transpose(2, 0, 1)
         return np.array(array, order="C")
@@ -135,7 +135,7 @@ class FaceArchive:
         facegen.json is read again for it, as few need it.
 
         Args:
-            name: of the attribute, such as `gender`.
+            name: the attribute, such as `gender`.
 
         Raises FacegenError, naming the attributes that can be had, for one that no picture has or that takes more
         than FEW_VALUES values.
@@ -297,11 +297,11 @@ class ArchiveWriter:
         return understand(Contents(Container(self.path)), self._dataset(), self._extra())
 
     def _dataset(self) -> dict[str, Any]:
-        unlabelled = [name for name, label in self._labels if label is None]
-        if len(unlabelled) == len(self._labels):
+        unlabeled = [name for name, label in self._labels if label is None]
+        if len(unlabeled) == len(self._labels):
             return {"labels": None}
-        if unlabelled:
-            raise FacegenError(f"{self.path}: some pictures have a label, {unlabelled[0]} has none")
+        if unlabeled:
+            raise FacegenError(f"{self.path}: some pictures have a label, {unlabeled[0]} has none")
         return {"labels": self._labels}
 
     def _extra(self) -> dict[str, Any]:
@@ -315,6 +315,6 @@ class ArchiveWriter:
 
 
 def label_counts(labels: Iterable[int], c_dim: int) -> np.ndarray:
-    """How many pictures each class has: int64 `[c_dim]`. Unlabelled pictures (-1) count nowhere."""
+    """How many pictures each class has: int64 `[c_dim]`. Unlabeled pictures (-1) count nowhere."""
     labels = np.asarray(list(labels), np.int64)
     return np.bincount(labels[labels >= 0], minlength=c_dim)

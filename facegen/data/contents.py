@@ -282,7 +282,7 @@ def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
             contents.report("name leads out", name, "dataset.json labels a file outside the archive")
         elif name in by_name:
             if by_name[name] != label:
-                contents.report("two labels", name, f"labelled {_short(by_name[name])} and {_short(label)}")
+                contents.report("two labels", name, f"labeled {_short(by_name[name])} and {_short(label)}")
         else:
             by_name[name] = label
     pictures = {face.name for face in contents.faces} | contents.files.refused.keys()
@@ -361,7 +361,7 @@ def _read_face(contents: Contents, face: Face, entry: dict[str, Any]) -> None:
         expected = groups.index_of(face.age)
         if expected != face.label:
             right = "no group" if expected is None else groups.labels[expected]
-            detail = f"labelled {face.label} ({contents.classes[face.label]}), but the age is {face.age}: {right}"
+            detail = f"labeled {face.label} ({contents.classes[face.label]}), but the age is {face.age}: {right}"
             contents.report("label contradicts the age", face.name, detail)
 
 

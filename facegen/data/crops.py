@@ -38,10 +38,10 @@ class CropOptions:
     Attributes:
         crop: `as-is` takes square pictures whole, `center` the square in the middle, `align` finds the face and turns
             it upright as age transfer does.
-        resolution: Side of the result in pixels, a power of two.
+        resolution: side of the result in pixels, a power of two.
         margin: align: how much wider than usual the frame is, as a share of it; 0.2 shows 20 % more on each axis.
-        min_size: Least side of the crop in pixels of the source picture ("too small").
-        min_sharpness: Least `sharpness` ("too blurred").
+        min_size: least side of the crop in pixels of the source picture ("too small").
+        min_sharpness: least `sharpness` ("too blurred").
         max_turn: align: most degrees that a face may be turned to the side, by `faces.find.yaw` ("turned too far").
         several_faces: align: `largest` takes the largest face, `drop` drops pictures with more than one ("several
             faces"). Only faces of at least a third of the largest one's size count.
@@ -94,20 +94,20 @@ class Cropped:
     """The square picture of a face.
 
     Attributes:
-        name: The file, as given.
-        png: RGB, of the resolution asked for.
-        sha256: Of the source file's bytes, in hexadecimal.
+        name: the file, as given.
+        sha256: the checksum of the source file's bytes, in hexadecimal.
         dhash: `difference_hash` of the crop.
-        notes: What a person should know of it: `pictures.oddities`, `enlarged` (the crop spans fewer pixels of the
+        notes: what a person should know of it: `pictures.oddities`, `enlarged` (the crop spans fewer pixels of the
             source than it has), `cut to a square`, `no face: the middle was taken`, `reaches beyond the picture` (more
             than a tenth of the crop, where the picture's edge pixels are repeated).
+        png: RGB, of the resolution asked for; empty once the picture lies in a spool or an archive.
     """
 
     name: str
-    png: bytes
     sha256: str
     dhash: int | None
     notes: tuple[str, ...]
+    png: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

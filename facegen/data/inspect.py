@@ -155,7 +155,7 @@ def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | 
         first = first_of.setdefault(checked.digest, face)
         if first is not face:
             if first.label != face.label:
-                detail = f"the same picture as {first.name}, labelled {face.label} here and {first.label} there"
+                detail = f"the same picture as {first.name}, labeled {face.label} here and {first.label} there"
                 contents.report("identical pictures, different labels", face.name, detail)
             else:
                 same.append(face.name)
@@ -163,7 +163,7 @@ def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | 
     if same:
         contents.notes["the same picture as another of its class"] = same
     if gray and len(gray) < len(good):
-        contents.notes["gray pictures among colour ones"] = gray
+        contents.notes["gray pictures among color ones"] = gray
     resolution, problems = check_sizes(size_of)
     contents.problems += problems
     return resolution

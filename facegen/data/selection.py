@@ -21,12 +21,12 @@ class Choice:
     """How many faces to take, and how to split them.
 
     Attributes:
-        max_per_group: At most so many faces of an age group; None for all.
-        per_person: At most so many faces of one person, where the data set names persons; None for all.
-        near_duplicates: Leave out a face whose difference hash differs in at most so many of 64 bits from one that
+        max_per_group: most faces of an age group; None for all.
+        per_person: most faces of one person, where the data set names persons; None for all.
+        near_duplicates: leave out a face whose difference hash differs in at most so many of 64 bits from one that
             was taken; None leaves out only files with the same bytes.
-        split: Names of the splits and the share of the faces that each gets; empty for one archive.
-        seed: Of every draw.
+        split: names of the splits and the share of the faces that each gets; empty for one archive.
+        seed: seeds every draw.
     """
 
     max_per_group: int | None = None

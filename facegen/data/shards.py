@@ -140,7 +140,7 @@ def _open(path: Path) -> _Shard:
 def _read_outcome(row: dict[str, Any]) -> Outcome:
     if "reason" in row:
         return Skipped(**row)
-    return Cropped(**row | {"png": b"", "notes": tuple(row["notes"])})
+    return Cropped(**row | {"notes": tuple(row["notes"])})
 
 
 def _check_complete(shards: Sequence[_Shard]) -> None:

@@ -222,7 +222,7 @@ def test_png_jpeg_and_webp_in_any_mode_become_rgb(tmp_path, tinted):
     truth = np.asarray(image).astype(int).transpose(2, 0, 1)
     for name, picture in zip(archive.file_names, images, strict=True):
         expected = gray if name in {"d.JPEG", "g.png"} else truth
-        # JPEG and the colours of a palette lose a little; a mix-up of modes loses far more.
+        # JPEG and the colors of a palette lose a little; a mix-up of modes loses far more.
         assert np.abs(picture - expected).mean() < 8, name
     np.testing.assert_array_equal(images[2], truth)
     np.testing.assert_array_equal(images[6], np.stack([gray] * 3))
@@ -366,7 +366,7 @@ def test_an_archive_of_the_family_keeps_no_attribute(make_zip, tinted):
         FaceArchive(path).attribute("gender")
 
 
-def test_label_counts_leave_out_the_unlabelled():
+def test_label_counts_leave_out_the_unlabeled():
     assert label_counts([0, 2, 2, -1], 4).tolist() == [1, 0, 2, 0]
 
 
@@ -435,7 +435,7 @@ def test_large_archives_are_checked_when_decoded(make_zip, tinted, monkeypatch):
     with pytest.raises(FacegenError, match=r"4.png is 32x32 pixels, the others 16x16"):
         archive[4]
     gray = {name: image.convert("L") for name, image in files.items()}
-    assert "4.png is a colour picture among gray ones" in refusal(
+    assert "4.png is a color picture among gray ones" in refusal(
         make_zip({**gray, "4.png": tinted(4)}), use_labels=False
     )
 

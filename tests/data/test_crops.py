@@ -115,7 +115,7 @@ def test_exif_turns_the_middle_too(photo):
 
 def test_notes_say_what_is_odd(face):
     result = crop(as_bytes(face.convert("CMYK"), "JPEG"), "x.png", resolution=256)
-    assert result.notes == ("a JPEG picture named .png", "colours converted from CMYK", "enlarged")
+    assert result.notes == ("a JPEG picture named .png", "colors converted from CMYK", "enlarged")
     frames = [face, face.convert("L").convert("RGB")]
     animated = as_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert "animated: the first picture was taken" in crop(animated, "x.gif").notes

@@ -222,7 +222,7 @@ def test_people_over_100_are_no_contradiction(make_zip, three):
     assert look(make_zip(three, LABELS, extra)).problems == []
 
 
-def test_folder_that_facegen_labelled(tmp_path, tinted):
+def test_folder_that_facegen_labeled(tmp_path, tinted):
     for index, name in enumerate(("young/a.png", "old/b.png", "old/broken.png", "stray.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         tinted(index).save(tmp_path / name)

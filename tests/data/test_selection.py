@@ -15,7 +15,7 @@ from facegen.errors import FacegenError
 
 def cropped(name: str, content: str | None = None, dhash: int | None = None) -> Cropped:
     sha256 = hashlib.sha256((content or name).encode()).hexdigest()
-    return Cropped(name, b"png", sha256, dhash, ())
+    return Cropped(name, sha256, dhash, (), b"png")
 
 
 def take(records, labels, choice, outcomes=None):

@@ -30,7 +30,7 @@ class AppaReal(Source):
     age: str = option("real", "The age to take: real, or as people guessed on average.", choices=("real", "apparent"))
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """There is a table named as those of APPA-REAL."""
         return bool(find_named(files, _TABLE))
 

@@ -18,10 +18,10 @@ class Record:
     """A face of a data set: which file shows it, and what the data set says of the person.
 
     Attributes:
-        name: The file, as its container names it.
-        low, high: The youngest and the oldest that the person may be, in years, both included; equal where the age is
+        name: the file, as its container names it.
+        low, high: the youngest and the oldest that the person may be, in years, both included; equal where the age is
             known exactly, `high` None for an open end ("70 and more").
-        person: Who it is, where the data set tells persons apart.
+        person: who it is, where the data set tells persons apart.
         gender: `female` or `male`, where known.
     """
 
@@ -59,9 +59,9 @@ class Source(ABC):
     Such a class in a file of this folder is all that a new data set needs.
 
     Attributes:
-        name: As written after `--source`.
-        title: The data set's name and origin in a few words.
-        crop: How its pictures are cropped unless the user says otherwise: `as-is`, `center` or `align`.
+        name: what is written after `--source`.
+        title: the data set's name and origin in a few words.
+        crop: how its pictures are cropped unless the user says otherwise: `as-is`, `center` or `align`.
     """
 
     name: ClassVar[str]
@@ -70,7 +70,7 @@ class Source(ABC):
 
     @classmethod
     @abstractmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """Tell from file names alone whether `files` is this data set, laid out as it ships."""
 
     @abstractmethod

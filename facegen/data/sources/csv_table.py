@@ -39,7 +39,7 @@ class CsvTable(Source):
     gender_column: str | None = option(None, "Column of the gender; else one of usual name.", type=str)
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """There is a table, and none of a data set with a source of its own."""
         return bool(find_named(files, _TABLE)) and not find_named(files, _OTHERS)
 

@@ -29,7 +29,7 @@ class FfhqAging(Source):
     min_confidence: float = option(0.6, "Drop faces on whose age fewer of the people who judged it agreed, 0 to 1.")
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """The table of FFHQ-Aging is there."""
         return bool(find_named(files, _TABLE))
 

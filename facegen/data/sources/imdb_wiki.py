@@ -70,7 +70,7 @@ class ImdbWiki(Source):
     )
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """There is one of its `.mat` files, or most of the first pictures are named as in it."""
         return bool(find_named(files, _METADATA)) or mostly_named(files, _NAME)
 
