@@ -57,7 +57,7 @@ class Renderer(Protocol):
     ) -> Rendering: ...
 
     def check(
-        self, ages: Sequence[float] | str, *, input_age: float | None = None, edit: Edit | None = None
+        self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
     ) -> None: ...
 
 
