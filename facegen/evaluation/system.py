@@ -58,7 +58,7 @@ class Renderer(Protocol):
 
     def check(
         self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
-    ) -> None: ...
+    ) -> object: ...
 
 
 @dataclass(frozen=True)
