@@ -24,7 +24,7 @@ from facegen.images import to_float, to_rgb
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.latents import group_means
 from facegen.weights.load import load_age_estimator, load_encoder, load_generator, read_networks
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import shipped_file
 
 ALL = "all"
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages

@@ -20,8 +20,7 @@ from facegen.evaluation.system import System
 from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
 from facegen.metrics.names import parse_metrics
 from facegen.weights.load import read_networks
-from facegen.weights.locate import locate
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import locate, shipped_file
 
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")

@@ -33,7 +33,7 @@ from facegen.evaluation.judges import load_identity_judge
 from facegen.faces.find import align_face, find_faces, open_photo
 from facegen.figures import grids as figures
 from facegen.weights.load import load_age_estimator
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import shipped_file
 
 AGES = [5, 15, 25, 35, 45, 55, 65, 75, 85]
 HELD = 64

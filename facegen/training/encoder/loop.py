@@ -22,8 +22,7 @@ from facegen.figures import grids as figures
 from facegen.images import to_float
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
-from facegen.networks.encoder import Encoder, load_trunk
-from facegen.networks.facenet import VGGFACE2_URL, load_facenet
+from facegen.networks.encoder import Encoder
 from facegen.networks.latents import decode_latents, group_means
 from facegen.training.encoder.batch_norm import share_batch_norm
 from facegen.training.encoder.data import (
@@ -48,12 +47,12 @@ from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.folder import OPTIONS, RunFolder, read_state, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
+from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import BEST_ENCODER as BEST
-from facegen.weights.locate import locate
+from facegen.weights.locate import locate, shipped_file
 from facegen.weights.native import save_networks
-from facegen.weights.shipped import shipped_file
 
 STATE = "encoder-state.pt"
 VALIDATION_BATCH = 64

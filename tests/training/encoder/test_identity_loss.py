@@ -11,8 +11,8 @@ from PIL import Image
 
 from facegen.evaluation.judges import place
 from facegen.faces.find import UTKFACE_TEMPLATE, align_face, find_faces
-from facegen.networks.facenet import FACENET_SIZE, FACENET_TEMPLATE
 from facegen.training.encoder.identity_loss import IdentityLoss
+from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
 
 
 class SeesAll(torch.nn.Module):
