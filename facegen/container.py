@@ -34,13 +34,13 @@ class Container:
     pickled, forked and read from several threads: every process opens the zip for itself.
 
     Args:
-        path: The folder or zip.
-        strict: Refuse what is dangerous (names in a zip that lead out of it) or endless (a link to a folder
+        path: the folder or zip.
+        strict: refuse what is dangerous (names in a zip that lead out of it) or endless (a link to a folder
             that it lies in). Otherwise these are left out and listed in `refused`.
 
     Attributes:
-        names: The files, sorted.
-        refused: What was left out as dangerous or endless, and why.
+        names: the files, sorted.
+        refused: what was left out as dangerous or endless, and why.
 
     Raises FileNotFoundError when there is nothing at `path`, FacegenError when it is neither a folder nor a
     zip, or holds what `strict` refuses.
@@ -129,12 +129,6 @@ class Container:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_zip": None, "_zip_process": -1}
-
-
-def check_name(name: str, where: Path) -> None:
-    """Refuse a file name that is absolute or leads out of its container."""
-    if leads_out(name):
-        raise FacegenError(f"{where}: the file name {name!r} leads out of the archive; do not use this archive")
 
 
 def leads_out(name: str) -> bool:

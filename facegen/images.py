@@ -79,7 +79,7 @@ def upright_with_alpha(image: Image.Image) -> Image.Image:
 
 
 def oddities(image: Image.Image, name: str) -> list[str]:
-    """What a person should know of an opened picture that decodes all the same: its ending, colours or frames are odd.
+    """What a person should know of an opened picture that decodes all the same: its ending, colors or frames are odd.
 
     To be called before the picture is decoded: to count frames is to move between them.
     """
@@ -92,7 +92,7 @@ def oddities(image: Image.Image, name: str) -> list[str]:
     if getattr(image, "n_frames", 1) > 1 and not is_mpo:
         found.append("animated: the first picture was taken")
     if image.mode not in {"RGB", "L"}:
-        found.append(f"colours converted from {image.mode}")
+        found.append(f"colors converted from {image.mode}")
     return found
 
 

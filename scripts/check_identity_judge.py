@@ -14,7 +14,7 @@ from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
 from facegen.evaluation.judges import load_identity_judge
 from facegen.evaluation.photos import load_photos
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 
 
 def changed(faces: torch.Tensor) -> dict[str, torch.Tensor]:

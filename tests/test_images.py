@@ -29,7 +29,7 @@ def test_exif_turns_the_picture_upright(face):
     assert np.abs(np.asarray(picture).astype(int) - np.asarray(face)).mean() < 5
 
 
-def test_header_knows_size_and_colour(face):
+def test_header_knows_size_and_color(face):
     assert read_header(as_bytes(face, "WEBP"), "x") == (128, 128, False)
     assert read_header(as_bytes(face.convert("L").resize((5, 7)), "PNG"), "x") == (5, 7, True)
 

@@ -18,7 +18,7 @@ from facenet_pytorch import InceptionResnetV1
 
 from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.generator import Generator
 from facegen.weights.locate import PRETRAINED

@@ -1,8 +1,10 @@
-"""Build the CUDA operations when they are first wanted, and say why where that cannot be.
+"""Build the CUDA operations on first use, and say why where that cannot be.
 
 The sources are ops/*.cpp and ops/*.cu. One build serves one version of PyTorch, of CUDA and of the sources, for the
 GPUs of this machine; it stays in PyTorch's folder for extensions (`TORCH_EXTENSIONS_DIR`). Without it everything works
 in plain PyTorch, more slowly. The environment variable `TORCH_UTILS_OPS=off` asks for that.
+
+From top to bottom: what callers ask (`ready`, `build_state`), loading and building, what a build needs.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import torch
 
-SOURCES = tuple(Path(__file__).parent / "ops" / name for name in ("bias_act", "upfirdn2d"))
-HEADERS = ("element.h", "binding.h", "bias_act.h", "upfirdn2d.h")
+from torch_utils.ops import library  # noqa: F401  declares the operations, which what is built implements
+
+SOURCES = Path(__file__).parent / "ops"
 SWITCH = "TORCH_UTILS_OPS"
-# A build that took this long has probably hung, and what waits for it goes on without.
-MAX_WAIT = 1800  # seconds
+MAX_WAIT = 1800  # seconds: a build that takes longer has probably hung, and what waits for it goes on without
+# In the folder of a build:
+BUILT = "torch_utils_ops.so"
+COMPLETE = "complete"  # a file that says that the library is whole
 
 _lock = threading.Lock()
 _ready: bool | None = None  # None: not tried in this process
@@ -35,16 +41,16 @@ _ready: bool | None = None  # None: not tried in this process
 
 @dataclass(frozen=True)
 class BuildState:
-    """What there is of the compiled operations."""
+    """The state of the compiled operations on this machine."""
 
     state: str  # "built", "not built yet" (the first use builds them) or "cannot be built"
     reason: str = ""  # why they cannot be built
     fix: str = ""  # what to do about that
-    folder: Path | None = None  # of the build, where one is possible
+    folder: Path | None = None  # the folder of the build, where one is possible
 
 
 class CannotBuildError(RuntimeError):
-    """Why there are no compiled operations, and what to do about it."""
+    """There are no compiled operations: why, and what to do about it."""
 
     def __init__(self, reason: str, fix: str) -> None:
         super().__init__(reason)
@@ -52,7 +58,7 @@ class CannotBuildError(RuntimeError):
 
 
 def ready() -> bool:
-    """Tell whether the compiled operations are there; the first call of a process loads them, or builds them.
+    """Tell whether the compiled operations are loaded; the first call of a process loads them, or builds them.
 
     Where that fails, one warning says why.
     """
@@ -69,23 +75,62 @@ def ready() -> bool:
 ready._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def _try_to_load() -> bool:
+    try:
+        load()
+    except CannotBuildError as error:
+        warnings.warn(
+            f"the CUDA operations are not compiled: {error.reason}. To change that: {error.fix}. Until then plain "
+            "PyTorch computes the same, more slowly.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+        return False
+    return True
+
+
 def build_state() -> BuildState:
-    """Look what there is, without building anything."""
+    """Return the state of the compiled operations, without building anything."""
     try:
         folder = build_folder()
-        if not _marker(folder).exists():
-            check_tools()
-            return BuildState("not built yet", folder=folder)
+        if (folder / COMPLETE).exists():
+            return BuildState("built", folder=folder)
+        check_tools()
     except CannotBuildError as error:
         return BuildState("cannot be built", error.reason, error.fix)
-    return BuildState("built", folder=folder)
+    return BuildState("not built yet", folder=folder)
+
+
+# --- Loading and building -------------------------------------------------------------------------------------------
+
+
+def load() -> None:
+    """Load the compiled operations, and build them before that where there is no build.
+
+    Raises:
+        CannotBuildError: whatever goes wrong, for there is another way to the same numbers.
+    """
+    try:
+        folder = build_folder()
+        if not (folder / COMPLETE).exists():
+            toolkit = check_tools()
+            folder.mkdir(parents=True, exist_ok=True)
+            # The system releases it when its holder dies; other processes of this machine wait here for the build.
+            with filelock.FileLock(folder / "building.lock", timeout=MAX_WAIT):
+                if not (folder / COMPLETE).exists():
+                    _build(folder, toolkit)
+        torch.ops.load_library(str(folder / BUILT))
+    except CannotBuildError:
+        raise
+    except Exception as error:
+        raise CannotBuildError(_first_line(error), "see what `facegen doctor` says") from error
 
 
 def build_folder() -> Path:
-    """Return where the build for this PyTorch and these GPUs belongs.
+    """Return the folder for the build of these sources, for this PyTorch and these GPUs.
 
     Raises:
-        CannotBuildError: switched off, no GPU, or the sources are not there.
+        CannotBuildError: switched off, no GPU, or no sources.
     """
     if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
         raise CannotBuildError(f"switched off by {SWITCH}={os.environ[SWITCH]}", f"unset {SWITCH}")
@@ -95,11 +140,11 @@ def build_folder() -> Path:
         )
     if not torch.cuda.is_available():
         raise CannotBuildError("PyTorch finds no CUDA GPU", "check that `nvidia-smi` lists the GPU and a driver")
-    fingerprint = hashlib.sha256()
-    for path in source_files():
-        if not path.is_file():
-            raise CannotBuildError(f"{path} is missing", "install the package again")
-        fingerprint.update(path.read_bytes())
+    if not source_files():
+        raise CannotBuildError(
+            f"the sources of the CUDA operations in {SOURCES} are missing", "install the package again"
+        )
+    fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in source_files()))
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     parts = [f"torch{torch.__version__}", f"cuda{torch.version.cuda}", *architectures(), fingerprint.hexdigest()[:12]]
     return Path(root) / "torch_utils_ops" / re.sub(r"[^\w.-]", "_", "-".join(parts))
@@ -107,14 +152,74 @@ def build_folder() -> Path:
 
 def source_files() -> list[Path]:
     """Return every file that the build reads."""
-    compiled = [path.with_suffix(suffix) for path in SOURCES for suffix in (".cpp", ".cu")]
-    return compiled + [path.parent / name for path in SOURCES[:1] for name in HEADERS]
+    return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".cu", ".h"))
 
 
 def architectures() -> list[str]:
     """Return the names of the GPUs' architectures: `["sm_90"]`."""
     found = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
     return [f"sm_{major}{minor}" for major, minor in sorted(found)]
+
+
+def _build(folder: Path, toolkit: Path) -> None:
+    from torch.utils import cpp_extension  # takes a second to import
+
+    (folder / "lock").unlink(missing_ok=True)  # PyTorch's own, left by a build that was killed, would be waited for
+    names = architectures()
+    targets = [f"-gencode=arch=compute_{name[3:]},code={name}" for name in names]
+    cpp_extension.CUDA_HOME = str(toolkit)
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([before, str(Path(sys.executable).parent)])  # where pip puts ninja
+    try:
+        with _progress(f"Building the CUDA operations for {', '.join(names)}: once, about a minute"):
+            cpp_extension.load(
+                name=Path(BUILT).stem,
+                sources=[str(path) for path in source_files() if path.suffix in (".cpp", ".cu")],
+                extra_cflags=["-O2"],
+                extra_cuda_cflags=["-O3", *targets],
+                build_directory=str(folder),
+                with_cuda=True,
+                is_python_module=False,
+            )
+    except Exception as error:
+        log = folder / "build.log"
+        log.write_text(str(error), encoding="utf-8")
+        raise CannotBuildError(f"the build failed ({_first_line(error)})", f"read {log}") from error
+    finally:
+        os.environ["PATH"] = before
+    (folder / COMPLETE).touch()
+
+
+def _first_line(error: Exception) -> str:
+    """Return the line of a compiler's output that a person looks for."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if re.search(r"\berror:|\bfatal\b", line)), lines[0])[:300]
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """Say on stderr what is going on; on a terminal also the seconds that pass."""
+    done, start = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            print(f"\r{text} ... {time.monotonic() - start:.0f} s", end="", file=sys.stderr, flush=True)
+
+    watched = sys.stderr.isatty()
+    print(f"{text} ...", end="" if watched else "\n", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=watch, daemon=True)
+    if watched:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if watched:
+            thread.join()
+            print(file=sys.stderr, flush=True)
+
+
+# --- What a build needs ---------------------------------------------------------------------------------------------
 
 
 def find_toolkit() -> Path | None:
@@ -124,7 +229,7 @@ def find_toolkit() -> Path | None:
     if nvcc is not None:
         candidates += [str(Path(nvcc).parent.parent), str(Path(nvcc).resolve().parent.parent)]
     for folder in map(Path, filter(None, [*candidates, "/usr/local/cuda", "/opt/cuda"])):
-        # A script called nvcc may stand somewhere else than the toolkit.
+        # A script called nvcc may lie outside the toolkit.
         if (folder / "bin" / "nvcc").is_file() and (folder / "include" / "cuda_runtime_api.h").is_file():
             return folder
     return None
@@ -146,7 +251,7 @@ def find_compiler() -> str | None:
 
 
 def check_tools() -> Path:
-    """Return the CUDA toolkit's folder if everything that a build needs is there.
+    """Return the CUDA toolkit's folder if everything that a build needs is installed.
 
     Raises:
         CannotBuildError: something is missing or does not fit.
@@ -170,114 +275,3 @@ def check_tools() -> Path:
     if shutil.which("ninja") is None and not (Path(sys.executable).parent / "ninja").is_file():
         raise CannotBuildError("ninja, which runs the compilers, is not found", "pip install ninja")
     return toolkit
-
-
-def _try_to_load() -> bool:
-    try:
-        load()
-    except CannotBuildError as error:
-        warnings.warn(
-            f"the CUDA operations are not compiled: {error.reason}. To change that: {error.fix}. Until then plain "
-            "PyTorch computes the same, more slowly.",
-            RuntimeWarning,
-            stacklevel=5,
-        )
-        return False
-    return True
-
-
-def load() -> None:
-    """Load the compiled operations, and build them before that where there is no build.
-
-    Raises:
-        CannotBuildError: whatever goes wrong, for there is another way to the same numbers.
-    """
-    from torch_utils.ops import compiled  # noqa: F401  declares the operations that the library implements
-
-    try:
-        _load()
-    except CannotBuildError:
-        raise
-    except Exception as error:
-        raise CannotBuildError(_first_line(error), "see what `facegen doctor` says") from error
-
-
-def _load() -> None:
-    import filelock
-
-    folder = build_folder()
-    if not _marker(folder).exists():
-        toolkit = check_tools()
-        folder.mkdir(parents=True, exist_ok=True)
-        # Released by the system when its holder dies; other processes of this machine wait here for the build.
-        with filelock.FileLock(folder / "building.lock", timeout=MAX_WAIT):
-            if not _marker(folder).exists():
-                _build(folder, toolkit)
-    torch.ops.load_library(str(_library(folder)))
-
-
-def _library(folder: Path) -> Path:
-    return folder / "torch_utils_ops.so"
-
-
-def _marker(folder: Path) -> Path:
-    """A file that says that the library is whole."""
-    return folder / "complete"
-
-
-def _build(folder: Path, toolkit: Path) -> None:
-    from torch.utils import cpp_extension
-
-    (folder / "lock").unlink(missing_ok=True)  # PyTorch's own, left by a build that was killed, would be waited for
-    names = architectures()
-    targets = [f"-gencode=arch=compute_{name[3:]},code={name}" for name in names]
-    cpp_extension.CUDA_HOME = str(toolkit)
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join([before, str(Path(sys.executable).parent)])  # where pip puts ninja
-    try:
-        with _progress(f"Building the CUDA operations for {', '.join(names)}: once, about a minute"):
-            cpp_extension.load(
-                name=_library(folder).stem,
-                sources=[str(path) for path in source_files() if path.suffix in (".cpp", ".cu")],
-                extra_cflags=["-O2"],
-                extra_cuda_cflags=["-O3", *targets],
-                build_directory=str(folder),
-                with_cuda=True,
-                is_python_module=False,
-            )
-    except Exception as error:
-        log = folder / "build.log"
-        log.write_text(str(error), encoding="utf-8")
-        raise CannotBuildError(f"the build failed ({_first_line(error)})", f"read {log}") from error
-    finally:
-        os.environ["PATH"] = before
-    _marker(folder).touch()
-
-
-def _first_line(error: Exception) -> str:
-    """The line of a compiler's output that a person looks for."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if re.search(r"\berror:|\bfatal\b", line)), lines[0])[:300]
-
-
-@contextmanager
-def _progress(text: str) -> Iterator[None]:
-    """Say on stderr what is going on: with the seconds that pass where a person watches."""
-    done, start = threading.Event(), time.monotonic()
-
-    def watch() -> None:
-        while not done.wait(0.5):
-            print(f"\r{text} ... {time.monotonic() - start:.0f} s", end="", file=sys.stderr, flush=True)
-
-    watched = sys.stderr.isatty()
-    print(f"{text} ...", end="" if watched else "\n", file=sys.stderr, flush=True)
-    thread = threading.Thread(target=watch, daemon=True)
-    if watched:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if watched:
-            thread.join()
-            print(file=sys.stderr, flush=True)

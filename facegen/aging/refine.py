@@ -1,6 +1,6 @@
 """Refinement: what the generator makes of one face comes closer to its photo, and still ages.
 
-Two halves. First the latent: w+ is optimised from the encoder's answer (Karras et al. 2020, "Analyzing and Improving
+Two halves. First the latent: w+ is optimized from the encoder's answer (Karras et al. 2020, "Analyzing and Improving
 the Image Quality of StyleGAN", appendix D, is the projector whose schedule this takes; Abdal et al. 2019 for w+). Then
 the generator: a copy of it is tuned around the found w, the pivot, until it draws this face (Roich et al. 2021,
 "Pivotal Tuning").
@@ -24,6 +24,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.latents import draw
 from torch_utils.ops.convolution import first_derivatives
 
 LATENT_SHARE = 0.4  # of steps and time; the rest tunes the generator
@@ -102,7 +103,7 @@ class Goal:
             with torch.no_grad():
                 self.maps = [functional.normalize(part, dim=1) for part in estimator.features(faces)]
                 self.ages = torch.stack(
-                    [estimator.predict(_draw(generator, start + move)) for move in moves.unbind(1)], dim=1
+                    [estimator.predict(draw(generator, start + move)) for move in moves.unbind(1)], dim=1
                 )
 
     def of(self, index: int) -> Goal:
@@ -152,7 +153,7 @@ def refine_latents(generator: nn.Module, goal: Goal, schedule: Iterator[float], 
         with torch.enable_grad(), first_derivatives():
             ws = goal.start + offset * spread
             places = ws if age is None else torch.cat([ws, ws + goal.moves[:, age]])
-            loss = goal.loss(_draw(generator, places), age) + PULL * offset.square().mean(dim=(1, 2))
+            loss = goal.loss(draw(generator, places), age) + PULL * offset.square().mean(dim=(1, 2))
             (gradient,) = torch.autograd.grad(loss.sum(), [offset])
         offset.grad = _laid_like(offset, gradient)
         optimizer.step()
@@ -180,7 +181,7 @@ def tune_generator(
         age = next(ages)
         places = pivot if age is None else torch.cat([pivot, pivot + goal.moves[:, age]])
         with torch.enable_grad(), first_derivatives():
-            drawn = _draw(tuned, torch.cat([places, others]))
+            drawn = draw(tuned, torch.cat([places, others]))
             loss = goal.loss(drawn[: len(places)], age).sum()
             loss = loss + HOLD * functional.mse_loss(drawn[len(places) :], before)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -215,7 +216,7 @@ def _held(
     while True:
         with torch.no_grad():
             others = pivot.lerp(_random_ws(generator, at_once, random), 0.5)
-            before = _draw(generator, others)
+            before = draw(generator, others)
         yield from zip(others.split(1), before.split(1), strict=True)
 
 
@@ -237,11 +238,6 @@ def _ramp(done: float) -> float:
     """The learning rate's factor: up over the first twentieth, down over the last quarter as a cosine (appendix D)."""
     down = min(1.0, (1 - done) / 0.25)
     return min(1.0, (done + 0.01) / 0.05) * (0.5 - 0.5 * math.cos(math.pi * down))
-
-
-def _draw(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
-    """Colour pictures `[N, 3, H, W]` of ws `[N, num_ws, w_dim]`, with constant noise."""
-    return generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
 
 
 def _random_ws(generator: nn.Module, count: int, random: torch.Generator) -> torch.Tensor:

@@ -6,6 +6,7 @@ import importlib
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -31,6 +32,19 @@ COMMANDS = {
     "info": ("facegen.cli.info", "Show what a weights file is."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
 }
+
+# Options that several commands have.
+device_option = click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
+outdir_option = click.option(
+    "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."
+)
+gpus_option = click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="GPUs of this machine to train on; several machines: see docs/scaling.md.",
+)
 
 
 def leave(number: int, frame: FrameType | None) -> None:

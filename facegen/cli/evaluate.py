@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,13 @@ def command(
       facegen evaluate --photos held.zip --compare refined=,refine=500
     """
     from facegen.aging.edit import Edit, parse_ages
-    from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation
+    from facegen.evaluation.run import JudgeFiles, SystemSpec, parse_system, run_evaluation
     from facegen.evaluation.tables import as_plain_text, main_tables
 
     edit = Edit(method, layers, psi, refine, refine_seconds)
     systems = [SystemSpec(name, encoder, edit), *map(parse_system, compare)]
     ages = None if ages_text is None else parse_ages(ages_text)
+    files["judge_files"] = JudgeFiles(**{field.name: files.pop(field.name) for field in fields(JudgeFiles)})
     try:
         evaluation, page = run_evaluation(
             outdir=outdir, systems=systems, ages=ages, give_ages=not hide_ages, limit=photos_limit, **files

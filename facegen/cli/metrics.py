@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from facegen.metrics.names import EXAMPLES
+
 
 @click.command()
 @click.option("--network", required=True, metavar="N", help="Generator: a weight file, a run folder, an address, ...")
@@ -18,7 +20,7 @@ import click
     default="fid50k_full",
     show_default=True,
     metavar="NAMES",
-    help="fid50k_full, kid50k_full, pr50k3_full, is50k, ppl2_wend, or any other number (fid5k_full).",
+    help=f"{EXAMPLES}, or any other number (fid5k_full).",
 )
 @click.option("--per-group", is_flag=True, help="Measure every age group apart, too.")
 @click.option("--inception", type=click.Path(), help="Weights of the Inception network [default: downloaded].")
@@ -53,7 +55,7 @@ def command(
     from facegen.data.archive import FaceArchive
     from facegen.device import pick_device
     from facegen.files import atomic_path
-    from facegen.metrics.evaluate import compute
+    from facegen.metrics.evaluate import Evaluator
     from facegen.metrics.features import load_detectors
     from facegen.metrics.names import parse_metrics
     from facegen.metrics.record import finite_or_none
@@ -66,9 +68,8 @@ def command(
     generator, _ = load_generator(network)
     archive = FaceArchive(data, use_labels=per_group or generator.c_dim > 0)
     detectors = load_detectors(metrics, inception=inception, vgg=vgg, lpips=lpips, device=where)
-    results = compute(
-        generator.to(where), archive, names, detectors=detectors, per_group=per_group, batch=batch, seed=seed
-    )
+    evaluator = Evaluator(archive, names, detectors, per_group=per_group, batch=batch, seed=seed)
+    results = evaluator.measure(generator.to(where))
     width = max(map(len, results))
     for name, value in results.items():
         click.echo(f"{name:<{width}}  " + (f"{value:.6g}" if math.isfinite(value) else "too few real faces"))

@@ -13,7 +13,7 @@ from PIL import Image
 from facegen.parallel import run_in_child
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 
 def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemplate | None:
@@ -30,7 +30,7 @@ def measure_alignment(pngs: Sequence[bytes], *, progress: bool) -> AlignmentTemp
         points = json.loads(child.stdout)
     if points is None:
         return None
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
     return AlignmentTemplate.from_json(points)
 
@@ -42,7 +42,7 @@ def _child() -> None:
 
 
 def _measure(pngs: Sequence[bytes], progress: bool) -> list[list[float]] | None:
-    from facegen.faces.find import measure_template
+    from facegen.faces.align import measure_template
 
     template = measure_template([Image.open(io.BytesIO(png)) for png in pngs], progress=progress)
     return template.to_json() if template else None

@@ -11,12 +11,11 @@ import json
 import os
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,17 +23,15 @@ from tqdm import tqdm
 
 from facegen import images as pictures
 from facegen.ages import AgeGroups
-from facegen.container import Container, check_name, is_image_name
+from facegen.container import Container
+from facegen.data.contents import FEW_VALUES, FORMAT, MAX_CLASSES, Contents, check_sizes, read_contents, understand
 from facegen.errors import FacegenError
+from facegen.faces.template import AlignmentTemplate
 from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 
-if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
-
-FORMAT = 1
-FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
-MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
+# What is wrong and no harm to training: such an age counts as unknown, such an entry as not there.
+_HARMLESS = {"label without a picture", "age without a picture", "impossible age", "label contradicts the age"}
 _CHECK_ALL_UP_TO = 5000  # pictures whose headers are read on opening; of more, this many, evenly spaced
 
 
@@ -48,7 +45,7 @@ class FaceArchive:
         path: the zip or folder.
         use_labels: read the labels (every picture must then have one); without, c_dim is 0 and labels are -1.
         max_images: take only so many pictures, drawn by `seed`.
-        seed: of the draw for `max_images`.
+        seed: seeds the draw for `max_images`.
 
     Attributes:
         path, name: where it is, and the file name without its ending.
@@ -74,31 +71,18 @@ class FaceArchive:
         max_images: int | None = None,
         seed: int = 0,
     ) -> None:
-        self._files = Container(path)
+        contents = read_contents(path, use_labels=use_labels)
+        self._files = contents.files
         self.path = self._files.path
         self.name = self.path.stem if self._files.is_zip else self.path.resolve().name
-        dataset = self._read_json("dataset.json") or {}
-        extra = self._read_json("facegen.json") or {}
-
-        left_out = dataset.get("left_out") or []
-        if not isinstance(left_out, list):
-            raise FacegenError(f'{self.path}: dataset.json: "left_out" must be a list of file names')
-        left_out = set(map(str, left_out))
-        names = [name for name in self._files.names if is_image_name(name) and name not in left_out]
-        if not names:
-            raise FacegenError(f"{self.path}: no PNG, JPEG or WebP picture in it")
+        self._refuse_mistakes(contents, use_labels=use_labels)
+        names = [face.name for face in contents.faces]
         self.resolution, self.channels = self._check_headers(names)
-
-        self.groups, self.template = self._read_extra(extra)
-        self.class_names: list[str] = []
-        labels = np.full(len(names), -1, np.int64)
-        if use_labels:
-            labels = self._read_labels(names, dataset)
-            self.class_names = self._name_classes(dataset.get("classes"), int(labels.max()) + 1)
+        self.groups, self.template = contents.age_groups, contents.template
+        self.class_names: list[str] = contents.classes
         self.c_dim = len(self.class_names)
-        if self.groups is None:
-            self.groups = _as_groups(self.class_names)
-        ages = self._read_ages(names, extra)
+        labels = np.array([face.label for face in contents.faces], np.int64)
+        ages = np.array([-1 if face.age is None else face.age for face in contents.faces], np.int64)
 
         chosen = np.arange(len(names))
         if max_images is not None:
@@ -107,7 +91,7 @@ class FaceArchive:
             chosen = np.sort(np.random.default_rng(seed).permutation(len(names))[:max_images])
         self.file_names: list[str] = [names[i] for i in chosen]
         self.labels: np.ndarray = labels[chosen]
-        self.ages: np.ndarray | None = None if ages is None else ages[chosen]
+        self.ages: np.ndarray | None = ages[chosen] if (ages >= 0).any() else None
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -120,9 +104,11 @@ class FaceArchive:
         index = range(len(self))[index]  # IndexError beyond the end, so that a for loop stops
         name = self.file_names[index]
         image = pictures.decode(self._files.read(name), f"{self.path}: {name}")
-        self._check_size(name, *image.size, self.resolution)
+        if image.size != (self.resolution, self.resolution):
+            size = f"{image.width}x{image.height} pixels, the others {self.resolution}x{self.resolution}"
+            raise FacegenError(f"{self.path}: {name} is {size}; make them one size")
         if self.channels == 1 and image.mode != "L":
-            raise FacegenError(f"{self.path}: {name} is a colour picture among gray ones; make them all alike")
+            raise FacegenError(f"{self.path}: {name} is a color picture among gray ones; make them all alike")
         array = np.asarray(image if self.channels == 1 else pictures.to_rgb(image))
         array = array[None] if self.channels == 1 else array.transpose(2, 0, 1)
         return np.array(array, order="C")
@@ -138,9 +124,8 @@ class FaceArchive:
         """Decode everything into memory: uint8 `[N, C, H, W]`."""
         images = np.empty((len(self), self.channels, self.resolution, self.resolution), np.uint8)
         decoded = map_in_order(self.image, range(len(self)))
-        for index, image in enumerate(
-            tqdm(decoded, f"decoding {self.name}", len(self), unit="img", disable=not progress)
-        ):
+        bar = tqdm(decoded, f"decoding {self.name}", len(self), unit="img", disable=not progress)
+        for index, image in enumerate(bar):
             images[index] = image
         return images
 
@@ -150,23 +135,19 @@ class FaceArchive:
         facegen.json is read again for it, as few need it.
 
         Args:
-            name: of the attribute, such as `gender`.
+            name: the attribute, such as `gender`.
 
         Raises FacegenError, naming the attributes that can be had, for one that no picture has or that takes more
         than FEW_VALUES values.
         """
-        faces = (self._read_json("facegen.json") or {}).get("faces") or []
-        known = {face["file"]: attributes_of(face) for face in faces}
-        kept: dict[str, set[str]] = {}
-        for attributes in known.values():
-            for key, value in attributes.items():
-                kept.setdefault(key, set()).add(value)
+        contents = read_contents(self.path, use_labels=False)
+        known, kept = {face.name: face.attributes for face in contents.faces}, contents.attribute_values()
         few = sorted(key for key, values in kept.items() if len(values) <= FEW_VALUES)
         if name not in few:
             why = f" that takes at most {FEW_VALUES} values (it takes {len(kept[name])})" if name in kept else ""
             others = f"it keeps {', '.join(few)}" if few else "it keeps none"
             raise FacegenError(f"{self.path}: facegen.json keeps no attribute {name!r} of faces{why}; {others}")
-        values = [known.get(file, {}).get(name) for file in self.file_names]
+        values = [known[file].get(name) for file in self.file_names]
         if all(value is None for value in values):  # of a few pictures (`max_images`), that is
             raise FacegenError(f"{self.path}: facegen.json knows {name!r} of none of these {len(values)} pictures")
         return values
@@ -175,126 +156,35 @@ class FaceArchive:
         """Close the zip; it opens again when needed."""
         self._files.close()
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        if name not in self._files.names:
-            return None
-        try:
-            content = json.loads(self._files.read(name))
-        except ValueError as error:
-            raise FacegenError(f"{self.path}: {name} is not valid JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise FacegenError(f"{self.path}: {name} must hold a JSON object, not a {type(content).__name__}")
-        return content
-
-    def _check_headers(self, names: list[str]) -> tuple[int, int]:
-        step = max(1, len(names) / _CHECK_ALL_UP_TO)
-        checked = [names[int(i * step)] for i in range(min(len(names), _CHECK_ALL_UP_TO))]
-        headers = {name: pictures.read_header(self._files.read(name), f"{self.path}: {name}") for name in checked}
-        sizes = Counter((width, height) for width, height, _ in headers.values())
-        # The most frequent size is what the archive is meant to be: name the file that differs from it.
-        resolution = sizes.most_common(1)[0][0][0]
-        for name, (width, height, _) in headers.items():
-            self._check_size(name, width, height, resolution)
-        return resolution, 1 if all(is_gray for _, _, is_gray in headers.values()) else 3
-
-    def _check_size(self, name: str, width: int, height: int, resolution: int) -> None:
-        where = f"{self.path}: {name} is {width}x{height} pixels"
-        if width != height:
-            raise FacegenError(f"{where}, not square; `facegen prepare` makes square pictures")
-        if width != resolution:
-            raise FacegenError(f"{where}, the others {resolution}x{resolution}; make them one size")
-        if width < 4 or width & (width - 1):
-            raise FacegenError(f"{where}; the side must be a power of two (32, 64, 128, ...)")
-
-    def _read_labels(self, names: list[str], dataset: dict[str, Any]) -> np.ndarray:
-        entries = dataset.get("labels")
-        if not entries:
-            nested = next((name for name in self._files.names if name.endswith("/dataset.json")), None)
-            hint = f"; there is {nested}: pack the content of that folder, not the folder" if nested else ""
+    def _refuse_mistakes(self, contents: Contents, *, use_labels: bool) -> None:
+        """Raise FacegenError for the first mistake that training cannot pass over."""
+        mistakes = [problem for problem in contents.problems if problem.kind not in _HARMLESS]
+        if mistakes:
+            more = f" (1 of {len(mistakes):,d} mistakes: `facegen inspect` lists them)" if len(mistakes) > 1 else ""
+            raise FacegenError(f"{self.path}: {mistakes[0]}{more}")
+        if use_labels and contents.label_kind == "none":
             raise FacegenError(
-                f"{self.path}: no labels in it (dataset.json), which a conditional network needs{hint}"
-                "; `facegen prepare` and `facegen label` write labels"
+                f"{self.path}: no labels in it (dataset.json), which a conditional network needs; `facegen prepare` and"
+                " `facegen label` write labels"
             )
-        by_name = self._parse_labels(entries)
-        missing = [name for name in names if name not in by_name]
-        if missing:
-            raise FacegenError(
-                f"{self.path}: dataset.json has no label for {missing[0]} (nor for {len(missing) - 1} others"
-                f" of {len(names)}); label them or take them out"
-            )
-        gone = sorted(by_name.keys() - set(names))
+        if use_labels and contents.label_kind != "class":
+            raise FacegenError(f"{self.path}: its labels are {contents.label_kind} vectors, not whole numbers")
+        gone = [problem.file for problem in contents.problems if problem.kind == "label without a picture"]
         if gone:
             warnings.warn(
                 f"{self.path}: dataset.json labels {len(gone)} files that are not there (first: {gone[0]})",
                 stacklevel=3,
             )
-        return np.array([by_name[name] for name in names], np.int64)
 
-    def _parse_labels(self, entries: Any) -> dict[str, int]:
-        where = f"{self.path}: dataset.json"
-        limit = len(self.groups) if self.groups else MAX_CLASSES
-        by_name: dict[str, int] = {}
-        if not isinstance(entries, list):
-            raise FacegenError(f'{where}: "labels" must be a list of [file name, label] pairs')
-        for entry in entries:
-            if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-                raise FacegenError(f"{where}: {str(entry)[:80]} is not a [file name, label] pair")
-            name, label = entry
-            check_name(name, self.path)
-            if type(label) is not int:  # a bool is an int to isinstance
-                raise FacegenError(f"{where}: the label of {name} is {str(label)[:40]}, not a whole number")
-            if not 0 <= label < limit:
-                raise FacegenError(
-                    f"{where}: the label of {name} is {label}, outside 0 to {limit - 1}"
-                    + (f" (the {limit} groups of facegen.json)" if self.groups else "")
-                )
-            name = name.replace("\\", "/")
-            if by_name.setdefault(name, label) != label:
-                raise FacegenError(f"{where}: {name} has two labels, {by_name[name]} and {label}; keep one")
-        return by_name
-
-    def _name_classes(self, classes: Any, count: int) -> list[str]:
-        if self.groups is not None:
-            return self.groups.labels
-        if isinstance(classes, list) and len(classes) >= count and all(isinstance(c, str) for c in classes):
-            return list(classes)
-        return [str(index) for index in range(count)]
-
-    def _read_extra(self, extra: dict[str, Any]) -> tuple[AgeGroups | None, AlignmentTemplate | None]:
-        if not extra:
-            return None, None
-        if extra.get("format") != FORMAT:
-            raise FacegenError(
-                f"{self.path}: facegen.json has format {extra.get('format')!r}, this facegen reads {FORMAT}; "
-                "update facegen or prepare the archive again"
-            )
-        try:
-            groups = AgeGroups.from_labels(extra["groups"]) if extra.get("groups") else None
-            template = None
-            if extra.get("template") is not None:
-                from facegen.faces.find import AlignmentTemplate
-
-                template = AlignmentTemplate.from_json(extra["template"])
-        except (FacegenError, TypeError, ValueError, IndexError) as error:
-            raise FacegenError(f"{self.path}: facegen.json: {error}") from error
-        return groups, template
-
-    def _read_ages(self, names: list[str], extra: dict[str, Any]) -> np.ndarray | None:
-        if not extra.get("faces"):
-            return None
-        try:
-            ages = {face["file"]: face["age"] for face in extra["faces"]}
-            return np.array([-1 if ages.get(name) is None else int(ages[name]) for name in names], np.int64)
-        except (TypeError, KeyError, ValueError) as error:
-            raise FacegenError(f"{self.path}: facegen.json: an entry of faces has no file or age") from error
-
-
-def _as_groups(class_names: list[str]) -> AgeGroups | None:
-    """The age groups that classes called `0-10`, `11-20`, ... stand for; None for other classes."""
-    try:
-        return AgeGroups.from_labels(class_names)
-    except FacegenError:
-        return None
+    def _check_headers(self, names: list[str]) -> tuple[int, int]:
+        """Read headers, evenly spaced; return resolution and channels."""
+        step = max(1, len(names) / _CHECK_ALL_UP_TO)
+        checked = [names[int(i * step)] for i in range(min(len(names), _CHECK_ALL_UP_TO))]
+        headers = {name: pictures.read_header(self._files.read(name), f"{self.path}: {name}") for name in checked}
+        resolution, problems = check_sizes({name: (width, height) for name, (width, height, _) in headers.items()})
+        for problem in problems:
+            raise FacegenError(f"{self.path}: {problem}")
+        return resolution, 1 if all(is_gray for _, _, is_gray in headers.values()) else 3
 
 
 class ArchiveWriter:
@@ -322,7 +212,7 @@ class ArchiveWriter:
         self.groups = groups
         self.template = template
         self.resolution = 0
-        self._labels: list[tuple[str, int | None]] = []
+        self._labels: list[list[Any]] = []  # pairs, as in dataset.json
         self._faces: list[dict[str, Any]] = []
 
     def __enter__(self) -> ArchiveWriter:
@@ -344,7 +234,7 @@ class ArchiveWriter:
         with self._stack:
             if not self._faces:
                 raise FacegenError(f"{self.path}: not one picture to write; nothing was written")
-            self.add_json("dataset.json", {"labels": self._all_labels()})
+            self.add_json("dataset.json", self._dataset())
             self.add_json("facegen.json", self._extra())
 
     def __len__(self) -> int:
@@ -393,7 +283,7 @@ class ArchiveWriter:
         name = f"{index // 1000:05d}/img{index:08d}.png"
         # A fixed date: the same pictures give the same file, byte for byte.
         self._zip.writestr(zipfile.ZipInfo(name), png)
-        self._labels.append((name, None if label is None else int(label)))
+        self._labels.append([name, None if label is None else int(label)])
         age = None if age is None else int(age)
         self._faces.append({"file": name, "age": age, "source": source or name_hint, **known})
         return name
@@ -402,13 +292,17 @@ class ArchiveWriter:
         """Add a file of another kind, which readers of archives pass over."""
         self._zip.writestr(zipfile.ZipInfo(name), json.dumps(content))
 
-    def _all_labels(self) -> list[tuple[str, int | None]] | None:
-        unlabelled = [name for name, label in self._labels if label is None]
-        if len(unlabelled) == len(self._labels):
-            return None
-        if unlabelled:
-            raise FacegenError(f"{self.path}: some pictures have a label, {unlabelled[0]} has none")
-        return self._labels
+    def contents(self) -> Contents:
+        """What `read_contents` finds in the archive when it is written, without parsing it again."""
+        return understand(Contents(Container(self.path)), self._dataset(), self._extra())
+
+    def _dataset(self) -> dict[str, Any]:
+        unlabeled = [name for name, label in self._labels if label is None]
+        if len(unlabeled) == len(self._labels):
+            return {"labels": None}
+        if unlabeled:
+            raise FacegenError(f"{self.path}: some pictures have a label, {unlabeled[0]} has none")
+        return {"labels": self._labels}
 
     def _extra(self) -> dict[str, Any]:
         return {
@@ -420,17 +314,7 @@ class ArchiveWriter:
         }
 
 
-def attributes_of(face: dict[str, Any]) -> dict[str, str]:
-    """What an entry of facegen.json's faces says of a face beside its age and where it comes from; without unknowns."""
-    about = {"file", "source", "age"}
-    return {
-        key: str(value)
-        for key, value in face.items()
-        if key not in about and isinstance(value, (str, int, float)) and value not in ("", "unknown")
-    }
-
-
 def label_counts(labels: Iterable[int], c_dim: int) -> np.ndarray:
-    """How many pictures each class has: int64 `[c_dim]`. Unlabelled pictures (-1) count nowhere."""
+    """How many pictures each class has: int64 `[c_dim]`. Unlabeled pictures (-1) count nowhere."""
     labels = np.asarray(list(labels), np.int64)
     return np.bincount(labels[labels >= 0], minlength=c_dim)

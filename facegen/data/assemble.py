@@ -18,6 +18,7 @@ import facegen
 from facegen.ages import AgeGroups
 from facegen.data.alignment import measure_alignment
 from facegen.data.archive import ArchiveWriter
+from facegen.data.contents import Contents
 from facegen.data.crops import Cropped
 from facegen.data.report.page import write_report
 from facegen.data.selection import Choice, Everything, Selection, assign_splits
@@ -26,7 +27,7 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 
 if TYPE_CHECKING:
-    from facegen.faces.find import AlignmentTemplate
+    from facegen.faces.template import AlignmentTemplate
 
 TEMPLATE_FACES = 200  # the landmarks scatter by 0.02-0.04 of the width: the median of 200 is good to 0.003
 MAX_NAME = 220  # bytes: file systems take 255, and `.report.html` and what is written meanwhile are longer
@@ -40,23 +41,23 @@ class PrepareReport:
     """What `prepare` did; `<archive>.report.json` holds it field by field.
 
     Attributes:
-        source, source_name, title: Where the pictures came from.
-        options: What was asked for, in words.
-        groups: Labels of the age groups.
-        resolution: Of the pictures.
-        read, written: Files and rows looked at; faces in the archives.
-        dropped: For each reason every file that was left out, as `{"file", "detail"}`; most frequent first.
-        notes: For each oddity the files that have it and were taken all the same.
-        template: Where the landmarks sit in the pictures, if known.
-        archives: For each archive: `file`, `split`, `written`, `groups`, `ages`, `genders`, `persons`.
+        source, source_name, title: where the pictures came from.
+        options: what was asked for, in words.
+        groups: labels of the age groups.
+        resolution: side of the pictures in pixels.
+        read, written: files and rows looked at; faces in the archives.
+        dropped: for each reason every file that was left out, as `{"file", "detail"}`; most frequent first.
+        notes: for each oddity the files that have it and were taken all the same.
+        template: where the landmarks sit in the pictures, if known.
+        archives: `Contents.summary` of each archive.
     """
 
     source: str
     source_name: str
     title: str
-    options: dict[str, str]
+    options: dict[str, Any]
     groups: list[str]
-    resolution: int
+    resolution: int | None
     format: int = 1
     facegen: str = facegen.__version__
     read: int = 0
@@ -185,8 +186,8 @@ def write_archives(
     extra: Mapping[str, Any] | None = None,
     *,
     progress: bool,
-) -> None:
-    """Write one archive, or one for each split, and add them to the report.
+) -> list[Contents]:
+    """Write one archive, or one for each split; add them to the report and return what they hold.
 
     Where no `template` is known it is measured on the pictures. `png` gives a picture by the name of its record;
     `extra` is JSON to add to the archive, by name; it is worth an archive without a face.
@@ -195,7 +196,7 @@ def write_archives(
         with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as empty:
             for file, content in extra.items():
                 empty.writestr(file, json.dumps(content))
-        return
+        return []
     if not faces:
         counts = "; ".join(
             f"{len(files):,d} x {reason}, first {': '.join(filter(None, (repr(files[0]['file']), files[0]['detail'])))}"
@@ -215,6 +216,7 @@ def write_archives(
         template = measure_alignment([png(name) for name in names], progress=progress)
     report.template = template.to_json() if template else None
     report.written = len(faces)
+    written: list[Contents] = []
     bar = tqdm(total=len(faces), desc="writing", unit="img", disable=not progress)
     for name, members in splits.items():
         path = split_path(archive, name)
@@ -225,8 +227,10 @@ def write_archives(
                 bar.update()
             for file, content in (extra or {}).items():
                 writer.add_json(file, content)
-        report.archives.append(_describe_archive(path, name, chosen, groups))
+        written.append(writer.contents())
+        report.archives.append(written[-1].summary(name))
     bar.close()
+    return written
 
 
 def _known(record: Record) -> dict[str, Any]:
@@ -239,27 +243,10 @@ def _known(record: Record) -> dict[str, Any]:
     return known
 
 
-def _describe_archive(
-    path: Path, split: str | None, faces: Sequence[tuple[Record, int]], groups: AgeGroups
-) -> dict[str, Any]:
-    labels = Counter(label for _, label in faces)
-    ages = Counter(record.age for record, _ in faces if record.age is not None)
-    genders = Counter(record.gender or "unknown" for record, _ in faces)
-    persons = {record.person for record, _ in faces if record.person is not None}
-    return {
-        "file": path.name,
-        "split": split,
-        "written": len(faces),
-        "groups": {label: labels[index] for index, label in enumerate(groups.labels)},
-        "ages": {str(age): ages[age] for age in sorted(ages)},
-        "genders": {gender: genders[gender] for gender in ("female", "male", "unknown")},
-        "persons": len(persons) if persons else None,
-    }
-
-
 def write_report_files(
     archive: Path,
     report: PrepareReport,
+    archives: Sequence[Contents],
     examples: Mapping[str, Sequence[tuple[str, Image.Image | None]]] | None = None,
     *,
     progress: bool,
@@ -268,5 +255,4 @@ def write_report_files(
     summary = asdict(report)
     with atomic_path(report_path(archive)) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    archives = [archive.with_name(entry["file"]) for entry in report.archives]
     write_report(report_path(archive, ".html"), summary, archives, examples, progress=progress)

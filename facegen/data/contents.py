@@ -1,7 +1,7 @@
-"""What a training archive says of its pictures, read tolerantly: what is wrong becomes an entry in a list.
+"""What a training archive says of its pictures: the one reader of `dataset.json` and `facegen.json`.
 
-`FaceArchive` refuses a broken archive at the first mistake, as training must; here the same files are read to the end,
-to be shown and checked.
+What is wrong becomes an entry in a list. `inspect_archive` shows them all; `FaceArchive` refuses the archive with the
+first one, as training must.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from facegen.ages import AgeGroups
 from facegen.container import DOUBLE, Container, is_image_name, leads_out
-from facegen.data.archive import FEW_VALUES, FORMAT, MAX_CLASSES, attributes_of
 from facegen.data.sources.base import OLDEST_PERSON
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, printable
+from facegen.faces.template import AlignmentTemplate
+
+FORMAT = 1  # of facegen.json
+FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
+MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
 
 
 @dataclass(slots=True)
@@ -26,12 +30,12 @@ class Face:
     """A picture of an archive and what the archive says of it.
 
     Attributes:
-        name: The file.
-        label: The class, -1 where it has none (or one that makes no sense).
-        age: In years, where known exactly.
-        ages: The age or range in words (`26`, `20-29`, `70+`); empty where not known.
-        person, gender: Where known; gender is `female` or `male`.
-        attributes: All that is known beside the age and where it comes from, see `archive.attributes_of`.
+        name: the file.
+        label: the class, -1 where it has none (or one that makes no sense).
+        age: the age in years, where known exactly.
+        ages: the age or range in words (`26`, `20-29`, `70+`); empty where not known.
+        person, gender: None where not known; gender is `female` or `male`.
+        attributes: what is known beside the age and where the face comes from.
     """
 
     name: str
@@ -45,11 +49,15 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in an archive: of which kind, with which file (empty: with the whole), and what exactly."""
+    """Something wrong in an archive: its kind, the file it is about (empty: the whole), and what exactly."""
 
     kind: str
     file: str
     detail: str
+
+    def __str__(self) -> str:
+        file = "" if self.file in self.kind else f"{printable(self.file)}: "
+        return f"{self.kind}: {file}{self.detail}"
 
 
 @dataclass
@@ -57,16 +65,16 @@ class Contents:
     """An archive as its files tell it, mistakes and all.
 
     Attributes:
-        files: Where to read the pictures.
-        faces: One for each picture that the archive does not declare as left out, sorted by name.
-        classes: Names of the classes, by label; empty without labels.
-        age_groups: The age groups that the classes are, if they are.
+        files: where to read the pictures.
+        faces: one for each picture that the archive does not declare as left out, sorted by name.
+        classes: names of the classes, by label; empty without labels.
+        age_groups: the age groups that the classes are, if they are.
         label_kind: `none`, `class` (whole numbers), `one-hot` or `continuous` (vectors).
-        label_size: Length of the vectors, 0 for other labels.
-        is_own: Whether facegen wrote it (it holds facegen.json).
-        template: `[[x, y], ...]` of the landmarks, as facegen.json holds it.
-        problems: What is wrong with names, labels and ages.
-        notes: What a person may want to know: a remark -> the files that it is about.
+        label_size: length of the vectors, 0 for other labels.
+        is_own: whether facegen wrote it (it holds facegen.json).
+        template: where the landmarks sit in the pictures, if known.
+        problems: what is wrong with names, labels and ages.
+        notes: what a person may want to know: a remark -> the files that it is about.
     """
 
     files: Container
@@ -76,7 +84,7 @@ class Contents:
     label_kind: str = "none"
     label_size: int = 0
     is_own: bool = False
-    template: list | None = None
+    template: AlignmentTemplate | None = None
     problems: list[Problem] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -89,19 +97,24 @@ class Contents:
             members[face.label].append(face)
         return [(name, members[label]) for label, name in enumerate(self.classes)]
 
+    def attribute_values(self) -> dict[str, set[str]]:
+        """All values that the attributes of faces take, by attribute."""
+        values: dict[str, set[str]] = defaultdict(set)
+        for face in self.faces:
+            for name, value in face.attributes.items():
+                values[name].add(value)
+        return values
+
     def attribute_counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """How many faces of each class have each value of an attribute: `{attribute: {class: {value: faces}}}`.
 
         Attributes are those that take few values (FEW_VALUES), all of them in every class; `unknown` is the last.
         """
-        kept: dict[str, Counter[str]] = defaultdict(Counter)
-        for face in self.faces:
-            for name, value in face.attributes.items():
-                kept[name][value] += 1
         tables = {}
-        for name in sorted(name for name, values in kept.items() if len(values) <= FEW_VALUES):
-            values = sorted(kept[name].keys() - {"unknown"})
-            values += ["unknown"] * (sum(kept[name][value] for value in values) < len(self.faces))
+        for name, kept in sorted(self.attribute_values().items()):
+            if len(kept) > FEW_VALUES:
+                continue
+            values = sorted(kept) + ["unknown"] * any(name not in face.attributes for face in self.faces)
             tables[name] = {}
             for label, faces in self.by_class():
                 counts = Counter(face.attributes.get(name, "unknown") for face in faces)
@@ -121,7 +134,6 @@ class Contents:
             "ages": {str(age): ages[age] for age in sorted(ages)},
             "genders": {gender: genders[gender] for gender in ("female", "male", "unknown")},
             "persons": len(persons) or None,
-            "attributes": self.attribute_counts(),
         }
 
     def report(self, kind: str, file: str, detail: str) -> None:
@@ -129,21 +141,26 @@ class Contents:
         self.problems.append(Problem(kind, file, detail))
 
 
-def read_contents(path: str | os.PathLike[str]) -> Contents:
+def read_contents(path: str | os.PathLike[str], *, use_labels: bool = True) -> Contents:
     """Read names, labels and ages of an archive, of facegen's own or of the StyleGAN family's; no picture is opened.
 
     Raises FileNotFoundError or FacegenError when there is no folder or readable zip at `path`. Nothing else that is
-    wrong raises: it stands in `problems`.
+    wrong raises: it stands in `problems`. Without `use_labels`, labels are passed over, right or wrong.
     """
-    files = Container(path, strict=False)
-    contents = Contents(files)
-    for name, why in files.refused.items():
+    contents = Contents(Container(path, strict=False))
+    for name, why in contents.files.refused.items():
         kind = "name leads out" if leads_out(name) else "duplicate name" if why == DOUBLE else "endless link"
         contents.report(kind, name, why)
-    dataset = _read_json(contents, "dataset.json")
-    extra = _read_json(contents, "facegen.json")
-    contents.is_own = "facegen.json" in files.names
+    dataset, extra = _read_json(contents, "dataset.json"), _read_json(contents, "facegen.json")
+    return understand(contents, dataset, extra, use_labels=use_labels)
 
+
+def understand(
+    contents: Contents, dataset: dict[str, Any], extra: dict[str, Any], *, use_labels: bool = True
+) -> Contents:
+    """Fill in what dataset.json and facegen.json, parsed, say of the pictures in `contents.files`."""
+    files = contents.files
+    contents.is_own = "facegen.json" in files.names
     left_out = dataset.get("left_out") or []
     if not isinstance(left_out, list):
         contents.report("broken dataset.json", "dataset.json", '"left_out" is not a list of file names')
@@ -160,7 +177,8 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
     contents.faces = [Face(name) for name in names]
 
     _read_extra(contents, extra)
-    _read_labels(contents, dataset)
+    if use_labels:
+        _read_labels(contents, dataset)
     _read_faces(contents, extra.get("faces"))
     return contents
 
@@ -183,27 +201,17 @@ def _read_extra(contents: Contents, extra: dict[str, Any]) -> None:
     if not extra:
         return
     if extra.get("format") != FORMAT:
-        detail = f"format {_short(extra.get('format'))}; this facegen reads format {FORMAT}"
+        detail = (
+            f"format {_short(extra.get('format'))}, this facegen reads {FORMAT}; update facegen or prepare it again"
+        )
         contents.report("broken facegen.json", "facegen.json", detail)
-    template = extra.get("template")
-    if template is not None:
-        if _is_template(template):
-            contents.template = template
-        else:
-            contents.report("broken facegen.json", "facegen.json", '"template" is not five pairs of numbers')
-    if extra.get("groups"):
-        try:
+    try:
+        if extra.get("template") is not None:
+            contents.template = AlignmentTemplate.from_json(extra["template"])
+        if extra.get("groups"):
             contents.age_groups = AgeGroups.from_labels(extra["groups"])
-        except (FacegenError, TypeError) as error:
-            contents.report("broken facegen.json", "facegen.json", f'"groups": {error}')
-
-
-def _is_template(template: Any) -> bool:
-    return (
-        isinstance(template, list)
-        and len(template) == 5
-        and all(isinstance(p, list) and len(p) == 2 and all(_is_number(v) for v in p) for p in template)
-    )
+    except (FacegenError, TypeError) as error:  # TypeError: the groups are no list
+        contents.report("broken facegen.json", "facegen.json", str(error))
 
 
 def _is_number(value: Any) -> bool:
@@ -274,7 +282,7 @@ def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
             contents.report("name leads out", name, "dataset.json labels a file outside the archive")
         elif name in by_name:
             if by_name[name] != label:
-                contents.report("two labels", name, f"labelled {_short(by_name[name])} and {_short(label)}")
+                contents.report("two labels", name, f"labeled {_short(by_name[name])} and {_short(label)}")
         else:
             by_name[name] = label
     pictures = {face.name for face in contents.faces} | contents.files.refused.keys()
@@ -322,8 +330,10 @@ def _read_faces(contents: Contents, entries: Any) -> None:
         seen.add(name)
         if name not in by_name:
             contents.report("age without a picture", name, "facegen.json describes a file that is not there")
-            continue
-        _read_face(contents, by_name[name], entry)
+        elif "age" not in entry:
+            contents.report("broken facegen.json", "facegen.json", f"it has no age for {name}")
+        else:
+            _read_face(contents, by_name[name], entry)
     unknown = [name for name in by_name if name not in seen]
     if unknown:
         contents.notes["not described in facegen.json"] = unknown
@@ -339,14 +349,43 @@ def _read_face(contents: Contents, face: Face, entry: dict[str, Any]) -> None:
         face.ages = f"{_short(ages[0])}+" if ages[1] is None else f"{_short(ages[0])}-{_short(ages[1])}"
     face.person = None if person is None else str(person)
     face.gender = gender if gender in ("female", "male") else None
-    face.attributes = attributes_of(entry)
+    face.attributes = {
+        key: str(value)
+        for key, value in entry.items()
+        if key not in {"file", "source", "age"}
+        and isinstance(value, (str, int, float))
+        and value not in ("", "unknown")
+    }
     groups = contents.age_groups
     if groups is not None and face.age is not None and face.label >= 0:
         expected = groups.index_of(face.age)
         if expected != face.label:
             right = "no group" if expected is None else groups.labels[expected]
-            detail = f"labelled {face.label} ({contents.classes[face.label]}), but the age is {face.age}: {right}"
+            detail = f"labeled {face.label} ({contents.classes[face.label]}), but the age is {face.age}: {right}"
             contents.report("label contradicts the age", face.name, detail)
+
+
+def check_sizes(sizes: Mapping[str, tuple[int, int]]) -> tuple[int | None, list[Problem]]:
+    """Return the resolution of pictures, given their width and height by file name, and what is wrong with it.
+
+    The most frequent size is what the archive is meant to be; what is wrong with it is said once, and then which
+    pictures differ from it. The resolution is None where there are no pictures or they are not square.
+    """
+    if not sizes:
+        return None, []
+    usual, count = Counter(sizes.values()).most_common(1)[0]
+    width, height = usual
+    words = f"{width}x{height} pixels"
+    problems = []
+    if width != height:
+        problems.append(Problem("not square", "", f"{count:,d} pictures are {words}"))
+    elif width < 4 or width & (width - 1):
+        detail = f"{count:,d} pictures are {words}; the side must be a power of two (32, 64, 128, ...)"
+        problems.append(Problem("not a power of two", "", detail))
+    for name, size in sizes.items():
+        if size != usual:
+            problems.append(Problem("different size", name, f"{size[0]}x{size[1]} pixels, most are {words}"))
+    return width if width == height else None, problems
 
 
 def count_by_kind(problems: Iterable[Problem]) -> dict[str, list[Problem]]:

@@ -6,18 +6,17 @@ import hashlib
 import json
 import os
 import zipfile
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-import facegen
 from facegen import images as pictures
 from facegen.container import is_image_name
-from facegen.data.contents import Contents, Face, Problem, count_by_kind, read_contents
+from facegen.data.assemble import PrepareReport
+from facegen.data.contents import Contents, Face, Problem, check_sizes, count_by_kind, read_contents
 from facegen.data.report.page import EXAMPLES, FEW, write_report
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -31,10 +30,11 @@ class Inspection:
     """What `inspect_archive` found.
 
     Attributes:
-        summary: As in `<archive>.report.json`, and `problems`: `{kind: [{"file": ..., "detail": ...}, ...]}`.
-        problems: Everything that is wrong.
-        notes: Remarks for people, on what is unusual but not wrong.
-        contents: The archive, with the good pictures only; None where it could not be opened.
+        summary: as `PrepareReport` in `<archive>.report.json`; also `problems`, `{kind: [{"file", "detail"}, ...]}`,
+            and `attributes` of its archive (see `Contents.attribute_counts`).
+        problems: everything that is wrong.
+        notes: remarks for people, on what is unusual but not wrong.
+        contents: the archive, with the good pictures only; None where it could not be opened.
     """
 
     summary: dict[str, Any]
@@ -86,16 +86,22 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
     except (FacegenError, ValueError, NotImplementedError, OverflowError) as error:
         # zipfile raises more than its own error on a broken list of files
         problem = Problem("unreadable archive", "", str(error))
-        return Inspection(_summary(path, None, 0, [problem], {}, full), [problem])
+        entry = {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
+        report = PrepareReport(str(path), "archive", "cannot be opened", {"full": full}, [], None, archives=[entry])
+        return Inspection(_summary(report, [problem]), [problem])
     read = len(contents.faces)
     if contents.files.is_zip:
         _check_zip(contents)
     resolution = _check_pictures(contents, full=full, progress=progress)
     _check_balance(contents)
-    summary = _summary(path, contents, read, contents.problems, contents.notes, full)
-    summary["resolution"] = resolution
+    report = PrepareReport(
+        str(path), "archive", _title(contents), {"full": full}, contents.classes, resolution, read=read
+    )
+    report.written, report.notes = len(contents.faces), contents.notes
+    report.template = contents.template.to_json() if contents.template else None
+    report.archives = [contents.summary() | {"attributes": contents.attribute_counts()}]
     notes = [f"{note}{_count(names)}" for note, names in contents.notes.items()]
-    return Inspection(summary, contents.problems, notes, contents)
+    return Inspection(_summary(report, contents.problems), contents.problems, notes, contents)
 
 
 def _check_zip(contents: Contents) -> None:
@@ -131,7 +137,6 @@ def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | 
         except Exception as error:  # a broken zip makes zipfile raise anything; here it is one more broken picture
             return _Checked(error=str(error) or repr(error))
 
-    sizes: Counter[tuple[int, int]] = Counter()
     size_of: dict[str, tuple[int, int]] = {}
     first_of: dict[bytes, Face] = {}
     gray: list[str] = []
@@ -144,14 +149,13 @@ def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | 
             contents.report("unreadable picture", face.name, _without(checked.error, contents.files.path, face.name))
             continue
         good.append(face)
-        sizes[checked.size] += 1
         size_of[face.name] = checked.size
         if checked.is_gray:
             gray.append(face.name)
         first = first_of.setdefault(checked.digest, face)
         if first is not face:
             if first.label != face.label:
-                detail = f"the same picture as {first.name}, labelled {face.label} here and {first.label} there"
+                detail = f"the same picture as {first.name}, labeled {face.label} here and {first.label} there"
                 contents.report("identical pictures, different labels", face.name, detail)
             else:
                 same.append(face.name)
@@ -159,29 +163,10 @@ def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | 
     if same:
         contents.notes["the same picture as another of its class"] = same
     if gray and len(gray) < len(good):
-        contents.notes["gray pictures among colour ones"] = gray
-    return _check_sizes(contents, sizes, size_of)
-
-
-def _check_sizes(
-    contents: Contents, sizes: Counter[tuple[int, int]], size_of: dict[str, tuple[int, int]]
-) -> int | None:
-    if not sizes:
-        return None
-    # The most frequent size is what the archive is meant to be; what is wrong with it is said once.
-    usual = sizes.most_common(1)[0][0]
-    width, height = usual
-    words = f"{width}x{height} pixels"
-    if width != height:
-        contents.report("not square", "", f"{sizes[usual]:,d} pictures are {words}")
-    elif width < 4 or width & (width - 1):
-        contents.report(
-            "not a power of two", "", f"{sizes[usual]:,d} pictures are {words}; the side must be 32, 64, ..."
-        )
-    for name, (w, h) in size_of.items():
-        if (w, h) != usual:
-            contents.report("different size", name, f"{w}x{h} pixels, most are {words}")
-    return width if width == height else None
+        contents.notes["gray pictures among color ones"] = gray
+    resolution, problems = check_sizes(size_of)
+    contents.problems += problems
+    return resolution
 
 
 def _check_balance(contents: Contents) -> None:
@@ -201,51 +186,19 @@ def _check_balance(contents: Contents) -> None:
         ] = []
 
 
-def _summary(
-    path: Path,
-    contents: Contents | None,
-    read: int,
-    problems: list[Problem],
-    notes: dict[str, list[str]],
-    full: bool,
-) -> dict[str, Any]:
-    if contents is None:
-        title = "cannot be opened"
-    elif contents.is_own:
-        title = "training archive of facegen"
-    else:
-        title = f"training archive of the StyleGAN family, {_label_words(contents)}"
-    entry = (
-        contents.summary() if contents else {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
-    )
-    return {
-        "format": 1,
-        "facegen": facegen.__version__,
-        "source": str(path),
-        "source_name": "archive",
-        "title": title,
-        "options": {"full": full},
-        "read": read,
-        "written": entry["written"],
-        "dropped": {},
-        "notes": notes,
-        "groups": contents.classes if contents else [],
-        "resolution": None,
-        "template": contents.template if contents else None,
-        "archives": [entry],
-        "problems": {
-            kind: [{"file": p.file, "detail": p.detail} for p in found]
-            for kind, found in count_by_kind(problems).items()
-        },
+def _summary(report: PrepareReport, problems: list[Problem]) -> dict[str, Any]:
+    kinds = count_by_kind(problems).items()
+    return asdict(report) | {
+        "problems": {kind: [{"file": p.file, "detail": p.detail} for p in found] for kind, found in kinds}
     }
 
 
-def _label_words(contents: Contents) -> str:
-    if contents.label_kind == "none":
-        return "no labels"
-    if contents.label_kind == "class":
-        return "whole numbers as labels"
-    return f"{contents.label_kind} vectors of {contents.label_size} numbers as labels"
+def _title(contents: Contents) -> str:
+    if contents.is_own:
+        return "training archive of facegen"
+    words = {"none": "no labels", "class": "whole numbers as labels"}
+    vectors = f"{contents.label_kind} vectors of {contents.label_size} numbers as labels"
+    return f"training archive of the StyleGAN family, {words.get(contents.label_kind, vectors)}"
 
 
 def _count(names: list[str]) -> str:

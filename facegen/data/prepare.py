@@ -75,8 +75,7 @@ def prepare(
         shard: `(i, n)`, i from 1 to n: work on every n-th file only and leave the choice to `facegen merge`.
         progress: show bars.
 
-    Raises FacegenError or FileNotFoundError, and writes no archive, when the source or an argument is wrong or no face
-    is left.
+    Raises FacegenError or FileNotFoundError, and writes no archive, when an argument is wrong or no face is left.
     """
     archive = Path(archive)
     files, source = open_source(path, source)
@@ -99,10 +98,11 @@ def prepare(
         elif not faces:
             spool.remove()  # it holds refusals only
         del items  # half a million records take memory that is needed now
-        write_archives(archive, faces, groups, choice, crop.template, spool.png, report, extra, progress=progress)
+        template, png = crop.template, spool.png
+        written = write_archives(archive, faces, groups, choice, template, png, report, extra, progress=progress)
         del faces, extra
         spool.forget()
-        write_report_files(archive, report, _examples(report, files), progress=progress)
+        write_report_files(archive, report, written, _examples(report, files), progress=progress)
         spool.remove()
     return report
 

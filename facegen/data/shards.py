@@ -108,8 +108,8 @@ def merge(
         return owners[name].files.read(owners[name].pictures[name])
 
     faces = choose(items, groups, choice, look_up, report, progress=progress)
-    write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
-    write_report_files(archive, report, progress=progress)
+    written = write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
+    write_report_files(archive, report, written, progress=progress)
     return report
 
 
@@ -140,7 +140,7 @@ def _open(path: Path) -> _Shard:
 def _read_outcome(row: dict[str, Any]) -> Outcome:
     if "reason" in row:
         return Skipped(**row)
-    return Cropped(**row | {"png": b"", "notes": tuple(row["notes"])})
+    return Cropped(**row | {"notes": tuple(row["notes"])})
 
 
 def _check_complete(shards: Sequence[_Shard]) -> None:

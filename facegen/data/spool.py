@@ -39,8 +39,8 @@ class Spool:
     of a last line is cut off when the spool is opened again.
 
     Args:
-        folder: Where it lies; made when missing.
-        job: What the outcomes depend on. A spool of another job is refused.
+        folder: where the two files lie; made when missing.
+        job: what the outcomes depend on. A spool of another job is refused.
     """
 
     def __init__(self, folder: Path, job: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ class Spool:
         stored = self._outcomes[name]
         if isinstance(stored, Skipped):
             return stored
-        return Cropped(name, b"", stored.sha256.hex(), stored.dhash, stored.notes)
+        return Cropped(name, stored.sha256.hex(), stored.dhash, stored.notes)
 
     def png(self, name: str) -> bytes:
         """Return the PNG of a picture that was not dropped."""

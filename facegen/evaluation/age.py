@@ -19,7 +19,7 @@ class AgeScores:
         bias: Mean of predicted minus wanted, in years.
         right: Share in the group of the wanted age.
         near: Share in that group or one next to it.
-        quartiles: Of the predicted ages, in years.
+        quartiles: The quartiles of the predicted ages, in years.
         count: Pictures that were judged.
     """
 
@@ -46,7 +46,7 @@ def age_scores(predicted: np.ndarray, wanted: np.ndarray, groups: AgeGroups, cou
         predicted: By the judge.
         wanted: The target ages, or the true ones of real faces.
         groups: What counts as right.
-        counts: Of `draw_counts`.
+        counts: As returned by `draw_counts`.
     """
     wanted = np.broadcast_to(wanted, predicted.shape)
     steps = np.abs(group_of_years(predicted, groups) - group_of_years(wanted, groups)).astype(np.float64)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from facegen.evaluation.evaluate import Evaluation
 
-COLOURS = ("#2f6f8f", "#b5654a", "#5b8c5a", "#8a5a9e", "#a38a2c", "#646a73")
+COLORS = ("#2f6f8f", "#b5654a", "#5b8c5a", "#8a5a9e", "#a38a2c", "#646a73")
 
 
 def age_chart(evaluation: Evaluation) -> Image.Image:
@@ -20,9 +20,9 @@ def age_chart(evaluation: Evaluation) -> Image.Image:
     axes.plot(reach, reach, "--", color="0.6", label="as wanted")
     for number, scores in enumerate(evaluation.systems):
         low, middle, high = np.array([found.quartiles for found in scores.age_per_target]).T
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(targets[order], middle[order], color=colour, marker="o", markersize=4, label=scores.system.name)
-        axes.fill_between(targets[order], low[order], high[order], color=colour, alpha=0.15, linewidth=0)
+        color = COLORS[number % len(COLORS)]
+        axes.plot(targets[order], middle[order], color=color, marker="o", markersize=4, label=scores.system.name)
+        axes.fill_between(targets[order], low[order], high[order], color=color, alpha=0.15, linewidth=0)
     axes.set(xlim=reach, ylim=reach)
     return _drawn(figure, axes)
 
@@ -35,11 +35,11 @@ def identity_chart(evaluation: Evaluation) -> Image.Image:
         found = [scores.identity.per_target[index] for index in order]
         values = np.array([estimate.value for estimate in found])
         reach = np.array([[e.value - e.low, e.high - e.value] for e in found]).T
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         axes.errorbar(
-            targets[order], values, reach, color=colour, marker="o", markersize=4, capsize=3, label=scores.system.name
+            targets[order], values, reach, color=color, marker="o", markersize=4, capsize=3, label=scores.system.name
         )
-        axes.axhline(scores.identity.ceiling.value, color=colour, linestyle=":", linewidth=1.2)
+        axes.axhline(scores.identity.ceiling.value, color=color, linestyle=":", linewidth=1.2)
     axes.axhline(evaluation.floor.value, color="0.5", linestyle="--", label="two different people")
     axes.plot([], [], color="0.3", linestyle=":", label="ceiling: reconstruction")
     return _drawn(figure, axes)

@@ -25,7 +25,7 @@ from facegen.metrics.real_features import picture_features
 
 @dataclass(frozen=True)
 class Judges:
-    """Who judges.
+    """The networks that judge.
 
     Attributes:
         age: Tells ages.
@@ -70,8 +70,8 @@ class SystemScores:
         identity: With the ceiling of this system's own reconstructions.
         share_of_best: As `identity.share`, with the highest ceiling of all systems of the run.
         reconstruction: At the input's own age.
-        realism, realism_per_target: By features of the identity judge.
-        inception, inception_per_target: By features of Inception; None where it is not there.
+        realism, realism_per_target: Measured with features of the identity judge.
+        inception, inception_per_target: Measured with features of Inception; None where it is not there.
         seconds: Quartiles, of one face alone with all its pictures.
         predicted, similarity: Years and cosines `[N, targets]`.
         predicted_reconstructions, similarity_reconstructions: `[N]`.
@@ -116,9 +116,9 @@ class Evaluation:
         group_counts: Evaluated faces of each age group, by its label.
         real_counts: Real faces of each target's group, with which results are compared.
         systems: In the order given; the first is the one that the report is about.
-        seed: Of all draws.
-        device: In words.
-        threads: Of the CPU.
+        seed: Seeds every random choice.
+        device: The device in words.
+        threads: CPU threads.
     """
 
     faces: Faces
@@ -149,12 +149,12 @@ def evaluate(
     """Measure systems on the same faces, with the same judges and the same draws.
 
     Args:
-        systems: Of generators that fit together (see `check_systems`); mostly they have one and the same.
-        photos: Of `load_photos`, for these generators.
+        systems: Their generators fit together (see `check_systems`); mostly all have the same one.
+        photos: As returned by `load_photos` for these generators.
         judges: None of which had a part in training the systems.
         ages: Targets in years; None for the middle of every group of the generators.
         give_ages: Tell the systems the ages of the faces, where known.
-        seed: Of the bootstrap and the draws for realism.
+        seed: Seeds the bootstrap and the draws for realism.
         progress: Show bars with the remaining time.
 
     Raises:

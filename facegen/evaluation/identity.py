@@ -44,7 +44,7 @@ def identity_scores(
         inputs: `[people, D]`.
         aged: `[people, targets, D]`.
         reconstructions: `[people, D]`.
-        counts: Of `draw_counts`.
+        counts: As returned by `draw_counts`.
     """
     similar = similarities(inputs, aged)
     ceiling = similarities(inputs, reconstructions[:, None])[:, 0]
@@ -65,7 +65,7 @@ def share_of_range(values: np.ndarray, pairs: np.ndarray, ceiling: np.ndarray, c
         values: Cosines `[people]`.
         pairs: Cosines of all inputs, `[people, people]`; different people make the floor.
         ceiling: Cosines `[people]`, whose mean is the ceiling.
-        counts: Of `draw_counts`.
+        counts: As returned by `draw_counts`.
 
     Returns:
         NaN where there is no room between floor and ceiling.

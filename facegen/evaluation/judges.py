@@ -15,7 +15,8 @@ from PIL import Image
 from torch.nn import functional
 
 from facegen.errors import FacegenError
-from facegen.faces.find import AlignmentTemplate, align_face
+from facegen.faces.align import align_face
+from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float
 from facegen.metrics.features import Extractor, file_fingerprint, locate_weights
 from facegen.parallel import map_in_order
@@ -23,7 +24,7 @@ from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE, VGGFACE2_URL
 
 BATCH = 32
 
-# Where the landmarks of `facegen.faces.find` lie in the pictures that each network was trained on.
+# Where the landmarks of `facegen.faces.template` lie in the pictures that each network was trained on.
 # dlib: its own `get_face_chip_details` (150 pixels, padding 0.25) on 144 faces of UTKFace covers a square of 1.0916
 # of the aligned picture's side (standard deviation 0.05) about (0.500, 0.504), upright.
 DLIB_TEMPLATE = AlignmentTemplate(((0.317, 0.305), (0.678, 0.306), (0.498, 0.525), (0.331, 0.674), (0.656, 0.675)))

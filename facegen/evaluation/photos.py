@@ -20,7 +20,9 @@ from facegen.data.sources import Record, Source, detect_source
 from facegen.data.sources.named_files import UtkFace
 from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
-from facegen.faces.find import AlignmentTemplate, align_face, find_faces
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces
+from facegen.faces.template import AlignmentTemplate
 
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
 SAME_TEMPLATE = (
@@ -70,8 +72,8 @@ def load_photos(
             largest face of each counts; ages are read as `facegen prepare` reads them of a data set it knows.
         size, template: The generator's.
         groups: For drawing evenly.
-        limit: Evaluate only so many, as many of each age group as possible; None for all.
-        seed: Of the draw.
+        limit: Evaluate at most this many, as many of each age group as possible; None for all.
+        seed: Seeds the draw.
         progress: Show a bar.
 
     Raises:

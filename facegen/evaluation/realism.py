@@ -36,9 +36,9 @@ def realism_scores(
     """Compare features of results with those of real faces of the same group.
 
     Args:
-        results: Of each target, `[N, D]`.
-        reals: Of each target's group, `[M, D]`; in one order for all systems that are compared.
-        seed: Of the draws.
+        results: Features of the results of each target, `[N, D]`.
+        reals: Features of real faces of each target's group, `[M, D]`; in one order for all systems that are compared.
+        seed: Seeds the draws.
 
     Returns:
         Over all targets (their sets joined, so that each target weighs as much among results as among reals), and

@@ -39,7 +39,7 @@ def reconstruction_scores(
     """Compare pictures, uint8 `[N, 3, H, W]` both.
 
     Args:
-        counts: Of `bootstrap.draw_counts`.
+        counts: As returned by `bootstrap.draw_counts`.
         lpips: From two stacks of pictures in -1..1 to distances `[N]`, on the device of its own weights.
     """
     mse = squared_errors(inputs, reconstructions)

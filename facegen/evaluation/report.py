@@ -43,10 +43,10 @@ class About:
     """How an evaluation came about.
 
     Attributes:
-        options: Of the command line.
-        photos: Where the faces are from.
-        available: Pictures there.
-        age_judge, identity_judge: In words.
+        options: The options of the command.
+        photos: The archive or folder of the faces.
+        available: How many pictures it has.
+        age_judge, identity_judge: The judges in words.
         independent: A sentence on what the judges had to do with the systems.
         notes: What a reader must know: what was left out, and why.
         left_out: Why, by file name.

@@ -15,9 +15,18 @@ from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.photos import Photos, load_photos
+from facegen.evaluation.reconstruction import Distance
 from facegen.evaluation.report import About, plain_name, write_report
 from facegen.evaluation.system import System
-from facegen.metrics.features import LPIPS_URL, VGG_URL, file_fingerprint, load_detectors, load_distance, locate_weights
+from facegen.metrics.features import (
+    LPIPS_URL,
+    VGG_URL,
+    Extractor,
+    file_fingerprint,
+    load_detectors,
+    load_distance,
+    locate_weights,
+)
 from facegen.metrics.names import parse_metrics
 from facegen.weights.load import read_networks
 from facegen.weights.locate import locate, shipped_file
@@ -31,11 +40,26 @@ _KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_
 
 
 @dataclass(frozen=True)
+class JudgeFiles:
+    """Where the judges' weights are; see `facegen.evaluation.judges` for the defaults of the first two.
+
+    Of the others, what is not given is downloaded where that is possible; else its numbers are left out, and the report
+    says so.
+    """
+
+    age_judge: Reference | None = None
+    id_judge: Reference | None = None
+    inception: Reference | None = None
+    vgg: Reference | None = None
+    lpips: Reference | None = None
+
+
+@dataclass(frozen=True)
 class SystemSpec:
     """A system by its files.
 
     Attributes:
-        name: Of its row.
+        name: The name of its row.
         encoder: File, run folder or address; None for the one in the package.
         edit: How ages are changed.
         generator: Another one than that of the other systems, of its size, age groups and alignment; None for
@@ -74,11 +98,7 @@ def run_evaluation(
     *,
     generator: Reference | None = None,
     age_estimator: Reference | None = None,
-    age_judge: Reference | None = None,
-    id_judge: Reference | None = None,
-    inception: Reference | None = None,
-    vgg: Reference | None = None,
-    lpips: Reference | None = None,
+    judge_files: JudgeFiles = JudgeFiles(),
     ages: Sequence[float] | None = None,
     give_ages: bool = True,
     limit: int | None = None,
@@ -86,85 +106,73 @@ def run_evaluation(
     device: str | None = None,
     progress: bool = True,
 ) -> tuple[Evaluation, Path]:
-    """Evaluate systems on held-out photos and write the report.
+    """Evaluate systems on held-out photos, write the report and return what was measured, and the page.
 
     Args:
         photos: A training archive, or a folder or zip of photos.
         outdir: Where results.json, table.md, report.html and strips/ go.
         systems: The first is the one that the report is about, the others stand beside it.
-        generator: Of all systems that name none; None for the one that comes with a system's encoder, or else the one
-            in the package.
-        age_estimator: With which systems tell the age of a face that comes without; None for the one in the package.
-        age_judge, id_judge: See `judges`; None for their defaults.
-        inception, vgg, lpips: Files of these networks. What is not given is downloaded where that is possible, else
-            its numbers are left out, and the report says so.
+        generator: The generator of all systems that name none; None for the one that comes with a system's encoder, or
+            else the one in the package.
+        age_estimator: Tells the systems the age of a face that comes without; None for the one in the package.
+        judge_files: The judges.
         ages: Target ages; None for the middle of every age group.
         give_ages: Tell the systems the ages of the faces, where known.
-        limit, seed: Evaluate so many faces, drawn evenly from the age groups.
+        limit: Evaluate at most this many faces, drawn evenly from the age groups.
+        seed: Seeds every random choice.
         device: None takes a GPU when there is one.
         progress: Show bars with the remaining time.
-
-    Returns:
-        What was measured, and the page.
 
     Raises:
         FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face.
     """
     outdir = Path(outdir)
+    _check_names(outdir, systems)
+    tested = [_load_system(spec, spec.generator or generator, age_estimator, device) for spec in systems]
+    _check_abilities(tested, ages, give_ages)
+    first, notes = tested[0].renderer, list[str]()
+    judges, independent = _load_judges(first, judge_files, age_estimator, notes, progress)
+    fit: Any = {"size": first.size, "template": first.template, "groups": first.groups}
+    loaded = load_photos(photos, **fit, limit=limit, seed=seed, progress=progress)
+    _make_folder(outdir)
+    evaluation = evaluate(tested, loaded, judges, ages=ages, give_ages=give_ages, seed=seed, progress=progress)
+    options = {
+        "age estimator": _name(age_estimator),
+        "photos": str(photos),
+        "limit": limit,
+        "seed": seed,
+        "ages": "the middle of every group" if ages is None else list(ages),
+        "ages of the faces are given": give_ages,
+    }
+    notes += _remarks(evaluation, loaded, give_ages)
+    return evaluation, write_report(outdir, evaluation, _about(options, loaded, judges, independent, notes))
+
+
+def _check_names(outdir: Path, systems: Sequence[SystemSpec]) -> None:
     if outdir.exists() and not outdir.is_dir():
         raise FacegenError(f"{outdir}: is a file; name a folder for the report")
     names = [spec.name for spec in systems]
     if len({plain_name(name) for name in names}) < len(names):
         raise FacegenError(f"two systems have one name: {', '.join(names)}; rows and files could not be told apart")
-    tested = [
-        _load_system(spec, spec.generator or generator, age_estimator=age_estimator, device=device) for spec in systems
-    ]
-    # Judging takes minutes: what cannot be compared, or what no system can do, is told before.
+
+
+def _check_abilities(tested: Sequence[System], ages: Sequence[float] | None, give_ages: bool) -> None:
+    """Raise a FacegenError for what cannot be compared, or what no system can do: judging takes minutes."""
     check_systems(tested)
     for system in tested:
-        told = float(system.renderer.groups.middle_age(0)) if give_ages else None
-        system.renderer.check("all" if ages is None else ages, input_age=told, edit=system.options["edit"])
-    first = tested[0].renderer
-    notes: list[str] = []
-    judges, independent = _load_judges(
-        first, notes, age_estimator, age_judge, id_judge, inception, vgg, lpips, progress
-    )
-    loaded = load_photos(
-        photos,
-        size=first.size,
-        template=first.template,
-        groups=first.groups,
-        limit=limit,
-        seed=seed,
-        progress=progress,
-    )
-    outdir.mkdir(parents=True, exist_ok=True)  # judging takes minutes: a folder that cannot be is told before
+        told = [float(system.renderer.groups.middle_age(0))] if give_ages else None
+        system.renderer.check("all" if ages is None else ages, input_ages=told, edit=system.options["edit"])
+
+
+def _make_folder(outdir: Path) -> None:
+    """Make the report's folder before the judging, which takes minutes."""
+    outdir.mkdir(parents=True, exist_ok=True)
     if not os.access(outdir, os.W_OK):
         raise FacegenError(f"{outdir}: nothing can be written there; name another folder with --outdir")
-    evaluation = evaluate(tested, loaded, judges, ages=ages, give_ages=give_ages, seed=seed, progress=progress)
-    notes += _remarks(evaluation, loaded, give_ages)
-    about = About(
-        options={
-            "age estimator": _name(age_estimator),
-            "photos": str(photos),
-            "limit": limit,
-            "seed": seed,
-            "ages": "the middle of every group" if ages is None else list(ages),
-            "ages of the faces are given": give_ages,
-        },
-        photos=str(photos),
-        available=loaded.available,
-        age_judge=judges.age.name,
-        identity_judge=_in_words(judges.identity.name),
-        independent=independent,
-        notes=notes,
-        left_out=loaded.left_out,
-    )
-    return evaluation, write_report(outdir, evaluation, about)
 
 
 def _load_system(
-    spec: SystemSpec, generator: Reference | None, *, age_estimator: Reference | None, device: str | None
+    spec: SystemSpec, generator: Reference | None, age_estimator: Reference | None, device: str | None
 ) -> System:
     transfer = AgeTransfer.from_files(generator, spec.encoder, age_estimator=age_estimator, device=device)
     description = {
@@ -185,34 +193,28 @@ def _generator_name(generator: Reference | None, encoder: Reference | None) -> s
 
 
 def _load_judges(
-    transfer: AgeTransfer,
-    notes: list[str],
-    age_estimator: Reference | None,
-    age_judge: Reference | None,
-    id_judge: Reference | None,
-    inception: Reference | None,
-    vgg: Reference | None,
-    lpips: Reference | None,
-    progress: bool,
+    transfer: AgeTransfer, files: JudgeFiles, age_estimator: Reference | None, notes: list[str], progress: bool
 ) -> tuple[Judges, str]:
-    """The judges, and a sentence on what they had to do with the systems."""
+    """Return the judges, and a sentence on what they had to do with the systems; note what is left out."""
     device = transfer.device
-    age = load_age_judge(age_judge, device=device)
-    identity = load_identity_judge(id_judge, transfer.template, device=device, progress=progress)
+    age = load_age_judge(files.age_judge, device=device)
+    identity = load_identity_judge(files.id_judge, transfer.template, device=device, progress=progress)
 
-    def load_inception():
-        return load_detectors(parse_metrics("fid5"), inception=inception, device=device, progress=progress).inception
+    def load_inception() -> Extractor | None:
+        fid = parse_metrics("fid5")
+        return load_detectors(fid, inception=files.inception, device=device, progress=progress).inception
 
-    def load_lpips():
-        heads = locate_weights(lpips, LPIPS_URL, "--lpips", progress)
-        network = load_distance(locate_weights(vgg, VGG_URL, "--vgg", progress), heads, device)
+    def load_lpips() -> Distance:
+        heads = locate_weights(files.lpips, LPIPS_URL, "--lpips", progress)
+        network = load_distance(locate_weights(files.vgg, VGG_URL, "--vgg", progress), heads, device)
         return lambda one, other: network(one.to(device), other.to(device))
 
+    has_lpips = files.vgg is not None or files.lpips is not None
     judges = Judges(
         age,
         identity,
-        _if_possible(load_inception, inception is not None, "FID and KID of Inception features", notes),
-        _if_possible(load_lpips, vgg is not None or lpips is not None, "LPIPS (--lpips and --vgg)", notes),
+        _if_possible(load_inception, files.inception is not None, "FID and KID of Inception features", notes),
+        _if_possible(load_lpips, has_lpips, "LPIPS (--lpips and --vgg)", notes),
     )
     estimator = shipped_file("age") if age_estimator is None else locate(age_estimator)
     return judges, _independence(file_fingerprint(estimator) in age.name, identity.name.startswith("facenet"))
@@ -278,9 +280,20 @@ def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[st
     return remarks
 
 
-def _in_words(judge: str) -> str:
-    whose = "dlib's face recognition ResNet" if judge.startswith("dlib") else "InceptionResnetV1 of facenet-pytorch"
-    return f"{whose} ({judge})"
+def _about(options: dict[str, Any], photos: Photos, judges: Judges, independent: str, notes: list[str]) -> About:
+    identity = judges.identity.name
+    is_dlib = identity.startswith("dlib")
+    whose = "dlib's face recognition ResNet" if is_dlib else "InceptionResnetV1 of facenet-pytorch"
+    return About(
+        options=options,
+        photos=options["photos"],
+        available=photos.available,
+        age_judge=judges.age.name,
+        identity_judge=f"{whose} ({identity})",
+        independent=independent,
+        notes=notes,
+        left_out=photos.left_out,
+    )
 
 
 def _name(reference: Reference | None) -> str:

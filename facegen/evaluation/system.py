@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from facegen.ages import AgeGroups
 from facegen.evaluation.photos import Photos
-from facegen.faces.find import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float, to_uint8
 
 
@@ -90,7 +90,7 @@ def render_all(
     """
     renderer, reconstructions, aged, seconds = system.renderer, [], [], []
     first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
-    bar = tqdm(range(photos.tested), f"{system.name}: ageing", unit="face", disable=not progress)
+    bar = tqdm(range(photos.tested), f"{system.name}: aging", unit="face", disable=not progress)
     for index in bar:
         face = to_float(photos.images[index : index + 1].to(renderer.device))
         age = photos.ages[index]

@@ -22,9 +22,9 @@ class Table:
     """Words in rows.
 
     Attributes:
-        title: Over it.
+        title: Stands over the table.
         note: What the numbers mean, a sentence or two.
-        columns: Their heads; the first is that of the rows' names.
+        columns: The heads of the columns; the first is that of the rows' names.
         rows: One cell for each column.
     """
 
@@ -141,7 +141,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
         "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
         "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
         "of judged and target age along a person's strip, median (quartiles). Similarity: cosine of input and result; "
-        "to others: of input and other people's results. Recognised: share of other people who are less like the "
+        "to others: of input and other people's results. Recognized: share of other people who are less like the "
         "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
         "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
         [
@@ -152,7 +152,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
             "order",
             "similarity",
             "to others",
-            "recognised",
+            "recognized",
             "ceiling",
             "from floor to ceiling",
             "to the best ceiling",

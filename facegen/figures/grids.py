@@ -1,10 +1,10 @@
-"""Every picture that a person looks at: grids of faces, age strips, curves."""
+"""Pictures of faces that a person looks at: grids and age strips."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ BACKGROUND = "white"
 INK = (40, 40, 40)
 GAP = 2  # pixels between tiles
 MIN_TILE = 64  # smaller pictures are enlarged to at least this
-RESAMPLING = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
 
 
 def to_pixels(images: torch.Tensor) -> np.ndarray:
@@ -37,7 +36,6 @@ def image_grid(
     column_labels: Sequence[str] | None = None,
     row_labels: Sequence[str] | None = None,
     tile: int | None = None,
-    resampling: str = "lanczos",
 ) -> Image.Image:
     """Lay pictures out in rows of `columns`, the last row possibly shorter.
 
@@ -46,7 +44,6 @@ def image_grid(
         column_labels: One short text over each column.
         row_labels: One short text left of each row.
         tile: Pixels per picture; None keeps the pictures' own size, doubled until it is at least 64.
-        resampling: `nearest` shows the pixels as they are, `lanczos` smooths them.
     """
     tiles = [_as_image(image) for image in images]
     if not tiles:
@@ -70,7 +67,7 @@ def image_grid(
     for index, image in enumerate(tiles):
         row, column = divmod(index, columns)
         place = (left + column * (width + GAP), top + row * (height + GAP))
-        canvas.paste(_resize(image, (width, height), resampling), place)
+        canvas.paste(_resize(image, (width, height)), place)
     for column, text in enumerate(column_labels or []):
         draw.text((left + column * (width + GAP) + width / 2, top / 2), text, INK, font, anchor="mm")
     for row, text in enumerate(row_labels or []):
@@ -85,19 +82,9 @@ def save_image_grid(
     *,
     column_labels: Sequence[str] | None = None,
     row_labels: Sequence[str] | None = None,
-    tile: int | None = None,
-    resampling: str = "lanczos",
 ) -> Path:
     """Write an `image_grid` to a file, atomically, and return its path."""
-    grid = image_grid(
-        images,
-        columns,
-        column_labels=column_labels,
-        row_labels=row_labels,
-        tile=tile,
-        resampling=resampling,
-    )
-    return save_picture(grid, path)
+    return save_picture(image_grid(images, columns, column_labels=column_labels, row_labels=row_labels), path)
 
 
 def age_strip(
@@ -122,67 +109,9 @@ def age_strip(
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, column = divmod(index, columns)
         x, y = column * step[0], row * step[1]
-        canvas.paste(_resize(to_rgb(picture), (tile, tile), "lanczos"), (x, y))
+        canvas.paste(_resize(to_rgb(picture), (tile, tile)), (x, y))
         draw.text((x + tile / 2, y + tile + caption_height / 2), caption, INK, font, anchor="mm")
     return canvas
-
-
-def plot_curves(
-    path: str | os.PathLike[str],
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    xlabel: str,
-    ylabel: str,
-    title: str = "",
-    baselines: Mapping[str, float] | None = None,
-) -> Path:
-    """Draw named curves (x values, y values) as a PNG; `baselines` are dashed horizontal lines."""
-    from matplotlib.figure import Figure  # not pyplot: no window, no state shared with a notebook
-
-    figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for name, (x, y) in curves.items():
-        axes.plot(x, y, label=name, marker="o" if len(x) <= 30 else None, markersize=3.5)
-    for name, level in (baselines or {}).items():
-        axes.axhline(level, label=name, linestyle="--", color="0.5")
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if all(float(value).is_integer() for x, _ in curves.values() for value in x):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return Path(path)
-
-
-def plot_ages(
-    path: str | os.PathLike[str], true: np.ndarray, predicted: np.ndarray, mae_by_group: Mapping[str, float]
-) -> Path:
-    """Draw true against predicted ages, and the mean absolute error of each age group, as a PNG.
-
-    Args:
-        true: In years, `[N]`.
-        predicted: In years, `[N]`.
-        mae_by_group: Label of an age group -> its error in years.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    last = max(100.0, float(np.max(true)))
-    # Most faces are near the diagonal; a logarithm shows the others too.
-    left.hexbin(true, predicted, gridsize=50, bins="log", mincnt=1, cmap="viridis", extent=(0, last, 0, last))
-    left.plot([0, last], [0, last], color="0.3", linewidth=1, linestyle="--")
-    mae = float(np.abs(np.asarray(predicted) - np.asarray(true)).mean())
-    left.set(xlabel="true age", ylabel="predicted age", title=f"{len(true)} faces, MAE {mae:.2f} years", aspect="equal")
-    bars = right.bar(list(mae_by_group), list(mae_by_group.values()), color="tab:blue")
-    right.bar_label(bars, fmt="%.1f")
-    right.axhline(mae, color="0.3", linewidth=1, linestyle="--")
-    right.set(xlabel="age group", ylabel="MAE, years", title="by age group")
-    right.tick_params(axis="x", labelrotation=45)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return Path(path)
 
 
 def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
@@ -213,10 +142,8 @@ def _tile_size(size: tuple[int, int], tile: int | None) -> tuple[int, int]:
     return width * factor, height * factor
 
 
-def _resize(image: Image.Image, size: tuple[int, int], resampling: str) -> Image.Image:
-    if resampling not in RESAMPLING:
-        raise FacegenError(f"resampling is one of {', '.join(RESAMPLING)}, not {resampling!r}")
-    return image if image.size == size else image.resize(size, RESAMPLING[resampling])
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _font_size(tile: int) -> int:

@@ -27,48 +27,27 @@ from facegen.networks.graphed import GraphedGenerator
 BATCH = 32
 
 
-def compute(
-    generator: Generator,
-    archive: FaceArchive,
-    metrics: str | Iterable[str],
-    *,
-    detectors: Detectors,
-    per_group: bool = False,
-    batch: int = BATCH,
-    seed: int = 0,
-    share: Share = ALONE,
-    progress: bool = True,
-) -> dict[str, float]:
-    """Measure a generator against an archive.
+class Evaluator:
+    """Measures generators against an archive.
+
+    Making one computes the features of the real pictures, or finds them in the cache.
 
     Args:
-        generator: On the device that it is to compute on.
-        archive: The real faces, with labels if the generator is conditional.
+        archive: The real faces, with labels if the generators are conditional.
         metrics: Names, see `names.parse_metrics`.
-        detectors: What the metrics look with, see `features.load_detectors`.
-        per_group: Measure every class apart, too: so many fakes of it against its own reals.
-        batch: Pictures at a time. Part of what the random noise depends on, as is the seed.
-        seed: Of latents, labels, noise and subsets.
+        detectors: The networks that the metrics look with, see `features.load_detectors`.
+        per_group: Measure every class apart, too: as many fakes of it against its own reals.
+        batch: Pictures at a time. The random noise depends on it, as on the seed.
+        seed: Seeds latents, labels, noise and subsets.
         share: Which part of the pictures this process computes; all processes return the same numbers.
         progress: Show bars with the remaining time.
 
-    Returns:
-        Numbers by name, `fid5k_full`, `pr5k3_full_precision`, ...; of a class `fid5k_full/0-10`, NaN where it has too
-        few real pictures.
-
     Raises:
-        FacegenError: an unknown metric, a detector that is missing, an archive that does not fit the generator.
-    """
-    evaluator = Evaluator(
-        archive, metrics, detectors, per_group=per_group, batch=batch, seed=seed, share=share, progress=progress
-    )
-    return evaluator.measure(generator)
+        FacegenError: an unknown metric, a detector that is missing, an archive without the groups to measure apart.
 
-
-class Evaluator:
-    """What stays between measurements of one training: the metrics and the features of the real pictures.
-
-    Takes the arguments of `compute`; making one computes the features of the reals, or finds them in the cache.
+    Example:
+        >>> Evaluator(archive, "fid5k_full", detectors).measure(generator)
+        {'fid5k_full': 12.3}
     """
 
     def __init__(
@@ -101,7 +80,11 @@ class Evaluator:
                 )
 
     def measure(self, generator: Generator) -> dict[str, float]:
-        """Return the numbers of a generator, as `compute` does. Neither its state nor the random state changes."""
+        """Return the numbers of a generator, on the device where it is; neither its state nor the random state changes.
+
+        They are by name, `fid5k_full`, `pr5k3_full_precision`, ...; of a class `fid5k_full/0-10`, NaN where it has too
+        few real pictures. Raises a FacegenError for a generator that does not fit the archive.
+        """
         self._check_fit(generator)
         device = next(generator.parameters()).device
         was_training = generator.training
@@ -125,7 +108,7 @@ class Evaluator:
         numbers: dict[str, float] = {}
         possible = []
         for metric in self.metrics:
-            if metric.needs_real and min(len(members), metric.images) <= max(metric.neighbours, 1):
+            if metric.needs_real and min(len(members), metric.images) <= max(metric.neighbors, 1):
                 numbers |= dict.fromkeys(metric.results, math.nan)
                 continue
             possible.append(metric)
@@ -151,7 +134,7 @@ class Evaluator:
             elif metric.kind == "kid":
                 numbers[metric.name] = kid(real, fake, seed=self.seed)
             else:
-                found = precision_recall(real, fake, neighbours=metric.neighbours)
+                found = precision_recall(real, fake, neighbors=metric.neighbors)
                 numbers |= zip(metric.results, found, strict=True)
         return {name: numbers[name] for metric in self.metrics for name in metric.results}
 
@@ -221,7 +204,7 @@ def fake_features(
     share: Share = ALONE,
     progress: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Generate pictures once and return what each extractor makes of the first so many: `[count, D]` on the CPU."""
+    """Generate pictures once; return each extractor's features of its first `counts` ones, `[count, D]`, on the CPU."""
     count, generate = max(counts.values(), default=0), GraphedGenerator(latents.generator)
     starts = range(0, count, batch)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}

@@ -83,7 +83,7 @@ def load_detectors(
     """Load what these metrics need: from the given files, else downloaded once.
 
     Args:
-        metrics: Of `parse_metrics`.
+        metrics: As returned by `parse_metrics`.
         inception, vgg, lpips: Weight files; None downloads what is needed.
         device: Where the networks compute.
         progress: Show a bar while downloading.

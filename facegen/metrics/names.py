@@ -12,7 +12,7 @@ DEFAULT_PATHS = 50_000  # of ppl2_wend, whose name usually says no number
 EXAMPLES = "fid50k_full, kid50k_full, pr50k3_full, is50k, ppl2_wend"
 _NAME = re.compile(
     r"(fid|kid|is)(\d+)(k?)(_full)?"
-    r"|(pr)(\d+)(k?)([1-9])(_full)?"  # without a k the last digit is the neighbours: pr5003 is 500 pictures, 3
+    r"|(pr)(\d+)(k?)([1-9])(_full)?"  # without a k the last digit is the neighbors: pr5003 is 500 pictures, 3
     r"|(ppl2_wend)(?:(\d+)(k?))?"
 )
 
@@ -26,14 +26,14 @@ class Metric:
         kind: `fid`, `kid`, `pr`, `is` or `ppl`.
         images: Generated pictures (`ppl`: pairs of them).
         full: Compare with all real pictures; otherwise with at most `images` of them.
-        neighbours: Of `pr`: how many define the manifold.
+        neighbors: How many of them define the manifold of `pr`.
     """
 
     name: str
     kind: str
     images: int
     full: bool = False
-    neighbours: int = 0
+    neighbors: int = 0
 
     @property
     def needs_real(self) -> bool:
@@ -59,11 +59,11 @@ def parse_metrics(names: str | Iterable[str]) -> list[Metric]:
 
 
 def parse_metric(name: str) -> Metric:
-    """Read one name: kind, number of pictures (`k` is thousands), of `pr` the neighbours, `_full` for all reals.
+    """Read one name: kind, number of pictures (`k` is thousands), of `pr` the neighbors, `_full` for all reals.
 
     Example:
         >>> parse_metric("pr50k3_full")
-        Metric(name='pr50k3_full', kind='pr', images=50000, full=True, neighbours=3)
+        Metric(name='pr50k3_full', kind='pr', images=50000, full=True, neighbors=3)
 
     Raises:
         FacegenError: it is no name of a metric.

@@ -8,32 +8,32 @@ CHUNK = 4096  # rows and columns of the table of distances that are in memory at
 
 
 def precision_recall(
-    real: torch.Tensor, fake: torch.Tensor, *, neighbours: int = 3, chunk: int = CHUNK
+    real: torch.Tensor, fake: torch.Tensor, *, neighbors: int = 3, chunk: int = CHUNK
 ) -> tuple[float, float]:
     """Return the share of fakes within the manifold of the reals, and of reals within that of the fakes.
 
     Args:
-        real, fake: Features `[N, D]` and `[M, D]`, more than `neighbours` of each.
-        neighbours: A set's manifold is the union of balls around its points, each reaching to its so-manieth neighbour.
+        real, fake: Features `[N, D]` and `[M, D]`, more than `neighbors` of each.
+        neighbors: A set's manifold is the union of balls around its points, each reaching to its k-th neighbor.
         chunk: How many points are compared with how many at a time.
     """
-    real_radii = neighbour_distances(real, neighbours, chunk)
-    fake_radii = neighbour_distances(fake, neighbours, chunk)
+    real_radii = neighbor_distances(real, neighbors, chunk)
+    fake_radii = neighbor_distances(fake, neighbors, chunk)
     precision = covered(fake, real, real_radii, chunk).double().mean()
     recall = covered(real, fake, fake_radii, chunk).double().mean()
     return float(precision), float(recall)
 
 
-def neighbour_distances(points: torch.Tensor, neighbours: int, chunk: int = CHUNK) -> torch.Tensor:
-    """Return the distance `[N]` of each of `[N, D]` points to its so-manieth nearest other."""
+def neighbor_distances(points: torch.Tensor, neighbors: int, chunk: int = CHUNK) -> torch.Tensor:
+    """Return the distance `[N]` of each of `[N, D]` points to its k-th nearest other point, k being `neighbors`."""
     found = []
     for rows in points.split(chunk):
         nearest = torch.empty([len(rows), 0], dtype=points.dtype, device=points.device)
         for columns in points.split(chunk):
             nearest = torch.cat([nearest, torch.cdist(rows, columns)], dim=1)
             # One more than asked for: the nearest to every point is itself.
-            nearest = nearest.topk(min(neighbours + 1, nearest.shape[1]), dim=1, largest=False).values
-        found.append(nearest[:, neighbours])
+            nearest = nearest.topk(min(neighbors + 1, nearest.shape[1]), dim=1, largest=False).values
+        found.append(nearest[:, neighbors])
     return torch.cat(found)
 
 

@@ -1,19 +1,25 @@
-"""Decoding an encoder's latent: as far from its age group's mean as the encoder was sure.
+"""From latents to pictures: where an encoder's latent lies in w, and the picture of a w.
 
-An encoder trained with squared error answers with the mean of all latents that it holds possible, so the less it knows,
-the shorter its answer: of a standard normal z, a guess of cosine r has about r times the full length. The mapping
-network scales every z to full length, which would blow up the little that is known, far beyond anything seen in
-training. So the length is put back where it means something: w is moved from the group's mean towards mapping(z, c) by
-that fraction.
+An encoder of z that was trained with squared error answers with the mean of all latents that it holds possible, so the
+less it knows, the shorter its answer: of a standard normal z, a guess of cosine r has about r times the full length.
+The mapping network scales every z to full length, which would blow up the little that is known, far beyond anything
+seen in training. So the length is put back where it means something: w is moved from the group's mean towards
+mapping(z, c) by that fraction.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from facegen.networks.generator import Generator
 
 MEAN_SAMPLES = 1000
+
+
+def draw(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
+    """The pictures of ws `[N, num_ws, w_dim]`: float32 RGB `[N, 3, H, W]`, about -1..1, with constant noise."""
+    return generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
 
 
 def group_means(generator: Generator, *, samples: int = MEAN_SAMPLES, seed: int = 0) -> torch.Tensor:
@@ -41,25 +47,14 @@ def sureness(z: torch.Tensor) -> torch.Tensor:
 def place_latents(
     generator: Generator, z: torch.Tensor, c: torch.Tensor, means: torch.Tensor, psi: float = 1.0
 ) -> torch.Tensor:
-    """The w `[N, num_ws, w_dim]` of encoded latents; arguments as for `decode_latents`."""
-    mean = (c @ means if generator.c_dim else means)[:, None, :]
-    return mean.lerp(generator.mapping(z, c), (psi * sureness(z))[:, None, None])
-
-
-def decode_latents(
-    generator: Generator, z: torch.Tensor, c: torch.Tensor, means: torch.Tensor, *, psi: float = 1.0
-) -> torch.Tensor:
-    """Generate the faces of encoded latents.
+    """Return the w `[N, num_ws, w_dim]` of encoded z: as far from their groups' means as the encoder was sure.
 
     Args:
-        generator: In evaluation mode.
+        generator: in evaluation mode.
         z: `[N, z_dim]`, from an encoder; its length counts.
-        c: One-hot `[N, c_dim]`.
-        means: Of `group_means`.
-        psi: Factor on the distance to the group's mean: below 1 faces become more average.
-
-    Returns:
-        float32 `[N, img_channels, H, W]`, about -1..1, with constant noise.
+        c: one-hot `[N, c_dim]`.
+        means: as returned by `group_means`.
+        psi: factor on the distance to the group's mean: below 1 faces become more average.
     """
-    with torch.no_grad():
-        return generator.synthesis(place_latents(generator, z, c, means, psi), noise_mode="const")
+    mean = (c @ means if generator.c_dim else means)[:, None, :]
+    return mean.lerp(generator.mapping(z, c), (psi * sureness(z))[:, None, None])

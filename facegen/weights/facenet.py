@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
-from facegen.faces.find import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate
 from facegen.networks.encoder import Encoder
 from facegen.weights.read import read_state_dict
 
-# Where the landmarks of `facegen.faces.find` lie in its training pictures: MTCNN's box with its margin, squeezed
+# Where the landmarks of `facegen.faces.template` lie in its training pictures: MTCNN's box with its margin, squeezed
 # to a square; the box was measured on 59 faces of UTKFace.
 FACENET_TEMPLATE = AlignmentTemplate(((0.292, 0.421), (0.723, 0.422), (0.509, 0.613), (0.310, 0.744), (0.697, 0.745)))
 FACENET_SIZE = 160

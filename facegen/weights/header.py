@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError, one_line
-from facegen.faces.find import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate
 
 FORMAT_VERSION = 2
 HEADER_KEY = "facegen"  # of the JSON object in the metadata of a safetensors file

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.generator.losses import GanLoss
-from facegen.training.generator.presets import Preset, get_preset
+from facegen.training.generator.presets import get_preset
 from facegen.training.generator.state import D_REG_INTERVAL, G_REG_INTERVAL
 
 BATCH, C_DIM = 4, 10
@@ -38,13 +38,14 @@ class Operations(TorchDispatchMode):
         return result
 
 
-def build(preset: Preset, resolution: int) -> GanLoss:
+def build(cfg: str, resolution: int) -> GanLoss:
     """Build the networks of a preset, without augmentation, which depends on chance."""
-    channels = {"channel_base": preset.channel_base, "channel_max": preset.channel_max}
+    preset = get_preset(cfg, resolution)
+    channels = {"channel_base": preset["channel_base"], "channel_max": preset["channel_max"]}
     with NOWHERE:
-        mapping = {"num_layers": preset.map_layers}
-        G = Generator(preset.latent, C_DIM, preset.latent, resolution, 3, mapping, channels)
-        D = Discriminator(C_DIM, resolution, 3, architecture=preset.d_architecture, **channels)
+        mapping = {"num_layers": preset["map_layers"]}
+        G = Generator(preset["latent"], C_DIM, preset["latent"], resolution, 3, mapping, channels)
+        D = Discriminator(C_DIM, resolution, 3, architecture=preset["d_architecture"], **channels)
     return GanLoss(G.train(), D.train(), None, r1_gamma=1, style_mixing_prob=0)
 
 
@@ -91,7 +92,7 @@ def main(cfg: str) -> None:
     print(f"--cfg {cfg}, per picture; memory in float32, what is in float16 takes half")
     print("resolution   G, D (million weights)   generating   training step   kept for derivatives")
     for resolution in (32, 64, 128, 256, 512, 1024):
-        loss = build(get_preset(cfg, resolution), resolution)
+        loss = build(cfg, resolution)
         G, D = (sum(p.numel() for p in network.parameters()) / 1e6 for network in (loss.G, loss.D))
         counter = Operations()
         with torch.no_grad(), counter:

@@ -5,7 +5,7 @@ that its layer reads, in float32. Everything else that a network does costs on t
 machines. On a CPU that has bfloat16 all of it runs in both precisions, in turn.
 
     .venv/bin/python scripts/bench/cpu.py --threads 2
-    .venv/bin/python scripts/bench/cpu.py --profile            # where the time of a training step goes, in each precision
+    .venv/bin/python scripts/bench/cpu.py --profile  # where the time of a training step goes, in each precision
     .venv/bin/python scripts/bench/cpu.py --resolution 256 --batch 4
 """
 
@@ -22,7 +22,8 @@ from facegen.device import cpu_has_bfloat16
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
-from facegen.training.augment.pipe import AUGPIPE_PRESETS, AugmentPipe
+from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.generator.losses import GanLoss
 from facegen.training.generator.state import lazy_adam
 from facegen.training.run.cpu_memory import keep_freed_memory
@@ -36,7 +37,7 @@ def build(resolution: int, device: torch.device) -> tuple[Generator, Discriminat
     channels = {"channel_base": CHANNEL_BASE, "channel_max": CHANNEL_MAX}
     G = Generator(Z_DIM, C_DIM, Z_DIM, resolution, 3, {"num_layers": 2}, channels)
     D = Discriminator(C_DIM, resolution, 3, **channels)
-    augment = AugmentPipe(**AUGPIPE_PRESETS["bgc"])
+    augment = AugmentPipe(AUGPIPE_PRESETS["bgc"])
     augment.p.fill_(0.3)
     return G.to(device), D.to(device), augment.to(device)
 

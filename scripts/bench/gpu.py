@@ -21,11 +21,11 @@ from facegen.device import pick_device
 from facegen.networks import generator, layers
 from facegen.networks.graphed import GraphedGenerator
 from facegen.training.augment import warp
+from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.generator import batches
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.compiling import compile_networks
 from facegen.training.generator.options import TrainOptions, resolve_options
-from facegen.training.generator.recording import Phases
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 
 SUBSET = 1000  # pictures, so that no time goes into decoding
@@ -57,7 +57,10 @@ def ways(compile: bool) -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
         return as_it_is | {"with --compile": (nullcontext, {"compile": True})}
     bias = [(module, "bias_comes_last") for module in (layers, generator)]
     return as_it_is | {
-        "without recordings": (lambda: changed((checkpoint, "Phases"), value=lambda works: Phases(works=False)), {}),
+        "without recordings": (
+            lambda: changed((AugmentPipe, "can_be_recorded"), value=False),
+            {},
+        ),
         "biases within the convolutions": (lambda: changed(*bias, value=never), {}),
         "pictures in the CPU's memory": (lambda: changed((batches, "fits_on"), value=never), {}),
         "augmentation by filters": (lambda: changed((warp, "DENSE_LIMIT"), value=0), {}),
@@ -68,7 +71,7 @@ def ways(compile: bool) -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
 
 def trained_per_second(options: TrainOptions, device: torch.device, steps: int) -> float:
     """Train, and return pictures per second."""
-    state = checkpoint.build(options, FaceArchive(options.data), device)
+    state = build_state(options, FaceArchive(options.data), device)
     if options.compile and (problem := compile_networks(state.loss)):
         raise click.ClickException(f"cannot compile: {problem}")
     for _ in range(WARM_UP):
@@ -159,7 +162,7 @@ def main(
 def measure_generation(data: str, resolution: int, cfg: str, device: torch.device, steps: int) -> None:
     """Print how many pictures a second each way of calling the generator makes."""
     options = resolve_options(data=data, outdir="", resolution=resolution, cfg=cfg)
-    G = checkpoint.build(options, FaceArchive(data), device).G_ema
+    G = build_state(options, FaceArchive(data), device).G_ema
     for size in (1, 4, 32):
         kinds = {
             "calls": lambda z, c: G(z, c),

@@ -30,7 +30,8 @@ from facegen.aging import refine as judge
 from facegen.aging.edit import Edit
 from facegen.errors import FacegenError
 from facegen.evaluation.judges import load_identity_judge
-from facegen.faces.find import align_face, find_faces, open_photo
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces, open_photo
 from facegen.figures import grids as figures
 from facegen.weights.load import load_age_estimator
 from facegen.weights.locate import shipped_file
@@ -107,8 +108,8 @@ class Judges:
         """Return the numbers of COLUMNS of one face, and the pictures: reconstruction and every age."""
         random = torch.Generator().manual_seed(12345)
         others = pivot.lerp(judge._random_ws(self.transfer.generator, HELD, random), 0.5)
-        held = float((judge._draw(tuned, others) - judge._draw(self.transfer.generator, others)).square().mean())
-        drawn = judge._draw(tuned, torch.cat([pivot, pivot + goal.moves[0]]))
+        held = float((judge.draw(tuned, others) - judge.draw(self.transfer.generator, others)).square().mean())
+        drawn = judge.draw(tuned, torch.cat([pivot, pivot + goal.moves[0]]))
         pixels = float((drawn[:1] - goal.faces).square().mean())
         loss = float(np.mean([float(goal.loss(drawn[[0, 1 + age]], age)) for age in range(len(AGES))]))
         ages = self.transfer.age_estimator.predict(drawn[1:])

@@ -21,8 +21,8 @@ from facegen.aging.edit import Edit
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
 from facegen.errors import FacegenError
-from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.evaluation.run import JudgeFiles, SystemSpec, _independence, parse_system, run_evaluation
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
@@ -138,8 +138,7 @@ def test_an_encoder_may_bring_its_generator(folder: Path, tmp_path: Path, monkey
         folder / "held.zip",
         tmp_path / "report",
         systems,
-        age_judge=folder / "age.safetensors",
-        id_judge=folder / "net.pt",
+        judge_files=JudgeFiles(folder / "age.safetensors", folder / "net.pt"),
         ages=[10, 70],
         limit=2,
         device="cpu",

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from facegen.cli import COMMANDS, main
-from facegen.cli.gpus import run_on_all
+from facegen.training.run.launch import run_on_all
 
 
 def commands() -> list[click.Command]:
@@ -20,7 +20,9 @@ def given(option: click.Option) -> list[list[str]]:
         return [[name] for name in [*option.opts, *option.secondary_opts]]
     if option.type is click.BOOL:
         return [[option.opts[-1]], [f"{option.opts[-1]}=true"], [f"{option.opts[-1]}=false"]]
-    value = {"integer": "8", "float": "0.25"}.get(option.type.name, "1,2,3")
+    if isinstance(option.type, click.Choice):
+        return [[option.opts[-1], option.type.choices[-1]]]
+    value = {"integer": "8", "float": "0.25"}.get(option.type.name.removesuffix(" range"), "1,2,3")
     return [[name, value] for name in option.opts]
 
 

@@ -17,10 +17,10 @@ from facegen.training.generator.options import resolve_options
 def test_dry_run_of_a_resume_prints_that_runs_options_and_touches_nothing(tmp_path):
     options = resolve_options(data="faces.zip", outdir="runs", resolution=64, cfg="tiny", gamma=3)
     path = tmp_path / "training_options.json"
-    path.write_text(json.dumps(options.to_dict()))
+    path.write_text(json.dumps(options.to_json()))
     result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--kimg", "7", "-n"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output) == options.to_dict() | {"kimg": 7}
+    assert json.loads(result.output) == options.to_json() | {"kimg": 7}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert json.loads(path.read_text())["kimg"] == options.kimg
 
@@ -66,7 +66,7 @@ def test_an_attribute_that_the_data_lacks_gets_one_line_before_anything_starts(g
 )
 def test_a_batch_that_cannot_be_resumed_with_is_refused_once(tmp_path, given, message):
     options = resolve_options(data="faces.zip", outdir="runs", resolution=64)
-    (tmp_path / "training_options.json").write_text(json.dumps(options.to_dict()))
+    (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
     for more in ([], ["-n"]):
         result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), *given, *more])
         assert result.exit_code == 1
@@ -77,7 +77,7 @@ def test_a_batch_that_cannot_be_resumed_with_is_refused_once(tmp_path, given, me
 
 def test_even_of_a_run_does_not_change(tmp_path):
     options = resolve_options(data="faces.zip", outdir="runs", resolution=64, even="gender")
-    (tmp_path / "training_options.json").write_text(json.dumps(options.to_dict()))
+    (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
     shown = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "-n"])
     assert json.loads(shown.output)["even"] == "gender"
     refused = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--even", "person"])

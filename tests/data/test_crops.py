@@ -16,7 +16,8 @@ from facegen.data import crops
 from facegen.data.crops import CropOptions, Cropped, crop_pictures, difference_hash, sharpness
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE, find_faces
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.images import center_square, decode, encode_png
 
 TEMPLATE = np.array(UTKFACE_TEMPLATE.points)
@@ -114,7 +115,7 @@ def test_exif_turns_the_middle_too(photo):
 
 def test_notes_say_what_is_odd(face):
     result = crop(as_bytes(face.convert("CMYK"), "JPEG"), "x.png", resolution=256)
-    assert result.notes == ("a JPEG picture named .png", "colours converted from CMYK", "enlarged")
+    assert result.notes == ("a JPEG picture named .png", "colors converted from CMYK", "enlarged")
     frames = [face, face.convert("L").convert("RGB")]
     animated = as_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert "animated: the first picture was taken" in crop(animated, "x.gif").notes
@@ -363,16 +364,16 @@ def test_a_flat_picture_has_no_hash():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "face"}, "crop is 'face': it must be one of as-is, center, align"),
+        ({"crop": "face"}, "crop 'face': choose one of as-is, center, align"),
         ({"resolution": 100}, "power of two"),
         ({"crop": "align", "margin": -0.9}, "margin"),
         ({"crop": "align", "margin": float("nan")}, "margin"),
-        ({"min_sharpness": float("nan")}, "min_sharpness"),
-        ({"min_size": -1}, "min_size"),
-        ({"crop": "align", "max_turn": 100.0}, "max_turn"),
-        ({"crop": "align", "several_faces": "all"}, "several_faces is 'all'"),
-        ({"max_turn": 20.0}, "max_turn looks for faces: it needs crop align, not as-is"),
-        ({"crop": "center", "no_face": "center"}, "no_face looks for faces"),
+        ({"min_sharpness": float("nan")}, "min-sharpness"),
+        ({"min_size": -1}, "min-size"),
+        ({"crop": "align", "max_turn": 100.0}, "max-turn"),
+        ({"crop": "align", "several_faces": "all"}, "several-faces 'all'"),
+        ({"max_turn": 20.0}, "max-turn looks for faces: it needs crop align, not as-is"),
+        ({"crop": "center", "no_face": "center"}, "no-face looks for faces"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -102,8 +103,9 @@ def test_attributes_are_counted_by_group(make_zip, three, tmp_path):
     assert shown[start + 1].split() == ["female", "male", "unknown"]
     assert shown[start + 3].split() == ["11-20", "0", "1", "1"]
     page = html.read_text()
-    assert "Faces per group by glasses" in page
-    assert "<tr><th scope=row>11-20</th><td class=n>0</td><td class=n>1</td><td class=n>1</td></tr>" in page
+    table = page[page.index("Faces per group by glasses") :]
+    row = next(row for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL) if "11-20" in row)
+    assert re.sub("<[^>]*>", " ", row).split() == ["11-20", "1", "1"]
 
 
 def test_attributes_of_an_archive_without_labels_and_with_odd_values(make_zip, tinted):
@@ -220,7 +222,7 @@ def test_people_over_100_are_no_contradiction(make_zip, three):
     assert look(make_zip(three, LABELS, extra)).problems == []
 
 
-def test_folder_that_facegen_labelled(tmp_path, tinted):
+def test_folder_that_facegen_labeled(tmp_path, tinted):
     for index, name in enumerate(("young/a.png", "old/b.png", "old/broken.png", "stray.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         tinted(index).save(tmp_path / name)
@@ -381,7 +383,7 @@ def test_no_damage_crashes_it(make_zip, three, tmp_path):
     [
         lambda files, labels: labels.pop(),
         lambda files, labels: labels.append([NAMES[0], 2]),
-        lambda files, labels: labels.append(["a", -1]),
+        lambda files, labels: labels.append(["/a", 1]),
         lambda files, labels: files.update({NAMES[1]: b""}),
         lambda files, labels: files.update({NAMES[1]: Image.new("RGB", (32, 32))}),
         lambda files, labels: files.update({"/etc/passwd.png": Image.new("RGB", (16, 16))}),

@@ -15,7 +15,7 @@ from facegen.errors import FacegenError
 
 def cropped(name: str, content: str | None = None, dhash: int | None = None) -> Cropped:
     sha256 = hashlib.sha256((content or name).encode()).hexdigest()
-    return Cropped(name, b"png", sha256, dhash, ())
+    return Cropped(name, sha256, dhash, (), b"png")
 
 
 def take(records, labels, choice, outcomes=None):
@@ -188,5 +188,5 @@ def test_splits_that_make_no_sense(text, words):
     "wrong", [{"max_per_group": 0}, {"per_person": -1}, {"near_duplicates": 40}, {"near_duplicates": -1}]
 )
 def test_choices_that_make_no_sense(wrong):
-    with pytest.raises(FacegenError, match="it must be"):
+    with pytest.raises(FacegenError, match="must be"):
         Choice(**wrong)

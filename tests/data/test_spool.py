@@ -16,7 +16,8 @@ JOB = {"source": "/faces", "crop": {"resolution": 64}}
 
 
 def picture(name: str, size: int = 100) -> Cropped:
-    return Cropped(name, (name.encode("utf-8", "surrogateescape") * size)[:size], "ab" * 32, 2**63 + 5, ("enlarged",))
+    png = (name.encode("utf-8", "surrogateescape") * size)[:size]
+    return Cropped(name, "ab" * 32, 2**63 + 5, ("enlarged",), png)
 
 
 def test_what_goes_in_comes_out_in_this_run_and_the_next(tmp_path):

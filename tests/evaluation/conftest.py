@@ -18,7 +18,7 @@ from facegen.evaluation.evaluate import Judges
 from facegen.evaluation.judges import AgeJudge
 from facegen.evaluation.photos import Photos
 from facegen.evaluation.system import System
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import Extractor
 
 GROUPS = AgeGroups.parse("0-20,21-40,41-60,61-80")
@@ -36,14 +36,14 @@ class Oracle:
     """A renderer that knows the answer: the first row of pixels tells the age, the others stay the person's.
 
     Args:
-        ageing: Whether results have the target age; else they are the input.
+        aging: Whether results have the target age; else they are the input.
         persons: Whether results keep the person; else they are all one picture.
     """
 
     groups, template, device, size = GROUPS, UTKFACE_TEMPLATE, torch.device("cpu"), SIZE
 
-    def __init__(self, ageing: bool = True, persons: bool = True) -> None:
-        self.ageing, self.persons = ageing, persons
+    def __init__(self, aging: bool = True, persons: bool = True) -> None:
+        self.aging, self.persons = aging, persons
         self.told: list[list[float] | None] = []
 
     def render(self, faces: torch.Tensor, ages: Sequence[float], *, input_ages=None, **options) -> Rendering:
@@ -51,7 +51,7 @@ class Oracle:
         aged = faces[:, None].repeat(1, len(ages), 1, 1, 1)
         if not self.persons:
             aged[:] = 0.25
-        if self.ageing:
+        if self.aging:
             for index, age in enumerate(ages):
                 aged[:, index, :, 0] = age / 127.5 - 1
         return Rendering(faces, aged, torch.tensor(input_ages or [0.0]))
@@ -66,7 +66,7 @@ def write_age(pixels: np.ndarray, age: float) -> np.ndarray:
 
 @pytest.fixture
 def judges() -> Judges:
-    """The age is the value of the first row; a person is the mean colours of the quarters below it."""
+    """The age is the value of the first row; a person is the mean colors of the quarters below it."""
 
     def years(images: torch.Tensor) -> np.ndarray:
         return images[:, :, 0].double().mean(dim=(1, 2)).numpy()
@@ -75,7 +75,7 @@ def judges() -> Judges:
         small = torch.nn.functional.adaptive_avg_pool2d(images[:, :, 1:].float() - 127.5, 2)
         return torch.nn.functional.normalize(small.flatten(1))
 
-    return Judges(AgeJudge("first row", years), Extractor("colours", person))
+    return Judges(AgeJudge("first row", years), Extractor("colors", person))
 
 
 @pytest.fixture

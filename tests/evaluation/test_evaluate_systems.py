@@ -39,7 +39,7 @@ def test_an_oracle_is_perfect(photos, judges, system):
 
 
 def test_results_that_never_change_have_no_order(photos, judges, system):
-    (scores,) = run(photos, judges, system(ageing=False)).systems
+    (scores,) = run(photos, judges, system(aging=False)).systems
     assert np.isnan(scores.correlations).all()
     assert np.isnan(scores.monotone).all()
     # Everybody is right once, at their own group.
@@ -110,7 +110,7 @@ def test_inception_and_lpips_where_they_are(photos, judges, system):
 
 
 def test_the_report(photos, judges, system, tmp_path):
-    evaluation = run(photos, judges, system("<ours>"), system("still", ageing=False))
+    evaluation = run(photos, judges, system("<ours>"), system("still", aging=False))
     about = dataclasses.replace(ABOUT, notes=["A note."], left_out={"x.png": "x.png: no face found"})
     page = write_report(tmp_path / "new" / "report", evaluation, about)
     folder = page.parent
@@ -138,7 +138,7 @@ def test_the_report(photos, judges, system, tmp_path):
 
 
 def test_tables_have_a_row_for_each_system_and_the_references(photos, judges, system):
-    evaluation = run(photos, judges, system("a|b"), system("still", ageing=False))
+    evaluation = run(photos, judges, system("a|b"), system("still", aging=False))
     first, second = main_tables(evaluation)
     assert [row[0] for row in first.rows] == ["a|b", "still", "real faces at their own age", "two different people"]
     assert second.rows[-1][0] == "real faces and real faces"

@@ -19,7 +19,9 @@ from facegen.evaluation.judges import (
     load_identity_judge,
     place,
 )
-from facegen.faces.find import UTKFACE_TEMPLATE, align_face, find_faces
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet
 from facegen.weights.native import save_networks

@@ -11,7 +11,7 @@ from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.evaluation import photos as photos_module
 from facegen.evaluation.photos import choose, load_photos
-from facegen.faces.find import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 
 GROUPS = AgeGroups.default()
 HOW = {"size": 16, "template": UTKFACE_TEMPLATE, "groups": GROUPS, "progress": False}

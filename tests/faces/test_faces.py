@@ -12,19 +12,9 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw
 
 from facegen.errors import FacegenError
-from facegen.faces.find import (
-    UTKFACE_TEMPLATE,
-    AlignmentTemplate,
-    Face,
-    align_face,
-    alignment_matrix,
-    find_faces,
-    find_faces_batch,
-    invert_matrix,
-    measure_template,
-    open_photo,
-    yaw,
-)
+from facegen.faces.align import align_face, measure_template
+from facegen.faces.find import find_faces, find_faces_batch, open_photo, yaw
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, invert_matrix
 
 TEMPLATE_POINTS = np.array(UTKFACE_TEMPLATE.points)
 

@@ -6,9 +6,12 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from facegen.data.archive import FaceArchive
+from facegen.metrics.evaluate import Evaluator
 from facegen.metrics.features import Detectors, Extractor
 
 
@@ -32,6 +35,11 @@ def random_detectors() -> Detectors:
     return Detectors(
         random_extractor("one"), random_extractor("two"), lambda a, b: (a - b).square().mean(dim=(1, 2, 3))
     )
+
+
+def compute(generator: torch.nn.Module, archive: FaceArchive, metrics: str, **how: Any) -> dict[str, float]:
+    """The numbers of a generator, without bars."""
+    return Evaluator(archive, metrics, progress=False, **how).measure(generator)
 
 
 def train(archive: str, outdir: str, metrics: str) -> Path:

@@ -11,7 +11,7 @@ from facegen.metrics.frechet import fid, frechet_distance, moments
 from facegen.metrics.inception_score import inception_score
 from facegen.metrics.kernel import kid, polynomial, squared_mmd
 from facegen.metrics.path_length import mean_path_length
-from facegen.metrics.precision_recall import covered, neighbour_distances, precision_recall
+from facegen.metrics.precision_recall import covered, neighbor_distances, precision_recall
 
 
 def with_moments(mean, covariance, count=64):
@@ -107,9 +107,9 @@ def test_kid_of_subsets_is_steady():
 
 def test_radii_by_hand():
     points = torch.tensor([[0.0], [1], [3], [7]])
-    assert neighbour_distances(points, 1).tolist() == [1, 1, 2, 4]
-    assert neighbour_distances(points, 2).tolist() == [3, 2, 3, 6]
-    assert neighbour_distances(points, 2, chunk=1).tolist() == [3, 2, 3, 6]
+    assert neighbor_distances(points, 1).tolist() == [1, 1, 2, 4]
+    assert neighbor_distances(points, 2).tolist() == [3, 2, 3, 6]
+    assert neighbor_distances(points, 2, chunk=1).tolist() == [3, 2, 3, 6]
 
 
 def test_precision_and_recall_of_made_up_sets():
@@ -117,10 +117,10 @@ def test_precision_and_recall_of_made_up_sets():
     square = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     real = torch.cat([square, square + 100])
     fake = torch.cat([square + 0.25, torch.tensor([[1000.0, 0], [1000, 50]])])
-    precision, recall = precision_recall(real, fake, neighbours=3)
+    precision, recall = precision_recall(real, fake, neighbors=3)
     assert precision == pytest.approx(4 / 6)
     assert recall >= 0.5  # the lonely fakes' balls are wide, as in the paper
-    precision, recall = precision_recall(real, fake[:4], neighbours=3)
+    precision, recall = precision_recall(real, fake[:4], neighbors=3)
     assert (precision, recall) == (1.0, 0.5)
 
 
@@ -133,7 +133,7 @@ def test_precision_and_recall_of_equal_and_of_disjoint_sets():
 def test_chunks_change_nothing():
     real, fake = torch.randn([50, 8]), torch.randn([41, 8]) * 1.3
     assert precision_recall(real, fake, chunk=7) == precision_recall(real, fake)
-    inside = covered(fake, real, neighbour_distances(real, 3), chunk=11)
+    inside = covered(fake, real, neighbor_distances(real, 3), chunk=11)
     distances = torch.cdist(fake.double(), real.double())
     radii = torch.cdist(real.double(), real.double()).sort(dim=1).values[:, 3]
     assert torch.equal(inside, (distances <= radii).any(dim=1))

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_judges import compute
 from safetensors.torch import load_file
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import to_uint8
-from facegen.metrics.evaluate import Evaluator, Latents, compute, fake_features
+from facegen.metrics.evaluate import Evaluator, Latents, fake_features
 from facegen.metrics.features import Detectors
 from facegen.metrics.frechet import fid
 from facegen.metrics.kernel import kid
@@ -31,7 +32,7 @@ def archive(faces):
 
 
 def test_all_metrics_at_once(generator, archive, detectors):
-    results = compute(generator, archive, ALL, detectors=detectors, batch=7, progress=False)
+    results = compute(generator, archive, ALL, detectors=detectors, batch=7)
     assert list(results) == [
         "fid40_full",
         "kid40_full",
@@ -48,7 +49,7 @@ def test_all_metrics_at_once(generator, archive, detectors):
 
 
 def test_numbers_are_those_of_the_features(generator, archive, detectors):
-    results = compute(generator, archive, "fid40_full,kid20", detectors=detectors, progress=False)
+    results = compute(generator, archive, "fid40_full,kid20", detectors=detectors)
     extractor = detectors.inception
     fake = fake_features(Latents(generator, archive, None, 0), {"one": 40}, {"one": extractor}, progress=False)["one"]
     real = extractor.features(torch.from_numpy(archive.load_all(progress=False)))
@@ -74,14 +75,14 @@ def test_a_generator_that_draws_the_data_is_perfect(archive, detectors):
             return (images[start : self.drawn].float() - 127.5) / 127.5
 
     names = f"fid{len(archive)}_full,pr{len(archive)}3_full"
-    results = compute(Copies(), archive, names, detectors=detectors, progress=False)
+    results = compute(Copies(), archive, names, detectors=detectors)
     assert results[f"fid{len(archive)}_full"] == pytest.approx(0, abs=1e-5)  # pictures pass through 8 bits unchanged
     assert results[f"pr{len(archive)}3_full_precision"] == results[f"pr{len(archive)}3_full_recall"] == 1
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_others(generator, archive, detectors):
-    first, again = (compute(generator, archive, ALL, detectors=detectors, progress=False) for _ in range(2))
-    other = compute(generator, archive, ALL, detectors=detectors, seed=1, progress=False)
+    first, again = (compute(generator, archive, ALL, detectors=detectors) for _ in range(2))
+    other = compute(generator, archive, ALL, detectors=detectors, seed=1)
     assert first == again
     assert first["fid40_full"] != other["fid40_full"]
     assert first["ppl2_wend12"] != other["ppl2_wend12"]
@@ -94,7 +95,7 @@ def test_measuring_leaves_no_trace(generator, archive, detectors):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    compute(generator, archive, ALL, detectors=detectors, progress=False)
+    compute(generator, archive, ALL, detectors=detectors)
     assert torch.equal(torch.rand(3), expected)
     assert generator.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
@@ -132,7 +133,7 @@ def test_path_length_of_a_network_that_is_linear(archive, detectors):
             return z.double()
 
     network = Linear()
-    results = compute(network, archive, "ppl2_wend4", detectors=detectors, progress=False)
+    results = compute(network, archive, "ppl2_wend4", detectors=detectors)
     z, _ = Latents(network, archive, None, 0).draw(4, 0, paths=True)
     way = ((z[4:] - z[:4]).double() @ network.weight.double()).square().mean(dim=1)
     assert results["ppl2_wend4"] == pytest.approx(float(way.detach().mean()), rel=1e-4)
@@ -142,7 +143,7 @@ def test_path_length_of_a_network_that_is_linear(archive, detectors):
 
 
 def test_per_group(generator, archive, detectors):
-    results = compute(generator, archive, "fid20_full,pr203_full", detectors=detectors, per_group=True, progress=False)
+    results = compute(generator, archive, "fid20_full,pr203_full", detectors=detectors, per_group=True)
     assert [name for name in results if name.startswith("fid")] == [
         "fid20_full",
         "fid20_full/0-20",
@@ -150,7 +151,7 @@ def test_per_group(generator, archive, detectors):
         "fid20_full/61+",
     ]
     assert math.isfinite(results["fid20_full/61+"])
-    assert math.isnan(results["pr203_full_recall/61+"])  # three faces have no third neighbour
+    assert math.isnan(results["pr203_full_recall/61+"])  # three faces have no third neighbor
     extractor = detectors.inception
     latents = Latents(generator, archive, 1, 0)
     fake = fake_features(latents, {"one": 20}, {"one": extractor}, progress=False)["one"]
@@ -171,7 +172,7 @@ def test_per_group_needs_groups(generator, faces, archive, detectors):
 
 @pytest.mark.parametrize("world", [2, 3, 9])
 def test_any_number_of_processes_gives_the_same_numbers(world, generator, archive, detectors):
-    alone = compute(generator, archive, ALL, detectors=detectors, batch=8, per_group=True, progress=False)
+    alone = compute(generator, archive, ALL, detectors=detectors, batch=8, per_group=True)
     barrier = threading.Barrier(world)
     posted: list = [None] * world
     turn = threading.Lock()  # PyTorch's random state is one for all threads, but not for all processes
@@ -200,7 +201,6 @@ def test_any_number_of_processes_gives_the_same_numbers(world, generator, archiv
                 batch=8,
                 per_group=True,
                 share=Share(rank, world, gather_of(rank)),
-                progress=False,
             )
 
     threads = [threading.Thread(target=work, args=[rank]) for rank in range(world)]
@@ -295,16 +295,16 @@ def test_errors(generator, archive, faces, detectors):
     with pytest.raises(FacegenError, match="is5: one gives no logits"):
         compute(generator, archive, "is5", detectors=no_logits)
     with pytest.raises(FacegenError, match="16x16, the generator makes 32x32"):
-        compute(Generator(8, 3, 8, 32, 3), archive, "fid5", detectors=detectors, progress=False)
+        compute(Generator(8, 3, 8, 32, 3), archive, "fid5", detectors=detectors)
     with pytest.raises(FacegenError, match="has 3 classes, the generator 4"):
-        compute(Generator(8, 4, 8, 16, 3), archive, "fid5", detectors=detectors, progress=False)
+        compute(Generator(8, 4, 8, 16, 3), archive, "fid5", detectors=detectors)
     with pytest.raises(FacegenError, match="has 0 classes, the generator 3"):
-        compute(generator, FaceArchive(faces, use_labels=False), "fid5", detectors=detectors, progress=False)
+        compute(generator, FaceArchive(faces, use_labels=False), "fid5", detectors=detectors)
 
 
-def test_grey_networks_are_measured_too(archive, detectors):
-    grey = Generator(8, 3, 8, 16, 1, synthesis_kwargs={"channel_base": 64, "channel_max": 8})
-    results = compute(grey, archive, ALL, detectors=detectors, progress=False)
+def test_gray_networks_are_measured_too(archive, detectors):
+    gray = Generator(8, 3, 8, 16, 1, synthesis_kwargs={"channel_base": 64, "channel_max": 8})
+    results = compute(gray, archive, ALL, detectors=detectors)
     assert all(math.isfinite(value) for value in results.values())
 
 

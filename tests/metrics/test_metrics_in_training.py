@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from random_judges import random_detectors
+from random_judges import compute, random_detectors
 
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.metrics.evaluate import compute
 from facegen.metrics.features import INCEPTION_URL
 from facegen.training.generator import loop, measure
 from facegen.training.generator.options import resolve_options
@@ -113,7 +112,7 @@ def test_two_processes_share_the_pictures(faces, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     (run,) = (tmp_path / "runs").iterdir()
-    alone = compute(load_generator(run)[0], FaceArchive(faces), names, detectors=random_detectors(), progress=False)
+    alone = compute(load_generator(run)[0], FaceArchive(faces), names, detectors=random_detectors())
     found = {}
     for name in names.split(","):
         (line,) = map(json.loads, (run / f"metric-{name}.jsonl").read_text().splitlines())

@@ -8,7 +8,7 @@ import torch
 from facegen.networks import discriminator, generator, layers
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator, modulated_conv2d
-from torch_utils.ops import convolution, upfirdn2d
+from torch_utils.ops import convolution, reference, upfirdn2d
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 
@@ -68,7 +68,7 @@ class Calls:
         self.weight_gradients: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.filters: list[torch.Tensor] = []
         convolve, weight_gradient = convolution._convolve, convolution._weight_gradient
-        channels = upfirdn2d._convolve_channels
+        channels = reference._convolve_channels
 
         def record_convolution(x, w, b, geometry):
             self.convolutions.append((x, w, b))
@@ -84,7 +84,7 @@ class Calls:
 
         monkeypatch.setattr(convolution, "_convolve", record_convolution)
         monkeypatch.setattr(convolution, "_weight_gradient", record_gradient)
-        monkeypatch.setattr(upfirdn2d, "_convolve_channels", record_filter)
+        monkeypatch.setattr(reference, "_convolve_channels", record_filter)
 
 
 def is_channels_last(x: torch.Tensor) -> bool:

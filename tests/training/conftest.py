@@ -11,7 +11,7 @@ from PIL import Image
 
 from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 
 GROUP_SIZES = {"0-20": 10, "21-60": 6, "61+": 4}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,14 +12,15 @@ from torch import nn
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
+from facegen.networks.generator import Generator
 from facegen.training.augment.ada import AdaController
 from facegen.training.encoder import loop as encoder
 from facegen.training.encoder.data import FaceData
 from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
 from facegen.training.run.interrupt import StopRequest
@@ -27,14 +29,19 @@ from facegen.training.run.stats import Collector
 CPU = torch.device("cpu")
 
 
+def constant_noise(G: Generator) -> None:
+    """Let a generator take the same noise for every picture."""
+    G.synthesis.forward = partial(G.synthesis.forward, noise_mode="const")
+
+
 def generator(archive: str, out: str, batch_gpu: str, group: str) -> None:
     """Ten steps on batches of 8 with constant noise; rank 0 writes what they changed."""
     chosen = {"batch": 8, "batch_gpu": int(batch_gpu) or None, "mbstd_group": int(group), "p": 0.3, "ada_kimg": 1}
     options = resolve_options(data=archive, outdir="", resolution=16, cfg="auto", mirror=True, balance=0.5, **chosen)
     options = replace(options, channel_base=128, channel_max=16, latent=16)
     with distributed.session(CPU) as device:
-        state = checkpoint.build(options, FaceArchive(archive), device)
-        state.loss.noise_mode = "const"
+        state = build_state(options, FaceArchive(archive), device)
+        constant_noise(state.G)
         for _ in range(10):
             train_step(state, options, device)
         networks = {"G": state.G, "D": state.D, "G_ema": state.G_ema, "augment": state.augment}

@@ -24,8 +24,7 @@ from pathlib import Path
 
 import torch.utils.tensorboard
 
-from facegen.training.generator import loop
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint, loop
 from facegen.training.generator.options import resolve_options
 from facegen.training.run import rescue
 from facegen.training.run.snapshots import list_snapshots

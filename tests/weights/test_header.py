@@ -4,7 +4,7 @@ import pytest
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.weights.header import Header, checksum, without_paths
 
 CONTENT = {

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
-import torch.nn.functional as F
 
-from torch_utils.ops import compiled
+from torch_utils.ops import compiled, reference
 from torch_utils.ops.convolution import being_traced
+from torch_utils.ops.reference import Activation, activation_funcs
 
-
-@dataclass(frozen=True)
-class Activation:
-    """An activation, and the defaults of its slope parameter and of the gain that follows it."""
-
-    function: Callable[[torch.Tensor, float], torch.Tensor]
-    alpha: float = 0.0
-    gain: float = 1.0
-
-
-# A gain of sqrt(2) restores the second moment that a rectifier halves (He et al. 2015).
-activation_funcs: dict[str, Activation] = {
-    "linear": Activation(lambda x, alpha: x),
-    "relu": Activation(lambda x, alpha: F.relu(x), gain=math.sqrt(2)),
-    "lrelu": Activation(F.leaky_relu, alpha=0.2, gain=math.sqrt(2)),
-    "tanh": Activation(lambda x, alpha: torch.tanh(x)),
-    "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x)),
-    "elu": Activation(lambda x, alpha: F.elu(x)),
-    "selu": Activation(lambda x, alpha: F.selu(x)),
-    "softplus": Activation(lambda x, alpha: F.softplus(x)),
-    "swish": Activation(lambda x, alpha: x * torch.sigmoid(x), gain=math.sqrt(2)),
-}
+__all__ = ["Activation", "activate_", "activation_funcs", "bias_act"]
 
 
 def bias_act(
@@ -68,19 +43,12 @@ def bias_act(
         raise ValueError(f"unknown impl {impl!r}: choose 'ref' or 'cuda'")
     if clamp is not None and clamp < 0:
         raise ValueError(f"clamp must not be negative, got {clamp}")
-    activation = activation_funcs[act]
-    alpha = activation.alpha if alpha is None else alpha
-    gain = activation.gain if gain is None else gain
-
     if b is not None and (b.ndim != 1 or b.shape[0] != x.shape[dim]):
         raise ValueError(f"bias of shape {list(b.shape)} does not fit dimension {dim} of {list(x.shape)}")
+    alpha, gain = _with_defaults(act, alpha, gain)
     if impl == "cuda" and x.is_cuda and _kernel_pays(x, b, act, gain, clamp):
         return compiled.bias_act(x, b, dim, act, alpha, gain, clamp)
-    if b is not None:
-        x = x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
-        return _activate_(x, act, alpha, gain, clamp)
-    x = activation.function(x, alpha)
-    return _scale_and_clamp(x, gain, clamp)
+    return reference.bias_act(x, b, dim, act, alpha, gain, clamp)
 
 
 def activate_(
@@ -91,33 +59,21 @@ def activate_(
     Only for an `x` that nobody else reads and that its own derivative does not need: a sum, the result of a
     convolution.
     """
-    activation = activation_funcs[act]
-    alpha = activation.alpha if alpha is None else alpha
-    gain = activation.gain if gain is None else gain
+    alpha, gain = _with_defaults(act, alpha, gain)
     if x.is_cuda and _kernel_pays(x, None, act, gain, clamp):
         return compiled.bias_act(x, None, 1, act, alpha, gain, clamp)
-    return _activate_(x, act, alpha, gain, clamp)
+    return reference.activate_(x, act, alpha, gain, clamp)
+
+
+def _with_defaults(act: str, alpha: float | None, gain: float | None) -> tuple[float, float]:
+    activation = activation_funcs[act]
+    return activation.alpha if alpha is None else alpha, activation.gain if gain is None else gain
 
 
 def _kernel_pays(x: torch.Tensor, b: torch.Tensor | None, act: str, gain: float, clamp: float | None) -> bool:
-    """Tell whether the compiled kernel can be had and does better than PyTorch.
+    """Tell whether the compiled kernel is there and does better than PyTorch.
 
-    Not for a mere sum, nor when traced: whoever compiles the record fuses the steps himself.
+    It does not for a mere sum, nor under tracing: whoever compiles the record fuses the steps anyway.
     """
     merely_a_sum = act == "linear" and gain == 1 and clamp is None
     return not merely_a_sum and not being_traced() and compiled.usable(x, b)
-
-
-def _activate_(x: torch.Tensor, act: str, alpha: float, gain: float, clamp: float | None) -> torch.Tensor:
-    # The sign of the result tells the branch that was taken only while the slope is positive.
-    in_place = act == "lrelu" and alpha > 0
-    x = F.leaky_relu_(x, alpha) if in_place else activation_funcs[act].function(x, alpha)
-    return _scale_and_clamp(x, gain, clamp)
-
-
-def _scale_and_clamp(x: torch.Tensor, gain: float, clamp: float | None) -> torch.Tensor:
-    if gain != 1:
-        x = x * gain
-    if clamp is not None:
-        x = x.clamp(-clamp, clamp)
-    return x

@@ -1,8 +1,7 @@
-"""The compiled operations as PyTorch sees them: what they take, the shape of what they return, their derivatives.
+"""The compiled operations as PyTorch sees them: the shape of what they return, their derivatives, what the CPU does.
 
-`torch.ops.torch_utils.bias_act`, `.bias_act_grad` and `.upfirdn2d` exist wherever this module is imported; on the CPU
-they are plain PyTorch. bias_act.cpp and upfirdn2d.cpp add the CUDA kernels when `custom_ops` has built them. Call the
-functions of `bias_act` and `upfirdn2d`, which choose.
+On the CPU they are plain PyTorch (`reference.py`). bias_act.cpp and upfirdn2d.cpp add the CUDA kernels when
+`custom_ops` has built them. Call the functions of `bias_act` and `upfirdn2d`, which choose.
 
 Derivatives are registered with PyTorch, for torch.compile, and once more as `torch.autograd.Function`: what PyTorch
 makes of registered ones costs some 20 microseconds more a call, of which a training step has hundreds.
@@ -10,32 +9,27 @@ makes of registered ones costs some 20 microseconds more a call, of which a trai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from torch_utils import custom_ops
+from torch_utils.ops import reference
+from torch_utils.ops.library import LIBRARY
 
 TYPES = frozenset([torch.float16, torch.bfloat16, torch.float32, torch.float64])
-# Derivatives are constant where they are not broken; the sign of the result tells which constant.
+# Their derivative is a constant on either side of 0; the sign of the result tells which.
 PIECEWISE_LINEAR = ("linear", "relu", "lrelu")
 MAX_ORDER = 2  # of the derivatives that bias_act_grad computes
 
-_library = torch.library.Library("torch_utils", "DEF")
-_library.define("bias_act(Tensor x, Tensor? b, int dim, str act, float alpha, float gain, float? clamp) -> Tensor")
-_library.define(
-    "bias_act_grad(Tensor g, Tensor x, Tensor? b, int dim, str act, float alpha, float gain, float? clamp,"
-    " bool from_output, int order) -> Tensor"
-)
-_library.define(
-    "upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, SymInt[4] padding, bool flip, float gain) -> Tensor"
-)
+_Gradients = tuple[torch.Tensor | None, ...]
 
 
 def usable(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
     """Tell whether the compiled operations can work on tensors; build them when they are wanted the first time.
 
-    `others` have to be where `x` is, in its type.
+    `others` have to be on the device of `x`, in its type.
     """
     if not x.is_cuda or x.dtype not in TYPES:
         return False
@@ -44,18 +38,28 @@ def usable(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
 
 
 def being_exported() -> bool:
-    """Tell whether what is called now is written down for others, who do not have these operations."""
+    """Tell whether what is called now is recorded for others, who do not have these operations."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 has no is_exporting
     return torch.jit.is_tracing() or exporting()
 
 
-def bias_act(x, b, dim, act, alpha, gain, clamp) -> torch.Tensor:
+def bias_act(
+    x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None
+) -> torch.Tensor:
     """Call the compiled `bias_act`; nothing is left to defaults."""
     call = torch.ops.torch_utils.bias_act if torch.compiler.is_compiling() else _BiasAct.apply
     return call(x, b, dim, act, alpha, gain, clamp)
 
 
-def upfirdn2d(x, f, up, down, padding, flip, gain) -> torch.Tensor:
+def upfirdn2d(
+    x: torch.Tensor,
+    f: torch.Tensor,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip: bool,
+    gain: float,
+) -> torch.Tensor:
     """Call the compiled `upfirdn2d` with a 2-D filter; everything in x, y order."""
     call = torch.ops.torch_utils.upfirdn2d if torch.compiler.is_compiling() else _Upfirdn2d.apply
     return call(x, f, up, down, padding, flip, gain)
@@ -64,7 +68,7 @@ def upfirdn2d(x, f, up, down, padding, flip, gain) -> torch.Tensor:
 def _forward(operation: Callable[..., torch.Tensor], setup: Callable[..., None]) -> staticmethod:
     """The forward pass of a Function. Not a Function with `setup_context`: that is as slow as what is registered."""
 
-    def forward(ctx, *inputs: object) -> torch.Tensor:
+    def forward(ctx: Any, *inputs: object) -> torch.Tensor:
         # Nobody need ask once more whether there is something to differentiate.
         with torch._C._AutoDispatchBelowAutograd():
             output = operation(*inputs)
@@ -81,38 +85,41 @@ def _forward(operation: Callable[..., torch.Tensor], setup: Callable[..., None])
 # the result instead, which saves keeping the input: the layer behind keeps the result anyway.
 
 
-def _add_bias(x: torch.Tensor, b: torch.Tensor | None, dim: int) -> torch.Tensor:
-    return x if b is None else x + b.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
-
-
 def _sum_to_bias(grad: torch.Tensor, dim: int) -> torch.Tensor:
     return grad.sum([i for i in range(grad.ndim) if i != dim % grad.ndim])
 
 
-def _bias_act_cpu(x, b, dim, act, alpha, gain, clamp):
-    from torch_utils.ops.bias_act import bias_act
-
-    return torch.empty_like(x).copy_(bias_act(x, b, dim, act, alpha, gain, clamp, impl="ref"))
+def _bias_act_cpu(x: torch.Tensor, *others: Any) -> torch.Tensor:
+    return torch.empty_like(x).copy_(reference.bias_act(x, *others))
 
 
-def _bias_act_grad_cpu(g, x, b, dim, act, alpha, gain, clamp, from_output, order):
+def _bias_act_grad_cpu(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    from_output: bool,
+    order: int,
+) -> torch.Tensor:
     if from_output:
         edge = None if clamp is None else torch.tensor(clamp, dtype=x.dtype)
         clamped = torch.zeros_like(x, dtype=torch.bool) if edge is None else x.abs() >= edge
         factor = DERIVATIVES[act][0](x if gain >= 0 else -x, alpha)
     else:
-        total = _add_bias(x, b, dim)
+        total = reference.add_bias(x, b, dim)
         clamped = _is_clamped(total, act, alpha, gain, clamp)
         factor = DERIVATIVES[act][order - 1](total, alpha)
     return torch.empty_like(x).copy_((g * gain * factor).masked_fill(clamped, 0))
 
 
 def _is_clamped(total: torch.Tensor, act: str, alpha: float, gain: float, clamp: float | None) -> torch.Tensor:
-    from torch_utils.ops.bias_act import activation_funcs
-
     if clamp is None:
         return torch.zeros_like(total, dtype=torch.bool)
-    return (activation_funcs[act].function(total, alpha) * gain).abs() > clamp
+    return (reference.activation_funcs[act].function(total, alpha) * gain).abs() > clamp
 
 
 def _logistic(polynomial: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor, float], torch.Tensor]:
@@ -128,7 +135,7 @@ def _logistic(polynomial: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[t
 def _exponential(above: float, scale: float, factor: float) -> Callable[[torch.Tensor, float], torch.Tensor]:
     """A function of x that is `above` for positive x and scale * factor * exp(x) below.
 
-    At 0 it is what PyTorch makes of it: the first derivative is that from below, the higher ones, 0 above, are 0.
+    At 0 it agrees with PyTorch: the first derivative is the one from below, the higher ones (0 above) are 0.
     """
     return lambda x, alpha: torch.where(x > 0 if above else x >= 0, above, scale * factor * x.clamp(max=0).exp())
 
@@ -166,7 +173,7 @@ DERIVATIVES: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], ...]
 }
 
 
-def _bias_act_setup(ctx, inputs, output):
+def _bias_act_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     x, b, dim, act, alpha, gain, clamp = inputs
     # The sign of the result tells the branch that was taken only while the slope is positive.
     ctx.from_output = act in ("linear", "relu") or (act == "lrelu" and alpha > 0)
@@ -180,7 +187,7 @@ def _bias_act_setup(ctx, inputs, output):
         ctx.save_for_backward(x, b)
 
 
-def _bias_act_backward(ctx, grad):
+def _bias_act_backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
     dim, _, _, gain, _ = ctx.options
     grad_x = grad_b = None
     if ctx.linear:
@@ -193,13 +200,13 @@ def _bias_act_backward(ctx, grad):
     return grad_x, grad_b, None, None, None, None, None
 
 
-def _bias_act_grad_setup(ctx, inputs, output):
+def _bias_act_grad_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     g, x, b, *options, from_output, order = inputs
     ctx.options, ctx.from_output, ctx.order = options, from_output, order
     ctx.save_for_backward(None if options[1] in PIECEWISE_LINEAR else g, x, b)
 
 
-def _bias_act_grad_backward(ctx, grad):
+def _bias_act_grad_backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
     g, x, b = ctx.saved_tensors
     dim, act, alpha, gain, clamp = ctx.options
     grad_g = grad_x = grad_b = None
@@ -209,7 +216,7 @@ def _bias_act_grad_backward(ctx, grad):
         if ctx.order < MAX_ORDER:
             grad_x = _BiasActGrad.apply(grad * g, x, b, *ctx.options, False, ctx.order + 1)
         else:  # made of PyTorch's operations, which can be differentiated on and on
-            total = _add_bias(x, b, dim)
+            total = reference.add_bias(x, b, dim)
             factor = DERIVATIVES[act][ctx.order](total, alpha)
             grad_x = (grad * g * gain * factor).masked_fill(_is_clamped(total, act, alpha, gain, clamp), 0)
         if ctx.needs_input_grad[2]:
@@ -227,15 +234,13 @@ class _BiasActGrad(torch.autograd.Function):
     backward = staticmethod(_bias_act_grad_backward)
 
 
-_library.impl("bias_act", _bias_act_cpu, "CPU")
-_library.impl("bias_act_grad", _bias_act_grad_cpu, "CPU")
-torch.library.register_fake("torch_utils::bias_act", lambda x, *others: torch.empty_like(x), lib=_library)
-torch.library.register_fake("torch_utils::bias_act_grad", lambda g, x, *others: torch.empty_like(x), lib=_library)
+LIBRARY.impl("bias_act", _bias_act_cpu, "CPU")
+LIBRARY.impl("bias_act_grad", _bias_act_grad_cpu, "CPU")
+torch.library.register_fake("torch_utils::bias_act", lambda x, *others: torch.empty_like(x), lib=LIBRARY)
+torch.library.register_fake("torch_utils::bias_act_grad", lambda g, x, *others: torch.empty_like(x), lib=LIBRARY)
+torch.library.register_autograd("torch_utils::bias_act", _bias_act_backward, setup_context=_bias_act_setup, lib=LIBRARY)
 torch.library.register_autograd(
-    "torch_utils::bias_act", _bias_act_backward, setup_context=_bias_act_setup, lib=_library
-)
-torch.library.register_autograd(
-    "torch_utils::bias_act_grad", _bias_act_grad_backward, setup_context=_bias_act_grad_setup, lib=_library
+    "torch_utils::bias_act_grad", _bias_act_grad_backward, setup_context=_bias_act_grad_setup, lib=LIBRARY
 )
 
 
@@ -248,14 +253,19 @@ def _layout(x: torch.Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _upfirdn2d_cpu(x, f, up, down, padding, flip, gain):
-    from torch_utils.ops.upfirdn2d import upfirdn2d
-
-    y = upfirdn2d(x, f, up, down, padding, flip, gain, impl="ref")
-    return y.clone(memory_format=_layout(x))
+def _upfirdn2d_cpu(x: torch.Tensor, *others: Any) -> torch.Tensor:
+    return reference.upfirdn2d(x, *others).clone(memory_format=_layout(x))
 
 
-def _upfirdn2d_fake(x, f, up, down, padding, flip, gain):
+def _upfirdn2d_fake(
+    x: torch.Tensor,
+    f: torch.Tensor,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip: bool,
+    gain: float,
+) -> torch.Tensor:
     width = (x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[1]) // down[0] + 1
     height = (x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1
     return torch.empty(
@@ -263,26 +273,27 @@ def _upfirdn2d_fake(x, f, up, down, padding, flip, gain):
     )
 
 
-def _upfirdn2d_setup(ctx, inputs, output):
+def _upfirdn2d_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     x, f, ctx.up, ctx.down, ctx.padding, ctx.flip, ctx.gain = inputs
     ctx.size = x.shape[2:]
     ctx.save_for_backward(f)
 
 
-def _upfirdn2d_backward(ctx, grad):
-    """The filter is a linear map of the picture; the map that takes gradients back is a filter of the same kind."""
+def _upfirdn2d_backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
     (f,) = ctx.saved_tensors
     grad_x = None
     if ctx.needs_input_grad[0]:
-        padding = []
-        for axis in (1, 0):  # of the picture: x first
-            pair = 1 - axis  # of up, down and padding
-            taps, size, grad_size = f.shape[axis], ctx.size[axis], grad.shape[2 + axis]
-            # Output i reads upsampled sample i * down + k - before for tap k. Read the other way round: sample j * up
-            # gets tap k of output (j * up + before - k) / down, which is correlation with the flipped filter.
-            start = taps - 1 - ctx.padding[2 * pair]
-            total = (size - 1) * ctx.up[pair] + taps  # so many samples that `size` outputs, `up` apart, come out
-            padding += [start, total - grad_size * ctx.down[pair] - start]
+        padding: list[int] = []
+        for axis in (0, 1):  # x, y
+            other = 1 - axis  # the same axis in the filter; in pictures it is other + 2
+            padding += reference.gradient_padding(
+                f.shape[other],
+                ctx.size[other],
+                grad.shape[2 + other],
+                ctx.up[axis],
+                ctx.down[axis],
+                ctx.padding[2 * axis],
+            )
         grad_x = _Upfirdn2d.apply(grad, f, ctx.down, ctx.up, padding, not ctx.flip, ctx.gain)
     return grad_x, None, None, None, None, None, None
 
@@ -292,8 +303,8 @@ class _Upfirdn2d(torch.autograd.Function):
     backward = staticmethod(_upfirdn2d_backward)
 
 
-_library.impl("upfirdn2d", _upfirdn2d_cpu, "CPU")
-torch.library.register_fake("torch_utils::upfirdn2d", _upfirdn2d_fake, lib=_library)
+LIBRARY.impl("upfirdn2d", _upfirdn2d_cpu, "CPU")
+torch.library.register_fake("torch_utils::upfirdn2d", _upfirdn2d_fake, lib=LIBRARY)
 torch.library.register_autograd(
-    "torch_utils::upfirdn2d", _upfirdn2d_backward, setup_context=_upfirdn2d_setup, lib=_library
+    "torch_utils::upfirdn2d", _upfirdn2d_backward, setup_context=_upfirdn2d_setup, lib=LIBRARY
 )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils.ops.convolution import conv2d, conv_transpose2d
-from torch_utils.ops.upfirdn2d import _parse_padding, centred_padding, filter_size, upfirdn2d
+from torch_utils.ops.upfirdn2d import centered_padding, filter_size, parse_padding, upfirdn2d
 
 
 def conv2d_resample(
@@ -30,18 +30,18 @@ def conv2d_resample(
         w: `[C_out, C_in / groups, kernel_y, kernel_x]`.
         f: Low-pass filter of `setup_filter`; used only where `up` or `down` is above 1.
         up, down: Integer factors.
-        padding: Of the upsampled picture, as in `upfirdn2d`; `kernel // 2` keeps the size times `up / down`.
-        groups: Of the convolution.
+        padding: Padding of the upsampled picture, as in `upfirdn2d`; `kernel // 2` keeps the size times `up / down`.
+        groups: Groups of the convolution.
         flip_weight: True correlates with `w` (what PyTorch calls convolution), False convolves.
-        flip_filter: The same for `f`.
-        b: Bias `[C_out]`, added to the result; free of cost where a convolution comes last.
+        flip_filter: True correlates with `f`, False convolves.
+        b: Bias `[C_out]`, added to the result; it costs nothing where a convolution comes last.
 
     Returns:
         `[N, C_out, H_out, W_out]`.
     """
     kernel_y, kernel_x = w.shape[2:]
     taps_x, taps_y = filter_size(f)
-    pad_x, pad_y = _parse_padding(padding)
+    pad_x, pad_y = parse_padding(padding)
     if up > 1 or down > 1:
         pad_x = _resampling_padding(taps_x, pad_x, up, down)
         pad_y = _resampling_padding(taps_y, pad_y, up, down)
@@ -61,8 +61,8 @@ def conv2d_resample(
         x = upfirdn2d(x, f, up=up, padding=[*pad_x, *pad_y], gain=up**2, flip_filter=flip_filter)
         return x if b is None else x + b[:, None, None]
 
-    # Upsample and convolve at once: a transposed convolution never touches the zeros between samples. What it returns
-    # is the full convolution, `kernel - 1` larger on each side than the valid one that the padding is counted from.
+    # Upsample and convolve at once: a transposed convolution never touches the zeros between samples. It returns the
+    # full convolution, `kernel - 1` larger on each side than the valid one that the padding is counted from.
     x = _transposed(x, w, up, groups, flip_weight)
     pad_x = pad_x[0] - kernel_x + 1, pad_x[1] - kernel_x + up
     pad_y = pad_y[0] - kernel_y + 1, pad_y[1] - kernel_y + up
@@ -73,11 +73,11 @@ def conv2d_resample(
 
 
 def _resampling_padding(taps: int, padding: tuple[int, int], up: int, down: int) -> tuple[int, int]:
-    """Add what keeps one axis centred through the low-pass filter, on the way up and on the way down."""
+    """Add what keeps one axis centered through the low-pass filter, on the way up and on the way down."""
     if up > 1:
-        padding = centred_padding(taps, padding, up=up)
+        padding = centered_padding(taps, padding, up=up)
     if down > 1:
-        padding = centred_padding(taps, padding, down=down)
+        padding = centered_padding(taps, padding, down=down)
     return padding
 
 

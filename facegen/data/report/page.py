@@ -13,7 +13,7 @@ from PIL import Image
 from facegen import html
 from facegen import images as pictures
 from facegen.ages import AgeGroups
-from facegen.data.contents import Contents, Face, read_contents
+from facegen.data.contents import Contents, Face
 from facegen.data.report.portraits import SAMPLES, portray
 from facegen.errors import FacegenError
 
@@ -27,7 +27,7 @@ Examples = Mapping[str, Sequence[tuple[str, Image.Image | None]]]
 def write_report(
     path: Path,
     summary: dict[str, Any],
-    archives: Sequence[Path | Contents],
+    archives: Sequence[Contents],
     examples: Examples | None = None,
     *,
     progress: bool = True,
@@ -35,24 +35,20 @@ def write_report(
     """Write the report of one or more archives (splits) as a single HTML file.
 
     Args:
-        path: The HTML file; it appears whole or not at all.
-        summary: What `prepare` or `inspect_archive` counted, as in `<archive>.report.json`; its `archives` are in the
+        path: the HTML file; it appears whole or not at all.
+        summary: what `prepare` or `inspect_archive` counted, as in `<archive>.report.json`; its `archives` are in the
             order of `archives`.
-        archives: The archives themselves (or what was read of them), from which the faces are taken: up to 2,000
-            of each group for its mean.
-        examples: Some files for reasons in `summary["dropped"]` and kinds of problems, with thumbnails where they can
+        archives: what the archives hold; up to 2,000 faces of each group are read for its mean.
+        examples: some files for reasons in `summary["dropped"]` and kinds of problems, with thumbnails where they can
             be shown.
-        progress: Show a bar.
+        progress: show a bar.
 
-    Raises FacegenError when the archives are not those of the summary or cannot be read.
+    Raises FacegenError when the archives are not those of the summary.
     """
     entries = summary["archives"]
     if len(archives) != len(entries):
         raise FacegenError(f"the summary tells of {len(entries)} archives, {len(archives)} were given")
-    sections = []
-    for entry, archive in zip(entries, archives, strict=True):
-        contents = archive if isinstance(archive, Contents) else read_contents(archive)
-        sections.append(_section(entry, contents, progress))
+    sections = [_section(entry, contents, progress) for entry, contents in zip(entries, archives, strict=True)]
     html.write_page(
         path,
         "archive.html",

@@ -10,7 +10,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen import images as pictures
-from facegen.data.archive import FaceArchive
 from facegen.data.contents import Face
 from facegen.errors import FacegenError
 from facegen.parallel import map_in_order
@@ -35,11 +34,11 @@ class GroupPictures:
     """A group in pictures.
 
     Attributes:
-        label: The group's name.
-        count: Faces in the group.
-        averaged: Faces in the mean: up to 2,000, spread evenly over the group's ages.
-        mean: The mean face, RGB, at most 256 pixels wide; None for a group without a readable face.
-        samples: Faces from young to old, spread evenly over the group's ages.
+        label: the group's name.
+        count: faces in the group.
+        averaged: faces in the mean: up to 2,000, spread evenly over the group's ages.
+        mean: the mean face, RGB, at most 256 pixels wide; None for a group without a readable face.
+        samples: faces from young to old, spread evenly over the group's ages.
     """
 
     label: str
@@ -47,33 +46,6 @@ class GroupPictures:
     averaged: int
     mean: Image.Image | None
     samples: list[Sample]
-
-
-def group_pictures(
-    archive: FaceArchive, samples: int = SAMPLES, *, seed: int = 0, progress: bool = False
-) -> list[GroupPictures]:
-    """The mean face and some faces of every class of an archive, in the order of the labels.
-
-    An archive without classes is one group called "all".
-
-    Example:
-        >>> for group in group_pictures(FaceArchive("faces.zip")):
-        ...     display(group.label, group.mean)
-    """
-    index_of = {name: index for index, name in enumerate(archive.file_names)}
-    members: list[list[Face]] = [[] for _ in range(max(archive.c_dim, 1))]
-    for name, index in sorted(index_of.items()):
-        age = None if archive.ages is None or archive.ages[index] < 0 else int(archive.ages[index])
-        members[max(int(archive.labels[index]), 0)].append(
-            Face(name, int(archive.labels[index]), age, "" if age is None else str(age))
-        )
-
-    def open_picture(name: str) -> Image.Image:
-        array = archive.image(index_of[name])
-        return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
-
-    names = archive.class_names or ["all"]
-    return portray(list(zip(names, members, strict=True)), open_picture, samples=samples, seed=seed, progress=progress)
 
 
 def portray(

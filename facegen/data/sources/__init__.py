@@ -40,7 +40,7 @@ def get_source(name: str) -> type[Source]:
 
 def detect_source(files: Container) -> type[Source]:
     """Return the data set that `files` is laid out as. Raises FacegenError when none or several fit."""
-    fitting = [source for source in all_sources().values() if source.recognises(files)]
+    fitting = [source for source in all_sources().values() if source.recognizes(files)]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(source.name for source in fitting or all_sources().values())
@@ -54,9 +54,9 @@ def open_source(
     """Open the data set in a folder, zip or CSV table.
 
     Args:
-        path: Where it is; a table stands for the folder that it lies in.
-        source: Which data set it is, or its name; None finds out.
-        options: Of the data set, when `source` is not ready made.
+        path: the data set; a table stands for the folder that it lies in.
+        source: which data set it is, or its name; None finds out.
+        options: the options of the data set, when `source` is a name or None.
 
     Raises FileNotFoundError or FacegenError when there is nothing, when it is not known which data set it is, or when
     it has no such option.

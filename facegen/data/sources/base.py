@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from facegen.container import Container
+from facegen.options import Options
 
 OLDEST_PERSON = 122  # the oldest person on record lived 122 years
 
@@ -18,10 +18,10 @@ class Record:
     """A face of a data set: which file shows it, and what the data set says of the person.
 
     Attributes:
-        name: The file, as its container names it.
-        low, high: The youngest and the oldest that the person may be, in years, both included; equal where the age is
+        name: the file, as its container names it.
+        low, high: the youngest and the oldest that the person may be, in years, both included; equal where the age is
             known exactly, `high` None for an open end ("70 and more").
-        person: Who it is, where the data set tells persons apart.
+        person: who it is, where the data set tells persons apart.
         gender: `female` or `male`, where known.
     """
 
@@ -53,15 +53,15 @@ class Skipped:
     detail: str = ""
 
 
-class Source(ABC):
+class Source(Options, ABC):
     """A data set of faces with ages. A subclass is a frozen dataclass whose fields, made by `option`, are its options.
 
     Such a class in a file of this folder is all that a new data set needs.
 
     Attributes:
-        name: As written after `--source`.
-        title: The data set's name and origin in a few words.
-        crop: How its pictures are cropped unless the user says otherwise: `as-is`, `center` or `align`.
+        name: what is written after `--source`.
+        title: the data set's name and origin in a few words.
+        crop: how its pictures are cropped unless the user says otherwise: `as-is`, `center` or `align`.
     """
 
     name: ClassVar[str]
@@ -70,22 +70,9 @@ class Source(ABC):
 
     @classmethod
     @abstractmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """Tell from file names alone whether `files` is this data set, laid out as it ships."""
 
     @abstractmethod
     def read(self, files: Container) -> Iterator[Record | Skipped]:
         """Go through the data set: every picture comes out once, as a record or with the reason why not."""
-
-
-def option(default: Any, help: str, *, choices: Sequence[str] | None = None, type: type | None = None) -> Any:
-    """Return a dataclass field that is an option of the source, on the command line too (`min_age`: `--min-age`).
-
-    Args:
-        default: Its value when not given; its type is the option's unless `type` says otherwise.
-        help: For `--help`.
-        choices: The values allowed, if few.
-        type: Of the value where `default` is None.
-    """
-    metadata = {"help": help, "choices": choices, "type": type or default.__class__}
-    return dataclasses.field(default=default, metadata=metadata)

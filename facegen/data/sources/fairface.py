@@ -27,7 +27,7 @@ class FairFace(Source):
     title: ClassVar[str] = "FairFace (Karkkainen and Joo 2021)"
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """There is a table named as FairFace's."""
         return bool(find_named(files, _TABLE))
 

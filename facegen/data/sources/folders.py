@@ -26,11 +26,11 @@ class Folders(Source):
     title: ClassVar[str] = "a folder of pictures for each age or range of ages"
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """Most of the first pictures lie in a folder named as an age, and it is not one of IMDB-WIKI's hundred."""
         names = list(islice(filter(is_image_name, files.names), _SAMPLE))
         fitting = sum(isinstance(_face(name), Record) for name in names)
-        return fitting > len(names) / 2 and not imdb_wiki.ImdbWiki.recognises(files)
+        return fitting > len(names) / 2 and not imdb_wiki.ImdbWiki.recognizes(files)
 
     def read(self, files: Container) -> Iterator[Record | Skipped]:
         """Take ages from the names of folders."""

@@ -38,7 +38,7 @@ class NamedFiles(Source):
     own: ClassVar[re.Pattern[str] | None] = None
 
     @classmethod
-    def recognises(cls, files: Container) -> bool:
+    def recognizes(cls, files: Container) -> bool:
         """Most of the first pictures are named as in the data set."""
         return mostly_named(files, cls.pattern)
 

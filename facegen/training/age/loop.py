@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.plots import plot_ages, plot_curves
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
 from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
@@ -66,7 +66,6 @@ def train_age(
         FileNotFoundError, FacegenError: no such archive, no exact ages in it, impossible options, or a loss that is no
             number any more.
     """
-    options.check()
     chosen = pick_device(device)
     options = replace(options, data=str(Path(options.data).resolve()))
     if options.val is not None:
@@ -76,7 +75,7 @@ def train_age(
     training, validation = load_data(options, progress=progress)
     half = f"-{options.half}" if options.half else ""
     with RunFolder.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}") as run:
-        run.write_json(OPTIONS, asdict(options))
+        run.write_json(OPTIONS, options.to_json())
         _run(run, options, training, validation, network, TrainingState(), None, chosen, progress)
     return run.path
 
@@ -101,9 +100,8 @@ def resume_age(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     chosen = pick_device(device)
-    options = read_options(folder, AgeOptions, "an age estimator's run")
+    options = read_options(folder, AgeOptions)
     options = replace(options, kimg=kimg or options.kimg, data=data or options.data, val=val or options.val)
-    options.check()
     saved = read_state(folder / STATE, ("network", "average", "optimizer", "training"))
     state = TrainingState(**saved["training"])
     if state.step >= options.steps:
@@ -112,7 +110,7 @@ def resume_age(
     network = _new_network(options)
     network.load_state_dict(saved["network"])
     with RunFolder.open(folder, last_step=state.step * options.batch / 1000) as run:
-        run.write_json(OPTIONS, asdict(options))
+        run.write_json(OPTIONS, options.to_json())
         run.log(f"resuming at {state.step * options.batch / 1000:.2f} kimg")
         _run(run, options, training, validation, network, state, saved, chosen, progress)
     return run.path
@@ -289,10 +287,10 @@ def _report(
         metadata["groups"] = validation.groups.labels
         save_networks(run.path / BEST, {"age": network}, metadata, dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
-        figures.plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
+        plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
     lines = read_stats(run.path)
     steps = [line["step"] for line in lines]
-    figures.plot_curves(
+    plot_curves(
         run.path / "curve.png",
         {"validation MAE": (steps, [line["val_mae"] for line in lines])},
         xlabel="kimg",
@@ -306,8 +304,8 @@ def _metadata(
 ) -> dict[str, Any]:
     """What an age estimator's file says of itself."""
     measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_faces": held, "val_by_group": by_group}
-    licence = {"license": options.licence} if options.licence else {}
-    return without_paths({"training_faces": faces, **measured, **licence, "training_options": asdict(options)})
+    license = {"license": options.license} if options.license else {}
+    return without_paths({"training_faces": faces, **measured, **license, "training_options": options.to_json()})
 
 
 def _save_state(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from facegen.errors import FacegenError
+from facegen.options import Options, option
 
 HALVES = ("first", "second")
 WARMUP = 0.05  # of the run, with a rising learning rate
@@ -19,58 +19,44 @@ SHAPES = {
 
 
 @dataclass(frozen=True)
-class AgeOptions:
-    """What a run is made of.
+class AgeOptions(Options):
+    """What a run of `train_age` is made of."""
 
-    `half` trains on one half of `data` (`first` or `second`; None on all of it). `val` is an archive that is never
-    trained on; None keeps a tenth of the pictures back. `widths` and `depths` are the network's; None for `SHAPES`.
-    `sigma` is the width in years of the distribution that an age stands for, `balance` as in `picture_weights`, `ema`
-    the half-life of the averaged weights in steps, `snap` how many kimg lie between two validations. `both_sides` is
-    the network's. It computes in bfloat16 on a processor that has it, with `bf16` on any device, with `fp32` on none.
-    `licence` stands in the file.
-    """
+    data: str = option(help="Training archive with exact ages.", metavar="ARCHIVE", resumable=True)
+    val: str | None = option(
+        None, "Archive to validate with.", metavar="ARCHIVE", unset="a tenth of the data, held back", resumable=True
+    )
+    arch: str = option("resnet", "Architecture of the network.", choices=SHAPES)
+    widths: tuple[int, ...] | None = option(
+        None, "Channels of its stages, as 32,64,128,160.", metavar="NUMBERS", unset="by --arch"
+    )
+    depths: tuple[int, ...] | None = option(
+        None, "Blocks of its stages, as 1,2,2,1.", metavar="NUMBERS", unset="by --arch"
+    )
+    half: str | None = option(
+        None,
+        "Train on this half of the pictures only; the split is always the same.",
+        choices=HALVES,
+        unset="on all",
+    )
+    kimg: float = option(300, "Thousands of pictures to train on.", above=0, resumable=True)
+    batch: int = option(64, "Pictures per step; batch normalization needs two.", min=2)
+    lr: float = option(2e-3, "Learning rate of AdamW after the warm-up.", above=0)
+    weight_decay: float = option(0.05, "Weight decay of AdamW.")
+    sigma: float = option(2.5, "Years by which an age is blurred as a target.", above=0)
+    balance: float = option(0.3, "0 draws faces as the data has them, 1 all age groups alike.", min=0, max=1)
+    ema: float = option(100, "Half-life of the averaged weights, in steps.", above=0)
+    dropout: float = option(0.2, "Share of features left out in training.")
+    snap: float = option(20, "Thousands of pictures between two validations.", above=0)
+    size: int = option(64, "Side to which pictures are resized, in pixels.", command=False)
+    both_sides: bool = option(False, "Its predictions are means over a face and its mirror image.")
+    fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
+    seed: int = option(0, "Seeds weights, order and distortions.", min=0)
+    license: str | None = option(None, "What may be done with the weights, for their file.", was="licence")
 
-    data: str
-    val: str | None = None
-    arch: str = "resnet"
-    widths: Sequence[int] | None = None
-    depths: Sequence[int] | None = None
-    half: str | None = None
-    kimg: float = 300
-    batch: int = 64
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    sigma: float = 2.5
-    balance: float = 0.3
-    ema: float = 100
-    dropout: float = 0.2
-    snap: float = 20
-    size: int = 64
-    both_sides: bool = False
-    fp32: bool = False
-    bf16: bool = False
-    seed: int = 0
-    licence: str | None = None
-
-    def check(self) -> None:
-        """Raise a FacegenError that names the first impossible value."""
-        if self.arch not in SHAPES:
-            raise FacegenError(f"arch is one of {', '.join(SHAPES)}, got {self.arch!r}")
-        if self.half is not None and self.half not in HALVES:
-            raise FacegenError(f"half is one of {', '.join(HALVES)}, got {self.half!r}")
-        for name in ("kimg", "batch", "lr", "sigma", "ema", "snap"):
-            if not getattr(self, name) > 0:
-                raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.balance <= 1:
-            raise FacegenError(
-                f"balance must be between 0 (as the data is) and 1 (all groups alike), got {self.balance}"
-            )
-        if self.fp32 and self.bf16:
-            raise FacegenError("fp32 and bf16 exclude each other: leave out one of them")
-        if self.seed < 0:
-            raise FacegenError(f"seed must be 0 or more, got {self.seed}")
-        if self.batch < 2:
-            raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
 
     @property
     def steps(self) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facegen.faces.find import AlignmentTemplate, alignment_matrix, invert_matrix
+from facegen.faces.template import AlignmentTemplate, alignment_matrix, invert_matrix
 from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
 
 

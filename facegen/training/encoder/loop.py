@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.figures import grids as figures
+from facegen.figures.plots import plot_curves
 from facegen.images import to_float
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
-from facegen.networks.latents import decode_latents, group_means
+from facegen.networks.latents import draw, group_means, place_latents
 from facegen.training.encoder.batch_norm import share_batch_norm
 from facegen.training.encoder.data import (
     FaceData,
@@ -38,14 +39,14 @@ from facegen.training.encoder.data import (
 )
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import EncoderObjective, closest_group
-from facegen.training.encoder.options import EncoderOptions, read_encoder_options
+from facegen.training.encoder.options import EncoderOptions
 from facegen.training.encoder.pairs import Pairs, one_hot
 from facegen.training.encoder.real_faces import open_real_faces
 from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
-from facegen.training.run.folder import OPTIONS, RunFolder, read_state, read_stats, save_state
+from facegen.training.run.folder import OPTIONS, RunFolder, read_options, read_state, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
 from facegen.weights.header import Header, without_paths
@@ -87,7 +88,6 @@ def train_encoder(
     Raises:
         FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
     """
-    options.check()
     with distributed.session(pick_device(device)) as chosen:
         options.check_processes(distributed.world_size())
         source = locate(options.generator).resolve()  # from now on the very file, whatever is published later
@@ -105,7 +105,7 @@ def train_encoder(
         _start_from(objective, options.init)
         name = f"encoder-{options.recipe}-{source.stem}-{options.pairs}pairs"
         with distributed.open_folder(lambda: RunFolder.create(outdir, name)) as run:
-            run.write_json(OPTIONS, asdict(options))
+            run.write_json(OPTIONS, options.to_json())
             _run(run, options, objective, header, TrainingState(), None, chosen, progress)
     return run.path
 
@@ -133,11 +133,10 @@ def resume_encoder(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     wanted = pick_device(device)
-    options = read_encoder_options(folder)
+    options = read_options(folder, EncoderOptions)
     changed = {"epochs": epochs, "generator": generator, "data": data}
     changed |= {"age_estimator": age_estimator, "face_network": face_network}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    options.check()
     saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
     state = TrainingState(**saved["training"])
     if state.epoch >= options.epochs:
@@ -146,7 +145,7 @@ def resume_encoder(
         options.check_processes(distributed.world_size())
         objective, header = _objective(options, progress)
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.epoch)) as run:
-            run.write_json(OPTIONS, asdict(options))
+            run.write_json(OPTIONS, options.to_json())
             run.log(f"resuming at epoch {state.epoch + 1}, batch {state.step + 1}")
             _run(run, options, objective, header, state, saved, chosen, progress)
     return run.path
@@ -248,10 +247,9 @@ def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.
         latents = objective.encoder(to_float(faces.to(device)))
         if objective.recipe.target == "z":
             labels = one_hot(classes, generator.c_dim).to(device)
-            again = decode_latents(generator, latents, labels, group_means(generator))
-        else:
-            again = generator.synthesis(latents, noise_mode="const")
-    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again.expand(-1, 3, -1, -1))
+            latents = place_latents(generator, latents, labels, group_means(generator))
+        again = draw(generator, latents)
+    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again)
     return [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]
 
 
@@ -457,7 +455,7 @@ def _metadata(header: Header, options: EncoderOptions, epoch: int, losses: Mappi
     """What an encoder file says of itself; groups, template and licence are its generator's."""
     inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
-    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": asdict(options)})
+    return without_paths({**inherited, "epoch": epoch, **measured, "training_options": options.to_json()})
 
 
 def _save_state(
@@ -478,7 +476,7 @@ def _save_state(
 def _plot(folder: Path) -> None:
     lines = read_stats(folder)
     epochs = [line["step"] for line in lines]
-    figures.plot_curves(
+    plot_curves(
         folder / "curve.png",
         {
             "training": (epochs, [line["train_loss"] for line in lines]),

@@ -13,7 +13,7 @@ from torch.nn import functional
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
 from facegen.networks.latent_discriminator import LatentDiscriminator
-from facegen.networks.latents import group_means
+from facegen.networks.latents import draw, group_means
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.pairs import one_hot
 from facegen.training.encoder.recipes import Recipe
@@ -122,7 +122,7 @@ class EncoderObjective(nn.Module):
         return torch.optim.Adam(groups, lr=lr)
 
     def forward(self, faces: Faces, target_ages: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return every loss of the recipe by name, unweighted, and their weighted sum as `loss`.
+        """Return every loss of the recipe by name, unweighted, and their weighted sum as `loss`; see `Recipe` for each.
 
         With generated faces also, for people, `mse` of the latents (1 for who always answers with the mean) and
         `cosine_similarity` between them and the true ones. `latent_discriminator`, of recipes that have one, is what
@@ -143,7 +143,7 @@ class EncoderObjective(nn.Module):
             losses["adversarial"] = self.latent_discriminator.encoder_loss(latents)
             losses["latent_discriminator"] = self.latent_discriminator.own_loss(latents, self._mapped(faces))
         if recipe.sees_pictures:
-            again = self._picture(latents)
+            again = draw(self.generator, latents)
             if recipe.pixels:
                 losses["pixels"] = functional.mse_loss(again, faces.images)
             if recipe.features:
@@ -163,15 +163,14 @@ class EncoderObjective(nn.Module):
                 if recipe.keep:
                     losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
         if recipe.anchor and len(faces.z):
-            losses["anchor"] = functional.mse_loss(self._picture(self._true_ws(faces)), faces.images[: len(faces.z)])
+            losses["anchor"] = functional.mse_loss(
+                draw(self.generator, self._true_ws(faces)), faces.images[: len(faces.z)]
+            )
         losses["loss"] = recipe.weighted_sum(losses)
         return losses
 
-    def _picture(self, ws: torch.Tensor) -> torch.Tensor:
-        return self.generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
-
     def _picture_of_frozen(self, ws: torch.Tensor) -> torch.Tensor:
-        """As `_picture`, but what is wrong with the picture is no fault of the generator's."""
+        """As `draw`, but what is wrong with the picture is no fault of the generator's."""
         frozen = {name: value.detach() for name, value in self.generator.synthesis.named_parameters()}
         picture = functional_call(self.generator.synthesis, frozen, (ws,), {"noise_mode": "const"})
         return picture.expand(-1, 3, -1, -1)

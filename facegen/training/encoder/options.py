@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from facegen.errors import FacegenError
-from facegen.training.encoder.recipes import Recipe, get_recipe
-from facegen.training.run.folder import read_options
+from facegen.options import Options, option
+from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # of the pairs; the rest validates
@@ -17,56 +15,70 @@ MOST_VALIDATING = 1000  # pairs; more make no difference
 
 
 @dataclass(frozen=True)
-class EncoderOptions:
-    """What a run is made of. `lr` falls to `lr_decay` of itself after every `lr_step` epochs.
+class EncoderOptions(Options):
+    """What a run of `train_encoder` is made of. `lr` falls to `lr_decay` of itself after every `lr_step` epochs."""
 
-    `recipe` names one of `recipes.RECIPES`; None takes the best that the rest allows: `age` with `data`, else `w+`.
-    `data` is a training archive of real faces, `age_estimator` a weight file or run folder, None for the one that
-    comes with the package. `face_network` is a file of facenet-pytorch's weights, for the recipe `identity`; None
-    downloads those of VGGFace2. Encoder and estimator compute in bfloat16 on a processor that has it, with `bf16` on
-    any device, with `fp32` on none.
-    """
+    generator: str = option(help="Weights of the generator, or its run folder.", metavar="FILE|RUN|URL", resumable=True)
+    recipe: str | None = option(
+        None,
+        f"What to learn: {', '.join(RECIPES)}; see docs/training.md.",
+        choices=RECIPES,
+        metavar="NAME",
+        unset="age with --data, else w+",
+    )
+    data: str | None = option(
+        None, "Training archive of real faces, for the recipes from real on.", metavar="ARCHIVE", resumable=True
+    )
+    age_estimator: str | None = option(
+        None,
+        "Age estimator for the recipes from image on.",
+        metavar="FILE|RUN|URL",
+        unset="the one in the package",
+        resumable=True,
+    )
+    face_network: str | None = option(
+        None,
+        "facenet-pytorch's weights, for the recipe identity.",
+        metavar="FILE",
+        unset="VGGFace2's, downloaded",
+        resumable=True,
+    )
+    pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.")
+    epochs: int = option(8, "Passes over the pairs.", above=0, resumable=True)
+    batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2)
+    lr: float = option(1e-3, "Learning rate of Adam at the start.", above=0)
+    lr_step: int = option(3, "Epochs after which the learning rate falls.", above=0)
+    lr_decay: float = option(0.3, "What it falls to, as a factor.", above=0)
+    init: str = option(
+        "vggface2",
+        "Weights to start from; the named ones are downloaded on first use.",
+        metavar="vggface2|casia-webface|none|FILE",
+    )
+    blocks: tuple[int, int, int] = option(
+        (5, 10, 5),
+        "Residual blocks to keep of the three stages; 2,2,0 is a small encoder for CPUs.",
+        metavar="NUMBERS",
+    )
+    input_size: int = option(96, "Pixels to which the encoder resizes a face (>= 75).")
+    psi: float = option(1.0, "Truncation of the generated faces.")
+    fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
+    seed: int = option(0, "Seeds weights, pairs and their order.")
 
-    generator: str
-    recipe: str | None = None
-    data: str | None = None
-    age_estimator: str | None = None
-    face_network: str | None = None
-    pairs: int = 10000
-    epochs: int = 8
-    batch: int = 32
-    lr: float = 1e-3
-    lr_step: int = 3
-    lr_decay: float = 0.3
-    init: str = "vggface2"
-    blocks: tuple[int, int, int] = (5, 10, 5)
-    input_size: int = 96
-    psi: float = 1.0
-    fp32: bool = False
-    bf16: bool = False
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a FacegenError that names the first impossible value."""
-        for name in ("epochs", "batch", "lr", "lr_step", "lr_decay"):
-            if not getattr(self, name) > 0:
-                raise FacegenError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.fp32 and self.bf16:
-            raise FacegenError("fp32 and bf16 exclude each other: leave out one of them")
-        if not math.isfinite(self.psi):
-            raise FacegenError(f"psi must be a finite number, got {self.psi}")
-        if self.batch < 2:
-            raise FacegenError(f"batch must be at least 2 (batch normalisation), got {self.batch}")
-        if self.pairs * TRAINING_SHARE < self.batch:
-            raise FacegenError(
-                f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch"
-            )
-        if self.chosen_recipe().real and self.data is None:
-            raise FacegenError(f"the recipe {self.recipe} learns from real faces too: give --data ARCHIVE")
-        if self.face_network is not None and not self.chosen_recipe().identity:
-            raise FacegenError(
-                f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity"
-            )
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield (
+            self.pairs * TRAINING_SHARE >= self.batch,
+            f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch",
+        )
+        yield (
+            not self.chosen_recipe().real or self.data is not None,
+            f"the recipe {self.recipe} learns from real faces too: give --data ARCHIVE",
+        )
+        yield (
+            self.face_network is None or self.chosen_recipe().identity > 0,
+            f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity",
+        )
 
     def recipe_name(self) -> str:
         """The recipe's name; for want of one that of the best there is."""
@@ -94,12 +106,3 @@ class EncoderOptions:
         """
         warm = 1.0 if step is None else min(1.0, (step + 1) / WARMUP_STEPS)
         return warm * self.lr * self.lr_decay ** (epoch // self.lr_step)
-
-
-def read_encoder_options(folder: Path) -> EncoderOptions:
-    """The options of the run in a folder; FileNotFoundError or FacegenError where there are none."""
-
-    def make(blocks: list[int], **fields: Any) -> EncoderOptions:
-        return EncoderOptions(blocks=tuple(blocks), **fields)
-
-    return read_options(folder, make, "an encoder run")

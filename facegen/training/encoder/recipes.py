@@ -23,20 +23,22 @@ class Recipe:
         pixels: Squared error of the picture that the generator makes of the latent, levels -1..1.
         features: Distance of the two pictures in the age estimator's inner layers.
         identity: 1 - cosine of the two pictures' features in a face recognition network.
-        near: Pull of the layers' w towards one another and to the mean w (Tov et al. 2021, section 4), where the
-            generator was trained and where a step in w means the same for everybody.
+        near: Squared distance of the layers' w from their mean over the layers, plus 0.2 times that of this mean from
+            the mean of all w, in variances (Tov et al. 2021, section 4). There the generator was trained, and a step
+            in w means the same for everybody.
         adversarial: Logistic loss of the layers' w before a `LatentDiscriminator`, which learns to tell them from those
             of the mapping network.
         age: Error of the age that the estimator sees in the face after a shift to a random age, in decades. It teaches
             the age groups' places (`AgeShift`), not the encoder.
-        home: Squared distance of the age groups' places from their means, in variances: age alone would move them until
-            the estimator is content and nobody else.
-        keep: Squared difference of that face and the reconstruction in their low frequencies: what ageing changes.
+        home: Squared distance of the age groups' places (`AgeShift`) from the groups' mean w, in variances: age alone
+            would move them until the estimator is content and nobody else.
+        keep: Squared difference between the face after that shift and the reconstruction, both reduced to 8x8 pixels:
+            aging leaves pose, light and background as they are.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
         tune: Train the generator's synthesis too, at so many times the learning rate, for pixels and features alone:
             not for the age, which it would learn to feign.
-        anchor: While it is tuned, squared error of what it makes of the generated faces' true latents, so that it keeps
-            what it knew (the locality regularisation of Roich et al. 2021, section 3.3).
+        anchor: While the generator is tuned, squared error of the pictures that it makes of the generated faces' true
+            latents, so that it keeps what it knew (the locality regularization of Roich et al. 2021, section 3.3).
     """
 
     target: str = "z"

@@ -16,7 +16,7 @@ from facegen.data.archive import FaceArchive, label_counts
 from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.parallel import map_in_order
-from facegen.training.generator.parts import WHOLE, Part
+from facegen.training.draws import WHOLE, Part
 
 IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
 GPU_SHARE = 0.25  # one that takes no more than this of what is free of a GPU's memory is held there

@@ -22,16 +22,16 @@ from facegen.device import pick_device, precision_in_words
 from facegen.errors import FacegenError
 from facegen.figures import grids as figures
 from facegen.networks.generator import Generator
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
 from facegen.training.generator.measure import Measurements
-from facegen.training.generator.options import TrainOptions, check
-from facegen.training.generator.state import TrainingState
+from facegen.training.generator.options import TrainOptions
+from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
-from facegen.training.run.folder import OPTIONS, RunFolder
+from facegen.training.run.folder import OPTIONS, RunFolder, read_options
 from facegen.training.run.interrupt import StopRequest
 from facegen.training.run.rescue import Keeper, no_number
 from facegen.training.run.stats import Collector, Summary
@@ -65,10 +65,10 @@ def train_generator(options: TrainOptions, *, device: str | None = None, progres
     _prepare_machine()
     with distributed.session(pick_device(device)) as chosen:
         archive = open_archive(options)
-        state = checkpoint.build(options, archive, chosen)
+        state = build_state(options, archive, chosen)
         measurements = Measurements(options, chosen, progress)
         with distributed.open_folder(lambda: RunFolder.create(options.outdir, options.run_name())) as run:
-            run.write_json(OPTIONS, options.to_dict())
+            run.write_json(OPTIONS, options.to_json())
             _describe(run, options, state, archive, chosen)
             if distributed.is_main():
                 save_reals(archive, run.path / "reals.png", options.seed, options.even)
@@ -110,7 +110,7 @@ def resume_generator(
         FileNotFoundError, FacegenError: the folder, its state or the data is missing or damaged, or there is nothing
             left to do.
     """
-    options = TrainOptions.read(Path(folder) / OPTIONS)
+    options = read_options(Path(folder), TrainOptions)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
     changed |= {
         "batch": batch,
@@ -122,14 +122,13 @@ def resume_generator(
     }
     changed |= {"compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    check(options)
     _prepare_machine()
     with distributed.session(pick_device(device)) as chosen:
         try:
             archive = open_archive(options)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
-        state = checkpoint.build(replace(options, resume=None), archive, chosen)
+        state = build_state(replace(options, resume=None), archive, chosen)
         checkpoint.restore(state, folder)
         if state.images_seen >= options.kimg * 1000:
             raise FacegenError(
@@ -137,7 +136,7 @@ def resume_generator(
             )
         measurements = Measurements(options, chosen, progress)
         with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.images_seen / 1000)) as run:
-            run.write_json(OPTIONS, options.to_dict())
+            run.write_json(OPTIONS, options.to_json())
             if distributed.is_main():
                 checkpoint.clear_leftovers(run.path, state.images_seen)
             run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
@@ -307,7 +306,7 @@ def snapshot_metadata(options: TrainOptions, archive: FaceArchive) -> dict[str, 
         "class_names": archive.class_names,
         "template": archive.template.to_json() if archive.template is not None else None,
         "resolution": archive.resolution,
-        "training_options": options.to_dict(),
+        "training_options": options.to_json(),
     }
 
 

@@ -2,102 +2,131 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from facegen.errors import FacegenError
 from facegen.metrics.names import parse_metrics
-from facegen.training.augment.pipe import AUGPIPE_PRESETS
+from facegen.options import Options, option
+from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.generator.presets import PRESETS, get_preset
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")
+NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # of what `cfg` decides
+
+
+def decided(help: str, **more: Any) -> Any:
+    """Return an option that `cfg` decides; it is None until `TrainOptions.decide` was called."""
+    return option(None, help, unset="by cfg", **more)
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """All options of `train_generator`; `resolve_options` fills in what a preset decides. Names as in `Preset`.
+class TrainOptions(Options):
+    """All options of `train_generator`. What `cfg` decides is None until `decide` fills it in."""
 
-    Attributes:
-        data: Training archive.
-        outdir: Where run folders are made.
-        cfg: Name of the preset that the values below come from.
-        kimg: Length of the training, in thousands of images shown to the discriminator.
-        batch_gpu: Pictures at a time on each GPU, whose gradients add up; None for its whole share of a batch.
-        cond: Condition on the archive's labels.
-        mirror: Flip pictures at random.
-        subset: Use only so many pictures; None for all.
-        balance: How evenly age groups are drawn, see `batches.class_weights`.
-        even: An attribute of faces, such as `gender`, whose values are drawn equally often within each age group;
-            None for none. See `batches.picture_weights`.
-        t_start_kimg, t_end_kimg: Train without labels up to the first, then let them fade in until the second, see
-            `transition`; no `t_end_kimg` has labels from the start.
-        aug: `ada` adapts the strength of augmentation, `fixed` keeps it at `p`, `noaug` has none.
-        p: Strength for `fixed`, start for `ada`.
-        augpipe: Which augmentations.
-        target: What ADA holds the mean sign of D(real) at.
-        ada_kimg: How fast ADA moves.
-        resume: Weight file to start from; None starts from noise.
-        freezed: Layers of D that keep their weights.
-        tick: kimg between two lines of progress.
-        snap: Ticks between two snapshots.
-        snap_minutes: Take one after so many minutes, too; None does not mind the clock.
-        keep: Keep so many of the newest snapshots, and the best; None keeps them all.
-        metrics: Measured at every snapshot, names separated by commas, or `none`.
-        inception, vgg, lpips: Weight files of the networks that judge; None downloads what the metrics need.
-        seed: Of everything random.
-        fp32: Compute in float32 alone: neither in float16 on a GPU nor in bfloat16 on a CPU that has it.
-        compile: Compile the networks with torch.compile.
-    """
+    data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
+    outdir: str = option("runs", "Where run folders are made.", metavar="FOLDER")
+    cfg: str = option("auto", f"{', '.join(PRESETS)}; small and tiny are for a CPU.", choices=PRESETS, metavar="NAME")
+    kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
+    batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
+    batch_gpu: int | None = option(
+        None, "Largest batch at a time on a GPU, to need less memory.", unset="its share", min=1, resumable=True
+    )
+    gamma: float = decided("R1 weight.", min=0)
+    mbstd_group: int = decided("Pictures per group of the minibatch standard deviation.", command=False)
+    channel_base: int = decided("Width of the networks, see `SynthesisNetwork`.", command=False)
+    channel_max: int = decided("Most channels of a layer.", command=False)
+    lr: float = decided("Learning rate of both networks.", command=False)
+    ema_kimg: float = decided("Half-life of the moving average of the generator's weights.", command=False)
+    ema_rampup: float | None = decided(
+        "Shorten that half-life to this fraction of the images seen so far; None does not.", command=False
+    )
+    map_layers: int = decided("Layers of the mapping network.", command=False)
+    latent: int = decided("Length of z and of w.", command=False)
+    num_fp16_res: int = decided("Resolutions that run in float16 on a GPU.", command=False)
+    conv_clamp: float | None = decided("Limit of features, which float16 needs.", command=False)
+    pl_weight: float = decided("Weight of path length regularization; 0 leaves it out.", command=False)
+    style_mixing: float = decided("Probability of mixing two styles.", command=False)
+    d_architecture: str = decided("Architecture of the discriminator.", command=False)
+    cond: bool = option(True, "Condition on the labels.")
+    mirror: bool = option(False, "Flip pictures at random.")
+    subset: int | None = option(None, "Train on so many pictures only.", unset="all", min=1)
+    balance: float = option(
+        0, "Draw age groups as often as the data has them (0), all equally often (1), or between.", min=0, max=1
+    )
+    even: str | None = option(
+        None,
+        "Within each age group, draw the values of an attribute of faces, such as gender, equally often.",
+        metavar="ATTRIBUTE",
+        unset="as the data is",
+    )
+    t_start_kimg: float = option(0, "Train without labels so long; needs --t-end-kimg.", metavar="KIMG", min=0)
+    t_end_kimg: float | None = option(
+        None,
+        "Then let them fade in until here: against collapse of small groups.",
+        metavar="KIMG",
+        unset="labels from the start",
+    )
+    aug: str = option("ada", "Augmentation: ada adapts its strength, fixed keeps it at --p.", choices=AUGMENTATIONS)
+    p: float = option(0, "Strength for --aug fixed, start for ada.", min=0, max=1)
+    augpipe: str = option(
+        "bgc", f"Which augmentations: {', '.join(AUGPIPE_PRESETS)}.", choices=AUGPIPE_PRESETS, metavar="NAME"
+    )
+    target: float = option(0.6, "What ADA holds the mean sign of D(real) at.", min=-1, max=1)
+    ada_kimg: float = decided("How fast ADA moves: kimg from 0 to 1.", command=False)
+    resume: str | None = option(
+        None,
+        "A run folder to go on with, or weights to start a new run from: a file, an address, ffhq256, ...",
+        metavar="RUN|FILE|URL",
+    )
+    freezed: int = option(0, "Layers of D that keep their weights.", min=0)
+    tick: float = option(4, "kimg between lines of progress.", above=0)
+    snap: int = option(10, "Ticks between snapshots.", above=0, resumable=True)
+    snap_minutes: float | None = option(
+        None, "Take a snapshot after so many minutes, too.", unset="never", above=0, resumable=True
+    )
+    keep: int | None = option(
+        None, "Keep so many of the newest snapshots, and the best.", unset="all", min=1, resumable=True
+    )
+    metrics: str = option("none", "At snapshots: fid5k_full, ...", metavar="NAMES", resumable=True)
+    inception: str | None = option(
+        None, "Inception weights, for fid, kid, is.", metavar="FILE", unset="downloaded", resumable=True
+    )
+    vgg: str | None = option(None, "VGG16 weights, for pr and ppl.", metavar="FILE", unset="downloaded", resumable=True)
+    lpips: str | None = option(None, "LPIPS weights, for ppl.", metavar="FILE", unset="downloaded", resumable=True)
+    seed: int = option(0, "Seeds every random choice.", min=0)
+    fp32: bool = option(False, "Compute in float32 alone: no float16 (GPU), no bfloat16 (CPU).")
+    compile: bool = option(
+        False, "Compile the networks (torch.compile): minutes at first, then faster steps.", resumable=True
+    )
 
-    data: str
-    outdir: str
-    cfg: str
-    kimg: float
-    batch: int
-    mbstd_group: int
-    channel_base: int
-    channel_max: int
-    lr: float
-    gamma: float
-    ema_kimg: float
-    ema_rampup: float | None
-    map_layers: int
-    latent: int
-    num_fp16_res: int
-    conv_clamp: float | None
-    pl_weight: float
-    style_mixing: float
-    d_architecture: str
-    batch_gpu: int | None = None
-    cond: bool = True
-    mirror: bool = False
-    subset: int | None = None
-    balance: float = 0
-    even: str | None = None
-    t_start_kimg: float = 0
-    t_end_kimg: float | None = None
-    aug: str = "ada"
-    p: float = 0
-    augpipe: str = "bgc"
-    target: float = 0.6
-    ada_kimg: float = 500
-    resume: str | None = None
-    freezed: int = 0
-    tick: float = 4
-    snap: int = 10
-    snap_minutes: float | None = None
-    keep: int | None = None
-    metrics: str = "none"
-    inception: str | None = None
-    vgg: str | None = None
-    lpips: str | None = None
-    seed: int = 0
-    fp32: bool = False
-    compile: bool = False
+    def decide(self, resolution: int) -> TrainOptions:
+        """Return the options of a new run at a resolution: with what `cfg` decides wherever nothing was chosen.
+
+        Options that are decided already stay as they are.
+        """
+        values = get_preset(self.cfg, resolution, self.batch) | {"ada_kimg": 500}
+        if self.fp32:
+            values |= {"num_fp16_res": 0, "conv_clamp": None}
+        if self.resume:
+            # A trained network needs no run-up, and its augmentation should find its strength soon.
+            values |= {"ema_rampup": None, "ada_kimg": 100}
+        missing = {name: value for name, value in values.items() if getattr(self, name) is None}
+        return replace(self, **missing) if missing.keys() - NONE_IS_A_VALUE else self
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        parse_metrics(self.metrics)
+        start, end = self.t_start_kimg, self.t_end_kimg
+        if None not in (self.batch, self.mbstd_group):
+            group = max(1, min(self.mbstd_group, self.batch))
+            words = f"batch must be a multiple of {group} (minibatch-stddev group), got {self.batch}"
+            yield self.batch % group == 0, words
+        yield self.aug != "fixed" or self.p > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"
+        yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
+        yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"
+        yield end is None or start < end, f"t-end-kimg must be above t-start-kimg ({start:g}), got {end}"
+        yield end is None or self.cond, "t-end-kimg is for labels: leave out it or --cond=0"
 
     def run_name(self) -> str:
         """Return what the run folder is called, after its number."""
@@ -110,116 +139,6 @@ class TrainOptions:
         parts += ["resumed" if self.resume else ""]
         return "-".join(part for part in parts if part)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as in training_options.json."""
-        return asdict(self)
 
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> TrainOptions:
-        """Read training_options.json.
-
-        Raises:
-            FileNotFoundError, FacegenError: it is not there or not of this version.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: not there, so {path.parent} is no run folder of `facegen train`")
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise FacegenError(f"{path}: not the options of a training run of this version ({error})") from error
-
-
-def resolve_options(
-    *,
-    data: str,
-    outdir: str,
-    resolution: int,
-    cfg: str = "auto",
-    kimg: float = 1000,
-    batch: int | None = None,
-    gamma: float | None = None,
-    fp32: bool = False,
-    **chosen: Any,
-) -> TrainOptions:
-    """Combine what a user chose with what the preset decides, and check it.
-
-    Args:
-        data, outdir, cfg, kimg, fp32: See `TrainOptions`.
-        resolution: Of the archive.
-        batch, gamma: None takes the preset's.
-        chosen: Any other attribute of `TrainOptions`.
-
-    Raises:
-        FacegenError: an impossible value, named in one line.
-    """
-    preset = get_preset(cfg, resolution, batch)
-    values = asdict(preset)
-    if gamma is not None:
-        values["gamma"] = gamma
-    if fp32:
-        values.update(num_fp16_res=0, conv_clamp=None)
-    if chosen.get("resume"):
-        # A trained network needs no run-up, and its augmentation should find its strength soon.
-        values["ema_rampup"] = None
-        chosen.setdefault("ada_kimg", 100)
-    unknown = chosen.keys() - {field.name for field in fields(TrainOptions)}
-    if unknown:
-        raise FacegenError(f"unknown training options: {', '.join(sorted(unknown))}")
-    options = TrainOptions(data=data, outdir=outdir, cfg=cfg, kimg=kimg, fp32=fp32, **{**values, **chosen})
-    check(options)
-    return options
-
-
-def check(options: TrainOptions) -> None:
-    """Raise a FacegenError that names the first impossible value."""
-    group = max(1, min(options.mbstd_group, options.batch))
-    parse_metrics(options.metrics)
-    rules = [
-        (options.cfg in PRESETS, f"cfg {options.cfg!r}: choose one of {', '.join(PRESETS)}"),
-        (0 < options.kimg < math.inf, f"kimg must be above 0 and finite, got {options.kimg}"),
-        (options.batch >= 1, f"batch must be at least 1, got {options.batch}"),
-        (
-            options.batch % group == 0,
-            f"batch must be a multiple of {group} (minibatch-stddev group), got {options.batch}",
-        ),
-        (options.batch_gpu is None or options.batch_gpu >= 1, f"batch-gpu must be at least 1, got {options.batch_gpu}"),
-        (0 <= options.gamma < math.inf, f"gamma must be finite and not negative, got {options.gamma}"),
-        (
-            options.tick > 0 and options.snap > 0,
-            f"tick and snap must be above 0, got {options.tick} and {options.snap}",
-        ),
-        (
-            options.snap_minutes is None or 0 < options.snap_minutes < math.inf,
-            f"snap-minutes must be above 0 and finite, got {options.snap_minutes}",
-        ),
-        (options.keep is None or options.keep >= 1, f"keep must be at least 1, got {options.keep}"),
-        (options.aug in AUGMENTATIONS, f"aug {options.aug!r}: choose one of {', '.join(AUGMENTATIONS)}"),
-        (0 <= options.p <= 1, f"p must be between 0 and 1, got {options.p}"),
-        (options.aug != "fixed" or options.p > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"),
-        (
-            options.augpipe in AUGPIPE_PRESETS,
-            f"augpipe {options.augpipe!r}: choose one of {', '.join(AUGPIPE_PRESETS)}",
-        ),
-        (-1 <= options.target <= 1, f"target must be between -1 and 1, got {options.target}"),
-        (options.freezed >= 0, f"freezed must not be negative, got {options.freezed}"),
-        (0 <= options.balance <= 1, f"balance must be between 0 and 1, got {options.balance}"),
-        (
-            0 <= options.t_start_kimg < options.kimg,
-            f"t-start-kimg must not be negative and below kimg ({options.kimg:g}), got {options.t_start_kimg}",
-        ),
-        (
-            options.t_end_kimg is not None or options.t_start_kimg == 0,
-            "t-start-kimg needs t-end-kimg: when do labels count in full?",
-        ),
-        (
-            options.t_end_kimg is None or options.t_start_kimg < options.t_end_kimg < math.inf,
-            f"t-end-kimg must be finite and above t-start-kimg ({options.t_start_kimg:g}), got {options.t_end_kimg}",
-        ),
-        (options.t_end_kimg is None or options.cond, "t-end-kimg is for labels: leave out it or --cond=0"),
-        (options.subset is None or options.subset >= 1, f"subset must be at least 1, got {options.subset}"),
-        (options.seed >= 0, f"seed must not be negative, got {options.seed}"),
-    ]
-    for holds, complaint in rules:
-        if not holds:
-            raise FacegenError(complaint)
+def resolve_options(*, resolution: int, **chosen: Any) -> TrainOptions:
+    return TrainOptions(**{name: value for name, value in chosen.items() if value is not None}).decide(resolution)

@@ -1,142 +1,118 @@
-"""A batch in parts: which pictures a pass of a process works on, and random numbers that do not depend on it.
+"""The phases of a step on a batch in parts: on several processes, or several passes of one (`--batch-gpu`).
 
-What is random and makes the training what it is (latents, labels, style mixing, augmentation, the noise of path
-lengths) is drawn for the whole batch, by every process and for every part alike, and each takes its rows. So the same
-seed gives the same run on 1 GPU and on 8, with and without `--batch-gpu`, but for the last bits of a float. Such draws
-are small. The noise of the synthesis network is not, and each process draws its own, from a seed of its own.
+The training is the one on the whole batch, except for the last bits of a float: see `draws` for the random numbers.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
+from torch import nn
+
+from facegen.errors import FacegenError
+from facegen.training.draws import Part
+from facegen.training.generator.losses import GanLoss, Observed
+from facegen.training.generator.options import TrainOptions
+from facegen.training.generator.recording import Tensors, clean_gradients
+from facegen.training.run import distributed
 
 
-@dataclass(frozen=True)
-class Part:
-    """Rows `index`, `index + count`, `index + 2 * count`, ... of a batch.
+def batch_parts(options: TrainOptions, rank: int = 0, processes: int = 1) -> list[Part]:
+    """Return the parts of a batch that a process works on: its share, in passes of at most `batch_gpu` pictures.
 
-    Taken in such strides, the groups of the minibatch standard deviation (which are strides, too) are those of the
-    whole batch, as long as a part has at least one group.
+    Part j of the process's share is part `rank + j * processes` of the batch.
+
+    Raises:
+        FacegenError: the batch cannot be shared out evenly.
     """
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, whole: torch.Tensor) -> torch.Tensor:
-        """This part's rows of a whole batch, keeping its memory layout; the batch itself if there is one part."""
-        if self.count == 1:
-            return whole
-        return whole[self.index :: self.count].clone()
-
-
-WHOLE = Part()
-
-
-class BatchRandom:
-    """Draws for the part of a batch that is at work.
-
-    At first it draws from PyTorch's own generators, for a whole batch. After `split` it has generators of its own that
-    go on where PyTorch's were.
-
-    Attributes:
-        part: Of the batch; tensors drawn have this part's rows.
-    """
-
-    def __init__(self) -> None:
-        self.part = WHOLE
-        self._own: dict[str, torch.Generator] = {}
-
-    @property
-    def is_split(self) -> bool:
-        """Whether batches come in parts."""
-        return bool(self._own)
-
-    def split(self, device: torch.device) -> None:
-        """Draw from generators of its own from now on."""
-        cpu = torch.Generator()
-        cpu.set_state(torch.get_rng_state())
-        self._own = {"cpu": cpu}
-        if device.type == "cuda":
-            own = torch.Generator(device)
-            own.set_state(torch.cuda.get_rng_state(device))
-            self._own["cuda"] = own
-
-    def generator(self, device: torch.device | str = "cpu") -> torch.Generator | None:
-        """What to draw from on a device; None is PyTorch's own."""
-        return self._own.get(torch.device(device).type)
-
-    def normal(self, rows: int, features: int, device: torch.device) -> torch.Tensor:
-        """Standard normal `[rows, features]` of the part."""
-        generator = self.generator(device)
-        return self.part.of(torch.randn([rows * self.part.count, features], generator=generator, device=device))
-
-    def normal_like(self, images: torch.Tensor) -> torch.Tensor:
-        """Standard normal of the shape and the memory layout of the part's pictures."""
-        if not self.is_split:
-            return torch.randn_like(images)
-        channels_last = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
-        whole = torch.empty(
-            [len(images) * self.part.count, *images.shape[1:]],
-            dtype=images.dtype,
-            device=images.device,
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    if options.batch % processes:
+        raise FacegenError(
+            f"a batch of {options.batch} cannot be shared by {processes} processes: choose another --batch"
         )
-        return self.part.of(whole.normal_(generator=self.generator(images.device)))
-
-    def classes(self, weights: torch.Tensor, rows: int) -> torch.Tensor:
-        """Class numbers `[rows]` of the part, drawn as often as `weights` say."""
-        drawn = torch.multinomial(weights, rows * self.part.count, replacement=True, generator=self.generator())
-        return self.part.of(drawn)
-
-    def layer(self, low: int, high: int) -> int:
-        """One number for the whole batch, `low <= number < high`."""
-        return int(torch.randint(low, high, [], generator=self.generator()))
-
-    def happens(self, probability: float) -> bool:
-        """One decision for the whole batch."""
-        return bool(torch.rand([], generator=self.generator()) < probability)
-
-    def position(self) -> dict[str, torch.Tensor]:
-        """Where the generators are, for `go_to`."""
-        return {name: generator.get_state() for name, generator in self._own.items()}
-
-    def go_to(self, position: dict[str, torch.Tensor]) -> None:
-        """Draw again what was drawn from there on."""
-        for name, state in position.items():
-            self._own[name].set_state(state)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs, whether it is split in the same way or not."""
-        if self.is_split:
-            states = self.position()
-            return {"rng_cpu": states["cpu"], "rng_cuda": [states["cuda"]] if "cuda" in states else []}
-        cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
-        return {"rng_cpu": torch.get_rng_state(), "rng_cuda": cuda}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, on the current CUDA device if there is one."""
-        torch.set_rng_state(state["rng_cpu"])
-        if torch.cuda.is_available() and state["rng_cuda"]:
-            torch.cuda.set_rng_state(state["rng_cuda"][0])
-        elif torch.cuda.is_available():  # the run comes from a CPU: other numbers each time that it does
-            torch.cuda.manual_seed(seed_of(state["rng_cpu"]))
-        if self.is_split:
-            self.split(torch.device("cuda" if "cuda" in self._own else "cpu"))
+    share = options.batch // processes
+    most = min(options.batch_gpu or share, share)
+    if share % most:
+        raise FacegenError(
+            f"--batch-gpu {most} does not divide the {share} pictures of a batch that fall to each process"
+        )
+    group = min(options.mbstd_group, most)
+    if most % group:
+        raise FacegenError(
+            f"{most} pictures at a time are no multiple of {group} (minibatch-stddev group): choose another "
+            "--batch, --batch-gpu or number of processes"
+        )
+    passes = share // most
+    return [Part(rank + j * processes, processes * passes) for j in range(passes)]
 
 
-def seed_of(random_state: torch.Tensor) -> int:
-    """A seed, 0 to 2^63 - 1, made of all of a generator's state."""
-    return int.from_bytes(hashlib.sha256(random_state.numpy().tobytes()).digest()[:8], "little") >> 1
+class PhasesInParts:
+    """Runs the phases of a `GanLoss` on one part of the batch after the other.
 
+    Each part sees the random numbers and the moving averages that the whole batch would. Then the gradients and the
+    averages (of w and of path lengths) become the mean over all parts of all processes.
 
-def seed_own_noise(seed: int, step: int, rank: int) -> None:
-    """Seed PyTorch's own generators, which synthesis noise comes from once batches are split.
-
-    It depends on the run's seed, the step and the process alone, so there is nothing about it to save.
+    Args:
+        loss: the loss; its random numbers are split.
+        parts: the parts that this process works on.
     """
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+
+    def __init__(self, loss: GanLoss, parts: list[Part]) -> None:
+        self.loss, self.parts = loss, parts
+
+    def run(self, phase: Callable[..., Observed], network: nn.Module, draw_inputs: Callable[[], Tensors]) -> Observed:
+        """Accumulate the gradients of a network that has none, as `Phases.run` does."""
+        if getattr(phase, "func", phase) == self.loss.generator_reg:
+            self.loss.mean_length = self._mean_length(network, draw_inputs)
+        averages = self._averages()
+        sums, observed = [torch.zeros_like(average) for average in averages], []
+        for _ in self._passes():
+            observed.append(phase(*draw_inputs()))
+            for total, average in zip(sums, averages, strict=True):
+                total += average
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        distributed.average([*gradients, *sums], len(self.parts))
+        clean_gradients(network)
+        for average, total in zip(averages, sums, strict=True):
+            average.copy_(total)
+        return {key: torch.cat([part[key] for part in observed]) for key in observed[0]}
+
+    def _mean_length(
+        self, network: nn.Module, draw_inputs: Callable[[], Tensors]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what turns the path lengths of a part into the mean of the whole batch.
+
+        Where a process has several parts, it has to go over all of them before the first can learn.
+        """
+        if len(self.parts) == 1:
+            return _mean_of_all
+        network.requires_grad_(False)
+        lengths = [self.loss.path_lengths(*draw_inputs())[0] for _ in self._passes(rewind=True)]
+        network.requires_grad_(True)
+        mean = _mean_of_all(torch.cat(lengths))
+        return lambda lengths_of_a_part: mean
+
+    def _passes(self, rewind: bool = False) -> Iterator[None]:
+        """Let each part begin with the same random numbers and averages; `rewind` leaves them as they were."""
+        random, averages = self.loss.random, self._averages()
+        begin, before = random.position(), [average.clone() for average in averages]
+        for number, part in enumerate(self.parts):
+            random.part, random.share = part, Part(number, len(self.parts))
+            self._go_back(begin, before)
+            yield
+        if rewind:
+            self._go_back(begin, before)
+
+    def _go_back(self, position: dict[str, torch.Tensor], before: list[torch.Tensor]) -> None:
+        self.loss.random.go_to(position)
+        for average, value in zip(self._averages(), before, strict=True):
+            average.copy_(value)
+
+    def _averages(self) -> list[torch.Tensor]:
+        return [self.loss.G.mapping.w_avg, self.loss.pl_mean]
+
+
+def _mean_of_all(lengths: torch.Tensor) -> torch.Tensor:
+    mean = lengths.mean()
+    distributed.average([mean])
+    return mean

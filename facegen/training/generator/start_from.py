@@ -23,6 +23,7 @@ larger starts with a random last block, and so does a larger discriminator with 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -33,6 +34,9 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import normalize_2nd_moment
+from facegen.training.generator.transition import effective_parameters, label_weight
+from facegen.weights.header import Header
+from facegen.weights.load import read_networks
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,45 @@ class CopyReport:
             if names:
                 parts.append(f"{word}: {', '.join(shorten(names, among))}")
         return "; ".join(parts)
+
+
+def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
+    """Copy into new networks what fits of a weight file of any kind, and report for each of them.
+
+    Args:
+        reference: What `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
+            without `D`, D starts new.
+        networks: `G`, `D` and `G_ema`.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
+    """
+    loaded, header = read_networks(reference)
+    _fade_in_place(loaded, header)
+    average, current = loaded.get("G_ema", loaded.get("G")), loaded.get("G", loaded.get("G_ema"))
+    if average is None:
+        raise FacegenError(f"{reference}: holds {', '.join(loaded)}, but no generator to start from")
+    latents = [(g.z_dim, g.w_dim, g.mapping.num_layers) for g in (current, networks["G"])]
+    if latents[0] != latents[1]:
+        was, would = (f"z of {z}, w of {w} and {layers} mapping layers" for z, w, layers in latents)
+        raise FacegenError(
+            f"{reference}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
+            "choose the --cfg that it was trained with"
+        )
+    sources = {"G": current, "D": loaded.get("D"), "G_ema": average}
+    return {name: copy_matching(source, networks[name]) for name, source in sources.items() if source is not None}
+
+
+def _fade_in_place(networks: dict[str, nn.Module], header: Header) -> None:
+    """Let G and D of a snapshot from before labels counted in full take plain labels, as its G_ema does."""
+    options = header.training_options
+    images_seen = round((header.kimg or 0) * 1000)
+    weight = label_weight(images_seen, options.get("t_start_kimg", 0), options.get("t_end_kimg"))
+    if weight == 1:
+        return
+    for name in {"G", "D"} & networks.keys():
+        effective = effective_parameters(networks[name], weight)
+        networks[name].load_state_dict({key: value.detach().clone() for key, value in effective.items()}, strict=False)
 
 
 def copy_matching(source: nn.Module, target: nn.Module) -> CopyReport:

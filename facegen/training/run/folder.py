@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, write_json
+from facegen.options import Options
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Options = TypeVar("Options")
+Some = TypeVar("Some", bound=Options)
 
 LOG = "log.txt"
 STATS = "stats.jsonl"
@@ -167,18 +168,19 @@ class RunFolder:
         return self._events
 
 
-def read_options(folder: Path, make: Callable[..., Options], what: str) -> Options:
-    """Return the options of the run in a folder, as `make` makes them of the fields.
+def read_options(folder: Path, kind: type[Some]) -> Some:
+    """Return the options of the run in a folder.
 
     Raises:
-        FileNotFoundError, FacegenError: there are none, or not those of `what` (as in "an encoder's run").
+        FileNotFoundError, FacegenError: there are none, or not those of this kind of training.
     """
+    path = folder / OPTIONS
     try:
-        return make(**json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so no run to go on with") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise FacegenError(f"{folder / OPTIONS}: not the options of {what} ({error})") from error
+        return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is no run folder to go on with") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FacegenError(f"{path}: not the options of such a training run of this version ({error})") from error
 
 
 def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:

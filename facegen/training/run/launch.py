@@ -1,4 +1,4 @@
-"""Starting one training process for each GPU of this machine, as `torchrun` does."""
+"""Starting one training process for each GPU of this machine (`--gpus N`), as `torchrun` does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
 
 from facegen.errors import FacegenError
 from facegen.training.run.interrupt import RESUME_ME
@@ -61,3 +65,35 @@ def launch(command: Sequence[str], processes: int) -> int:
             "Go on from the last snapshot with --resume"
         ) from error
     return 0
+
+
+def run_on_all(ctx: click.Context, gpus: int) -> bool:
+    """Run the command of a context on several GPUs; False, and nothing done, if it is to run in this process alone.
+
+    Raises:
+        click.UsageError: this process is already one of several.
+        FacegenError: one of the processes failed.
+    """
+    if gpus == 1:
+        return False
+    from facegen.training.run.distributed import is_launched
+
+    if is_launched():
+        raise click.UsageError("--gpus and torchrun both start processes: leave out --gpus")
+    given = [
+        _as_written(option, ctx.params[option.name])
+        for option in ctx.command.params
+        if option.name != "gpus" and ctx.get_parameter_source(option.name or "") == ParameterSource.COMMANDLINE
+    ]
+    code = launch([ctx.command.name or "", *given], gpus)
+    if code:
+        sys.exit(code)
+    return True
+
+
+def _as_written(option: click.Parameter, value: Any) -> str:
+    """Return an option and its value as one word of a command line."""
+    if isinstance(option, click.Option) and option.is_flag:
+        return (option.opts if value else option.secondary_opts)[-1]
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{option.opts[-1]}={text}"

@@ -94,7 +94,7 @@ def cut_rows(grid: Image.Image) -> tuple[Image.Image | None, Image.Image]:
 
 
 def _spread(items: list[tuple[int, Path]], most: int) -> list[tuple[int, Path]]:
-    """At most so many of the items, evenly, the first and the last among them."""
+    """At most `most` of the items, evenly, the first and the last among them."""
     if len(items) <= most:
         return items
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

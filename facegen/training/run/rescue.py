@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from facegen.errors import FacegenError
-from facegen.training.generator import state as checkpoint
+from facegen.training.generator import checkpoint
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed

@@ -13,6 +13,7 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
+from facegen.networks.latents import group_means
 from facegen.weights.family.safe_pickle import shown
 
 NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # of the networks in a checkpoint
@@ -53,9 +54,7 @@ def renamed(tensors: Mapping[str, torch.Tensor], where: str) -> Tensors:
 
 def measure_average(generator: Generator) -> None:
     """Set the average of w to the mean over fixed random latents."""
-    z = torch.randn([AVERAGED_LATENTS, generator.z_dim], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        generator.mapping.w_avg.copy_(generator.mapping(z, None)[:, 0].mean(dim=0))
+    generator.mapping.w_avg.copy_(group_means(generator, samples=AVERAGED_LATENTS)[0])
 
 
 def _generator_name(name: str) -> str | None:

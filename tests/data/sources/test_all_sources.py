@@ -25,9 +25,9 @@ def test_every_source_has_a_layout():
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_exactly_one_source_recognises_a_data_set_as_it_ships(shipped, name):
+def test_exactly_one_source_recognizes_a_data_set_as_it_ships(shipped, name):
     files = Container(shipped[name])
-    assert [source.name for source in all_sources().values() if source.recognises(files)] == [name]
+    assert [source.name for source in all_sources().values() if source.recognizes(files)] == [name]
     assert detect_source(files) is get_source(name)
 
 
@@ -77,16 +77,16 @@ def test_stray_files_and_pictures_are_named(shipped, name, tmp_path, face):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_empty_folder_is_no_data_set(tmp_path, name):
-    assert not get_source(name).recognises(Container(tmp_path))
+    assert not get_source(name).recognizes(Container(tmp_path))
 
 
-def test_nothing_recognised_lists_the_known(tmp_path):
+def test_nothing_recognized_lists_the_known(tmp_path):
     write(tmp_path / "holiday.jpg", "x")
     with pytest.raises(FacegenError, match=r"is laid out as none of agedb, .*utkface; say which with --source NAME"):
         detect_source(Container(tmp_path))
 
 
-def test_two_recognised_are_both_named(tmp_path):
+def test_two_recognized_are_both_named(tmp_path):
     write(tmp_path / "26" / "26_1_2_20170116174525125.jpg", "x")
     with pytest.raises(FacegenError, match=r"could be folders, utkface; say which with --source NAME"):
         detect_source(Container(tmp_path))
@@ -108,7 +108,7 @@ def test_a_source_is_a_frozen_dataclass_that_says_what_it_is(source):
             assert field.default in field.metadata["choices"]
 
 
-def test_recognising_half_a_million_names_takes_a_moment(tmp_path):
+def test_recognizing_half_a_million_names_takes_a_moment(tmp_path):
     files = Container(tmp_path)
     files.names = [f"imdb_crop/{i % 100:02d}/nm{i:07d}_rm{i}_1955-1-6_2003.jpg" for i in range(500_000)]
     files.names.append("imdb_crop/imdb.mat")

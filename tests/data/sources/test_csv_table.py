@@ -151,4 +151,4 @@ def test_a_table_stands_for_its_folder(read, tmp_path):
 def test_tables_of_known_data_sets_are_not_claimed(read, tmp_path, name):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / name).write_text("path,age\n")
-    assert not get_source("csv").recognises(Container(tmp_path / "set"))
+    assert not get_source("csv").recognizes(Container(tmp_path / "set"))

@@ -56,6 +56,6 @@ def test_the_folder_is_named(read):
         ["200/1.jpg", "300/1.jpg"],
     ],
 )
-def test_numbers_that_are_no_ages_are_not_recognised(read, tmp_path, names):
+def test_numbers_that_are_no_ages_are_not_recognized(read, tmp_path, names):
     read("folders", names)
-    assert not get_source("folders").recognises(Container(tmp_path / "set"))
+    assert not get_source("folders").recognizes(Container(tmp_path / "set"))

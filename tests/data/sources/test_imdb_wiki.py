@@ -62,7 +62,7 @@ def test_the_data_set_as_it_ships(tmp_path, face):
 @pytest.mark.parametrize("part", ["imdb", "wiki"])
 def test_one_half_alone_or_its_folder(tmp_path, face, part):
     files = Container(make_imdb_wiki(tmp_path, face) / f"{part}_crop")
-    assert get_source("imdb-wiki").recognises(files)
+    assert get_source("imdb-wiki").recognizes(files)
     items = list(get_source("imdb-wiki")().read(files))
     assert len(items) == {"imdb": 4, "wiki": 2}[part]
     assert all(isinstance(item, Record) and item.name[2] == "/" for item in items)
@@ -252,9 +252,9 @@ def test_a_damaged_half_is_named_and_the_other_read(tmp_path, face, damage, deta
     )
 
 
-def test_without_metadata_it_is_recognised_and_says_so(tmp_path):
+def test_without_metadata_it_is_recognized_and_says_so(tmp_path):
     write(tmp_path / "17" / "10000217_1981-05-05_2009.jpg", "x")
-    assert get_source("imdb-wiki").recognises(Container(tmp_path))
+    assert get_source("imdb-wiki").recognizes(Container(tmp_path))
     with pytest.raises(FacegenError, match=r"neither imdb.mat nor wiki.mat; it belongs beside the numbered folders"):
         list(get_source("imdb-wiki")().read(Container(tmp_path)))
 

@@ -4,12 +4,13 @@ import torch
 from facegen.errors import FacegenError
 from facegen.training.augment.ada import AdaController
 from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import Strengths
 
 POSITIVE, NEGATIVE = torch.full([8, 1], 0.7), torch.full([8, 1], -2.0)
 
 
 def pipe_at(p: float) -> AugmentPipe:
-    pipe = AugmentPipe(xflip=1)
+    pipe = AugmentPipe(Strengths(xflip=1))
     pipe.p.fill_(p)
     return pipe
 

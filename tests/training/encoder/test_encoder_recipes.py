@@ -12,7 +12,7 @@ import torch
 from facenet_pytorch import InceptionResnetV1
 
 from facegen.errors import FacegenError
-from facegen.faces.find import UTKFACE_TEMPLATE
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator

@@ -10,7 +10,9 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from facegen.evaluation.judges import place
-from facegen.faces.find import UTKFACE_TEMPLATE, align_face, find_faces
+from facegen.faces.align import align_face
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
 

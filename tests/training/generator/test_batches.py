@@ -11,9 +11,9 @@ from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import encode_png
+from facegen.training.draws import Part
 from facegen.training.generator import batches as batches_module
 from facegen.training.generator.batches import Batches, class_weights, picture_weights
-from facegen.training.generator.parts import Part
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,9 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.generator import compiling, loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.losses import GanLoss
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.weights.native import load_networks
 
@@ -220,12 +220,10 @@ def small_options(archive: Path, outdir: Path | str = "", **chosen: object) -> T
     return replace(options, channel_base=128, channel_max=16, latent=16)
 
 
-def steps(
-    options: TrainOptions, count: int, backend: str | None = None
-) -> tuple[checkpoint.TrainingState, list[float]]:
+def steps(options: TrainOptions, count: int, backend: str | None = None) -> tuple[TrainingState, list[float]]:
     """The state and the losses of G after so many steps."""
     torch.compiler.reset()
-    state = checkpoint.build(options, FaceArchive(options.data), CPU)
+    state = build_state(options, FaceArchive(options.data), CPU)
     if backend:
         assert compiling.compile_networks(state.loss, backend) is None
     return state, [float(train_step(state, options, CPU)["Loss/G/loss"].mean()) for _ in range(count)]

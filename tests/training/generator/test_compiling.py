@@ -11,9 +11,10 @@ import torch
 
 from facegen.data.archive import FaceArchive
 from facegen.training.generator import compiling, loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
+from facegen.training.run.folder import read_options
 from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ def steps(
 ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
     """Weights and the losses of G after so many steps, the first of which has both regularisations."""
     torch.compiler.reset()
-    state = checkpoint.build(options, FaceArchive(options.data), device)
+    state = build_state(options, FaceArchive(options.data), device)
     if backend:
         assert compiling.compile_networks(state.loss, backend) is None
     losses = []
@@ -83,7 +84,7 @@ def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
 
     torch.compiler.reset()
     options = small_options(face_archive)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     assert compiling.compile_networks(state.loss, backend) is None
     calls.clear()
     train_step(state, options, CPU)
@@ -96,7 +97,7 @@ def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, m
     monkeypatch.setattr(loop, "compile_networks", partial(compiling.compile_networks, backend="aot_eager"))
     whole = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016, compile=True), progress=False)
     run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
-    options = TrainOptions.read(run / "training_options.json")
+    options = read_options(run, TrainOptions)
     assert not options.compile
     half = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
     loop.resume_generator(half, kimg=0.016, progress=False)
@@ -107,7 +108,7 @@ def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, m
             assert torch.equal(tensor, again), f"{name}.{key}"
     # A run may change to compiled networks on the way.
     loop.resume_generator(run, kimg=0.016, compile=True, progress=False)
-    assert TrainOptions.read(run / "training_options.json").compile
+    assert read_options(run, TrainOptions).compile
 
 
 def test_without_a_compiler_it_trains_all_the_same_and_says_so(face_archive, tmp_path, monkeypatch):

@@ -9,9 +9,10 @@ import torch
 from without_gpu import META, Waits, refuse_constants
 
 from facegen.data.archive import FaceArchive
-from facegen.training.augment.pipe import AUGPIPE_PRESETS, AugmentPipe
-from facegen.training.generator import state as checkpoint
+from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run.stats import Collector
 
@@ -20,13 +21,15 @@ def small_state(archive, device, **chosen):
     chosen = {"batch": 4, "p": 0.5, "mirror": True, "balance": 0.5, "augpipe": "bgcfnc", "ada_kimg": 1, **chosen}
     options = resolve_options(data=str(archive), outdir="", resolution=16, cfg="auto", **chosen)
     options = replace(options, channel_base=128, channel_max=16, latent=16)
-    return options, checkpoint.build(options, FaceArchive(archive), torch.device(device))
+    return options, build_state(options, FaceArchive(archive), torch.device(device))
 
 
 @pytest.fixture
 def on_meta(face_archive, monkeypatch):
     """A training on the stand-in, after its first step: what is copied once for good has been copied."""
-    monkeypatch.setattr(checkpoint, "lazy_adam", lambda network, *_: torch.optim.SGD(network.parameters(), lr=1e-3))
+    monkeypatch.setattr(
+        "facegen.training.generator.state.lazy_adam", lambda network, *_: torch.optim.SGD(network.parameters(), lr=1e-3)
+    )
     options, state = small_state(face_archive, META)
     # The strength is known from where it was set; the stand-in could not be asked.
     state.augment.set_probability(0.5)
@@ -63,7 +66,7 @@ def test_the_stand_in_finds_what_is_waited_for():
 @pytest.mark.parametrize("preset", AUGPIPE_PRESETS)
 @pytest.mark.parametrize("size", [16, 300])  # dense matrices, and filters
 def test_augmentation_never_waits(preset, size, monkeypatch):
-    pipe = AugmentPipe(**AUGPIPE_PRESETS[preset]).to(META)
+    pipe = AugmentPipe(AUGPIPE_PRESETS[preset]).to(META)
     pipe.set_probability(1.0)
     images = torch.zeros(2, 3, size, size, device=META)
     pipe(images)

@@ -21,23 +21,23 @@ from facegen.training.generator.presets import PRESETS, get_preset
 def test_auto_follows_the_resolution(resolution, batch, expected):
     preset = get_preset("auto", resolution, batch)
     for name, value in expected.items():
-        assert getattr(preset, name) == pytest.approx(value), name
+        assert preset[name] == pytest.approx(value), name
 
 
 def test_batch_overrides_a_fixed_preset():
-    assert get_preset("paper256", 256).batch == 64
-    assert get_preset("paper256", 256, batch=8).batch == 8
+    assert get_preset("paper256", 256)["batch"] == 64
+    assert get_preset("paper256", 256, batch=8)["batch"] == 8
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_divides_its_batch_into_groups(name):
     preset = get_preset(name, 64)
-    assert preset.batch % min(preset.mbstd_group, preset.batch) == 0
+    assert preset["batch"] % min(preset["mbstd_group"], preset["batch"]) == 0
 
 
 def test_cifar_has_neither_path_lengths_nor_mixing():
     preset = get_preset("cifar", 32)
-    assert (preset.pl_weight, preset.style_mixing, preset.d_architecture) == (0, 0, "orig")
+    assert (preset["pl_weight"], preset["style_mixing"], preset["d_architecture"]) == (0, 0, "orig")
 
 
 def test_unknown_preset_lists_the_known_ones():

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from facegen.data.archive import FaceArchive
-from facegen.training.generator import state as checkpoint
+from facegen.training.draws import DrawnNumbers
 from facegen.training.generator.options import resolve_options
-from facegen.training.generator.recording import DrawnNumbers, Phases, Recording, clean_gradients
+from facegen.training.generator.parts import PhasesInParts
+from facegen.training.generator.recording import Phases, Recording, clean_gradients
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 
 CPU = torch.device("cpu")
@@ -20,7 +22,7 @@ def small_state(archive, device=CPU, **chosen):
     chosen = {"batch": 4, "p": 0.3, "mirror": True, "mbstd_group": 2, **chosen}
     options = resolve_options(data=str(archive), outdir="", resolution=16, cfg="auto", **chosen)
     options = replace(options, channel_base=128, channel_max=16, latent=16)
-    return options, checkpoint.build(options, FaceArchive(archive), device)
+    return options, build_state(options, FaceArchive(archive), device)
 
 
 @pytest.fixture
@@ -30,20 +32,20 @@ def recorded(monkeypatch):
 
     def record(self, phase):
         names.append(getattr(phase, "func", phase).__name__)
-        loss = getattr(phase, "func", phase).__self__
+        random = getattr(phase, "func", phase).__self__.random
         self._observed = phase(*self._inputs)
-        clean_gradients(self._parameters)
-        kept = [parameter.grad for parameter in self._parameters]
+        clean_gradients(self._network)
+        kept = [parameter.grad for parameter in self._network.parameters()]
 
         def run_again():
-            loss.drawn = self._drawn
+            random.recorded = self._drawn
             self._drawn.begin()
-            for parameter in self._parameters:
+            for parameter in self._network.parameters():
                 parameter.grad = None
             observed = phase(*self._inputs)
-            clean_gradients(self._parameters)
-            loss.drawn = None
-            for one, parameter in zip(kept, self._parameters, strict=True):
+            clean_gradients(self._network)
+            random.recorded = None
+            for one, parameter in zip(kept, self._network.parameters(), strict=True):
                 assert (one is None) == (parameter.grad is None)
                 if one is not None:
                     one.copy_(parameter.grad)
@@ -80,7 +82,7 @@ def test_the_training_is_the_same(face_archive, recorded):
     chosen = {"aug": "noaug", "p": 0, "style_mixing": 0}
     options, plain = small_state(face_archive, **chosen)
     _, replayed = small_state(face_archive, **chosen)
-    replayed.phases = Phases()
+    replayed.phases = Phases(replayed.loss)
     torch.manual_seed(0)
     expected = train(options, plain, 33)
     torch.manual_seed(0)
@@ -91,15 +93,15 @@ def test_the_training_is_the_same(face_archive, recorded):
 def test_drawn_augmentations_are_those_of_a_call(face_archive):
     _, state = small_state(face_archive)
     images = torch.randn(4, 3, 16, 16)
-    drawn = DrawnNumbers(CPU)
     torch.manual_seed(1)
     expected = [state.augment(images) for _ in range(3)]
     torch.manual_seed(1)
-    found = [state.augment.by_drawn_numbers(images, drawn)]
+    drawn = state.random.recorded = DrawnNumbers(CPU)
+    found = [state.augment(images, state.random)]
     for _ in range(2):
         drawn.begin()
         drawn.draw_again()
-        found.append(state.augment.by_drawn_numbers(images, drawn))
+        found.append(state.augment(images, state.random))
     for one, two in zip(found, expected, strict=True):
         # Wider margins make other coordinates, which float32 rounds by 2^-24 of some 100 samples.
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
@@ -114,7 +116,7 @@ def test_drawn_style_mixing_is_that_of_a_call(face_archive, probability):
     torch.manual_seed(1)
     expected = [loss.map_latents(z, c) for _ in range(6)]
     torch.manual_seed(1)
-    drawn = loss.drawn = DrawnNumbers(CPU)
+    drawn = loss.random.recorded = DrawnNumbers(CPU)
     found = [loss.map_latents(z, c)]
     for _ in range(5):
         drawn.begin()
@@ -135,7 +137,7 @@ def test_where_recording_fails_it_goes_on_with_one_warning(face_archive, monkeyp
     monkeypatch.setattr(Recording, "_record", fail)
     options, plain = small_state(face_archive)
     _, failing = small_state(face_archive)
-    failing.phases = Phases()
+    failing.phases = Phases(failing.loss)
     torch.manual_seed(0)
     expected = train(options, plain, 4)
     torch.manual_seed(0)
@@ -155,7 +157,8 @@ def test_on_the_cpu_nothing_is_recorded(face_archive):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("chosen", [{"batch_gpu": 2}, {"compile": True}, {"augpipe": "bgcfnc"}])
 def test_parts_compiled_networks_and_other_augmentations_are_not_recorded(face_archive, chosen):
-    assert not small_state(face_archive, torch.device("cuda"), **chosen)[1].phases.works
+    phases = small_state(face_archive, torch.device("cuda"), **chosen)[1].phases
+    assert isinstance(phases, PhasesInParts) or not phases.works
 
 
 @pytest.mark.gpu

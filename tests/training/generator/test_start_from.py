@@ -15,8 +15,8 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.networks.encoder import Encoder
 from facegen.training.generator import loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.weights.hub_folder import save_pretrained
 from facegen.weights.native import load_networks, save_networks
@@ -41,7 +41,7 @@ def unconditional(face_archive, tmp_path_factory):
 
 def test_classes_start_from_a_network_without_and_learn(face_archive, unconditional, tmp_path):
     options = options_for(face_archive, tmp_path, resume=str(unconditional))
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     old, _ = load_networks(unconditional)
     z, images = torch.randn(3, 16), torch.rand(3, 3, 16, 16)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
     networks, _ = load_networks(unconditional)
     path = tmp_path / "alone.safetensors"
     save_networks(path, {"G_ema": networks["G_ema"]}, {})
-    state = checkpoint.build(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
+    state = build_state(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
     assert set(state.started_from) == {"G", "G_ema"}
     const = networks["G_ema"].synthesis.b4.const
     assert torch.equal(state.G.synthesis.b4.const, const)
@@ -93,7 +93,7 @@ def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, 
     """32x32 and ten classes there, 16x16 and three classes here."""
     options = options_for(face_archive, tmp_path, resume=str(GOLDEN / "legacy_tiny.pkl"))
     options = replace(options, channel_base=512, channel_max=32, latent=64)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     for name in ("G", "G_ema"):
         report = state.started_from[name]
         assert str(report).endswith("; new: mapping.embed.weight; not used: synthesis.b32.*, mapping.embed.weight")
@@ -110,7 +110,7 @@ def test_nothing_to_start_from(face_archive, tmp_path):
 
 def test_another_width(face_archive, unconditional, tmp_path):
     options = replace(options_for(face_archive, tmp_path, resume=str(unconditional)), channel_max=8)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     assert "synthesis.b16.torgb.affine.weight" in state.started_from["G"].copied
     assert "synthesis.b4.conv1.weight" in state.started_from["G"].new
 
@@ -119,7 +119,7 @@ def test_an_encoder_is_no_start(face_archive, tmp_path):
     path = tmp_path / "encoder.safetensors"
     save_networks(path, {"encoder": Encoder(4, input_size=75, blocks=(0, 0, 0))}, {})
     with pytest.raises(FacegenError, match="holds encoder, but no generator to start from"):
-        checkpoint.build(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
+        build_state(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
 
 
 def test_no_run_folder_is_left_when_the_weights_are_of_no_use(face_archive, unconditional, tmp_path):
@@ -137,4 +137,4 @@ def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, uncondit
     assert result.exit_code == 0, result.output
     assert f'"resume": "{tmp_path / "saved"}"' in result.output
     options = options_for(face_archive, tmp_path, resume=str(tmp_path / "saved"))
-    assert checkpoint.build(options, FaceArchive(face_archive), CPU).started_from["G"].copied
+    assert build_state(options, FaceArchive(face_archive), CPU).started_from["G"].copied

@@ -24,10 +24,10 @@ from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import encode_png
 from facegen.training.generator import loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import TrainOptions, resolve_options
-from facegen.training.generator.step import run_phase
-from facegen.training.run.folder import read_stats
+from facegen.training.generator.state import build_state, lazy_adam
+from facegen.training.generator.step import learn
+from facegen.training.run.folder import read_options, read_stats
 from facegen.weights.header import Header
 from facegen.weights.load import load_generator
 from facegen.weights.native import load_networks
@@ -181,7 +181,7 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path, kimg=0.8, tick=1, aug="noaug", cfg="auto")
     archive = FaceArchive(face_archive)
     target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
-    start = checkpoint.build(options, archive, CPU).G_ema
+    start = build_state(options, archive, CPU).G_ema
     z, c = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
     before = (start(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
     generator, _ = load_generator(loop.train_generator(options, progress=False))
@@ -191,8 +191,8 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
 
 def test_lazy_regularisation_corrects_adam():
     layer = torch.nn.Linear(2, 2)
-    assert checkpoint.lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
-    group = checkpoint.lazy_adam(layer, 0.001, 4).defaults
+    assert lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
+    group = lazy_adam(layer, 0.001, 4).defaults
     assert group["lr"] == pytest.approx(0.0008)
     assert group["betas"] == pytest.approx((0, 0.99**0.8))
 
@@ -200,13 +200,13 @@ def test_lazy_regularisation_corrects_adam():
 @pytest.mark.parametrize("batch_gpu", [None, 2])
 def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
     options = small_options(face_archive, "", batch_gpu=batch_gpu, mbstd_group=2)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
 
     def bad():
         (sum(parameter.sum() for parameter in state.D.parameters()) * float("nan")).backward()
         return {}
 
-    run_phase(state, "D", bad, lambda j: ())
+    learn(state, "D", bad, tuple)
     assert all(torch.isfinite(parameter).all() for parameter in state.D.parameters())
     assert not any(parameter.requires_grad for parameter in state.D.parameters())
 
@@ -231,7 +231,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
     snapshot = only(finished_run, "*.safetensors")
     options = small_options(face_archive, tmp_path, resume=str(snapshot), freezed=2)
-    state = checkpoint.build(options, FaceArchive(face_archive), CPU)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     assert torch.equal(state.G.synthesis.b4.const, load_networks(snapshot)[0]["G"].synthesis.b4.const)
     assert "b16.conv0.weight" in dict(state.D.named_buffers())  # frozen, and loaded all the same
 
@@ -240,7 +240,7 @@ def test_weights_with_other_latents_are_refused(face_archive, finished_run, tmp_
     options = replace(small_options(face_archive, tmp_path, resume=str(finished_run)), latent=8)
     words = r"has z of 16, w of 16 and 2 mapping layers, this run's --cfg asks for z of 8"
     with pytest.raises(FacegenError, match=words):
-        checkpoint.build(options, FaceArchive(face_archive), CPU)
+        build_state(options, FaceArchive(face_archive), CPU)
 
 
 def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
@@ -294,7 +294,7 @@ def test_a_device_that_is_not_there(face_archive, finished_run, tmp_path):
 def test_a_run_goes_on_with_another_batch(face_archive, tmp_path):
     run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
     assert loop.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
-    assert TrainOptions.read(run / "training_options.json").batch == 8
+    assert read_options(run, TrainOptions).batch == 8
     state = torch.load(run / "training-state.pt", weights_only=True)
     assert state["images_seen"] == state["position"] == 48
     assert state["steps"] == 16 / 4 + 32 / 8
@@ -353,7 +353,7 @@ class TestCommand:
         [
             ([], "--data is missing"),
             (["--data", "nowhere.zip"], "nowhere.zip"),
-            (["--data", "DATA", "--cfg", "huge"], "unknown configuration 'huge'"),
+            (["--data", "DATA", "--cfg", "huge"], "cfg 'huge'"),
             (["--data", "DATA", "--augpipe", "abc"], "augpipe 'abc'"),
             (["--data", "DATA", "--batch", "7"], "multiple of 4"),
             (["--resume", "nowhere.safetensors", "--data", "DATA", "--cfg", "tiny"], "nowhere.safetensors"),

@@ -12,8 +12,8 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.generator import loop
-from facegen.training.generator import state as checkpoint
 from facegen.training.generator.options import resolve_options
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import effective_parameters, fade_labels, label_weight
 from facegen.weights.native import load_networks
@@ -77,7 +77,7 @@ def test_the_average_makes_of_plain_labels_what_the_generator_makes_of_faded_one
 
 def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive, tmp_path):
     options = small_options(face_archive, tmp_path, t_start_kimg=0.016, t_end_kimg=0.048)
-    state = checkpoint.build(options, loop.open_archive(options), torch.device("cpu"))
+    state = build_state(options, loop.open_archive(options), torch.device("cpu"))
     z, c = torch.randn([1, 16]).expand(3, -1), torch.eye(3)
     spread = []
     for _ in range(16):
@@ -113,7 +113,7 @@ def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(f
     snapshot = run / "network-snapshot-000000.safetensors"
     was, _ = load_networks(snapshot)
     new = small_options(face_archive, tmp_path, resume=str(snapshot))
-    state = checkpoint.build(new, loop.open_archive(new), torch.device("cpu"))
+    state = build_state(new, loop.open_archive(new), torch.device("cpu"))
     state.batches.close()
     z, c, pictures = torch.randn(3, 16), torch.eye(3), torch.randn(3, 3, 16, 16)
     with torch.no_grad():
@@ -128,9 +128,9 @@ def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(f
     [
         ({"t_start_kimg": 1}, "t-start-kimg needs t-end-kimg"),
         ({"t_start_kimg": 2, "t_end_kimg": 1}, r"above t-start-kimg \(2\), got 1"),
-        ({"t_start_kimg": -1, "t_end_kimg": 1}, "must not be negative"),
+        ({"t_start_kimg": -1, "t_end_kimg": 1}, "at least 0"),
         ({"t_start_kimg": 9, "t_end_kimg": 10}, r"below kimg \(5\), got 9"),
-        ({"t_end_kimg": float("inf")}, "must be finite"),
+        ({"t_end_kimg": float("inf")}, "must be a finite number"),
         ({"t_end_kimg": 1, "cond": False}, "leave out it or --cond=0"),
     ],
 )

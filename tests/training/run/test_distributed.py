@@ -20,10 +20,11 @@ from facegen.cli import main as facegen
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import append_minibatch_std
 from facegen.networks.generator import Generator
-from facegen.training.augment.pipe import AugmentPipe, augpipe_kwargs
-from facegen.training.generator import state as checkpoint
+from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import AUGPIPE_PRESETS
+from facegen.training.draws import BatchRandom, Part
 from facegen.training.generator.options import resolve_options
-from facegen.training.generator.parts import BatchRandom, Part
+from facegen.training.generator.parts import batch_parts
 from facegen.training.run import distributed
 from facegen.training.run.folder import read_stats
 from facegen.weights.native import save_networks
@@ -106,19 +107,23 @@ def test_parts_draw_what_the_whole_batch_draws():
         random.go_to(begin)
         random.part = Part(index, 4)
         torch.rand(7)  # whatever else a process draws does not matter
-        assert torch.equal(random.normal(2, 3, CPU), expected_z[index::4])
-        assert torch.equal(random.classes(torch.tensor([0.5, 0.5]), 2), expected_c[index::4])
+        assert torch.equal(random.normal(8, 3, CPU), expected_z[index::4])
+        assert torch.equal(random.classes(torch.tensor([0.5, 0.5]), 8), expected_c[index::4])
         assert random.layer(1, 9) == expected_layer
         assert torch.equal(random.normal_like(torch.zeros(1, 3, 8, 8)), expected_noise[index::4])
 
 
 def test_parts_are_augmented_like_the_whole_batch():
-    pipe = AugmentPipe(**augpipe_kwargs("bgc"))
+    pipe = AugmentPipe(AUGPIPE_PRESETS["bgc"])
     images = torch.rand(8, 3, 16, 16) * 2 - 1
-    expected = pipe(images, generator=torch.Generator().manual_seed(1))
+    random = BatchRandom()
+    random.split(CPU)
+    begin = random.position()
+    expected = pipe(images, random)
     for index in range(2):
-        part = Part(index, 2)
-        augmented = pipe(part.of(images), generator=torch.Generator().manual_seed(1), part=part)
+        random.go_to(begin)
+        random.part = Part(index, 2)
+        augmented = pipe(random.part.of(images), random)
         # The border that a batch needs depends on the batch; what it changes is rounding.
         assert torch.allclose(augmented, expected[index::2], atol=1e-4)
 
@@ -157,15 +162,15 @@ def test_batches_that_cannot_be_shared_out(batch, batch_gpu, processes, words):
     chosen = {"batch": batch, "batch_gpu": batch_gpu, "mbstd_group": 2 if batch == 10 else 4}
     options = resolve_options(data="d", outdir="o", resolution=16, cfg="tiny", **chosen)
     with pytest.raises(FacegenError, match=words):
-        checkpoint.batch_parts(options, 0, processes)
+        batch_parts(options, 0, processes)
 
 
 def test_shares_of_all_processes_make_the_batch():
     options = resolve_options(data="d", outdir="o", resolution=16, cfg="tiny", batch=16, batch_gpu=4)
-    parts = [part for rank in range(2) for part in checkpoint.batch_parts(options, rank, 2)]
+    parts = [part for rank in range(2) for part in batch_parts(options, rank, 2)]
     assert sorted(part.index for part in parts) == [0, 1, 2, 3]
     assert {part.count for part in parts} == {4}
-    more = checkpoint.batch_parts(options, 1, 8)  # a run that goes on with more processes: no more than a share
+    more = batch_parts(options, 1, 8)  # a run that goes on with more processes: no more than a share
     assert more == [Part(1, 8)]
 
 
@@ -325,7 +330,7 @@ def test_a_process_that_hangs_ends_all_within_the_timeout(face_archive, tmp_path
     [
         (["--batch", "9", "--gpus", "2"], "multiple of 4"),
         (["--batch", "12", "--gpus", "8"], "a batch of 12 cannot be shared by 8 processes"),
-        (["--batch-gpu", "0"], "batch-gpu must be at least 1"),
+        (["--batch-gpu", "0"], "--batch-gpu"),
         (["--gpus", "0"], "--gpus"),
     ],
 )

@@ -31,6 +31,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.augment.strengths import Strengths
 from facegen.weights.family import safe_pickle
 from facegen.weights.family.records import BUILDERS, read_records
 from facegen.weights.family.safe_pickle import read_pickle
@@ -456,7 +457,7 @@ def seed_files(folder: Path) -> Path:
     critic = {"c_dim": 2, "img_resolution": 8, "img_channels": 1, "channel_base": 16, "channel_max": 4}
     content = {
         "G": None,
-        "augment_pipe": persistent(AugmentPipe(xflip=1), {"xflip": 1}),
+        "augment_pipe": persistent(AugmentPipe(Strengths(xflip=1)), {"xflip": 1}),
         "G_ema": persistent(Generator(**kwargs), kwargs),
         "D": persistent(Discriminator(**critic), critic),
         "training_set_kwargs": {"path": "faces.zip"},

@@ -1,0 +1,74 @@
+"""Faces in one place: warp a face onto a template, or measure the template of faces that are aligned already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.faces.find import crop_with_edges, find_faces_padded
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, invert_matrix
+from facegen.images import to_rgb
+
+PATCH_BATCH = 16  # pictures decoded at a time when many are measured
+
+
+def align_face(
+    image: Image.Image,
+    face: Face | np.ndarray | Sequence[Sequence[float]],
+    template: AlignmentTemplate = UTKFACE_TEMPLATE,
+    size: int = 128,
+) -> Image.Image:
+    """Warp a face so that its landmarks come to lie on the template: a square RGB picture of `size` pixels.
+
+    The warp is the one of `alignment_matrix`. Large faces are reduced without aliasing; where the template
+    reaches beyond the photo, the photo's edge pixels go on.
+
+    Args:
+        face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
+    """
+    image = to_rgb(image)
+    matrix = alignment_matrix(face, template, size)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
+
+    # Sample at least as finely as the photo, then average down: so large photos do not alias.
+    oversampling = max(1, int(np.ceil(1 / scale)))
+    inverse = invert_matrix(matrix)
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) @ inverse[:, :2].T + inverse[:, 2]
+    left, top = np.floor(corners.min(axis=0)).astype(int) - 2
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
+    region = crop_with_edges(image, left, top, right, bottom)
+
+    to_region = inverse.copy()
+    to_region[:, :2] /= oversampling
+    to_region[:, 2] -= (left, top)
+    fine = size * oversampling
+    warped = region.transform(
+        (fine, fine), Image.Transform.AFFINE, tuple(to_region.ravel()), resample=Image.Resampling.BICUBIC
+    )
+    return warped if oversampling == 1 else warped.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def measure_template(
+    images: Sequence[Image.Image], *, max_images: int = 300, min_found: float = 0.25, progress: bool = False
+) -> AlignmentTemplate | None:
+    """Measure where the landmarks sit in pictures that are already aligned: the median over the faces found.
+
+    At most `max_images` are looked at, spread evenly over `images`. Returns None when fewer than the share
+    `min_found` of them shows a face: then the pictures are not aligned faces.
+    """
+    if len(images) == 0:
+        return None
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(max_images, len(images))).round().astype(int))
+    found: list[np.ndarray] = []
+    for start in tqdm(range(0, len(chosen), PATCH_BATCH), "measuring the alignment", disable=not progress):
+        batch = [to_rgb(images[int(i)]) for i in chosen[start : start + PATCH_BATCH]]
+        for image, faces in zip(batch, find_faces_padded(batch), strict=True):
+            if faces:
+                found.append(faces[0].landmarks / image.size)
+    if len(found) < max(1, min_found * len(chosen)):
+        return None
+    median = np.median(np.stack(found), axis=0).round(4)
+    return AlignmentTemplate.from_json(median.tolist())

@@ -1,0 +1,137 @@
+"""Checkpoints of a generator's training: saving its state, and going on from it exactly where it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from facegen.errors import FacegenError, one_line
+from facegen.files import atomic_path
+from facegen.training.generator.state import TrainingState
+from facegen.training.run.folder import read_state, written_state
+from facegen.training.run.snapshots import drop_later, snapshot_name
+from facegen.weights.header import Header
+from facegen.weights.native import load_networks, save_networks
+
+STATE = "training-state.pt"
+# The entries of that file.
+SAVED = ("snapshot", "images_seen", "steps", "position", "pl_mean", "optimizers", "p", "ada", "rng_cpu", "rng_cuda")
+BEFORE = ".before"  # ends the name of a snapshot while one of the same name takes its place
+
+
+def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
+    """Write a snapshot of the networks, and beside it what else a resumed run needs; return the snapshot's path.
+
+    At every instant the state file names a whole snapshot that fits it: both files are written in full before either
+    is put in its place, the snapshot goes first, and one of the same name stays beside it until the state follows.
+
+    Raises:
+        OSError: nothing can be written, because the disk is full for example. The pair before is as it was.
+    """
+    snapshot = folder / snapshot_name(state.images_seen)
+    kimg = state.images_seen / 1000
+    content = {
+        "snapshot": snapshot.name,
+        "images_seen": state.images_seen,
+        "steps": state.steps,
+        "position": state.batches.position,
+        "pl_mean": state.loss.pl_mean.cpu(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        "p": state.augment.p.cpu() if state.augment is not None else None,
+        "ada": state.ada.state_dict() if state.ada is not None else None,
+        **state.random.state_dict(),
+    }
+    before = _before(snapshot)
+    try:
+        with written_state(folder / STATE, content):
+            if snapshot.exists():  # ticks under 1 kimg share a name
+                _link(snapshot, before)
+            save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
+    except BaseException:
+        if before.exists():
+            before.replace(snapshot)
+        before.unlink(missing_ok=True)  # two names of one file do not replace each other
+        raise
+    before.unlink(missing_ok=True)
+    return snapshot
+
+
+def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
+    """Load into a freshly built state what `save` wrote, random states included.
+
+    Raises:
+        FileNotFoundError, FacegenError: the folder holds no whole state, or its snapshot is gone or damaged.
+    """
+    path = Path(folder) / STATE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; this run never got to its first snapshot, start a new one")
+    content = read_state(path, SAVED)
+    snapshot = Path(folder) / content["snapshot"]
+    if _before(snapshot).exists() and not _is_of(snapshot, content["images_seen"]):
+        snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before
+    if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
+        raise FacegenError(
+            f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
+            f"start from these weights: facegen train --resume {snapshot}"
+        )
+    _load_weights(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema})
+    state.images_seen, state.steps = content["images_seen"], content["steps"]
+    state.batches.position = content["position"]
+    state.loss.pl_mean.copy_(content["pl_mean"])
+    for name, optimizer in state.optimizers.items():
+        optimizer.load_state_dict(content["optimizers"][name])
+    if state.augment is not None:
+        state.augment.p.copy_(content["p"])
+    if state.ada is not None:
+        state.ada.load_state_dict(content["ada"])
+    state.random.load_state_dict(content)
+
+
+def clear_leftovers(folder: Path, images_seen: int) -> None:
+    """Remove what a killed process left in a folder that a run goes on in: what comes after the state, and doubles.
+
+    For the time after `restore`, when nobody else trains there.
+    """
+    for before in folder.glob(f"*{BEFORE}"):
+        snapshot = before.with_name(before.name.removesuffix(BEFORE))
+        if not snapshot.exists() or (_is_of(before, images_seen) and not _is_of(snapshot, images_seen)):
+            before.replace(snapshot)
+        before.unlink(missing_ok=True)
+    drop_later(folder, images_seen)
+
+
+def _before(snapshot: Path) -> Path:
+    """Where a snapshot is kept while one of the same name takes its place."""
+    return snapshot.with_name(snapshot.name + BEFORE)
+
+
+def _link(path: Path, to: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no links."""
+    to.unlink(missing_ok=True)
+    try:
+        os.link(path, to)
+    except OSError:
+        with atomic_path(to) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _is_of(snapshot: Path, images_seen: int) -> bool:
+    """Whether a snapshot was taken after so many images. FacegenError where it is damaged."""
+    return round(Header.read(snapshot)["kimg"] * 1000) == images_seen
+
+
+def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
+    """Copy the weights of a snapshot into networks of the same shape."""
+    loaded, _ = load_networks(path, list(networks))
+    for name, network in networks.items():
+        try:
+            network.load_state_dict(loaded[name].state_dict())
+        except RuntimeError as error:
+            raise FacegenError(
+                f"{path}: the weights of {name} do not fit this run's data and --cfg, which must be those that they "
+                f"were trained with: {one_line(error)}"
+            ) from error
