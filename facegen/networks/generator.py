@@ -300,11 +300,11 @@ class SynthesisBlock(nn.Module):
         dtype = working_dtype(self.use_fp16, force_fp32, ws.device, self.in_channels != 0)
         layout = working_layout(dtype, ws.device)
         if fused_modconv is None:
-            fused_modconv = fuses_modulation(self.training, dtype, len(ws), ws.device)
+            fused_modconv = fuses_modulation(self.training, dtype, ws.shape[0], ws.device)
         w = ws.unbind(dim=1)
 
         if self.in_channels == 0:
-            x = self.const.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=layout)
+            x = self.const.to(dtype).expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=layout)
             x = self.conv1(x, w[0], noise_mode, fused_modconv)
         else:
             assert x is not None
