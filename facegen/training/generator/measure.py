@@ -27,9 +27,9 @@ class Measurements:
     So whatever is missing is told before the training starts. All processes share the pictures.
 
     Args:
-        options: Of the run; without `metrics` there is nothing to do, ever.
-        device: Where the training runs.
-        progress: Show bars.
+        options: the options of the run; without `metrics` there is nothing to do, ever.
+        device: where the training runs.
+        progress: show progress bars.
 
     Raises:
         FileNotFoundError, FacegenError: an unknown metric, weights that cannot be had, data that does not fit.

@@ -14,6 +14,7 @@ from facegen.training.generator import compiling, loop
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
+from facegen.training.run.folder import read_options
 from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
@@ -96,7 +97,7 @@ def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, m
     monkeypatch.setattr(loop, "compile_networks", partial(compiling.compile_networks, backend="aot_eager"))
     whole = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016, compile=True), progress=False)
     run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
-    options = TrainOptions.read(run / "training_options.json")
+    options = read_options(run, TrainOptions)
     assert not options.compile
     half = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008, compile=True), progress=False)
     loop.resume_generator(half, kimg=0.016, progress=False)
@@ -107,7 +108,7 @@ def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, m
             assert torch.equal(tensor, again), f"{name}.{key}"
     # A run may change to compiled networks on the way.
     loop.resume_generator(run, kimg=0.016, compile=True, progress=False)
-    assert TrainOptions.read(run / "training_options.json").compile
+    assert read_options(run, TrainOptions).compile
 
 
 def test_without_a_compiler_it_trains_all_the_same_and_says_so(face_archive, tmp_path, monkeypatch):

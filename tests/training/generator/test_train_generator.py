@@ -27,7 +27,7 @@ from facegen.training.generator import loop
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.generator.state import build_state, lazy_adam
 from facegen.training.generator.step import learn
-from facegen.training.run.folder import read_stats
+from facegen.training.run.folder import read_options, read_stats
 from facegen.weights.header import Header
 from facegen.weights.load import load_generator
 from facegen.weights.native import load_networks
@@ -294,7 +294,7 @@ def test_a_device_that_is_not_there(face_archive, finished_run, tmp_path):
 def test_a_run_goes_on_with_another_batch(face_archive, tmp_path):
     run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
     assert loop.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
-    assert TrainOptions.read(run / "training_options.json").batch == 8
+    assert read_options(run, TrainOptions).batch == 8
     state = torch.load(run / "training-state.pt", weights_only=True)
     assert state["images_seen"] == state["position"] == 48
     assert state["steps"] == 16 / 4 + 32 / 8

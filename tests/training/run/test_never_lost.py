@@ -26,7 +26,7 @@ from facegen.training.generator import batches, checkpoint, loop
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.run import lock as run_state
 from facegen.training.run import rescue
-from facegen.training.run.folder import OPTIONS, RunFolder, read_stats
+from facegen.training.run.folder import RunFolder, read_options, read_stats
 from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
 from facegen.training.run.snapshots import drop_later, list_snapshots, prune, read_best, read_metrics, record_metrics
@@ -181,7 +181,7 @@ class TestSnapshots:
         arguments = ["train", "--resume", str(run), "--kimg", "0.016", "--keep", "3", "--snap-minutes", "5"]
         result = CliRunner().invoke(facegen, arguments)
         assert result.exit_code == 0, result.output
-        options = TrainOptions.read(run / OPTIONS)
+        options = read_options(run, TrainOptions)
         assert (options.keep, options.snap_minutes, options.snap) == (3, 5, 1)
 
 
