@@ -1,4 +1,7 @@
-"""A dictionary with attributes, and downloads that are kept."""
+"""A dictionary with attributes, and downloads that are kept.
+
+They are here for code and pickles of the StyleGAN family; facegen itself calls `dnnlib.download`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def open_url(url: str, cache_dir: str | os.PathLike[str] | None = None) -> Binar
     The copy is complete or not there; `dnnlib.download.fetch` says more. The cache is `cache_dir`, else the
     environment variable DNNLIB_CACHE_DIR, else `~/.cache/dnnlib`.
 
-    Raises ValueError for another kind of address, ConnectionError in one line when it cannot be had.
+    Raises:
+        ValueError: another kind of address.
+        ConnectionError: it cannot be downloaded; one line.
     """
     path = cached_path(url, cache_dir)
     fetch(url, path)
@@ -41,6 +46,6 @@ def open_url(url: str, cache_dir: str | os.PathLike[str] | None = None) -> Binar
 
 
 def cached_path(url: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where `open_url` keeps its copy of `url`."""
+    """Return where `open_url` keeps its copy of `url`."""
     folder = Path(cache_dir or os.environ.get("DNNLIB_CACHE_DIR") or Path.home() / ".cache" / "dnnlib")
     return folder / local_name(url)

@@ -1,11 +1,12 @@
-"""What this machine has for facegen, and how to get more: what `facegen doctor` prints."""
+"""What this machine offers facegen, and how to improve it: what `facegen doctor` prints."""
 
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -20,7 +21,7 @@ class Finding:
 
     name: str
     value: str
-    good: bool | None = None  # None: neither, it is only told
+    good: bool | None = None  # None: neither good nor bad
     fix: str = ""  # what to do where it is not good
 
 
@@ -54,16 +55,9 @@ def summary(findings: list[Finding]) -> dict:
         "torch": str(torch.__version__),
         "cuda_of_torch": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "operations": {
-            "state": state.state,
-            "reason": state.reason,
-            "fix": state.fix,
-            "folder": None if state.folder is None else str(state.folder),
-        },
+        "operations": {**asdict(state), "folder": None if state.folder is None else str(state.folder)},
         "fallback": state.state == "cannot be built",
-        "findings": [
-            {"name": entry.name, "value": entry.value, "good": entry.good, "fix": entry.fix} for entry in findings
-        ],
+        "findings": [asdict(finding) for finding in findings],
     }
 
 
@@ -72,14 +66,14 @@ def cuda_of_pytorch() -> str:
 
 
 def processor() -> Finding:
-    """Whether the processor multiplies bfloat16 numbers, in which training on it is faster."""
+    """Whether the processor multiplies bfloat16 numbers, which makes training on it faster."""
     if cpu_has_bfloat16():
         return Finding("processor", "has bfloat16: training on the CPU computes in it where it pays")
     return Finding("processor", "has no instructions for bfloat16: training on the CPU computes in float32")
 
 
 def driver() -> list[Finding]:
-    """The GPU driver, as nvidia-smi knows it; nothing where there is no nvidia-smi."""
+    """The version of the GPU driver, as nvidia-smi tells it."""
     version = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     if version is None:
         if shutil.which("nvidia-smi") is None:
@@ -89,7 +83,7 @@ def driver() -> list[Finding]:
 
 
 def gpus() -> list[Finding]:
-    """Every GPU that PyTorch sees, and whether it has code for it."""
+    """Every GPU that PyTorch sees, and whether PyTorch has code for it."""
     if not torch.cuda.is_available():
         if _output("nvidia-smi", "--list-gpus"):
             fix = (
@@ -104,13 +98,21 @@ def gpus() -> list[Finding]:
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
         number = about.major * 10 + about.minor
-        # Code for one architecture runs on the later ones of its generation.
-        runs = any(name.startswith("sm_") and about.major * 10 <= _number(name) <= number for name in known)
-        runs = runs or any(name.startswith("compute_") and _number(name) <= number for name in known)
+        runs = has_code_for(number, known)
         fix = "" if runs else f"install a PyTorch with code for sm_{number}; this one has {', '.join(known)}"
         memory = about.total_memory / 2**30
         findings.append(Finding("GPU", f"{about.name}, {memory:.0f} GiB, sm_{number}", runs, fix))
     return findings
+
+
+def has_code_for(number: int, known: list[str]) -> bool:
+    """Whether a GPU of architecture `number` (90 for sm_90) runs code for the `known` ones: sm_80, compute_120, ...
+
+    Code for one architecture (sm) runs on the later ones of its generation; PTX (compute) on every later one.
+    """
+    oldest = {"sm": number // 10 * 10, "compute": 0}
+    found = [re.fullmatch(r"(sm|compute)_(\d+)\w*", name) for name in known]
+    return any(match and oldest[match[1]] <= int(match[2]) <= number for match in found)
 
 
 def tools() -> list[Finding]:
@@ -136,13 +138,8 @@ def operations() -> Finding:
     return Finding("CUDA operations", value, False, state.fix)
 
 
-def _number(architecture: str) -> int:
-    digits = "".join(letter for letter in architecture.split("_")[1] if letter.isdigit())
-    return int(digits or 0)
-
-
 def _output(*command: str) -> str | None:
-    """What a program prints; None where it is not there or fails."""
+    """What a program prints; None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

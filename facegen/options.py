@@ -36,6 +36,7 @@ def option(
     min: float | None = None,
     above: float | None = None,
     max: float | None = None,
+    finite: bool = True,
     parse: Callable[[str], Any] | None = None,
     name: str | None = None,
     was: str | None = None,
@@ -51,6 +52,7 @@ def option(
         metavar: stands for the value in `--help`.
         unset: what happens where the default is None, for `--help`.
         min, above, max: the smallest number allowed, the number that it must exceed, the largest number allowed.
+        finite: infinity is no value.
         parse: reads the value from the text on the command line; raises a FacegenError.
         name: the option's name on the command line, where it is not the field's (`--ages` for `targets`).
         was: the field's name in JSON files written by earlier versions.
@@ -119,10 +121,41 @@ def click_options(*classes: type, without: Sequence[str] = ()) -> Callable[[Comm
         for cls in reversed(classes):
             for field in reversed(fields(cls)):
                 if field.metadata.get("command") and field.name not in without:
-                    command = _click_option(cls, field)(command)
+                    command = click_option(cls, field)(command)
         return command
 
     return add
+
+
+def click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Command], Command]:
+    """Return the decorator that gives a command the option of one field.
+
+    Args:
+        only: whose option it is, where it is not everybody's; None is then what was not given.
+    """
+    meta = field.metadata
+    kind = _value_type(cls, field)
+    settings: dict[str, Any] = {"help": meta["help"], "metavar": meta["metavar"], "type": kind, "default": None}
+    if only:
+        settings["help"] += f"  [only {only}" + ("]" if field.default is None else f"; default {field.default}]")
+    elif meta["unset"]:
+        settings["help"] += f"  [default: {meta['unset']}]"
+    elif field.default is dataclasses.MISSING:
+        settings["required"] = not meta["resumable"]  # who goes on with a run need not give it
+    elif field.default is not None:
+        default = field.default
+        written = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        settings |= {"default": written, "show_default": True}
+    if kind is bool:
+        settings |= {"is_flag": False, "flag_value": True, "metavar": "[BOOL]"}
+    elif kind in (int, float) and not (meta["min"] is meta["above"] is meta["max"] is None):
+        low = meta["min"] if meta["above"] is None else meta["above"]
+        number = _Integer if kind is int else _Number
+        settings["type"] = number(low, meta["max"], min_open=meta["above"] is not None)
+        settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
+    elif meta["choices"] and not meta["metavar"]:
+        settings["type"] = click.Choice(meta["choices"])
+    return click.option(f"--{shown(meta['name'] or field.name)}", field.name, **settings)
 
 
 def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
@@ -150,31 +183,7 @@ def _fixed(cls: type, given: Iterable[str]) -> str:
     return f"--resume takes its options from the run folder; leave out --{', --'.join(fixed)}" if fixed else ""
 
 
-def _click_option(cls: type, field: Field) -> Callable[[Command], Command]:
-    meta = field.metadata
-    kind = value_type(cls, field)
-    settings: dict[str, Any] = {"help": meta["help"], "metavar": meta["metavar"], "type": kind, "default": None}
-    if meta["unset"]:
-        settings["help"] += f"  [default: {meta['unset']}]"
-    elif field.default is dataclasses.MISSING:
-        settings["required"] = not meta["resumable"]  # who goes on with a run need not give it
-    elif field.default is not None:
-        default = field.default
-        written = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        settings |= {"default": written, "show_default": True}
-    if kind is bool:
-        settings |= {"is_flag": False, "flag_value": True, "metavar": "[BOOL]"}
-    elif kind in (int, float) and not (meta["min"] is meta["above"] is meta["max"] is None):
-        low = meta["min"] if meta["above"] is None else meta["above"]
-        number = click.IntRange if kind is int else click.FloatRange
-        settings["type"] = number(low, meta["max"], min_open=meta["above"] is not None)
-        settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
-    elif meta["choices"] and not meta["metavar"]:
-        settings["type"] = click.Choice(meta["choices"])
-    return click.option(f"--{shown(meta['name'] or field.name)}", field.name, **settings)
-
-
-def value_type(cls: type, field: Field) -> Any:
+def _value_type(cls: type, field: Field) -> Any:
     """Return the type of an option's value, None aside: `int`, `float`, `bool`, `str` or a click type."""
     if field.metadata["parse"]:
         return _Parsed(field.metadata["parse"])
@@ -184,6 +193,20 @@ def value_type(cls: type, field: Field) -> Any:
     if get_origin(hint) is tuple:
         return _Parsed(lambda text: _numbers(text, get_args(hint)))
     return hint
+
+
+class _Integer(click.IntRange):
+    """A range that `--help` shows; `Options` checks it, in one line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return click.INT.convert(value, param, ctx)
+
+
+class _Number(click.FloatRange):
+    """A range that `--help` shows; `Options` checks it, in one line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return click.FLOAT.convert(value, param, ctx)
 
 
 class _Parsed(click.ParamType):
@@ -219,7 +242,7 @@ def _check_field(field: Field, value: Any) -> None:
         return
     if meta["choices"] and value not in meta["choices"]:
         raise FacegenError(f"{name} {value!r}: choose one of {', '.join(meta['choices'])}")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and (math.isnan(value) or (meta["finite"] and math.isinf(value))):
         raise FacegenError(f"{name} must be a finite number, got {value}")
     low, above, high = meta["min"], meta["above"], meta["max"]
     if above is not None and not value > above:

@@ -1,8 +1,4 @@
-"""What to change in an encoded face, and how: ages as places in w.
-
-A face has one latent and any number of ages. `LatentAges` turns the latent into the w of its own age and into the steps
-that lead from there to other ages; a step may be taken in some layers only.
-"""
+"""What is asked for: which ages to show, and how a face changes on the way there."""
 
 from __future__ import annotations
 
@@ -11,13 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
+from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
-from facegen.networks.age_shift import AgeShift, soft_labels
-from facegen.networks.latents import place_latents
 
+ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift")
 MAX_AGES = 1000
 # Karras et al. 2019, section 3.1: coarse styles are those of 4x4 and 8x8, middle ones of 16x16 and 32x32, fine ones of
@@ -39,7 +32,7 @@ class Edit:
         layers: Which w of the generator take the change, by index or as text, see `layer_indices`; None for all.
         psi: Below 1, faces are drawn towards the mean of their age.
         refine: Steps of refinement on each face, see `facegen.aging.refine`; 0 for none.
-        refine_seconds: End the refinement of a face after about so many seconds; None for no limit.
+        refine_seconds: The refinement of a face ends after about this many seconds; None for no limit.
 
     Raises:
         FacegenError: a value that makes no sense.
@@ -91,11 +84,55 @@ def parse_ages(text: str) -> list[float]:
     return [int(age) if age == int(age) else age for age in ages]
 
 
+@dataclass(frozen=True)
+class Age:
+    """An age to show: its years, the caption under its picture, and the index of its age group."""
+
+    years: float
+    caption: str
+    group: int
+
+
+def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
+    """Return the ages to show, each of them once.
+
+    Args:
+        ages: years, or "all" for the middle of every group.
+        groups: the generator's age groups.
+
+    Raises:
+        FacegenError: no ages, or an age beyond all groups.
+    """
+    if isinstance(ages, str):
+        if ages != ALL:
+            raise FacegenError(f"ages are numbers of years, or {ALL!r}, not {ages!r}")
+        return [Age(float(groups.middle_age(index)), label, index) for index, label in enumerate(groups.labels)]
+    if len(ages) == 0:
+        raise FacegenError("no ages given: name at least one, or 'all'")
+    years = dict.fromkeys(round(float(age), 6) for age in ages)  # an age twice is one picture
+    return [Age(age, f"age {age:.6f}".rstrip("0").rstrip("."), group_of(age, groups)) for age in years]
+
+
+def group_of(age: float, groups: AgeGroups) -> int:
+    """Return the index of the group that an age belongs to; in a gap between groups, of the closest one.
+
+    Raises a FacegenError for an age beyond all groups.
+    """
+    if not math.isfinite(age):
+        raise FacegenError(f"age {age} is no number of years")
+    group = groups.index_of(int(age)) if age >= 0 else None
+    if group is not None:
+        return group
+    if not groups.bounds[0][0] <= age <= (groups.bounds[-1][1] or age):
+        raise FacegenError(f"age {age:g} is in none of this generator's groups: {', '.join(groups.labels)}")
+    return min(range(len(groups)), key=lambda index: abs(groups.middle_age(index) - age))
+
+
 def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:
     """Return which w of a generator are meant.
 
     Args:
-        layers: `coarse` (layers 0-2: shape and pose), `middle` (3-6: features), `fine` (7 and up: colours and skin),
+        layers: `coarse` (layers 0-2: shape and pose), `middle` (3-6: features), `fine` (7 and up: colors and skin),
             indices and ranges, several with commas: `0-3`, `coarse,5,8-9`; or the indices; None for all.
         num_ws: How many there are.
 
@@ -121,66 +158,3 @@ def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:
     if not chosen:
         raise FacegenError("no layers given: name at least one, or None for all")
     return sorted(chosen)
-
-
-class LatentAges:
-    """Where encoded faces lie in w at any age.
-
-    Args:
-        generator: In evaluation mode.
-        target: What the latents are: `z`, `w` or `w+`, see `facegen.networks.encoder`.
-        shift: The places of ages in w.
-        middles: The middle age of every group of the generator, growing.
-        means: Of `latents.decode.group_means`.
-    """
-
-    def __init__(
-        self, generator: nn.Module, target: str, shift: AgeShift, middles: Sequence[float], means: torch.Tensor
-    ) -> None:
-        self.generator, self.target, self.shift, self.middles, self.means = generator, target, shift, middles, means
-
-    def method(self, edit: Edit) -> str:
-        """The method of an edit; a FacegenError where the latents do not allow for it."""
-        if edit.method is None:
-            return "swap" if self.target == "z" else "shift"
-        if edit.method == "swap" and self.target != "z":
-            raise FacegenError(
-                f"method swap needs an encoder that predicts z, and this one predicts {self.target}: "
-                "use method shift, or an encoder trained with --recipe zmse"
-            )
-        return edit.method
-
-    def place(self, latents: torch.Tensor, ages: torch.Tensor, psi: float = 1.0) -> torch.Tensor:
-        """The w `[N, num_ws, w_dim]` of latents (`[N, z_dim]` or `[N, num_ws, w_dim]`) of faces of `ages` `[N]`.
-
-        A latent z knows no age: with another age it is the same z in another group, which is what `swap` does. A latent
-        w is of one age and stays.
-        """
-        labels = soft_labels(ages, self.middles)
-        if self.target == "z":
-            return torch.einsum("ng,ngld->nld", labels, self._in_groups(latents, psi))
-        return (labels @ self.means)[:, None, :].lerp(latents, psi)
-
-    def steps(self, latents: torch.Tensor, own: torch.Tensor, ages: torch.Tensor, edit: Edit) -> torch.Tensor:
-        """What leads in w from the faces' own ages `[N]` to each of `ages` `[A]`: `[N, A, num_ws, w_dim]`."""
-        if self.method(edit) == "shift":
-            steps = self.shift.place(ages)[None] - self.shift.place(own)[:, None]
-        else:
-            change = soft_labels(ages, self.middles)[None] - soft_labels(own, self.middles)[:, None]
-            steps = torch.einsum("nag,ngld->nald", change, self._in_groups(latents, edit.psi))
-        changed = torch.zeros([self.generator.num_ws, 1], device=steps.device)
-        changed[layer_indices(edit.layers, self.generator.num_ws)] = 1
-        return steps * changed
-
-    def _in_groups(self, z: torch.Tensor, psi: float) -> torch.Tensor:
-        """The w of latents `[N, z_dim]` in every group: `[N, c_dim, num_ws, w_dim]`.
-
-        The length of z says how far to go from the group's mean (see `latents.decode`). Between two groups a face lies
-        on the straight line between its two w. The other way, a label between the two groups' for the mapping network,
-        gives nearly the same faces, but the network scales the embedded label to one length, so that it turns fastest
-        halfway: with labels that are far apart, ages would jump there.
-        """
-        groups = len(self.middles)
-        labels = torch.eye(groups, device=z.device).repeat(len(z), 1)
-        ws = place_latents(self.generator, z.repeat_interleave(groups, dim=0), labels, self.means, psi)
-        return ws.unflatten(0, (len(z), groups))

@@ -1,29 +1,27 @@
-"""Aged faces back into their photo: turned and scaled into place, in the photo's colours, without a seam.
+"""Aged faces back into their photo: turned and scaled into place, in the photo's colors, without a seam.
 
 Two modes, named by what is put into the photo:
 
-- `change` adds the difference between the aged face and the reconstruction, what ageing alone has changed. The photo
+- `change` adds the difference between the aged face and the reconstruction, what aging alone has changed. The photo
   keeps what the generator cannot draw: identity, pores, glasses, its own sharpness. A face that did not change leaves
   every pixel as it was.
 - `face` replaces the face by the generated one. It shows the generator's work in full, also where it is another person,
   and is as blurred as a picture of the generator's size is at the photo's.
 
-Colours. The reconstruction is what the generator makes of the input, so whatever sets the two apart that is not a
-detail is the photo's light, exposure, contrast and colour cast, which the generator did not take over. That is
+Colors. The reconstruction is what the generator makes of the input, so whatever sets the two apart that is not a
+detail is the photo's light, exposure, contrast and color cast, which the generator did not take over. That is
 measured, and the same is done to the aged face: `matched = low(input) + T (aged - low(reconstruction))`. `low` is a
-wide blur, which carries the light. The matrix T is the linear map that turns the colours of the reconstruction into
-those of the input with the least movement (Pitie and Kokaram 2007, "The linear Monge-Kantorovitch linear colour
-mapping"): it takes over contrast, and what a sepia photo has no colours for, it removes. As the aged face's own
-colours are not looked at, what ageing did to them, such as grey hair, stays. In the difference of two matched faces
+wide blur, which carries the light. The matrix T is the linear map that turns the colors of the reconstruction into
+those of the input with the least movement (Pitie and Kokaram 2007, "The linear Monge-Kantorovitch linear color
+mapping"): it takes over contrast, and what a sepia photo has no colors for, it removes. As the aged face's own
+colors are not looked at, what aging did to them, such as gray hair, stays. In the difference of two matched faces
 all but T drops out.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +29,6 @@ from PIL import Image
 
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
-from facegen.figures import grids as figures
 from facegen.images import to_rgb, turn_upright
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ MODES = ("change", "face")
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
 FEATHER = 0.3  # of the radius of the face: how wide the mask fades
 BORDER = 0.12  # of the side of the crop: how wide it fades towards the crop's border
-LIGHT = 1 / 8  # of the side of the crop: the blur that leaves only light and colour
+LIGHT = 1 / 8  # of the side of the crop: the blur that leaves only light and color
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
 LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
@@ -55,7 +52,7 @@ class PastedFace:
     input: the face as it was cut from the photo.
     reconstruction: what the generator makes of it at its own age.
     aged: the face at another age.
-    matrix: [2, 3], pixels of the photo to pixels of the pictures (of `facegen.faces.template.alignment_matrix`).
+    matrix: [2, 3], pixels of the photo to pixels of the pictures, see `facegen.faces.template.alignment_matrix`.
     """
 
     input: Image.Image
@@ -74,7 +71,7 @@ def paste_faces(
     """Put aged faces into their photo; a new picture of the photo's size and mode.
 
     Where faces overlap, each counts as much as its mask does there, in whatever order they come. What of a face lies
-    outside of the photo is left out. A photo that shows no colour stays without.
+    outside of the photo is left out. A photo that shows no color stays without.
 
     Args:
         photo: Mode L, LA, RGB or RGBA (see `open_original`); it is turned upright. Alpha stays as it is.
@@ -89,31 +86,27 @@ def paste_faces(
         _check(face, number)
 
     photo = turn_upright(photo)  # as the faces were found
-    before = np.asarray(photo)
-    before = before.reshape(photo.height, photo.width, -1)
+    before = np.asarray(photo).reshape(photo.height, photo.width, -1)
     after = before.copy()
-    colours = 3 if photo.mode.startswith("RGB") else 1
+    colors = 3 if photo.mode.startswith("RGB") else 1
+    is_gray = colors == 1 or _is_gray(before[:, :, :3])
     boxes = [_box(face, photo.size) for face in faces]
-    colourless: bool | None = None  # of the whole photo: looked at when a face is
     for number, face in enumerate(faces):
         pasted = _matched(face, mode, template)
         for band in _bands(boxes[number]):
             left, top, right, bottom = band
-            old = before[top:bottom, left:right, :colours].astype(np.float32)
-            weight = _share(faces, number, [_overlap(box, band) for box in boxes], band, template)
+            near = [_overlap(box, band) for box in boxes]
+            weight = _share(faces, number, near, band, template)[..., None]
             new = _warp(pasted, face.matrix, band)
-            if colours == 1 or _is_gray(old):
-                if colourless is None:
-                    colourless = colours == 1 or _is_gray(before[:, :, :3])
-                if colourless:
-                    new = new @ LIGHTNESS
-            change = new if mode == "change" else new - old
+            if is_gray:
+                new = new @ LIGHTNESS
             # From the photo as it was, so that nothing is done twice where faces overlap.
-            place = after[top:bottom, left:right, :colours]
-            place[:] = np.rint(place + weight[..., None] * change).clip(0, 255)
+            change = new if mode == "change" else new - before[top:bottom, left:right, :colors].astype(np.float32)
+            place = after[top:bottom, left:right, :colors]
+            place[:] = np.rint(place + weight * change).clip(0, 255)
     result = Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode)
     profile = photo.info.get("icc_profile") or b""
-    if profile[16:20] == (b"RGB " if colours == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
+    if profile[16:20] == (b"RGB " if colors == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
         result.info["icc_profile"] = profile
     return result
 
@@ -129,47 +122,12 @@ def paste_results(
 
     Args:
         photo: The one that was given to `transfer`.
-        results: Of `transfer`: of one face or more, all of the same ages.
+        results: as returned by `transfer`; all faces at the same ages.
         mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
     """
     for index in range(len(results[0].aged) if results else 0):
         faces = [PastedFace(face.input, face.reconstruction, face.aged[index].image, face.matrix) for face in results]
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
-
-
-def save_pasted(
-    photo: Image.Image,
-    results: Sequence[FaceResult],
-    outdir: str | os.PathLike[str],
-    stem: str,
-    mode: str = "change",
-    *,
-    template: AlignmentTemplate = UTKFACE_TEMPLATE,
-    video: str | None = None,
-    progress: bool = False,
-) -> list[Path]:
-    """Write `<stem>-age45.png`, ...: the photo with all its faces at each age, in its own size; the paths.
-
-    Args:
-        photo, results, mode, template: See `paste_results`.
-        video: `mp4` or `gif`: write `<stem>-ages.<video>` as well, the photo on its way through the ages.
-        progress: Show a bar for the video.
-    """
-    from facegen.aging.video import save_morph
-
-    paths = []
-
-    def saved() -> Iterator[Image.Image]:
-        for caption, picture in paste_results(photo, results, mode, template=template):
-            paths.append(figures.save_picture(picture, Path(outdir) / f"{stem}-{caption.replace(' ', '')}.png"))
-            yield picture
-
-    if video is None:
-        for _ in saved():
-            pass
-        return paths
-    path = save_morph(saved(), Path(outdir) / f"{stem}-ages.{video}", progress=progress)
-    return [*paths, path]
 
 
 def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
@@ -263,7 +221,7 @@ def _mask_in(face: PastedFace, box: tuple[int, int, int, int], template: Alignme
 
 
 def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.ndarray:
-    """What is put into the photo, in its colours, at the crop's size: float32 [H, W, 3]. See the module."""
+    """What is put into the photo, in its colors, at the crop's size: float32 [H, W, 3]. See the module."""
     from scipy.ndimage import gaussian_filter
 
     source, copy, aged = (_levels(picture) for picture in (face.input, face.reconstruction, face.aged))
@@ -271,7 +229,7 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width]).reshape(2, 1, 1)
     mask = face_mask(x, y, template)[..., None].astype(np.float32)
 
-    adapt = _colour_map(_covariance(copy, mask), _covariance(source, mask))
+    adapt = _color_map(_covariance(copy, mask), _covariance(source, mask))
     if mode == "change":
         return (aged - copy) @ adapt
 
@@ -284,17 +242,17 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
 
 
 def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The 3x3 covariance of the colours of [H, W, 3], weighted by [H, W, 1]."""
+    """The 3x3 covariance of the colors of [H, W, 3], weighted by [H, W, 1]."""
     weights = (mask / max(float(mask.sum()), 1e-3)).reshape(-1, 1)
-    colours = pixels.reshape(-1, 3).astype(np.float64)
-    centred = colours - (colours * weights).sum(axis=0)
-    return (centred * weights).T @ centred
+    colors = pixels.reshape(-1, 3).astype(np.float64)
+    centered = colors - (colors * weights).sum(axis=0)
+    return (centered * weights).T @ centered
 
 
-def _colour_map(have: np.ndarray, want: np.ndarray) -> np.ndarray:
-    """The symmetric 3x3 matrix that turns colours of one covariance into those of another; see the module.
+def _color_map(have: np.ndarray, want: np.ndarray) -> np.ndarray:
+    """The symmetric 3x3 matrix that turns colors of one covariance into those of another; see the module.
 
-    Colours that hardly occur tell nothing of how much there should be of them: both get the noise of rounding to
+    Colors that hardly occur tell nothing of how much there should be of them: both get the noise of rounding to
     whole levels, which for two flat pictures makes the identity, and no factor is above MAX_GAIN.
     """
     have, want = have + np.eye(3) / 12, want + np.eye(3) / 12

@@ -1,6 +1,6 @@
 """Refinement: what the generator makes of one face comes closer to its photo, and still ages.
 
-Two halves. First the latent: w+ is optimised from the encoder's answer (Karras et al. 2020, "Analyzing and Improving
+Two halves. First the latent: w+ is optimized from the encoder's answer (Karras et al. 2020, "Analyzing and Improving
 the Image Quality of StyleGAN", appendix D, is the projector whose schedule this takes; Abdal et al. 2019 for w+). Then
 the generator: a copy of it is tuned around the found w, the pivot, until it draws this face (Roich et al. 2021,
 "Pivotal Tuning").

@@ -1,12 +1,15 @@
-"""Age transfer: a photo in, its faces at other ages out."""
+"""Age transfer: a photo in, its faces at other ages out.
+
+The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
+on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
+`video`, and `save` (the files of all that).
+"""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,21 +17,21 @@ from PIL import Image
 from torch import nn
 
 from facegen.ages import AgeGroups
-from facegen.aging.edit import Edit, LatentAges, layer_indices
+from facegen.aging.ages_in_w import LatentAges
+from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
 from facegen.aging.refine import refine
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
-from facegen.figures import grids as figures
+from facegen.figures.grids import age_strip, to_pixels
 from facegen.images import to_float, to_rgb
 from facegen.networks.age_shift import AgeShift, group_mean_shift
-from facegen.networks.latents import group_means
+from facegen.networks.latents import draw, group_means
 from facegen.weights.load import load_age_estimator, load_encoder, load_generator, read_networks
 from facegen.weights.shipped import shipped_file
 
-ALL = "all"
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
 TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time
 
@@ -67,9 +70,7 @@ class FaceResult:
     def strip(self, tile: int = 160) -> Image.Image:
         """Input, reconstruction and every age side by side, with captions."""
         pictures = [self.input, self.reconstruction, *(face.image for face in self.aged)]
-        return figures.age_strip(
-            pictures, ["input", "reconstruction", *(face.caption for face in self.aged)], tile=tile
-        )
+        return age_strip(pictures, ["input", "reconstruction", *(face.caption for face in self.aged)], tile=tile)
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ class AgeTransfer:
         self.age_estimator = None if age_estimator is None else age_estimator.to(self.device).eval()
         self.groups = groups
         self.template = UTKFACE_TEMPLATE if template is None else template
-        self.middles = [float(groups.middle_age(index)) for index in range(len(groups))]
+        middles = [float(groups.middle_age(index)) for index in range(len(groups))]
         means = group_means(self.generator)
-        shift = group_mean_shift(means, generator.num_ws, self.middles) if age_shift is None else age_shift
-        self.latent_ages = LatentAges(self.generator, encoder.target, shift.to(self.device), self.middles, means)
+        shift = group_mean_shift(means, generator.num_ws, middles) if age_shift is None else age_shift
+        self.latent_ages = LatentAges(self.generator, encoder.target, shift.to(self.device), middles, means)
 
     @classmethod
     def from_files(
@@ -182,44 +183,6 @@ class AgeTransfer:
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in sized])).to(self.device)
         return to_float(pixels.permute(0, 3, 1, 2))
 
-    def encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Latents of aligned faces, [N, z_dim] or [N, num_ws, w_dim]; they are resized to the generator's size."""
-        with torch.no_grad():
-            return self.encoder(self.to_tensor(images))
-
-    def decode(
-        self, latent: torch.Tensor, ages: Sequence[float], *, input_age: float | None = None, edit: Edit | None = None
-    ) -> list[Image.Image]:
-        """The face of one latent at each of the ages (years).
-
-        Args:
-            latent: Of `encode`, without the first dimension.
-            ages: In years.
-            input_age: The age of the face that was encoded; needed by all but the method swap.
-            edit: Method, layers and psi; a latent has no photo to refine it by.
-        """
-        edit = Edit() if edit is None else edit
-        if input_age is None and (self.latent_ages.method(edit) != "swap" or edit.layers is not None):
-            raise FacegenError(
-                "to move a latent in w, or in some layers, input_age must be known: the age it comes from"
-            )
-        wanted = self._checked(self._wanted(ages)[1])
-        own = wanted[:1] if input_age is None else self._checked([input_age])
-        with torch.no_grad():
-            latents = latent[None].to(self.device)
-            start = self.latent_ages.place(latents, own, edit.psi)[:, None]
-            ws = start + self.latent_ages.steps(latents, own, wanted, edit)
-            return _pictures(self._draw(self.generator, ws[0]))
-
-    def group_of(self, age: float) -> int:
-        """The index of the group an age belongs to, or lies closest to; a FacegenError for an age beyond all groups."""
-        if not math.isfinite(age):
-            raise FacegenError(f"age {age} is no number of years")
-        group = self.groups.index_of(int(age)) if age >= 0 else None
-        if group is None and not self.groups.bounds[0][0] <= age <= (self.groups.bounds[-1][1] or age):
-            raise FacegenError(f"age {age:g} is in none of this generator's groups: {', '.join(self.groups.labels)}")
-        return int(np.argmin([abs(middle - age) for middle in self.middles])) if group is None else group
-
     def render(
         self,
         faces: torch.Tensor,
@@ -243,67 +206,88 @@ class AgeTransfer:
         Raises:
             FacegenError: shapes, ages or a method that do not fit, or no age and no age estimator.
         """
-        edit = Edit() if edit is None else edit
+        edit = edit or Edit()
         if faces.ndim != 4 or faces.shape[1:] != (3, self.size, self.size) or len(faces) == 0:
             raise FacegenError(f"faces are [N, 3, {self.size}, {self.size}], at least one, got {list(faces.shape)}")
         if input_ages is not None and len(input_ages) != len(faces):
             raise FacegenError(f"{len(input_ages)} input ages for {len(faces)} faces: give one for each")
-        known = None if input_ages is None else self._checked(input_ages)
-        self.check(ages, input_age=None if known is None else float(known[0]), edit=edit)
-        wanted = self._checked(self._wanted(ages)[1])
-        faces = faces.to(self.device, torch.float32)
-        with torch.no_grad():
-            latents = self.encoder(faces)
-            own = self._estimate_ages(faces, latents) if known is None else known
-            start = self.latent_ages.place(latents, own, edit.psi)
-            steps = self.latent_ages.steps(latents, own, wanted, edit)
-            if edit.refine == 0:
-                reconstructions = self._draw(self.generator, start)
-                aged = self._draw(self.generator, (start[:, None] + steps).flatten(0, 1))
-                return Rendered(reconstructions, aged.unflatten(0, steps.shape[:2]), own, latents)
-        parts = [
-            self._render_refined(*part, edit, progress)
-            for part in zip(
-                faces.split(TUNED_AT_ONCE), start.split(TUNED_AT_ONCE), steps.split(TUNED_AT_ONCE), strict=True
-            )
-        ]
-        reconstructions, aged = (torch.cat(part) for part in zip(*parts, strict=True))
+        wanted = self.check(ages, input_ages=input_ages, edit=edit)
+        return self._render(faces.to(self.device, torch.float32), wanted, input_ages, edit, progress)
+
+    @torch.no_grad()
+    def _render(
+        self, faces: torch.Tensor, ages: Sequence[Age], input_ages: Sequence[float] | None, edit: Edit, progress: bool
+    ) -> Rendered:
+        """Encode, place, step, draw: the method. Arguments as for `render`, checked."""
+        latents = self.encoder(faces)
+        own = self._estimate_ages(faces, latents) if input_ages is None else self._years(input_ages)
+        start = self.latent_ages.place(latents, own, edit.psi)
+        steps = self.latent_ages.steps(latents, own, self._years(age.years for age in ages), edit)
+        if edit.refine:
+            reconstructions, aged = self._draw_refined(faces, start, steps, edit, progress)
+        else:
+            reconstructions = _draw_many(self.generator, start)
+            aged = _draw_many(self.generator, (start[:, None] + steps).flatten(0, 1)).unflatten(0, steps.shape[:2])
         return Rendered(reconstructions, aged, own, latents)
 
-    def _render_refined(
+    def _draw_refined(
         self, faces: torch.Tensor, start: torch.Tensor, steps: torch.Tensor, edit: Edit, progress: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reconstructions and aged faces of generators that are tuned to each of the faces."""
-        pivots, generators = refine(
-            self.generator,
-            faces,
-            start,
-            steps=edit.refine,
-            seconds=edit.refine_seconds,
-            moves=steps,
-            estimator=self.age_estimator,
-            progress=progress,
-        )
+        """Reconstructions and aged faces, each drawn by a generator that is tuned to its face."""
         drawn = []
-        with torch.no_grad():
-            for generator, pivot, face_steps in zip(generators, pivots, steps, strict=True):
-                drawn.append(self._draw(generator, torch.cat([pivot[None], pivot + face_steps])))
+        for part in range(0, len(faces), TUNED_AT_ONCE):
+            some = slice(part, part + TUNED_AT_ONCE)
+            pivots, generators = refine(
+                self.generator,
+                faces[some],
+                start[some],
+                steps=edit.refine,
+                seconds=edit.refine_seconds,
+                moves=steps[some],
+                estimator=self.age_estimator,
+                progress=progress,
+            )
+            for generator, pivot, face_steps in zip(generators, pivots, steps[some], strict=True):
+                drawn.append(_draw_many(generator, torch.cat([pivot[None], pivot + face_steps])))
         pictures = torch.stack(drawn)
         return pictures[:, 0], pictures[:, 1:]
 
-    def check(self, ages: Sequence[float] | str, *, input_age: float | None = None, edit: Edit | None = None) -> None:
-        """Raise a FacegenError for a request that no photo can fulfil: an age, method or layer that is not there."""
-        edit = Edit() if edit is None else edit
-        self._wanted(ages)
-        if input_age is not None:
-            self._checked([input_age])
-        elif self.age_estimator is None and self.encoder.target != "z":
+    def _estimate_ages(self, faces: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """The faces' own ages `[N]`, as far as anything here can tell, within the generator's groups."""
+        middles = self._years(self.latent_ages.middles)
+        if self.age_estimator is not None:
+            return self.age_estimator.predict(faces).clamp(middles[0], middles[-1])
+        every = self.latent_ages.place(latents.repeat_interleave(len(middles), dim=0), middles.repeat(len(latents)))
+        drawn = _draw_many(self.generator, every).unflatten(0, (len(latents), len(middles)))
+        return middles[(drawn - faces[:, None]).square().mean(dim=(2, 3, 4)).argmin(dim=1)]
+
+    def _years(self, ages: Iterable[float]) -> torch.Tensor:
+        return torch.tensor([float(age) for age in ages], device=self.device)
+
+    @torch.no_grad()
+    def decode(
+        self, latent: torch.Tensor, ages: Sequence[float], *, input_age: float | None = None, edit: Edit | None = None
+    ) -> list[Image.Image]:
+        """Show one latent, such as a `FaceResult` has, at other ages.
+
+        Args:
+            latent: [z_dim] or [num_ws, w_dim], from the encoder.
+            ages: Years.
+            input_age: The age of the face that was encoded; needed by all but the method swap.
+            edit: Method, layers and psi; a latent has no photo to refine it by.
+        """
+        edit = edit or Edit()
+        if input_age is None and (self.latent_ages.method(edit) != "swap" or edit.layers is not None):
             raise FacegenError(
-                f"an encoder that predicts {self.encoder.target} must know the age of the face: "
-                "give --input-age YEARS, or --age-estimator FILE"
+                "to move a latent in w, or in some layers, input_age must be known: the age it comes from"
             )
-        self.latent_ages.method(edit)
-        layer_indices(edit.layers, self.generator.num_ws)
+        wanted = self.check(ages, input_ages=None if input_age is None else [input_age], edit=edit)
+        years = self._years(age.years for age in wanted)
+        own = years[:1] if input_age is None else self._years([input_age])
+        latents = latent[None].to(self.device)
+        start = self.latent_ages.place(latents, own, edit.psi)[:, None]
+        ws = start + self.latent_ages.steps(latents, own, years, edit)
+        return _pictures(_draw_many(self.generator, ws[0]))
 
     def transfer(
         self,
@@ -324,123 +308,55 @@ class AgeTransfer:
             faces: "all" or "largest".
             edit, progress: See `render`.
         """
-        self.check(ages, input_age=input_age, edit=edit)  # before the search, which takes longest
+        edit = edit or Edit()
+        wanted = self.check(ages, input_ages=None if input_age is None else [input_age], edit=edit)
         if faces not in (ALL, "largest"):
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
         image = to_rgb(image)  # once, not for the search and for every face
         found = find_faces(image)
         chosen = found if faces == ALL else found[:1]
-        aligned = [align_face(image, face, self.template, self.size) for face in chosen]
-        places = [(face.box, alignment_matrix(face, self.template, self.size)) for face in chosen]
-        return self._results(aligned, places, ages, input_age, edit, progress)
-
-    def transfer_aligned(
-        self,
-        image: Image.Image,
-        ages: Sequence[float] | str = ALL,
-        *,
-        input_age: float | None = None,
-        edit: Edit | None = None,
-        progress: bool = False,
-    ) -> FaceResult:
-        """As `transfer`, for a square picture that is aligned already, such as one of the training archive."""
-        image = to_rgb(image)
-        matrix = np.array([[self.size / image.width, 0, 0], [0, self.size / image.height, 0]])
-        aligned = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
-        box = (0.0, 0.0, float(image.width), float(image.height))
-        return self._results([aligned], [(box, matrix)], ages, input_age, edit, progress)[0]
-
-    def _results(
-        self,
-        aligned: Sequence[Image.Image],
-        places: Sequence[tuple[tuple[float, float, float, float], np.ndarray]],
-        ages: Sequence[float] | str,
-        input_age: float | None,
-        edit: Edit | None,
-        progress: bool,
-    ) -> list[FaceResult]:
-        """Render aligned faces, whose boxes and matrices are `places`."""
-        captions, years = self._wanted(ages)
-        if not aligned:
+        if not chosen:
             return []
-        given = None if input_age is None else [input_age] * len(aligned)
-        rendered = self.render(self.to_tensor(aligned), years, input_ages=given, edit=edit, progress=progress)
-        groups = [self.group_of(age) for age in years]
+        aligned = [align_face(image, face, self.template, self.size) for face in chosen]
+        given = None if input_age is None else [input_age] * len(chosen)
+        rendered = self._render(self.to_tensor(aligned), wanted, given, edit, progress)
+        reconstructions = _pictures(rendered.reconstructions)
         results = []
-        for index, (picture, (box, matrix)) in enumerate(zip(aligned, places, strict=True)):
+        for index, face in enumerate(chosen):
             own = round(float(rendered.input_ages[index]), 1)
-            pictures = _pictures(rendered.aged[index])
-            aged = [AgedFace(*face) for face in zip(captions, years, groups, pictures, strict=True)]
-            (reconstruction,) = _pictures(rendered.reconstructions[index : index + 1])
-            latent = rendered.latents[index].cpu().numpy()
-            results.append(FaceResult(box, matrix, picture, reconstruction, own, self.group_of(own), aged, latent))
+            pictures = zip(wanted, _pictures(rendered.aged[index]), strict=True)
+            result = FaceResult(
+                box=face.box,
+                matrix=alignment_matrix(face, self.template, self.size),
+                input=aligned[index],
+                reconstruction=reconstructions[index],
+                input_age=own,
+                input_group=group_of(own, self.groups),
+                aged=[AgedFace(age.caption, age.years, age.group, picture) for age, picture in pictures],
+                latent=rendered.latents[index].cpu().numpy(),
+            )
+            results.append(result)
         return results
 
-    def _wanted(self, ages: Sequence[float] | str) -> tuple[list[str], list[float]]:
-        """Caption and years of every face to make."""
-        if isinstance(ages, str):
-            if ages != ALL:
-                raise FacegenError(f"ages are numbers of years, or {ALL!r}, not {ages!r}")
-            return list(self.groups.labels), self.middles
-        self._checked(ages)
-        years = list(dict.fromkeys(round(float(age), 6) for age in ages))  # an age twice is one picture
-        return [f"age {age:.6f}".rstrip("0").rstrip(".") for age in years], years
+    def check(
+        self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
+    ) -> list[Age]:
+        """Return the ages to show; arguments as for `render`.
 
-    def _checked(self, ages: Sequence[float]) -> torch.Tensor:
-        """Ages as a tensor `[A]`; a FacegenError for ages beyond the groups, and for none."""
-        if len(ages) == 0:
-            raise FacegenError("no ages given: name at least one, or 'all'")
-        for age in ages:
-            self.group_of(age)
-        return torch.tensor([float(age) for age in ages], device=self.device)
-
-    def _estimate_ages(self, faces: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """The faces' own ages `[N]`, as far as anything here can tell, within the generator's groups."""
-        if self.age_estimator is not None:
-            return self.age_estimator.predict(faces).clamp(self.middles[0], self.middles[-1])
-        middles = torch.tensor(self.middles, device=self.device)
-        every = self.latent_ages.place(latents.repeat_interleave(len(middles), dim=0), middles.repeat(len(latents)))
-        drawn = self._draw(self.generator, every).unflatten(0, (len(latents), len(middles)))
-        return middles[(drawn - faces[:, None]).square().mean(dim=(2, 3, 4)).argmin(dim=1)]
-
-    @staticmethod
-    def _draw(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
-        """Colour pictures `[N, 3, S, S]` of ws `[N, num_ws, w_dim]`, with constant noise."""
-        drawn = [generator.synthesis(part, noise_mode="const") for part in ws.split(PICTURES_AT_ONCE)]
-        return torch.cat(drawn).expand(-1, 3, -1, -1)
-
-
-def save_results(results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str) -> list[Path]:
-    """Write each face's aged pictures and its strip; the paths, the strip of a face after its pictures.
-
-    Files are called `<stem>-face1-<age or group>.png` and `<stem>-face1-strip.png`.
-    """
-    paths = []
-    for number, result in enumerate(results, start=1):
-        prefix = f"{stem}-face{number}"
-        for face in result.aged:
-            name = f"{prefix}-{face.caption.replace(' ', '')}.png"
-            paths.append(figures.save_picture(face.image, Path(outdir) / name))
-        paths.append(figures.save_picture(result.strip(), Path(outdir) / f"{prefix}-strip.png"))
-    return paths
-
-
-def unique_stems(photos: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """A name for the pictures of each photo: its stem, numbered where another photo has the same.
-
-    Letter case does not tell two names apart, as on some file systems.
-    """
-    taken: set[str] = set()
-    stems = []
-    for photo in photos:
-        base = stem = Path(photo).stem
-        number = 1
-        while stem.casefold() in taken:
-            number += 1
-            stem = f"{base}-{number}"
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems
+        Raises a FacegenError for a request that no face can fulfill: an age, method or layer that is not there.
+        """
+        edit = edit or Edit()
+        wanted = wanted_ages(ages, self.groups)
+        for age in input_ages or ():
+            group_of(age, self.groups)
+        if input_ages is None and self.age_estimator is None and self.encoder.target != "z":
+            raise FacegenError(
+                f"an encoder that predicts {self.encoder.target} must know the age of the face: "
+                "give --input-age YEARS, or --age-estimator FILE"
+            )
+        self.latent_ages.method(edit)
+        layer_indices(edit.layers, self.generator.num_ws)
+        return wanted
 
 
 def _check_pair(generator: nn.Module, encoder: nn.Module, age_shift: AgeShift | None) -> None:
@@ -460,5 +376,10 @@ def _check_pair(generator: nn.Module, encoder: nn.Module, age_shift: AgeShift | 
         )
 
 
+def _draw_many(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
+    """As `draw`, in batches."""
+    return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
+
+
 def _pictures(images: torch.Tensor) -> list[Image.Image]:
-    return [Image.fromarray(image) for image in figures.to_pixels(images)]
+    return [Image.fromarray(image) for image in to_pixels(images)]

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.grids import GAP, age_strip
 from facegen.files import atomic_path
 from facegen.images import to_rgb
 
@@ -103,8 +103,8 @@ def morph_strip(result: FaceResult, fps: float, *, tile: int = TILE) -> Iterator
     pictures = [face.image for face in result.aged]
     captions = [face.caption for face in result.aged]
     # All in one, as the size of the letters and the height of their line depend on the captions.
-    sheet = figures.age_strip([result.input, *pictures], ["input", *captions], tile=tile, columns=len(pictures) + 1)
-    step = tile + figures.GAP
+    sheet = age_strip([result.input, *pictures], ["input", *captions], tile=tile, columns=len(pictures) + 1)
+    step = tile + GAP
     for index, amount in _fades(len(pictures), fps):
         shown = index + 1 + (amount >= 0.5)
         frame = sheet.crop((0, 0, step + tile, sheet.height))
@@ -117,20 +117,6 @@ def morph_strip(result: FaceResult, fps: float, *, tile: int = TILE) -> Iterator
 def morph_length(pictures: int, fps: float) -> int:
     """How many frames `morph` makes of that many pictures."""
     return sum(1 for _ in _fades(pictures, fps))
-
-
-def save_morphs(
-    results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str, kind: str, *, progress: bool = False
-) -> list[Path]:
-    """Write `<stem>-face1.<kind>`, ... (mp4 or gif): each face of a photo on its way through the ages; the paths."""
-    paths = []
-    for number, result in enumerate(results, start=1):
-        path = Path(outdir) / f"{stem}-face{number}.{kind}"
-        check_video(path)
-        fps = FPS[path.suffix.lower()]
-        total = morph_length(len(result.aged), fps)
-        paths.append(save_video(morph_strip(result, fps), path, fps, total=total, progress=progress))
-    return paths
 
 
 def save_morph(pictures: Iterable[Image.Image], path: str | os.PathLike[str], *, progress: bool = False) -> Path:
@@ -178,7 +164,7 @@ def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
 
 
 def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
-    """All frames in one palette: what stands still is then stored once, and keeps its colour.
+    """All frames in one palette: what stands still is then stored once, and keeps its color.
 
     Without dithering, whose dots would dance from frame to frame.
     """
@@ -195,7 +181,7 @@ def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
 
 
 def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -> Image.Image:
-    """The 256 colours that a few frames, spread over all, have in common."""
+    """The 256 colors that a few frames, spread over all, have in common."""
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(samples, len(frames)))]
     sheet = Image.new("RGB", (side * len(chosen), side))
     for index, frame in enumerate(chosen):
@@ -203,8 +189,8 @@ def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -
     return sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
 
 
-def _nearest(colours: np.ndarray) -> np.ndarray:
-    """The index of the nearest of [N, 3] colours for every colour of 6 bits per channel: uint8 [64, 64, 64].
+def _nearest(colors: np.ndarray) -> np.ndarray:
+    """The index of the nearest of [N, 3] colors for every color of 6 bits per channel: uint8 [64, 64, 64].
 
     Pillow asks for each pixel anew, which takes seconds for one frame of a noisy photo.
     """
@@ -212,17 +198,17 @@ def _nearest(colours: np.ndarray) -> np.ndarray:
 
     levels = np.arange(64) * 4 + 1.5
     every = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
-    different, first = np.unique(colours, axis=0, return_index=True)  # a tree of many equal points is slow
+    different, first = np.unique(colors, axis=0, return_index=True)  # a tree of many equal points is slow
     return first[cKDTree(different).query(every)[1]].astype(np.uint8)
 
 
 def _write_mp4(first: Image.Image, others: Iterable[Image.Image], path: Path, fps: float, name: Path) -> None:
     width, height = first.size
-    sides = ((0, height % 2), (0, width % 2), (0, 0))  # 4:2:0 has one colour for two by two pixels
+    sides = ((0, height % 2), (0, width % 2), (0, 0))  # 4:2:0 has one color for two by two pixels
     command = [_encoder(), "-y", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width + width % 2}x{height + height % 2}"]
     command += ["-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
-    # Colours as players take them to be for large videos, and said so for the small ones.
+    # Colors as players take them to be for large videos, and said so for the small ones.
     command += ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
     command += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
     # The index in front lets browsers start at once; the temporary name says no format.

@@ -20,7 +20,8 @@ def command(outdir: Path) -> None:
     """
     from matplotlib.cbook import get_sample_data
 
-    from facegen.aging.transfer import AgeTransfer, save_results
+    from facegen.aging.save import save_results
+    from facegen.aging.transfer import AgeTransfer
     from facegen.faces.find import open_photo
 
     transfer = AgeTransfer.from_files()

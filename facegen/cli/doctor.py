@@ -32,4 +32,4 @@ def command(build: bool, as_json: bool) -> None:
         click.echo(f"{mark} {finding.name:<{width}}  {finding.value}")
     for finding in findings:
         if finding.fix:
-            click.echo(f"\nTo mend {finding.name}: {finding.fix}.")
+            click.echo(f"\nTo fix {finding.name}: {finding.fix}.")

@@ -22,7 +22,8 @@ def command(shards: tuple[Path, ...], archive: Path) -> None:
       facegen prepare imdb/ shard2.zip --max-per-group 5000 --shard 2/2     # on another
       facegen merge shard1.zip shard2.zip faces64.zip
     """
-    from facegen.cli.prepare import show
+    from facegen.data.in_words import prepared
     from facegen.data.shards import merge
 
-    show(merge(shards, archive), archive)
+    for line in prepared(merge(shards, archive), archive):
+        click.echo(line)

@@ -23,8 +23,12 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
 @click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
-@click.option("--ages", callback=_ages, metavar="YEARS", help="Ages to show, as in 5,25,45,65,85 or 5:90:5.")
-@click.option("--groups", type=click.Choice(["all"]), help="Show every age group (so it is without --ages).")
+@click.option(
+    "--ages",
+    callback=_ages,
+    metavar="YEARS",
+    help="Ages to show, as in 5,25,45,65,85 or 5:90:5.  [default: every age group]",
+)
 @click.option(
     "--face",
     "faces",
@@ -72,7 +76,6 @@ def command(
     photos: tuple[Path, ...],
     outdir: Path,
     ages: list[float] | None,
-    groups: str | None,
     faces: str,
     input_age: float | None,
     method: str | None,
@@ -103,15 +106,11 @@ def command(
     """
     from tqdm import tqdm
 
-    from facegen.aging.edit import Edit
-    from facegen.aging.paste import save_pasted
-    from facegen.aging.transfer import ALL, AgeTransfer, save_results, unique_stems
-    from facegen.aging.video import check_video, save_morphs
-    from facegen.errors import FacegenError
-    from facegen.faces.find import open_original
+    from facegen.aging.edit import ALL, Edit
+    from facegen.aging.save import save_all
+    from facegen.aging.transfer import AgeTransfer
+    from facegen.aging.video import check_video
 
-    if ages is not None and groups is not None:
-        raise click.UsageError("give --ages or --groups, not both")
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
     if video is not None:
@@ -119,32 +118,21 @@ def command(
     edit = Edit(method=method, layers=layers, psi=psi, refine=refine, refine_seconds=refine_seconds)
     transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, device=device)
     wanted = ALL if ages is None else ages
-    transfer.check(wanted, input_age=input_age, edit=edit)  # what is wrong for every photo is said once
+    # What is wrong for every photo is said once.
+    transfer.check(wanted, input_ages=None if input_age is None else [input_age], edit=edit)
 
     done = failed = 0
-    stems = unique_stems(photos)
-    bar = tqdm(list(zip(photos, stems, strict=True)), unit="photo", disable=len(photos) < 2)
+    options = {"ages": wanted, "input_age": input_age, "faces": faces, "edit": edit}
     try:
-        for photo, stem in bar:
-            try:
-                picture = open_original(photo)
-                results = transfer.transfer(picture, wanted, input_age=input_age, faces=faces, edit=edit, progress=True)
-                if not results:
-                    raise FacegenError(f"{photo}: no face found")
-                paths = save_results(results, outdir, stem)
-                if video is not None:
-                    paths += save_morphs(results, outdir, stem, video, progress=True)
-                if paste_back is not None:
-                    options = {"template": transfer.template, "video": video, "progress": True}
-                    paths += save_pasted(picture, results, outdir, stem, paste_back, **options)
-                for path in paths:
-                    tqdm.write(str(path))
-                done += 1
-            except (FacegenError, OSError) as error:
+        for outcome in save_all(transfer, photos, outdir, paste_back=paste_back, video=video, **options):
+            if isinstance(outcome, Exception):
                 failed += 1
-                tqdm.write(f"Error: {one_line(error)}", file=sys.stderr)
+                tqdm.write(f"Error: {one_line(outcome)}", file=sys.stderr)
+            else:
+                done += 1
+                for path in outcome:
+                    tqdm.write(str(path))
     except KeyboardInterrupt:
-        bar.close()
         click.echo(f"Stopped: {done} of {len(photos)} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
     if failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces_batch, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, invert_matrix
+from facegen.options import Options, option, shown
 
 CROPS = ("as-is", "center", "align")
 
@@ -32,53 +33,42 @@ FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it w
 
 
 @dataclass(frozen=True)
-class CropOptions:
+class CropOptions(Options):
     """How a picture becomes the square picture of a face, and which ones are dropped.
 
-    Attributes:
-        crop: `as-is` takes square pictures whole, `center` the square in the middle, `align` finds the face and turns
-            it upright as age transfer does.
-        resolution: side of the result in pixels, a power of two.
-        margin: align: how much wider than usual the frame is, as a share of it; 0.2 shows 20 % more on each axis.
-        min_size: least side of the crop in pixels of the source picture ("too small").
-        min_sharpness: least `sharpness` ("too blurred").
-        max_turn: align: most degrees that a face may be turned to the side, by `faces.find.yaw` ("turned too far").
-        several_faces: align: `largest` takes the largest face, `drop` drops pictures with more than one ("several
-            faces"). Only faces of at least a third of the largest one's size count.
-        no_face: align: `drop` drops pictures without a face ("no face"), `center` takes the square in their middle.
-
-    Raises FacegenError when a value is impossible, or one for align comes with another crop.
+    What is for crop `align` alone is refused with another crop.
     """
 
-    crop: str = "as-is"
-    resolution: int = 64
-    margin: float = 0.0
-    min_size: int = 24
-    min_sharpness: float = 0.0
-    max_turn: float | None = None
-    several_faces: str = "largest"
-    no_face: str = "drop"
+    crop: str = option(
+        "as-is",
+        "as-is: square pictures, made small. center: the middle square. align: find the face and turn it upright.",
+        choices=CROPS,
+        unset="by data set",
+    )
+    resolution: int = option(64, "Side of the pictures in pixels, a power of two.", min=4)
+    margin: float = option(
+        0.0, "align: so much wider than the usual frame; 0.5 is half as wide again.", min=-0.5, max=4
+    )
+    min_size: int = option(24, "Drop faces whose crop spans fewer pixels of the picture.", min=0)
+    min_sharpness: float = option(0.0, "Drop faces that are more blurred; try 50.", min=0)
+    max_turn: float | None = option(None, "align: drop faces turned to the side by more degrees.", min=0, max=90)
+    several_faces: str = option(
+        "largest",
+        "align: take the largest face, or drop the picture. Faces under a third of its size do not count.",
+        choices=("largest", "drop"),
+    )
+    no_face: str = option(
+        "drop", "align: drop pictures without a face, or take their middle.", choices=("drop", "center")
+    )
 
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("crop", CROPS),
-            ("several_faces", ("largest", "drop")),
-            ("no_face", ("drop", "center")),
-        ):
-            if getattr(self, name) not in choices:
-                raise FacegenError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
-        if self.resolution < 4 or self.resolution & (self.resolution - 1):
-            raise FacegenError(f"resolution is {self.resolution}: it must be a power of two (32, 64, 128, ...)")
-        if not -0.5 <= self.margin <= 4:
-            raise FacegenError(f"margin is {self.margin}: it must be a share from -0.5 to 4, such as 0.2")
-        if self.min_size < 0 or not self.min_sharpness >= 0:
-            raise FacegenError("min_size and min_sharpness must be 0 or more")
-        if self.max_turn is not None and not 0 <= self.max_turn <= 90:
-            raise FacegenError(f"max_turn is {self.max_turn}: it must be degrees from 0 to 90")
-        if self.crop != "align":
-            for name in ("margin", "max_turn", "several_faces", "no_face"):
-                if getattr(self, name) != getattr(CropOptions, name):
-                    raise FacegenError(f"{name} looks for faces: it needs crop align, not {self.crop}")
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield (
+            self.resolution & (self.resolution - 1) == 0,
+            f"resolution is {self.resolution}: it must be a power of two (32, 64, 128, ...)",
+        )
+        for name in ("margin", "max_turn", "several_faces", "no_face") if self.crop != "align" else ():
+            default = getattr(self, name) == getattr(CropOptions, name)
+            yield default, f"{shown(name)} looks for faces: it needs crop align, not {self.crop}"
 
     @property
     def template(self) -> AlignmentTemplate | None:

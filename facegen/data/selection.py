@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,44 +12,9 @@ import numpy as np
 from facegen.data.crops import Cropped
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
+from facegen.options import Options, option
 
 DHASH_BITS = 64
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How many faces to take, and how to split them.
-
-    Attributes:
-        max_per_group: most faces of an age group; None for all.
-        per_person: most faces of one person, where the data set names persons; None for all.
-        near_duplicates: leave out a face whose difference hash differs in at most so many of 64 bits from one that
-            was taken; None leaves out only files with the same bytes.
-        split: names of the splits and the share of the faces that each gets; empty for one archive.
-        seed: seeds every draw.
-    """
-
-    max_per_group: int | None = None
-    per_person: int | None = None
-    near_duplicates: int | None = None
-    split: tuple[tuple[str, float], ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("--max-per-group", self.max_per_group), ("--per-person", self.per_person)):
-            if value is not None and value < 1:
-                raise FacegenError(f"{name} is {value}: it must be at least 1")
-        if abs(self.seed) >= 2**63:
-            raise FacegenError(f"--seed is {self.seed}: it must have at most 18 digits")
-        if self.near_duplicates is not None and not 0 <= self.near_duplicates < DHASH_BITS // 2:
-            raise FacegenError(f"--near-duplicates is {self.near_duplicates}: it must be from 0 to 31 bits")
-
-    def order(self, records: Sequence[Record]) -> list[int]:
-        """Return the indices of `records` in the order in which they are offered: drawn if a cap chooses among them."""
-        indices = list(range(len(records)))
-        if self.max_per_group is not None or self.per_person is not None:
-            indices.sort(key=lambda i: draw(self.seed, records[i].name))
-        return indices
 
 
 def parse_split(text: str) -> tuple[tuple[str, float], ...]:
@@ -62,14 +27,50 @@ def parse_split(text: str) -> tuple[tuple[str, float], ...]:
         try:
             split.append((name, float(share)))
         except ValueError:
-            raise FacegenError(f"--split: {part!r} is not a name and a share: {example}") from None
+            raise FacegenError(f"{part!r} is not a name and a share: {example}") from None
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise FacegenError(f"--split: {name!r} cannot be part of a file name: {example}")
+            raise FacegenError(f"{name!r} cannot be part of a file name: {example}")
     if len({name for name, _ in split}) < len(split):
-        raise FacegenError(f"--split: a name stands there twice: {example}")
+        raise FacegenError(f"a name stands there twice: {example}")
     if any(not 0 < share <= 1 for _, share in split) or abs(sum(share for _, share in split) - 1) > 1e-6:
-        raise FacegenError(f"--split: the shares of {text} must be above 0 and sum to 1: {example}")
+        raise FacegenError(f"the shares of {text} must be above 0 and sum to 1: {example}")
     return tuple(split)
+
+
+@dataclass(frozen=True)
+class Choice(Options):
+    """How many faces to take, and how to split them."""
+
+    max_per_group: int | None = option(None, "At most so many faces of an age group, drawn by --seed.", min=1)
+    per_person: int | None = option(
+        None, "At most so many faces of a person, where the data set names persons, drawn by --seed.", min=1
+    )
+    near_duplicates: int | None = option(
+        None,
+        "Drop pictures that look like one taken: perceptual hashes differ in at most BITS of 64; try 3.",
+        metavar="BITS",
+        unset="only files with the same bytes",
+        min=0,
+        max=DHASH_BITS // 2 - 1,
+    )
+    split: tuple[tuple[str, float], ...] = option(
+        (),
+        "Write an archive for each, as train=0.9,val=0.1; a person is in one only.",
+        metavar="SHARES",
+        unset="one archive",
+        parse=parse_split,
+    )
+    seed: int = option(0, "Seeds every draw.")
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield abs(self.seed) < 2**63, f"seed must have at most 18 digits, got {self.seed}"
+
+    def order(self, records: Sequence[Record]) -> list[int]:
+        """Return the indices of `records` in the order in which they are offered: drawn if a cap chooses among them."""
+        indices = list(range(len(records)))
+        if self.max_per_group is not None or self.per_person is not None:
+            indices.sort(key=lambda i: draw(self.seed, records[i].name))
+        return indices
 
 
 def draw(seed: int, name: str) -> bytes:

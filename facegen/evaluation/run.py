@@ -161,8 +161,8 @@ def _check_abilities(tested: Sequence[System], ages: Sequence[float] | None, giv
     """Raise a FacegenError for what cannot be compared, or what no system can do: judging takes minutes."""
     check_systems(tested)
     for system in tested:
-        told = float(system.renderer.groups.middle_age(0)) if give_ages else None
-        system.renderer.check("all" if ages is None else ages, input_age=told, edit=system.options["edit"])
+        told = [float(system.renderer.groups.middle_age(0))] if give_ages else None
+        system.renderer.check("all" if ages is None else ages, input_ages=told, edit=system.options["edit"])
 
 
 def _make_folder(outdir: Path) -> None:

@@ -100,7 +100,7 @@ def expected_age(logits: torch.Tensor) -> torch.Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each after normalisation and ReLU, beside a shortcut; `stride` 2 halves the side."""
+    """Two 3x3 convolutions, each after normalization and ReLU, beside a shortcut; `stride` 2 halves the side."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class ResidualBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Two 3x3 convolutions, normalised, with SiLU, then channel attention; `halve` takes maxima of 2x2 before."""
+    """Two 3x3 convolutions, normalized, with SiLU, then channel attention; `halve` takes maxima of 2x2 before."""
 
     def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def _resnet(widths: list[int], depths: list[int]) -> tuple[nn.Module, nn.ModuleL
 
 
 def _plain(widths: list[int], depths: list[int]) -> tuple[nn.Module, nn.ModuleList, nn.Module]:
-    """As `_resnet`."""
+    """Return stem, stages and tail, as `_resnet`."""
     stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.SiLU())
     stages, inputs = nn.ModuleList(), widths[0]
     for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):

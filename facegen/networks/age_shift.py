@@ -1,4 +1,4 @@
-"""Ageing as a step in w: how far apart the age groups lie in the latent space, layer by layer."""
+"""Aging as a step in w: how far apart the age groups lie in the latent space, layer by layer."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def append_minibatch_std(x: torch.Tensor, group_size: int | None, num_channels: 
     Args:
         x: `[N, C, H, W]`.
         group_size: Pictures per group; None for the whole batch.
-        num_channels: How many maps; each summarises `C / num_channels` channels.
+        num_channels: How many maps; each summarizes `C / num_channels` channels.
 
     Returns:
         `[N, C + num_channels, H, W]`.
@@ -57,7 +57,6 @@ class DiscriminatorBlock(nn.Module):
         in_channels: int,
         tmp_channels: int,
         out_channels: int,
-        resolution: int,
         img_channels: int,
         first_layer_idx: int,
         architecture: str = "resnet",
@@ -73,7 +72,9 @@ class DiscriminatorBlock(nn.Module):
         self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
         self.num_layers = 0
 
-        def conv(inputs: int, outputs: int, kernel: int, clamp: float | None = conv_clamp, **kwargs: Any):
+        def conv(
+            inputs: int, outputs: int, kernel: int, clamp: float | None = conv_clamp, **kwargs: Any
+        ) -> Conv2dLayer:
             # The first `freeze_layers` layers, counted from the picture, keep their weights (Freeze-D, Mo et al. 2020).
             trainable = first_layer_idx + self.num_layers >= freeze_layers
             self.num_layers += 1
@@ -124,7 +125,6 @@ class DiscriminatorEpilogue(nn.Module):
         in_channels: int,
         cmap_dim: int,
         img_channels: int,
-        resolution: int = 4,
         architecture: str = "resnet",
         mbstd_group_size: int | None = 4,
         mbstd_num_channels: int = 1,
@@ -145,7 +145,7 @@ class DiscriminatorEpilogue(nn.Module):
             activation=activation,
             conv_clamp=conv_clamp,
         )
-        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
+        self.fc = FullyConnectedLayer(in_channels * 4**2, in_channels, activation=activation)
         self.out = FullyConnectedLayer(in_channels, cmap_dim if cmap_dim > 0 else 1)
 
     def forward(self, x: torch.Tensor, img: torch.Tensor | None, cmap: torch.Tensor | None) -> torch.Tensor:
@@ -167,15 +167,15 @@ class Discriminator(nn.Module):
     Args:
         c_dim: Number of age groups; 0 for an unconditional network.
         img_resolution: A power of two.
-        img_channels: 3 for RGB, 1 for grey.
+        img_channels: 3 for RGB, 1 for gray.
         architecture: `orig`, `skip` or `resnet` (StyleGAN2, figure 7).
-        channel_base, channel_max: As in `SynthesisNetwork`.
-        num_fp16_res: So many of the highest resolutions run in float16 on CUDA.
+        channel_base, channel_max: A resolution r has `channel_base / r` channels, but at most `channel_max`.
+        num_fp16_res: How many of the highest resolutions run in float16 on CUDA.
         conv_clamp: Limit features to +-this; float16 needs 256.
         cmap_dim: Length of the mapped label; None for the channels at 4x4.
-        block_kwargs: For `DiscriminatorBlock`, such as `freeze_layers`.
-        mapping_kwargs: For the `MappingNetwork` of the label.
-        epilogue_kwargs: For `DiscriminatorEpilogue`, such as `mbstd_group_size`.
+        block_kwargs: Arguments of `DiscriminatorBlock`, such as `freeze_layers`.
+        mapping_kwargs: Arguments of the `MappingNetwork` of the label.
+        epilogue_kwargs: Arguments of `DiscriminatorEpilogue`, such as `mbstd_group_size`.
     """
 
     def __init__(
@@ -221,32 +221,27 @@ class Discriminator(nn.Module):
             cmap_dim = 0
 
         self.block_resolutions = block_resolutions(img_resolution)[:0:-1]
+        shared: dict[str, Any] = {"architecture": architecture, "conv_clamp": conv_clamp}
+        self._add_blocks(channels, fp16_resolution, **shared, **(block_kwargs or {}))
+        if c_dim > 0:
+            self.mapping = MappingNetwork(0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
+        self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim, img_channels, **shared, **(epilogue_kwargs or {}))
+
+    def _add_blocks(self, channels: dict[int, int], fp16_resolution: int, **block_kwargs: Any) -> None:
+        """Add `b64`, `b32`, ..., `b8`, each with the number of its first layer, counted from the picture."""
         num_layers = 0
         for resolution in self.block_resolutions:
             block = DiscriminatorBlock(
-                channels[resolution] if resolution < img_resolution else 0,
+                channels[resolution] if resolution < self.img_resolution else 0,
                 channels[resolution],
                 channels[resolution // 2],
-                resolution,
-                img_channels,
+                self.img_channels,
                 first_layer_idx=num_layers,
-                architecture=architecture,
-                conv_clamp=conv_clamp,
                 use_fp16=resolution >= fp16_resolution,
-                **(block_kwargs or {}),
+                **block_kwargs,
             )
             num_layers += block.num_layers
             setattr(self, f"b{resolution}", block)
-        if c_dim > 0:
-            self.mapping = MappingNetwork(0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
-        self.b4 = DiscriminatorEpilogue(
-            channels[4],
-            cmap_dim,
-            img_channels,
-            architecture=architecture,
-            conv_clamp=conv_clamp,
-            **(epilogue_kwargs or {}),
-        )
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None, force_fp32: bool | None = None) -> torch.Tensor:
         """Judge pictures `[N, img_channels, H, W]` (-1..1) with labels `[N, c_dim]`; logits `[N, 1]`, high is real."""

@@ -49,69 +49,85 @@ def modulated_conv2d(
         styles: `[N, in_channels]`.
         demodulate: Scale each output channel back to unit variance.
         up: Upsampling factor.
-        padding: Of the upsampled picture.
+        padding: Padding of the upsampled picture.
         resample_filter: Low-pass filter for upsampling.
         fused_modconv: True builds one set of weights per sample and runs a grouped convolution; False scales the
             pictures before and after one convolution for the whole batch. Same numbers.
         gain: Factor on the result.
         b: Bias `[out_channels]`, added to the result.
-        noise: `[N, 1, H * up, W * up]` or without N, added to the result, too.
+        noise: `[N, 1, H * up, W * up]` or without N, added to the result as well.
 
     Returns:
         `[N, out_channels, H * up, W * up]`.
     """
-    batch, in_channels = styles.shape
-    out_channels, _, kernel, _ = weight.shape
     if x.dtype == torch.float16 and demodulate:
-        # Demodulation undoes any scale of weights and styles, so keep both where float16 cannot overflow (ADA, app. D).
-        weight = weight * (1 / math.sqrt(in_channels * kernel**2) / weight.abs().amax(dim=[1, 2, 3], keepdim=True))
-        styles = styles / styles.abs().amax(dim=1, keepdim=True)
-
+        weight, styles = _within_float16(weight, styles)
     scale = None
     if demodulate:
-        # sum over (in, y, x) of (weight * style)^2, without building a weight per sample
-        energy = styles.square() @ weight.square().sum(dim=[2, 3]).t()
-        scale = (energy + 1e-8).rsqrt() * gain  # [N, out_channels]
+        scale = _demodulation(weight, styles) * gain
     elif gain != 1:
         styles = styles * gain
-
     if b is not None:
         b = b.to(x.dtype)[:, None, None]
-    flip_weight = up == 1  # what the trained weights of the family expect
-    if not fused_modconv and kernel == up == 1 and scale is None and out_channels < in_channels:
-        # A matrix for each picture is smaller than a picture to scale.
-        matrices = (weight.flatten(1) * styles[:, None]).to(x.dtype)  # [N, out_channels, in_channels]
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ matrices.mT
-        x = pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-        return _add(x, b, noise)
-    if not fused_modconv:
-        x = x * styles.to(x.dtype)[:, :, None, None]
-        x = conv2d_resample.conv2d_resample(
-            x, weight.to(x.dtype), resample_filter, up=up, padding=padding, flip_weight=flip_weight
-        )
-        if scale is not None:
-            scale = scale.to(x.dtype)[:, :, None, None]
-            if b is not None:  # one pass for both
-                return _add(scaled_sum(b, x, scale), None, noise)
-            if noise is not None:
-                return scaled_sum(noise.to(x.dtype), x, scale)
-            x = x * scale
-        return _add(x, b, noise)
 
+    out_channels, in_channels, kernel, _ = weight.shape
+    # flip_weight: as the trained weights of the family expect it.
+    resampling: dict[str, Any] = {"f": resample_filter, "up": up, "padding": padding, "flip_weight": up == 1}
+    if fused_modconv:
+        return _add(_convolve_grouped(x, weight, styles, scale, resampling), b, noise)
+    if kernel == up == 1 and scale is None and out_channels < in_channels:
+        return _add(_multiply_pixels(x, weight, styles), b, noise)
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = conv2d_resample.conv2d_resample(x, weight.to(x.dtype), **resampling)
+    if scale is None:
+        return _add(x, b, noise)
+    scale = scale.to(x.dtype)[:, :, None, None]
+    if b is not None:  # one pass for both
+        return _add(scaled_sum(b, x, scale), None, noise)
+    return x * scale if noise is None else scaled_sum(noise.to(x.dtype), x, scale)
+
+
+def _within_float16(weight: torch.Tensor, styles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale weights and styles so that float16 cannot overflow (Karras et al. 2020, ADA, appendix D).
+
+    Demodulation undoes any scale of either.
+    """
+    fan_in = weight[0].numel()
+    weight = weight * (1 / math.sqrt(fan_in) / weight.abs().amax(dim=[1, 2, 3], keepdim=True))
+    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
+
+
+def _demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """Return the factors `[N, out_channels]` that bring outputs back to unit variance (StyleGAN2, equation 3).
+
+    It is 1 / sqrt(sum of (weight * style)^2 over in, y, x), without building a weight per sample.
+    """
+    energy = styles.square() @ weight.square().sum(dim=[2, 3]).t()
+    return (energy + 1e-8).rsqrt()
+
+
+def _multiply_pixels(x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """Convolve with modulated 1x1 weights, as a matrix per picture: that is smaller than a picture to scale."""
+    matrices = (weight.flatten(1) * styles[:, None]).to(x.dtype)  # [N, out_channels, in_channels]
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ matrices.mT
+    return pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
+def _convolve_grouped(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor,
+    scale: torch.Tensor | None,
+    resampling: dict[str, Any],
+) -> torch.Tensor:
+    """Convolve with a set of weights per sample, each sample a group of one convolution."""
+    batch = len(x)
     weights = weight[None] * styles[:, None, :, None, None]  # [N, out, in, kernel, kernel]
     if scale is not None:
         weights = weights * scale[:, :, None, None, None]
-    x = x.reshape(1, batch * in_channels, *x.shape[2:])
-    x = conv2d_resample.conv2d_resample(
-        x,
-        weights.reshape(batch * out_channels, in_channels, kernel, kernel).to(x.dtype),
-        resample_filter,
-        up=up,
-        padding=padding,
-        groups=batch,
-        flip_weight=flip_weight,
-    )
-    return _add(x.reshape(batch, out_channels, *x.shape[2:]), b, noise)
+    x = x.reshape(1, -1, *x.shape[2:])
+    x = conv2d_resample.conv2d_resample(x, weights.flatten(0, 1).to(x.dtype), groups=batch, **resampling)
+    return x.reshape(batch, -1, *x.shape[2:])
 
 
 def _add(x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
@@ -126,9 +142,8 @@ def _add(x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None) ->
 def fuses_modulation(training: bool, dtype: torch.dtype, batch: int, device: torch.device) -> bool:
     """Tell whether one grouped convolution beats scaling before and after a shared one; same numbers.
 
-    On a GPU it saves passes, which is what counts when there are no gradients of a weight per sample to keep. But
-    groups exist in no fast channels-last form, so of float16 only for a single picture. On the CPU it is several times
-    slower.
+    On a GPU it saves passes over memory, as long as no gradients of a weight per sample are kept. Grouped convolutions
+    have no fast channels-last form, so float16 gains only for a single picture. On the CPU it is several times slower.
     """
     return not training and device.type == "cuda" and (dtype == torch.float32 or batch == 1)
 
@@ -200,7 +215,7 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRGBLayer(nn.Module):
-    """A modulated 1x1 convolution from features to colours, without demodulation."""
+    """A modulated 1x1 convolution from features to colors, without demodulation."""
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
@@ -309,15 +324,15 @@ class SynthesisNetwork(nn.Module):
     Args:
         w_dim: Length of w.
         img_resolution: A power of two, at least 4.
-        img_channels: 3 for RGB, 1 for grey.
-        channel_base: A resolution r has `channel_base / r` channels ...
-        channel_max: ... but not more than this.
-        num_fp16_res: So many of the highest resolutions run in float16 on CUDA.
+        img_channels: 3 for RGB, 1 for gray.
+        channel_base: A resolution r has `channel_base / r` channels,
+        channel_max: but at most this many.
+        num_fp16_res: How many of the highest resolutions run in float16 on CUDA.
         architecture: `orig`, `skip` or `resnet` (StyleGAN2, figure 7).
         resample_filter: Taps of the low-pass filter.
         conv_clamp: Limit features to +-this; float16 needs 256.
         use_noise: Add noise to every layer.
-        activation: Of every layer.
+        activation: Activation of every layer.
     """
 
     def __init__(
@@ -404,9 +419,9 @@ class Generator(nn.Module):
         c_dim: Number of age groups; 0 for an unconditional network.
         w_dim: Length of w.
         img_resolution: A power of two.
-        img_channels: 3 for RGB, 1 for grey.
-        mapping_kwargs: For `MappingNetwork`.
-        synthesis_kwargs: For `SynthesisNetwork`.
+        img_channels: 3 for RGB, 1 for gray.
+        mapping_kwargs: Arguments of `MappingNetwork`.
+        synthesis_kwargs: Arguments of `SynthesisNetwork`.
 
     Example:
         >>> G = Generator(z_dim=64, c_dim=10, w_dim=64, img_resolution=32, img_channels=3)

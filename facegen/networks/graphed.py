@@ -14,16 +14,16 @@ from facegen.networks.generator import Generator
 class GraphedGenerator:
     """Calls a generator without gradients, on a GPU by replaying a recording of its kernels.
 
-    A generator is a few hundred small kernels; at low resolutions a CPU needs longer to give them to the GPU one by one
-    than the GPU to run them. The first batch of a size runs as usual, which also lets libraries choose their
-    algorithms; the second is recorded, and every later one is a replay. Noise is drawn anew each time and is what it
-    would be without. Weights that change in place, as an optimiser's do, count; other ones do not.
+    A generator is a few hundred small kernels; at low resolutions the CPU needs longer to launch them one by one than
+    the GPU needs to run them. The first batch of a size runs as usual, which also lets libraries choose their
+    algorithms; the second is recorded, and every later one is a replay. Noise is drawn anew each time, the same
+    as without a recording. Weights that change in place, as an optimizer's do, count; replaced ones do not.
 
     On the CPU, for a network in training mode, and where recording fails (one warning), it just calls the generator.
 
     Args:
-        generator: Has to stay on its device.
-        options: For its `forward`: `truncation_psi`, `noise_mode`, ...
+        generator: The generator; it has to stay on its device.
+        options: Arguments of its `forward`: `truncation_psi`, `noise_mode`, ...
 
     Example:
         >>> generate = GraphedGenerator(G, truncation_psi=0.7)

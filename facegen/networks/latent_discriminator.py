@@ -17,7 +17,7 @@ class LatentDiscriminator(nn.Module):
     Every layer's w is judged by itself.
 
     Args:
-        mean, variance: Of the mapping network's w, `[w_dim]`; judged is what is left without them.
+        mean, variance: Mean and variance of the mapping network's w, `[w_dim]`, by which every w is standardized.
     """
 
     def __init__(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
@@ -33,14 +33,14 @@ class LatentDiscriminator(nn.Module):
         return self.layers((ws - self.mean) * self.scale)
 
     def encoder_loss(self, ws: torch.Tensor) -> torch.Tensor:
-        """How far an encoder's w are from passing for the mapping network's; nothing of it reaches this network."""
+        """Return how far an encoder's w are from passing as the mapping network's; this network gets no gradient."""
         frozen = {name: parameter.detach() for name, parameter in self.named_parameters()}
         return F.softplus(-functional_call(self, frozen, (ws,))).mean()
 
     def own_loss(self, encoded: torch.Tensor, mapped: torch.Tensor) -> torch.Tensor:
-        """What this network learns from, an encoder's w and the mapping network's; nothing of it reaches those.
+        """Return this network's own loss, given an encoder's w and the mapping network's, which get no gradient.
 
-        The logistic loss, and where gradients are wanted R1 in w's standard deviations (Mescheder et al. 2018).
+        It is the logistic loss and, where gradients are enabled, R1 in w's standard deviations (Mescheder et al. 2018).
         """
         mapped = mapped.detach().requires_grad_(torch.is_grad_enabled())
         logits = self(mapped)

@@ -57,8 +57,8 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
 def bfloat16_on_cpu(enabled: bool = True) -> Iterator[None]:
     """Let blocks called within compute in bfloat16 where they run on the CPU; weights stay what they are.
 
-    For first derivatives: second ones are to be as exact as float32. What was called within may be differentiated
-    outside. Holds for all threads.
+    For first derivatives only: second ones should be as exact as float32. What was called within may be differentiated
+    outside. It holds for all threads.
     """
     global _cpu_dtype
     before, _cpu_dtype = _cpu_dtype, torch.bfloat16 if enabled else torch.float32
@@ -77,8 +77,8 @@ def working_dtype(
     """Return the type a block computes in: float16 where the block is built for it and the device gains from it.
 
     On the CPU it is float32; within `bfloat16_on_cpu` it is bfloat16, which has float32's range, unless the block
-    passes `may_bfloat16=False`. `force_fp32=None` means float16 on CUDA only; True nothing but float32,
-    False float16 wherever `use_fp16` says so.
+    passes `may_bfloat16=False`. `force_fp32=None` means float16 on CUDA only; True means float32 everywhere, False
+    means float16 wherever `use_fp16` says so.
     """
     if force_fp32 is None:
         if device.type == "cpu" and may_bfloat16:
@@ -97,8 +97,8 @@ def working_layout(dtype: torch.dtype, device: torch.device) -> torch.memory_for
 def bias_comes_last(device: torch.device) -> bool:
     """Tell whether a layer leaves bias and gain to `bias_act`, which on a GPU is one kernel for all of it.
 
-    There a convolution adds its bias in a pass of its own. On the CPU a convolution's bias is free, and a gain costs a
-    pass unless it moves onto the weights.
+    A convolution on a GPU adds its bias in a pass of its own. On the CPU a convolution's bias is free, and a gain costs
+    a pass unless it moves onto the weights.
     """
     return device.type != "cpu"
 
@@ -209,7 +209,7 @@ class MappingNetwork(nn.Module):
         num_layers: Fully connected layers.
         embed_features: Length of the embedded label; None for `w_dim`.
         layer_features: Width of the hidden layers; None for `w_dim`.
-        activation: Of every layer.
+        activation: Activation of every layer.
         lr_multiplier: Learning rate of the layers relative to the rest.
         w_avg_beta: Decay of the moving average of w in training; None keeps no average.
     """
@@ -256,8 +256,8 @@ class MappingNetwork(nn.Module):
         Args:
             z: `[N, z_dim]`; only its direction matters, it is scaled to unit second moment.
             c: One-hot `[N, c_dim]`; ignored when `c_dim` is 0.
-            truncation_psi: Draw w towards its average: 1 leaves it, 0 gives the average.
-            truncation_cutoff: Truncate only the first so many of the `num_ws`.
+            truncation_psi: Draw w toward its average: 1 leaves it, 0 gives the average.
+            truncation_cutoff: Truncate only this many of the `num_ws`, the first ones.
             skip_w_avg_update: Leave the moving average alone in training mode.
 
         Returns:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from facegen.aging.edit import Edit, LatentAges, layer_indices, parse_ages
+from facegen.aging.ages_in_w import LatentAges
+from facegen.aging.edit import Edit, layer_indices, parse_ages
 from facegen.errors import FacegenError
 from facegen.networks.age_shift import group_mean_shift, soft_labels
 from facegen.networks.generator import Generator

@@ -7,7 +7,8 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageCms, ImageFilter
 
-from facegen.aging.paste import PastedFace, _colour_map, _warp, face_mask, paste_faces, paste_results, save_pasted
+from facegen.aging.paste import PastedFace, _color_map, _warp, face_mask, paste_faces, paste_results
+from facegen.aging.save import save_pasted
 from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
@@ -136,7 +137,7 @@ def test_work_in_bands_changes_nothing(hopper: Image.Image, monkeypatch: pytest.
     np.testing.assert_allclose(pixels(paste_faces(photo, [face])), pixels(whole), atol=1)
 
 
-def test_colours_are_the_photos(hopper: Image.Image):
+def test_colors_are_the_photos(hopper: Image.Image):
     """A reconstruction without the photo's light and contrast changes nothing, as the aged face lacks the same."""
 
     def dull(picture: Image.Image) -> Image.Image:
@@ -152,26 +153,26 @@ def test_colours_are_the_photos(hopper: Image.Image):
     assert np.median(added[230:280, 240:290]) == pytest.approx(24 * 1.2, abs=1.5)
 
 
-def test_changes_of_ageing_stay(hopper: Image.Image):
-    def grey_haired(picture: Image.Image) -> Image.Image:
+def test_changes_of_aging_stay(hopper: Image.Image):
+    def gray_haired(picture: Image.Image) -> Image.Image:
         levels = np.asarray(picture).copy()
         levels[:12] = 200
         return Image.fromarray(levels)
 
-    result = paste_faces(hopper, [pasted(hopper, aged=grey_haired)], "face")
+    result = paste_faces(hopper, [pasted(hopper, aged=gray_haired)], "face")
     forehead = pixels(result)[165:172, 250:280]
     assert forehead.mean() == pytest.approx(200, abs=12)
 
 
-def test_colours_map_onto_one_another():
+def test_colors_map_onto_one_another():
     rng = np.random.default_rng(0)
     have, want = (np.cov(rng.normal(size=(3, 500)) * np.array([[30], [20], [10]]) * gain) for gain in (1, 0.7))
-    matrix = _colour_map(have, want)
+    matrix = _color_map(have, want)
     np.testing.assert_allclose(matrix @ have @ matrix.T, want, rtol=0.05, atol=5)
     sepia = np.array([0.85, 0.72, 0.5])
     change = np.array([10, -20, 5])
-    shown = _colour_map(have, 900 * np.outer(sepia, sepia)) @ change
-    # A sepia photo has but one line of colours. Of others a variance of 1/12 is left, of about 20 levels: 1.5 %.
+    shown = _color_map(have, 900 * np.outer(sepia, sepia)) @ change
+    # A sepia photo has but one line of colors. Of others a variance of 1/12 is left, of about 20 levels: 1.5 %.
     assert np.linalg.norm(np.cross(shown, sepia)) < 0.03 * np.linalg.norm(np.cross(change, sepia))
 
 
@@ -186,7 +187,7 @@ def test_gray_stays_gray(hopper: Image.Image):
         assert np.abs(pixels(one) - pixels(gray)).max() > 20
 
 
-def test_a_colour_photo_may_be_gray_in_places(hopper: Image.Image):
+def test_a_color_photo_may_be_gray_in_places(hopper: Image.Image):
     photo = hopper.convert("L").convert("RGB")
     photo.putpixel((0, 0), (255, 0, 0))
     face = pasted(photo, reconstruct=lambda picture: hopper.resize((SIZE, SIZE)), aged=lighter)

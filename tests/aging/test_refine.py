@@ -18,13 +18,13 @@ from facegen.networks.generator import Generator
 @pytest.fixture(scope="module")
 def generator() -> Generator:
     torch.manual_seed(0)
-    return Generator(8, 10, 8, 16, 3, {"num_layers": 2}, {"channel_base": 64}).eval().requires_grad_(False)
+    return Generator(8, 10, 8, 8, 3, {"num_layers": 2}, {"channel_base": 64}).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def estimator() -> AgeEstimator:
     torch.manual_seed(1)
-    return AgeEstimator(widths=(4, 4), depths=(1, 1), input_size=16).eval().requires_grad_(False)
+    return AgeEstimator(widths=(4, 4), depths=(1, 1), input_size=8).eval().requires_grad_(False)
 
 
 def draw(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_faces_come_closer_and_the_generator_stays(generator: Generator, estimat
     ws, faces = start_and_faces(generator, 2)
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     moves = torch.randn(2, 3, generator.num_ws, 8)
-    pivots, tuned = refine(generator, faces, ws, steps=60, moves=moves, estimator=estimator if judged else None)
+    pivots, tuned = refine(generator, faces, ws, steps=40, moves=moves, estimator=estimator if judged else None)
     assert pivots.shape == ws.shape
     assert len(tuned) == 2
     for index in range(2):
@@ -75,7 +75,7 @@ def test_the_tuned_generator_is_held_to_other_faces(generator: Generator, monkey
 
     def change(hold: float) -> float:
         monkeypatch.setattr("facegen.aging.refine.HOLD", hold)
-        _, (tuned,) = refine(generator, faces, ws, steps=60)
+        _, (tuned,) = refine(generator, faces, ws, steps=40)
         return float((draw(tuned, others) - draw(generator, others)).square().mean())
 
     assert change(40.0) < 0.7 * change(0.0)
@@ -86,13 +86,13 @@ def test_ages_are_watched_over(generator: Generator, estimator: AgeEstimator, mo
     ws, faces = start_and_faces(generator, 1)
     moves = 2 * torch.randn(1, 2, generator.num_ws, 8)
     with torch.no_grad():
-        estimator = AgeEstimator(widths=(4, 4), depths=(1, 1), input_size=16).eval().requires_grad_(False)
+        estimator = AgeEstimator(widths=(4, 4), depths=(1, 1), input_size=8).eval().requires_grad_(False)
         estimator.head.weight.mul_(30)  # untrained it calls every face 50
         before = estimator.predict(draw(generator, ws + moves[0]))
 
     def drift(weight: float) -> float:
         monkeypatch.setattr("facegen.aging.refine.AGE", weight)
-        pivots, (tuned,) = refine(generator, faces, ws, steps=60, moves=moves, estimator=estimator)
+        pivots, (tuned,) = refine(generator, faces, ws, steps=40, moves=moves, estimator=estimator)
         return float((estimator.predict(draw(tuned, pivots + moves[0])) - before).abs().mean())
 
     assert drift(3.0) < 0.7 * drift(0.0)
@@ -128,12 +128,12 @@ def test_one_step_is_enough_to_ask_for(generator: Generator):
 
 @pytest.mark.parametrize("target", ["z", "w+"])
 def test_age_transfer_refines(generator: Generator, estimator: AgeEstimator, target: str):
-    encoder = Encoder(8, 16, 75, (0, 0, 0), target=target, num_ws=generator.num_ws).eval()
+    encoder = Encoder(8, 8, 75, (0, 0, 0), target=target, num_ws=generator.num_ws).eval()
     transfer = AgeTransfer(generator, encoder, age_estimator=estimator, device="cpu")
     _, faces = start_and_faces(generator, 2)
     plain = transfer.render(faces, [20, 70], input_ages=[30, 40])
     refined = transfer.render(faces, [20, 70], input_ages=[30, 40], edit=Edit(refine=30))
-    assert refined.aged.shape == plain.aged.shape == (2, 2, 3, 16, 16)
+    assert refined.aged.shape == plain.aged.shape == (2, 2, 3, 8, 8)
     distances = [(part.reconstructions - faces).square().mean(dim=(1, 2, 3)) for part in (plain, refined)]
     assert (distances[1] < 0.9 * distances[0]).all()
     again = transfer.render(faces, [20, 70], input_ages=[30, 40])

@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 
 import facegen
 from facegen.ages import AgeGroups
-from facegen.aging import transfer as transfer_module
 from facegen.aging.edit import Edit
 from facegen.aging.paste import paste_results
-from facegen.aging.transfer import AgeTransfer, save_results, unique_stems
+from facegen.aging.save import save_results, unique_stems
+from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, open_original, open_photo
@@ -96,7 +96,7 @@ def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Ima
 
 def test_aged_faces_are_the_decoded_latent(transfer: AgeTransfer, networks: Networks, hopper: Image.Image):
     (result,) = transfer.transfer(hopper, ages=[30])
-    z = transfer.encode([result.input])
+    z = networks.encoder(transfer.to_tensor([result.input]))
     label = torch.eye(4)[1:2]
     expected = draw(networks.generator, place_latents(networks.generator, z, label, group_means(networks.generator)))
     expected = (expected * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
@@ -143,9 +143,9 @@ def test_reconstruction_without_an_age_is_the_closest_picture(transfer: AgeTrans
 
 def test_psi_moves_faces_to_the_average(transfer: AgeTransfer, hopper: Image.Image):
     (none,) = transfer.transfer(hopper, edit=Edit(psi=0.0))
-    mirrored = transfer.transfer_aligned(ImageOps.mirror(none.input), edit=Edit(psi=0.0))
-    for one, other in zip(none.aged, mirrored.aged, strict=True):
-        np.testing.assert_allclose(pixels(one.image), pixels(other.image), atol=1)  # the group's mean knows no face
+    both = transfer.to_tensor([none.input, ImageOps.mirror(none.input)])
+    rendered = transfer.render(both, "all", edit=Edit(psi=0.0))
+    torch.testing.assert_close(*rendered.aged)  # the group's mean knows no face
     (full,) = transfer.transfer(hopper)
     assert np.abs(pixels(full.aged[0].image) - pixels(none.aged[0].image)).max() > 0
 
@@ -169,11 +169,12 @@ def test_a_transparent_photo_gives_the_same_face_however_it_is_opened(
     photo.save(path, lossless=True)
     opened = [open_photo(path), open_original(path), Image.open(path)]
     assert opened[1].mode == "RGBA"
-    inputs = [transfer.transfer(picture, ages=[30])[0].input for picture in opened]
-    aligned = [transfer.transfer_aligned(picture, ages=[30]).input for picture in opened]
-    for results in (inputs, aligned):
-        for result in results[1:]:
-            np.testing.assert_array_equal(pixels(result), pixels(results[0]))
+    expected, *others = (transfer.transfer(picture, ages=[30])[0].input for picture in opened)
+    for other in others:
+        np.testing.assert_array_equal(pixels(other), pixels(expected))
+    expected, *others = transfer.to_tensor(opened)
+    for other in others:
+        assert torch.equal(other, expected)
 
 
 def test_a_turned_photo_is_aged_and_pasted_upright(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
@@ -186,26 +187,18 @@ def test_a_turned_photo_is_aged_and_pasted_upright(transfer: AgeTransfer, hopper
     assert result.box == expected.box
     ((_, pasted),), ((_, whole),) = (paste_results(photo, [expected]) for photo in (turned, hopper))
     np.testing.assert_array_equal(pixels(pasted), pixels(whole))
-    aligned = [transfer.transfer_aligned(photo, ages=[30]).box for photo in (hopper, turned)]
-    assert aligned[0] == aligned[1]
+    assert torch.equal(*transfer.to_tensor([hopper, turned]))
 
 
 def test_no_face_no_result(transfer: AgeTransfer):
     assert transfer.transfer(Image.new("RGB", (100, 100), "blue")) == []
 
 
-def test_aligned_pictures_need_no_detector(transfer: AgeTransfer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transfer_module, "find_faces", None)
-    result = transfer.transfer_aligned(Image.new("L", (64, 64), 90), ages=[30])
-    assert result.input.size == (16, 16)
-    assert result.aged[0].group == 1
-
-
-def test_encode_takes_any_size_and_mode(transfer: AgeTransfer, hopper: Image.Image):
+def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopper: Image.Image):
     square = hopper.crop((100, 50, 400, 350))
-    z = transfer.encode([square, square.convert("L"), square.resize((16, 16), Image.Resampling.LANCZOS)])
-    assert z.shape == (3, 8)
-    torch.testing.assert_close(z[0], z[2])
+    faces = transfer.to_tensor([square, square.convert("L"), square.resize((16, 16), Image.Resampling.LANCZOS)])
+    assert faces.shape == (3, 3, 16, 16)
+    assert torch.equal(faces[0], faces[2])
 
 
 @pytest.mark.parametrize(
@@ -323,7 +316,7 @@ def test_an_encoder_of_w_must_know_the_age(networks: Networks, hopper: Image.Ima
 
 def test_decode_moves_a_latent(networks: Networks, transfer: AgeTransfer, hopper: Image.Image):
     (result,) = transfer.transfer(hopper, input_age=77)
-    pictures = transfer.decode(torch.from_numpy(result.latent), transfer.middles)
+    pictures = transfer.decode(torch.from_numpy(result.latent), [10, 30, 50, 75])
     for picture, face in zip(pictures, result.aged, strict=True):
         np.testing.assert_allclose(pixels(picture), pixels(face.image), atol=1)
     with pytest.raises(FacegenError, match="input_age must be known"):

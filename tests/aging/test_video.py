@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from facegen.aging import video
+from facegen.aging.save import save_morphs
 from facegen.aging.transfer import AgedFace, FaceResult
-from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_morphs, save_video
+from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_video
 from facegen.errors import FacegenError
 
 COLOURS = ["#c03020", "#30a040", "#2050c0", "#d0d0d0"]
@@ -58,7 +59,7 @@ def test_mp4_holds_every_frame_in_even_sizes(tmp_path: Path):
     assert meta["pix_fmt"].startswith("yuv420p")
     assert len(frames) == 4
     for frame, picture in zip(frames, shown, strict=True):
-        # H.264 rounds colours; its first decoder step is off by a few levels, not by a wrong colour matrix's 20.
+        # H.264 rounds colors; its first decoder step is off by a few levels, not by a wrong color matrix's 20.
         np.testing.assert_allclose(frame[::8, ::8], np.full((6, 5, 3), picture.getpixel((0, 0))), atol=8)
         np.testing.assert_allclose(frame[-1, -1], picture.getpixel((0, 0)), atol=8)
     assert [file.name for file in path.parent.iterdir()] == ["ages.mp4"]

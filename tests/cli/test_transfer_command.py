@@ -84,10 +84,9 @@ def test_every_kind_of_photo(run, tmp_path: Path):
 
 
 def test_all_groups_by_default(run, tmp_path: Path):
-    for arguments in ([], ["--groups", "all"]):
-        result = run(HOPPER, "--outdir", tmp_path, *arguments)
-        assert result.exit_code == 0, result.output
-        assert len(result.stdout.splitlines()) == 11
+    result = run(HOPPER, "--outdir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 11
     assert (tmp_path / "grace_hopper-face1-91-100.png").is_file()
 
 
@@ -141,7 +140,6 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
     [
         (["--ages", "five"], 2, "5,25,45,65,85"),
         (["--ages", "5,,7"], 2, "5,25,45,65,85"),
-        (["--ages", "5", "--groups", "all"], 2, "not both"),
         (["--ages", "-3"], 1, "age -3 is in none"),
         (["--input-age", "-1"], 1, "age -1 is in none"),
         (["--paste-back", "old"], 2, "'old' is not one of 'change', 'face'"),

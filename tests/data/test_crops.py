@@ -364,16 +364,16 @@ def test_a_flat_picture_has_no_hash():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "face"}, "crop is 'face': it must be one of as-is, center, align"),
+        ({"crop": "face"}, "crop 'face': choose one of as-is, center, align"),
         ({"resolution": 100}, "power of two"),
         ({"crop": "align", "margin": -0.9}, "margin"),
         ({"crop": "align", "margin": float("nan")}, "margin"),
-        ({"min_sharpness": float("nan")}, "min_sharpness"),
-        ({"min_size": -1}, "min_size"),
-        ({"crop": "align", "max_turn": 100.0}, "max_turn"),
-        ({"crop": "align", "several_faces": "all"}, "several_faces is 'all'"),
-        ({"max_turn": 20.0}, "max_turn looks for faces: it needs crop align, not as-is"),
-        ({"crop": "center", "no_face": "center"}, "no_face looks for faces"),
+        ({"min_sharpness": float("nan")}, "min-sharpness"),
+        ({"min_size": -1}, "min-size"),
+        ({"crop": "align", "max_turn": 100.0}, "max-turn"),
+        ({"crop": "align", "several_faces": "all"}, "several-faces 'all'"),
+        ({"max_turn": 20.0}, "max-turn looks for faces: it needs crop align, not as-is"),
+        ({"crop": "center", "no_face": "center"}, "no-face looks for faces"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

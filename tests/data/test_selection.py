@@ -188,5 +188,5 @@ def test_splits_that_make_no_sense(text, words):
     "wrong", [{"max_per_group": 0}, {"per_person": -1}, {"near_duplicates": 40}, {"near_duplicates": -1}]
 )
 def test_choices_that_make_no_sense(wrong):
-    with pytest.raises(FacegenError, match="it must be"):
+    with pytest.raises(FacegenError, match="must be"):
         Choice(**wrong)

@@ -21,7 +21,7 @@ from facegen.figures.plots import plot_ages, plot_curves
 
 
 def pictures(count: int, size: int = 64) -> np.ndarray:
-    """Plain pictures of different greys."""
+    """Plain pictures of different grays."""
     levels = (np.arange(count, dtype=np.uint8) * 20 + 10)[:, None, None, None]
     return np.broadcast_to(levels, (count, size, size, 3)).copy()
 

@@ -19,7 +19,7 @@ from torch_utils.ops import reference
 from torch_utils.ops.library import LIBRARY
 
 TYPES = frozenset([torch.float16, torch.bfloat16, torch.float32, torch.float64])
-# Derivatives are constant where they are not broken; the sign of the result tells which constant.
+# Their derivative is a constant on either side of 0; the sign of the result tells which.
 PIECEWISE_LINEAR = ("linear", "relu", "lrelu")
 MAX_ORDER = 2  # of the derivatives that bias_act_grad computes
 
@@ -29,7 +29,7 @@ _Gradients = tuple[torch.Tensor | None, ...]
 def usable(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
     """Tell whether the compiled operations can work on tensors; build them when they are wanted the first time.
 
-    `others` have to be where `x` is, in its type.
+    `others` have to be on the device of `x`, in its type.
     """
     if not x.is_cuda or x.dtype not in TYPES:
         return False
@@ -38,7 +38,7 @@ def usable(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
 
 
 def being_exported() -> bool:
-    """Tell whether what is called now is written down for others, who do not have these operations."""
+    """Tell whether what is called now is recorded for others, who do not have these operations."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 has no is_exporting
     return torch.jit.is_tracing() or exporting()
 
@@ -135,7 +135,7 @@ def _logistic(polynomial: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[t
 def _exponential(above: float, scale: float, factor: float) -> Callable[[torch.Tensor, float], torch.Tensor]:
     """A function of x that is `above` for positive x and scale * factor * exp(x) below.
 
-    At 0 it is what PyTorch makes of it: the first derivative is that from below, the higher ones, 0 above, are 0.
+    At 0 it agrees with PyTorch: the first derivative is the one from below, the higher ones (0 above) are 0.
     """
     return lambda x, alpha: torch.where(x > 0 if above else x >= 0, above, scale * factor * x.clamp(max=0).exp())
 

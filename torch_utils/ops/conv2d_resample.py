@@ -34,7 +34,7 @@ def conv2d_resample(
         groups: Groups of the convolution.
         flip_weight: True correlates with `w` (what PyTorch calls convolution), False convolves.
         flip_filter: True correlates with `f`, False convolves.
-        b: Bias `[C_out]`, added to the result; free of cost where a convolution comes last.
+        b: Bias `[C_out]`, added to the result; it costs nothing where a convolution comes last.
 
     Returns:
         `[N, C_out, H_out, W_out]`.
@@ -61,8 +61,8 @@ def conv2d_resample(
         x = upfirdn2d(x, f, up=up, padding=[*pad_x, *pad_y], gain=up**2, flip_filter=flip_filter)
         return x if b is None else x + b[:, None, None]
 
-    # Upsample and convolve at once: a transposed convolution never touches the zeros between samples. What it returns
-    # is the full convolution, `kernel - 1` larger on each side than the valid one that the padding is counted from.
+    # Upsample and convolve at once: a transposed convolution never touches the zeros between samples. It returns the
+    # full convolution, `kernel - 1` larger on each side than the valid one that the padding is counted from.
     x = _transposed(x, w, up, groups, flip_weight)
     pad_x = pad_x[0] - kernel_x + 1, pad_x[1] - kernel_x + up
     pad_y = pad_y[0] - kernel_y + 1, pad_y[1] - kernel_y + up

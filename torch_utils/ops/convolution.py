@@ -1,9 +1,9 @@
 """Convolutions whose derivatives of any order are convolutions and weight gradients of the first order's kind.
 
 PyTorch takes the second derivative of a convolution through convolutions with channels and batch exchanged and kernels
-as large as the picture, which are several times slower; path length regularisation and R1 are made of them.
+as large as the picture, which are several times slower; path length regularization and R1 consist of them.
 
-In bfloat16 on the CPU there are only first derivatives to take, so there PyTorch's own do for ordinary convolutions.
+In bfloat16 on the CPU only first derivatives are taken, so ordinary convolutions are PyTorch's own there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ _thread = threading.local()
 
 
 class _Geometry(NamedTuple):
-    """What a convolution is but for its tensors; pairs are y, x."""
+    """The settings of a convolution; pairs are y, x."""
 
     stride: int
     padding: tuple[int, int]
@@ -63,9 +63,9 @@ def conv_transpose2d(x: torch.Tensor, w: torch.Tensor, stride: int = 1, groups: 
 
 @contextlib.contextmanager
 def first_derivatives() -> Iterator[None]:
-    """In this context convolutions and filters are PyTorch's own: less to call, and dearer from the second derivative.
+    """In this context convolutions and filters are PyTorch's own: quicker to call, slower from second derivatives on.
 
-    It pays where batches are so small that calls cost as much as arithmetic. Only for the thread that enters it.
+    It pays where batches are so small that calls cost as much as arithmetic. It holds for the thread that enters it.
     """
     before = takes_first_derivatives()
     _thread.first = True
@@ -81,27 +81,29 @@ def takes_first_derivatives() -> bool:
 
 
 def is_bfloat16_on_cpu(x: torch.Tensor) -> bool:
-    """Tell whether `x` is of the type and the device where some of oneDNN's operations are slow."""
+    """Tell whether `x` is bfloat16 on the CPU, where some of oneDNN's operations are slow."""
     return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
 def being_traced() -> bool:
-    """Tell whether the operations are being written down (torch.export, torch.jit.trace, torch.compile).
+    """Tell whether the operations are being recorded (torch.export, torch.jit.trace, torch.compile).
 
-    Then they are to be PyTorch's own, which others know how to run; there are no derivatives of such a record to take.
+    A record should hold PyTorch's own operations, which others know how to run; nobody takes its derivatives.
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, w, b, geometry):
+    def forward(
+        ctx: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, geometry: _Geometry
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, w)
         ctx.geometry = geometry
         return _convolve(x, w, b, geometry)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, w = ctx.saved_tensors
         geometry = ctx.geometry
         grad_x = grad_w = grad_b = None
@@ -118,13 +120,13 @@ class _WeightGradient(torch.autograd.Function):
     """Linear in `x` and in `grad`, as the convolution is linear in `x` and in the weights."""
 
     @staticmethod
-    def forward(ctx, x, grad, shape, geometry):
+    def forward(ctx: Any, x: torch.Tensor, grad: torch.Tensor, shape: torch.Size, geometry: _Geometry) -> torch.Tensor:
         ctx.save_for_backward(x, grad)
         ctx.geometry = geometry
         return _weight_gradient(x, grad, shape, geometry)
 
     @staticmethod
-    def backward(ctx, w):
+    def backward(ctx: Any, w: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, grad = ctx.saved_tensors
         geometry = ctx.geometry
         grad_x = grad_grad = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from torch_utils.ops.convolution import being_traced
@@ -16,13 +18,13 @@ def scaled_sum(base: torch.Tensor, x: torch.Tensor, scale: torch.Tensor) -> torc
 
 class _ScaledSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, base, x, scale):
+    def forward(ctx: Any, base: torch.Tensor, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, scale)
         ctx.shape = base.shape
         return torch.addcmul(base, x, scale)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, scale = ctx.saved_tensors
         grad_base = grad.sum_to_size(ctx.shape) if ctx.needs_input_grad[0] else None
         grad_x = grad * scale if ctx.needs_input_grad[1] else None

@@ -14,8 +14,8 @@ import torch
 
 TILE = 4
 # Measured: with fewer channels the transforms cost more than the products save, with fewer tiles the weights' transform
-# does. Tiles are taken so many at a time that products are efficient and what the transforms make stays in the cache;
-# a large picture leaves it.
+# does. As many tiles are taken at a time as keep products efficient and the transforms' results in the cache, which a
+# large picture leaves.
 MIN_CHANNELS = 64
 MIN_TILES = 64
 TILES_AT_A_TIME = 128
@@ -40,7 +40,7 @@ def pays(x: torch.Tensor, in_channels: int, out_channels: int) -> bool:
 def convolve(x: torch.Tensor, w: torch.Tensor, transposed: bool = False) -> torch.Tensor:
     """Correlate `[N, C, H, W]` with `[K, C, 3, 3]`, padded by 1; H and W are multiples of 4. `[N, K, H, W]`.
 
-    With `transposed` take `[N, K, H, W]` to `[N, C, H, W]`, as the gradient goes.
+    With `transposed` it maps `[N, K, H, W]` to `[N, C, H, W]`, as the gradient does.
     """
     _, weights, result = _transforms(x.dtype)
     batch, _, height, width = x.shape
@@ -84,7 +84,7 @@ def weight_gradient(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
 
 
 def _chunk_length(x: torch.Tensor) -> int:
-    """Return how many pictures to take at a time, so that what is made of them stays in the cache."""
+    """Return how many pictures to take at a time, so that their transforms stay in the cache."""
     wanted = max(TILES_AT_A_TIME * TILE**2 // (x.shape[2] * x.shape[3]), 1)
     return max(n for n in range(1, min(wanted, len(x)) + 1) if len(x) % n == 0)
 
@@ -130,6 +130,7 @@ def _transforms(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.T
     ]
     weights = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # over 24
     result = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-    data, weights, result = (torch.tensor(rows, dtype=torch.float64) for rows in (data, weights, result))
-    weights = weights / 24
-    return tuple(torch.kron(matrix, matrix).to(dtype) for matrix in (data, weights, result))
+    scaled = torch.tensor(weights, dtype=torch.float64) / 24
+    matrices = torch.tensor(data, dtype=torch.float64), scaled, torch.tensor(result, dtype=torch.float64)
+    B, G, A = (torch.kron(matrix, matrix).to(dtype) for matrix in matrices)
+    return B, G, A

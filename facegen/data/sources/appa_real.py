@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source, option
+from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.tables import add, find_named, in_order, read_table
 from facegen.data.sources.words import face
+from facegen.options import option
 
 _TABLE = re.compile(r"gt_avg_(train|valid|test)\.csv")
 # Each guess, further labels, and per picture where its face was found: all said by the tables above or not needed.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from facegen.container import Container
+from facegen.options import Options
 
 OLDEST_PERSON = 122  # the oldest person on record lived 122 years
 
@@ -53,7 +53,7 @@ class Skipped:
     detail: str = ""
 
 
-class Source(ABC):
+class Source(Options, ABC):
     """A data set of faces with ages. A subclass is a frozen dataclass whose fields, made by `option`, are its options.
 
     Such a class in a file of this folder is all that a new data set needs.
@@ -76,16 +76,3 @@ class Source(ABC):
     @abstractmethod
     def read(self, files: Container) -> Iterator[Record | Skipped]:
         """Go through the data set: every picture comes out once, as a record or with the reason why not."""
-
-
-def option(default: Any, help: str, *, choices: Sequence[str] | None = None, type: type | None = None) -> Any:
-    """Return a dataclass field that is an option of the source, on the command line too (`min_age`: `--min-age`).
-
-    Args:
-        default: Its value when not given; its type is the option's unless `type` says otherwise.
-        help: For `--help`.
-        choices: The values allowed, if few.
-        type: Of the value where `default` is None.
-    """
-    metadata = {"help": help, "choices": choices, "type": type or default.__class__}
-    return dataclasses.field(default=default, metadata=metadata)

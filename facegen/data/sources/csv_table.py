@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source, option
+from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.tables import Table, add, find_named, in_order, path_in, read_table, row_name
 from facegen.data.sources.words import face
 from facegen.errors import FacegenError
+from facegen.options import option
 
 _TABLE = re.compile(r".+\.(csv|tsv)", re.IGNORECASE)
 # Tables of data sets that have a source of their own.
@@ -32,11 +33,11 @@ class CsvTable(Source):
     name: ClassVar[str] = "csv"
     title: ClassVar[str] = "a table of pictures and ages"
 
-    table: str | None = option(None, "The table, as named in the folder; not needed where there is one.", type=str)
-    path_column: str | None = option(None, "Column of the pictures' paths; else one of usual name.", type=str)
-    age_column: str | None = option(None, "Column of the ages; else one of usual name.", type=str)
-    person_column: str | None = option(None, "Column that tells persons apart; else one of usual name.", type=str)
-    gender_column: str | None = option(None, "Column of the gender; else one of usual name.", type=str)
+    table: str | None = option(None, "The table, as named in the folder; not needed where there is one.")
+    path_column: str | None = option(None, "Column of the pictures' paths; else one of usual name.")
+    age_column: str | None = option(None, "Column of the ages; else one of usual name.")
+    person_column: str | None = option(None, "Column that tells persons apart; else one of usual name.")
+    gender_column: str | None = option(None, "Column of the gender; else one of usual name.")
 
     @classmethod
     def recognizes(cls, files: Container) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source, option
+from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.tables import Table, add, find_named, in_order, read_table, row_name
 from facegen.data.sources.words import face
+from facegen.options import option
 
 _TABLE = re.compile(r"ffhq_aging_labels\.csv")
 _PICTURE = re.compile(r"(\d{5})\.(?:png|jpe?g|webp)", re.IGNORECASE)

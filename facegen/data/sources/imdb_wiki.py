@@ -18,11 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source, option
+from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.matlab import read_struct
 from facegen.data.sources.named_files import mostly_named
 from facegen.data.sources.tables import add, find_named, folder_of, in_order, path_in
 from facegen.errors import FacegenError
+from facegen.options import option
 
 _METADATA = re.compile(r"(imdb|wiki)\.mat")
 _NUMBERS = ("dob", "photo_taken", "gender", "face_score", "second_face_score")
@@ -62,7 +63,7 @@ class ImdbWiki(Source):
     min_age: int = option(0, "Drop faces that are younger.")
     max_age: int = option(100, "Drop faces that are older.")
     min_face_score: float | None = option(
-        None, "Drop faces with a lower score of the data set's detector; else only where it found none.", type=float
+        None, "Drop faces with a lower score of the data set's detector; else only where it found none.", finite=False
     )
     second_face: str = option("drop", "Pictures that show a second face.", choices=("drop", "keep"))
     date_check: str = option(

@@ -444,4 +444,4 @@ def test_options_of_before_are_read(options: AgeOptions, tmp_path: Path):
     resume_age(run, kimg=0.08, device="cpu", progress=False)
     assert precision(run) == ["precision: bfloat16 where it pays"] * 2
     with pytest.raises(FacegenError, match="fp32 and bf16 exclude each other"):
-        replace(options, fp32=True, bf16=True).check()
+        replace(options, fp32=True, bf16=True)

@@ -353,7 +353,7 @@ class TestCommand:
         [
             ([], "--data is missing"),
             (["--data", "nowhere.zip"], "nowhere.zip"),
-            (["--data", "DATA", "--cfg", "huge"], "unknown configuration 'huge'"),
+            (["--data", "DATA", "--cfg", "huge"], "cfg 'huge'"),
             (["--data", "DATA", "--augpipe", "abc"], "augpipe 'abc'"),
             (["--data", "DATA", "--batch", "7"], "multiple of 4"),
             (["--resume", "nowhere.safetensors", "--data", "DATA", "--cfg", "tiny"], "nowhere.safetensors"),

@@ -1,0 +1,140 @@
+"""The files that age transfer writes: pictures and strips of faces, whole photos, videos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.aging.paste import paste_results
+from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
+from facegen.errors import FacegenError
+from facegen.faces.find import open_original
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.figures.grids import save_picture
+
+if TYPE_CHECKING:
+    from facegen.aging.transfer import AgeTransfer, FaceResult
+
+
+def save_all(
+    transfer: AgeTransfer,
+    photos: Sequence[Path],
+    outdir: Path,
+    *,
+    paste_back: str | None = None,
+    video: str | None = None,
+    **options: Any,
+) -> Iterator[list[Path] | Exception]:
+    """Age the faces in photo files; of each photo in turn, the paths of its pictures, or why there are none.
+
+    Args:
+        transfer: Ages the faces.
+        photos: Files.
+        outdir: The folder to write to.
+        paste_back: `change` or `face`: write the whole photo at each age, too, see `facegen.aging.paste`.
+        video: `mp4` or `gif`: write a video of each face, too, and with `paste_back` of the photo.
+        options: Arguments of `AgeTransfer.transfer`.
+    """
+    with tqdm(list(zip(photos, unique_stems(photos), strict=True)), unit="photo", disable=len(photos) < 2) as bar:
+        for photo, stem in bar:
+            try:
+                picture = open_original(photo)
+                results = transfer.transfer(picture, progress=True, **options)
+                if not results:
+                    raise FacegenError(f"{photo}: no face found")
+                paths = save_results(results, outdir, stem)
+                if video is not None:
+                    paths += save_morphs(results, outdir, stem, video, progress=True)
+                if paste_back is not None:
+                    template = transfer.template
+                    paths += save_pasted(
+                        picture, results, outdir, stem, paste_back, template=template, video=video, progress=True
+                    )
+                yield paths
+            except (FacegenError, OSError) as error:
+                yield error
+
+
+def save_results(results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str) -> list[Path]:
+    """Write each face's aged pictures and its strip; the paths, the strip of a face after its pictures.
+
+    Files are called `<stem>-face1-<age or group>.png` and `<stem>-face1-strip.png`.
+    """
+    paths = []
+    for number, result in enumerate(results, start=1):
+        prefix = f"{stem}-face{number}"
+        for face in result.aged:
+            name = f"{prefix}-{face.caption.replace(' ', '')}.png"
+            paths.append(save_picture(face.image, Path(outdir) / name))
+        paths.append(save_picture(result.strip(), Path(outdir) / f"{prefix}-strip.png"))
+    return paths
+
+
+def unique_stems(photos: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for the pictures of each photo: its stem, numbered where another photo has the same.
+
+    Letter case does not tell two names apart, as on some file systems.
+    """
+    taken: set[str] = set()
+    stems = []
+    for photo in photos:
+        base = stem = Path(photo).stem
+        number = 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{base}-{number}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def save_morphs(
+    results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str, kind: str, *, progress: bool = False
+) -> list[Path]:
+    """Write `<stem>-face1.<kind>`, ... (mp4 or gif): each face of a photo on its way through the ages; the paths."""
+    paths = []
+    for number, result in enumerate(results, start=1):
+        path = Path(outdir) / f"{stem}-face{number}.{kind}"
+        check_video(path)
+        fps = FPS[path.suffix.lower()]
+        total = morph_length(len(result.aged), fps)
+        paths.append(save_video(morph_strip(result, fps), path, fps, total=total, progress=progress))
+    return paths
+
+
+def save_pasted(
+    photo: Image.Image,
+    results: Sequence[FaceResult],
+    outdir: str | os.PathLike[str],
+    stem: str,
+    mode: str = "change",
+    *,
+    template: AlignmentTemplate = UTKFACE_TEMPLATE,
+    video: str | None = None,
+    progress: bool = False,
+) -> list[Path]:
+    """Write `<stem>-age45.png`, ...: the photo with all its faces at each age, in its own size; the paths.
+
+    Args:
+        photo, results, mode, template: See `paste_results`.
+        video: `mp4` or `gif`: write `<stem>-ages.<video>` as well, the photo on its way through the ages.
+        progress: Show a bar for the video.
+    """
+    paths = []
+
+    def saved() -> Iterator[Image.Image]:
+        for caption, picture in paste_results(photo, results, mode, template=template):
+            paths.append(save_picture(picture, Path(outdir) / f"{stem}-{caption.replace(' ', '')}.png"))
+            yield picture
+
+    if video is None:
+        for _ in saved():
+            pass
+        return paths
+    path = save_morph(saved(), Path(outdir) / f"{stem}-ages.{video}", progress=progress)
+    return [*paths, path]

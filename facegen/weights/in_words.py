@@ -1,0 +1,100 @@
+"""What `facegen info` tells of a weight file, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from facegen.weights.family.safe_pickle import shown
+
+MAX_TEXT = 2000  # characters of a line
+
+
+def in_words(facts: dict[str, Any]) -> Iterator[str]:
+    """What `facegen.weights.info.describe` found, line by line; what the file does not tell is left out."""
+    lines = _facts(facts)
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        yield f"{name:<{width}}  {text}"
+    if "layers" in facts:
+        yield from _table(facts["layers"])
+
+
+def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Headings and texts."""
+    options, origin, metrics = (_mapping(facts.get(name)) for name in ("training_options", "origin", "metrics"))
+    names, kimg = facts.get("class_names") or facts.get("groups"), facts.get("kimg")
+    lines = [
+        ("file", facts["file"]),
+        ("format", facts["format"]),
+        ("refused", facts["refused"]),
+        ("names", _listed(facts.get("globals"))),
+        ("size", f"{facts['bytes']:,} bytes"),
+        ("sha256", facts["sha256"]),
+        *((name or "tensors", _network(entry)) for name, entry in facts["networks"].items()),
+        ("classes", _listed(names)),
+        ("aligned to", "a template of five points" if facts.get("template") else ""),
+        ("images seen", f"{kimg:,g} thousand" if isinstance(kimg, (int, float)) else ""),
+        ("trained on", options.get("data") or _mapping(origin.get("training_set_kwargs")).get("path")),
+        ("which half", options.get("half")),
+        ("started from", options.get("resume")),
+        ("faces from", options.get("generator")),
+        ("validated", _age_errors(facts)),
+        ("metrics", ", ".join(f"{name} {value}" for name, value in metrics.items())),
+        ("assumed", _listed(origin.get("assumed"))),
+        *(
+            (f"source of {name}", f"lines: {source.get('lines')}, sha256 {source.get('sha256')}; text that was not run")
+            for name, source in _mapping(origin.get("sources")).items()
+            if isinstance(source, dict)
+        ),
+        ("license", facts.get("license") or ("not stated" if facts["networks"] else "")),
+    ]
+    return [(shown(name), shown(text, MAX_TEXT)) for name, text in lines if text]
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def _age_errors(facts: dict[str, Any]) -> str:
+    """What an age estimator's file says of its errors."""
+    mae, by_group = facts.get("val_mae"), _mapping(facts.get("val_by_group"))
+    if not isinstance(mae, (int, float)):
+        return ""
+    groups = ", ".join(f"{name}: {row['mae']}" for name, row in by_group.items() if "mae" in _mapping(row))
+    faces = f" on {facts['val_faces']:,} faces" if isinstance(facts.get("val_faces"), int) else ""
+    return f"MAE {mae:.2f} years{faces}" + (f" ({groups})" if groups else "")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _network(entry: dict[str, Any]) -> str:
+    kwargs = entry["kwargs"]
+    size = kwargs.get("img_resolution")
+    colours = {1: " grey", 3: " RGB"}.get(kwargs.get("img_channels"), "")
+    input_size = kwargs.get("input_size") if "arch" in kwargs else None
+    parts = [
+        entry["class"],
+        f"{kwargs['arch']} of widths {kwargs.get('widths')}" if "arch" in kwargs else None,
+        f"input {input_size}x{input_size}" if input_size else None,
+        f"{size}x{size}{colours}" if size else None,
+        f"z {kwargs['z_dim']}" if "z_dim" in kwargs else None,
+        f"w {kwargs['w_dim']}" if "w_dim" in kwargs else None,
+        (f"{kwargs['c_dim']} classes" if kwargs["c_dim"] else "no classes") if "c_dim" in kwargs else None,
+        f"{entry['parameters']:,} parameters in {entry['tensors']} tensors",
+        entry["dtype"],
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _table(layers: list[dict[str, Any]]) -> Iterator[str]:
+    """Every tensor in a line."""
+    names = [f"{row['network']}.{row['name']}" if row["network"] else row["name"] for row in layers]
+    width = max(map(len, names), default=0)
+    yield f"\n{'tensor':<{width}}  {'shape':<18} {'type':<9} {'numbers':>11} {'mean':>11} {'std':>11}"
+    for name, row in zip(names, layers, strict=True):
+        shape = "x".join(map(str, row["shape"])) or "scalar"
+        mean, std = ("-" if row[key] is None else f"{row[key]:.4g}" for key in ("mean", "std"))
+        yield f"{name:<{width}}  {shape:<18} {row['dtype']:<9} {row['parameters']:>11,} {mean:>11} {std:>11}"
