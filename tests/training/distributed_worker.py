@@ -19,11 +19,11 @@ from facegen.training.encoder.data import FaceData
 from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
+from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.generator.options import resolve_options
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
-from facegen.training.run.interrupt import StopRequest
 from facegen.training.run.stats import Collector
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def generator(archive: str, out: str, batch_gpu: str, group: str) -> None:
     chosen = {"batch": 8, "batch_gpu": int(batch_gpu) or None, "mbstd_group": int(group), "p": 0.3, "ada_kimg": 1}
     options = resolve_options(data=archive, outdir="", resolution=16, cfg="auto", mirror=True, balance=0.5, **chosen)
     options = replace(options, channel_base=128, channel_max=16, latent=16)
-    with distributed.session(CPU) as device:
+    with distributed.join(CPU) as device:
         state = build_state(options, FaceArchive(archive), device)
         constant_noise(state.G)
         for _ in range(10):
@@ -66,12 +66,13 @@ def train_encoder(out: str) -> None:
     options = encoder.EncoderOptions(generator="", recipe="zmse", batch=8, epochs=2)
     objective = EncoderObjective(network, nn.Identity(), RECIPES["zmse"], [])
     data = FaceData(pairs, pairs, torch.zeros(0))
-    with distributed.session(CPU):
+    with distributed.join(CPU):
         encoder.share_batch_norm(network)
         optimizer = torch.optim.Adam([{"params": list(network.parameters()), "share": 1.0}], lr=1e-3)
+        state = encoder.TrainingState(objective, WeightAverage(objective), optimizer, encoder.Progress())
         for epoch in range(2):
-            state = encoder.TrainingState(epoch=epoch)
-            encoder._train_epoch(objective, optimizer, data, options, state, StopRequest(), None, False)
+            for step, batch in enumerate(encoder.epoch_batches(32, options, epoch, data)):
+                encoder.train_step(state, batch, data, options.lr_at(epoch, 4 * epoch + step))
         distributed.check_equal({"encoder": network})
         if distributed.is_main():
             torch.save(network.state_dict(), out)
@@ -79,9 +80,9 @@ def train_encoder(out: str) -> None:
 
 def talk() -> None:
     """Everything that processes tell each other, on two of them."""
-    with distributed.session(CPU):
+    with distributed.join(CPU):
         rank = distributed.rank()
-        agree = distributed.Agreement(2)
+        agree = distributed.Agreement()
         assert agree(False, rank == 1) == (False, False)
         assert agree(False, False) == (False, True)
         assert agree(False, False) == (False, False)
@@ -126,7 +127,7 @@ def talk() -> None:
 
 def everything(archive: str, folder: str) -> None:
     """All of the above, as starting processes takes longer than what they do."""
-    with distributed.session(CPU):  # those within do nothing; processes join once
+    with distributed.join(CPU):  # those within do nothing; processes join once
         talk()
         generator(archive, f"{folder}/generator.pt", "0", "2")
         train_encoder(f"{folder}/encoder.pt")

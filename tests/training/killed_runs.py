@@ -26,7 +26,6 @@ import torch.utils.tensorboard
 
 from facegen.training.generator import checkpoint, loop
 from facegen.training.generator.options import resolve_options
-from facegen.training.run import rescue
 from facegen.training.run.snapshots import list_snapshots
 from facegen.weights.header import Header
 
@@ -140,7 +139,7 @@ def killed_while_writing(archive: str, outdir: Path, moment: int) -> dict[str, s
             finally:
                 calls["saves"] += 1 if calls["saves"] == 2 else 0  # only within the second one
 
-        rescue.checkpoint.save = save
+        checkpoint.save = save
         os.link = counted(os.link)
         os.fsync = counted(os.fsync)
         for name in ("replace", "unlink", "touch", "chmod"):

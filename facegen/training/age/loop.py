@@ -6,8 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
+from facegen.device import precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
-from facegen.figures.plots import plot_ages, plot_curves
+from facegen.figures.plots import plot_ages
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
 from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
@@ -27,9 +26,8 @@ from facegen.training.age.distort import distort
 from facegen.training.age.options import SHAPES, AgeOptions
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
-from facegen.training.run.cpu_memory import keep_freed_memory
-from facegen.training.run.folder import OPTIONS, RunFolder, read_options, read_state, read_stats, save_state
-from facegen.training.run.interrupt import StopRequest
+from facegen.training.run.folder import read_options, read_state
+from facegen.training.run.session import Session, load_state
 from facegen.weights.header import without_paths
 from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
@@ -39,14 +37,34 @@ YEARS = 0.1  # weight of the mean absolute error, in years, beside the distribut
 
 
 @dataclass
-class TrainingState:
-    """Where a run stands; with the networks and the optimiser all that it takes to go on."""
+class Progress:
+    """Where a run stands."""
 
     step: int = 0  # finished batches
     loss_sum: float = 0.0  # since the last validation
     loss_count: int = 0
     best: float = math.inf  # lowest validation MAE so far, in years
     seconds: float = 0.0  # spent training since the last validation
+
+
+@dataclass
+class TrainingState:
+    """All that a step changes."""
+
+    network: AgeEstimator
+    average: AgeEstimator  # of the weights over the last steps
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What the state file holds."""
+        return {
+            "network": self.network,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "training": self.progress,
+        }
 
 
 def train_age(
@@ -58,26 +76,24 @@ def train_age(
     process with exit code 75.
 
     Args:
-        options: See `AgeOptions`.
-        outdir: Where the folder `<number>-age-<arch>-<archive>` is made.
+        options: what to train on, and how.
+        outdir: where the folder `<number>-age-<arch>-<archive>` is made.
         device: None takes a GPU when there is one.
+        progress: show progress bars.
 
     Raises:
         FileNotFoundError, FacegenError: no such archive, no exact ages in it, impossible options, or a loss that is no
             number any more.
     """
-    chosen = pick_device(device)
-    options = replace(options, data=str(Path(options.data).resolve()))
-    if options.val is not None:
-        options = replace(options, val=str(Path(options.val).resolve()))
-    torch.manual_seed(options.seed)
-    network = _new_network(options)
-    training, validation = load_data(options, progress=progress)
-    half = f"-{options.half}" if options.half else ""
-    with RunFolder.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}") as run:
-        run.write_json(OPTIONS, options.to_json())
-        _run(run, options, training, validation, network, TrainingState(), None, chosen, progress)
-    return run.path
+    with Session("train-age", device, progress) as session:
+        val = None if options.val is None else str(Path(options.val).resolve())
+        options = replace(options, data=str(Path(options.data).resolve()), val=val)
+        state = build(options, session.device)
+        training, validation = load_data(options, progress=session.progress)
+        half = f"-{options.half}" if options.half else ""
+        session.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}", options.to_json())
+        _train(session, options, state, training, validation)
+    return session.path
 
 
 def resume_age(
@@ -92,28 +108,53 @@ def resume_age(
     """Go on with the run in `folder` exactly where its state file stands, with the options of that run.
 
     Args:
-        kimg: Train up to this many thousand pictures in all instead of the run's own number; the learning rate goes on
+        folder: the run folder.
+        kimg: train up to this many thousand pictures in all instead of the run's own number; the learning rate goes on
             along the longer schedule.
-        data, val: Where the archives are now, if they were moved.
+        data, val: where the archives are now, if they were moved.
+        device: None takes a GPU when there is one.
+        progress: show progress bars.
+
+    Raises:
+        FileNotFoundError, FacegenError: the folder, its state or the data is missing or damaged, or there is nothing
+            left to do.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such run folder")
-    chosen = pick_device(device)
     options = read_options(folder, AgeOptions)
     options = replace(options, kimg=kimg or options.kimg, data=data or options.data, val=val or options.val)
     saved = read_state(folder / STATE, ("network", "average", "optimizer", "training"))
-    state = TrainingState(**saved["training"])
-    if state.step >= options.steps:
+    if saved["training"]["step"] >= options.steps:
         raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
-    training, validation = load_data(options, progress=progress)
-    network = _new_network(options)
-    network.load_state_dict(saved["network"])
-    with RunFolder.open(folder, last_step=state.step * options.batch / 1000) as run:
-        run.write_json(OPTIONS, options.to_json())
-        run.log(f"resuming at {state.step * options.batch / 1000:.2f} kimg")
-        _run(run, options, training, validation, network, state, saved, chosen, progress)
-    return run.path
+    with Session("train-age", device, progress) as session:
+        state = build(options, session.device)
+        load_state(state.parts, saved)
+        training, validation = load_data(options, progress=session.progress)
+        done = state.progress.step * options.batch / 1000
+        session.resume(folder, done, options.to_json())
+        session.log(f"resuming at {done:.2f} kimg")
+        _train(session, options, state, training, validation)
+    return session.path
+
+
+def build(options: AgeOptions, device: torch.device) -> TrainingState:
+    """Build the networks and the optimizer of a new run."""
+    torch.manual_seed(options.seed)
+    shape = SHAPES[options.arch]
+    network = AgeEstimator(
+        options.arch,
+        options.widths or shape["widths"],
+        options.depths or shape["depths"],
+        input_size=options.size,
+        dropout=options.dropout,
+        both_sides=options.both_sides,
+    )
+    network.to(device, memory_format=torch.channels_last).train()
+    # Weight decay is for what multiplies; scales and biases go without.
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    average = copy.deepcopy(network).requires_grad_(False)
+    return TrainingState(network, average, torch.optim.AdamW(groups, lr=options.lr), Progress())
 
 
 def predict_ages(network: AgeEstimator, images: torch.Tensor, batch: int = 128) -> torch.Tensor:
@@ -132,7 +173,7 @@ def age_loss(logits: torch.Tensor, ages: torch.Tensor, sigma: float) -> torch.Te
     Args:
         logits: `[N, 101]`.
         ages: int64 `[N]`, in years.
-        sigma: Of `age_targets`.
+        sigma: as `age_targets` takes it, in years.
     """
     logits = logits.float()
     divergence = functional.kl_div(logits.log_softmax(dim=1), age_targets(ages, sigma), reduction="batchmean")
@@ -140,163 +181,129 @@ def age_loss(logits: torch.Tensor, ages: torch.Tensor, sigma: float) -> torch.Te
     return divergence + YEARS * years
 
 
-def _new_network(options: AgeOptions) -> AgeEstimator:
-    shape = SHAPES[options.arch]
-    return AgeEstimator(
-        options.arch,
-        options.widths or shape["widths"],
-        options.depths or shape["depths"],
-        input_size=options.size,
-        dropout=options.dropout,
-        both_sides=options.both_sides,
-    )
-
-
-def _run(
-    run: RunFolder,
-    options: AgeOptions,
-    training: AgedFaces,
-    validation: AgedFaces,
-    network: AgeEstimator,
-    state: TrainingState,
-    saved: Mapping[str, Any] | None,
-    device: torch.device,
-    progress: bool,
+def _train(
+    session: Session, options: AgeOptions, state: TrainingState, training: AgedFaces, validation: AgedFaces
 ) -> None:
-    """Train to the last step, validating now and then, report."""
-    keep_freed_memory()
-    network.to(device, memory_format=torch.channels_last).train()
-    average = copy.deepcopy(network).requires_grad_(False)
-    averaged, current = floats_of([average]), floats_of([network])
-    optimizer = torch.optim.AdamW(_parameter_groups(network, options), lr=options.lr)
-    if saved is not None:
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-
-    run.log(f"run folder: {run.path}")
-    size = sum(parameter.numel() for parameter in network.parameters())
-    run.log(f"age estimator: {options.arch}, {size / 1e6:.2f} M parameters, input {options.size} px, {device}")
-    half = torch.bfloat16 if _in_bfloat16(options, device) else None
-    run.log(f"precision: {precision_in_words(half, device, options.fp32)}")
+    """Train to the last step, validating now and then, or until somebody asks to stop."""
     baseline = float((validation.ages - training.ages.median()).abs().float().mean())
-    run.log(
-        f"{len(training)} faces to train on, {len(validation)} to validate; always saying "
-        f"{int(training.ages.median())}: MAE {baseline:.2f} years"
-    )
+    _describe(session, options, state, training, validation, baseline)
+    averaged, current = floats_of([state.average]), floats_of([state.network])
     chance = picture_weights(training.classes, options.balance)
-    with (
-        StopRequest() as stop,
-        tqdm(total=options.steps * options.batch, initial=state.step * options.batch, unit="face", desc="age",
-             disable=not progress, leave=False) as bar,
-    ):  # fmt: skip
-        while state.step < options.steps:
-            if stop.requested:
-                _save_state(run, network, average, optimizer, state)
-                run.log(f"stopped; go on with: facegen train-age --resume {run.path}")
-                stop.leave()
-                return
+    progress = state.progress
+    bar = tqdm(total=options.steps * options.batch, initial=progress.step * options.batch, unit="face", desc="age",
+               disable=not session.progress, leave=False)  # fmt: skip
+    with session.interruptible(), bar:
+        while progress.step < options.steps:
+            if session.should_stop():
+                session.save(STATE, state.parts)
+                return session.stop()
             started = time.perf_counter()
-            loss = _train_step(network, optimizer, training, chance, options, state.step)
-            if not math.isfinite(loss):
-                raise FacegenError(
-                    f"the loss became {loss} in step {state.step + 1}: start again, --lr lower than {options.lr:g}"
-                )
-            move_average(averaged, current, state.step, options.ema)
-            state.step += 1
-            state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
-            state.seconds += time.perf_counter() - started
-            bar.set_postfix(loss=f"{state.loss_sum / state.loss_count:.3f}", refresh=False)
+            loss = train_step(state, training, chance, options)
+            move_average(averaged, current, progress.step, options.ema)
+            progress.step += 1
+            progress.loss_sum, progress.loss_count = progress.loss_sum + loss, progress.loss_count + 1
+            progress.seconds += time.perf_counter() - started
+            bar.set_postfix(loss=f"{progress.loss_sum / progress.loss_count:.3f}", refresh=False)
             bar.update(options.batch)
-            if state.step % options.steps_per_snap == 0 or state.step == options.steps:
-                _report(run, options, training, validation, average, state, baseline)
-                _save_state(run, network, average, optimizer, state)
-    run.finished = True
-    run.log(f"done: best validation MAE {state.best:.2f} years in {run.path / BEST}; look at ages.png")
+            if progress.step % options.steps_per_snap == 0 or progress.step == options.steps:
+                _report(session, options, state, training, validation, baseline)
+                session.save(STATE, state.parts)
+    session.finish(f"done: best validation MAE {progress.best:.2f} years in {session.path / BEST}; look at ages.png")
 
 
-def _train_step(
-    network: AgeEstimator,
-    optimizer: torch.optim.Optimizer,
-    faces: AgedFaces,
-    chance: np.ndarray,
-    options: AgeOptions,
-    step: int,
-) -> float:
-    """One batch, which depends on the seed and the step alone, so that a resumed run goes on as if never stopped."""
+def train_step(state: TrainingState, faces: AgedFaces, chance: np.ndarray, options: AgeOptions) -> float:
+    """Train on one batch and return its loss.
+
+    The batch depends on the seed and the step alone, so that a resumed run goes on as if never stopped.
+
+    Args:
+        chance: how likely each face is drawn, float `[N]`, as returned by `picture_weights`.
+    """
+    network, step = state.network, state.progress.step
     device = next(network.parameters()).device
     draw = np.random.default_rng([options.seed, step])
     indices = draw.choice(len(faces), options.batch, p=chance)
     random = torch.Generator().manual_seed(int(draw.integers(2**62)))
     torch.manual_seed(int(draw.integers(2**62)))  # dropout draws from torch's own state
     images = distort(to_float(faces.images[indices].to(device)), random).contiguous(memory_format=torch.channels_last)
-    for group in optimizer.param_groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = options.lr_at(step)
     with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(options, device)):
         logits = network(images)
     loss = age_loss(logits, faces.ages[indices].to(device), options.sigma)
-    optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
-    return loss.item()
+    state.optimizer.step()
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FacegenError(f"the loss became {value} in step {step + 1}: start again, --lr lower than {options.lr:g}")
+    return value
 
 
 def _in_bfloat16(options: AgeOptions, device: torch.device) -> bool:
     return options.bf16 or trains_in_bfloat16(device, options.fp32)
 
 
-def _parameter_groups(network: nn.Module, options: AgeOptions) -> list[dict[str, Any]]:
-    """Weight decay for what multiplies; scales and biases go without."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": options.weight_decay}, {"params": free, "weight_decay": 0.0}]
+def _describe(
+    session: Session,
+    options: AgeOptions,
+    state: TrainingState,
+    training: AgedFaces,
+    validation: AgedFaces,
+    baseline: float,
+) -> None:
+    size = sum(parameter.numel() for parameter in state.network.parameters())
+    half = torch.bfloat16 if _in_bfloat16(options, session.device) else None
+    session.log(f"run folder: {session.path}")
+    session.log(
+        f"age estimator: {options.arch}, {size / 1e6:.2f} M parameters, input {options.size} px, {session.device}"
+    )
+    session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
+    session.log(
+        f"{len(training)} faces to train on, {len(validation)} to validate; always saying "
+        f"{int(training.ages.median())}: MAE {baseline:.2f} years"
+    )
 
 
 def _report(
-    run: RunFolder,
+    session: Session,
     options: AgeOptions,
+    state: TrainingState,
     training: AgedFaces,
     validation: AgedFaces,
-    average: AgeEstimator,
-    state: TrainingState,
     baseline: float,
 ) -> None:
     """Measure the averaged weights as they will stand in the file, write numbers and pictures, keep the best."""
-    network = copy.deepcopy(average)
+    network = copy.deepcopy(state.average)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
     predicted = predict_ages(network, validation.images)
     mae = float((predicted - validation.ages).abs().mean())
     by_group = errors_by_group(predicted, validation)
-    loss, kimg = state.loss_sum / state.loss_count, state.step * options.batch / 1000
-    per_kimg = state.seconds / (state.loss_count * options.batch / 1000)
-    if better := mae < state.best:  # never by an error that is no number
-        state.best = mae
-    state.loss_sum, state.loss_count, state.seconds = 0.0, 0, 0.0
-    values = {"loss": loss, "val_mae": mae, "median_baseline": baseline, "lr": options.lr_at(state.step - 1)}
+    progress = state.progress
+    loss, kimg = progress.loss_sum / progress.loss_count, progress.step * options.batch / 1000
+    per_kimg = progress.seconds / (progress.loss_count * options.batch / 1000)
+    if better := mae < progress.best:  # never by an error that is no number
+        progress.best = mae
+    progress.loss_sum, progress.loss_count, progress.seconds = 0.0, 0, 0.0
+    values = {"loss": loss, "val_mae": mae, "median_baseline": baseline, "lr": options.lr_at(progress.step - 1)}
     values |= {"seconds_per_kimg": per_kimg, **{f"val_mae {label}": row["mae"] for label, row in by_group.items()}}
-    run.stats(kimg, values)
-    left = per_kimg * (options.steps - state.step) * options.batch / 1000
-    run.log(
+    left = per_kimg * (options.steps - progress.step) * options.batch / 1000
+    session.report(
+        kimg,
+        values,
         f"kimg {kimg:.1f}/{options.kimg:g}  loss {loss:.4f}  val MAE {mae:.3f} years  lr {values['lr']:.1e}  "
-        f"{per_kimg:.2f} s/kimg  ETA {left / 60:.1f} min{'  best' if better else ''}"
+        f"{per_kimg:.2f} s/kimg  ETA {left / 60:.1f} min{'  best' if better else ''}",
     )
     if better:
         metadata = _metadata(options, len(training), len(validation), kimg, mae, by_group)
         metadata["groups"] = validation.groups.labels
-        save_networks(run.path / BEST, {"age": network}, metadata, dtype=torch.float16)
+        save_networks(session.path / BEST, {"age": network}, metadata, dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
-        plot_ages(run.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
-    lines = read_stats(run.path)
-    steps = [line["step"] for line in lines]
-    plot_curves(
-        run.path / "curve.png",
-        {"validation MAE": (steps, [line["val_mae"] for line in lines])},
-        xlabel="kimg",
-        ylabel="years",
-        title="age estimator",
-    )
+        plot_ages(session.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
+    session.plot({"validation MAE": "val_mae"}, xlabel="kimg", ylabel="years", title="age estimator")
 
 
 def _metadata(
@@ -306,10 +313,3 @@ def _metadata(
     measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_faces": held, "val_by_group": by_group}
     license = {"license": options.license} if options.license else {}
     return without_paths({"training_faces": faces, **measured, **license, "training_options": options.to_json()})
-
-
-def _save_state(
-    run: RunFolder, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
-) -> None:
-    networks = {"network": network.state_dict(), "average": average.state_dict()}
-    save_state(run.path / STATE, {**networks, "optimizer": optimizer.state_dict(), "training": asdict(state)})

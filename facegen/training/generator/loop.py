@@ -6,37 +6,30 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import pick_device, precision_in_words
+from facegen.device import precision_in_words
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
-from facegen.networks.generator import Generator
 from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
+from facegen.training.generator.grids import save_reals
 from facegen.training.generator.measure import Measurements
 from facegen.training.generator.options import TrainOptions
+from facegen.training.generator.saving import Saver, not_finite_error
 from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
-from facegen.training.run.cpu_memory import keep_freed_memory
-from facegen.training.run.folder import OPTIONS, RunFolder, read_options
-from facegen.training.run.interrupt import StopRequest
-from facegen.training.run.rescue import Keeper, no_number
+from facegen.training.run.folder import read_options
+from facegen.training.run.session import Session
 from facegen.training.run.stats import Collector, Summary
-
-GRID_ROWS = 8
 
 
 def open_archive(options: TrainOptions) -> FaceArchive:
@@ -62,18 +55,16 @@ def train_generator(options: TrainOptions, *, device: str | None = None, progres
     Raises:
         FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
     """
-    _prepare_machine()
-    with distributed.session(pick_device(device)) as chosen:
+    with _session(device, progress) as session:
         archive = open_archive(options)
-        state = build_state(options, archive, chosen)
-        measurements = Measurements(options, chosen, progress)
-        with distributed.open_folder(lambda: RunFolder.create(options.outdir, options.run_name())) as run:
-            run.write_json(OPTIONS, options.to_json())
-            _describe(run, options, state, archive, chosen)
-            if distributed.is_main():
-                save_reals(archive, run.path / "reals.png", options.seed, options.even)
-            _train(options, state, archive, run, chosen, progress, measurements)
-    return run.path
+        state = build_state(options, archive, session.device)
+        measurements = Measurements(options, session.device, session.progress)
+        session.create(options.outdir, options.run_name(), options.to_json())
+        _describe(session, options, state, archive)
+        if distributed.is_main():
+            save_reals(archive, session.path / "reals.png", options.seed, options.even)
+        _train(session, options, state, archive, measurements)
+    return session.path
 
 
 def resume_generator(
@@ -112,116 +103,72 @@ def resume_generator(
     """
     options = read_options(Path(folder), TrainOptions)
     changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
-    changed |= {
-        "batch": batch,
-        "batch_gpu": batch_gpu,
-        "metrics": metrics,
-        "inception": inception,
-        "vgg": vgg,
-        "lpips": lpips,
-    }
-    changed |= {"compile": compile}
+    changed |= {"batch": batch, "batch_gpu": batch_gpu, "metrics": metrics, "inception": inception}
+    changed |= {"vgg": vgg, "lpips": lpips, "compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    _prepare_machine()
-    with distributed.session(pick_device(device)) as chosen:
+    with _session(device, progress) as session:
         try:
             archive = open_archive(options)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
-        state = build_state(replace(options, resume=None), archive, chosen)
+        state = build_state(replace(options, resume=None), archive, session.device)
         checkpoint.restore(state, folder)
+        kimg = state.images_seen / 1000
         if state.images_seen >= options.kimg * 1000:
-            raise FacegenError(
-                f"{folder}: has seen {state.images_seen / 1000:g} kimg already; give a --kimg above that to go on"
-            )
-        measurements = Measurements(options, chosen, progress)
-        with distributed.open_folder(lambda: RunFolder.open(folder, last_step=state.images_seen / 1000)) as run:
-            run.write_json(OPTIONS, options.to_json())
-            if distributed.is_main():
-                checkpoint.clear_leftovers(run.path, state.images_seen)
-            run.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
-            _train(options, state, archive, run, chosen, progress, measurements)
-    return run.path
+            raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
+        measurements = Measurements(options, session.device, session.progress)
+        session.resume(folder, kimg, options.to_json())
+        if distributed.is_main():
+            checkpoint.clear_leftovers(session.path, state.images_seen)
+        session.log(f"resumed at {kimg:.1f} kimg{_processes()}")
+        _train(session, options, state, archive, measurements)
+    return session.path
 
 
-def _prepare_machine() -> None:
-    """Let PyTorch take what is fastest for shapes that stay the same."""
-    keep_freed_memory()
-    torch.backends.cudnn.benchmark = True  # cuDNN tries its algorithms and keeps the fastest
+def _session(device: str | None, progress: bool) -> Session:
+    torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
+    return Session("train", device, progress)
 
 
 def _train(
-    options: TrainOptions,
-    state: TrainingState,
-    archive: FaceArchive,
-    run: RunFolder,
-    device: torch.device,
-    progress: bool,
-    measurements: Measurements,
+    session: Session, options: TrainOptions, state: TrainingState, archive: FaceArchive, measurements: Measurements
 ) -> None:
     """Step until `options.kimg` or until somebody asks to stop; report every tick, save every few."""
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
-    run.log(f"precision       {_precision(options, state, device)}")
+    session.log(f"precision       {_precision(options, state, session.device)}")
     if options.compile and (problem := compile_networks(state.loss)):
-        run.log(f"not compiled    this machine cannot, so the networks run as without --compile: {problem}")
-    grid = grid_latents(state.G_ema, options.seed)
-    keeper = Keeper(
-        state,
-        options,
-        run,
-        snapshot_metadata(options, archive),
-        draw=lambda path: save_fakes(state.G_ema, grid, archive, path),
-    )
-    collector = Collector()
-    tick = _Tick(state)
-    ticks = 0
-    bar = tqdm(
-        total=total,
-        initial=state.images_seen,
-        unit="img",
-        unit_scale=True,
-        smoothing=0.02,
-        disable=not (progress and distributed.is_main()),
-    )
-    agree = distributed.Agreement(4)  # processes that disagree on what to do next would wait for each other for ever
-    with StopRequest() as stop, bar, closing(state.batches):
+        session.log(f"not compiled    this machine cannot, so the networks run as without --compile: {problem}")
+    saver = Saver(session, options, state, archive)
+    collector, tick, ticks = Collector(), _Tick(state), 0
+    bar = tqdm(total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.02,
+               disable=not session.progress)  # fmt: skip
+    with session.interruptible(), bar, closing(state.batches):
         finished = state.images_seen >= total
         while not finished:
-            with keeper.rescue():
-                observed = train_step(state, options, device)
+            with saver.rescue():
+                observed = train_step(state, options, session.device)
             for name, values in observed.items():
                 collector.report(name, values)
             bar.update(options.batch)
-
-            keeper_wants = (keeper.due, keeper.failed) if distributed.is_main() else (False, False)
-            stopping, preempted, due, failed = agree(stop.requested, stop.preempted, *keeper_wants)
-            stop.preempted = stop.preempted or preempted
+            stopping, due, failed = session.agree(saver.due, saver.failed)
             finished = state.images_seen >= total or stopping
             if not finished and not due and state.images_seen < tick.first_image + options.tick * 1000:
                 continue
-            summaries = collector.flush()
-            _check_finite(summaries, run, state)
-            _report(run, state, summaries, tick, total)
+            _report(session, state, collector.flush(), tick, total)
             ticks += 1
             if finished or due or failed or ticks % options.snap == 0:
                 distributed.check_equal({"G": state.G, "D": state.D, "G_ema": state.G_ema})
-                if distributed.is_main():
-                    keeper.save(last=finished)
+                saver.save(last=finished)
                 if not stopping:  # who stops a training does not wait for metrics
-                    measurements.after_snapshot(run, state)
+                    measurements.after_snapshot(session, state)
             tick = _Tick(state)
-        agree.close()
     weight = label_weight(state.images_seen, options.t_start_kimg, options.t_end_kimg)
     if weight < 1:
-        run.log(f"labels count      {weight:.0%} yet, in full from {options.t_end_kimg:g} kimg on")
+        session.log(f"labels count      {weight:.0%} yet, in full from {options.t_end_kimg:g} kimg on")
     if state.images_seen < total:
-        run.log(
-            f"stopped at {state.images_seen / 1000:.1f} kimg and saved; go on with: facegen train --resume {run.path}"
-        )
-        stop.leave()
+        session.stop(f"stopped at {state.images_seen / 1000:.1f} kimg and saved")
     else:
-        run.finished = True
-        run.log(f"finished: {state.images_seen / 1000:.1f} kimg in {run.path}")
+        session.finish(f"finished: {state.images_seen / 1000:.1f} kimg in {session.path}")
 
 
 class _Tick:
@@ -233,8 +180,14 @@ class _Tick:
         self.waiting = state.batches.waiting
 
 
-def _report(run: RunFolder, state: TrainingState, summaries: dict[str, Summary], tick: _Tick, total: int) -> None:
-    """Write one line of progress, and its numbers to the statistics."""
+def _report(session: Session, state: TrainingState, summaries: dict[str, Summary], tick: _Tick, total: int) -> None:
+    """Write the numbers of a tick.
+
+    Raises:
+        FacegenError: a loss is no number any more.
+    """
+    if bad := sorted(name for name, summary in summaries.items() if not math.isfinite(summary.mean)):
+        raise not_finite_error(", ".join(bad), session.path, state.images_seen)
     seconds = time.perf_counter() - tick.start
     kimg = state.images_seen / 1000
     sec_per_kimg = seconds / max((state.images_seen - tick.first_image) / 1000, 1e-9)
@@ -251,40 +204,35 @@ def _report(run: RunFolder, state: TrainingState, summaries: dict[str, Summary],
         "Resources/cpu_mem_gb": cpu_memory,
         "Resources/peak_gpu_mem_gb": gpu_memory,
     }
-    run.stats(kimg, values)
     eta = sec_per_kimg * max(total - state.images_seen, 0) / 1000
     memory = f"cpumem {cpu_memory:.2f}G" + (f"  gpumem {gpu_memory:.2f}G" if gpu_memory else "")
-    run.log(
+    session.report(
+        kimg,
+        values,
         f"kimg {kimg:<8.1f} sec/kimg {sec_per_kimg:<7.2f} data wait {waiting:<6.1%} augment {augment:<6.3f} "
         f"loss G {values['Loss/G/loss']:<6.3f} D {values['Loss/D/loss']:<6.3f} "
         f"D(real) {values['Loss/scores/real']:<+6.2f} D(fake) {values['Loss/scores/fake']:<+6.2f} {memory}  "
-        f"ETA {tqdm.format_interval(eta)}"
+        f"ETA {tqdm.format_interval(eta)}",
     )
 
 
-def _check_finite(summaries: dict[str, Summary], run: RunFolder, state: TrainingState) -> None:
-    bad = sorted(name for name, summary in summaries.items() if not math.isfinite(summary.mean))
-    if bad:
-        raise no_number(", ".join(bad), run, state.images_seen)
-
-
-def _describe(
-    run: RunFolder, options: TrainOptions, state: TrainingState, archive: FaceArchive, device: torch.device
-) -> None:
+def _describe(session: Session, options: TrainOptions, state: TrainingState, archive: FaceArchive) -> None:
     sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in (("G", state.G), ("D", state.D))}
-    run.log(f"run folder      {run.path}")
-    run.log(f"device          {torch.cuda.get_device_name() if device.type == 'cuda' else 'cpu'}{_processes()}")
-    run.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
+    session.log(f"run folder      {session.path}")
+    session.log(
+        f"device          {torch.cuda.get_device_name() if session.device.type == 'cuda' else 'cpu'}{_processes()}"
+    )
+    session.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
     for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
-        run.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
+        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
-        run.log(f"starts from     {name}: {report}")
+        session.log(f"starts from     {name}: {report}")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))
-        run.log(f"evenly drawn    {options.even} ({counts})")
-    run.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
+        session.log(f"evenly drawn    {options.even} ({counts})")
+    session.log(f"parameters      G {sizes['G'] / 1e6:.2f} M, D {sizes['D'] / 1e6:.2f} M")
 
 
 def _precision(options: TrainOptions, state: TrainingState, device: torch.device) -> str:
@@ -297,71 +245,3 @@ def _precision(options: TrainOptions, state: TrainingState, device: torch.device
 def _processes() -> str:
     """How many train, where it is more than one."""
     return f", {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-
-
-def snapshot_metadata(options: TrainOptions, archive: FaceArchive) -> dict[str, Any]:
-    """Return what goes with the weights, so that they can be used without the archive."""
-    return {
-        "groups": archive.groups.labels if archive.groups is not None and options.cond else None,
-        "class_names": archive.class_names,
-        "template": archive.template.to_json() if archive.template is not None else None,
-        "resolution": archive.resolution,
-        "training_options": options.to_json(),
-    }
-
-
-def grid_latents(G: Generator, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return z and c of the fakes grid: a row keeps z, a column is a class (ten free columns without classes)."""
-    columns = G.c_dim or 10
-    generator = torch.Generator().manual_seed(seed)
-    if G.c_dim:
-        z = torch.randn([GRID_ROWS, G.z_dim], generator=generator).repeat_interleave(columns, dim=0)
-        c = torch.eye(columns).repeat(GRID_ROWS, 1)
-    else:
-        z = torch.randn([GRID_ROWS * columns, G.z_dim], generator=generator)
-        c = torch.zeros([len(z), 0])
-    return z, c
-
-
-def save_fakes(G: Generator, latents: tuple[torch.Tensor, torch.Tensor], archive: FaceArchive, path: Path) -> None:
-    """Write the grid of generated faces: columns are classes, rows keep z, noise is constant."""
-    device = next(G.parameters()).device
-    pictures = []
-    with torch.no_grad():
-        for z, c in zip(*(part.to(device).split(16) for part in latents), strict=True):
-            pictures.append(figures.to_pixels(G(z, c, noise_mode="const")))
-    columns = G.c_dim or 10
-    figures.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
-
-
-def save_reals(archive: FaceArchive, path: Path, seed: int, even: str | None = None) -> None:
-    """Write a grid of real faces, a column per class; what a class lacks stays grey.
-
-    Down a column the values of the attribute `even` take turns for as long as they last; unknown ones come last.
-    """
-    values = None if even is None else archive.attribute(even)
-    random = np.random.default_rng(seed)
-    columns = archive.c_dim or 10
-    empty = np.full([archive.channels, archive.resolution, archive.resolution], 128, np.uint8)
-    pictures = [empty] * (GRID_ROWS * columns)
-    for column in range(columns):
-        members = np.flatnonzero(archive.labels == (column if archive.c_dim else -1))
-        chosen = random.permutation(members)
-        if values is not None:
-            chosen = _take_turns(chosen, values)
-        chosen = chosen[:GRID_ROWS]
-        for row, index in enumerate(chosen):
-            pictures[row * columns + column] = archive.image(int(index))
-    grid = np.stack(pictures).transpose(0, 2, 3, 1)
-    figures.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)
-
-
-def _take_turns(indices: np.ndarray, values: Sequence[str | None]) -> list[int]:
-    """Order pictures so that the first of each value come first, then the second ones; unknown ones last."""
-    seen: Counter[str | None] = Counter()
-    turns = []
-    for index in indices.tolist():
-        value = values[index]
-        turns.append((value is None, seen[value], value or "", index))
-        seen[value] += 1
-    return [index for *_, index in sorted(turns)]

@@ -14,10 +14,10 @@ from facegen.metrics.names import parse_metrics
 from facegen.metrics.record import append_results
 from facegen.metrics.share import Share
 from facegen.training.generator.options import TrainOptions
+from facegen.training.generator.saving import is_out_of_memory
 from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed
-from facegen.training.run.folder import RunFolder
-from facegen.training.run.rescue import is_out_of_memory
+from facegen.training.run.session import Session
 from facegen.training.run.snapshots import list_snapshots, record_metrics, snapshot_name
 
 
@@ -27,7 +27,7 @@ class Measurements:
     So whatever is missing is told before the training starts. All processes share the pictures.
 
     Args:
-        options: the options of the run; without `metrics` there is nothing to do, ever.
+        options: the run's options; without `metrics` there is nothing to do, ever.
         device: where the training runs.
         progress: show progress bars.
 
@@ -45,12 +45,12 @@ class Measurements:
             self._evaluator = Evaluator(
                 archive,
                 options.metrics,
-                load_detectors(metrics, **weights, device=device, progress=progress and distributed.is_main()),
+                load_detectors(metrics, **weights, device=device, progress=progress),
                 share=Share(distributed.rank(), distributed.world_size(), distributed.gather),
                 progress=progress,
             )
 
-    def after_snapshot(self, run: RunFolder, state: TrainingState) -> None:
+    def after_snapshot(self, session: Session, state: TrainingState) -> None:
         """Measure `G_ema` and write the numbers to the log, the statistics and the files of metrics.
 
         Memory that runs out costs the measurement, not the run.
@@ -64,16 +64,18 @@ class Measurements:
         except (MemoryError, RuntimeError) as error:
             if distributed.world_size() > 1 or not is_out_of_memory(error):
                 raise
-            run.log(f"at {kimg:.1f} kimg: out of memory while measuring; training goes on without these numbers")
+            session.log(f"at {kimg:.1f} kimg: out of memory while measuring; training goes on without these numbers")
             return
         seconds = time.perf_counter() - start
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
-        run.log(f"kimg {kimg:<8.1f} {numbers}  ({seconds:.0f} s)")
-        run.stats(kimg, {"Progress/kimg": kimg, **{f"Metrics/{name}": value for name, value in results.items()}})
+        values = {"Progress/kimg": kimg, **{f"Metrics/{name}": value for name, value in results.items()}}
+        session.report(kimg, values, f"kimg {kimg:<8.1f} {numbers}  ({seconds:.0f} s)")
         snapshot = snapshot_name(state.images_seen)
-        if distributed.is_main() and run.path / snapshot in list_snapshots(run.path):  # a full disk: there is none
+        if distributed.is_main() and session.path / snapshot in list_snapshots(
+            session.path
+        ):  # a full disk: there is none
             append_results(
-                run.path,
+                session.path,
                 self._evaluator.metrics,
                 results,
                 snapshot=snapshot,
@@ -82,4 +84,4 @@ class Measurements:
             )
             finite = {name: value for name, value in results.items() if math.isfinite(value)}
             if finite:
-                record_metrics(run.path, snapshot, kimg, finite)
+                record_metrics(session.path, snapshot, kimg, finite)

@@ -23,7 +23,6 @@ import torch.distributed as dist
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
-from facegen.training.run.folder import RunFolder
 
 TIMEOUT = "FACEGEN_TIMEOUT"  # seconds; the environment variable that overrides the number below
 DEFAULT_TIMEOUT = 600
@@ -52,7 +51,7 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def session(device: torch.device) -> Iterator[torch.device]:
+def join(device: torch.device) -> Iterator[torch.device]:
     """Join the other processes for a block, if `torchrun` started several; gives the device of this process.
 
     At the end of the block all wait for each other, so none is taken for dead while rank 0 still writes.
@@ -70,7 +69,7 @@ def session(device: torch.device) -> Iterator[torch.device]:
             yield device
         return
     with _lost_processes():
-        device = _join(device)
+        device = _start(device)
         try:
             yield device
         except SystemExit:
@@ -182,15 +181,14 @@ class Agreement:
     The answer travels while the next step computes, so nobody waits for it.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self) -> None:
         self._pending: tuple[torch.Tensor, dist.Work] | None = None
 
     def __call__(self, *flags: bool) -> tuple[bool, ...]:
         """Tell the others these flags and return what anybody told in the call before (now, if alone)."""
         if not dist.is_initialized():
             return flags
-        answer = (False,) * self._size
+        answer = (False,) * len(flags)
         if self._pending is not None:
             told, work = self._pending
             work.wait()
@@ -206,42 +204,7 @@ class Agreement:
             self._pending = None
 
 
-class Onlooker(RunFolder):
-    """The run folder for all processes but rank 0: knows where it is and writes nothing."""
-
-    def __init__(self, path: Any) -> None:
-        self.path = path
-        self.finished = False
-
-    def log(self, text: str = "") -> None:
-        """Rank 0 says it."""
-
-    def stats(self, step: float, values: Any) -> None:
-        """Rank 0 writes them."""
-
-    def write_json(self, name: str, obj: Any) -> None:
-        """Rank 0 writes it."""
-
-    def close(self, error: BaseException | None = None) -> None:
-        """Nothing to close."""
-
-
-def open_folder(opening: Any) -> RunFolder:
-    """Return the `RunFolder` that a function creates or opens on rank 0, and an `Onlooker` of it elsewhere."""
-    if not dist.is_initialized():
-        return opening()
-    folder: RunFolder | None = None
-
-    def on_rank_0() -> Any:
-        nonlocal folder
-        folder = opening()
-        return folder.path
-
-    path = on_main(on_rank_0)
-    return folder if folder is not None else Onlooker(path)
-
-
-def _join(device: torch.device) -> torch.device:
+def _start(device: torch.device) -> torch.device:
     """Make the process groups."""
     global _hosts
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

@@ -340,7 +340,7 @@ def test_resume_with_more_kimg(options: AgeOptions, tmp_path: Path):
 
 
 def test_resume_needs_a_run(finished: Path, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="no such run folder"):
+    with pytest.raises(FileNotFoundError, match="no run folder"):
         resume_age(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"training_options\.json"):
         resume_age(tmp_path)

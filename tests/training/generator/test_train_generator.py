@@ -23,7 +23,8 @@ from facegen.cli import main as facegen
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import encode_png
-from facegen.training.generator import loop
+from facegen.networks.generator import Generator
+from facegen.training.generator import grids, loop
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.generator.state import build_state, lazy_adam
 from facegen.training.generator.step import learn
@@ -85,8 +86,8 @@ def test_fakes_grid_has_a_column_per_group(finished_run):
 
 
 def test_grid_rows_keep_z_and_columns_keep_the_class():
-    generator = loop.Generator(8, 3, 8, 16, 3, synthesis_kwargs={"channel_base": 64})
-    z, c = loop.grid_latents(generator, seed=0)
+    generator = Generator(8, 3, 8, 16, 3, synthesis_kwargs={"channel_base": 64})
+    z, c = grids.grid_latents(generator, seed=0)
     assert torch.equal(z[0], z[2])
     assert not torch.equal(z[0], z[3])
     assert c.argmax(dim=1)[:6].tolist() == [0, 1, 2, 0, 1, 2]
@@ -159,21 +160,21 @@ def test_data_without_the_attribute_leaves_no_run(face_archive, tmp_path):
 
 
 def test_reals_take_turns(gendered, tmp_path, monkeypatch):
-    grids = []
-    monkeypatch.setattr(loop.figures, "save_image_grid", lambda grid, *rest, **more: grids.append(grid[:, 0, 0, 0]))
-    loop.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
-    loop.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
-    loop.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
-    first, second = grids[0].reshape(8, 2).T
+    shown = []
+    monkeypatch.setattr(grids.figures, "save_image_grid", lambda grid, *rest, **more: shown.append(grid[:, 0, 0, 0]))
+    grids.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
+    grids.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
+    grids.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
+    first, second = shown[0].reshape(8, 2).T
     assert first.tolist() == [50, 150] * 4
     assert second.tolist() == [50, 150, 50, 150, 150, 150, 150, 150]  # there are two women
-    assert (grids[1].reshape(8, 10)[::2] == 50).all()
-    assert (grids[1].reshape(8, 10)[1::2] == 150).all()
+    assert (shown[1].reshape(8, 10)[::2] == 50).all()
+    assert (shown[1].reshape(8, 10)[1::2] == 150).all()
     # without the attribute, the draw is that of old runs
     random, labels = np.random.default_rng(0), FaceArchive(gendered).labels
     drawn = [random.permutation(np.flatnonzero(labels == label))[:8] for label in range(2)]
     brightness = FaceArchive(gendered).load_all(progress=False)[:, 0, 0, 0]
-    np.testing.assert_array_equal(grids[2].reshape(8, 2).T, brightness[np.stack(drawn)])
+    np.testing.assert_array_equal(shown[2].reshape(8, 2).T, brightness[np.stack(drawn)])
 
 
 def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):

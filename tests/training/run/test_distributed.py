@@ -176,7 +176,7 @@ def test_shares_of_all_processes_make_the_batch():
 
 def test_alone_nothing_is_distributed():
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
-    agree = distributed.Agreement(2)
+    agree = distributed.Agreement()
     assert agree(True, False) == (True, False)
     tensor = torch.ones(2)
     distributed.average([tensor])
@@ -401,8 +401,8 @@ def test_a_single_process_works_on_the_gpu_that_it_is_given(monkeypatch):
         current.pop()
 
     monkeypatch.setattr(torch.cuda, "device", on)
-    with distributed.session(torch.device("cuda:1")) as device:
+    with distributed.join(torch.device("cuda:1")) as device:
         assert current == [device] == [torch.device("cuda:1")]
     assert not current
-    with distributed.session(CPU) as device:
+    with distributed.join(CPU) as device:
         assert (current, device) == ([], CPU)

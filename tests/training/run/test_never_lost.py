@@ -22,10 +22,9 @@ from safetensors.torch import load_file
 
 from facegen.cli import main as facegen
 from facegen.errors import FacegenError
-from facegen.training.generator import batches, checkpoint, loop
+from facegen.training.generator import batches, checkpoint, loop, saving
 from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.run import lock as run_state
-from facegen.training.run import rescue
 from facegen.training.run.folder import RunFolder, read_options, read_stats
 from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
@@ -393,9 +392,9 @@ class TestMemory:
 
     def test_a_smaller_batch_fits_the_groups_of_minibatch_stddev(self, face_archive, tmp_path):
         options = replace(small_options(face_archive, tmp_path), mbstd_group=4, batch=24)
-        assert "--batch-gpu 12," in rescue.smaller_batch(options)
-        assert "--batch-gpu 4," in rescue.smaller_batch(replace(options, batch_gpu=12))
-        assert "--batch-gpu 4," in rescue.smaller_batch(replace(options, batch=12))
+        assert "--batch-gpu 12," in saving.smaller_batch(options)
+        assert "--batch-gpu 4," in saving.smaller_batch(replace(options, batch_gpu=12))
+        assert "--batch-gpu 4," in saving.smaller_batch(replace(options, batch=12))
 
 
 class TestPreemption:

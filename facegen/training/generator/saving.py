@@ -4,87 +4,83 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.training.generator import checkpoint
+from facegen.training.generator.grids import grid_latents, save_fakes
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed
-from facegen.training.run.folder import RunFolder
+from facegen.training.run.session import Session
 from facegen.training.run.snapshots import list_snapshots, prune
 
 
-class Keeper:
-    """Keeps a run on disk.
+class Saver:
+    """Saves a run: a snapshot with its state, and a picture.
 
     Args:
-        state, options, run: Of the run.
-        metadata: Goes into every snapshot.
-        draw: Draws the generated faces to a file.
+        session, options, state, archive: what is trained, and on what.
+
+    Attributes:
+        failed: the last snapshot could not be written, so that the next tick should try again.
     """
 
-    def __init__(
-        self,
-        state: TrainingState,
-        options: TrainOptions,
-        run: RunFolder,
-        metadata: dict[str, Any],
-        draw: Callable[[Path], None],
-    ) -> None:
-        self._state, self._options, self._run, self._metadata, self._draw = state, options, run, metadata, draw
+    def __init__(self, session: Session, options: TrainOptions, state: TrainingState, archive: FaceArchive) -> None:
+        self._session, self._options, self._state, self._archive = session, options, state, archive
+        self._metadata = snapshot_metadata(options, archive)
+        self._latents = grid_latents(state.G_ema, options.seed)
         self._saved_at = time.monotonic()
         self._saved_images = state.images_seen
-        self._failed = False
+        self.failed = False
 
     @property
     def due(self) -> bool:
         """Whether --snap-minutes have passed since the last snapshot."""
         minutes = self._options.snap_minutes
-        return minutes is not None and time.monotonic() - self._saved_at >= minutes * 60
-
-    @property
-    def failed(self) -> bool:
-        """Whether the last snapshot could not be written, so that the next tick should try again."""
-        return self._failed
+        return distributed.is_main() and minutes is not None and time.monotonic() - self._saved_at >= minutes * 60
 
     def save(self, *, last: bool = False) -> None:
-        """Write state, snapshot and picture, and delete what --keep does not keep.
+        """Write state, snapshot and picture on rank 0, and delete what --keep does not keep.
 
         A disk that is full costs a line and not the run: the next tick tries again.
 
         Args:
-            last: There is no next tick: raise the OSError.
+            last: there is no next tick: raise the OSError.
 
         Raises:
             FacegenError: the weights are no numbers any more; the snapshot before stays the newest.
         """
+        if not distributed.is_main():
+            return
         self._saved_at = time.monotonic()
         for name in ("G", "D", "G_ema"):
             if not is_finite(getattr(self._state, name)):
-                raise no_number(f"the weights of {name}", self._run, self._state.images_seen)
+                raise not_finite_error(f"the weights of {name}", self._session.path, self._state.images_seen)
         try:
-            checkpoint.save(self._state, self._run.path, self._metadata)
-            self._saved_images, self._failed = self._state.images_seen, False
+            checkpoint.save(self._state, self._session.path, self._metadata)
+            self._saved_images, self.failed = self._state.images_seen, False
         except OSError as error:
-            if self._failed and not last:
+            if self.failed and not last:
                 return  # told already
-            self._failed = True
-            words = f"{self._when()}: no snapshot, {_words(error)}; {newest(self._run)}"
+            self.failed = True
+            words = f"{self._when()}: no snapshot, {_words(error)}; {newest(self._session.path)}"
             if last:
                 raise OSError(f"{words}. What came after it is lost") from error
-            self._run.log(f"{words}. Going on, and trying again at every tick: make room")
+            self._session.log(f"{words}. Going on, and trying again at every tick: make room")
             return
         try:
-            self._draw(self._run.path / f"fakes{self._state.images_seen // 1000:06d}.png")
-            prune(self._run.path, self._options.keep)
+            picture = self._session.path / f"fakes{self._state.images_seen // 1000:06d}.png"
+            save_fakes(self._state.G_ema, self._latents, self._archive, picture)
+            prune(self._session.path, self._options.keep)
         except OSError as error:
-            self._run.log(f"{self._when()}: {_words(error)}; the snapshot is whole")
+            self._session.log(f"{self._when()}: {_words(error)}; the snapshot is whole")
 
     @contextmanager
     def rescue(self) -> Iterator[None]:
@@ -108,38 +104,49 @@ class Keeper:
             optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        place = "the GPU" if torch.cuda.is_available() else "this machine"
+        where = "the GPU" if torch.cuda.is_available() else "this machine"
         advice = smaller_batch(self._options)
-        raise FacegenError(f"{self._when()}: out of memory on {place}; {advice}. {self._save_what_there_is()}")
+        raise FacegenError(f"{self._when()}: out of memory on {where}; {advice}. {self._save_what_there_is()}")
 
     def _save_what_there_is(self) -> str:
         """Save if there is something new, and say in a sentence how to go on."""
         if not distributed.is_main():  # rank 0, which writes, may be within a step: what counts is its last snapshot
-            return f"Go on from the last snapshot with: facegen train --resume {self._run.path}"
+            return f"Go on from the last snapshot with: {self._session.resume_command}"
         if self._state.images_seen > self._saved_images:
             try:
                 self.save(last=True)
             except (OSError, FacegenError, RuntimeError) as error:
                 return f"It could not be saved either: {_words(error)}"
-        if not (self._run.path / checkpoint.STATE).exists():
+        if not (self._session.path / checkpoint.STATE).exists():
             return "Nothing had been learnt yet"
-        return f"All is saved; go on with: facegen train --resume {self._run.path}"
+        return f"All is saved; go on with: {self._session.resume_command}"
 
     def _when(self) -> str:
         return f"at {self._state.images_seen / 1000:.1f} kimg"
 
 
-def no_number(what: str, run: RunFolder, images_seen: int) -> FacegenError:
+def snapshot_metadata(options: TrainOptions, archive: FaceArchive) -> dict[str, Any]:
+    """Return what goes with the weights, so that they can be used without the archive."""
+    return {
+        "groups": archive.groups.labels if archive.groups is not None and options.cond else None,
+        "class_names": archive.class_names,
+        "template": archive.template.to_json() if archive.template is not None else None,
+        "resolution": archive.resolution,
+        "training_options": options.to_json(),
+    }
+
+
+def not_finite_error(what: str, folder: Path, images_seen: int) -> FacegenError:
     """Return the error of a run that is beyond help."""
     return FacegenError(
-        f"{what} stopped being a finite number near {images_seen / 1000:.1f} kimg; {newest(run)}. "
+        f"{what} stopped being a finite number near {images_seen / 1000:.1f} kimg; {newest(folder)}. "
         "Try a larger --gamma, --fp32 or another --seed"
     )
 
 
-def newest(run: RunFolder) -> str:
+def newest(folder: Path) -> str:
     """Say which snapshot of a run is the newest."""
-    kept = list_snapshots(run.path)
+    kept = list_snapshots(folder)
     return f"the last good snapshot is {kept[-1]}" if kept else "no snapshot had been written yet"
 
 

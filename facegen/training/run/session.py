@@ -1,0 +1,166 @@
+"""A training under way: its processes, its folder, when it stops, what it saves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from facegen.device import pick_device
+from facegen.figures.plots import plot_curves
+from facegen.training.run import distributed
+from facegen.training.run.cpu_memory import keep_freed_memory
+from facegen.training.run.folder import OPTIONS, RunFolder, read_stats, save_state
+from facegen.training.run.interrupt import StopRequest
+
+
+class Session:
+    """What all trainings have in common. A training itself writes how it builds, steps and reports.
+
+    Inside the block several processes train together, if `torchrun` started them; rank 0 alone writes files. When the
+    block ends, the run folder notes how the run ended.
+
+    Args:
+        command: the command that trains, such as `train-age`.
+        device: None takes a GPU when there is one.
+        progress: show progress bars.
+
+    Attributes:
+        device: where this process computes.
+        progress: whether this process shows progress bars.
+        path: the run folder, after `create` or `resume`.
+
+    Example:
+        >>> with Session("train-age") as session:
+        ...     session.create("runs", "age-resnet", {"batch": 64})
+        ...     with session.interruptible():
+        ...         while step < 100 and not session.should_stop():
+        ...             ...
+        ...         session.save("age-state.pt", {"network": network, "optimizer": optimizer})
+        ...     session.finish("done") if step == 100 else session.stop()
+    """
+
+    path: Path
+
+    def __init__(self, command: str, device: str | None = None, progress: bool = True) -> None:
+        self.device = pick_device(device)
+        self.progress = progress
+        self._command = command
+        self._run: RunFolder | None = None  # on rank 0 alone
+        self._stop = StopRequest()
+        self._agreement = distributed.Agreement()
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Session:
+        keep_freed_memory()
+        self.device = self._exits.enter_context(distributed.join(self.device))
+        self.progress = self.progress and distributed.is_main()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._exits.__exit__(kind, error, traceback)
+
+    def create(self, outdir: str | os.PathLike[str], name: str, options: Mapping[str, Any]) -> None:
+        """Make the run folder `outdir/<number>-<name>` and write the options into it."""
+        self._open(lambda: RunFolder.create(outdir, name), options)
+
+    def resume(self, folder: str | os.PathLike[str], last_step: float, options: Mapping[str, Any]) -> None:
+        """Go on in the folder of an earlier run, which loses its statistics after `last_step`.
+
+        Raises:
+            FacegenError: another process trains in it.
+        """
+        self._open(lambda: RunFolder.open(folder, last_step), options)
+
+    def _open(self, opening: Callable[[], RunFolder], options: Mapping[str, Any]) -> None:
+        def on_rank_0() -> Path:
+            self._run = self._exits.enter_context(opening())
+            self._run.write_json(OPTIONS, options)
+            return self._run.path
+
+        self.path = distributed.on_main(on_rank_0)
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with this run."""
+        return f"facegen {self._command} --resume {self.path}"
+
+    def log(self, text: str) -> None:
+        """Print a line and append it to log.txt."""
+        if self._run is not None:
+            self._run.log(text)
+
+    def report(self, step: float, values: Mapping[str, float], text: str) -> None:
+        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log."""
+        if self._run is not None:
+            self._run.stats(step, values)
+            self._run.log(text)
+
+    def plot(self, curves: Mapping[str, str], **words: Any) -> None:
+        """Draw the run so far to curve.png.
+
+        Args:
+            curves: the name that each curve gets, and the name of its numbers in stats.jsonl.
+            words: labels and base lines, as `plot_curves` takes them.
+        """
+        lines = read_stats(self.path)
+        steps = [line["step"] for line in lines]
+        columns = {name: (steps, [line[key] for line in lines]) for name, key in curves.items()}
+        plot_curves(self.path / "curve.png", columns, **words)
+
+    def save(self, name: str, parts: Mapping[str, Any]) -> None:
+        """Write a state file, which `load_state` reads: networks, optimizers and dataclasses by name."""
+        if self._run is not None:
+            save_state(self.path / name, _state_of(parts))
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside the block Ctrl-C and SIGTERM stop nothing: `should_stop` tells of them, once the step is done."""
+        with self._stop:
+            yield
+            self._agreement.close()
+
+    def should_stop(self) -> bool:
+        """Whether anybody asked to stop; to be called after each step, by all processes."""
+        return self.agree()[0]
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Return whether anybody asked to stop, and for each flag whether any process set it: alike on all of them."""
+        stopping, preempted, *answers = self._agreement(self._stop.requested, self._stop.preempted, *flags)
+        self._stop.preempted = self._stop.preempted or preempted
+        return (stopping, *answers)
+
+    def stop(self, text: str = "stopped") -> None:
+        """Say how to go on with a run that is saved; after a SIGTERM the process ends, with `RESUME_ME`."""
+        self.log(f"{text}; go on with: {self.resume_command}")
+        self._stop.leave()
+
+    def finish(self, text: str) -> None:
+        """Note that the run came to its end."""
+        if self._run is not None:
+            self._run.finished = True
+            self._run.log(text)
+
+
+def load_state(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Load what `Session.save` wrote into the same parts."""
+    for name, part in parts.items():
+        if isinstance(part, Mapping):
+            load_state(part, saved[name])
+        elif is_dataclass(part):
+            vars(part).update(saved[name])
+        else:
+            part.load_state_dict(saved[name])
+
+
+def _state_of(part: Any) -> Any:
+    """What a file keeps of a part: numbers and tensors in dicts, as `torch.load(..., weights_only=True)` reads them."""
+    if isinstance(part, Mapping):
+        return {name: _state_of(inner) for name, inner in part.items()}
+    return asdict(part) if is_dataclass(part) else part.state_dict()
