@@ -20,7 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
-from facegen.figures import grids as figures
+from facegen.figures.grids import GAP, MIN_TILE
 from facegen.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def _reduce_picture(data: dict[str, str], is_private: bool) -> None:
 
 def _make_mosaic(grid: Image.Image) -> None:
     """Coarsen the faces of an `image_grid` in place, beyond recognition; the labels over its columns stay legible."""
-    top = (grid.height + figures.GAP) % (figures.MIN_TILE + figures.GAP)
+    top = (grid.height + GAP) % (MIN_TILE + GAP)
     faces = grid.crop((0, top, *grid.size))
     stones = faces.resize((faces.width // MOSAIC, faces.height // MOSAIC), Image.Resampling.BOX)
     grid.paste(stones.resize(faces.size, Image.Resampling.NEAREST), (0, top))

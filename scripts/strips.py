@@ -18,7 +18,7 @@ from facegen.aging.edit import Edit, parse_ages
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.find import open_photo
-from facegen.figures import grids as figures
+from facegen.figures.grids import save_image_grid
 
 TILE = 112
 
@@ -49,7 +49,7 @@ def main(picture: Path, photos: tuple[str, ...], ages: str, refine: int, **files
         tiles += [faces[0].input, faces[0].reconstruction, *(aged.image for aged in faces[0].aged)]
     enlarged = [np.asarray(tile.resize((TILE, TILE), Image.Resampling.BICUBIC)) for tile in tiles]
     labels = ["photo", "reconstruction", *(f"{age:g}" for age in wanted)]
-    figures.save_image_grid(enlarged, picture, len(labels), column_labels=labels)
+    save_image_grid(enlarged, picture, len(labels), column_labels=labels)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
+from facegen.options import Options, option
 
 ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift")
@@ -22,39 +23,33 @@ _AGES_EXAMPLE = "write years, as in 5,25,45,65,85, or start:stop:step, as in 5:9
 
 
 @dataclass(frozen=True)
-class Edit:
-    """How age transfer changes a face.
+class Edit(Options):
+    """How age transfer changes a face."""
 
-    Args:
-        method: `swap` gives the latent z another age group, which is all that an encoder of z allows for by itself;
-            `shift` moves w by the difference of two ages' places and works with every encoder. None takes the
-            encoder's own: swap for z, shift for w and w+.
-        layers: Which w of the generator take the change, by index or as text, see `layer_indices`; None for all.
-        psi: Below 1, faces are drawn towards the mean of their age.
-        refine: Steps of refinement on each face, see `facegen.aging.refine`; 0 for none.
-        refine_seconds: The refinement of a face ends after about this many seconds; None for no limit.
+    method: str | None = option(
+        None,
+        "Change the age group of z (swap), which needs an encoder of z, or move w by the difference of two ages' "
+        "places (shift).",
+        choices=METHODS,
+        unset="swap if the encoder predicts z, else shift",
+    )
+    layers: str | Sequence[int] | None = option(
+        None, "Only these w change: coarse, middle, fine, or as in 0-3,7.", metavar="LAYERS", unset="all"
+    )
+    psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.")
+    refine: int = option(
+        0,
+        "Fit latent and generator to each face, in so many steps; 150 is a good start.",
+        metavar="STEPS",
+        min=0,
+    )
+    refine_seconds: float | None = option(None, "But for about S seconds per face at most.", metavar="S", above=0)
 
-    Raises:
-        FacegenError: a value that makes no sense.
-    """
-
-    method: str | None = None
-    layers: str | Sequence[int] | None = None
-    psi: float = 1.0
-    refine: int = 0
-    refine_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.method is not None and self.method not in METHODS:
-            raise FacegenError(f"the method is one of {', '.join(METHODS)}, not {self.method!r}")
-        if not math.isfinite(self.psi):
-            raise FacegenError(f"psi must be a finite number, got {self.psi}")
-        if self.refine < 0:
-            raise FacegenError(f"refine is a number of steps, 0 for none, got {self.refine}")
-        if self.refine_seconds is not None and not self.refine_seconds > 0:
-            raise FacegenError(f"the time to refine must be more than 0 seconds, got {self.refine_seconds}")
-        if self.refine_seconds is not None and self.refine == 0:
-            raise FacegenError("a time to refine needs steps to take in it: give refine (--refine), too")
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield (
+            self.refine_seconds is None or self.refine > 0,
+            "a time to refine needs steps to take in it: give refine (--refine), too",
+        )
 
 
 def parse_ages(text: str) -> list[float]:

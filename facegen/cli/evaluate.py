@@ -8,6 +8,10 @@ from typing import Any
 
 import click
 
+from facegen.aging.edit import Edit, parse_ages
+from facegen.cli import device_option
+from facegen.options import Parsed, click_options
+
 
 @click.command()
 @click.option("--photos", required=True, metavar="ARCHIVE|FOLDER", help="Held-out faces: no training has seen them.")
@@ -21,36 +25,32 @@ import click
     metavar="NAME=ENCODER",
     help="Another row: another encoder and its settings, as zmse=z.safetensors,generator=g.safetensors,refine=500.",
 )
-@click.option("--method", type=click.Choice(["swap", "shift"]), help="As in transfer.  [default: by the encoder]")
-@click.option("--layers", metavar="LAYERS", help="Only these change, as in transfer.  [default: all]")
-@click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their age.")
-@click.option("--refine", default=0, show_default=True, metavar="STEPS", help="Fit latent and generator to each face.")
-@click.option("--refine-seconds", type=float, metavar="S", help="But for about S seconds per face at most.")
-@click.option("--ages", "ages_text", metavar="YEARS", help="Targets: 5,25,65 or 5:90:5.  [default: every age group]")
+@click_options(Edit)
+@click.option(
+    "--ages",
+    type=Parsed(parse_ages),
+    metavar="YEARS",
+    help="Targets: 5,25,65 or 5:90:5.  [default: every age group]",
+)
 @click.option("--hide-ages", is_flag=True, help="Do not tell the systems how old the faces are: they estimate it.")
 @click.option("--photos-limit", type=click.IntRange(1), metavar="N", help="Only N faces, evenly of the age groups.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all draws.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds every draw.")
 @click.option("--age-estimator", metavar="FILE", help="Another age estimator for the systems (not the judge).")
 @click.option("--age-judge", metavar="FILE", help="Another judge of ages than the one in the package.")
 @click.option("--id-judge", metavar="dlib|vggface2|FILE", help="Judge of identities.  [default: dlib if installed]")
 @click.option("--inception", metavar="FILE", help="Weights of Inception, for FID and KID.  [default: downloaded]")
 @click.option("--vgg", metavar="FILE", help="Weights of VGG16, for LPIPS.  [default: downloaded]")
 @click.option("--lpips", metavar="FILE", help="Weights of LPIPS.  [default: downloaded]")
-@click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
+@device_option
 def command(
     outdir: Path,
     encoder: str | None,
     name: str,
     compare: tuple[str, ...],
-    method: str | None,
-    layers: str | None,
-    psi: float,
-    refine: int,
-    refine_seconds: float | None,
-    ages_text: str | None,
+    ages: list[float] | None,
     hide_ages: bool,
     photos_limit: int | None,
-    **files: Any,
+    **chosen: Any,
 ) -> None:
     """Measure how good age transfer is on real, held-out faces.
 
@@ -64,13 +64,12 @@ def command(
       facegen evaluate --photos held.zip --encoder w.safetensors --compare zmse=z.safetensors
       facegen evaluate --photos held.zip --compare refined=,refine=500
     """
-    from facegen.aging.edit import Edit, parse_ages
     from facegen.evaluation.run import JudgeFiles, SystemSpec, parse_system, run_evaluation
     from facegen.evaluation.tables import as_plain_text, main_tables
 
-    edit = Edit(method, layers, psi, refine, refine_seconds)
+    edit = Edit.from_command(chosen)
     systems = [SystemSpec(name, encoder, edit), *map(parse_system, compare)]
-    ages = None if ages_text is None else parse_ages(ages_text)
+    files = {name: value for name, value in chosen.items() if name not in edit.to_json()}
     files["judge_files"] = JudgeFiles(**{field.name: files.pop(field.name) for field in fields(JudgeFiles)})
     try:
         evaluation, page = run_evaluation(

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from facegen.aging.edit import ALL, Edit, parse_ages
+from facegen.aging.paste import MODES
+from facegen.aging.video import SUFFIXES, check_video
+from facegen.cli import device_option
 from facegen.errors import one_line
-
-
-def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list[float] | None:
-    from facegen.aging.edit import parse_ages
-    from facegen.errors import FacegenError
-
-    try:
-        return None if value is None else parse_ages(value)
-    except FacegenError as error:
-        raise click.BadParameter(str(error)) from error
+from facegen.options import Parsed, click_options
 
 
 @click.command()
@@ -25,7 +21,7 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
 @click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
 @click.option(
     "--ages",
-    callback=_ages,
+    type=Parsed(parse_ages),
     metavar="YEARS",
     help="Ages to show, as in 5,25,45,65,85 or 5:90:5.  [default: every age group]",
 )
@@ -38,57 +34,37 @@ def _ages(ctx: click.Context, param: click.Parameter, value: str | None) -> list
     help="Which faces of a photo.",
 )
 @click.option("--input-age", type=float, metavar="YEARS", help="Age in the photo.  [default: as estimated]")
-@click.option(
-    "--method",
-    type=click.Choice(["swap", "shift"]),
-    help="Change the age group of z, or move w.  [default: swap if the encoder predicts z, else shift]",
-)
-@click.option(
-    "--layers", metavar="LAYERS", help="Only these change: coarse, middle, fine, or as in 0-3,7.  [default: all]"
-)
-@click.option("--psi", default=1.0, show_default=True, help="Below 1, faces are drawn to the mean of their age.")
-@click.option(
-    "--refine",
-    default=0,
-    show_default=True,
-    metavar="STEPS",
-    help="Fit latent and generator to each face, in so many steps; 150 is a good start.",
-)
-@click.option("--refine-seconds", type=float, metavar="S", help="But for about S seconds per face at most.")
+@click_options(Edit)
 @click.option(
     "--paste-back",
-    type=click.Choice(["change", "face"]),
+    type=click.Choice(MODES),
     is_flag=False,
-    flag_value="change",
+    flag_value=MODES[0],
     help="Also the whole photo at each age: its faces with what ageing changes (the same as without a word), or "
     "replaced by the generated faces.",
 )
 @click.option(
     "--video",
-    type=click.Choice(["mp4", "gif"]),
+    type=click.Choice([suffix[1:] for suffix in SUFFIXES]),
     help="Also a video of each face through the ages; with --paste-back, of the photo, too.",
 )
 @click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
 @click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
 @click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
-@click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
+@device_option
 def command(
     photos: tuple[Path, ...],
     outdir: Path,
     ages: list[float] | None,
     faces: str,
     input_age: float | None,
-    method: str | None,
-    layers: str | None,
-    psi: float,
-    refine: int,
-    refine_seconds: float | None,
     paste_back: str | None,
     video: str | None,
     generator: str | None,
     encoder: str | None,
     age_estimator: str | None,
     device: str | None,
+    **chosen: Any,
 ) -> None:
     """Change the age of the faces in photos.
 
@@ -106,16 +82,14 @@ def command(
     """
     from tqdm import tqdm
 
-    from facegen.aging.edit import ALL, Edit
     from facegen.aging.save import save_all
     from facegen.aging.transfer import AgeTransfer
-    from facegen.aging.video import check_video
 
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
     if video is not None:
         check_video(outdir / f"ages.{video}")
-    edit = Edit(method=method, layers=layers, psi=psi, refine=refine, refine_seconds=refine_seconds)
+    edit = Edit.from_command(chosen)
     transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, device=device)
     wanted = ALL if ages is None else ages
     # What is wrong for every photo is said once.

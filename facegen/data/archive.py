@@ -184,6 +184,7 @@ class FaceArchive:
         resolution, problems = check_sizes({name: (width, height) for name, (width, height, _) in headers.items()})
         for problem in problems:
             raise FacegenError(f"{self.path}: {problem}")
+        assert resolution is not None  # there are pictures, and they are square
         return resolution, 1 if all(is_gray for _, _, is_gray in headers.values()) else 3
 
 

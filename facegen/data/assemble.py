@@ -88,10 +88,15 @@ def split_path(archive: Path, split: str | None) -> Path:
     return archive if split is None else archive.with_name(f"{archive.stem}-{split}{archive.suffix}")
 
 
+def split_paths(archive: Path, choice: Choice) -> list[Path]:
+    """The files of all splits; the archive itself without splits."""
+    return [split_path(archive, name) for name, _ in choice.split] or [archive]
+
+
 def check_targets(archive: Path, source: Path, choice: Choice) -> None:
     """Refuse names that archives cannot have, those of splits included, and the source's own."""
-    for name in [name for name, _ in choice.split] or [None]:
-        _check_target(split_path(archive, name), source)
+    for path in split_paths(archive, choice):
+        _check_target(path, source)
 
 
 def _check_target(archive: Path, source: Path) -> None:
@@ -122,14 +127,16 @@ def choose(
     those that no outcome could save.
     """
     report.read = len(items)
-    records, labels, dropped = [], {}, []
+    records: list[Record] = []
+    labels: dict[str, int] = {}
+    dropped: list[Skipped] = []
     for item in items:
         label = label_of(item, groups) if isinstance(item, Record) else item
-        if isinstance(label, Skipped):
-            dropped.append(label)
-        else:
+        if isinstance(label, int) and isinstance(item, Record):
             records.append(item)
             labels[item.name] = label
+        elif isinstance(label, Skipped):
+            dropped.append(label)
 
     order = range(len(records)) if choice is None else choice.order(records)
     position = {records[i].name: i for i in order}
@@ -151,7 +158,7 @@ def choose(
             refused = selection.offer(record, labels[record.name], outcome)
             if refused is not None:
                 dropped.append(refused)
-            else:
+            elif isinstance(outcome, Cropped):
                 kept.append(position[record.name])
                 for note in outcome.notes:
                     report.notes.setdefault(note, []).append(record.name)
@@ -203,9 +210,7 @@ def write_archives(
             for reason, files in report.dropped.items()
         )
         raise FacegenError(f"{report.source}: no usable face in it ({counts or 'it holds no files'})")
-    splits: dict[str | None, list[int]] = {None: list(range(len(faces)))}
-    if choice.split:
-        splits = dict(assign_splits([record for record, _ in faces], choice))
+    splits = assign_splits([record for record, _ in faces], choice)
     for name, members in splits.items():
         if not members:
             raise FacegenError(f"--split {name} gets no face: {len(faces):,d} faces are too few, or of too few persons")

@@ -110,7 +110,7 @@ class Contents:
 
         Attributes are those that take few values (FEW_VALUES), all of them in every class; `unknown` is the last.
         """
-        tables = {}
+        tables: dict[str, dict[str, dict[str, int]]] = {}
         for name, kept in sorted(self.attribute_values().items()):
             if len(kept) > FEW_VALUES:
                 continue

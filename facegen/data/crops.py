@@ -268,6 +268,7 @@ def _search(images: Sequence[Image.Image]) -> list[list[Face]]:
 def _crop_face(picture: _Picture, faces: list[Face], options: CropOptions) -> Cropped | Skipped:
     """Align the largest face."""
     name, template = picture.name, options.template
+    assert template is not None  # as the crop is "align"
     if not faces:
         if options.no_face == "drop":
             return Skipped(name, "no face", "none found with a probability of 0.9 or more")

@@ -86,7 +86,7 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
     except (FacegenError, ValueError, NotImplementedError, OverflowError) as error:
         # zipfile raises more than its own error on a broken list of files
         problem = Problem("unreadable archive", "", str(error))
-        entry = {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
+        entry: dict[str, Any] = {"file": path.name, "split": None, "written": 0, "groups": {}, "ages": {}}
         report = PrepareReport(str(path), "archive", "cannot be opened", {"full": full}, [], None, archives=[entry])
         return Inspection(_summary(report, [problem]), [problem])
     read = len(contents.faces)

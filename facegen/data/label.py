@@ -51,10 +51,8 @@ def sort_classes(names: list[str]) -> list[str]:
         >>> sort_classes(["11-20", "0-10", "101+"])
         ['0-10', '11-20', '101+']
     """
-    numbers = {name: re.match(r"\d+", name) for name in names}
-    if all(numbers.values()):
-        return sorted(names, key=lambda name: (int(numbers[name][0]), name))
-    return sorted(names)
+    numbers = {name: int(match[0]) for name in names if (match := re.match(r"\d+", name))}
+    return sorted(names, key=lambda name: (numbers[name], name)) if len(numbers) == len(names) else sorted(names)
 
 
 def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> LabelReport:

@@ -22,7 +22,7 @@ from facegen.data.assemble import (
     PrepareReport,
     check_targets,
     choose,
-    split_path,
+    split_paths,
     write_archives,
     write_report_files,
 )
@@ -109,8 +109,7 @@ def prepare(
 
 def _clear_half_written(archive: Path, choice: Choice) -> None:
     """Delete what a run that was killed while writing left; whoever has the spool is the only one who writes now."""
-    for split in [name for name, _ in choice.split] or [None]:
-        path = split_path(archive, split)
+    for path in split_paths(archive, choice):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             left.unlink()
 

@@ -90,7 +90,7 @@ class Selection:
         self._per_group: Counter[int] = Counter()
         self._per_person: Counter[str] = Counter()
         self._by_bytes: dict[bytes, Record] = {}
-        self._hashes = _HashList() if choice.near_duplicates is not None else None
+        self._hashes = _HashList()
 
     def refuses(self, record: Record, label: int) -> Skipped | None:
         """Tell, before it is decoded, why a face will not be taken, however it looks."""
@@ -113,7 +113,7 @@ class Selection:
         if twin is not record:
             age = "" if twin.age_text == record.age_text else f" ({record.age_text} years; that one {twin.age_text})"
             return Skipped(record.name, "duplicate", f"the same bytes as {twin.name}{age}")
-        if self._hashes is not None and outcome.dhash is not None:
+        if self.choice.near_duplicates is not None and outcome.dhash is not None:
             near = self._hashes.nearest(outcome.dhash)
             if near is not None and near[1] <= self.choice.near_duplicates:
                 detail = f"differs from {near[0]} in {near[1]} of {DHASH_BITS} bits"
@@ -165,17 +165,18 @@ def _bit_count(values: np.ndarray) -> np.ndarray:
     return np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
 
 
-def assign_splits(records: Sequence[Record], choice: Choice) -> dict[str, list[int]]:
-    """Return the indices of the records of each split; a person's faces are all in one.
+def assign_splits(records: Sequence[Record], choice: Choice) -> dict[str | None, list[int]]:
+    """Return the indices of the records of each split; a person's faces are all in one. Without splits it is None.
 
     Persons (faces, where there is no person) come in a drawn order, each into the split that lacks most.
     """
+    if not choice.split:
+        return {None: list(range(len(records)))}
     units: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         # A person may be called like a file.
-        units.setdefault(f"file {record.name}" if record.person is None else f"person {record.person}", []).append(
-            index
-        )
+        unit = f"file {record.name}" if record.person is None else f"person {record.person}"
+        units.setdefault(unit, []).append(index)
     members: dict[str, list[int]] = {name: [] for name, _ in choice.split}
     wanted: Mapping[str, float] = {name: share * len(records) for name, share in choice.split}
     for unit in sorted(units, key=lambda unit: draw(choice.seed, unit)):

@@ -149,19 +149,18 @@ def _check_complete(shards: Sequence[_Shard]) -> None:
     first = shards[0]
     for shard in shards[1:]:
         if shard.count != first.count or shard.same != first.same:
-            differing = [key for key, value in shard.same.items() if value != first.same.get(key)]
-            differing = ", ".join(differing) or f"{first.count} and {shard.count} shards"
+            keys = [key for key, value in shard.same.items() if value != first.same.get(key)]
+            differing = ", ".join(keys) or f"{first.count} and {shard.count} shards"
             raise FacegenError(
                 f"{shard.files.path} and {first.files.path}: were not made by the same command from the same files"
                 f" ({differing} differ)"
             )
-    numbers = [shard.number for shard in shards]
+    numbers = {shard.number for shard in shards}
     for shard, other in pairwise(shards):
         if shard.number == other.number:
             raise FacegenError(f"{other.files.path}: is shard {shard.number} again, as {shard.files.path}; give one")
-    missing = sorted(set(range(1, first.count + 1)) - set(numbers))
+    missing = ", ".join(str(number) for number in range(1, first.count + 1) if number not in numbers)
     if missing:
-        missing = ", ".join(map(str, missing))
         raise FacegenError(
             f"shard {missing} of {first.count} is missing; prepare it with --shard {missing}/{first.count}"
         )

@@ -83,6 +83,7 @@ class Spool:
     def png(self, name: str) -> bytes:
         """Return the PNG of a picture that was not dropped."""
         stored = self._outcomes[name]
+        assert isinstance(stored, _Stored)
         self._pictures.seek(stored.offset)
         return self._pictures.read(stored.size)
 

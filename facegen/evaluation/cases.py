@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from facegen.evaluation.evaluate import Evaluation, SystemScores
-from facegen.figures import grids as figures
+from facegen.figures.grids import age_strip
 
 EACH = 6
 TILE = 96
@@ -76,4 +76,4 @@ def make_case(evaluation: Evaluation, scores: SystemScores, kind: str, person: i
     words = f"{scores.system.name}: similarity {scores.similarity[person].mean():.3f}, age error {error:.1f} years"
     if np.isfinite(correlation):
         words += f", order {correlation:.2f}"
-    return Case(kind, person, words, figures.age_strip(pictures, captions, tile=TILE))
+    return Case(kind, person, words, age_strip(pictures, captions, tile=TILE))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from facegen.evaluation.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = ("#2f6f8f", "#b5654a", "#5b8c5a", "#8a5a9e", "#a38a2c", "#646a73")
 
@@ -45,7 +50,7 @@ def identity_chart(evaluation: Evaluation) -> Image.Image:
     return _drawn(figure, axes)
 
 
-def _axes(xlabel: str, ylabel: str):
+def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure  # not pyplot: no window, no state shared with a notebook
 
     figure = Figure(figsize=(6.4, 4.4), dpi=140, layout="constrained")
@@ -55,7 +60,7 @@ def _axes(xlabel: str, ylabel: str):
     return figure, axes
 
 
-def _drawn(figure, axes) -> Image.Image:
+def _drawn(figure: Figure, axes: Axes) -> Image.Image:
     axes.legend(fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

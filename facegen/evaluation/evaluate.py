@@ -257,8 +257,8 @@ class _Bench:
         aged = self._look(self.judges.identity, pictures, f"{system.name}: identity").unflatten(0, (people, -1))
         again = self._look(self.judges.identity, rendered.reconstructions, f"{system.name}: identity at own age")
         realism = self._realism(scale_unit_features(aged), scale_unit_features(self.real_identity))
-        inception = (None, None)
-        if self.judges.inception is not None:
+        inception: tuple[Realism | None, list[Realism] | None] = (None, None)
+        if self.judges.inception is not None and self.real_inception is not None:
             looked = self._look(self.judges.inception, pictures, f"{system.name}: Inception")
             inception = self._realism(looked.unflatten(0, (people, -1)), self.real_inception)
         identity = identity_scores(self.inputs.numpy(), aged.numpy(), again.numpy(), self.counts)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
@@ -17,6 +16,7 @@ from facegen.evaluation.realism import Realism, realism_scores, scale_unit_featu
 from facegen.evaluation.tables import KERNEL_UNIT
 from facegen.images import to_uint8
 from facegen.metrics.features import Extractor
+from facegen.networks.generator import Generator
 
 BATCH = 50
 REAL = "real faces"  # the last row
@@ -38,7 +38,7 @@ class GroupScores:
 
 
 def judge_generators(
-    generators: Mapping[str, nn.Module],
+    generators: Mapping[str, Generator],
     archive: FaceArchive,
     groups: AgeGroups,
     age_judge: AgeJudge,
@@ -81,7 +81,7 @@ def judge_generators(
 
 
 @torch.no_grad()
-def generated(generator: nn.Module, count: int, seed: int) -> list[torch.Tensor]:
+def generated(generator: Generator, count: int, seed: int) -> list[torch.Tensor]:
     """Return faces uint8 `[count, 3, S, S]` of every class, of the same z."""
     z = torch.randn([count, generator.z_dim], generator=torch.Generator().manual_seed(seed))
     faces = []

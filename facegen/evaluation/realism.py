@@ -6,6 +6,7 @@ two halves of the real faces is the floor: as close as faces of that group are t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,8 @@ def realism_scores(
         order = torch.from_numpy(random.permutation(len(real)))
         people = torch.from_numpy(random.permutation(len(result))[:size])
         chosen.append((result[people], real[order[:size]], real[order[size : 2 * size]]))
-    whole = tuple(torch.cat(parts) for parts in zip(*chosen, strict=True))
-    return _compare(*whole, seed), [_compare(*sets, seed) for sets in chosen]
+    result, real, other = (torch.cat(parts) for parts in zip(*chosen, strict=True))
+    return _compare(result, real, other, seed), [_compare(*sets, seed) for sets in chosen]
 
 
 def scale_unit_features(features: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,7 @@ def scale_unit_features(features: torch.Tensor) -> torch.Tensor:
 def _compare(result: torch.Tensor, real: torch.Tensor, other: torch.Tensor, seed: int) -> Realism:
     size = len(result)
     if size < SMALLEST:
-        return Realism(*[float("nan")] * 4, size)
+        return Realism(math.nan, math.nan, math.nan, math.nan, size)
     return Realism(
         fid(real, result),
         kid(real, result, subsets=SUBSETS, seed=seed),

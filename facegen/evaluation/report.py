@@ -32,7 +32,7 @@ from facegen.evaluation.tables import (
     to_json,
     years,
 )
-from facegen.figures import grids as figures
+from facegen.figures.grids import save_picture
 from facegen.files import atomic_path
 
 PACKAGES = ("torch", "numpy", "dlib-bin", "facenet-pytorch", "torchmetrics", "torch-fidelity")
@@ -83,7 +83,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
         for rank, row in enumerate(rows, 1):
             for scores, case in zip(evaluation.systems, row, strict=True):
                 name = f"{kind}{rank}-{plain_name(scores.system.name)}.png"
-                figures.save_picture(case.strip, outdir / "strips" / name)
+                save_picture(case.strip, outdir / "strips" / name)
     page = outdir / "report.html"
     html.write_page(
         page,

@@ -17,7 +17,7 @@ from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
 from facegen.evaluation.report import About, plain_name, write_report
-from facegen.evaluation.system import System
+from facegen.evaluation.system import Renderer, System
 from facegen.metrics.features import (
     LPIPS_URL,
     VGG_URL,
@@ -162,7 +162,7 @@ def _check_abilities(tested: Sequence[System], ages: Sequence[float] | None, giv
     check_systems(tested)
     for system in tested:
         told = [float(system.renderer.groups.middle_age(0))] if give_ages else None
-        system.renderer.check("all" if ages is None else ages, input_ages=told, edit=system.options["edit"])
+        system.renderer.check("all" if ages is None else ages, input_ages=told, edit=system.edit)
 
 
 def _make_folder(outdir: Path) -> None:
@@ -181,7 +181,7 @@ def _load_system(
         "encoder": _name(spec.encoder),
         "edit": asdict(spec.edit),
     }
-    return System(spec.name, transfer, {"edit": spec.edit}, description)
+    return System(spec.name, transfer, spec.edit, description)
 
 
 def _generator_name(generator: Reference | None, encoder: Reference | None) -> str:
@@ -194,12 +194,12 @@ def _generator_name(generator: Reference | None, encoder: Reference | None) -> s
 
 
 def _load_judges(
-    transfer: AgeTransfer, files: JudgeFiles, age_estimator: Reference | None, notes: list[str], progress: bool
+    renderer: Renderer, files: JudgeFiles, age_estimator: Reference | None, notes: list[str], progress: bool
 ) -> tuple[Judges, str]:
     """Return the judges, and a sentence on what they had to do with the systems; note what is left out."""
-    device = transfer.device
+    device = renderer.device
     age = load_age_judge(files.age_judge, device=device)
-    identity = load_identity_judge(files.id_judge, transfer.template, device=device, progress=progress)
+    identity = load_identity_judge(files.id_judge, renderer.template, device=device, progress=progress)
 
     def load_inception() -> Extractor | None:
         fid = parse_metrics("fid5")

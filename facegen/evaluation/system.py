@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from facegen.ages import AgeGroups
+from facegen.aging.edit import Edit
 from facegen.evaluation.photos import Photos
 from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float, to_uint8
@@ -26,9 +27,14 @@ class Rendering(Protocol):
         input_ages: `[N]` years, as given or as estimated.
     """
 
-    reconstructions: torch.Tensor
-    aged: torch.Tensor
-    input_ages: torch.Tensor
+    @property
+    def reconstructions(self) -> torch.Tensor: ...
+
+    @property
+    def aged(self) -> torch.Tensor: ...
+
+    @property
+    def input_ages(self) -> torch.Tensor: ...
 
 
 class Renderer(Protocol):
@@ -42,8 +48,17 @@ class Renderer(Protocol):
     def size(self) -> int: ...
 
     def render(
-        self, faces: torch.Tensor, ages: Sequence[float], *, input_ages: Sequence[float] | None = None, **options: Any
+        self,
+        faces: torch.Tensor,
+        ages: Sequence[float],
+        *,
+        input_ages: Sequence[float] | None = None,
+        edit: Edit | None = None,
     ) -> Rendering: ...
+
+    def check(
+        self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
+    ) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -53,13 +68,13 @@ class System:
     Attributes:
         name: What the row is called.
         renderer: Makes the pictures.
-        options: Further arguments of its `render`, such as `edit`.
+        edit: How it changes ages; None for its default.
         description: What it is, for the report: files and settings.
     """
 
     name: str
     renderer: Renderer
-    options: dict[str, Any]
+    edit: Edit | None
     description: dict[str, Any]
 
 
@@ -98,7 +113,7 @@ def render_all(
         ages = [float(np.clip(age, first, last))] if give_ages and np.isfinite(age) else None
         _wait(renderer.device)
         start = time.perf_counter()
-        rendering = renderer.render(face, targets, input_ages=ages, **system.options)
+        rendering = renderer.render(face, targets, input_ages=ages, edit=system.edit)
         _wait(renderer.device)
         seconds.append(time.perf_counter() - start)
         reconstructions.append(_as_files(rendering.reconstructions))

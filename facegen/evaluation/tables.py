@@ -164,19 +164,18 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
 def _pictures(evaluation: Evaluation) -> Table:
     systems = evaluation.systems
     columns = ["system", "MSE", "PSNR, dB", "SSIM", "LPIPS", "Fréchet", "kernel ×1000", "seconds per photo"]
-    has_inception = systems[0].inception is not None
-    if has_inception:
+    if systems[0].inception is not None:
         columns[-1:-1] = ["FID", "KID ×1000"]
     rows = []
     for scores in systems:
         found = scores.reconstruction
         row = [scores.system.name, _estimate(found.mse, 4), _estimate(found.psnr, 1)]
         row += [NOTHING if x is None else _estimate(x, 3) for x in (found.ssim, found.lpips)]
-        row += [*_distances(scores.realism), *(_distances(scores.inception) if has_inception else [])]
+        row += [*_distances(scores.realism), *_distances(scores.inception)]
         rows.append([*row, _seconds(scores.seconds)])
     floor = systems[0].realism
     row = ["real faces and real faces", *[NOTHING] * 4, *_distances(floor, real=True)]
-    rows.append([*row, *(_distances(systems[0].inception, real=True) if has_inception else []), NOTHING])
+    rows.append([*row, *_distances(systems[0].inception, real=True), NOTHING])
     return Table(
         "Reconstruction, realism and time",
         "MSE (of pixels in 0 to 1), PSNR, SSIM and LPIPS: input and reconstruction at the input's own age. Fréchet and "
@@ -273,7 +272,9 @@ def _quartiles(numbers: tuple[float, float, float], digits: int = 2) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _distances(found: Realism, real: bool = False) -> list[str]:
+def _distances(found: Realism | None, real: bool = False) -> list[str]:
+    if found is None:
+        return []
     frechet, kernel = (found.real_frechet, found.real_kernel) if real else (found.frechet, found.kernel)
     return [f"{frechet:.2f}" if math.isfinite(frechet) else NOTHING, _kernel(kernel)]
 

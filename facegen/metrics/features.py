@@ -97,12 +97,12 @@ def load_detectors(
         _need_torch_fidelity()
         found["inception"] = load_inception(locate_weights(inception, INCEPTION_URL, "--inception", progress), device)
     if kinds & {"pr", "ppl"}:
-        vgg = locate_weights(vgg, VGG_URL, "--vgg", progress)
+        vgg_file = locate_weights(vgg, VGG_URL, "--vgg", progress)
     if "pr" in kinds:
         _need_torch_fidelity()
-        found["vgg"] = load_vgg(vgg, device)
+        found["vgg"] = load_vgg(vgg_file, device)
     if "ppl" in kinds:
-        found["distance"] = load_distance(vgg, locate_weights(lpips, LPIPS_URL, "--lpips", progress), device)
+        found["distance"] = load_distance(vgg_file, locate_weights(lpips, LPIPS_URL, "--lpips", progress), device)
     return Detectors(**found)
 
 
@@ -173,7 +173,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return content
 
 
-def _build(make: Callable[[io.BytesIO], nn.Module], path: Path, device: torch.device | str) -> nn.Module:
+def _build(make: Callable[[io.BytesIO], Any], path: Path, device: torch.device | str) -> Any:
     """Build a network of torch-fidelity from a file, which is read safely first: torch-fidelity would run it."""
     safe = io.BytesIO()
     torch.save(read_weights(path), safe)

@@ -25,6 +25,9 @@ class PerceptualDistance(nn.Module):
         FacegenError: a weight is missing or has another shape.
     """
 
+    shift: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, vgg: Mapping[str, torch.Tensor], heads: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         from torchvision.models import vgg16

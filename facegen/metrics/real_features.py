@@ -43,7 +43,8 @@ def real_features(
     path = cache_folder() / "metrics" / f"{cache_key(archive, indices, extractor)}.safetensors"
     found = _read(path, len(indices))
     # All processes must do the same, also where they do not share a disk.
-    if bool(share.gather(torch.tensor([found is not None])).all()):
+    everywhere = bool(share.gather(torch.tensor([found is not None])).all())
+    if found is not None and everywhere:
         return found
     mine = [indices[i] for i in share.of(len(indices))]
     bar = tqdm(total=len(mine), desc=f"real {extractor.name}", unit="img", disable=not progress or share.rank > 0)

@@ -32,7 +32,7 @@ from facegen.errors import FacegenError
 from facegen.evaluation.judges import load_identity_judge
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, open_photo
-from facegen.figures import grids as figures
+from facegen.figures.grids import save_image_grid
 from facegen.weights.load import load_age_estimator
 from facegen.weights.shipped import shipped_file
 
@@ -177,7 +177,7 @@ def main(paths: tuple[Path, ...], variants: tuple[str, ...], count: int, seed: i
         click.echo(f"| {text} | " + " | ".join(parts) + " |")
     if picture is not None:
         tiles = [((row + 1) * 127.5).round().byte().permute(1, 2, 0).numpy() for row in rows]
-        figures.save_image_grid(tiles, picture, 2 + len(AGES))
+        save_image_grid(tiles, picture, 2 + len(AGES))
 
 
 if __name__ == "__main__":

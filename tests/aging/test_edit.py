@@ -107,8 +107,8 @@ def test_layers_that_are_none(layers: str | list[int], num_ws: int, reason: str)
     [
         ({"method": "morph"}, "swap, shift"),
         ({"psi": float("nan")}, "finite"),
-        ({"refine": -1}, "number of steps"),
-        ({"refine": 5, "refine_seconds": 0}, "more than 0"),
+        ({"refine": -1}, "refine must be"),
+        ({"refine": 5, "refine_seconds": 0}, "above 0"),
         ({"refine_seconds": 5}, "--refine"),
     ],
 )

@@ -150,7 +150,7 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
         (["--ages", "90:5:5"], 2, "never arrive"),
         (["--method", "morph"], 2, "'swap', 'shift'"),
         (["--layers", "fine"], 1, "this generator has no layers fine: it has 6, 0 to 5"),
-        (["--refine", "-1"], 1, "number of steps"),
+        (["--refine", "-1"], 1, "refine must be"),
         (["--refine-seconds", "9"], 1, "--refine"),
         (["--age-estimator", "missing.safetensors"], 1, "missing.safetensors"),
     ],

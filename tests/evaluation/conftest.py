@@ -91,7 +91,7 @@ def photos() -> Photos:
 @pytest.fixture
 def system():
     """A function (name, **how) -> a system with an `Oracle`."""
-    return lambda name="oracle", **how: System(name, Oracle(**how), {}, {"encoder": "none"})
+    return lambda name="oracle", **how: System(name, Oracle(**how), None, {"encoder": "none"})
 
 
 @pytest.fixture(scope="session")

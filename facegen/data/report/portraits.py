@@ -85,7 +85,7 @@ def portray(
     ) as bar:
         for (label, faces), (by_age, shown, averaged, chosen) in zip(groups, plans, strict=True):
             total, count, found = np.zeros((side, side, 3)), 0, []
-            for index, array in zip(chosen, map_in_order(lambda i, f=by_age: load(f[i]), chosen), strict=True):
+            for index, array in zip(chosen, map_in_order(load, [by_age[i] for i in chosen]), strict=True):
                 bar.update()
                 if array is None:
                     continue

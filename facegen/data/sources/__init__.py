@@ -12,6 +12,7 @@ from typing import Any
 
 from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source
+from facegen.data.sources.csv_table import CsvTable
 from facegen.errors import FacegenError
 
 __all__ = ["Record", "Skipped", "Source", "all_sources", "detect_source", "get_source", "open_source"]
@@ -25,7 +26,7 @@ def all_sources() -> dict[str, type[Source]]:
     return {source.name: source for source in sorted(_final(Source), key=lambda source: source.name)}
 
 
-def _final(source: type[Source]) -> list[type[Source]]:
+def _final(source: Any) -> list[Any]:
     """The subclasses of a class, of its subclasses, and so on, that have none of their own."""
     return [final for below in source.__subclasses__() for final in _final(below)] or [source]
 
@@ -71,7 +72,7 @@ def open_source(
             raise FacegenError(f"--{unknown[0].replace('_', '-')} is not an option of {kind.name}")
         source = kind(**options)
     if is_table:
-        if source.name != "csv":
+        if not isinstance(source, CsvTable):
             raise FacegenError(f"{path}: is a table; for {source.name} give the folder of the data set")
         source = replace(source, table=path.name)
     return files, source

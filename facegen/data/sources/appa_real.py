@@ -45,7 +45,7 @@ class AppaReal(Source):
             table.require("file_name", column)
             for skipped in table.ragged:
                 add(found, skipped)
-            part = _TABLE.fullmatch(table.name.rpartition("/")[2])[1]
+            part = table.name.rpartition("_")[2].removesuffix(".csv")
             for _, row in table:
                 photo = f"{table.folder}{part}/{row['file_name']}"
                 crop = f"{photo}_face.jpg"

@@ -53,6 +53,7 @@ class Skipped:
     detail: str = ""
 
 
+@dataclass(frozen=True)
 class Source(Options, ABC):
     """A data set of faces with ages. A subclass is a frozen dataclass whose fields, made by `option`, are its options.
 

@@ -47,10 +47,10 @@ class CsvTable(Source):
     def read(self, files: Container) -> Iterator[Record | Skipped]:
         """Take all from the table. Raises FacegenError when there is none, more than one or no such column."""
         table = read_table(files, self._find_table(files))
-        path = self._column(table, "--path-column", self.path_column, _PATHS)
-        age = self._column(table, "--age-column", self.age_column, _AGES)
-        person = self._column(table, "--person-column", self.person_column, _PERSONS, needed=False)
-        gender = self._column(table, "--gender-column", self.gender_column, _GENDERS, needed=False)
+        path = _needed(table, "--path-column", _column(table, self.path_column, _PATHS))
+        age = _needed(table, "--age-column", _column(table, self.age_column, _AGES))
+        person = _column(table, self.person_column, _PERSONS)
+        gender = _column(table, self.gender_column, _GENDERS)
         there = set(files.names)
         found: dict[str, Record | Skipped] = {}
         for skipped in table.ragged:
@@ -78,21 +78,21 @@ class CsvTable(Source):
             raise FacegenError(f"{files.path}: {what}")
         return tables[0]
 
-    def _column(
-        self, table: Table, option_name: str, wanted: str | None, usual: str, *, needed: bool = True
-    ) -> str | None:
-        """The column that the user names, or one of a usual name."""
-        if wanted is not None:
-            table.require(wanted)
-            return wanted
-        plain = {column.lower().replace(" ", "_").replace("-", "_"): column for column in reversed(table.header)}
-        for name in usual.split():
-            if name in plain:
-                return plain[name]
-        if needed:
-            found = table.columns_in_words()
-            raise FacegenError(f"{table.name}: name the column with {option_name}; the columns found are: {found}")
-        return None
+
+def _column(table: Table, wanted: str | None, usual: str) -> str | None:
+    """The column that the user names, or one of a usual name; None where there is none."""
+    if wanted is not None:
+        table.require(wanted)
+        return wanted
+    plain = {column.lower().replace(" ", "_").replace("-", "_"): column for column in reversed(table.header)}
+    return next((plain[name] for name in usual.split() if name in plain), None)
+
+
+def _needed(table: Table, option_name: str, column: str | None) -> str:
+    if column is None:
+        found = table.columns_in_words()
+        raise FacegenError(f"{table.name}: name the column with {option_name}; the columns found are: {found}")
+    return column
 
 
 def _find(path: str, folder: str, there: set[str]) -> str | None:

@@ -57,6 +57,7 @@ def read_struct(
 def _child() -> None:
     """What the other process does: read standard input, write JSON, the fields as lists or a text that says why not."""
     variable, *numbers = json.loads(sys.argv[1])
+    result: dict[str, list] | str
     try:
         result = _read(sys.stdin.buffer, variable, numbers, sys.argv[2:])
     except FacegenError as error:

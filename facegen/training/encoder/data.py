@@ -10,7 +10,7 @@ from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.grids import MIN_TILE
 from facegen.images import to_float
 from facegen.training.encoder.objective import Faces
 from facegen.training.encoder.options import MOST_VALIDATING, TRAINING_SHARE, EncoderOptions
@@ -44,7 +44,7 @@ def load_data(
         options.pairs,
         seed=options.seed,
         psi=options.psi,
-        max_size=None if options.chosen_recipe().sees_pictures else max(options.input_size, figures.MIN_TILE),
+        max_size=None if options.chosen_recipe().sees_pictures else max(options.input_size, MIN_TILE),
         device=device,
         progress=progress,
     )

@@ -63,7 +63,8 @@ def _faces(run: Run) -> dict[str, Any]:
     """The same faces at several moments, with the names above them, and all of the last picture."""
     found = (re.fullmatch(r"fakes(\d+)\.png", path.name) for path in run.path.iterdir())
     pictures = sorted((int(match[1]), run.path / match[0]) for match in found if match)
-    moments, names, last = [], None, None
+    moments: list[tuple[int, Image.Image]] = []
+    names, last = None, None
     for kimg, path in _spread(pictures, MOMENTS):
         try:
             with Image.open(path) as opened:

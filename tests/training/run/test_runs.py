@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from facegen.cli import main
 from facegen.errors import FacegenError
-from facegen.figures import grids as figures
+from facegen.figures.grids import save_image_grid
 from facegen.html import ticks
 from facegen.training.run.folder import RunFolder
 from facegen.training.run.list import as_table, find_runs
@@ -44,7 +44,7 @@ def save_fakes(path: Path, brightness: int, columns: int = 3) -> None:
     """Eight rows as training draws them, each face of its own colour."""
     rows = np.linspace(0, 100, 8).astype(np.uint8)
     faces = np.zeros([8 * columns, 16, 16, 3], np.uint8) + rows.repeat(columns)[:, None, None, None]
-    figures.save_image_grid(faces + np.uint8(brightness), path, columns, column_labels=GROUPS[:columns])
+    save_image_grid(faces + np.uint8(brightness), path, columns, column_labels=GROUPS[:columns])
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from facegen.figures.grids import (
     save_picture,
     to_pixels,
 )
-from facegen.figures.plots import plot_ages, plot_curves
 
 
 def pictures(count: int, size: int = 64) -> np.ndarray:
@@ -126,31 +125,7 @@ def test_strip_needs_a_caption_for_each_picture():
         age_strip([], [])
 
 
-def test_curves_are_drawn_as_png(tmp_path: Path):
-    path = plot_curves(
-        tmp_path / "curve.png",
-        {"training": ([1, 2, 3], [1.0, 0.8, 0.7]), "validation": ([1, 2, 3], [1.0, 0.9, 0.85])},
-        xlabel="epoch",
-        ylabel="MSE",
-        baselines={"mean": 1.0},
-    )
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert np.asarray(image.convert("L")).std() > 5
-    assert [p.name for p in tmp_path.iterdir()] == ["curve.png"]
-
-
 def test_importing_figures_does_not_import_torch_or_matplotlib():
     code = "import sys, facegen.figures.grids; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
-
-
-def test_ages_are_drawn_beside_the_errors_of_each_group(tmp_path: Path):
-    true = np.array([3, 25, 47, 116])
-    path = plot_ages(tmp_path / "ages.png", true, true * 0.9 + 2, {"0-10": 1.7, "21-30": 0.5, "41-50": 2.7})
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert image.width > image.height
-        assert np.asarray(image.convert("L")).std() > 5
-    assert [p.name for p in tmp_path.iterdir()] == ["ages.png"]
