@@ -330,7 +330,7 @@ def test_a_process_that_hangs_ends_all_within_the_timeout(face_archive, tmp_path
     [
         (["--batch", "9", "--gpus", "2"], "multiple of 4"),
         (["--batch", "12", "--gpus", "8"], "a batch of 12 cannot be shared by 8 processes"),
-        (["--batch-gpu", "0"], "--batch-gpu"),
+        (["--batch-gpu", "0"], "batch-gpu must be at least 1"),
         (["--gpus", "0"], "--gpus"),
     ],
 )
