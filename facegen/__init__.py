@@ -1,4 +1,7 @@
-"""Change the apparent age of a face: a class-conditional StyleGAN2-ADA generator and a latent encoder."""
+"""Change the apparent age of a face: a class-conditional StyleGAN2-ADA generator and a latent encoder.
+
+What is public is in `facegen.__all__`, a line each in docs/api.md. Everything below it may change.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,73 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Resolved on first use, so that `import facegen` stays fast and pulls in neither torchvision,
-# facenet-pytorch, matplotlib nor huggingface_hub.
-_LAZY = {
-    "AgeGroups": "facegen.ages",
+# Where the public names are defined. They are resolved on first use, so that `import facegen` stays fast and pulls in
+# neither torchvision, facenet-pytorch, matplotlib nor huggingface_hub.
+_DEFINED_IN = {
+    # changing ages
     "AgeTransfer": "facegen.aging.transfer",
-    "Discriminator": "facegen.networks.discriminator",
-    "Encoder": "facegen.networks.encoder",
-    "Generator": "facegen.networks.generator",
+    "Edit": "facegen.aging.edit",
+    "save_results": "facegen.aging.save",
+    "paste_results": "facegen.aging.paste",
+    "save_morph": "facegen.aging.video",
+    # photos and faces
+    "open_photo": "facegen.faces.find",
+    "open_original": "facegen.faces.find",
+    "find_faces": "facegen.faces.find",
+    "align_face": "facegen.faces.align",
+    "AlignmentTemplate": "facegen.faces.template",
+    # weights
+    "load_generator": "facegen.weights.load",
     "load_discriminator": "facegen.weights.load",
     "load_encoder": "facegen.weights.load",
-    "load_generator": "facegen.weights.load",
+    "load_age_estimator": "facegen.weights.load",
+    "Header": "facegen.weights.header",
+    "save_networks": "facegen.weights.native",
+    "save_pretrained": "facegen.weights.hub_folder",
+    "push_to_hub": "facegen.weights.hub_folder",
+    "convert": "facegen.weights.convert",
+    "info": "facegen.weights.info",
+    # networks
+    "Generator": "facegen.networks.generator",
+    "Discriminator": "facegen.networks.discriminator",
+    "Encoder": "facegen.networks.encoder",
+    "AgeEstimator": "facegen.networks.age_estimator",
+    # data
+    "AgeGroups": "facegen.ages",
+    "FaceArchive": "facegen.data.archive",
+    "CropOptions": "facegen.data.crops",
+    "open_source": "facegen.data.sources",
+    "prepare": "facegen.data.prepare",
+    "inspect_archive": "facegen.data.inspect",
+    # training
+    "TrainOptions": "facegen.training.generator.options",
+    "train_generator": "facegen.training.generator.loop",
+    "EncoderOptions": "facegen.training.encoder.options",
+    "train_encoder": "facegen.training.encoder.loop",
+    "AgeOptions": "facegen.training.age.options",
+    "train_age": "facegen.training.age.loop",
+    "find_runs": "facegen.training.run.list",
+    "read_stats": "facegen.training.run.folder",
+    # generated faces and figures
+    "generate_pairs": "facegen.training.encoder.pairs",
+    "grid_latents": "facegen.training.generator.grids",
+    "to_pixels": "facegen.figures.grids",
+    "image_grid": "facegen.figures.grids",
+    "age_strip": "facegen.figures.grids",
+    # evaluation
+    "Evaluator": "facegen.metrics.evaluate",
+    "parse_system": "facegen.evaluation.run",
+    "run_evaluation": "facegen.evaluation.run",
+    # errors
+    "FacegenError": "facegen.errors",
 }
 
-__all__ = [
-    "AgeGroups",
-    "AgeTransfer",
-    "Discriminator",
-    "Encoder",
-    "Generator",
-    "__version__",
-    "load_discriminator",
-    "load_encoder",
-    "load_generator",
-]
+__all__ = ["__version__", *_DEFINED_IN]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _DEFINED_IN:
+        return getattr(importlib.import_module(_DEFINED_IN[name]), name)
     raise AttributeError(f"module 'facegen' has no attribute {name!r}")
 
 

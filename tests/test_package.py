@@ -1,3 +1,4 @@
+import ast
 import importlib.metadata
 import json
 import pkgutil
@@ -14,6 +15,7 @@ import facegen
 import torch_utils
 from facegen.cli import COMMANDS, main
 
+ROOT = Path(__file__).parents[1]
 # Slow to import, and not needed by most of the package.
 HEAVY = ("torchvision", "facenet_pytorch", "matplotlib")
 # What the first word of a help text may be. A new command may bring a new verb.
@@ -83,9 +85,44 @@ def test_lazy_names():
     assert facegen.AgeGroups is AgeGroups
     assert set(facegen.__all__) <= set(dir(facegen))
     for name in facegen.__all__:
-        assert getattr(facegen, name) is not None
+        assert getattr(facegen, name).__doc__, name
     with pytest.raises(AttributeError, match="module 'facegen' has no attribute 'AgeTransfers'"):
         _ = facegen.AgeTransfers
+
+
+def test_the_docs_list_the_public_names():
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`([A-Za-z_]\w*)`(?=[^|]*\|[^|]+\|$)", text, re.MULTILINE)
+    assert sorted([*listed, "FacegenError", "__version__"]) == sorted(facegen.__all__)
+    assert "`FacegenError`" in text
+
+
+def code_in_docs() -> list[tuple[str, str]]:
+    """Python in the notebooks and between the fences of the docs, with the file that it stands in."""
+    found = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        found += [(path.name, block) for block in blocks]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        found += [(path.name, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    return found
+
+
+def test_docs_and_notebooks_use_public_names_alone():
+    code = code_in_docs()
+    imported = set()
+    for name, text in code:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "facegen":
+                assert node.module == "facegen", f"{name}: {ast.unparse(node)}"
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.Import):
+                assert not [alias.name for alias in node.names if alias.name.startswith("facegen.")], name
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "facegen":
+                imported.add(node.attr)
+    assert imported
+    assert imported <= set(facegen.__all__)
 
 
 def test_torch_utils_and_dnnlib_know_nothing_of_facegen():

@@ -22,9 +22,9 @@ def command(file: str, layers: bool, as_json: bool) -> None:
       facegen info ffhq.pkl --layers
     """
     from facegen.weights.in_words import in_words
-    from facegen.weights.info import describe
+    from facegen.weights.info import info
 
-    facts = describe(file, layers=layers)
+    facts = info(file, layers=layers)
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return

@@ -59,7 +59,7 @@ def convert(
     """
     destination = Path(destination)
     to = _format(destination, to)
-    _check_request(to, network, group, truncation_psi)
+    _check(to, network, group, truncation_psi)
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
     path = locate(source)
@@ -67,32 +67,34 @@ def convert(
         raise FacegenError(f"{destination}: is the file that is read: choose another name")
 
     networks, header = read_networks(path)
-    metadata = header.metadata
     kept = _choose(path, networks, to, network)
     lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
-    written = ", ".join(kept)
     if to == "safetensors":
-        save_networks(destination, kept, metadata)
+        save_networks(destination, kept, header.metadata)
     elif to == "pkl":
         from facegen.weights.export.pickle import write_pickle
 
-        options = (metadata.get("origin") or {}).get("training_set_kwargs")
-        write_pickle(destination, kept, training_set_kwargs=options, metadata=metadata)
+        options = (header.get("origin") or {}).get("training_set_kwargs")
+        write_pickle(destination, kept, training_set_kwargs=options, metadata=header.metadata)
     elif to == "rosinality":
         from facegen.weights.export.rosinality import export_rosinality
 
         (generator,) = kept.values()
         index = _class_index(path, generator, header, group)
-        arguments = export_rosinality(generator, destination, class_index=index)
-        needed = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        lines.append(f"load it into rosinality's Generator({needed})")
+        needed = export_rosinality(generator, destination, class_index=index)
+        arguments = ", ".join(f"{name}={value}" for name, value in needed.items())
+        lines.append(f"load it into rosinality's Generator({arguments})")
     else:
-        lines.append(_write_graph(path, kept, destination, to, truncation_psi, metadata))
-    return [*lines, f"{destination}: {written} as {to}"]
+        ((name, chosen),) = kept.items()
+        if truncation_psi is not None and not isinstance(chosen, Generator):
+            raise FacegenError(f"{path}: only a generator has truncation, not the {name}: leave it out")
+        difference = _export_graph(chosen, destination, to, truncation_psi, {**header.metadata, "network": name})
+        lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
+    return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
 
 
-def _check_request(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
-    """Raise a FacegenError for what a format cannot hold."""
+def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
+    """Raise a FacegenError for what the format has no use for."""
     if network is not None and network not in HOLDS[to]:
         raise FacegenError(f"{to} cannot hold {_with_article(network)}, only {' and '.join(HOLDS[to])}")
     if group is not None and to != "rosinality":
@@ -103,27 +105,16 @@ def _check_request(to: str, network: str | None, group: str | None, truncation_p
         raise FacegenError(f"truncation cannot be {truncation_psi}")
 
 
-def _write_graph(
-    path: Path,
-    kept: Mapping[str, nn.Module],
-    destination: Path,
-    to: str,
-    truncation_psi: float | None,
-    metadata: Mapping[str, Any],
-) -> str:
-    """Write the one network that is kept as ONNX or TorchScript; a line on how close it computes."""
+def _export_graph(
+    network: nn.Module, path: Path, to: str, truncation_psi: float | None, metadata: Mapping[str, Any]
+) -> float:
+    """Write ONNX or TorchScript; return the largest difference from PyTorch."""
     from facegen.weights.export import graph
 
     export = graph.export_onnx if to == "onnx" else graph.export_torchscript
-    ((name, chosen),) = kept.items()
-    if truncation_psi is not None and not isinstance(chosen, Generator):
-        raise FacegenError(f"{path}: only a generator has truncation, not the {name}: leave it out")
     psi = 1.0 if truncation_psi is None else truncation_psi
-    about = {**metadata, "network": name}
-    if isinstance(chosen, Generator):
-        about["truncation_psi"] = psi
-    difference = export(chosen, destination, truncation_psi=psi, metadata=about)
-    return f"checked: at most {difference:.1g} from what PyTorch computes"
+    about = {**metadata, "truncation_psi": psi} if isinstance(network, Generator) else metadata
+    return export(network, path, truncation_psi=psi, metadata=about)
 
 
 def _format(destination: Path, to: str | None) -> str:

@@ -11,7 +11,7 @@ MAX_TEXT = 2000  # characters of a line
 
 
 def in_words(facts: dict[str, Any]) -> Iterator[str]:
-    """What `facegen.weights.info.describe` found, line by line; what the file does not tell is left out."""
+    """What `facegen.weights.info.info` found, line by line; what the file does not tell is left out."""
     lines = _facts(facts)
     width = max(len(name) for name, _ in lines)
     for name, text in lines:

@@ -32,7 +32,7 @@ MAX_NESTING = 4  # pickles in pickles, dictionaries in dictionaries
 Tensors = Mapping[str, Mapping[str, torch.Tensor]]
 
 
-def describe(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str, Any]:
+def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str, Any]:
     """Say what a weight file is.
 
     Args:

@@ -19,7 +19,7 @@ from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights import native
 from facegen.weights.header import Header
-from facegen.weights.info import describe, named_globals
+from facegen.weights.info import info, named_globals
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 METADATA = {
@@ -65,7 +65,7 @@ class Opens:
 
 
 def test_own_file(weights):
-    facts = describe(weights)
+    facts = info(weights)
     assert facts["format"] == "facegen safetensors, version 2, checksums right"
     assert facts["refused"] is None
     assert facts["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -96,11 +96,11 @@ def test_text(weights):
         "cc-by-nc-4.0",
     ):
         assert words in text
-    assert json.loads(run(weights, "--json")) == describe(weights)
+    assert json.loads(run(weights, "--json")) == info(weights)
 
 
 def test_layers(weights):
-    rows = describe(weights, layers=True)["layers"]
+    rows = info(weights, layers=True)["layers"]
     assert {row["name"] for row in rows} == set(generator().state_dict())
     row = next(row for row in rows if row["name"] == "synthesis.b8.conv0.weight")
     stored = native.read_tensors(weights, Header.read(weights))["G_ema"]["synthesis.b8.conv0.weight"].double()
@@ -123,14 +123,14 @@ def test_file_without_checksums(tmp_path):
     header = {"format_version": 1, "networks": {"G_ema": {"kind": "generator", "kwargs": generator().init_kwargs}}}
     tensors = {f"G_ema.{name}": tensor for name, tensor in generator().state_dict().items()}
     save_file(tensors, path, metadata={native.HEADER_KEY: json.dumps(header)})
-    assert describe(path)["format"] == "facegen safetensors, version 1, without checksums"
+    assert info(path)["format"] == "facegen safetensors, version 1, without checksums"
     assert "not stated" in run(path)
 
 
 def test_run_folder_and_encoder(tmp_path):
     for kimg in (4, 12):
         native.save_networks(tmp_path / f"network-snapshot-{kimg:06d}.safetensors", {"G_ema": generator()}, {})
-    assert describe(tmp_path)["file"].endswith("network-snapshot-000012.safetensors")
+    assert info(tmp_path)["file"].endswith("network-snapshot-000012.safetensors")
     path = tmp_path / "e.safetensors"
     native.save_networks(path, {"encoder": Encoder(4, input_size=75, blocks=(0, 0, 0))}, {})
     assert "Encoder, 64x64, z 4, " in run(path)
@@ -165,7 +165,7 @@ def test_foreign_safetensors(tmp_path):
     path = tmp_path / "other.safetensors"
     tensors = {"a.weight": torch.ones(2, 3, dtype=torch.bfloat16), "b": torch.arange(3), "c": torch.zeros(0)}
     save_file(tensors, path, metadata={"format": "pt"})
-    facts = describe(path, layers=True)
+    facts = info(path, layers=True)
     assert facts["format"] == "safetensors"
     assert "not one of facegen's files" in facts["refused"]
     assert facts["networks"][""]["parameters"] == 9
@@ -182,7 +182,7 @@ def test_foreign_safetensors(tmp_path):
 
 
 def test_network_pickle():
-    facts = describe(GOLDEN / "legacy_tiny.pkl", layers=True)
+    facts = info(GOLDEN / "legacy_tiny.pkl", layers=True)
     assert facts["format"] == "pickle (stylegan2-ada-pytorch)"
     assert facts["networks"]["G_ema"]["kwargs"]["c_dim"] == 10
     assert len(facts["layers"]) == sum(entry["tensors"] for entry in facts["networks"].values())
@@ -193,7 +193,7 @@ def test_network_pickle():
 
 @pytest.mark.parametrize("name", ["legacy_evil", "legacy_evil_nested"])
 def test_refused_pickle(name):
-    facts = describe(GOLDEN / f"{name}.pkl")
+    facts = info(GOLDEN / f"{name}.pkl")
     assert "posix.system" in facts["refused"]
     assert "posix.system" in facts["globals"]
     assert facts["networks"] == {}
@@ -207,19 +207,19 @@ def test_refused_pickle(name):
 def test_nothing_is_run(tmp_path, protocol, suffix):
     path, marker = tmp_path / f"a.{suffix}", tmp_path / "opened"
     path.write_bytes(pickle.dumps({"G_ema": Opens(marker)}, protocol=protocol))
-    facts = describe(path)
+    facts = info(path)
     assert any(name.endswith(".open") for name in facts["globals"])
     assert facts["refused"]
     torch.save({"G_ema": Opens(marker)}, path)
-    assert describe(path)["refused"]
-    assert any(name.endswith(".open") for name in describe(path)["globals"]) or suffix == "pkl"
+    assert info(path)["refused"]
+    assert any(name.endswith(".open") for name in info(path)["globals"]) or suffix == "pkl"
     assert not marker.exists()
 
 
 def test_state_dict(tmp_path):
     path = tmp_path / "g.pt"
     torch.save(generator().state_dict(), path)
-    facts = describe(path)
+    facts = info(path)
     assert facts["format"] == "PyTorch file (state dict)"
     assert facts["networks"]["G_ema"]["class"] == "Generator"
     assert "assumed" in run(path)
@@ -230,7 +230,7 @@ def test_state_dict_of_something_else(tmp_path):
     torch.save(
         {"epoch": 3, "model": {"conv.weight": torch.ones(4, 3)}, "optimizer": {"state": {0: torch.ones(2)}}}, path
     )
-    facts = describe(path, layers=True)
+    facts = info(path, layers=True)
     assert facts["refused"]
     assert {row["name"]: row["parameters"] for row in facts["layers"]} == {
         "model.conv.weight": 12,
@@ -241,7 +241,7 @@ def test_state_dict_of_something_else(tmp_path):
 def test_a_tensor_that_repeats_one_number_for_ever(tmp_path):
     path = tmp_path / "bomb.pt"
     torch.save({"a": torch.zeros(1).expand(10**12)}, path)
-    facts = describe(path, layers=True)
+    facts = info(path, layers=True)
     assert facts["refused"]
     assert facts["layers"] == []
 
@@ -276,9 +276,9 @@ def test_a_zip_of_pictures(tmp_path):
 def test_nothing_there(tmp_path):
     assert run(tmp_path / "nothing.pkl").startswith("Error: ")
     with pytest.raises(FileNotFoundError):
-        describe(tmp_path)
+        info(tmp_path)
     with pytest.raises(FacegenError):
-        describe(__file__)
+        info(__file__)
 
 
 # --- The names in a pickle ------------------------------------------------------------------------------------------
