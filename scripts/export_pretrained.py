@@ -15,8 +15,8 @@ import torch
 
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import read_networks
+from facegen.weights.locate import PRETRAINED
 from facegen.weights.native import save_networks
-from facegen.weights.shipped import PRETRAINED
 
 KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "metrics")
 SHIPPED = {"generator": ("G_ema",), "encoder": ("encoder", "age_shift"), "age": ("age",), "age_judge": ("age",)}

@@ -20,8 +20,8 @@ from PIL import Image, ImageOps
 from facegen.ages import AgeGroups
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.weights.locate import PRETRAINED
 from facegen.weights.native import save_networks
-from facegen.weights.shipped import PRETRAINED
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NAMES = ("train_generator", "train_encoder", "age_transfer")

@@ -21,8 +21,8 @@ from facegen.data.archive import ArchiveWriter
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.generator import Generator
+from facegen.weights.locate import PRETRAINED
 from facegen.weights.native import save_networks
-from facegen.weights.shipped import PRETRAINED
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 GROUPS = AgeGroups.parse("0-30,31-60,61-90")

@@ -30,7 +30,7 @@ from facegen.images import to_float, to_rgb
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.latents import draw, group_means
 from facegen.weights.load import load_age_estimator, load_encoder, load_generator, read_networks
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import shipped_file
 
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
 TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time

@@ -19,8 +19,8 @@ from facegen.faces.align import align_face
 from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float
 from facegen.metrics.features import Extractor, file_fingerprint, locate_weights
-from facegen.networks.facenet import FACENET_SIZE, FACENET_TEMPLATE, VGGFACE2_URL, load_facenet
 from facegen.parallel import map_in_order
+from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE, VGGFACE2_URL, load_facenet
 
 BATCH = 32
 
@@ -53,8 +53,7 @@ def load_age_judge(reference: str | os.PathLike[str] | None = None, *, device: t
         FileNotFoundError, FacegenError: the file is missing, damaged, or holds no age estimator.
     """
     from facegen.weights.load import load_age_estimator
-    from facegen.weights.locate import locate
-    from facegen.weights.shipped import shipped_file
+    from facegen.weights.locate import locate, shipped_file
 
     path = locate(shipped_file("age_judge") if reference is None else reference)
     network, _ = load_age_estimator(path)

@@ -29,8 +29,7 @@ from facegen.metrics.features import (
 )
 from facegen.metrics.names import parse_metrics
 from facegen.weights.load import read_networks
-from facegen.weights.locate import locate
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import locate, shipped_file
 
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")

@@ -15,6 +15,7 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.files import sha256
 from facegen.weights.cache import download
+from facegen.weights.read import read_state_dict
 
 if TYPE_CHECKING:
     from facegen.metrics.names import Metric
@@ -151,32 +152,15 @@ def load_distance(vgg: Path, lpips: Path, device: torch.device | str = "cpu") ->
     from facegen.metrics.perceptual import PerceptualDistance
 
     try:
-        return PerceptualDistance(read_weights(vgg), read_weights(lpips)).to(device)
+        return PerceptualDistance(read_state_dict(vgg), read_state_dict(lpips)).to(device)
     except FacegenError as error:
         raise FacegenError(f"{vgg}, {lpips}: {error}") from error
-
-
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a PyTorch file of tensors by name, running nothing of what it says.
-
-    Raises:
-        FacegenError: it is something else.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # pickle, zip and torch each complain in their own way
-        raise FacegenError(f"{path}: not a readable file of PyTorch weights") from error
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise FacegenError(f"{path}: a PyTorch file, but not of weights by name")
-    return content
 
 
 def _build(make: Callable[[io.BytesIO], Any], path: Path, device: torch.device | str) -> Any:
     """Build a network of torch-fidelity from a file, which is read safely first: torch-fidelity would run it."""
     safe = io.BytesIO()
-    torch.save(read_weights(path), safe)
+    torch.save(read_state_dict(path), safe)
     safe.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced

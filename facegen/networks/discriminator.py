@@ -52,6 +52,8 @@ def append_minibatch_std(x: torch.Tensor, group_size: int | None, num_channels: 
 class DiscriminatorBlock(nn.Module):
     """The layers of one resolution; halves it."""
 
+    resample_filter: torch.Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -101,11 +103,13 @@ class DiscriminatorBlock(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map features and picture to features and picture of half the resolution."""
         like = img if x is None else x
+        assert like is not None
         dtype = working_dtype(self.use_fp16, force_fp32, like.device)
         layout = working_layout(dtype, like.device)
         if x is not None:
             x = x.to(dtype=dtype, memory_format=layout)
         if self.fromrgb is not None:
+            assert img is not None
             y = self.fromrgb(img.to(dtype=dtype, memory_format=layout))
             x = y if x is None else x + y
             img = upfirdn2d.downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
@@ -152,11 +156,12 @@ class DiscriminatorEpilogue(nn.Module):
         """Map `[N, in_channels, 4, 4]` and the mapped label `[N, cmap_dim]` to logits `[N, 1]`."""
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.fromrgb is not None:
+            assert img is not None
             x = x + self.fromrgb(img.to(torch.float32))
         if self.mbstd_num_channels > 0:
             x = append_minibatch_std(x, self.mbstd_group_size, self.mbstd_num_channels)
         x = self.out(self.fc(self.conv(x).flatten(1)))
-        if self.cmap_dim > 0:
+        if cmap is not None:
             x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
         return x
 

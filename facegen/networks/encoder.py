@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from facegen.errors import FacegenError, one_line
+from facegen.errors import FacegenError
 
 MAX_BLOCKS = (5, 10, 5)  # residual blocks in repeat_1, repeat_2, repeat_3 of the whole InceptionResnetV1
 MIN_INPUT_SIZE = 75  # below this its unpadded convolutions run out of pixels
 FEATURES = 1792  # channels that the trunk ends with
-PRETRAINED = ("vggface2", "casia-webface")
 TARGETS = ("z", "w", "w+")
-RELEASES = "https://github.com/timesler/facenet-pytorch/releases/tag/v2.2.9"
 
 
 class Encoder(nn.Module):
@@ -90,40 +85,6 @@ class Encoder(nn.Module):
         return self.w_mean + latents.unflatten(1, (-1, self.z_dim)).expand(-1, self.num_ws, -1)
 
 
-def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
-    """Start the encoder from trained weights; layers that it does not have are left out.
-
-    Args:
-        init: `none` leaves it as it is. `vggface2` and `casia-webface` are facenet-pytorch's face recognition
-            weights, downloaded on first use. Anything else is a file: a state dict of facenet-pytorch (`.pt` or
-            `.safetensors`) or one of facegen's encoders, whose head comes along when its z_dim is the same.
-
-    Raises:
-        FileNotFoundError, FacegenError: no such file, no network, or weights that do not fit; one line.
-    """
-    init = str(init)
-    if init == "none":
-        return
-    state = _download(init) if init in PRETRAINED else _read_state(Path(init))
-    # facegen's own files say `encoder.trunk.` and `encoder.head.`, facenet-pytorch's have no prefix.
-    state = {name.removeprefix("encoder."): tensor for name, tensor in state.items()}
-    if not any(name.startswith("trunk.") for name in state):
-        state = {f"trunk.{name}": tensor for name, tensor in state.items()}
-
-    # The mean of w is the generator's, whatever the weights were trained with.
-    own = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith(("trunk.", "head."))}
-    for name, tensor in own.items():
-        in_head = name.startswith("head.")
-        if name not in state and not in_head:
-            raise FacegenError(f"{init}: not weights of an InceptionResnetV1 for this encoder: {name} is missing")
-        if name in state and state[name].shape != tensor.shape and not in_head:
-            raise FacegenError(
-                f"{init}: {name} has shape {list(state[name].shape)}, the encoder needs {list(tensor.shape)}"
-            )
-    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
-    encoder.load_state_dict(fitting, strict=False)
-
-
 def _build_trunk(blocks: tuple[int, ...]) -> nn.Sequential:
     """The layers of InceptionResnetV1 up to its average pooling, with shortened stages."""
     from facenet_pytorch import InceptionResnetV1
@@ -137,35 +98,3 @@ def _build_trunk(blocks: tuple[int, ...]) -> nn.Sequential:
         if name == "avgpool_1a":
             break
     return trunk
-
-
-def _download(name: str) -> Mapping[str, torch.Tensor]:
-    """facenet-pytorch's weights by name; it keeps them in torch's cache."""
-    from facenet_pytorch import InceptionResnetV1
-
-    try:
-        return InceptionResnetV1(pretrained=name).state_dict()
-    except Exception as error:  # no network, no space, a damaged cache: each with an exception of its own
-        raise FacegenError(
-            f"cannot get the {name} weights of facenet-pytorch ({one_line(error)}): download them from {RELEASES} "
-            "and pass --init FILE, or start untrained with --init none"
-        ) from error
-
-
-def _read_state(path: Path) -> Mapping[str, Any]:
-    """The tensors of a `.safetensors` or a torch file, of which nothing is run."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file to start the encoder from (or one of {', '.join(PRETRAINED)}, none)"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling and safetensors have many kinds of errors, some with dangerous advice
-        raise FacegenError(f"{path}: not a readable state dict (.safetensors, or .pt of tensors alone)") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise FacegenError(f"{path}: holds no state dict (a mapping of names to tensors)")
-    return state

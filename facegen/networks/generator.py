@@ -151,6 +151,9 @@ def fuses_modulation(training: bool, dtype: torch.dtype, batch: int, device: tor
 class SynthesisLayer(nn.Module):
     """A modulated convolution, noise, bias and activation."""
 
+    noise_const: torch.Tensor
+    resample_filter: torch.Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -242,6 +245,8 @@ class ToRGBLayer(nn.Module):
 class SynthesisBlock(nn.Module):
     """The layers of one resolution."""
 
+    resample_filter: torch.Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -262,7 +267,7 @@ class SynthesisBlock(nn.Module):
         self.architecture = architecture
         self.use_fp16 = use_fp16
         self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
-        layer_kwargs = {
+        layer_kwargs: dict[str, Any] = {
             "w_dim": w_dim,
             "resolution": resolution,
             "use_noise": use_noise,
@@ -295,13 +300,14 @@ class SynthesisBlock(nn.Module):
         dtype = working_dtype(self.use_fp16, force_fp32, ws.device, self.in_channels != 0)
         layout = working_layout(dtype, ws.device)
         if fused_modconv is None:
-            fused_modconv = fuses_modulation(self.training, dtype, len(ws), ws.device)
+            fused_modconv = fuses_modulation(self.training, dtype, ws.shape[0], ws.device)
         w = ws.unbind(dim=1)
 
         if self.in_channels == 0:
-            x = self.const.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=layout)
+            x = self.const.to(dtype).expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=layout)
             x = self.conv1(x, w[0], noise_mode, fused_modconv)
         else:
+            assert x is not None
             x = x.to(dtype=dtype, memory_format=layout)
             gain = math.sqrt(0.5) if self.architecture == "resnet" else 1.0
             y = self.skip(x, gain=gain) if self.architecture == "resnet" else None
@@ -408,6 +414,7 @@ class SynthesisNetwork(nn.Module):
             block_ws = ws[:, first : first + block.num_conv + 1]
             x, img = block(x, img, block_ws, noise_mode, force_fp32, fused_modconv)
             first += block.num_conv
+        assert img is not None  # the last block draws in every architecture
         return img
 
 

@@ -20,6 +20,9 @@ class LatentDiscriminator(nn.Module):
         mean, variance: Mean and variance of the mapping network's w, `[w_dim]`, by which every w is standardized.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean.detach().clone())

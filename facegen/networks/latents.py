@@ -10,14 +10,13 @@ mapping(z, c) by that fraction.
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from facegen.networks.generator import Generator
 
 MEAN_SAMPLES = 1000
 
 
-def draw(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
+def draw(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     """The pictures of ws `[N, num_ws, w_dim]`: float32 RGB `[N, 3, H, W]`, about -1..1, with constant noise."""
     return generator.synthesis(ws, noise_mode="const").expand(-1, 3, -1, -1)
 

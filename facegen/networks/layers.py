@@ -128,11 +128,9 @@ class FullyConnectedLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[N, in_features]` to `[N, out_features]` in the type of `x`."""
         weight = self.weight.to(x.dtype) * self.weight_gain
-        bias = self.bias
-        if bias is not None:
-            bias = bias.to(x.dtype)
-            if self.bias_gain != 1:
-                bias = bias * self.bias_gain
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if bias is not None and self.bias_gain != 1:
+            bias = bias * self.bias_gain
         if self.activation == "linear":
             return torch.nn.functional.linear(x, weight, bias)
         return bias_act.bias_act(x.matmul(weight.t()), bias, act=self.activation)
@@ -140,6 +138,10 @@ class FullyConnectedLayer(nn.Module):
 
 class Conv2dLayer(nn.Module):
     """A convolution that may resample, with bias and activation; its weights are buffers when not trainable."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    resample_filter: torch.Tensor
 
     def __init__(
         self,
@@ -164,11 +166,12 @@ class Conv2dLayer(nn.Module):
         self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
 
         tensors = {"weight": torch.randn([out_channels, in_channels, kernel_size, kernel_size])}
-        tensors["bias"] = torch.zeros([out_channels]) if bias else None
+        if bias:
+            tensors["bias"] = torch.zeros([out_channels])
+        else:
+            self.bias = None
         for name, tensor in tensors.items():
-            if tensor is None:
-                setattr(self, name, None)
-            elif trainable:
+            if trainable:
                 setattr(self, name, nn.Parameter(tensor))
             else:
                 self.register_buffer(name, tensor)
@@ -213,6 +216,8 @@ class MappingNetwork(nn.Module):
         lr_multiplier: Learning rate of the layers relative to the rest.
         w_avg_beta: Decay of the moving average of w in training; None keeps no average.
     """
+
+    w_avg: torch.Tensor
 
     def __init__(
         self,
@@ -268,11 +273,9 @@ class MappingNetwork(nn.Module):
         """
         parts = []
         if self.z_dim > 0:
-            _check_shape(z, self.z_dim, "z")
-            parts.append(normalize_2nd_moment(z.to(torch.float32)))
+            parts.append(normalize_2nd_moment(_checked(z, self.z_dim, "z").to(torch.float32)))
         if self.c_dim > 0:
-            _check_shape(c, self.c_dim, "c")
-            parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
+            parts.append(normalize_2nd_moment(self.embed(_checked(c, self.c_dim, "c").to(torch.float32))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
@@ -290,7 +293,8 @@ class MappingNetwork(nn.Module):
         return x
 
 
-def _check_shape(x: torch.Tensor | None, features: int, name: str) -> None:
+def _checked(x: torch.Tensor | None, features: int, name: str) -> torch.Tensor:
     if x is None or x.ndim != 2 or x.shape[1] != features:
         found = "nothing" if x is None else list(x.shape)
         raise ValueError(f"{name} must have the shape [N, {features}], got {found}")
+    return x

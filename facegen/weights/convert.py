@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -58,14 +59,7 @@ def convert(
     """
     destination = Path(destination)
     to = _format(destination, to)
-    if network is not None and network not in HOLDS[to]:
-        raise FacegenError(f"{to} cannot hold {_with_article(network)}, only {' and '.join(HOLDS[to])}")
-    if group is not None and to != "rosinality":
-        raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
-    if truncation_psi is not None and to not in ("onnx", "torchscript"):
-        raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
-    if truncation_psi is not None and not math.isfinite(truncation_psi):
-        raise FacegenError(f"truncation cannot be {truncation_psi}")
+    _check_request(to, network, group, truncation_psi)
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
     path = locate(source)
@@ -93,19 +87,43 @@ def convert(
         needed = ", ".join(f"{name}={value}" for name, value in arguments.items())
         lines.append(f"load it into rosinality's Generator({needed})")
     else:
-        from facegen.weights.export import graph as export_graph
-
-        export = export_graph.export_onnx if to == "onnx" else export_graph.export_torchscript
-        ((name, chosen),) = kept.items()
-        if truncation_psi is not None and not isinstance(chosen, Generator):
-            raise FacegenError(f"{path}: only a generator has truncation, not the {name}: leave it out")
-        psi = 1.0 if truncation_psi is None else truncation_psi
-        about = {**metadata, "network": name}
-        if isinstance(chosen, Generator):
-            about["truncation_psi"] = psi
-        difference = export(chosen, destination, truncation_psi=psi, metadata=about)
-        lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
+        lines.append(_write_graph(path, kept, destination, to, truncation_psi, metadata))
     return [*lines, f"{destination}: {written} as {to}"]
+
+
+def _check_request(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
+    """Raise a FacegenError for what a format cannot hold."""
+    if network is not None and network not in HOLDS[to]:
+        raise FacegenError(f"{to} cannot hold {_with_article(network)}, only {' and '.join(HOLDS[to])}")
+    if group is not None and to != "rosinality":
+        raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
+    if truncation_psi is not None and to not in ("onnx", "torchscript"):
+        raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
+    if truncation_psi is not None and not math.isfinite(truncation_psi):
+        raise FacegenError(f"truncation cannot be {truncation_psi}")
+
+
+def _write_graph(
+    path: Path,
+    kept: Mapping[str, nn.Module],
+    destination: Path,
+    to: str,
+    truncation_psi: float | None,
+    metadata: Mapping[str, Any],
+) -> str:
+    """Write the one network that is kept as ONNX or TorchScript; a line on how close it computes."""
+    from facegen.weights.export import graph
+
+    export = graph.export_onnx if to == "onnx" else graph.export_torchscript
+    ((name, chosen),) = kept.items()
+    if truncation_psi is not None and not isinstance(chosen, Generator):
+        raise FacegenError(f"{path}: only a generator has truncation, not the {name}: leave it out")
+    psi = 1.0 if truncation_psi is None else truncation_psi
+    about = {**metadata, "network": name}
+    if isinstance(chosen, Generator):
+        about["truncation_psi"] = psi
+    difference = export(chosen, destination, truncation_psi=psi, metadata=about)
+    return f"checked: at most {difference:.1g} from what PyTorch computes"
 
 
 def _format(destination: Path, to: str | None) -> str:

@@ -6,7 +6,6 @@ import io
 import math
 import os
 import pickletools
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from facegen.weights.family.state_dict import is_torchscript
 from facegen.weights.header import HEADER_KEY
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
+from facegen.weights.read import read_torch_file
 
 MAX_INSTRUCTIONS = 1_000_000  # of a refused pickle that are looked through
 FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}
@@ -133,9 +133,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
 def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
     """A pickle, or a file of PyTorch with a pickle in it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, on protocols
-            networks, header = read_networks(path)
+        networks, header = read_networks(path)
     except FacegenError as error:
         return _refused(path, error)
     tensors = {name: network.state_dict() for name, network in networks.items()}
@@ -201,10 +199,8 @@ def _pickle_bytes(path: Path) -> bytes:
 def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a PyTorch file, by name; none where it holds anything that torch does not call safe."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises half a dozen kinds
+        content = read_torch_file(path)
+    except FacegenError:
         return {}
     tensors = dict(_named_tensors(content, "", MAX_NESTING))
     # A tensor may repeat one number as often as it likes.

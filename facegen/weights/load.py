@@ -21,7 +21,7 @@ def read_networks(
 
     Args:
         reference: What `facegen.weights.locate.locate` takes: a file, a run folder, an address, a published network.
-        first_of: Of facegen's own files read only the first of these that is there; other kinds are read whole.
+        first_of: build only the first of these that is there; None builds all
 
     Returns:
         The networks by name (float32, on the CPU, in evaluation mode, without gradients) and the header.
@@ -35,11 +35,11 @@ def read_networks(
     if kind == "pickle":
         from facegen.weights.family.pickles import read_networks as read_pickle
 
-        return read_pickle(path)
+        return read_pickle(path, first_of)
     if kind == "torch":
         from facegen.weights.family.state_dict import read_networks as read_state_dicts
 
-        return read_state_dicts(path)
+        return read_state_dicts(path, first_of)
     if kind == "unknown":
         raise FacegenError(
             f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch (ONNX is only written)"

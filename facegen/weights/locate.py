@@ -11,7 +11,20 @@ from pathlib import Path
 from facegen.errors import FacegenError
 from facegen.weights.cache import download
 from facegen.weights.hub import USUAL, hub_download
-from facegen.weights.published import PUBLISHED
+
+# Networks for transfer learning, by the names that the StyleGAN family gives to --resume; the number is the resolution.
+# All are unconditional and under the NVIDIA Source Code License (non-commercial use only).
+_PUBLISHER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+PUBLISHED = {
+    "ffhq256": f"{_PUBLISHER}ffhq-res256-mirror-paper256-noaug.pkl",
+    "ffhq512": f"{_PUBLISHER}ffhq-res512-mirror-stylegan2-noaug.pkl",
+    "ffhq1024": f"{_PUBLISHER}ffhq-res1024-mirror-stylegan2-noaug.pkl",
+    "celebahq256": f"{_PUBLISHER}celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+    "lsundog256": f"{_PUBLISHER}lsundog-res256-paper256-kimg100000-noaug.pkl",
+}
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
+SHIPPED = {"generator": "--generator", "encoder": "--encoder", "age": "--age-estimator", "age_judge": "--age-judge"}
 
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
@@ -61,6 +74,20 @@ def locate(reference: str | os.PathLike[str]) -> Path:
         f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an address "
         f"(https://... or hf://organisation/name){hint}"
     )
+
+
+def shipped_file(name: str) -> Path:
+    """Return the weights `generator`, `encoder`, `age` or `age_judge` that come with the package.
+
+    Raises:
+        FileNotFoundError: the installation lacks them.
+    """
+    path = PRETRAINED / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: these weights should have come with facegen; install it again, or pass {SHIPPED[name]} FILE"
+        )
+    return path
 
 
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:

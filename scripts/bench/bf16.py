@@ -23,7 +23,7 @@ from facegen.figures.grids import to_pixels
 from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.weights.load import load_generator
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import shipped_file
 from torch_utils.ops import convolution, upfirdn2d
 
 SIZES = ((128, 16), (64, 16), (64, 32), (32, 32), (64, 64), (32, 64), (16, 64))  # channels, side

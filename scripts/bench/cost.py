@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.generator.losses import GanLoss
-from facegen.training.generator.presets import get_preset
+from facegen.training.generator.options import get_preset
 from facegen.training.generator.state import D_REG_INTERVAL, G_REG_INTERVAL
 
 BATCH, C_DIM = 4, 10

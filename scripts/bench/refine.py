@@ -34,7 +34,7 @@ from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, open_photo
 from facegen.figures.grids import save_image_grid
 from facegen.weights.load import load_age_estimator
-from facegen.weights.shipped import shipped_file
+from facegen.weights.locate import shipped_file
 
 AGES = [5, 15, 25, 35, 45, 55, 65, 75, 85]
 HELD = 64

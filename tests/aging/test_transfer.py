@@ -23,7 +23,7 @@ from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means, place_latents
-from facegen.weights import shipped
+from facegen.weights import locate
 from facegen.weights.native import save_networks
 
 GROUPS = AgeGroups.parse("0-20,21-40,41-60,71-80")
@@ -237,7 +237,7 @@ def test_from_files_takes_groups_and_template_from_the_generator(networks: Netwo
 
 
 def test_from_files_says_when_the_shipped_weights_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"encoder\.safetensors.*--encoder FILE"):
         AgeTransfer.from_files()
     with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
@@ -357,7 +357,7 @@ def test_an_age_shift_of_another_size(networks: Networks):
 
 def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
     """The real thing: the years follow one another without a jump, and the young is not the old."""
-    if not (shipped.PRETRAINED / "generator.safetensors").is_file():
+    if not (locate.PRETRAINED / "generator.safetensors").is_file():
         pytest.skip("this copy of facegen comes without weights")
     transfer = AgeTransfer.from_files(device="cpu")
     (result,) = transfer.transfer(hopper, ages=list(range(5, 91, 5)), input_age=77)

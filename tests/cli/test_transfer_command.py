@@ -17,7 +17,7 @@ from facegen.cli import main
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.weights import shipped
+from facegen.weights import locate
 from facegen.weights.native import save_networks
 
 HOPPER = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
@@ -48,7 +48,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(weights: Path, monkeypatch: pytest.MonkeyPatch):
     """Call `facegen transfer` in this process; the detector is built only once."""
-    monkeypatch.setattr(shipped, "PRETRAINED", weights)
+    monkeypatch.setattr(locate, "PRETRAINED", weights)
 
     def call(*arguments: object) -> Result:
         return CliRunner().invoke(main, ["transfer", *map(str, arguments)])
@@ -216,14 +216,14 @@ def test_no_photo_is_a_usage_error(run):
 
 
 def test_missing_shipped_weights(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
     result = run(HOPPER, "--outdir", tmp_path / "out")
     assert result.exit_code == 1
     assert "--encoder FILE" in result.output
 
 
 def test_demo_writes_and_names_the_strip(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shipped, "PRETRAINED", weights)
+    monkeypatch.setattr(locate, "PRETRAINED", weights)
     result = CliRunner().invoke(main, ["demo", "--outdir", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     strip = tmp_path / "out" / "grace_hopper-face1-strip.png"

@@ -23,7 +23,7 @@ from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
-from facegen.networks.facenet import VGGFACE2_URL, load_facenet
+from facegen.weights.facenet import VGGFACE2_URL, load_facenet
 from facegen.weights.native import save_networks
 
 needs_dlib = pytest.mark.skipif(dlib_weights() is None, reason=f"dlib's network is not here: {INSTALL_DLIB}")
@@ -118,6 +118,6 @@ def test_age_judge(tmp_path: Path, aligned: Image.Image, monkeypatch: pytest.Mon
         expected = estimator.eval().predict(images.float() / 127.5 - 1).double().numpy()
     np.testing.assert_allclose(judge.predict(images), expected, rtol=1e-5)
     assert judge.name.startswith("age.safetensors (")
-    monkeypatch.setattr("facegen.weights.shipped.PRETRAINED", tmp_path / "empty")
+    monkeypatch.setattr("facegen.weights.locate.PRETRAINED", tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="--age-judge FILE"):
         load_age_judge()

@@ -11,9 +11,10 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.metrics import features
-from facegen.metrics.features import load_detectors, load_inception, locate_weights, read_weights
+from facegen.metrics.features import load_detectors, load_inception, locate_weights
 from facegen.metrics.names import parse_metrics
 from facegen.metrics.perceptual import BLOCK_CHANNELS, PerceptualDistance
+from facegen.weights.read import read_state_dict
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +127,11 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         "text.pth": b"<html>not found</html>",
     }.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(FacegenError, match=rf"{name}: not a readable file"):
-            read_weights(tmp_path / name)
+        with pytest.raises(FacegenError, match=rf"{name}: damaged"):
+            read_state_dict(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(FacegenError, match="not of weights by name"):
-        read_weights(tmp_path / "list.pth")
+    with pytest.raises(FacegenError, match="no state dict"):
+        read_state_dict(tmp_path / "list.pth")
 
 
 def test_without_torch_fidelity(monkeypatch):

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from facegen.errors import FacegenError
-from facegen.networks.encoder import Encoder, load_trunk
+from facegen.networks.encoder import Encoder
+from facegen.weights.facenet import load_trunk
 from facegen.weights.load import load_encoder
 from facegen.weights.native import save_networks
 
@@ -148,12 +149,12 @@ def test_load_trunk_refuses_files_that_do_not_fit(tmp_path: Path, facenet_state:
     torch.save({**facenet_state, "conv2d_1a.conv.weight": torch.zeros(4)}, tmp_path / "shape.pt")
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "code.pt")
     for name, reason in [
-        ("text.pt", "not a readable state dict"),
-        ("text.safetensors", "not a readable state dict"),
+        ("text.pt", "damaged"),
+        ("text.safetensors", "not a readable"),
         ("list.pt", "no state dict"),
         ("other.pt", "missing"),
         ("shape.pt", "has shape"),
-        ("code.pt", "not a readable state dict"),  # whole pickled modules would run code: never loaded
+        ("code.pt", "refused"),  # whole pickled modules would run code: never loaded
     ]:
         with pytest.raises(FacegenError, match=reason) as caught:
             load_trunk(encoder, tmp_path / name)

@@ -13,8 +13,7 @@ from weight_server import WeightServer
 
 import facegen.weights.locate as locate_module
 from facegen.errors import FacegenError
-from facegen.weights.locate import locate, weights_of_folder
-from facegen.weights.published import PUBLISHED
+from facegen.weights.locate import PUBLISHED, locate, weights_of_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

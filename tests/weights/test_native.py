@@ -16,9 +16,8 @@ from facegen.networks.generator import Generator
 from facegen.weights import native
 from facegen.weights.header import Header, checksum
 from facegen.weights.load import load_encoder, load_generator
-from facegen.weights.locate import weights_of_folder
+from facegen.weights.locate import PRETRAINED, weights_of_folder
 from facegen.weights.native import load_networks, save_networks
-from facegen.weights.shipped import PRETRAINED
 
 METADATA = {
     "groups": ["0-10", "11-20", "91-100"],

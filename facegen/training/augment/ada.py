@@ -42,9 +42,9 @@ class AdaController:
         self._count = 0
 
     def update(self, logits: torch.Tensor) -> None:
-        """Counts outputs of the discriminator for real images (any shape). Does not wait for the GPU.
+        """Count outputs of the discriminator for real images (any shape). Does not wait for the GPU.
 
-        Of several processes, each gives as many of its own, and all count those of all.
+        If there are several processes, each gives as many outputs of its own, and all count those of all.
         """
         signs, count = logits.detach().sign().sum(dtype=torch.float32), logits.numel()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -54,7 +54,7 @@ class AdaController:
         self._count += count
 
     def adjust(self, pipe: AugmentPipe, batch_size: int) -> bool:
-        """Moves `pipe.p`. Call it after every minibatch: it acts in every `interval`-th call and then returns True.
+        """Move `pipe.p`. Call it after every minibatch: it acts in every `interval`-th call and then returns True.
 
         Args:
             pipe: its `p` is changed in place and stays >= 0.
@@ -82,7 +82,7 @@ class AdaController:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on, exactly, from what `state_dict` returned."""
+        """Go on, exactly, from what `state_dict` returned."""
         self._minibatches = int(state["minibatches"])
         self.sign_mean = state["sign_mean"]
         self._sum = torch.tensor(float(state["sum"]))

@@ -9,7 +9,7 @@ import torch
 from facegen.device import to_device
 
 BANDS = 4
-# Expected power of each band in a natural image (1/f): what the gains are normalised by.
+# Expected power of each band in a natural image (1/f): what the gains are normalized by.
 EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
 
@@ -53,7 +53,7 @@ def band_matrices(length: int, device: torch.device, dtype: torch.dtype) -> torc
 
 
 def amplify_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Filters each image `[N, C, H, W]` along both axes with the sum of the bands weighted by `gains` `[N, 4]`."""
+    """Filter each image `[N, C, H, W]` along both axes with the sum of the bands weighted by `gains` `[N, 4]`."""
     gains = to_device(gains, images.device, images.dtype)
     vertical, horizontal = (
         torch.einsum("nb,bij->nij", gains, band_matrices(length, images.device, images.dtype))

@@ -42,11 +42,11 @@ DENSE_LIMIT = 256
 
 
 def warp(images: torch.Tensor, inverse: torch.Tensor, *, dense: bool | None = None) -> torch.Tensor:
-    """Warps each image by an affine transform about the image's centre.
+    """Warp each image by an affine transform about the image's center.
 
     Args:
         images: float `[N, C, H, W]`; at least 2x2. Twice differentiable with respect to them.
-        inverse: `[N, 3, 3]` on the CPU: takes pixel coordinates (x right, y down, origin in the centre) of the
+        inverse: `[N, 3, 3]` on the CPU: takes pixel coordinates (x right, y down, origin in the center) of the
             result to those of the source. No gradient flows to it.
         dense: resample with dense matrices (True), with `upfirdn2d` (False), or choose by size (None).
 
@@ -69,7 +69,7 @@ def warp_by(
     *,
     dense: bool | None = None,
 ) -> torch.Tensor:
-    """Warps images as `warp` does, by what `pointing` returned, of the images' device and type."""
+    """Warp images as `warp` does, by what `pointing` returned, of the images' device and type."""
     height, width = images.shape[2:]
     left, top, right, bottom = margins
     if dense is None:
@@ -115,7 +115,7 @@ def pointing(
     """Where in the upsampled source, in the units of grid_sample, a pixel of the result lies.
 
     Returns:
-        `[N, 2, 2]` and `[N, 2]`: the first times the pixel's place from the centre, plus the second.
+        `[N, 2, 2]` and `[N, 2]`: the first times the pixel's place from the center, plus the second.
     """
     left, top, right, bottom = margins
     # grid_sample wants sample j as (2 j + 1) / samples - 1, and sample j is pixel j / 2.
@@ -127,7 +127,7 @@ def pointing(
 def _sampling_points(linear: torch.Tensor, offset: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """`[N, 2H + 10, 2W + 10, 2]` for grid_sample: where the result's 2x samples lie in the upsampled source."""
     height, width = images.shape[2:]
-    x, y = (  # the samples that the downsampling filter covers, in pixels from the centre
+    x, y = (  # the samples that the downsampling filter covers, in pixels from the center
         torch.arange(-CENTRE, 2 * length + CENTRE, dtype=images.dtype, device=images.device) / 2 - (length - 1) / 2
         for length in (width, height)
     )
@@ -165,7 +165,7 @@ def _taps(device: torch.device) -> torch.Tensor:
 
 
 def _along_axes(images: torch.Tensor, vertical: torch.Tensor, horizontal: torch.Tensor) -> torch.Tensor:
-    """Applies one matrix along the height and one along the width of `[N, C, H, W]`."""
+    """Apply one matrix along the height and one along the width of `[N, C, H, W]`."""
     return vertical.to(images) @ (images @ horizontal.T.to(images))
 
 

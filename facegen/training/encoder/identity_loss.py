@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from facegen.faces.template import AlignmentTemplate, alignment_matrix, invert_matrix
-from facegen.networks.facenet import FACENET_SIZE, FACENET_TEMPLATE
+from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
 
 
 class IdentityLoss(nn.Module):

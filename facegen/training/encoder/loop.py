@@ -19,8 +19,7 @@ from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
-from facegen.networks.encoder import Encoder, load_trunk
-from facegen.networks.facenet import VGGFACE2_URL, load_facenet
+from facegen.networks.encoder import Encoder
 from facegen.training.encoder.batch_norm import share_batch_norm
 from facegen.training.encoder.data import (
     Batch,
@@ -41,12 +40,12 @@ from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
 from facegen.training.run.folder import read_options, read_state
 from facegen.training.run.session import Session, load_state
+from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import BEST_ENCODER as BEST
-from facegen.weights.locate import locate
+from facegen.weights.locate import locate, shipped_file
 from facegen.weights.native import save_networks
-from facegen.weights.shipped import shipped_file
 
 STATE = "encoder-state.pt"
 INHERITED = ("groups", "class_names", "template", "license", "resolution", "kimg")  # kimg: of the generator

@@ -19,6 +19,7 @@ from facegen.parallel import map_in_order
 from facegen.training.draws import WHOLE, Part
 
 IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
+MOST_WORKERS = 8  # processes that decode ahead where an archive is not held in memory
 GPU_SHARE = 0.25  # one that takes no more than this of what is free of a GPU's memory is held there
 
 
@@ -26,7 +27,7 @@ def class_weights(archive: FaceArchive, balance: float) -> np.ndarray:
     """Return how often each class is drawn: its share of the pictures, flattened by `balance`.
 
     Args:
-        archive: A labelled archive.
+        archive: a labeled archive.
         balance: 0 draws classes as often as the data has them, 1 all equally often, between is between.
 
     Returns:
@@ -42,8 +43,8 @@ def picture_weights(classes: np.ndarray, balance: float, values: Sequence[str | 
 
     Args:
         classes: int64 `[N]`, from 0 upwards.
-        balance: See `class_weights`.
-        values: Of an attribute, one for each picture; within a class those that it has are drawn equally often.
+        balance: see `class_weights`.
+        values: values of an attribute, one for each picture; within a class those that it has are drawn equally often.
             Pictures whose value is unknown (None) keep their share of the class. None draws a class as it is.
     """
     counts = np.maximum(np.bincount(classes), 1).astype(np.float64)
@@ -70,25 +71,23 @@ def _evening(classes: np.ndarray, values: Sequence[str | None]) -> np.ndarray:
 
 
 class Batches:
-    """Iterate over `(uint8 pictures [N, C, H, W], float32 one-hot labels [N, c_dim])` for ever.
+    """Iterate over `(uint8 pictures [N, C, H, W], float32 one-hot labels [N, c_dim])` forever.
 
     Args:
-        archive: Where pictures come from; opened without its own mirroring.
-        batch: Pictures per batch, of all processes together.
-        seed: Of order and mirroring.
-        mirror: Flip every other picture, at random.
-        balance: See `class_weights`; 0 goes through the archive in random order, epoch by epoch.
-        even: An attribute of faces whose values are drawn equally often within each class (within all pictures where
+        archive: the pictures; opened without its own mirroring.
+        batch: pictures per batch, of all processes together.
+        seed: seeds order and mirroring.
+        mirror: flip every other picture, at random.
+        balance: see `class_weights`; 0 goes through the archive in random order, epoch by epoch.
+        even: an attribute of faces whose values are drawn equally often within each class (within all pictures where
             there are no classes), see `picture_weights`; None draws faces of a class alike.
-        position: Pictures that an earlier run has taken already.
-        part: Which pictures of each batch to give; the other processes get the others.
-        workers: Processes that decode ahead when the archive does not fit in memory; None for a good number.
-        device: Where batches are given. An archive that fits there (`GPU_SHARE`) is copied once, as bytes.
+        part: the pictures of each batch to give; the other processes get the others.
+        device: where batches are given. An archive that fits there (`GPU_SHARE`) is copied once, as bytes.
 
     Attributes:
-        position: Pictures taken so far, by all processes.
-        resident: Whether the pictures are on the device for good.
-        waiting: Seconds spent waiting for pictures.
+        position: pictures taken so far, by all processes; to go on with an earlier run, set it to where that stopped.
+        resident: whether the pictures are on the device for good.
+        waiting: seconds spent waiting for pictures.
     """
 
     def __init__(
@@ -100,15 +99,13 @@ class Batches:
         mirror: bool = False,
         balance: float = 0,
         even: str | None = None,
-        position: int = 0,
         part: Part = WHOLE,
-        workers: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= balance <= 1:
             raise FacegenError(f"balance must be between 0 (as the data is) and 1 (all groups alike), got {balance}")
         self.archive, self.batch, self.seed, self.mirror = archive, batch, seed, mirror
-        self.position, self.part = position, part
+        self.position, self.part = 0, part
         self.device = torch.device(device)
         self.waiting = 0.0
         self._probabilities = None
@@ -124,8 +121,6 @@ class Batches:
             self._images = load_onto(archive, self.device)
         elif self.in_memory:
             self._images = torch.from_numpy(archive.load_all())
-        else:
-            self._workers = min(os.cpu_count() or 1, 8) if workers is None else workers
         self._stream: Iterator[torch.Tensor] | None = None
 
     def __iter__(self) -> Batches:
@@ -202,7 +197,7 @@ class Batches:
         loader = torch.utils.data.DataLoader(
             _Pictures(self.archive),
             batch_sampler=_Order(self),
-            num_workers=self._workers,
+            num_workers=min(os.cpu_count() or 1, MOST_WORKERS),
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # or it would take a number from the training's own
         )
@@ -210,7 +205,7 @@ class Batches:
 
 
 def fits_on(device: torch.device, size: int) -> bool:
-    """Tell whether so many bytes of pictures may stay in a GPU's memory, as the training needs most of that."""
+    """Tell whether this many bytes of pictures may stay in a GPU's memory, as the training needs most of that."""
     return device.type == "cuda" and size <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 

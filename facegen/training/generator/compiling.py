@@ -13,13 +13,13 @@ from facegen.training.generator.losses import GanLoss
 def compile_networks(loss: GanLoss, backend: str = "inductor") -> str | None:
     """Compile the two networks of a training in place, from their next call on.
 
-    They stay the modules that they are: names, weights and what copies them know nothing of it. Compiled code has no
+    They stay the modules that they are: names, weights, and what copies them know nothing of it. Compiled code has no
     second derivatives, so path lengths and R1 are computed as without, and so is the mapping, which is small. Random
     numbers are the same as without.
 
     Args:
-        loss: Whose G and D to compile.
-        backend: Of torch.compile.
+        loss: the loss whose G and D to compile.
+        backend: the backend of torch.compile.
 
     Returns:
         None, or in one line why this machine cannot compile; then all stays as it is.

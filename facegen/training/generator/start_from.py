@@ -4,14 +4,14 @@ What fits by name and shape is taken. Where only the classes differ between none
 
 - **Generator, unconditional to classes.** The first layer of the mapping sees z and the label side by side, and divides
   by the root of their number. So its columns for z are multiplied by sqrt(inputs now / inputs before) and its columns
-  for the label are 0: G(z, c) is the old G(z) for every c, up to the rounding of that factor. The classes are learnt
+  for the label are 0: G(z, c) is the old G(z) for every c, up to the rounding of that factor. The classes are learned
   all the same: the gradient of a column that is 0 is the label's feature times what comes back from the layer, and the
   embedding follows one step later, when the columns have left 0.
 - **Discriminator, unconditional to classes.** Its logit is sum(out * cmap(c)) / sqrt(cmap_dim). The label's mapping
   keeps its random start, and the rows of the last layer are the old single row times p_k * sqrt(cmap_dim), where p is
   the shortest vector with sum(p * cmap(c)) = 1 for every class: D(img, c) is the old D(img) for every c, up to
   rounding. That has a solution for up to cmap_dim classes; beyond, the closest one is taken. (A constant cmap would do
-  as well on the first step, but its entries would get equal gradients for ever and never tell classes apart.)
+  as well on the first step, but its entries would get equal gradients forever and never tell classes apart.)
 - **Classes to unconditional.** The mapping's first layer keeps the mean of what the labels added; the discriminator is
   the mean over the classes, up to rounding.
 
@@ -44,10 +44,10 @@ class CopyReport:
     """What became of the tensors of `copy_matching`, by name.
 
     Attributes:
-        copied: Taken as they are.
-        adapted: Taken into another shape, with the same effect.
-        new: The target's own; the source has none of that name and shape.
-        unused: The source's, without a place in the target.
+        copied: taken as they are.
+        adapted: taken into another shape, with the same effect.
+        new: the target's own; the source has none of that name and shape.
+        unused: the source's, without a place in the target.
     """
 
     copied: tuple[str, ...]
@@ -75,12 +75,12 @@ class CopyReport:
 
 
 def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
-    """Copy into new networks what fits of a weight file of any kind, and report for each of them.
+    """Copy what fits of a weight file of any kind into new networks, and report for each of them.
 
     Args:
-        reference: What `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
+        reference: what `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
             without `D`, D starts new.
-        networks: `G`, `D` and `G_ema`.
+        networks: `G`, `D`, and `G_ema`.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
@@ -117,8 +117,8 @@ def copy_matching(source: nn.Module, target: nn.Module) -> CopyReport:
     """Copy into `target` what fits of `source`, and report.
 
     Args:
-        source: A generator, discriminator or encoder; stays as it is.
-        target: One of the same kind.
+        source: a generator, discriminator, or encoder; stays as it is.
+        target: a network of the same kind.
 
     Raises:
         FacegenError: they are of different kinds.

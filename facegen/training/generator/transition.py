@@ -4,7 +4,7 @@ Where classes have few pictures, a conditional GAN collapses on them, though an 
 pictures together. So train without labels at first and let them come in slowly (Shahbazi et al. 2022, "Collapse by
 Conditioning", section 4). There the embedded label is multiplied by a weight, and D has a second output that never
 hears of labels. Here the label itself is faded, between one that is the same for everybody and its own: networks keep
-their shape, and files of the StyleGAN family start such a run as well as any other. Both networks normalise the
+their shape, and files of the StyleGAN family start such a run as well as any other. Both networks normalize the
 embedded label, and the one of everybody is short: half of what labels will do they do at about a quarter of the weight.
 """
 

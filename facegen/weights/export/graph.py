@@ -7,6 +7,7 @@ weights. An encoder: `image` `[N, 3, R, R]`, R being the resolution of its gener
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import warnings
@@ -22,7 +23,6 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.weights.export.embed import embedded
 
 OPSET = 18  # of ONNX; runtimes since the end of 2022 have it
 METADATA_KEY = "facegen"
@@ -33,13 +33,13 @@ _Inputs = dict[str, torch.Tensor]
 
 
 class _GeneratorGraph(nn.Module):
-    """The embedded network, which has no in-place tricks, with truncation and noise fixed."""
+    """The generator with truncation and noise fixed."""
 
     output = "image"
 
     def __init__(self, generator: Generator, truncation_psi: float) -> None:
         super().__init__()
-        self.generator = embedded(generator)
+        self.generator = generator
         self.truncation_psi = truncation_psi
 
     def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
@@ -155,6 +155,7 @@ def export_torchscript(
 
 
 def _graph(network: nn.Module, truncation_psi: float) -> _GeneratorGraph | _EncoderGraph:
+    network = copy.deepcopy(network).cpu()
     if isinstance(network, Generator):
         graph = _GeneratorGraph(network, truncation_psi)
     elif isinstance(network, Encoder):

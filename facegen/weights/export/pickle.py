@@ -1,7 +1,8 @@
 """Write network pickles that the tools of the StyleGAN2 family load and run.
 
-Such a pickle carries the source code of its networks: here the text of `embedded_networks.py`, which needs nothing of
-facegen. The stream names `torch_utils.persistence._reconstruct_persistent_obj` and torch's own functions only.
+Such a pickle carries a source text (`SOURCE`) that those tools run. Here it is short: it takes the family's own
+`training.networks`, builds a network from its constructor arguments and loads the tensors. The stream names
+`torch_utils.persistence._reconstruct_persistent_obj` and torch's own functions only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import pickle
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,12 +22,74 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.weights.export import embedded_networks
-from facegen.weights.export.embed import embedded
 from facegen.weights.family.pickle_note import NOTE_KEY, write_note
 
 PERSISTENCE_VERSION = 6
 PROTOCOL = 4  # the newest that Python 3.7 reads, which the family's tools were made for
+
+# What the loading tool runs, as text, because facegen has no package `training`. For Python 3.7.
+SOURCE = '''\
+"""Networks of StyleGAN2-ADA, written by facegen. Their code is that of the program which loads them."""
+
+import torch
+
+try:
+    from training import networks_stylegan2 as networks  # of stylegan3
+
+    FLAT = True  # its generator takes what StyleGAN2-ADA's has in `synthesis_kwargs` one by one
+except ImportError:
+    FLAT = False
+    try:
+        from training import networks  # of stylegan2-ada-pytorch
+    except ImportError as error:
+        raise ImportError(
+            "these networks need `training.networks` of stylegan2-ada-pytorch or `training.networks_stylegan2` of "
+            "stylegan3: run Python in the folder of one of them"
+        ) from error
+
+
+class Stored(torch.nn.Module):
+    """A network that the file holds as constructor arguments and tensors by name."""
+
+    def __setstate__(self, state):
+        if state["_modules"]:  # a copy, or pickled again: a module like any other
+            super().__setstate__(state)
+            return
+        with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
+            self.__init__(*state["_init_args"], **arguments(type(self).__name__, state["_init_kwargs"]))
+        tensors = self.state_dict()  # resampling filters follow from the arguments
+        tensors.update({k: x for k, x in state["_parameters"].items() if not k.endswith("resample_filter")})
+        self.load_state_dict(tensors)
+        self.eval().requires_grad_(False)
+
+
+def arguments(kind, kwargs):
+    """The constructor arguments as this code takes them; its defaults may differ from StyleGAN2-ADA's."""
+    kwargs = dict(kwargs)
+    defaults = {"num_fp16_res": 0, "conv_clamp": None}
+    if kind == "Discriminator":
+        return dict(defaults, **kwargs)
+    if kind != "Generator":
+        return kwargs
+    synthesis = dict(defaults, **kwargs.pop("synthesis_kwargs", {}))
+    kwargs["mapping_kwargs"] = dict({"w_avg_beta": 0.995}, **kwargs.get("mapping_kwargs", {}))
+    return dict(kwargs, **(synthesis if FLAT else {"synthesis_kwargs": synthesis}))
+
+
+class Generator(Stored, networks.Generator):
+    pass
+
+
+class Discriminator(Stored, networks.Discriminator):
+    pass
+
+
+class NoDiscriminator(Stored):
+    """Stands for D in a file of a generator alone."""
+
+    def forward(self, *args, **kwargs):
+        raise RuntimeError("this file was made of a generator alone: it has no discriminator")
+'''
 
 # torch's own layout of a storage in bytes, as `torch.storage._load_from_bytes` reads it.
 _STORAGE_MAGIC, _STORAGE_PROTOCOL, _STORAGE_KEY = 0x1950A86A20F9469CFC6C, 1001, "0"
@@ -46,26 +108,29 @@ def write_pickle(
     module without weights, which says so when it is called. The same networks give the same bytes.
 
     Args:
-        path: The file, by custom `*.pkl`.
-        networks: `G`, `D`, `G_ema` by name, at least one of the generators.
-        training_set_kwargs: Options of the data set, which some of the family's tools start from; plain values.
-        metadata: What JSON can hold, for facegen alone: age groups, alignment template, licence, ...
+        path: the file, by custom `*.pkl`
+        networks: `G`, `D`, `G_ema` by name, at least one of the generators
+        training_set_kwargs: options of the data set, which some of the family's tools start from; plain values
+        metadata: what JSON can hold, for facegen alone: age groups, alignment template, license, ...
 
     Raises:
         FacegenError: no generator, or a network that this layout has no place for.
     """
     kinds = {"G": Generator, "D": Discriminator, "G_ema": Generator}
     for name, network in networks.items():
-        if type(network) is not kinds.get(name):
+        if name not in kinds or not isinstance(network, kinds[name]):
             raise FacegenError(f"{name}: a network pickle holds G, D and G_ema, no {type(network).__name__}")
-    records = {name: _Record(embedded(network), network.init_kwargs) for name, network in networks.items()}
+    records = {
+        name: _Record(kinds[name].__name__, network.init_kwargs, network.state_dict())
+        for name, network in networks.items()
+    }
     generator = records.get("G_ema", records.get("G"))
     if generator is None:
         raise FacegenError("a network pickle needs a generator: there is none here")
     content = {
         "training_set_kwargs": None if training_set_kwargs is None else dict(training_set_kwargs),
         "G": records.get("G", generator),
-        "D": records.get("D") or _Record(embedded_networks.NoDiscriminator(), {}),
+        "D": records.get("D") or _Record("NoDiscriminator", {}, {}),
         "G_ema": generator,
         "augment_pipe": None,
         NOTE_KEY: write_note(networks, metadata or {}),
@@ -75,12 +140,22 @@ def write_pickle(
 
 
 class _Record:
-    """A module of `embedded_networks` on its way into the file: class, state and constructor arguments."""
+    """A class of `SOURCE` on its way into the file: constructor arguments, and tensors by dotted name."""
 
-    def __init__(self, module: nn.Module, kwargs: Mapping[str, Any]) -> None:
-        parts = {name: None if part is None else _Record(part, {}) for name, part in module._modules.items()}
-        state = {**vars(module), "_modules": parts, "_init_args": (), "_init_kwargs": dict(kwargs)}
-        self.class_name, self.state = type(module).__name__, state
+    def __init__(self, class_name: str, kwargs: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        self.meta = {
+            "type": "class",
+            "version": PERSISTENCE_VERSION,
+            "module_src": SOURCE,
+            "class_name": class_name,
+            "state": {
+                "_init_args": (),
+                "_init_kwargs": dict(kwargs),
+                "_parameters": dict(tensors),
+                "_buffers": {},
+                "_modules": {},
+            },
+        }
 
 
 def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
@@ -90,31 +165,13 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
 class _Pickler(pickle._Pickler):
     """Python's own pickler, which can be told how a function is named in the file."""
 
-    _SOURCE = Path(embedded_networks.__file__).read_text(encoding="utf-8")  # one object: it is stored once
-
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, _Record):
-            meta = {
-                "type": "class",
-                "version": PERSISTENCE_VERSION,
-                "module_src": self._SOURCE,
-                "class_name": obj.class_name,
-                "state": obj.state,
-            }
-            return _reconstruct_persistent_obj, (meta,)
-        if isinstance(obj, nn.Parameter):
-            return torch._utils._rebuild_parameter, (obj.data, obj.requires_grad, OrderedDict())
+            return _reconstruct_persistent_obj, (obj.meta,)
         if isinstance(obj, torch.Tensor):
             tensor = obj.detach().to("cpu", torch.float32).contiguous()
-            storage = _Storage(tensor)
-            return torch._utils._rebuild_tensor_v2, (
-                storage,
-                0,
-                tuple(tensor.shape),
-                tensor.stride(),
-                False,
-                OrderedDict(),
-            )
+            shape, strides = tuple(tensor.shape), tensor.stride()
+            return torch._utils._rebuild_tensor_v2, (_Storage(tensor), 0, shape, strides, False, OrderedDict())
         if isinstance(obj, _Storage):
             return torch.storage._load_from_bytes, (obj.to_bytes(),)
         if obj is _reconstruct_persistent_obj:

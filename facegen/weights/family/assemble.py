@@ -7,8 +7,9 @@ the file's own tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +19,8 @@ from torch.overrides import TorchFunctionMode
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.training.augment.pipe import AugmentPipe
-from facegen.training.augment.strengths import Strengths
 from facegen.weights.family.safe_pickle import shown
 
-KINDS: dict[type[nn.Module], str] = {
-    Generator: "generator",
-    Discriminator: "discriminator",
-    AugmentPipe: "augment_pipe",
-}
 # Arguments that choose a memory layout on a GPU; the numbers are the same without them.
 WITHOUT_EFFECT = {"fp16_channels_last", "channels_last"}
 MAX_LISTED = 3  # names in a message
@@ -93,14 +87,6 @@ ARGUMENTS: dict[type[nn.Module], dict[str, Any]] = {
             "activation": _is_word,
         },
     },
-    AugmentPipe: {
-        **dict.fromkeys(("xflip", "rotate90", "xint", "xint_max", "scale", "rotate", "aniso", "xfrac"), _is_number),
-        **dict.fromkeys(("scale_std", "rotate_max", "aniso_std", "xfrac_std", "brightness", "contrast"), _is_number),
-        **dict.fromkeys(("lumaflip", "hue", "saturation", "brightness_std", "contrast_std", "hue_max"), _is_number),
-        **dict.fromkeys(("saturation_std", "imgfilter", "imgfilter_std", "noise", "cutout"), _is_number),
-        **dict.fromkeys(("noise_std", "cutout_size"), _is_number),
-        "imgfilter_bands": _is_numbers,
-    },
 }
 
 
@@ -121,16 +107,8 @@ class _Ration(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def checked_arguments(kind: type[nn.Module], arguments: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Return a file's constructor arguments as plain values of the right type, without those that have no effect.
-
-    Raises:
-        FacegenError: an argument that the constructor does not take, or a value that it cannot be.
-    """
-    return _checked(ARGUMENTS[kind], arguments, where)
-
-
 def _checked(known: Mapping[str, Any], arguments: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """A file's constructor arguments as plain values of the right type, without those that have no effect."""
     kept: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in WITHOUT_EFFECT or (name == "kernel_size" and type(value) is int and value == 3):
@@ -159,31 +137,59 @@ def _shown_value(value: Any) -> str:
     return shown(repr(value), 40) if simple else f"this {type(value).__name__}"
 
 
+class Part(NamedTuple):
+    """A network of a file, before it is built.
+
+    Attributes:
+        kind: `Generator` or `Discriminator`
+        arguments: for its constructor, not yet checked
+        tensors: by our names; exactly those that the network has, but resampling filters, which follow from the
+            arguments, may be left out
+    """
+
+    kind: type[nn.Module]
+    arguments: Mapping[Any, Any]
+    tensors: Mapping[str, np.ndarray | torch.Tensor]
+
+
 def assemble(
-    kind: type[nn.Module],
-    arguments: Mapping[Any, Any],
-    tensors: Mapping[str, np.ndarray | torch.Tensor],
-    where: str,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Build a network and fill it with copies of a file's tensors.
+    path: Path, parts: Iterable[tuple[str, Part]], first_of: Sequence[str] | None = None
+) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+    """Build networks and fill them with copies of a file's tensors.
 
     Args:
-        kind: `Generator`, `Discriminator` or `AugmentPipe`.
-        arguments: For its constructor, not yet checked.
-        tensors: By our names; exactly those that the network has, but resampling filters, which follow from the
-            arguments, may be left out.
-        where: The file and the network's name, for messages.
+        path: the file, for messages
+        parts: its networks by name
+        first_of: build only the first of these that is there; None builds all
 
     Returns:
-        The network (float32, on the CPU, in evaluation mode, without gradients) and its checked arguments.
+        The networks by name (float32, on the CPU, in evaluation mode, without gradients), and for each one of the file
+        what a header says of it: its `kind` and its checked `kwargs`.
 
     Raises:
         FacegenError: the arguments are none, or the tensors do not fit them.
     """
-    arguments = checked_arguments(kind, arguments, where)
+    room = path.stat().st_size  # elements: a file can name one tensor again and again, and float16 becomes float32
+    checked: dict[str, Part] = {}
+    for name, part in parts:
+        room -= sum(math.prod(tensor.shape) for tensor in part.tensors.values())
+        if room < 0:
+            raise FacegenError(f"{path}: {name}: its tensors claim more than the file holds: refused")
+        arguments = _checked(ARGUMENTS[part.kind], part.arguments, f"{path}: {name}")
+        checked[name] = part._replace(arguments=arguments)
+    wanted = list(checked) if first_of is None else [name for name in first_of if name in checked][:1]
+    networks = {name: _build(checked[name], f"{path}: {name}") for name in wanted}
+    described = {
+        name: {"kind": part.kind.__name__.lower(), "kwargs": dict(part.arguments)} for name, part in checked.items()
+    }
+    return networks, described
+
+
+def _build(part: Part, where: str) -> nn.Module:
+    tensors = part.tensors
     try:
         with _Ration(sum(math.prod(tensor.shape) for tensor in tensors.values()) + SPARE_ELEMENTS):
-            network = kind(Strengths(**arguments)) if kind is AugmentPipe else kind(**arguments)
+            network = part.kind(**part.arguments)
     except ZeroDivisionError as error:
         raise FacegenError(f"{where} cannot be built from its arguments: a layer would have no inputs") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
@@ -193,7 +199,7 @@ def assemble(
     expected = {name: tuple(built[name].shape) for name in needed}
     check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, where)
     network.load_state_dict({**built, **{name: float_copy(tensors[name]) for name in needed}}, assign=True)
-    return network.eval().requires_grad_(False), arguments
+    return network.eval().requires_grad_(False)
 
 
 def check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:

@@ -1,7 +1,8 @@
 """Network pickles of the StyleGAN2 family, read without running a line of them.
 
-`stylegan2-ada-pytorch` (and its forks) writes a dictionary of modules `G`, `D`, `G_ema` and `augment_pipe`, each with
-its source code; `stylegan2-ada` for TensorFlow a tuple (G, D, Gs). Both become our own networks.
+`stylegan2-ada-pytorch` (and its forks) writes a dictionary of modules `G`, `D` and `G_ema`, each with its source code;
+other entries, such as `augment_pipe`, are left out. `stylegan2-ada` for TensorFlow writes a tuple (G, D, Gs). Both
+become our own networks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,79 +20,86 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.training.augment.pipe import AugmentPipe
-from facegen.weights.family.assemble import KINDS, assemble
+from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.pickle_note import read_note
 from facegen.weights.family.records import Persistent, TensorflowNetwork, read_records
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.tensorflow import convert_networks
 from facegen.weights.header import Header
 
-NETWORKS = {"G": Generator, "D": Discriminator, "G_ema": Generator, "augment_pipe": AugmentPipe}
-CLASSES = {"Generator": Generator, "Discriminator": Discriminator, "AugmentPipe": AugmentPipe}
+NAMES = ("G", "D", "G_ema")
+CLASSES = {"Generator": Generator, "Discriminator": Discriminator}
 PLACEHOLDER = "NoDiscriminator"  # of facegen's own pickles of a generator alone: the family's tools want a D in each
 MAX_DEPTH = 8  # of modules in modules; the family's have 4
 MAX_PARTS = 20_000  # modules and tensors of one network; the largest of the family has about 600
-OVERLAP = 4  # so many times the file's size its tensors may have together; some files hold one network under two names
 
 
-def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], Header]:
+def read_networks(
+    path: str | os.PathLike[str], first_of: Sequence[str] | None = None
+) -> tuple[dict[str, nn.Module], Header]:
     """Read the networks of a pickle of the StyleGAN2 family.
 
     Args:
-        path: A file of stylegan2-ada-pytorch or a fork of it, or of stylegan2-ada for TensorFlow.
+        path: a file of stylegan2-ada-pytorch or a fork of it, or of stylegan2-ada for TensorFlow
+        first_of: build only the first of these that is there; None builds all
 
     Returns:
-        The networks by name, `G`, `D`, `G_ema` and `augment_pipe` as far as the file has them (float32, on the CPU,
-        in evaluation mode, without gradients), and what else it tells: `networks` with each one's `kind` and
-        constructor `kwargs`, and `origin` with the `format`, the embedded source's `sources` (lines and SHA-256 by
-        network) and `training_set_kwargs`.
+        The networks by name, `G`, `D` and `G_ema` as far as the file has them (float32, on the CPU, in evaluation
+        mode, without gradients), and what else it tells: `networks` with each one's `kind` and constructor `kwargs`,
+        and `origin` with the `format`, the embedded source's `sources` (lines and SHA-256 by network) and
+        `training_set_kwargs`.
 
     Raises:
         FileNotFoundError: there is no such file.
         FacegenError: damaged; holds what no network file needs; or networks of another kind, such as StyleGAN3's.
     """
     path = Path(path)
-    return convert_records(read_records(path), path)
-
-
-def convert_records(content: Any, path: Path) -> tuple[dict[str, nn.Module], Header]:
-    """Turn what `read_records` read from a file into networks; returns and raises what `read_networks` does."""
+    content = read_records(path)
     if _is_tensorflow(content):
-        return convert_networks(content, path)
+        return convert_networks(content, path, first_of)
     if isinstance(content, Persistent):
-        content = {_usual_name(content): content}
+        content = {"D" if content.class_name == "Discriminator" else "G_ema": content}
     if not isinstance(content, dict):
         raise FacegenError(f"{path}: a pickle, but not of networks")
     note = read_note(content)
-    names = NETWORKS if note is None else [name for name in NETWORKS if name in note[0]]
+    names = NAMES if note is None else [name for name in NAMES if name in note[0]]
     records = {name: content[name] for name in names if not _is_nothing(content.get(name))}
     if not records:
-        raise FacegenError(f"{path}: a pickle without a network named {', '.join(NETWORKS)}")
-
-    networks: dict[str, nn.Module] = {}
-    described: dict[str, Any] = {}
-    sources: dict[str, Any] = {}
-    room = OVERLAP * path.stat().st_size
-    for name, record in records.items():
-        where = f"{path}: {name}"
-        kind = _kind(record, where)
-        tensors = {key: tensor for key, tensor in _tensors(record, where) if kind is not AugmentPipe or key == "p"}
-        room -= sum(tensor.size * 4 for tensor in tensors.values())
-        if room < 0:
-            raise FacegenError(f"{where}: its tensors claim more than the file holds: refused")
-        networks[name], kwargs = assemble(kind, _arguments(record, kind, where), tensors, where)
-        described[name] = {"kind": KINDS[kind], "kwargs": kwargs}
-        source = record.module_src.encode("utf-8", "replace")
-        sources[name] = {"lines": source.count(b"\n") + 1, "sha256": hashlib.sha256(source).hexdigest()}
+        raise FacegenError(f"{path}: a pickle without a network named {', '.join(NAMES)}")
+    parts = ((name, _part(record, f"{path}: {name}")) for name, record in records.items())
+    networks, described = assemble(path, parts, first_of)
     if note is not None:  # a file of our own comes back as it was
         return networks, Header({**note[1], "networks": described})
     origin = {
         "format": "stylegan2-ada-pytorch",
-        "sources": sources,
+        "sources": {name: _about_source(record.module_src) for name, record in records.items()},
         "training_set_kwargs": _plain(content.get("training_set_kwargs")),
     }
     return networks, Header({"networks": described, "origin": origin})
+
+
+def _part(record: Any, where: str) -> Part:
+    """Our class, the arguments and the tensors of a pickled module; FacegenError, saying what it is, for another."""
+    if not isinstance(record, Persistent):
+        raise FacegenError(f"{where} is no pickled network: not supported")
+    if record.class_name not in CLASSES:
+        raise FacegenError(
+            f"{where} is of the class {shown(record.class_name)}: not supported, facegen reads the "
+            f"{' and '.join(CLASSES)} of StyleGAN2-ADA"
+        )
+    tensors: dict[str, np.ndarray] = {}
+    for name, member in _walk(record, where):
+        if isinstance(member, np.ndarray):
+            tensors[name] = member
+        elif member.class_name == "SynthesisInput":
+            raise FacegenError(f"{where} is a generator of StyleGAN3: not supported, facegen reads StyleGAN2-ADA")
+    kind = CLASSES[record.class_name]
+    return Part(kind, _arguments(record, kind, where), tensors)
+
+
+def _about_source(source: str) -> dict[str, Any]:
+    encoded = source.encode("utf-8", "replace")
+    return {"lines": encoded.count(b"\n") + 1, "sha256": hashlib.sha256(encoded).hexdigest()}
 
 
 def _is_tensorflow(content: Any) -> bool:
@@ -104,25 +112,6 @@ def _is_nothing(record: Any) -> bool:
     return record is None or (isinstance(record, Persistent) and record.class_name == PLACEHOLDER)
 
 
-def _usual_name(record: Persistent) -> str:
-    """Under which name a network that is alone in its file goes on."""
-    return {"Discriminator": "D", "AugmentPipe": "augment_pipe"}.get(record.class_name, "G_ema")
-
-
-def _kind(record: Any, where: str) -> type[nn.Module]:
-    """Our class for a pickled module; FacegenError, saying what it is, where there is none."""
-    if not isinstance(record, Persistent):
-        raise FacegenError(f"{where} is no pickled network: not supported")
-    if record.class_name not in CLASSES:
-        raise FacegenError(
-            f"{where} is of the class {shown(record.class_name)}: not supported, facegen reads the "
-            f"{', '.join(CLASSES)} of StyleGAN2-ADA"
-        )
-    if record.class_name == "Generator" and "SynthesisInput" in {part.class_name for part in _modules(record, where)}:
-        raise FacegenError(f"{where} is a generator of StyleGAN3: not supported, facegen reads StyleGAN2-ADA")
-    return CLASSES[record.class_name]
-
-
 def _arguments(record: Persistent, kind: type[nn.Module], where: str) -> dict[Any, Any]:
     """The constructor arguments that the pickled module keeps, by name."""
     positional, named = record.state.get("_init_args"), record.state.get("_init_kwargs")
@@ -130,18 +119,6 @@ def _arguments(record: Persistent, kind: type[nn.Module], where: str) -> dict[An
     if type(positional) is not tuple or type(named) is not dict or len(positional) > len(names):
         raise FacegenError(f"{where}: keeps no constructor arguments, a damaged file or one of other code")
     return {**dict(zip(names, positional, strict=False)), **named}
-
-
-def _modules(record: Persistent, where: str) -> Iterator[Persistent]:
-    for _, part in _walk(record, where):
-        if isinstance(part, Persistent):
-            yield part
-
-
-def _tensors(record: Persistent, where: str) -> Iterator[tuple[str, np.ndarray]]:
-    for name, part in _walk(record, where):
-        if isinstance(part, np.ndarray):
-            yield name, part
 
 
 def _walk(record: Persistent, where: str) -> Iterator[tuple[str, Persistent | np.ndarray]]:

@@ -8,13 +8,12 @@ to be the default of StyleGAN2-ADA, and listed.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +24,10 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.family import rosinality
-from facegen.weights.family.assemble import KINDS, assemble
+from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.header import Header
+from facegen.weights.read import read_torch_file
 
 NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
@@ -40,13 +40,16 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], Header]:
+def read_networks(
+    path: str | os.PathLike[str], first_of: Sequence[str] | None = None
+) -> tuple[dict[str, nn.Module], Header]:
     """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA.
 
     Args:
         path: A file of `torch.save`: one state dict, or a dictionary of some by the names `G`, `D`, `G_ema`.
             A state dict without a name counts as `G_ema` or `D`. Or a checkpoint of rosinality/stylegan2-pytorch
             with `g`, `d`, `g_ema`.
+        first_of: build only the first of these that is there; None builds all
 
     Returns:
         As `facegen.weights.family.pickles.read_networks`; `origin` names what had to be `assumed`.
@@ -62,28 +65,23 @@ def read_networks(path: str | os.PathLike[str]) -> tuple[dict[str, nn.Module], H
         is_discriminator = "b4.out.weight" in content or "final_linear.1.weight" in content
         named = {"D" if is_discriminator else "G_ema": content}
     origin: dict[str, Any] = {"format": "state dict", "assumed": list(ASSUMED)}
-    networks: dict[str, nn.Module] = {}
-    described: dict[str, Any] = {}
-    room = 4 * path.stat().st_size
+    parts: dict[str, Part] = {}
     for name, state in named.items():
         where = f"{path}: {name}"
         tensors = {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor)}
         if not all(isinstance(key, str) for key in tensors) or len(tensors) < len(state):
             raise FacegenError(f"{where} holds other things than tensors by name: not a state dict")
-        room -= sum(tensor.numel() for tensor in tensors.values())
-        if room < 0:
-            raise FacegenError(f"{where}: its tensors claim more than the file holds: refused")
-        theirs = rosinality.is_rosinality(tensors)
-        if theirs:
+        if rosinality.is_rosinality(tensors):
             origin["format"] = "rosinality/stylegan2-pytorch"
             tensors = rosinality.renamed(tensors, where)
             if name != "D":
                 tensors["mapping.w_avg"] = _latent_average(content, tensors)
-        kind, arguments = recognise(tensors, where)
-        networks[name], arguments = assemble(kind, arguments, tensors, where)
-        described[name] = {"kind": KINDS[kind], "kwargs": arguments}
-        if theirs and kind is Generator and "latent_avg" not in content:
-            rosinality.measure_average(networks[name])
+        parts[name] = Part(*recognise(tensors, where), tensors)
+    networks, described = assemble(path, parts.items(), first_of)
+    if origin["format"] != "state dict" and "latent_avg" not in content:
+        for network in networks.values():
+            if isinstance(network, Generator):
+                rosinality.measure_average(network)
     return networks, Header({"networks": described, "origin": origin})
 
 
@@ -97,22 +95,9 @@ def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tens
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
-    if is_torchscript(path):
+    if path.is_file() and is_torchscript(path):
         raise FacegenError(f"{path}: TorchScript, which is a program: facegen writes those, but does not read them")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise FacegenError("compressed inside, which torch never writes")  # it could unpack to any size
-        with torch.serialization.safe_globals([argparse.Namespace]):  # options, in rosinality's checkpoints
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds
-        reason = str(error).strip().split("\n")[0]
-        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):  # torch's own words tell how to run it
-            reason = f"it names {named[1]}"
-        raise FacegenError(f"{path}: damaged, or it holds more than tensors ({shown(reason, 200)}): refused") from error
+    content = read_torch_file(path)
     if not isinstance(content, Mapping):
         raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
     return content

@@ -8,7 +8,7 @@ unflipped where ours is applied flipped; style biases are stored minus one, so t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.weights.family.assemble import KINDS, assemble
+from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.records import TensorflowNetwork
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.state_dict import recognise
@@ -118,12 +118,15 @@ DISCRIMINATOR_RULES: list[_Rule] = [
 ]
 
 
-def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], Header]:
+def convert_networks(
+    content: Any, path: Path, first_of: Sequence[str] | None = None
+) -> tuple[dict[str, nn.Module], Header]:
     """Turn the records of a TensorFlow pickle into networks.
 
     Args:
         content: What `read_records` gave: one `TensorflowNetwork`, or (G, D, Gs).
         path: The file, for messages.
+        first_of: build only the first of these that is there; None builds all
 
     Returns:
         As `facegen.weights.family.pickles.read_networks`.
@@ -135,27 +138,27 @@ def convert_networks(content: Any, path: Path) -> tuple[dict[str, nn.Module], He
         content = (None, None, content) if _is_generator(content) else (None, content, None)
     if len(content) != len(NAMES):
         raise FacegenError(f"{path}: {len(content)} networks of TensorFlow, not G, D and Gs: not supported")
-    networks: dict[str, nn.Module] = {}
-    described: dict[str, Any] = {}
-    room = 4 * path.stat().st_size
-    for name, record in zip(NAMES, content, strict=True):
-        if record is None:
-            continue
-        where = f"{path}: {name}"
-        is_generator = _is_generator(record)
-        variables = dict(_variables(record, where))
-        room -= sum(variable.size * 4 for variable in variables.values())
-        if room < 0:
-            raise FacegenError(f"{where}: its variables claim more than the file holds: refused")
-        options = _options(record)
-        tensors = _renamed(variables, GENERATOR_RULES if is_generator else DISCRIMINATOR_RULES, where)
-        kind, arguments = recognise(tensors, where)
-        if kind is not (Generator if is_generator else Discriminator):
-            raise FacegenError(f"{where}: its variables are not those of its function {shown(_function(record))}")
-        _apply_options(arguments, options, is_generator)
-        networks[name], arguments = assemble(kind, arguments, tensors, where)
-        described[name] = {"kind": KINDS[kind], "kwargs": arguments}
+    room = path.stat().st_size
+    parts = (
+        (name, _part(record, f"{path}: {name}", room))
+        for name, record in zip(NAMES, content, strict=True)
+        if record is not None
+    )
+    networks, described = assemble(path, parts, first_of)
     return networks, Header({"networks": described, "origin": {"format": "stylegan2-ada (TensorFlow)"}})
+
+
+def _part(record: TensorflowNetwork, where: str, room: int) -> Part:
+    is_generator = _is_generator(record)
+    variables = dict(_variables(record, where))
+    if sum(variable.size for variable in variables.values()) > room:  # before any is copied
+        raise FacegenError(f"{where}: its variables claim more than the file holds: refused")
+    tensors = _renamed(variables, GENERATOR_RULES if is_generator else DISCRIMINATOR_RULES, where)
+    kind, arguments = recognise(tensors, where)
+    if kind is not (Generator if is_generator else Discriminator):
+        raise FacegenError(f"{where}: its variables are not those of its function {shown(_function(record))}")
+    _apply_options(arguments, _options(record), is_generator)
+    return Part(kind, arguments, tensors)
 
 
 def _function(record: TensorflowNetwork) -> str:

@@ -13,8 +13,8 @@ from facegen.evaluation.judges import place
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
 from facegen.faces.template import UTKFACE_TEMPLATE
-from facegen.networks.facenet import FACENET_SIZE, FACENET_TEMPLATE
 from facegen.training.encoder.identity_loss import IdentityLoss
+from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
 
 
 class SeesAll(torch.nn.Module):

@@ -21,6 +21,12 @@ def archive(face_archive):
     return FaceArchive(face_archive)
 
 
+def at(position: int, batches: Batches) -> Batches:
+    """Let batches go on where an earlier run stopped."""
+    batches.position = position
+    return batches
+
+
 def take(stream, count):
     return [next(stream) for _ in range(count)]
 
@@ -52,7 +58,7 @@ def test_labels_belong_to_their_pictures(archive):
 def test_position_goes_on_where_a_run_stopped(archive, balance):
     kwargs = {"seed": 3, "mirror": True, "balance": balance}
     whole = take(Batches(archive, 6, **kwargs), 9)  # 54 pictures: crosses two chunks of 20
-    later = Batches(archive, 6, **kwargs, position=24)
+    later = at(24, Batches(archive, 6, **kwargs))
     for (images, labels), (again, again_labels) in zip(whole[4:], take(later, 5), strict=True):
         assert torch.equal(images, again)
         assert torch.equal(labels, again_labels)
@@ -85,9 +91,9 @@ def test_balance_draws_groups_evenly(archive):
 
 
 def test_workers_give_the_same_stream(archive, monkeypatch):
-    expected = take(Batches(archive, 6, seed=1, mirror=True, position=12), 4)
+    expected = take(at(12, Batches(archive, 6, seed=1, mirror=True)), 4)
     monkeypatch.setattr(batches_module, "IN_MEMORY_BYTES", 0)
-    streamed = Batches(archive, 6, seed=1, mirror=True, position=12, workers=1)
+    streamed = at(12, Batches(archive, 6, seed=1, mirror=True))
     assert not streamed.in_memory
     for (images, labels), (again, again_labels) in zip(expected, take(streamed, 4), strict=True):
         assert torch.equal(images, again)
@@ -194,10 +200,10 @@ def test_one_value_alone_changes_nothing():
 def test_even_position_goes_on_where_a_run_stopped_and_processes_share_it(uneven, monkeypatch):
     archive, chosen = FaceArchive(uneven), {"seed": 3, "mirror": True, "even": "gender"}
     whole = take(Batches(archive, 6, **chosen), 9)  # 54 pictures: crosses two chunks of 20
-    later = take(Batches(archive, 6, **chosen, position=24), 5)
+    later = take(at(24, Batches(archive, 6, **chosen)), 5)
     parts = [take(Batches(archive, 6, **chosen, part=Part(i, 2)), 9) for i in range(2)]
     monkeypatch.setattr(batches_module, "IN_MEMORY_BYTES", 0)
-    decoded_ahead = take(Batches(archive, 6, **chosen, workers=1), 9)
+    decoded_ahead = take(Batches(archive, 6, **chosen), 9)
     for batch, again in zip(whole[4:], later, strict=True):
         assert all(map(torch.equal, batch, again))
     for batch, ahead, first, second in zip(whole, decoded_ahead, *parts, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from facegen.errors import FacegenError
-from facegen.training.generator.presets import PRESETS, get_preset
+from facegen.training.generator.options import PRESETS, get_preset
 
 
 @pytest.mark.parametrize(

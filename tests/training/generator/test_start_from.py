@@ -15,7 +15,7 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.networks.encoder import Encoder
 from facegen.training.generator import loop
-from facegen.training.generator.options import resolve_options
+from facegen.training.generator.options import TrainOptions, resolve_options
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.weights.hub_folder import save_pretrained
@@ -65,8 +65,8 @@ def test_classes_start_from_a_network_without_and_learn(face_archive, unconditio
 
 
 def test_the_command_prints_what_fitted(face_archive, unconditional, tmp_path, monkeypatch):
-    monkeypatch.setattr("facegen.training.generator.options.resolve_options", lambda **chosen: options)
     options = options_for(face_archive, tmp_path, resume=str(unconditional), kimg=0.004)
+    monkeypatch.setattr(TrainOptions, "decide", lambda self, resolution: options)
     result = CliRunner().invoke(facegen, ["train", "--data", str(face_archive), "--resume", str(unconditional)])
     assert result.exit_code == 0, result.output
     line = r"starts from     G: copied \d+ of \d+ tensors; adapted: mapping\.fc0\.\*; new: mapping\.embed\.\*\n"

@@ -1,3 +1,4 @@
+import ast
 import pickletools
 import subprocess
 import sys
@@ -12,16 +13,14 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.weights.export import embedded_networks
-from facegen.weights.export.embed import embedded
-from facegen.weights.export.pickle import write_pickle
+from facegen.weights.export.pickle import SOURCE, write_pickle
 from facegen.weights.family.pickle_note import NOTE_KEY, read_note
 from facegen.weights.family.pickles import read_networks
 from facegen.weights.family.records import read_records
 
 TOOLS = Path(__file__).parents[1].joinpath("family_tools.py")
 CONFIGS = ("skip_resnet_cond32", "orig_orig_cond16_clamp", "resnet_skip_uncond16", "gray_nonoise8")
-# The embedded networks compute the same in another order.
+# The networks compute the same in another order.
 ROUNDING = 2e-5
 
 
@@ -39,96 +38,44 @@ def assert_same_weights(network: nn.Module, other: nn.Module) -> None:
     assert all(torch.equal(state[name], other_state[name]) for name in state)
 
 
-def use(path: Path, folder: Path, z: torch.Tensor, c: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def use(
+    path: Path,
+    folder: Path,
+    z: torch.Tensor,
+    c: torch.Tensor,
+    x: torch.Tensor,
+    program: str = "stylegan2-ada-pytorch",
+) -> dict[str, torch.Tensor]:
     """What the family's tools make of a pickle."""
     inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
     np.savez(inputs, z=z.numpy(), c=c.numpy(), x=x.numpy())
-    command = [sys.executable, str(TOOLS), str(path), str(inputs), str(outputs)]
+    command = [sys.executable, str(TOOLS), str(path), str(inputs), str(outputs), program]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {name: torch.from_numpy(array) for name, array in np.load(outputs).items()}
 
 
-# The embedded source against the package, so that they cannot drift apart.
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("cls", [Generator, Discriminator])
-def test_embedded_parameters_and_buffers_are_ours(cls, config):
-    network = golden_network(cls, config)
-    twin = embedded(network)
-    assert {name for name, _ in twin.named_parameters()} == {name for name, _ in network.named_parameters()}
-    assert_same_weights(network, twin)
-
-
-@pytest.mark.parametrize("fused", [None, False, True])
-@pytest.mark.parametrize("config", CONFIGS)
-def test_embedded_generator_makes_our_pictures(config, fused):
-    file, G = golden(f"networks_{config}"), golden_network(Generator, config)
-    twin = embedded(G)
-    z, c = file["z"], file["c"]
-    assert_golden(twin(z, c, noise_mode="const", fused_modconv=fused), file["img_const"])
-    for kwargs in ({"truncation_psi": 0.5}, {"truncation_psi": 0.5, "truncation_cutoff": 3, "noise_mode": "none"}):
-        torch.manual_seed(1)
-        expected = G(z, c, **kwargs)
-        torch.manual_seed(1)
-        torch.testing.assert_close(twin(z, c, fused_modconv=fused, **kwargs), expected, rtol=0, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_embedded_discriminator_judges_as_ours(config):
-    file = golden(f"networks_{config}")
-    assert_golden(embedded(golden_network(Discriminator, config))(file["x"], file["c"]), file["logits"])
-
-
-def test_embedded_mapping_moves_its_average_in_training():
-    config = "skip_resnet_cond32"
-    file, G = golden(f"networks_{config}"), golden_network(Generator, config)
-    twin = embedded(G).train()
-    twin.mapping(file["z"], file["c"], skip_w_avg_update=True)
-    assert torch.equal(twin.mapping.w_avg, G.mapping.w_avg)
-    twin.mapping(file["z"], file["c"])
-    assert_golden(twin.mapping.w_avg, file["w_avg_after_one_training_batch"])
-
-
-def test_embedded_frozen_layers_are_buffers():
-    D = Discriminator(0, 16, 3, channel_base=64, block_kwargs={"freeze_layers": 2})
-    names = {name for name, _ in D.named_parameters()}
-    assert {name for name, _ in embedded(D).named_parameters()} == names
-    assert "b16.conv0.weight" not in names
-
-
-@pytest.mark.parametrize("kwargs", [{"z": None}, {"z": torch.zeros(2, 3)}, {"c": None}])
-def test_embedded_generator_refuses_other_shapes(kwargs):
-    G = embedded_networks.Generator(4, 2, 4, 4, 3, {"num_layers": 1}, {"channel_base": 16})
-    with pytest.raises(ValueError, match="must have the shape"):
-        G(**{"z": torch.zeros(2, 4), "c": torch.zeros(2, 2), **kwargs})
-    with pytest.raises(ValueError, match="ws must have the shape"):
-        G.synthesis(torch.zeros(2, 1, 4))
-    with pytest.raises(ValueError, match="unknown noise mode"):
-        G(torch.zeros(2, 4), torch.zeros(2, 2), noise_mode="loud")
-
-
-def test_embedded_text_needs_no_newer_python():
-    # The family's tools were made for Python 3.7: no walrus, no positional-only parameters, no match.
-    import ast
-
-    ast.parse(Path(embedded_networks.__file__).read_text(encoding="utf-8"), feature_version=(3, 7))
-
-
-# The pickle.
-
-
-@pytest.mark.parametrize("config", CONFIGS[:2])
-def test_the_familys_tools_run_it(tmp_path, config):
+@pytest.mark.parametrize(
+    ("config", "program"),
+    [(CONFIGS[0], "stylegan2-ada-pytorch"), (CONFIGS[0], "stylegan3"), (CONFIGS[1], "stylegan3")],
+)
+def test_the_familys_tools_run_it(tmp_path, config, program):
     file = golden(f"networks_{config}")
     G, D = golden_network(Generator, config), golden_network(Discriminator, config)
     write_pickle(tmp_path / "networks.pkl", {"G": G, "D": D, "G_ema": G}, training_set_kwargs={"resolution": 32})
-    results = use(tmp_path / "networks.pkl", tmp_path, file["z"], file["c"], file["x"])
+    results = use(tmp_path / "networks.pkl", tmp_path, file["z"], file["c"], file["x"], program)
     assert_golden(results["img"], file["img_const"])
     expected = G(file["z"], file["c"], truncation_psi=0.5, noise_mode="const")
     torch.testing.assert_close(results["img_psi"], expected, rtol=0, atol=ROUNDING)
     assert_golden(results["logits"], file["logits"])
+
+
+def test_a_program_without_the_familys_networks_is_told_so(tmp_path):
+    config = "gray_nonoise8"
+    file = golden(f"networks_{config}")
+    write_pickle(tmp_path / "networks.pkl", {"G_ema": golden_network(Generator, config)})
+    with pytest.raises(AssertionError, match=r"ImportError: .*training\.networks"):
+        use(tmp_path / "networks.pkl", tmp_path, file["z"], file["c"], file["x"], "nothing")
 
 
 def test_a_generator_alone_stands_for_both_and_says_that_there_is_no_discriminator(tmp_path):
@@ -178,14 +125,13 @@ def test_names_nothing_of_facegen_and_holds_the_source_once(tmp_path):
     assert names == {
         "_reconstruct_persistent_obj",
         "OrderedDict",
-        "_rebuild_parameter",
         "_rebuild_tensor_v2",
         "_load_from_bytes",
     }
-    source = Path(embedded_networks.__file__).read_text(encoding="utf-8")
-    assert texts.count(source) == 1
-    assert "from facegen" not in source
-    assert "import facegen" not in source
+    assert texts.count(SOURCE) == 1
+    assert "from facegen" not in SOURCE
+    assert "import facegen" not in SOURCE
+    ast.parse(SOURCE, feature_version=(3, 7))  # which the family's tools were made for
 
 
 def test_the_note_keeps_metadata_and_which_networks_were_given(tmp_path):

@@ -42,7 +42,7 @@ def test_every_golden_configuration_is_recognised(config, zipped, tmp_path):
         for key in set(meant) - {"block_kwargs", "mapping_kwargs", "synthesis_kwargs", "epilogue_kwargs", "conv_clamp"}:
             assert found[key] == meant[key], key
         assert not networks[name].training
-    json.dumps(metadata)
+    json.dumps(dict(metadata))
     assert metadata["origin"] == {
         "format": "state dict",
         "assumed": ["activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta"],

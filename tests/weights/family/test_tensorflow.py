@@ -131,7 +131,7 @@ def test_networks_come_back_tensor_by_tensor_with_the_same_outputs(config, proto
 
     assert list(networks) == ["G", "D", "G_ema"]
     assert metadata["origin"] == {"format": "stylegan2-ada (TensorFlow)"}
-    json.dumps(metadata)
+    json.dumps(dict(metadata))
     for name, network in (("G", G), ("D", D), ("G_ema", G)):
         state = networks[name].state_dict()
         assert set(state) == set(network.state_dict())

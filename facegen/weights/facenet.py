@@ -1,0 +1,100 @@
+"""facenet-pytorch's network that tells people: its weights, and where it wants their faces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from facegen.errors import FacegenError, one_line
+from facegen.faces.template import AlignmentTemplate
+from facegen.networks.encoder import Encoder
+from facegen.weights.read import read_state_dict
+
+# Where the landmarks of `facegen.faces.template` lie in its training pictures: MTCNN's box with its margin, squeezed
+# to a square; the box was measured on 59 faces of UTKFace.
+FACENET_TEMPLATE = AlignmentTemplate(((0.292, 0.421), (0.723, 0.422), (0.509, 0.613), (0.310, 0.744), (0.697, 0.745)))
+FACENET_SIZE = 160
+
+PRETRAINED = ("vggface2", "casia-webface")
+RELEASES = "https://github.com/timesler/facenet-pytorch/releases/tag/v2.2.9"
+VGGFACE2_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
+
+
+def load_facenet(path: Path) -> nn.Module:
+    """Load facenet-pytorch's InceptionResnetV1 from a state dict, of which nothing is run; its classes are left out.
+
+    Args:
+        path: A safetensors file, or a torch file of tensors alone; `locate_weights` finds or downloads it.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, or not the weights of this network.
+    """
+    from facenet_pytorch import InceptionResnetV1
+
+    state = {name: tensor for name, tensor in read_state_dict(path).items() if not name.startswith("logits.")}
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
+        network = InceptionResnetV1()
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise FacegenError(
+            f"{path}: not the weights of facenet-pytorch's InceptionResnetV1 ({VGGFACE2_URL})"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
+    """Start the encoder from trained weights; layers that it does not have are left out.
+
+    Args:
+        init: `none` leaves it as it is. `vggface2` and `casia-webface` are facenet-pytorch's face recognition
+            weights, downloaded on first use. Anything else is a file: a state dict of facenet-pytorch (`.pt` or
+            `.safetensors`) or one of facegen's encoders, whose head comes along when its z_dim is the same.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such file, no network, or weights that do not fit; one line.
+    """
+    init = str(init)
+    if init == "none":
+        return
+    if init in PRETRAINED:
+        state = _download(init)
+    elif Path(init).is_file():
+        state = read_state_dict(init)
+    else:
+        names = ", ".join((*PRETRAINED, "none"))
+        raise FileNotFoundError(f"{init}: no such file to start the encoder from (or one of {names})")
+    # facegen's own files say `encoder.trunk.` and `encoder.head.`, facenet-pytorch's have no prefix.
+    state = {name.removeprefix("encoder."): tensor for name, tensor in state.items()}
+    if not any(name.startswith("trunk.") for name in state):
+        state = {f"trunk.{name}": tensor for name, tensor in state.items()}
+
+    # The mean of w is the generator's, whatever the weights were trained with.
+    own = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith(("trunk.", "head."))}
+    for name, tensor in own.items():
+        in_head = name.startswith("head.")
+        if name not in state and not in_head:
+            raise FacegenError(f"{init}: not weights of an InceptionResnetV1 for this encoder: {name} is missing")
+        if name in state and state[name].shape != tensor.shape and not in_head:
+            raise FacegenError(
+                f"{init}: {name} has shape {list(state[name].shape)}, the encoder needs {list(tensor.shape)}"
+            )
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    encoder.load_state_dict(fitting, strict=False)
+
+
+def _download(name: str) -> Mapping[str, torch.Tensor]:
+    """facenet-pytorch's weights by name; it keeps them in torch's cache."""
+    from facenet_pytorch import InceptionResnetV1
+
+    try:
+        return InceptionResnetV1(pretrained=name).state_dict()
+    except Exception as error:  # no network, no space, a damaged cache: each with an exception of its own
+        raise FacegenError(
+            f"cannot get the {name} weights of facenet-pytorch ({one_line(error)}): download them from {RELEASES} "
+            "and pass --init FILE, or start untrained with --init none"
+        ) from error
