@@ -158,7 +158,7 @@ def test_train_generator_without_data(tmp_path: Path, weights: dict[str, str]):
             "MADE_FACES": 20,
         },
         facts="{'written': report.written, 'counts': list(report.archives[0]['groups'].values())}",
-        stop_after="prepare(files",
+        stop_after="prepare(source",
     )
     assert facts == {"written": 20, "counts": [2] * 10}
     assert "nowhere/UTKFace.zip is not there; get UTKFace" in printed(notebook)
