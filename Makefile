@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/facegen demo --outdir out
 
 test: $(VENV)/.installed-dev
-	$(VENV_PYTHON) -m pytest
+	$(VENV_PYTHON) -m pytest -n logical --maxprocesses 8
 
 lint: $(VENV)/.installed-dev
 	$(VENV_PYTHON) -m ruff check .

@@ -99,35 +99,26 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
         FileNotFoundError: it has none of them.
     """
     folder = Path(folder)
-    try:
-        return newest_snapshot(folder)
-    except FileNotFoundError:
-        for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, USUAL):
-            if (folder / name).is_file():
-                return folder / name
+    if snapshots := list_snapshots(folder):
+        return snapshots[-1]
+    for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, USUAL):
+        if (folder / name).is_file():
+            return folder / name
     raise FileNotFoundError(
         f"{folder}: a folder without network-snapshot-*.safetensors, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
         "if its run has got so far, name a file in it"
     )
 
 
-def newest_snapshot(path: str | os.PathLike[str]) -> Path:
-    """Return `path` itself, or, for a run folder, its snapshot with the most images.
+def snapshot_name(images_seen: int) -> str:
+    """`network-snapshot-000400.safetensors` after 400,000 images."""
+    return f"network-snapshot-{images_seen // 1000:06d}.safetensors"
 
-    Raises:
-        FileNotFoundError: a folder without snapshots.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    snapshots = {
-        int(found[1]): file
-        for file in path.iterdir()
-        if (found := re.fullmatch(r"network-snapshot-(\d+)\.safetensors", file.name))
-    }
-    if not snapshots:
-        raise FileNotFoundError(f"{path}: no network-snapshot-*.safetensors in this folder")
-    return snapshots[max(snapshots)]
+
+def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the snapshots in a run folder, oldest first."""
+    found = (re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name) for path in Path(folder).iterdir())
+    return [Path(folder) / name for _, name in sorted((int(match[1]), match[0]) for match in found if match)]
 
 
 def _is_here(path: Path) -> bool:

@@ -26,8 +26,8 @@ import torch.utils.tensorboard
 
 from facegen.training.generator import checkpoint, loop
 from facegen.training.generator.options import resolve_options
-from facegen.training.run.snapshots import list_snapshots
 from facegen.weights.header import Header
+from facegen.weights.locate import list_snapshots
 
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
 STEPS = {"random": 40, "writing": 15}

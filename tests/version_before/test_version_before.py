@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.training.run.lock import read_status
-from facegen.training.run.snapshots import list_snapshots
+from facegen.weights.locate import list_snapshots
 from facegen.weights.native import load_networks
 
 

@@ -16,7 +16,7 @@ from facegen.networks.generator import Generator
 from facegen.weights import native
 from facegen.weights.header import Header, checksum
 from facegen.weights.load import load_encoder, load_generator
-from facegen.weights.locate import PRETRAINED, newest_snapshot
+from facegen.weights.locate import PRETRAINED, weights_of_folder
 from facegen.weights.native import load_networks, save_networks
 
 METADATA = {
@@ -495,7 +495,7 @@ def test_run_folder_gives_its_newest_snapshot(tmp_path):
 def order_of_snapshots(folder: Path, *names: str) -> str:
     for name in names:
         (folder / f"network-snapshot-{name}.safetensors").touch()
-    return newest_snapshot(folder).name
+    return weights_of_folder(folder).name
 
 
 @pytest.mark.parametrize("names", [("999999", "1000000"), ("200", "1000"), ("9", "10", "8")])

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from tqdm import tqdm
 
-from facegen.device import precision_in_words, trains_in_bfloat16
+from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import locate_weights
@@ -140,6 +140,7 @@ def resume_encoder(
         FileNotFoundError, FacegenError: the folder, its state or a file that it needs is missing or damaged, or there
             is nothing left to do.
     """
+    pick_device(device)  # a wrong one is told before a state of gigabytes is read
     folder = Path(folder)
     options = read_options(folder, EncoderOptions)
     changed = {"epochs": epochs, "generator": generator, "data": data}

@@ -13,8 +13,9 @@ from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.training.generator.state import TrainingState
 from facegen.training.run.folder import read_state, written_state
-from facegen.training.run.snapshots import drop_later, snapshot_name
+from facegen.training.run.snapshots import drop_later
 from facegen.weights.header import Header
+from facegen.weights.locate import snapshot_name
 from facegen.weights.native import load_networks, save_networks
 
 STATE = "training-state.pt"

@@ -18,7 +18,8 @@ from facegen.training.generator.saving import is_out_of_memory
 from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed
 from facegen.training.run.session import Session
-from facegen.training.run.snapshots import list_snapshots, record_metrics, snapshot_name
+from facegen.training.run.snapshots import record_metrics
+from facegen.weights.locate import list_snapshots, snapshot_name
 
 
 class Measurements:

@@ -19,7 +19,8 @@ from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed
 from facegen.training.run.session import Session
-from facegen.training.run.snapshots import list_snapshots, prune
+from facegen.training.run.snapshots import prune
+from facegen.weights.locate import list_snapshots
 
 
 class Saver:

@@ -11,23 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import atomic_path, write_json
+from facegen.weights.locate import list_snapshots
 
 METRICS = "metrics.jsonl"
 BEST = "best.json"
 _HIGHER_IS_BETTER = ("pr", "is", "precision", "recall", "cosine", "accuracy")  # of all other metrics, lower
-
-
-def snapshot_name(images_seen: int) -> str:
-    """`network-snapshot-000400.safetensors` after 400,000 images."""
-    return f"network-snapshot-{images_seen // 1000:06d}.safetensors"
-
-
-def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the snapshots of a run, oldest first."""
-    found = (re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name) for path in Path(folder).iterdir())
-    numbered = sorted((int(match[1]), match[0]) for match in found if match)
-    return [Path(folder) / name for _, name in numbered]
 
 
 def record_metrics(folder: str | os.PathLike[str], snapshot: str, kimg: float, values: Mapping[str, float]) -> None:
@@ -36,10 +25,10 @@ def record_metrics(folder: str | os.PathLike[str], snapshot: str, kimg: float, v
     The first metric of the first call decides which is the best: the lowest FID, KID, PPL; the highest precision, IS.
 
     Args:
-        folder: Of the run.
-        snapshot: File name of the snapshot.
-        kimg: Its age.
-        values: Numbers by metric, as `{"fid50k_full": 12.3}`.
+        folder: the run folder.
+        snapshot: file name of the snapshot.
+        kimg: its age.
+        values: numbers by metric, as `{"fid50k_full": 12.3}`.
     """
     if not values:
         raise FacegenError(f"{snapshot}: no metric to record")
@@ -60,8 +49,7 @@ def _write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:
         choose = max if _higher_is_better(metric) else min
         best = choose(measured, key=lambda entry: entry[metric])
         content = {"snapshot": best["snapshot"], "kimg": best["kimg"], "metric": metric, "value": best[metric]}
-        with atomic_path(folder / BEST) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / BEST, content)
 
 
 def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:

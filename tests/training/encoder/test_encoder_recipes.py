@@ -296,7 +296,7 @@ def test_a_state_of_before_averages_is_told_in_one_line(options: EncoderOptions,
     ("change", "reason"),
     [
         ({"recipe": "real", "data": None}, "give --data"),
-        ({"recipe": "nothing"}, "unknown recipe"),
+        ({"recipe": "nothing"}, "recipe .nothing.: choose one of"),
         ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
         ({"data": "gone.zip"}, "gone.zip"),
         ({"face_network": "net.pt"}, "the recipe age has no use for --face-network"),

@@ -28,8 +28,9 @@ from facegen.training.run import lock as run_state
 from facegen.training.run.folder import RunFolder, read_options, read_stats
 from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
-from facegen.training.run.snapshots import drop_later, list_snapshots, prune, read_best, read_metrics, record_metrics
+from facegen.training.run.snapshots import drop_later, prune, read_best, read_metrics, record_metrics
 from facegen.weights.header import Header
+from facegen.weights.locate import list_snapshots
 
 SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
 KILLER = Path(__file__).parents[1].joinpath("killed_runs.py")

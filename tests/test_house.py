@@ -1,0 +1,42 @@
+"""docs/house.md shows the house as it is, and its rooms stay small."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MODULES = [path for room in ("facegen", "dnnlib", "torch_utils") for path in sorted((ROOT / room).rglob("*.py"))]
+HOUSE = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+
+
+def test_every_file_in_the_tree_exists():
+    tree = HOUSE.split("```")[1]
+    names = {path.name for path in MODULES}
+    folders = {path.parent.name for path in MODULES}
+    assert len(re.findall(r"\b\w+\.py", tree)) > 30
+    assert set(re.findall(r"\b\w+\.py", tree)) <= names
+    first_words = [line.split()[0] for line in tree.splitlines() if line.startswith("  ") and line.split()]
+    assert {word.strip("/") for word in first_words if word.endswith("/")} <= folders | {"templates"}
+
+
+def test_every_path_of_a_journey_exists():
+    paths = re.findall(r"`(\w+(?:/\w+)+(?:\.py|/))`", HOUSE.split("## Four journeys")[1])
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / "facegen" / path).exists()] == []
+
+
+def test_no_folder_holds_more_than_16_modules():
+    counts = Counter(path.parent for path in MODULES)
+    assert {str(folder): count for folder, count in counts.items() if count > 16} == {}
+
+
+def test_no_function_is_longer_than_60_lines():
+    long = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                long.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert long == []
