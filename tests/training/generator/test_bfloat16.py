@@ -65,7 +65,9 @@ def batch(number: int = 8) -> dict[str, torch.Tensor]:
 
 
 def gan_loss(G: Generator, D: Discriminator, **options: object) -> GanLoss:
-    return GanLoss(G, D, style_mixing_prob=0, noise_mode="const", **options)
+    """The losses with constant noise, which is the same in all types."""
+    G.synthesis.forward = partial(type(G.synthesis).forward, G.synthesis, noise_mode="const")
+    return GanLoss(G, D, style_mixing_prob=0, **options)
 
 
 def gradients(loss: GanLoss, phase: str, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
