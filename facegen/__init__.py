@@ -44,7 +44,7 @@ _DEFINED_IN = {
     # data
     "AgeGroups": "facegen.ages",
     "FaceArchive": "facegen.data.archive",
-    "CropOptions": "facegen.data.crops",
+    "CropOptions": "facegen.data.options",
     "open_source": "facegen.data.sources",
     "prepare": "facegen.data.prepare",
     "inspect_archive": "facegen.data.inspect",

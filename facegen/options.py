@@ -38,7 +38,6 @@ def option(
     max: float | None = None,
     finite: bool = True,
     parse: Callable[[str], Any] | None = None,
-    name: str | None = None,
     was: str | None = None,
     resumable: bool = False,
     command: bool = True,
@@ -54,7 +53,6 @@ def option(
         min, above, max: the smallest number allowed, the number that it must exceed, the largest number allowed.
         finite: infinity is no value.
         parse: reads the value from the text on the command line; raises a FacegenError.
-        name: the option's name on the command line, where it is not the field's (`--ages` for `targets`).
         was: the field's name in JSON files written by earlier versions.
         resumable: `--resume` may change it.
         command: the command has this option; else only Python and JSON have it.
@@ -114,13 +112,13 @@ class Options:
         return dataclasses.replace(self, **given)
 
 
-def click_options(*classes: type, without: Sequence[str] = ()) -> Callable[[Command], Command]:
-    """Give a click command the options of dataclasses, in the order of their fields, but for those named."""
+def click_options(*classes: type) -> Callable[[Command], Command]:
+    """Give a click command the options of dataclasses, in the order of their fields."""
 
     def add(command: Command) -> Command:
         for cls in reversed(classes):
             for field in reversed(fields(cls)):
-                if field.metadata.get("command") and field.name not in without:
+                if field.metadata.get("command"):
                     command = click_option(cls, field)(command)
         return command
 
@@ -155,7 +153,7 @@ def click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comman
         settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
     elif meta["choices"] and not meta["metavar"]:
         settings["type"] = click.Choice(meta["choices"])
-    return click.option(f"--{shown(meta['name'] or field.name)}", field.name, **settings)
+    return click.option(f"--{shown(field.name)}", field.name, **settings)
 
 
 def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from facegen.options import Options, option
 
 ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift")
+PASTE_MODES = ("change", "face")  # see `paste`
+VIDEO_SUFFIXES = (".mp4", ".gif")
 MAX_AGES = 1000
 # Karras et al. 2019, section 3.1: coarse styles are those of 4x4 and 8x8, middle ones of 16x16 and 32x32, fine ones of
 # the rest. A w is counted at the resolution whose convolution it steers.

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from facegen.aging.edit import PASTE_MODES
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
 from facegen.images import to_rgb, turn_upright
@@ -34,7 +35,6 @@ from facegen.images import to_rgb, turn_upright
 if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
 
-MODES = ("change", "face")
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
 FEATHER = 0.3  # of the radius of the face: how wide the mask fades
 BORDER = 0.12  # of the side of the crop: how wide it fades towards the crop's border
@@ -78,8 +78,8 @@ def paste_faces(
         mode: `change` or `face`, see the module.
         template: Where the landmarks lie in the faces' pictures: the shape of the mask.
     """
-    if mode not in MODES:
-        raise FacegenError(f"faces are pasted as {' or '.join(map(repr, MODES))}, not {mode!r}")
+    if mode not in PASTE_MODES:
+        raise FacegenError(f"faces are pasted as {' or '.join(map(repr, PASTE_MODES))}, not {mode!r}")
     if photo.mode not in PHOTO_MODES:
         raise FacegenError(f"a photo of mode {photo.mode} takes no faces: open it with open_original")
     for number, face in enumerate(faces, start=1):

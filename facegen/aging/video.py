@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from facegen.aging.edit import VIDEO_SUFFIXES
 from facegen.errors import FacegenError
 from facegen.figures.grids import GAP, age_strip
 from facegen.files import atomic_path
@@ -24,7 +25,6 @@ from facegen.images import to_rgb
 if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
 
-SUFFIXES = (".mp4", ".gif")
 FPS = {".mp4": 24, ".gif": 10}  # GIFs grow to many megabytes
 MAX_SIDE = {".mp4": 1280, ".gif": 640}  # of the video of a photo
 TILE = 256  # side of a face in a strip
@@ -37,8 +37,8 @@ CRF = 18  # of H.264's 0 to 51, lower is better: no blocks in skin
 def check_video(path: str | os.PathLike[str]) -> None:
     """Raise a FacegenError if a video cannot be written under this name; to be called before hours of work."""
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise FacegenError(f"{path}: a video is {' or '.join(SUFFIXES)}, not {suffix or 'without a suffix'}")
+    if suffix not in VIDEO_SUFFIXES:
+        raise FacegenError(f"{path}: a video is {' or '.join(VIDEO_SUFFIXES)}, not {suffix or 'without a suffix'}")
     if suffix == ".mp4":
         _encoder()
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from facegen.data.crops import CropOptions
-from facegen.data.selection import Choice
+from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import all_sources
 from facegen.options import click_option, click_options
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from facegen.aging.edit import ALL, Edit, parse_ages
-from facegen.aging.paste import MODES
-from facegen.aging.video import SUFFIXES, check_video
+from facegen.aging.edit import ALL, PASTE_MODES, VIDEO_SUFFIXES, Edit, parse_ages
 from facegen.cli import device_option
 from facegen.errors import one_line
 from facegen.options import Parsed, click_options
@@ -37,15 +35,15 @@ from facegen.options import Parsed, click_options
 @click_options(Edit)
 @click.option(
     "--paste-back",
-    type=click.Choice(MODES),
+    type=click.Choice(PASTE_MODES),
     is_flag=False,
-    flag_value=MODES[0],
-    help="Also the whole photo at each age: its faces with what ageing changes (the same as without a word), or "
+    flag_value=PASTE_MODES[0],
+    help="Also the whole photo at each age: its faces with what aging changes (the same as without a word), or "
     "replaced by the generated faces.",
 )
 @click.option(
     "--video",
-    type=click.Choice([suffix[1:] for suffix in SUFFIXES]),
+    type=click.Choice([suffix[1:] for suffix in VIDEO_SUFFIXES]),
     help="Also a video of each face through the ages; with --paste-back, of the photo, too.",
 )
 @click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
@@ -84,6 +82,7 @@ def command(
 
     from facegen.aging.save import save_all
     from facegen.aging.transfer import AgeTransfer
+    from facegen.aging.video import check_video
 
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")

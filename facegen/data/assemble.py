@@ -20,8 +20,9 @@ from facegen.data.alignment import measure_alignment
 from facegen.data.archive import ArchiveWriter
 from facegen.data.contents import Contents
 from facegen.data.crops import Cropped
+from facegen.data.options import Choice
 from facegen.data.report.page import write_report
-from facegen.data.selection import Choice, Everything, Selection, assign_splits
+from facegen.data.selection import Everything, Selection, assign_splits, offer_order
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -138,7 +139,7 @@ def choose(
         elif isinstance(label, Skipped):
             dropped.append(label)
 
-    order = range(len(records)) if choice is None else choice.order(records)
+    order = range(len(records)) if choice is None else offer_order(records, choice)
     position = {records[i].name: i for i in order}
     selection = Everything() if choice is None else Selection(choice)
     kept = []

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from facegen import images as pictures
+from facegen.data.options import CropOptions
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces_batch, yaw
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, invert_matrix
-from facegen.options import Options, option, shown
-
-CROPS = ("as-is", "center", "align")
+from facegen.faces.template import Face, alignment_matrix, invert_matrix
 
 # Faces are first sought in pictures of this side: in most pictures of data sets the face is large, and a search costs
 # by the pixel. Landmarks come out as steady as at 1280 (they scatter by 1.5 % of the distance of the eyes). Where that
@@ -30,53 +28,6 @@ SHARPNESS_SIDE = 128
 JPEG_REDUCTION = 2  # a JPEG may be decoded at 1/2, 1/4 or 1/8 while its side stays this many times the target's
 MAX_OUTSIDE = 0.1  # of the crop's area, before it is worth a note
 FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it would be one of noise
-
-
-@dataclass(frozen=True)
-class CropOptions(Options):
-    """How a picture becomes the square picture of a face, and which ones are dropped.
-
-    What is for crop `align` alone is refused with another crop.
-    """
-
-    crop: str = option(
-        "as-is",
-        "as-is: square pictures, made small. center: the middle square. align: find the face and turn it upright.",
-        choices=CROPS,
-        unset="by data set",
-    )
-    resolution: int = option(64, "Side of the pictures in pixels, a power of two.", min=4)
-    margin: float = option(
-        0.0, "align: so much wider than the usual frame; 0.5 is half as wide again.", min=-0.5, max=4
-    )
-    min_size: int = option(24, "Drop faces whose crop spans fewer pixels of the picture.", min=0)
-    min_sharpness: float = option(0.0, "Drop faces that are more blurred; try 50.", min=0)
-    max_turn: float | None = option(None, "align: drop faces turned to the side by more degrees.", min=0, max=90)
-    several_faces: str = option(
-        "largest",
-        "align: take the largest face, or drop the picture. Faces under a third of its size do not count.",
-        choices=("largest", "drop"),
-    )
-    no_face: str = option(
-        "drop", "align: drop pictures without a face, or take their middle.", choices=("drop", "center")
-    )
-
-    def rules(self) -> Iterable[tuple[bool, str]]:
-        yield (
-            self.resolution & (self.resolution - 1) == 0,
-            f"resolution is {self.resolution}: it must be a power of two (32, 64, 128, ...)",
-        )
-        for name in ("margin", "max_turn", "several_faces", "no_face") if self.crop != "align" else ():
-            default = getattr(self, name) == getattr(CropOptions, name)
-            yield default, f"{shown(name)} looks for faces: it needs crop align, not {self.crop}"
-
-    @property
-    def template(self) -> AlignmentTemplate | None:
-        """Where crop `align` puts eyes, nose and mouth; None for the other crops, whose pictures must be measured."""
-        if self.crop != "align":
-            return None
-        points = 0.5 + (np.array(UTKFACE_TEMPLATE.points) - 0.5) / (1 + self.margin)
-        return AlignmentTemplate.from_json(points.round(6).tolist())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from facegen.data.assemble import (
     write_archives,
     write_report_files,
 )
-from facegen.data.crops import CropOptions, crop_pictures
-from facegen.data.selection import Choice
+from facegen.data.crops import crop_pictures
+from facegen.data.options import Choice, CropOptions
 from facegen.data.shards import SHARD_FILE, describe_shard, digest_items
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool

@@ -4,73 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from facegen.data.crops import Cropped
+from facegen.data.options import DHASH_BITS, Choice
 from facegen.data.sources import Record, Skipped
-from facegen.errors import FacegenError
-from facegen.options import Options, option
-
-DHASH_BITS = 64
 
 
-def parse_split(text: str) -> tuple[tuple[str, float], ...]:
-    """Read `train=0.9,val=0.1`. Raises FacegenError unless names differ and the shares sum to 1."""
-    example = "write names and shares that sum to 1, as in train=0.9,val=0.1"
-    split = []
-    for part in text.split(","):
-        name, _, share = part.partition("=")
-        name = name.strip()
-        try:
-            split.append((name, float(share)))
-        except ValueError:
-            raise FacegenError(f"{part!r} is not a name and a share: {example}") from None
-        if not name.replace("-", "").replace("_", "").isalnum():
-            raise FacegenError(f"{name!r} cannot be part of a file name: {example}")
-    if len({name for name, _ in split}) < len(split):
-        raise FacegenError(f"a name stands there twice: {example}")
-    if any(not 0 < share <= 1 for _, share in split) or abs(sum(share for _, share in split) - 1) > 1e-6:
-        raise FacegenError(f"the shares of {text} must be above 0 and sum to 1: {example}")
-    return tuple(split)
-
-
-@dataclass(frozen=True)
-class Choice(Options):
-    """How many faces to take, and how to split them."""
-
-    max_per_group: int | None = option(None, "At most so many faces of an age group, drawn by --seed.", min=1)
-    per_person: int | None = option(
-        None, "At most so many faces of a person, where the data set names persons, drawn by --seed.", min=1
-    )
-    near_duplicates: int | None = option(
-        None,
-        "Drop pictures that look like one taken: perceptual hashes differ in at most BITS of 64; try 3.",
-        metavar="BITS",
-        unset="only files with the same bytes",
-        min=0,
-        max=DHASH_BITS // 2 - 1,
-    )
-    split: tuple[tuple[str, float], ...] = option(
-        (),
-        "Write an archive for each, as train=0.9,val=0.1; a person is in one only.",
-        metavar="SHARES",
-        unset="one archive",
-        parse=parse_split,
-    )
-    seed: int = option(0, "Seeds every draw.")
-
-    def rules(self) -> Iterable[tuple[bool, str]]:
-        yield abs(self.seed) < 2**63, f"seed must have at most 18 digits, got {self.seed}"
-
-    def order(self, records: Sequence[Record]) -> list[int]:
-        """Return the indices of `records` in the order in which they are offered: drawn if a cap chooses among them."""
-        indices = list(range(len(records)))
-        if self.max_per_group is not None or self.per_person is not None:
-            indices.sort(key=lambda i: draw(self.seed, records[i].name))
-        return indices
+def offer_order(records: Sequence[Record], choice: Choice) -> list[int]:
+    """Return the indices of records in the order in which they are offered: drawn if a cap chooses among them."""
+    indices = list(range(len(records)))
+    if choice.max_per_group is not None or choice.per_person is not None:
+        indices.sort(key=lambda i: draw(choice.seed, records[i].name))
+    return indices
 
 
 def draw(seed: int, name: str) -> bytes:

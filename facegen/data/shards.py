@@ -14,8 +14,8 @@ from typing import Any
 from facegen.ages import AgeGroups
 from facegen.container import Container
 from facegen.data.assemble import Outcome, PrepareReport, check_targets, choose, write_archives, write_report_files
-from facegen.data.crops import CropOptions, Cropped
-from facegen.data.selection import Choice
+from facegen.data.crops import Cropped
+from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import Record, Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError

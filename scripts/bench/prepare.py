@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from facegen.container import Container, is_image_name
-from facegen.data.crops import CropOptions, Cropped, crop_pictures
+from facegen.data.crops import Cropped, crop_pictures
+from facegen.data.options import CropOptions
 from facegen.parallel import count_cores, map_in_order
 
 BATCH = 32  # pictures that a thread takes at a time

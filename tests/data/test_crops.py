@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from facegen.data import crops
-from facegen.data.crops import CropOptions, Cropped, crop_pictures, difference_hash, sharpness
+from facegen.data.crops import Cropped, crop_pictures, difference_hash, sharpness
+from facegen.data.options import CROPS, CropOptions
 from facegen.data.sources.base import Skipped
 from facegen.errors import FacegenError
 from facegen.faces.find import find_faces
@@ -102,7 +103,7 @@ def test_exif_turns_the_picture_upright(portrait):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = as_bytes(portrait.transpose(Image.Transpose.ROTATE_90), exif=exif)
-    for kind in crops.CROPS:
+    for kind in CROPS:
         assert difference(opened(crop(data, crop=kind)), opened(crop(portrait, crop=kind))) == 0
 
 
@@ -151,7 +152,7 @@ def test_unreadable_pictures_are_named(face):
     assert "permission denied" in results[3].detail
 
 
-@pytest.mark.parametrize("kind", crops.CROPS)
+@pytest.mark.parametrize("kind", CROPS)
 def test_a_bomb_is_refused_by_its_header(kind):
     result = crop(as_large_as_bomb(30_000, 30_000), crop=kind)
     assert result.reason == "too large"
@@ -164,7 +165,8 @@ def test_big_pictures_print_no_warning():
 import sys, io, zlib
 sys.path.insert(0, "tests/data")
 from test_crops import as_large_as_bomb
-from facegen.data.crops import CropOptions, crop_pictures
+from facegen.data.crops import crop_pictures
+from facegen.data.options import CropOptions
 print(crop_pictures([("x.png", as_large_as_bomb(10_000, 10_000))], CropOptions())[0].reason)
 """
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
@@ -259,7 +261,7 @@ def test_several_faces(portrait):
     assert isinstance(crop(beside(100), crop="align", several_faces="drop"), Cropped)
 
 
-@pytest.mark.parametrize("kind", crops.CROPS)
+@pytest.mark.parametrize("kind", CROPS)
 def test_blurred_pictures(portrait, kind):
     blurred = portrait.filter(ImageFilter.GaussianBlur(8))
     result = crop(blurred, crop=kind, min_sharpness=50)
@@ -317,7 +319,7 @@ def test_threads_give_the_same(portrait, face):
 
 
 def test_an_empty_batch_is_fine():
-    for kind in crops.CROPS:
+    for kind in CROPS:
         assert crop_pictures([], CropOptions(kind)) == []
 
 

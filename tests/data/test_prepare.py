@@ -20,9 +20,8 @@ from facegen.container import Container
 from facegen.data import prepare as prepare_module
 from facegen.data.archive import FaceArchive
 from facegen.data.assemble import report_path
-from facegen.data.crops import CropOptions
+from facegen.data.options import Choice, CropOptions
 from facegen.data.prepare import prepare, spool_path
-from facegen.data.selection import Choice
 from facegen.data.shards import merge
 from facegen.data.sources.named_files import UtkFace
 from facegen.errors import FacegenError

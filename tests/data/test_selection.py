@@ -8,7 +8,8 @@ import pytest
 
 from facegen.data import selection
 from facegen.data.crops import Cropped
-from facegen.data.selection import Choice, Selection, assign_splits, draw, parse_split
+from facegen.data.options import Choice, parse_split
+from facegen.data.selection import Selection, assign_splits, draw, offer_order
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
 
@@ -21,7 +22,7 @@ def cropped(name: str, content: str | None = None, dhash: int | None = None) -> 
 def take(records, labels, choice, outcomes=None):
     """What `prepare` does with a selection: (names taken in order, reason by name of the rest)."""
     chosen, kept, dropped = Selection(choice), [], {}
-    for i in choice.order(records):
+    for i in offer_order(records, choice):
         record = records[i]
         outcome = (outcomes or {}).get(record.name) or cropped(record.name)
         refused = chosen.offer(record, labels[i], outcome)
@@ -68,7 +69,7 @@ def test_the_draw_depends_on_the_seed_alone():
 def test_a_broken_picture_leaves_its_place_to_another():
     records = people(6, 1)
     choice = Choice(max_per_group=3)
-    drawn = [records[i].name for i in choice.order(records)]
+    drawn = [records[i].name for i in offer_order(records, choice)]
     broken = {drawn[0]: Skipped(drawn[0], "unreadable picture"), drawn[2]: Skipped(drawn[2], "no face")}
     kept, dropped = take(records, [0] * 6, choice, broken)
     assert kept == [drawn[1], drawn[3], drawn[4]]

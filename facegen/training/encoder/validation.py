@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from facegen.figures import grids as figures
+from facegen.figures import grids
 from facegen.images import to_float
 from facegen.networks.latents import draw, group_means, place_latents
 from facegen.training.encoder.data import FaceData, epoch_batches, make_batch, other_z_for, target_ages_for
@@ -89,7 +89,7 @@ def save_reconstructions(
         chosen = _two_rows(classes, columns)
         rows += _face_rows(objective, real.images[chosen], classes[chosen], columns)
         names += ["real", "encoded"] * 2
-    return figures.save_image_grid(
+    return grids.save_image_grid(
         [image for row in rows for image in row],
         path,
         columns,
@@ -121,5 +121,5 @@ def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.
             labels = one_hot(classes, generator.c_dim).to(device)
             latents = place_latents(generator, latents, labels, group_means(generator))
         again = draw(generator, latents)
-    inputs, outputs = figures.to_pixels(to_float(faces)), figures.to_pixels(again)
+    inputs, outputs = grids.to_pixels(to_float(faces)), grids.to_pixels(again)
     return [inputs[:columns], outputs[:columns], inputs[columns:], outputs[columns:]]

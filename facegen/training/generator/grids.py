@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from facegen.data.archive import FaceArchive
-from facegen.figures import grids as figures
+from facegen.figures import grids
 from facegen.networks.generator import Generator
 
 GRID_ROWS = 8
@@ -35,9 +35,9 @@ def save_fakes(G: Generator, latents: tuple[torch.Tensor, torch.Tensor], archive
     pictures = []
     with torch.no_grad():
         for z, c in zip(*(part.to(device).split(16) for part in latents), strict=True):
-            pictures.append(figures.to_pixels(G(z, c, noise_mode="const")))
+            pictures.append(grids.to_pixels(G(z, c, noise_mode="const")))
     columns = G.c_dim or 10
-    figures.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
+    grids.save_image_grid(np.concatenate(pictures), path, columns, column_labels=archive.class_names or None)
 
 
 def save_reals(archive: FaceArchive, path: Path, seed: int, even: str | None = None) -> None:
@@ -59,7 +59,7 @@ def save_reals(archive: FaceArchive, path: Path, seed: int, even: str | None = N
         for row, index in enumerate(chosen):
             pictures[row * columns + column] = archive.image(int(index))
     grid = np.stack(pictures).transpose(0, 2, 3, 1)
-    figures.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)
+    grids.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)
 
 
 def _take_turns(indices: np.ndarray, values: Sequence[str | None]) -> list[int]:

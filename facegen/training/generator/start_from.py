@@ -55,11 +55,6 @@ class CopyReport:
     new: tuple[str, ...]
     unused: tuple[str, ...]
 
-    @property
-    def complete(self) -> bool:
-        """Whether target and source are now the same."""
-        return not (self.adapted or self.new or self.unused)
-
     def __str__(self) -> str:
         """Return one line, such as `copied 312 of 330 tensors; new: mapping.embed.*`."""
         target = {*self.copied, *self.adapted, *self.new}

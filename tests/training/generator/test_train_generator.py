@@ -161,7 +161,7 @@ def test_data_without_the_attribute_leaves_no_run(face_archive, tmp_path):
 
 def test_reals_take_turns(gendered, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(grids.figures, "save_image_grid", lambda grid, *rest, **more: shown.append(grid[:, 0, 0, 0]))
+    monkeypatch.setattr(grids.grids, "save_image_grid", lambda grid, *rest, **more: shown.append(grid[:, 0, 0, 0]))
     grids.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0, "gender")
     grids.save_reals(FaceArchive(gendered, use_labels=False), tmp_path / "reals.png", 0, "gender")
     grids.save_reals(FaceArchive(gendered), tmp_path / "reals.png", 0)
