@@ -421,7 +421,7 @@ def test_threads_of_one_process_download_once(server):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_leaves_what_the_next_goes_on_from(server, cache, number):
-    server.pause = 0.1
+    server.hold_at = 200_000
     url = server.put("/x.pkl", CONTENT)
     process = start(url)
     deadline = time.monotonic() + 30
@@ -431,7 +431,7 @@ def test_a_killed_process_leaves_what_the_next_goes_on_from(server, cache, numbe
         time.sleep(0.02)
     process.send_signal(number)
     process.communicate(timeout=30)
-    server.pause = 0.0
+    server.hold_at = None
     assert kept(cache)[0] == []
     assert download(url, progress=False).read_bytes() == CONTENT
     assert "bytes=" in server.asked[-1]

@@ -26,6 +26,7 @@ class WeightServer(ThreadingHTTPServer):
         extra: So many bytes more than there are stand in Content-Length; None: no Content-Length.
         headers: Sent with every answer.
         pause: Seconds before each piece.
+        hold_at: So many bytes are sent, and no more until it is None again.
         redirects: Path -> address.
     """
 
@@ -46,6 +47,7 @@ class WeightServer(ThreadingHTTPServer):
         self.extra: int | None = 0
         self.headers: dict[str, str] = {}
         self.pause = 0.0
+        self.hold_at: int | None = None
         self.redirects: dict[str, str] = {}
 
     def __enter__(self) -> WeightServer:
@@ -131,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: server.cuts.pop(0)]
         for at in range(0, len(body), PIECE):
             time.sleep(server.pause)
+            while server.hold_at is not None and at >= server.hold_at:
+                time.sleep(0.01)
             self.wfile.write(body[at : at + PIECE])
 
     def _version(self, content: bytes) -> dict[str, str]:
