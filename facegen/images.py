@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from facegen.errors import FacegenError
 
@@ -23,6 +24,8 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 # What photos come in. Of Pillow's other formats some start another program (EPS), and none holds faces.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
+# Modes whose numbers a color profile can describe, and what kind of profile does.
+_PROFILED_MODES = {"L": "GRAY", "LA": "GRAY", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "CMYK": "CMYK"}
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 # Pillow warns of pictures of half that size. They are meant to be read, and the thread-safe way to say so is for good.
@@ -53,7 +56,7 @@ def read_header(data: bytes, name: str) -> tuple[int, int, bool]:
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """Decode a picture to mode RGB, or L when it is gray; turned upright by its EXIF entry.
+    """Decode a picture to mode RGB, or L when it is gray; turned upright by its EXIF entry, colors in sRGB.
 
     16-bit pictures are scaled to 8 bits, transparent ones laid over white, of an animation the first picture is
     taken. Raises FacegenError naming the file when it is empty, truncated, no picture, or of more than MAX_PIXELS.
@@ -69,9 +72,11 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def upright_with_alpha(image: Image.Image) -> Image.Image:
-    """As `upright`, but a picture with transparency keeps it: mode L, LA, RGB or RGBA."""
+    """As `upright`, but a picture keeps its transparency and its color profile: mode L, LA, RGB or RGBA."""
     image.load()
     image = ImageOps.exif_transpose(image)
+    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
+        return image
     if not image.has_transparency_data or image.mode.startswith("I"):
         return to_rgb_or_gray(image)
     layer = image.convert("RGBA")
@@ -97,7 +102,7 @@ def oddities(image: Image.Image, name: str) -> list[str]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return any picture as upright 8-bit RGB, transparency laid over white; the picture itself if it is that already.
+    """Return any picture as upright 8-bit sRGB, transparency laid over white; the picture itself if it is that already.
 
     Every part of the package that looks at pixels takes them from here, so that all see the same face.
     """
@@ -111,7 +116,8 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb_or_gray(image: Image.Image) -> Image.Image:
-    """The picture in mode L if it is gray, else RGB: 16 bits scaled to 8, transparency laid over white."""
+    """The picture in mode L if it is gray, else RGB, in sRGB: 16 bits scaled to 8, transparency laid over white."""
+    image = _to_srgb(image)
     if image.mode in {"L", "RGB"} and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -122,6 +128,71 @@ def to_rgb_or_gray(image: Image.Image) -> Image.Image:
         flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
         return flat.convert("L") if image.mode in _GRAY_MODES else flat
     return image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+
+
+def from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
+    """Return a picture of mode RGB, in sRGB, with the numbers that another color profile has for the same colors.
+
+    Args:
+        profile: an ICC profile, empty for none.
+        mode: the mode of the pictures that it belongs to: L, LA, RGB or RGBA.
+
+    Returns:
+        The picture in mode RGB or L; the picture itself where the profile is that of sRGB, broken, or of another mode.
+    """
+    transform = _transform(profile, mode, to_srgb=False)
+    if transform is None:
+        return image
+    result = transform.apply(image)
+    result.info.pop("icc_profile", None)  # else the numbers would be taken back to sRGB
+    return result
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Return a picture whose numbers mean sRGB, by its color profile; the picture itself if they do so already."""
+    profile = image.info.get("icc_profile")
+    transform = _transform(profile, image.mode, to_srgb=True) if profile else None
+    if transform is None:
+        return image
+    is_gray = image.mode in _GRAY_MODES
+    layer = image.convert("RGBA") if image.has_transparency_data else None
+    plain = image if image.mode == "CMYK" else image.convert("L" if is_gray else "RGB")
+    result = transform.apply(plain)
+    if is_gray:
+        result = result.getchannel(0)  # the three are equal
+    if layer is not None:
+        result.putalpha(layer.getchannel("A"))
+    result.info = {key: value for key, value in image.info.items() if key not in {"icc_profile", "transparency"}}
+    return result
+
+
+@functools.lru_cache(maxsize=16)  # the photos of one camera have one profile
+def _transform(profile: bytes, mode: str, *, to_srgb: bool) -> ImageCms.ImageCmsTransform | None:
+    """Return what turns numbers of a profile into sRGB's or back; None if nothing changes or the profile is no use."""
+    space = _PROFILED_MODES.get(mode)
+    try:
+        other = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if other.profile.xcolor_space.strip() != space:
+            return None
+        other_mode = {"GRAY": "L"}.get(space, space)
+        srgb = ImageCms.createProfile("sRGB")
+        ends = (other, srgb, other_mode, "RGB") if to_srgb else (srgb, other, "RGB", other_mode)
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        transform = ImageCms.buildTransform(*ends, intent, flags)
+        if space == "CMYK":
+            return transform
+        levels = np.arange(0, 256, 17, dtype=np.uint8)
+        colors = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3))
+        colors = colors.convert(ends[2])
+        change = np.asarray(transform.apply(colors).convert("RGB"), np.int16) - np.asarray(colors.convert("RGB"))
+    except (
+        ImageCms.PyCMSError,
+        OSError,
+        ValueError,
+        TypeError,
+    ):  # a broken profile: viewers show the numbers as they are
+        return None
+    return transform if np.abs(change).max() > 1 else None  # sRGB under any of its names, but for rounding
 
 
 def _full_scale(mode: str, values: np.ndarray) -> float:

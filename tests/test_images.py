@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from icc import RED_IS_GREEN, SRGB, gray_profile
 from PIL import Image
 
 from facegen import images
@@ -65,6 +66,46 @@ def test_center_square_is_the_middle():
     image = Image.fromarray(np.arange(40, dtype=np.uint8).reshape(4, 10))
     assert np.asarray(center_square(image)).tolist() == np.asarray(image)[:, 3:7].tolist()
     assert center_square(image.transpose(Image.Transpose.TRANSPOSE)).size == (4, 4)
+
+
+def in_profile(face: Image.Image, mode: str) -> Image.Image:
+    """The face as a file of this mode has it whose profile exchanges red and green."""
+    red, green, blue = face.split()
+    exchanged = Image.merge("RGB", [green, red, blue])
+    return exchanged.quantize(256) if mode == "P" else exchanged.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("PNG", "RGBA"), ("PNG", "P")]
+)
+def test_color_profiles_become_srgb(face, kind, mode):
+    data = as_bytes(in_profile(face, mode), kind, icc_profile=RED_IS_GREEN, quality=95)
+    for picture in (decode(data, "x"), images.to_rgb(Image.open(io.BytesIO(data)))):
+        assert picture.mode == "RGB"
+        assert "icc_profile" not in picture.info  # else it would be converted again
+        # A palette of 256 colors moves a pixel by about 5 levels, exchanged channels by 35.
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(face)).mean() < 8
+
+
+def test_gray_profiles_become_srgb(face):
+    gray = face.convert("L")
+    assert np.array_equal(decode(as_bytes(gray, "PNG", icc_profile=gray_profile(2.4)), "x"), gray)
+    darker = decode(as_bytes(gray, "PNG", icc_profile=gray_profile(4.0)), "x")
+    assert darker.mode == "L"
+    assert np.asarray(darker).mean() < np.asarray(gray).mean() - 20
+
+
+def test_profiles_that_change_nothing_leave_every_pixel(face):
+    named = SRGB.replace(b"s\0R\0G\0B", b"o\0u\0r\0s")
+    for profile in (SRGB, named, b"no profile", RED_IS_GREEN[:300], gray_profile(1.0)):  # the last is not for RGB
+        picture = decode(as_bytes(face, "PNG", icc_profile=profile), "x")
+        assert np.array_equal(picture, face)
+
+
+def test_profile_and_transparency(face):
+    picture = in_profile(face, "RGBA")
+    picture.putalpha(0)
+    assert np.asarray(decode(as_bytes(picture, "PNG", icc_profile=RED_IS_GREEN), "x")).min() == 255
 
 
 def test_map_in_order_keeps_the_order():

@@ -30,7 +30,7 @@ from PIL import Image
 from facegen.aging.edit import PASTE_MODES
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
-from facegen.images import to_rgb, turn_upright
+from facegen.images import from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
@@ -74,7 +74,7 @@ def paste_faces(
     outside of the photo is left out. A photo that shows no color stays without.
 
     Args:
-        photo: Mode L, LA, RGB or RGBA (see `open_original`); it is turned upright. Alpha stays as it is.
+        photo: Mode L, LA, RGB or RGBA (see `open_original`); it is turned upright. Alpha and color profile stay.
         mode: `change` or `face`, see the module.
         template: Where the landmarks lie in the faces' pictures: the shape of the mask.
     """
@@ -90,6 +90,8 @@ def paste_faces(
     after = before.copy()
     colors = 3 if photo.mode.startswith("RGB") else 1
     is_gray = colors == 1 or _is_gray(before[:, :, :3])
+    profile = photo.info.get("icc_profile") or b""
+    faces = [_in_profile(face, profile, photo.mode) for face in faces]
     boxes = [_box(face, photo.size) for face in faces]
     for number, face in enumerate(faces):
         pasted = _matched(face, mode, template)
@@ -105,10 +107,15 @@ def paste_faces(
             place = after[top:bottom, left:right, :colors]
             place[:] = np.rint(place + weight * change).clip(0, 255)
     result = Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode)
-    profile = photo.info.get("icc_profile") or b""
     if profile[16:20] == (b"RGB " if colors == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
         result.info["icc_profile"] = profile
     return result
+
+
+def _in_profile(face: PastedFace, profile: bytes, mode: str) -> PastedFace:
+    """Return the face with its pictures in the numbers that the photo's color profile has for their colors."""
+    pictures = (from_srgb(to_rgb(picture), profile, mode) for picture in (face.input, face.reconstruction, face.aged))
+    return PastedFace(*pictures, face.matrix)
 
 
 def paste_results(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from icc import RED_IS_GREEN
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageCms, ImageFilter
 
@@ -14,6 +15,7 @@ from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import open_original, open_photo
 from facegen.faces.template import UTKFACE_TEMPLATE, alignment_matrix
+from facegen.images import to_rgb
 
 SIZE = 64
 # Where MTCNN sees Grace Hopper's eyes, nose and mouth corners in matplotlib's 512x600 pixels.
@@ -206,6 +208,17 @@ def test_alpha_and_profile_stay(hopper: Image.Image):
     gray = hopper.convert("L")
     gray.info["icc_profile"] = photo.info["icc_profile"]  # as left behind by a conversion
     assert "icc_profile" not in paste_faces(gray, []).info
+
+
+def test_a_face_in_a_photo_of_another_color_profile(hopper: Image.Image):
+    red, green, blue = hopper.split()
+    photo = Image.merge("RGB", [green, red, blue])  # the same colors, in the profile's numbers
+    photo.info["icc_profile"] = RED_IS_GREEN
+    for mode in ("change", "face"):
+        result = to_rgb(paste_faces(photo, [pasted(photo, aged=lighter)], mode))
+        plain = paste_faces(hopper, [pasted(hopper, aged=lighter)], mode)
+        # A level of rounding there and one back; exchanged channels are 20 levels apart.
+        assert np.abs(pixels(result) - pixels(plain)).mean() < 1
 
 
 def test_several_faces_in_any_order(hopper: Image.Image):
