@@ -14,13 +14,17 @@ from typing import Any
 
 from facegen.errors import FacegenError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+# What `facegen.images` decodes, under any name: .jfif is what Windows calls downloaded JPEGs.
+IMAGE_SUFFIXES = frozenset(
+    f".{end}"
+    for end in "png jpg jpeg jpe jfif webp bmp gif tif tiff jp2 avif heic heif".split()  # noqa: SIM905
+)
 # The largest files that are read: no face and no table has more, but a small zip can hold any size.
 MAX_PICTURE_BYTES, MAX_BYTES = 256 * 1024**2, 4 * 1024**3
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends as a PNG, JPEG or WebP picture does."""
+    """Tell whether a file name ends as a picture's does."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
@@ -43,10 +44,40 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
             yield image
     except Exception as error:  # Pillow's plugins raise anything, SyntaxError included, on broken files
         raise _unreadable(data, name, error) from error
+
+
+def _newer_formats(data: bytes, name: str) -> list[str]:
+    """Return the format of a HEIC or AVIF picture, which not every Pillow reads, ready to be opened; else nothing.
+
+    Raises FacegenError when what reads it is not installed.
+    """
+    kind = _brand(data)
+    if kind == "AVIF":
+        if importlib.util.find_spec("PIL._avif") is None:
+            raise FacegenError(f"{name}: AVIF needs Pillow 11.3 or newer: upgrade it, or convert the picture to JPEG")
+        return ["AVIF"]
+    if kind == "HEIC":
+        try:
+            import pi_heif
+        except ImportError:
+            raise FacegenError(
+                f'{name}: HEIC needs pip install "facegen[heic]"; or convert the picture to JPEG'
+            ) from None
+        pi_heif.register_heif_opener()
+        return ["HEIF"]
+    return []
+
+
+def _brand(data: bytes) -> str | None:
+    """Return HEIC or AVIF where a file's first box says so (ISO 14496-12, section 4.3)."""
+    brands = data[8 : int.from_bytes(data[:4], "big")][:256] if data[4:8] == b"ftyp" else b""
+    if b"avif" in brands:
+        return "AVIF"
+    return "HEIC" if any(brand in brands for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")) else None
 
 
 def read_header(data: bytes, name: str) -> tuple[int, int, bool]:
@@ -234,6 +265,8 @@ def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
         return FacegenError(f"{name}: the file is empty (zero bytes)")
     if isinstance(error, Image.DecompressionBombError):
         return TooManyPixelsError(f"{name}: more than {MAX_PIXELS:,d} pixels; make it smaller")
+    if _brand(data):
+        return FacegenError(f"{name}: a broken {_brand(data)} picture, or one of an odd kind; convert it to JPEG")
     if isinstance(error, Image.UnidentifiedImageError):
         return FacegenError(f"{name}: not a picture that can be read, or a broken one")
     return FacegenError(f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})")

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import importlib.util
 import io
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from icc import RED_IS_GREEN, SRGB, gray_profile
-from PIL import Image
+from PIL import Image, features
 
 from facegen import images
 from facegen.errors import FacegenError
@@ -106,6 +109,30 @@ def test_profile_and_transparency(face):
     picture = in_profile(face, "RGBA")
     picture.putalpha(0)
     assert np.asarray(decode(as_bytes(picture, "PNG", icc_profile=RED_IS_GREEN), "x")).min() == 255
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_read(face):
+    picture = decode(as_bytes(face, "AVIF", quality=90), "x.avif")
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(face)).mean() < 5
+
+
+def test_avif_without_a_decoder_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FacegenError, match=r"^x.avif: .*Pillow 11.3"):
+        decode(b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf" + bytes(99), "x.avif")
+
+
+def test_heic_is_read_or_says_what_to_install(face, monkeypatch):
+    data = (Path(__file__).parent / "face.heic").read_bytes()  # the face at 64x64
+    picture = decode(data, "x.heic")
+    small = np.asarray(face.resize((64, 64)), int)
+    assert np.abs(np.asarray(picture) - small).mean() < 8
+    with pytest.raises(FacegenError, match=r"^x.heic: "):
+        decode(data[:600], "x.heic")
+    monkeypatch.setitem(sys.modules, "pi_heif", None)  # as if it were not installed
+    with pytest.raises(FacegenError, match=r"^x.heic: HEIC .*facegen\[heic\].*JPEG"):
+        decode(data, "x.heic")
 
 
 def test_map_in_order_keeps_the_order():

@@ -38,7 +38,7 @@ _CHECK_ALL_UP_TO = 5000  # pictures whose headers are read on opening; of more, 
 class FaceArchive:
     """A data set for training: item i is `(uint8 picture [C, H, W], float32 one-hot label [c_dim])`.
 
-    Reads a zip or a folder of PNG, JPEG or WebP pictures. May be handed to a `torch.utils.data.DataLoader`
+    Reads a zip or a folder of pictures. May be handed to a `torch.utils.data.DataLoader`
     with worker processes: each opens the zip for itself.
 
     Args:

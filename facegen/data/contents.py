@@ -173,7 +173,7 @@ def understand(
     if others:
         contents.notes["neither picture nor label"] = others
     if not names:
-        contents.report("no pictures", "", "there is no PNG, JPEG or WebP picture in it")
+        contents.report("no pictures", "", "there is no picture in it (JPEG, PNG, WebP, TIFF, ...)")
     contents.faces = [Face(name) for name in names]
 
     _read_extra(contents, extra)

@@ -166,7 +166,7 @@ def _archive_source(path: str | os.PathLike[str], size: int, template: Alignment
 def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _Source:
     names = [name for name in files.names if is_image_name(name)]
     if not names:
-        raise FacegenError(f"{files.path}: no PNG, JPEG or WebP picture in it")
+        raise FacegenError(f"{files.path}: no picture in it (JPEG, PNG, WebP, TIFF, ...)")
 
     def load(index: int) -> Image.Image:
         photo = pictures.to_rgb(pictures.decode(files.read(names[index]), f"{files.path}: {names[index]}"))

@@ -4,6 +4,7 @@ import pytest
 
 from facegen.container import Container
 from facegen.data.sources import Record, Skipped, get_source
+from facegen.errors import FacegenError
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,28 @@ def test_the_folder_is_named(read):
 def test_numbers_that_are_no_ages_are_not_recognized(read, tmp_path, names):
     read("folders", names)
     assert not get_source("folders").recognizes(Container(tmp_path / "set"))
+
+
+def test_afad_has_ages_and_genders(read):
+    found = read("folders", ["23/111/a.jpg", "23/112/b.jpg", "AFAD-Full/30/112/c.jpg", "35/d.jpg"])
+    assert found["23/111/a.jpg"] == Record("23/111/a.jpg", 23, 23, gender="male")
+    assert found["23/112/b.jpg"] == Record("23/112/b.jpg", 23, 23, gender="female")
+    assert found["AFAD-Full/30/112/c.jpg"] == Record("AFAD-Full/30/112/c.jpg", 30, 30, gender="female")
+    assert found["35/d.jpg"] == Record("35/d.jpg", 35, 35)
+
+
+@pytest.mark.parametrize(
+    "name", ["23/0/a.jpg", "0/23/a.jpg", "20-29/35/a.jpg", "25/20-29/a.jpg", "23/111/5/a.jpg", "001/20-29/25/a.jpg"]
+)
+def test_two_folders_that_could_be_the_age_are_refused(read, name):
+    with pytest.raises(FacegenError, match="--age-folder"):
+        read("folders", ["30/x.jpg", name])
+
+
+def test_the_folder_of_the_age_can_be_told(read):
+    names = ["23/0/a.jpg", "24/1/b.jpg", "c.jpg", "25/x/d.jpg", "old/1/e.jpg", "30/111/f.jpg"]
+    outer = read("folders", names, age_folder=2)
+    ages = {name: item.age for name, item in outer.items() if isinstance(item, Record)}
+    assert ages == {"23/0/a.jpg": 23, "24/1/b.jpg": 24, "25/x/d.jpg": 25, "30/111/f.jpg": 30}
+    assert {outer[name].reason for name in ("c.jpg", "old/1/e.jpg")} == {"folder is no age"}
+    assert read("folders", ["23/0/a.jpg"], age_folder=1)["23/0/a.jpg"].age == 0
