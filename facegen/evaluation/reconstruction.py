@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def structural_similarities(one: torch.Tensor, other: torch.Tensor) -> np.ndarra
         return None
     parts = zip(one.split(BATCH), other.split(BATCH), strict=True)
     found = [ssim(a.float() / 255, b.float() / 255, data_range=1.0, reduction="none") for a, b in parts]
-    return torch.cat([part.reshape(-1) for part in found]).double().numpy()
+    return torch.cat([cast(torch.Tensor, part).reshape(-1) for part in found]).double().numpy()
 
 
 @torch.no_grad()
