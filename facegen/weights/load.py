@@ -95,8 +95,7 @@ def _load(
 ) -> tuple[Network, Header]:
     networks, header = read_networks(reference, names)
     for name in names:
-        network = networks.get(name)
-        if isinstance(network, kind):
+        if isinstance(network := networks.get(name), kind):
             return network, header
     held = ", ".join(header.networks or networks) or "nothing"
     raise FacegenError(f"{reference}: holds {held}, but no {what}")
