@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag, urlsplit, urlunsplit
 
+from dnnlib.disk import flush_to_disk
+
 if TYPE_CHECKING:
     import requests
 
@@ -105,8 +107,7 @@ def fetch(
             raise DownloadError(
                 f"{_shown(url)}: what the server sent is not the expected file: {found}, not {expected}"
             )
-        with part.data.open("rb+") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())
+        flush_to_disk(part.data)
         part.data.replace(path)
         part.remove()
 

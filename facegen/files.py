@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from dnnlib.disk import flush_to_disk
 
 
 @contextmanager
@@ -35,18 +37,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.unlink()
     try:
         yield temporary
-        temporary.chmod(mode)
-        with temporary.open("r+b") as file:  # Windows flushes no file that is open for reading only
-            os.fsync(file.fileno())
+        with suppress(OSError):  # many file systems that anybody may write to have no modes
+            temporary.chmod(mode)
+        flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:
-    """Write what JSON can hold, atomically and readable by people."""
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, ascii: bool = False) -> None:
+    """Write what JSON can hold, atomically and readable by people; with `ascii` also halves of characters."""
     with atomic_path(path) as temporary:
-        text = json.dumps(content, indent=indent, ensure_ascii=False)
+        text = json.dumps(content, indent=indent, ensure_ascii=ascii)
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dnnlib.disk import flush_to_disk
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, write_json
 from facegen.options import Options
@@ -218,8 +219,7 @@ def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> I
             torch.save(content, temporary)
         except RuntimeError as error:  # so it tells of a full disk
             raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
+        flush_to_disk(temporary)
         yield
 
 
