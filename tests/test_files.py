@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facegen.files import atomic_path
+from facegen.files import atomic_path, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -136,3 +137,28 @@ def test_killed_writer_leaves_the_old_file(tmp_path):
     result = subprocess.run([sys.executable, "-c", code, os.fspath(path)])
     assert result.returncode == -9
     assert path.read_text() == "old"
+
+
+def fails_with(number: int):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])
+def test_file_systems_without_modes_and_flushing(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(Path, "chmod", fails_with(number))
+    monkeypatch.setattr(os, "fsync", fails_with(number))
+    write_json(tmp_path / "x.json", [1])
+    assert (tmp_path / "x.json").read_text() == "[\n  1\n]\n"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_told(tmp_path, monkeypatch, number):
+    (tmp_path / "x.json").write_text("old")
+    monkeypatch.setattr(os, "fsync", fails_with(number))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_json(tmp_path / "x.json", [1])
+    assert (tmp_path / "x.json").read_text() == "old"
+    assert names(tmp_path) == ["x.json"]
