@@ -55,13 +55,17 @@ class Container:
         self.refused: dict[str, str] = {}
         self._zip: zipfile.ZipFile | None = None
         self._zip_process = -1
+        self._entry_of: dict[str, str] = {}  # the zip's own names, where they differ
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: there is no such folder or zip")
         self.is_zip = not self.path.is_dir()
         if self.is_zip and not self.path.is_file():  # a device would fill the memory, a pipe never end
             raise FacegenError(f"{self.path}: neither a folder nor a readable zip (it is not a plain file)")
         if self.is_zip:
-            found = [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
+            entries = [info.filename for info in self._open_zip().infolist()]
+            # Older programs of Windows write backslashes between folders.
+            self._entry_of = {name.replace("\\", "/"): name for name in entries if "\\" in name}
+            found = [name for name in (entry.replace("\\", "/") for entry in entries) if not name.endswith("/")]
             self.refused = {name: DOUBLE for name, times in Counter(found).items() if times > 1}
             self.refused |= {name: "the file name leads out of the archive" for name in found if leads_out(name)}
         else:
@@ -77,8 +81,9 @@ class Container:
         try:
             if self.is_zip:
                 opened = self._open_zip()
-                with opened.open(name) as file:
-                    claimed = opened.getinfo(name).file_size
+                info = self._entry(name)
+                with opened.open(info) as file:
+                    claimed = info.file_size
                     data = file.read(limit + 1) if claimed <= limit else None  # never more, whatever the zip claims
             else:
                 found = (self.path / name).stat()
@@ -97,11 +102,28 @@ class Container:
             # what zipfile makes of a broken header.
             raise FacegenError(f"{self.path}: cannot read {name} ({error})") from error
 
+    def stamp(self, name: str) -> list[int]:
+        """Return what changes when a file is replaced: size and time of change, of a zip's entry size and checksum.
+
+        Zeros for a file that cannot be looked at.
+        """
+        try:
+            if self.is_zip:
+                info = self._entry(name)
+                return [info.file_size, info.CRC]
+            found = (self.path / name).stat()
+            return [found.st_size, found.st_mtime_ns]
+        except (KeyError, OSError, FacegenError):
+            return [0, 0]
+
     def close(self) -> None:
         """Close the zip; the next read opens it again."""
         if self._zip is not None and self._zip_process == os.getpid():
             self._zip.close()
         self._zip = None
+
+    def _entry(self, name: str) -> zipfile.ZipInfo:
+        return self._open_zip().getinfo(self._entry_of.get(name, name))
 
     def _list_folder(self) -> list[str]:
         def fail(error: OSError) -> None:  # os.walk would leave out, silently, what it may not read

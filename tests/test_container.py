@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,45 @@ def test_a_zip_with_a_broken_list_of_files(tmp_path, offset, value):
     path.write_bytes(data)
     with pytest.raises(FacegenError, match="neither a folder nor a readable zip"):
         Container(path)
+
+
+def windows_zip(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip as .NET wrote it before 4.6.1: backslashes between folders, and entries for folders."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = name  # else it would be translated on Windows
+            archive.writestr(info, content)
+    return path
+
+
+def test_backslashes_in_a_zip_are_slashes(tmp_path):
+    files = Container(
+        windows_zip(tmp_path / "w.zip", {"a\\": b"", "a\\b\\1.txt": b"1", "a/2.txt": b"2", "3.txt": b"3"})
+    )
+    assert files.names == ["3", "a/2.txt", "a/b/1.txt"]
+    assert [files.read(name) for name in files.names] == [b"3", b"2", b"1"]
+    assert files.stamp("a/b/1.txt")[0] == 1
+
+
+@pytest.mark.parametrize("names", [["..\\x"], ["a\\..\\..\\x"], ["\\x"], ["a\\x", "a/x"]])
+def test_backslashes_hide_nothing(tmp_path, names):
+    path = windows_zip(tmp_path / "w.zip", dict.fromkeys(names, b""))
+    with pytest.raises(FacegenError, match=r"leads out|two files"):
+        Container(path)
+    assert Container(path, strict=False).names == []
+
+
+def test_a_stamp_changes_with_the_file(tmp_path):
+    (tmp_path / "set").mkdir()
+    file = tmp_path / "set" / "a.txt"
+    file.write_text("one")
+    files = Container(tmp_path / "set")
+    before = files.stamp("a.txt")
+    assert files.stamp("a.txt") == before
+    file.write_text("three")
+    assert files.stamp("a.txt") != before
+    file.unlink()
+    assert files.stamp("a.txt") == [0, 0]
+    zips = [Container(windows_zip(tmp_path / f"{text}.zip", {"a": text.encode()})) for text in ("one", "two")]
+    assert zips[0].stamp("a") != zips[1].stamp("a")

@@ -29,6 +29,8 @@ JPEG_REDUCTION = 2  # a JPEG may be decoded at 1/2, 1/4 or 1/8 while its side st
 MAX_OUTSIDE = 0.1  # of the crop's area, before it is worth a note
 FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it would be one of noise
 
+UNREADABLE = "unreadable picture"  # why a picture is dropped that cannot be decoded
+
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
@@ -112,7 +114,7 @@ def difference_hash(image: Image.Image) -> int | None:
 def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Picture | Skipped:
     """Decode a picture, once and if its header shows that it is worth it."""
     if isinstance(data, FacegenError):
-        return Skipped(name, "unreadable picture", _without(name, data))
+        return Skipped(name, UNREADABLE, _without(name, data))
     try:
         with pictures.opened(data, name) as image:
             size = image.size
@@ -127,7 +129,7 @@ def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Pictu
     except pictures.TooManyPixelsError as error:
         return Skipped(name, "too large", _without(name, error))
     except FacegenError as error:
-        return Skipped(name, "unreadable picture", _without(name, error))
+        return Skipped(name, UNREADABLE, _without(name, error))
     return _Picture(name, pictures.to_rgb(upright), size, hashlib.sha256(data).hexdigest(), notes)
 
 

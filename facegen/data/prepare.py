@@ -138,15 +138,17 @@ def _is_of(name: str, prefix: str, archives: set[str]) -> bool:
 def _crop_all(
     records: Iterable[Record], files: Container, crop: CropOptions, spool: Spool
 ) -> Iterator[tuple[Record, Outcome]]:
-    """Crop on all cores, in order, what the spool does not have yet."""
+    """Crop on all cores, in order, what the spool does not have yet or has from before the file changed."""
 
-    def work(batch: list[Record]) -> tuple[list[Record], list[Outcome]]:
-        missing = [(record.name, _read(files, record.name)) for record in batch if record.name not in spool]
-        return batch, crop_pictures(missing, crop) if missing else []
+    def work(batch: list[Record]) -> tuple[list[Record], list[Outcome], dict[str, list[int]]]:
+        # Stamped before they are read: what changes meanwhile is done again by the next run.
+        stamps = {record.name: files.stamp(record.name) for record in batch}
+        missing = [(name, _read(files, name)) for name, stamp in stamps.items() if not spool.is_done(name, stamp)]
+        return batch, crop_pictures(missing, crop) if missing else [], stamps
 
-    for batch, outcomes in map_in_order(work, _batches(records), ahead=2):
+    for batch, outcomes, stamps in map_in_order(work, _batches(records), ahead=2):
         if outcomes:
-            spool.add(outcomes)
+            spool.add(outcomes, stamps)
         for record in batch:
             yield record, spool.get(record.name)
 

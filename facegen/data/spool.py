@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from facegen.data.crops import Cropped
+from facegen.data.crops import UNREADABLE, Cropped
 from facegen.data.sources import Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, take_lock
@@ -35,8 +35,8 @@ class _Stored:
 class Spool:
     """The outcome of every picture that was worked on: its PNG, or why it was dropped.
 
-    Two files that only grow: PNGs end to end, and one JSON line per picture, written after its PNG. What a crash left
-    of a last line is cut off when the spool is opened again.
+    Two files that only grow: PNGs end to end, and one JSON line per picture, written after its PNG; a later line of the
+    same picture counts. What a crash left of a last line is cut off when the spool is opened again.
 
     Args:
         folder: where the two files lie; made when missing.
@@ -48,6 +48,7 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self._check_job(json.loads(json.dumps(job)))
         self._outcomes: dict[str, _Stored | Skipped] = {}
+        self._stamps: dict[str, list[int]] = {}
         self._notes: dict[tuple[str, ...], tuple[str, ...]] = {}
         try:
             self._lock = take_lock(folder / _LOCK)
@@ -73,6 +74,17 @@ class Spool:
     def __contains__(self, name: str) -> bool:
         return name in self._outcomes
 
+    def is_done(self, name: str, stamp: list[int]) -> bool:
+        """Tell whether a picture has an outcome that holds: its file has not changed since, and could be read.
+
+        Args:
+            stamp: the file's as it is now, see `Container.stamp`. Spools of earlier versions have none: theirs hold.
+        """
+        outcome = self._outcomes.get(name)
+        if outcome is None or (isinstance(outcome, Skipped) and outcome.reason == UNREADABLE):
+            return False
+        return self._stamps.get(name, stamp) == stamp
+
     def get(self, name: str) -> Cropped | Skipped:
         """Return the outcome of a picture, without its PNG."""
         stored = self._outcomes[name]
@@ -87,16 +99,21 @@ class Spool:
         self._pictures.seek(stored.offset)
         return self._pictures.read(stored.size)
 
-    def add(self, outcomes: Iterable[Cropped | Skipped]) -> None:
-        """Store outcomes; after this a killed process does not lose them."""
+    def add(self, outcomes: Iterable[Cropped | Skipped], stamps: Mapping[str, list[int]] | None = None) -> None:
+        """Store outcomes; after this a killed process does not lose them.
+
+        Args:
+            stamps: of the files that they were made from, by name, see `is_done`.
+        """
         try:
-            self._write(outcomes)
+            self._write(outcomes, stamps or {})
         except OSError as error:  # a full disk: it names no file
             raise OSError(error.errno, error.strerror, str(self.folder)) from error
 
     def forget(self) -> None:
         """Give back the memory of the outcomes when they are needed no more; on disk they stay."""
         self._outcomes.clear()
+        self._stamps.clear()
 
     def close(self) -> None:
         """Close the files; they stay for the next run."""
@@ -148,7 +165,7 @@ class Spool:
         self._lines.truncate(good_end)
         self._pictures.truncate(pictures_used)
 
-    def _write(self, outcomes: Iterable[Cropped | Skipped]) -> None:
+    def _write(self, outcomes: Iterable[Cropped | Skipped], stamps: Mapping[str, list[int]]) -> None:
         lines = []
         offset = self._pictures.seek(0, os.SEEK_END)
         for outcome in outcomes:
@@ -159,6 +176,8 @@ class Spool:
                 line = {"name": outcome.name, "offset": offset, "size": len(outcome.png), "sha256": outcome.sha256}
                 line |= {"dhash": outcome.dhash, "notes": outcome.notes}
                 offset += len(outcome.png)
+            if outcome.name in stamps:
+                line["stamp"] = stamps[outcome.name]
             self._remember(line)
             lines.append(json.dumps(line).encode() + b"\n")
         self._pictures.flush()
@@ -167,6 +186,8 @@ class Spool:
 
     def _remember(self, line: dict[str, Any]) -> None:
         name = line["name"]
+        if "stamp" in line:
+            self._stamps[name] = line["stamp"]
         if "reason" in line:
             self._outcomes[name] = Skipped(name, line["reason"], line["detail"])
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facegen.data.crops import Cropped
+from facegen.data.crops import UNREADABLE, Cropped
 from facegen.data.sources import Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
@@ -119,3 +119,25 @@ def test_a_full_disk_is_named_and_what_was_stored_before_stays(tmp_path, size):
         assert "a" in spool
         assert "b" not in spool
         assert spool.png("a") == picture("a").png
+
+
+def test_outcomes_hold_until_the_file_changes(tmp_path):
+    with Spool(tmp_path / "s", JOB) as spool:
+        outcomes = [picture("a"), Skipped("b", "no face"), Skipped("c", UNREADABLE)]
+        spool.add(outcomes, {"a": [100, 5], "b": [7, 5], "c": [0, 5]})
+        spool.add([picture("old")])  # as earlier versions did
+    with Spool(tmp_path / "s", JOB) as spool:
+        assert [spool.is_done(name, [7, 5]) for name in ("a", "b", "c", "d", "old")] == [
+            False,
+            True,
+            False,
+            False,
+            True,
+        ]
+        assert spool.is_done("a", [100, 5])
+        assert not spool.is_done("c", [0, 5])  # what could not be read is tried again
+        spool.add([picture("a", 9)], {"a": [9, 6]})
+    with Spool(tmp_path / "s", JOB) as spool:
+        assert spool.is_done("a", [9, 6])
+        assert not spool.is_done("a", [100, 5])
+        assert spool.png("a") == picture("a", 9).png
