@@ -78,7 +78,7 @@ def test_backslashes_in_a_zip_are_slashes(tmp_path):
     files = Container(
         windows_zip(tmp_path / "w.zip", {"a\\": b"", "a\\b\\1.txt": b"1", "a/2.txt": b"2", "3.txt": b"3"})
     )
-    assert files.names == ["3", "a/2.txt", "a/b/1.txt"]
+    assert files.names == ["3.txt", "a/2.txt", "a/b/1.txt"]
     assert [files.read(name) for name in files.names] == [b"3", b"2", b"1"]
     assert files.stamp("a/b/1.txt")[0] == 1
 
