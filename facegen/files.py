@@ -49,7 +49,8 @@ def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, a
     """Write what JSON can hold, atomically and readable by people; with `ascii` also halves of characters."""
     with atomic_path(path) as temporary:
         text = json.dumps(content, indent=indent, ensure_ascii=ascii)
-        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+        # What is no character (of a file name that is no UTF-8) becomes JSON's own escape.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

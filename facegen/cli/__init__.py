@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 import threading
@@ -87,5 +88,8 @@ def main() -> None:
     Example:
       facegen transfer photo.jpg --outdir out --ages 5,25,45,65,85
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names that are no UTF-8, terminals that know few letters
+            stream.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)

@@ -47,7 +47,7 @@ def save_pretrained(
     header = _save_weights(networks, folder, metadata or {})
     if not (folder / CARD).exists():
         with atomic_path(folder / CARD) as temporary:
-            temporary.write_text(model_card(header), encoding="utf-8")
+            temporary.write_text(model_card(header), encoding="utf-8", errors="backslashreplace")
 
 
 def _save_weights(networks: Mapping[str, nn.Module], folder: Path, metadata: Mapping[str, Any]) -> Header:
@@ -86,7 +86,7 @@ def push_to_hub(
     repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
     with TemporaryDirectory() as folder:
         header = _save_weights(networks, Path(folder), metadata or {})
-        (Path(folder) / CARD).write_text(model_card(header, repository), encoding="utf-8")
+        (Path(folder) / CARD).write_text(model_card(header, repository), encoding="utf-8", errors="backslashreplace")
         return api.upload_folder(repo_id=repository, folder_path=folder, **upload)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -77,3 +78,34 @@ def test_sigterm_while_python_clears_up_is_no_traceback(tmp_path: Path):
     assert process.returncode == -signal.SIGTERM
     assert errors.rstrip().endswith(b"make one folder for each class")  # the command's own last line is the last of all
     assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
+def test_names_that_are_no_utf_8(tmp_path: Path):
+    """As unpacked from zips of Windows, in a terminal that refuses them: every command names them and does its work."""
+    for k in range(8):
+        folder = tmp_path / "faces" / str((5, 25)[k % 2])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (k * 30, 0, 0)).save(folder / os.fsdecode(b"M\xfcller%d.png" % k))
+    data = os.fsdecode(b"M\xfcller.zip")
+    outdir = os.fsdecode(b"\xfcber")
+    for command in (
+        ["prepare", "faces", data, "--source", "folders", "--resolution", "16", "--crop", "center"],
+        ["inspect", data],
+        ["train", "--data", data, "--cfg", "tiny", "--kimg", "0.008", "--batch", "8", "--outdir", outdir],
+        ["runs", outdir],
+        ["train", "--data", os.fsdecode(b"no\xfc.zip")],
+    ):
+        result = subprocess.run(
+            [sys.executable, "-m", "facegen", *command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True,
+            timeout=120,
+        )
+        assert b"Traceback" not in result.stderr, result.stderr
+        assert result.returncode == (1 if b"no\\udcfc.zip" in result.stderr else 0), result.stderr
+    (run,) = (tmp_path / outdir).iterdir()
+    assert run.name.startswith("00000-M_ller-")
+    assert "udcfc" in (run / "log.txt").read_text(encoding="utf-8")
+    assert json.loads((run / "training_options.json").read_text(encoding="utf-8"))["data"] == data

@@ -51,6 +51,7 @@ class RunFolder:
         self.path = path
         self.finished = False
         self._events: SummaryWriter | None = None
+        self._has_tensorboard = True
         self._lock = RunLock(path)
         self._cut_short: set[str] = set()  # files whose last line may lack its end
 
@@ -59,6 +60,7 @@ class RunFolder:
         """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
         outdir = Path(outdir)
         outdir.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[\ud800-\udfff]", "_", name)  # bytes of a file name that are no UTF-8
         numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
         number = max(numbers, default=-1) + 1
         while True:
@@ -116,12 +118,17 @@ class RunFolder:
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._append(STATS, json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}))
+        if not self._has_tensorboard:
+            return
         try:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(name, value, global_step=round(step))
             self._tensorboard.flush()
         except OSError:  # its thread ended for good; the next numbers get a new one
             self._events = None
+        except UnicodeEncodeError:
+            self._has_tensorboard = False
+            print(f"{self.path}: TensorBoard writes to no folder whose name is not UTF-8; no events", file=sys.stderr)
 
     def write_json(self, name: str, obj: Any) -> None:
         """Write an object to a JSON file in the folder, atomically."""
@@ -152,7 +159,7 @@ class RunFolder:
     def _append(self, name: str, line: str) -> None:
         """Add a line to a file; where that fails, say so and go on."""
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with (self.path / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(("\n" if name in self._cut_short else "") + line + "\n")
             self._cut_short.discard(name)
         except OSError as error:
