@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageCms, ImageFilter
 
 from facegen.aging.paste import PastedFace, _color_map, _warp, face_mask, paste_faces, paste_results
@@ -12,17 +11,12 @@ from facegen.aging.save import save_pasted
 from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import open_original, open_photo
+from facegen.faces.find import open_original
 from facegen.faces.template import UTKFACE_TEMPLATE, alignment_matrix
 
 SIZE = 64
 # Where MTCNN sees Grace Hopper's eyes, nose and mouth corners in matplotlib's 512x600 pixels.
 LANDMARKS = np.array([(217.9, 210.3), (307.8, 206.4), (262.9, 262.8), (228.6, 304.1), (306.2, 300.4)])
-
-
-@pytest.fixture(scope="module")
-def hopper() -> Image.Image:
-    return open_photo(get_sample_data("grace_hopper.jpg", asfileobj=False))
 
 
 def pixels(image: Image.Image) -> np.ndarray:

@@ -1,0 +1,281 @@
+"""What the generator's, the encoder's and the age estimator's trainings have in common: stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers import small_generator, write_faces
+from trainings import assert_one_line, assert_same, interrupted_at, narrow_options, only_run
+
+from facegen.cli import main
+from facegen.errors import FacegenError
+from facegen.training.age.loop import resume_age, train_age
+from facegen.training.age.options import AgeOptions
+from facegen.training.encoder.loop import resume_encoder, train_encoder
+from facegen.training.encoder.options import EncoderOptions
+from facegen.training.generator.loop import resume_generator, train_generator
+from facegen.training.generator.options import resolve_options
+from facegen.training.run.folder import RunFolder, read_stats
+from facegen.training.run.interrupt import RESUME_ME
+from facegen.training.run.lock import read_status
+from facegen.weights.native import save_networks
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of the three.
+
+    Attributes:
+        command: the command that starts it.
+        options: of a run of two epochs, or of two halves that end with statistics and saved weights.
+        length: name of the option that says how long to train, and its value for half a run.
+        state: name of the state file.
+        losses: numbers in the statistics that do not depend on time.
+        start: takes options and a folder for runs.
+        resume: takes a run's folder, and changed options.
+    """
+
+    command: str
+    options: Any
+    length: tuple[str, float]
+    state: str
+    losses: tuple[str, ...]
+    start: Callable[..., Path]
+    resume: Callable[..., Path]
+
+    def train(self, outdir: Path, **changes: Any) -> Path:
+        return self.start(replace(self.options, **changes), outdir, device="cpu", progress=False)
+
+    def go_on(self, run: Path, **changes: Any) -> Path:
+        return self.resume(run, device="cpu", progress=False, **changes)
+
+    def halves(self, count: int) -> dict[str, Any]:
+        """The option for so many halves."""
+        name, half = self.length
+        return {name: count * half}
+
+
+@pytest.fixture(scope="module", params=["generator", "encoder", "age"])
+def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    folder = tmp_path_factory.mktemp("data")
+    if request.param == "generator":
+        options = narrow_options(face_archive, cfg="auto", p=0.3, mirror=True, balance=0.5)
+
+        def start(options: Any, outdir: Path, **rest: Any) -> Path:
+            return train_generator(replace(options, outdir=str(outdir)), **rest)
+
+        losses = ("Loss/G/loss", "Loss/D/loss")
+        length = ("kimg", 0.016)
+        return Training("train", options, length, "training-state.pt", losses, start, resume_generator)
+    if request.param == "encoder":
+        save_networks(folder / "g.safetensors", {"G_ema": small_generator(4)}, {})
+        small = {"pairs": 20, "batch": 8, "init": "none", "blocks": (0, 0, 0), "input_size": 75}
+        options = EncoderOptions(generator=str(folder / "g.safetensors"), recipe="zmse", epochs=2, **small)
+        losses = ("train_loss", "val_mse")
+        length = ("epochs", 1)
+        return Training("train-encoder", options, length, "encoder-state.pt", losses, train_encoder, resume_encoder)
+    data = str(write_faces(folder / "aged.zip", range(0, 80, 4)))
+    small = {"widths": (8, 12), "depths": (1, 1), "size": 16, "batch": 8, "snap": 0.04}
+    options = AgeOptions(data=data, val=data, kimg=0.08, license="none", **small)
+    return Training("train-age", options, ("kimg", 0.04), "age-state.pt", ("loss", "val_mae"), train_age, resume_age)
+
+
+@pytest.fixture(scope="module")
+def finished(training: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training.train(tmp_path_factory.mktemp("runs"))
+
+
+def assert_same_state(training: Training, one: Path, other: Path) -> None:
+    """Weights, optimizers, counters and random states."""
+    assert_same(*(torch.load(run / training.state, weights_only=True) for run in (one, other)))
+    assert sorted(path.name for path in one.glob("*.safetensors")) == [
+        path.name for path in sorted(other.glob("*.safetensors"))
+    ]
+
+
+def precision(run: Path) -> list[str]:
+    return re.findall(r"^precision:? +(.*)", (run / "log.txt").read_text(), re.MULTILINE)
+
+
+# -- going on
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_stopped_by_ctrl_c_it_goes_on_to_the_bit(training: Training, finished: Path, tmp_path: Path, after: int):
+    with interrupted_at(after) as steps:
+        run = training.train(tmp_path)
+        stopped_after = len(steps)
+        assert after <= stopped_after <= after + 3  # a generator's step is one of up to four optimizer's
+        assert f"go on with: facegen {training.command} --resume {run}" in (run / "log.txt").read_text()
+        assert read_status(run).state == "stopped"
+        torch.rand(7)  # a new process would not have the old random state either
+        training.go_on(run)
+        assert len(steps) > stopped_after
+    assert read_status(run).state == "finished"
+    assert_same_state(training, run, finished)
+    found, expected = read_stats(run), read_stats(finished)
+    assert [line["step"] for line in found] == sorted({line["step"] for line in found})
+    for name in training.losses if training.command != "train" else ():  # whose ticks begin anew
+        assert [line[name] for line in found] == [line[name] for line in expected]
+
+
+def test_a_finished_run_goes_on_with_more(training: Training, finished: Path, tmp_path: Path):
+    name, _ = training.length
+    run = training.train(tmp_path, **training.halves(1))
+    before = (run / "training_options.json").read_text()
+    with pytest.raises(FacegenError, match=name):
+        training.go_on(run)
+    assert (run / "training_options.json").read_text() == before
+    training.go_on(run, **training.halves(2))
+    assert_same_state(training, run, finished)
+    assert [line["step"] for line in read_stats(run)] == [line["step"] for line in read_stats(finished)]
+    assert json.loads((run / "training_options.json").read_text())[name] == training.halves(2)[name]
+
+
+def test_going_on_needs_a_run(training: Training, finished: Path, tmp_path: Path):
+    def refuse(kind: type[Exception], word: str) -> None:
+        with pytest.raises(kind, match=word) as caught:
+            training.go_on(tmp_path / "run", **training.halves(3))
+        assert_one_line(str(caught.value))
+
+    refuse(FileNotFoundError, "run")
+    (tmp_path / "run").mkdir()
+    refuse(FileNotFoundError, "training_options.json")
+    (tmp_path / "run" / "training_options.json").write_text('{"flux": 1}')
+    refuse(FacegenError, "options")
+    (tmp_path / "run" / "training_options.json").write_text((finished / "training_options.json").read_text())
+    refuse(FileNotFoundError, training.state)
+    (tmp_path / "run" / training.state).write_bytes(b"junk")
+    refuse(FacegenError, "damaged")
+    saved = torch.load(finished / training.state, weights_only=True)
+    for name in saved:
+        torch.save({key: value for key, value in saved.items() if key != name}, tmp_path / "run" / training.state)
+        refuse(FacegenError, f"no {name} in it")
+
+
+def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path: Path):
+    for start in (partial(training.start, training.options, tmp_path), partial(training.resume, finished)):
+        with pytest.raises(FacegenError, match="nowhere") as caught:
+            start(device="nowhere", progress=False)
+        assert_one_line(str(caught.value))
+    result = CliRunner().invoke(main, [training.command, "--resume", str(finished), "--device", "nowhere"])
+    assert result.exit_code == 1
+    assert "nowhere" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+# -- the command
+
+
+def arguments(training: Training) -> list[str]:
+    """The options as they are written on a command line."""
+    written = training.options.to_json()
+    names = {"train": ("data", "batch", "tick"), "train-age": ("data", "val", "widths", "depths", "batch", "snap")}
+    names |= {"train-encoder": ("generator", "recipe", "pairs", "batch", "init", "blocks", "input_size")}
+    given = {name.replace("_", "-"): written[name] for name in names[training.command]}
+    if training.command == "train":
+        given["cfg"] = "tiny"
+    texts = {name: ",".join(map(str, x)) if isinstance(x, list | tuple) else str(x) for name, x in given.items()}
+    return [training.command, *(part for name, text in texts.items() for part in (f"--{name}", text))]
+
+
+def test_a_real_process_saves_when_it_is_told_to_stop(training: Training, tmp_path: Path):
+    """The exit code is what a scheduler sees: 75 after SIGTERM, and 0 after Ctrl-C."""
+    name, _ = training.length
+    number, code = (signal.SIGINT, 0) if training.command == "train-encoder" else (signal.SIGTERM, RESUME_ME)
+    command = [sys.executable, "-m", "facegen", *arguments(training), "--outdir", tmp_path, f"--{name}", 1000]
+    process = subprocess.Popen(
+        [*map(str, command), "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300  # seconds; on a busy machine even the imports take a minute
+    while not list(tmp_path.glob("*/stats.jsonl")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    run = only_run(tmp_path)
+    status = read_status(run)
+    assert (status.state, status.pid) == ("running", process.pid)
+    with pytest.raises(FacegenError, match=f"process {process.pid} on .* is training in this folder"):
+        RunFolder.open(run)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == code, errors
+    assert RESUME_ME == 75
+    assert "Traceback" not in errors
+    assert f"go on with: facegen {training.command} --resume {run}" in output
+    assert read_status(run).state == "stopped"
+
+    done = {"epochs": "1", "kimg": "0.004"}[name]
+    result = CliRunner().invoke(main, [training.command, "--resume", str(run), f"--{name}", done, "--device", "cpu"])
+    assert result.exit_code == 1
+    assert name in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (["train"], "--data"),
+        (["train-encoder"], "--generator"),
+        (["train-age"], "--data"),
+        (["train", "--resume", "RUN", "--gamma", "8"], "leave out --gamma"),
+        (["train-encoder", "--resume", "RUN", "--lr", "0.1"], "leave out --lr"),
+        (["train-age", "--resume", "RUN", "--lr", "0.1", "--license", "mine"], "leave out --license, --lr"),
+        (["train-encoder", "--generator", "g", "--blocks", "1,2"], "5,10,5"),
+        (["train-age", "--data", "d", "--widths", "eight"], "whole numbers"),
+        (["train-age", "--data", "d", "--arch", "vgg"], "vgg"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_makes_no_sense(tmp_path: Path, line: list[str], word: str):
+    options = resolve_options(data="faces.zip", outdir="runs", resolution=64)
+    (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
+    result = CliRunner().invoke(main, [str(tmp_path) if part == "RUN" else part for part in line])
+    assert result.exit_code == 2
+    assert word in result.output
+
+
+# -- bfloat16
+
+
+def test_in_bfloat16_where_the_processor_has_it(
+    training: Training, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lacking = "float32 (this processor has no instructions for bfloat16)"
+    assert precision(finished) == [lacking]
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
+    whole, half = training.train(tmp_path), training.train(tmp_path, **training.halves(1))
+    training.go_on(half, **training.halves(2))
+    assert precision(whole) == ["bfloat16 where it pays (this processor has the instructions)"]
+    assert_same_state(training, half, whole)
+    saved = torch.load(whole / training.state, weights_only=True)
+    assert torch.bfloat16 not in {x.dtype for x in tensors(saved)}
+    single = training.train(tmp_path, fp32=True)
+    assert precision(single) == ["float32 (--fp32)"]
+    assert_same_state(training, single, finished)
+    for name in training.losses[:1]:
+        one, other = ([line[name] for line in read_stats(run)] for run in (whole, single))
+        assert one != other
+        # Mostly the mean over some steps is rounded less than one number, by 2^-9; a deep network amplifies that.
+        assert one == pytest.approx(other, rel=0.05)
+    # It goes on where the processor has none.
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "0")
+    training.go_on(half, **training.halves(3))
+    assert precision(half)[-1] == lacking
+
+
+def tensors(part: Any) -> list[torch.Tensor]:
+    if isinstance(part, dict | list | tuple):
+        inner = part.values() if isinstance(part, dict) else part
+        return [tensor for each in inner for tensor in tensors(each)]
+    return [part] if isinstance(part, torch.Tensor) else []
