@@ -1,6 +1,6 @@
 """Build the CUDA operations on first use, and say why where that cannot be.
 
-The sources are ops/*.cpp and ops/*.cu. One build serves one version of PyTorch, of CUDA and of the sources, for the
+The sources are in ops/cuda. One build serves one version of PyTorch, of CUDA and of the sources, for the
 GPUs of this machine; it stays in PyTorch's folder for extensions (`TORCH_EXTENSIONS_DIR`). Without it everything works
 in plain PyTorch, more slowly. The environment variable `TORCH_UTILS_OPS=off` asks for that.
 
@@ -28,7 +28,7 @@ import torch
 
 from torch_utils.ops import library  # noqa: F401  declares the operations, which what is built implements
 
-SOURCES = Path(__file__).parent / "ops"
+SOURCES = Path(__file__).parent / "ops" / "cuda"
 SWITCH = "TORCH_UTILS_OPS"
 MAX_WAIT = 1800  # seconds: a build that takes longer has probably hung, and what waits for it goes on without
 # In the folder of a build:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,16 +31,17 @@ def draw_counts(people: int, *, resamples: int = RESAMPLES, seed: int = 0) -> np
 
 def estimate_mean(values: np.ndarray, counts: np.ndarray) -> Estimate:
     """The mean of one value a person, `[people]`, with its interval; people whose value is NaN are left out."""
-    return interval(_mean(values, np.ones([1, len(values)]))[0], _mean(values, counts))
+    return estimate(lambda draws: means_of_resamples(values, draws), counts)
 
 
-def means_of_resamples(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The mean of `[people]` in each resample `[resamples]`; NaN where none of its people has a value."""
-    return _mean(values, counts)
+def estimate(statistic: Callable[[np.ndarray], np.ndarray], counts: np.ndarray) -> Estimate:
+    """A statistic of all people, and the middle 95 % of what it is in the resamples (the percentile interval).
 
-
-def interval(value: float, resampled: np.ndarray) -> Estimate:
-    """A statistic and the middle 95 % of what it is in the resamples `[resamples]` (the percentile interval)."""
+    Args:
+        statistic: From `[draws, people]`, how often each person counts, to the statistic in each draw, `[draws]`.
+        counts: As returned by `draw_counts`.
+    """
+    value, resampled = statistic(np.ones([1, counts.shape[1]]))[0], statistic(counts)
     resampled = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or len(resampled) == 0:
         return Estimate(float("nan"), float("nan"), float("nan"))
@@ -47,7 +49,8 @@ def interval(value: float, resampled: np.ndarray) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def means_of_resamples(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The mean of `[people]` in each resample `[resamples]`; NaN where none of its people has a value."""
     known = np.isfinite(values)
     weight = counts[:, known].sum(axis=1)
     total = counts[:, known] @ values[known]

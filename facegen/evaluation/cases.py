@@ -23,13 +23,11 @@ class Case:
     """One person's strip.
 
     Attributes:
-        kind: `best`, `median` or `worst`.
         person: Index of the face.
         caption: Its name and numbers, in words.
         strip: Input, reconstruction, every age, with captions.
     """
 
-    kind: str
     person: int
     caption: str
     strip: Image.Image
@@ -54,7 +52,7 @@ def choose_cases(order: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
     return [(kind, int(person)) for kind, people in parts.items() for person in people]
 
 
-def make_case(evaluation: Evaluation, scores: SystemScores, kind: str, person: int) -> Case:
+def make_case(evaluation: Evaluation, scores: SystemScores, person: int) -> Case:
     """The strip of one person as one system made it.
 
     Below a picture stand the target age, the judged age and the similarity to the input.
@@ -76,4 +74,4 @@ def make_case(evaluation: Evaluation, scores: SystemScores, kind: str, person: i
     words = f"{scores.system.name}: similarity {scores.similarity[person].mean():.3f}, age error {error:.1f} years"
     if np.isfinite(correlation):
         words += f", order {correlation:.2f}"
-    return Case(kind, person, words, age_strip(pictures, captions, tile=TILE))
+    return Case(person, words, age_strip(pictures, captions, tile=TILE))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facegen.evaluation.bootstrap import Estimate, estimate_mean, interval, means_of_resamples
+from facegen.evaluation.bootstrap import Estimate, estimate, estimate_mean, means_of_resamples
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def share_of_range(values: np.ndarray, pairs: np.ndarray, ceiling: np.ndarray, c
         distance = means_of_resamples(values, draws) - low
         return np.divide(distance, room, out=np.full(len(draws), np.nan), where=room > 1e-6)
 
-    return interval(share(np.ones([1, len(values)]))[0], share(counts))
+    return estimate(share, counts)
 
 
 def recognition(inputs: np.ndarray, aged: np.ndarray) -> np.ndarray:
@@ -105,8 +105,7 @@ def similarities(inputs: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def pairs_estimate(pairs: np.ndarray, counts: np.ndarray) -> Estimate:
     """The mean over pairs of different people, `[people, people]`, with its interval; NaN for one person alone."""
-    everybody = np.ones([1, len(pairs)])
-    return interval(pairs_of_resamples(pairs, everybody)[0], pairs_of_resamples(pairs, counts))
+    return estimate(lambda draws: pairs_of_resamples(pairs, draws), counts)
 
 
 def pairs_of_resamples(pairs: np.ndarray, counts: np.ndarray) -> np.ndarray:

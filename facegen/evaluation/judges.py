@@ -18,11 +18,9 @@ from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float
-from facegen.metrics.features import Extractor, file_fingerprint, locate_weights
+from facegen.metrics.features import BATCH, Extractor, file_fingerprint, locate_weights
 from facegen.parallel import map_in_order
 from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE, VGGFACE2_URL, load_facenet
-
-BATCH = 32
 
 # Where the landmarks of `facegen.faces.template` lie in the pictures that each network was trained on.
 # dlib: its own `get_face_chip_details` (150 pixels, padding 0.25) on 144 faces of UTKFace covers a square of 1.0916

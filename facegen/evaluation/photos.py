@@ -25,9 +25,7 @@ from facegen.faces.find import find_faces
 from facegen.faces.template import AlignmentTemplate
 
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
-SAME_TEMPLATE = (
-    0.02  # landmarks this close, as a share of the side, are the same alignment: measured ones differ as much
-)
+SAME_TEMPLATE = 0.02  # of the side: landmarks this close are the same alignment, as measured ones differ as much
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import torch
 
 from facegen.evaluation.bootstrap import Estimate, estimate_mean
 from facegen.images import to_float
-
-BATCH = 32
+from facegen.metrics.features import BATCH
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -42,38 +41,36 @@ def reconstruction_scores(
         counts: As returned by `bootstrap.draw_counts`.
         lpips: From two stacks of pictures in -1..1 to distances `[N]`, on the device of its own weights.
     """
-    mse = squared_errors(inputs, reconstructions)
+    mse = _distances(_squared_errors, inputs, reconstructions)
     # Equal pictures have no noise; one level in one pixel of a large picture is about this much.
     psnr = -10 * np.log10(np.maximum(mse, 1e-10))
-    ssim = structural_similarities(inputs, reconstructions)
+
+    def measure(distance: Distance | None) -> Estimate | None:
+        return None if distance is None else estimate_mean(_distances(distance, inputs, reconstructions), counts)
+
     return ReconstructionScores(
         mse=estimate_mean(mse, counts),
         psnr=estimate_mean(psnr, counts),
-        ssim=None if ssim is None else estimate_mean(ssim, counts),
-        lpips=None if lpips is None else estimate_mean(_distances(lpips, inputs, reconstructions), counts),
+        ssim=measure(_structural_similarity()),
+        lpips=measure(lpips and (lambda a, b: lpips(to_float(a), to_float(b)))),
     )
 
 
-def squared_errors(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
-    """Mean squared error of pixels in 0..1 of each pair of pictures, uint8 `[N, 3, H, W]`: float64 `[N]`."""
-    parts = zip(one.split(BATCH), other.split(BATCH), strict=True)
-    errors = [((a.double() - b.double()) / 255).square().mean(dim=(1, 2, 3)) for a, b in parts]
-    return torch.cat(errors).numpy()
+def _squared_errors(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return ((one.double() - other.double()) / 255).square().mean(dim=(1, 2, 3))
 
 
-def structural_similarities(one: torch.Tensor, other: torch.Tensor) -> np.ndarray | None:
-    """SSIM of each pair of pictures, uint8 `[N, 3, H, W]`: `[N]`; None where torchmetrics is not installed."""
+def _structural_similarity() -> Distance | None:
+    """SSIM of uint8 pictures; None where torchmetrics is not installed."""
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
     except ImportError:
         return None
-    parts = zip(one.split(BATCH), other.split(BATCH), strict=True)
-    found = [ssim(a.float() / 255, b.float() / 255, data_range=1.0, reduction="none") for a, b in parts]
-    return torch.cat([part.reshape(-1) for part in found]).double().numpy()
+    return lambda one, other: ssim(one.float() / 255, other.float() / 255, data_range=1.0, reduction="none")
 
 
 @torch.no_grad()
-def _distances(lpips: Distance, one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
+def _distances(distance: Distance, one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
+    """What a distance says of each pair of pictures, uint8 `[N, 3, H, W]` both: float64 `[N]`."""
     parts = zip(one.split(BATCH), other.split(BATCH), strict=True)
-    found = [lpips(to_float(a), to_float(b)).cpu() for a, b in parts]
-    return torch.cat(found).double().numpy()
+    return torch.cat([distance(a, b).reshape(-1).cpu() for a, b in parts]).double().numpy()

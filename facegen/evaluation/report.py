@@ -71,7 +71,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
     details = detail_tables(evaluation)
     order = order_people(evaluation.systems[0], np.array(evaluation.targets))
     cases = {
-        kind: [[make_case(evaluation, scores, kind, person) for scores in evaluation.systems] for _, person in group]
+        kind: [[make_case(evaluation, scores, person) for scores in evaluation.systems] for _, person in group]
         for kind, group in groupby(choose_cases(order), key=lambda choice: choice[0])
     }
     _write(outdir / "results.json", json.dumps(_results(evaluation, about), indent=1) + "\n")

@@ -17,7 +17,7 @@ from facegen.evaluation.judges import load_age_judge, load_identity_judge
 from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
 from facegen.evaluation.report import About, plain_name, write_report
-from facegen.evaluation.system import Renderer, System
+from facegen.evaluation.system import System
 from facegen.metrics.features import (
     LPIPS_URL,
     VGG_URL,
@@ -193,7 +193,7 @@ def _generator_name(generator: Reference | None, encoder: Reference | None) -> s
 
 
 def _load_judges(
-    renderer: Renderer, files: JudgeFiles, age_estimator: Reference | None, notes: list[str], progress: bool
+    renderer: AgeTransfer, files: JudgeFiles, age_estimator: Reference | None, notes: list[str], progress: bool
 ) -> tuple[Judges, str]:
     """Return the judges, and a sentence on what they had to do with the systems; note what is left out."""
     device = renderer.device

@@ -5,60 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit
+from facegen.aging.transfer import AgeTransfer
 from facegen.evaluation.photos import Photos
-from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float, to_uint8
-
-
-class Rendering(Protocol):
-    """What a system makes of faces, in -1..1.
-
-    Attributes:
-        reconstructions: `[N, 3, S, S]`, at the input's own age.
-        aged: `[N, targets, 3, S, S]`.
-        input_ages: `[N]` years, as given or as estimated.
-    """
-
-    @property
-    def reconstructions(self) -> torch.Tensor: ...
-
-    @property
-    def aged(self) -> torch.Tensor: ...
-
-    @property
-    def input_ages(self) -> torch.Tensor: ...
-
-
-class Renderer(Protocol):
-    """All that is asked of a system; `facegen.AgeTransfer` is one."""
-
-    groups: AgeGroups
-    template: AlignmentTemplate
-    device: torch.device
-
-    @property
-    def size(self) -> int: ...
-
-    def render(
-        self,
-        faces: torch.Tensor,
-        ages: Sequence[float],
-        *,
-        input_ages: Sequence[float] | None = None,
-        edit: Edit | None = None,
-    ) -> Rendering: ...
-
-    def check(
-        self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
-    ) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +29,7 @@ class System:
     """
 
     name: str
-    renderer: Renderer
+    renderer: AgeTransfer
     edit: Edit | None
     description: dict[str, Any]
 

@@ -189,37 +189,32 @@ def _pictures(evaluation: Evaluation) -> Table:
 
 
 def _per_target(evaluation: Evaluation) -> list[Table]:
-    def table(title: str, note: str, cell: Callable[[SystemScores, int], str]) -> Table:
+    def table(title: str, note: str, cell: Callable[[SystemScores, int], str], *last_rows: list[str]) -> Table:
         rows = [
             [scores.system.name, *(cell(scores, i) for i in range(len(evaluation.targets)))]
             for scores in evaluation.systems
         ]
-        return Table(title, note, ["system", *evaluation.target_labels], rows)
+        return Table(title, note, ["system", *evaluation.target_labels], [*rows, *last_rows])
 
     ages = table(
         "Judged age for each target",
         "Median (quartiles), in years.",
         lambda scores, i: _quartiles(scores.age_per_target[i].quartiles, 0),
     )
-    middle = ["target", *(f"{age:g}" for age in evaluation.targets)]
-    realism = table(
-        "Realism for each target",
-        "Kernel distance ×1000 of results and real faces, and of real and real; unbiased, so it may fall below 0.",
-        lambda scores, i: _kernel(scores.realism_per_target[i].kernel),
-    )
-    reals = [_kernel(found.real_kernel) for found in evaluation.systems[0].realism_per_target]
-    sizes = [str(found.count) for found in evaluation.systems[0].realism_per_target]
+    ages.rows.insert(0, ["target", *(f"{age:g}" for age in evaluation.targets)])
+    realism = evaluation.systems[0].realism_per_target
     return [
-        Table(ages.title, ages.note, ages.columns, [middle, *ages.rows]),
+        ages,
         table("Error for each target", "Mean, in years.", lambda s, i: years(s.age_per_target[i].error)),
         table("Right group for each target", "", lambda s, i: percent(s.age_per_target[i].right)),
         table("Right group or the next for each target", "", lambda s, i: percent(s.age_per_target[i].near)),
         table("Similarity for each target", "", lambda s, i: cosine(s.identity.per_target[i])),
-        Table(
-            realism.title,
-            realism.note,
-            realism.columns,
-            [*realism.rows, ["real and real", *reals], ["faces on each side", *sizes]],
+        table(
+            "Realism for each target",
+            "Kernel distance ×1000 of results and real faces, and of real and real; unbiased, so it may fall below 0.",
+            lambda scores, i: _kernel(scores.realism_per_target[i].kernel),
+            ["real and real", *(_kernel(found.real_kernel) for found in realism)],
+            ["faces on each side", *(str(found.count) for found in realism)],
         ),
     ]
 

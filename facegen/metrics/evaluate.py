@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 
@@ -12,19 +13,17 @@ from tqdm import tqdm
 from facegen.data.archive import FaceArchive, label_counts
 from facegen.errors import FacegenError
 from facegen.images import to_uint8
-from facegen.metrics.features import Detectors, Extractor
+from facegen.metrics.features import BATCH, Detectors, Extractor
 from facegen.metrics.frechet import fid
 from facegen.metrics.inception_score import inception_score
 from facegen.metrics.kernel import kid
 from facegen.metrics.names import Metric, parse_metrics
-from facegen.metrics.path_length import mean_path_length, path_lengths, renew_noise, with_own_noise
+from facegen.metrics.path_length import mean_path_length, path_lengths, renew_noise
 from facegen.metrics.precision_recall import precision_recall
 from facegen.metrics.real_features import as_rgb, real_features
 from facegen.metrics.share import ALONE, Share
 from facegen.networks.generator import Generator
 from facegen.networks.graphed import GraphedGenerator
-
-BATCH = 32
 
 
 class Evaluator:
@@ -104,7 +103,8 @@ class Evaluator:
         device = next(generator.parameters()).device
         counts: dict[str, int] = {}
         extractors: dict[str, Extractor] = {}
-        members = np.arange(len(self._order)) if group is None else self._members(group)
+        labels = self.archive.labels[self._order]
+        members = np.arange(len(labels)) if group is None else np.flatnonzero(labels == group)
         numbers: dict[str, float] = {}
         possible = []
         for metric in self.metrics:
@@ -139,7 +139,7 @@ class Evaluator:
         return {name: numbers[name] for metric in self.metrics for name in metric.results}
 
     def _path_length(self, metric: Metric, latents: Latents) -> float:
-        generator = with_own_noise(latents.generator)
+        generator = copy.deepcopy(latents.generator)  # its constant noise is drawn anew
         batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
         lengths = []
         hidden = not self.progress or self.share.rank > 0
@@ -149,9 +149,6 @@ class Evaluator:
             z, c = latents.draw(len(batches[number]), number, paths=True)
             lengths.append(path_lengths(generator, z, c, self.detectors.distance).float().cpu())
         return mean_path_length(self.share.gather(torch.cat(lengths) if lengths else torch.empty([0])))
-
-    def _members(self, group: int) -> np.ndarray:
-        return np.flatnonzero(self.archive.labels[self._order] == group)
 
     def _check_fit(self, generator: Generator) -> None:
         archive = self.archive

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from facegen.metrics.names import Metric
     from facegen.metrics.path_length import Distance
 
+BATCH = 32  # pictures that a network looks at at a time
 _RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 INCEPTION_URL = f"{_RELEASE}weights-inception-2015-12-05-6726825d.pth"
 LPIPS_URL = f"{_RELEASE}weights-vgg16-lpips.pth"

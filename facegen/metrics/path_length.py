@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -37,11 +36,6 @@ def path_lengths(
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
     return distance(*images.chunk(2)) / epsilon**2
-
-
-def with_own_noise(generator: Generator) -> Generator:
-    """Return a copy whose constant noise may be drawn anew (`renew_noise`) without touching the original."""
-    return copy.deepcopy(generator).eval()
 
 
 def renew_noise(generator: Generator) -> None:

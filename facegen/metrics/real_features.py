@@ -16,12 +16,10 @@ from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive
 from facegen.files import atomic_path
-from facegen.metrics.features import Extractor
+from facegen.metrics.features import BATCH, Extractor
 from facegen.metrics.share import ALONE, Share
 from facegen.parallel import map_in_order
 from facegen.weights.cache import cache_folder
-
-BATCH = 32
 
 
 def real_features(

@@ -78,13 +78,14 @@ def test_every_source_is_there():
     files = custom_ops.source_files()
     assert all(path.is_file() for path in files)
     folder = files[0].parent
-    assert set(files) == {path for path in folder.iterdir() if path.suffix in (".h", ".cpp", ".cu")}
+    assert folder.name == "cuda"
+    assert files == sorted(folder.iterdir())
+    assert {path.suffix for path in files} == {".h", ".cpp", ".cu"}
 
 
 def test_every_source_is_in_the_package():
     config = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    for suffix in (".h", ".cpp", ".cu"):
-        assert f'"ops/*{suffix}"' in config
+    assert 'torch_utils = ["ops/cuda/*"]' in config
 
 
 # --- Where it cannot be built ---------------------------------------------------------------------------------------

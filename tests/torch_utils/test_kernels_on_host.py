@@ -19,7 +19,7 @@ import torch
 from golden_numbers import assert_golden, golden
 from random_filters import random_call
 
-from torch_utils.ops import bias_act as bias_act_op
+from torch_utils import custom_ops
 from torch_utils.ops import upfirdn2d as upfirdn2d_op
 from torch_utils.ops.bias_act import activation_funcs, bias_act
 
@@ -60,10 +60,9 @@ class Upfirdn2d(ctypes.Structure):
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory) -> ctypes.CDLL:
     here, library = Path(__file__).parent, tmp_path_factory.mktemp("kernels") / "kernels.so"
-    sources = Path(bias_act_op.__file__).parent
     # fmt: off
     subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", f"-I{sources}",
+        [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", f"-I{custom_ops.SOURCES}",
          here / "kernels_on_host.cpp", "-o", library],
         check=True,
     )

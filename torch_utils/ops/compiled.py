@@ -1,6 +1,6 @@
 """The compiled operations as PyTorch sees them: the shape of what they return, their derivatives, what the CPU does.
 
-On the CPU they are plain PyTorch (`reference.py`). bias_act.cpp and upfirdn2d.cpp add the CUDA kernels when
+On the CPU they are plain PyTorch (`reference.py`). The files in cuda/ add the CUDA kernels when
 `custom_ops` has built them. Call the functions of `bias_act` and `upfirdn2d`, which choose.
 
 Derivatives are registered with PyTorch, for torch.compile, and once more as `torch.autograd.Function`: what PyTorch
@@ -17,6 +17,7 @@ import torch
 from torch_utils import custom_ops
 from torch_utils.ops import reference
 from torch_utils.ops.library import LIBRARY
+from torch_utils.ops.reference import Pair
 
 TYPES = frozenset([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 # Their derivative is a constant on either side of 0; the sign of the result tells which.
@@ -43,26 +44,22 @@ def being_exported() -> bool:
     return torch.jit.is_tracing() or exporting()
 
 
-def bias_act(
-    x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None
-) -> torch.Tensor:
-    """Call the compiled `bias_act`; nothing is left to defaults."""
+def bias_act(x: torch.Tensor, *others: Any) -> torch.Tensor:
+    """Call the compiled `bias_act` with the arguments of `reference.bias_act`."""
     call = torch.ops.torch_utils.bias_act if torch.compiler.is_compiling() else _BiasAct.apply
-    return call(x, b, dim, act, alpha, gain, clamp)
+    return call(x, *others)
 
 
 def upfirdn2d(
-    x: torch.Tensor,
-    f: torch.Tensor,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip: bool,
-    gain: float,
+    x: torch.Tensor, f: torch.Tensor, up: Pair, down: Pair, padding: Sequence[int], flip: bool, gain: float
 ) -> torch.Tensor:
-    """Call the compiled `upfirdn2d` with a 2-D filter; everything in x, y order."""
+    """Call the compiled `upfirdn2d`, for a 1-D filter twice; arguments as in `reference.upfirdn2d`."""
+    reference.check_size(x, (f.shape[0], f.shape[-1]), (up[1], up[0]), padding[2:], padding[:2])
     call = torch.ops.torch_utils.upfirdn2d if torch.compiler.is_compiling() else _Upfirdn2d.apply
-    return call(x, f, up, down, padding, flip, gain)
+    if f.ndim == 2:
+        return call(x, f, up, down, padding, flip, gain)
+    x = call(x, f[None, :], [up[0], 1], [down[0], 1], [*padding[:2], 0, 0], flip, gain)
+    return call(x, f[:, None], [1, up[1]], [1, down[1]], [0, 0, *padding[2:]], flip, 1.0)
 
 
 def _forward(operation: Callable[..., torch.Tensor], setup: Callable[..., None]) -> staticmethod:
@@ -258,13 +255,7 @@ def _upfirdn2d_cpu(x: torch.Tensor, *others: Any) -> torch.Tensor:
 
 
 def _upfirdn2d_fake(
-    x: torch.Tensor,
-    f: torch.Tensor,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip: bool,
-    gain: float,
+    x: torch.Tensor, f: torch.Tensor, up: Pair, down: Pair, padding: Sequence[int], *_: Any
 ) -> torch.Tensor:
     width = (x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[1]) // down[0] + 1
     height = (x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1

@@ -1,8 +1,7 @@
 """The names and arguments of the compiled operations.
 
 Wherever this module is imported there are `torch.ops.torch_utils.bias_act`, `.bias_act_grad` and `.upfirdn2d`.
-`compiled.py` says what they do on the CPU and what their derivatives are; bias_act.cpp and upfirdn2d.cpp add the CUDA
-kernels.
+`compiled.py` says what they do on the CPU and what their derivatives are; the files in cuda/ add the CUDA kernels.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from torch_utils.ops.convolution import being_traced, is_bfloat16_on_cpu, takes_first_derivatives
 
-Pair = tuple[int, int]  # y and x, or before and after
+Pair = tuple[int, int]  # one number for each axis, or before and after
 
 
 # --- bias_act -------------------------------------------------------------------------------------------------------
@@ -79,13 +79,7 @@ def _scale_and_clamp(x: torch.Tensor, gain: float, clamp: float | None) -> torch
 
 
 def upfirdn2d(
-    x: torch.Tensor,
-    f: torch.Tensor,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip: bool,
-    gain: float,
+    x: torch.Tensor, f: torch.Tensor, up: Pair, down: Pair, padding: Sequence[int], flip: bool, gain: float
 ) -> torch.Tensor:
     """Upsample, pad, filter and downsample `x`; differentiable any number of times with respect to `x`.
 
@@ -124,14 +118,14 @@ def gradient_padding(taps: int, size: int, grad_size: int, up: int, down: int, b
     return start, total - grad_size * down - start
 
 
-def check_size(x: torch.Tensor, taps: Pair, up: Pair, pad_y: Pair, pad_x: Pair) -> None:
+def check_size(x: torch.Tensor, taps: Pair, up: Pair, pad_y: Sequence[int], pad_x: Sequence[int]) -> None:
     """Raise ValueError for a picture smaller than the filter; taps and factors in y, x order."""
     size_y, size_x = _output_sizes(x, taps, up, pad_y, pad_x)
     if size_y < 1 or size_x < 1:
         raise ValueError(f"a picture of {list(x.shape[2:])} is too small for {taps[0]} x {taps[1]} taps")
 
 
-def _output_sizes(x: torch.Tensor, taps: Pair, up: Pair, pad_y: Pair, pad_x: Pair) -> Pair:
+def _output_sizes(x: torch.Tensor, taps: Pair, up: Pair, pad_y: Sequence[int], pad_x: Sequence[int]) -> Pair:
     """Return height and width of what the filter makes, before downsampling."""
     return x.shape[2] * up[0] + sum(pad_y) - taps[0] + 1, x.shape[3] * up[1] + sum(pad_x) - taps[1] + 1
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from torch_utils.ops import compiled, reference
+from torch_utils.ops.reference import Pair
 
 # From this many taps on, a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
 SEPARABLE_TAPS = 8
@@ -94,9 +95,9 @@ def upfirdn2d(
     pad_x, pad_y = parse_padding(padding)
     if f is None:
         f = torch.ones([1, 1], device=x.device)
-    if impl == "cuda" and x.is_cuda and not compiled.being_exported() and compiled.usable(x):
-        return _compiled(x, f, up, down, pad_x, pad_y, flip_filter, gain)
-    return reference.upfirdn2d(x, f, up, down, [*pad_x, *pad_y], flip_filter, gain)
+    is_compiled = impl == "cuda" and x.is_cuda and not compiled.being_exported() and compiled.usable(x)
+    compute = compiled.upfirdn2d if is_compiled else reference.upfirdn2d
+    return compute(x, f, up, down, [*pad_x, *pad_y], flip_filter, gain)
 
 
 def filter2d(
@@ -108,7 +109,7 @@ def filter2d(
     impl: str = "cuda",
 ) -> torch.Tensor:
     """Filter `x` and keep its size; `padding` is added to what keeps it. Arguments as in `upfirdn2d`."""
-    return _resample2d(x, f, 1, 1, padding, flip_filter, gain, impl)
+    return upfirdn2d(x, f, 1, 1, _centering_padding(f, padding), flip_filter, gain, impl)
 
 
 def upsample2d(
@@ -122,7 +123,8 @@ def upsample2d(
 ) -> torch.Tensor:
     """Upsample `x` to `up` times its size; `padding` is added to what keeps it. Arguments as in `upfirdn2d`."""
     up_x, up_y = _pair(up, "up")
-    return _resample2d(x, f, up, 1, padding, flip_filter, gain * up_x * up_y, impl)
+    padding = _centering_padding(f, padding, up=(up_x, up_y))
+    return upfirdn2d(x, f, up, 1, padding, flip_filter, gain * up_x * up_y, impl)
 
 
 def downsample2d(
@@ -135,15 +137,16 @@ def downsample2d(
     impl: str = "cuda",
 ) -> torch.Tensor:
     """Downsample `x` to `1 / down` of its size; `padding` is added to what keeps it. Arguments as in `upfirdn2d`."""
-    return _resample2d(x, f, 1, down, padding, flip_filter, gain, impl)
+    padding = _centering_padding(f, padding, down=_pair(down, "down"))
+    return upfirdn2d(x, f, 1, down, padding, flip_filter, gain, impl)
 
 
-def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
+def filter_size(f: torch.Tensor | None) -> Pair:
     """Return the number of taps along x and y."""
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
 
-def parse_padding(padding: int | Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+def parse_padding(padding: int | Sequence[int]) -> tuple[Pair, Pair]:
     """Return the padding (before, after) of x and of y from one, two or four numbers, as `upfirdn2d` takes them."""
     if isinstance(padding, int):
         padding = [padding] * 2
@@ -154,7 +157,7 @@ def parse_padding(padding: int | Sequence[int]) -> tuple[tuple[int, int], tuple[
     return (padding[0], padding[1]), (padding[2], padding[3])
 
 
-def centered_padding(taps: int, padding: tuple[int, int], up: int = 1, down: int = 1) -> tuple[int, int]:
+def centered_padding(taps: int, padding: Pair, up: int = 1, down: int = 1) -> Pair:
     """Return the padding of one axis that keeps the picture centered and its size `up / down` times as large.
 
     Upsampling alone shifts by half the stride more than filtering does, downsampling by half the stride less.
@@ -165,45 +168,16 @@ def centered_padding(taps: int, padding: tuple[int, int], up: int = 1, down: int
     return before + (taps - down + 1) // 2, after + (taps - down) // 2
 
 
-def _resample2d(
-    x: torch.Tensor,
-    f: torch.Tensor | None,
-    up: int | Sequence[int],
-    down: int | Sequence[int],
-    padding: int | Sequence[int],
-    flip_filter: bool,
-    gain: float,
-    impl: str,
-) -> torch.Tensor:
-    """Do the work of `upfirdn2d`, with the padding that keeps the picture centered on top of `padding`."""
-    taps_x, taps_y = filter_size(f)
-    (up_x, up_y), (down_x, down_y) = _pair(up, "up"), _pair(down, "down")
-    pad_x, pad_y = parse_padding(padding)
-    padding = [*centered_padding(taps_x, pad_x, up_x, down_x), *centered_padding(taps_y, pad_y, up_y, down_y)]
-    return upfirdn2d(x, f, up, down, padding, flip_filter, gain, impl)
+def _centering_padding(
+    f: torch.Tensor | None, padding: int | Sequence[int], up: Pair = (1, 1), down: Pair = (1, 1)
+) -> list[int]:
+    """Return `padding`, as `upfirdn2d` takes it, with what keeps the picture centered on top."""
+    taps, pads = filter_size(f), parse_padding(padding)
+    return [pad for axis in (0, 1) for pad in centered_padding(taps[axis], pads[axis], up[axis], down[axis])]
 
 
-def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+def _pair(value: int | Sequence[int], name: str) -> Pair:
     x, y = (value, value) if isinstance(value, int) else value
     if x < 1 or y < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return x, y
-
-
-def _compiled(
-    x: torch.Tensor,
-    f: torch.Tensor,
-    up: tuple[int, int],
-    down: tuple[int, int],
-    pad_x: tuple[int, int],
-    pad_y: tuple[int, int],
-    flip_filter: bool,
-    gain: float,
-) -> torch.Tensor:
-    """Do the work of `upfirdn2d` with the compiled operation; factors in x, y order."""
-    reference.check_size(x, (f.shape[0], f.shape[-1]), up[::-1], pad_y, pad_x)
-    operation = compiled.upfirdn2d
-    if f.ndim == 2:
-        return operation(x, f, up, down, [*pad_x, *pad_y], flip_filter, gain)
-    x = operation(x, f[None, :], [up[0], 1], [down[0], 1], [*pad_x, 0, 0], flip_filter, gain)
-    return operation(x, f[:, None], [1, up[1]], [1, down[1]], [0, 0, *pad_y], flip_filter, 1.0)

@@ -1,4 +1,4 @@
-// How PyTorch calls the kernels of bias_act.cu. The operations are declared in compiled.py.
+// How PyTorch calls the kernels of bias_act.cu. The operations are declared in library.py.
 
 #include "bias_act.h"
 

@@ -1,4 +1,4 @@
-// How PyTorch calls the kernels of upfirdn2d.cu. The operation is declared in compiled.py.
+// How PyTorch calls the kernels of upfirdn2d.cu. The operation is declared in library.py.
 
 #include "upfirdn2d.h"
 
