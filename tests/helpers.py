@@ -29,6 +29,14 @@ def small_generator(c_dim: int, resolution: int = 16, channels: int = 3, z_dim: 
     ).eval()
 
 
+def generator_of_groups() -> Generator:
+    """A narrow generator of three groups that differ, as they hardly do before any training; w is smaller than z."""
+    torch.manual_seed(0)
+    network = Generator(8, 3, 6, 16, 3, {"num_layers": 2}, {"channel_base": 64})
+    torch.nn.init.normal_(network.mapping.embed.weight)
+    return network.eval().requires_grad_(False)
+
+
 def small_encoder(width: int = 8, target: str = "z", num_ws: int = 6) -> Encoder:
     """The smallest encoder that there is, the same one at every call."""
     torch.manual_seed(1)

@@ -9,7 +9,6 @@ import torch
 from helpers import small_encoder, small_generator
 from PIL import Image, ImageOps
 
-import facegen
 from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit
 from facegen.aging.paste import paste_results
@@ -55,10 +54,6 @@ def transfer(networks: Networks) -> AgeTransfer:
 
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float32)
-
-
-def test_package_offers_age_transfer():
-    assert facegen.AgeTransfer is AgeTransfer
 
 
 def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Image.Image):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,20 +54,11 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return lambda *more: CliRunner().invoke(main, [*arguments(folder, tmp_path / "report"), *map(str, more)])
 
 
-def test_the_command_as_a_process(folder: Path, tmp_path: Path):
-    environment = {**os.environ, "FACEGEN_OFFLINE": "1", "FACEGEN_CACHE": str(tmp_path / "cache")}
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "facegen", *arguments(folder, tmp_path / "report"), "--name", "ours"),
-            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "2", "--ages", "10:70:60"),
-            *("--age-estimator", folder / "age.safetensors"),
-        ],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=500,
-    )
-    assert result.returncode == 0, result.stderr
+def test_the_command(run, folder: Path, tmp_path: Path):
+    other = f"other={folder / 'e.safetensors'},psi=0.5"
+    judged = ["--age-estimator", folder / "age.safetensors"]
+    result = run("--name", "ours", "--compare", other, "--photos-limit", 2, "--ages", "10:70:60", *judged)
+    assert result.exit_code == 0, result.output
     assert "look at" in result.stdout
     assert "two different people" in result.stdout
     assert "reading faces" in result.stderr

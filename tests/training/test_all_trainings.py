@@ -82,7 +82,7 @@ def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factor
         return Training("train", options, length, "training-state.pt", losses, start, resume_generator)
     if request.param == "encoder":
         save_networks(folder / "g.safetensors", {"G_ema": small_generator(4)}, {})
-        small = {"pairs": 20, "batch": 8, "init": "none", "blocks": (0, 0, 0), "input_size": 75}
+        small = {"pairs": 10, "batch": 4, "init": "none", "blocks": (0, 0, 0), "input_size": 75}
         options = EncoderOptions(generator=str(folder / "g.safetensors"), recipe="zmse", epochs=2, **small)
         losses = ("train_loss", "val_mse")
         length = ("epochs", 1)
@@ -140,7 +140,8 @@ def test_a_finished_run_goes_on_with_more(training: Training, finished: Path, tm
         training.go_on(run)
     assert (run / "training_options.json").read_text() == before
     training.go_on(run, **training.halves(2))
-    assert_same_state(training, run, finished)
+    if training.command != "train-age":  # whose learning rate falls towards the end that was planned
+        assert_same_state(training, run, finished)
     assert [line["step"] for line in read_stats(run)] == [line["step"] for line in read_stats(finished)]
     assert json.loads((run / "training_options.json").read_text())[name] == training.halves(2)[name]
 
@@ -167,11 +168,14 @@ def test_going_on_needs_a_run(training: Training, finished: Path, tmp_path: Path
 
 
 def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path: Path):
-    for start in (partial(training.start, training.options, tmp_path), partial(training.resume, finished)):
+    ((name, more),) = training.halves(3).items()
+    new = partial(training.start, training.options, tmp_path)
+    for start in (new, partial(training.resume, finished, **training.halves(3))):
         with pytest.raises(FacegenError, match="nowhere") as caught:
             start(device="nowhere", progress=False)
         assert_one_line(str(caught.value))
-    result = CliRunner().invoke(main, [training.command, "--resume", str(finished), "--device", "nowhere"])
+    command = [training.command, "--resume", str(finished), f"--{name}", str(more), "--device", "nowhere"]
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 1
     assert "nowhere" in result.output
     assert not list(tmp_path.iterdir())
@@ -254,10 +258,12 @@ def test_in_bfloat16_where_the_processor_has_it(
     lacking = "float32 (this processor has no instructions for bfloat16)"
     assert precision(finished) == [lacking]
     monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
-    whole, half = training.train(tmp_path), training.train(tmp_path, **training.halves(1))
-    training.go_on(half, **training.halves(2))
+    whole = training.train(tmp_path)
+    with interrupted_at(3):
+        stopped = training.train(tmp_path)
+    training.go_on(stopped)
     assert precision(whole) == ["bfloat16 where it pays (this processor has the instructions)"]
-    assert_same_state(training, half, whole)
+    assert_same_state(training, stopped, whole)
     saved = torch.load(whole / training.state, weights_only=True)
     assert torch.bfloat16 not in {x.dtype for x in tensors(saved)}
     single = training.train(tmp_path, fp32=True)
@@ -270,8 +276,8 @@ def test_in_bfloat16_where_the_processor_has_it(
         assert one == pytest.approx(other, rel=0.05)
     # It goes on where the processor has none.
     monkeypatch.setenv("FACEGEN_BFLOAT16", "0")
-    training.go_on(half, **training.halves(3))
-    assert precision(half)[-1] == lacking
+    training.go_on(stopped, **training.halves(3))
+    assert precision(stopped)[-1] == lacking
 
 
 def tensors(part: Any) -> list[torch.Tensor]:

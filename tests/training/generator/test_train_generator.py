@@ -21,7 +21,7 @@ from facegen.images import encode_png
 from facegen.networks.generator import Generator
 from facegen.training.generator import grids, loop
 from facegen.training.generator.options import TrainOptions
-from facegen.training.generator.state import build_state, lazy_adam
+from facegen.training.generator.state import build_state
 from facegen.training.generator.step import learn
 from facegen.training.run.folder import read_options, read_stats
 from facegen.weights.header import Header
@@ -151,14 +151,6 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
     generator, _ = load_generator(loop.train_generator(options, progress=False))
     after = (generator(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
     assert after < before / 2
-
-
-def test_lazy_regularisation_corrects_adam():
-    layer = torch.nn.Linear(2, 2)
-    assert lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
-    group = lazy_adam(layer, 0.001, 4).defaults
-    assert group["lr"] == pytest.approx(0.0008)
-    assert group["betas"] == pytest.approx((0, 0.99**0.8))
 
 
 @pytest.mark.parametrize("batch_gpu", [None, 2])
