@@ -181,6 +181,60 @@ def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+# -- what stops it, and what does not even let it start
+
+
+@pytest.mark.parametrize(
+    ("training", "loss", "words"),
+    [
+        ("encoder", "facegen.training.encoder.objective.EncoderObjective.forward", "epoch 1, batch 1.* --lr"),
+        ("age", "facegen.training.age.loop.age_loss", "step 1.* --lr"),
+    ],
+    indirect=["training"],
+)
+def test_nan_stops_with_one_line(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss, words):
+    nan = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(loss, lambda *_: nan * 1 if training.command == "train-age" else {"loss": nan * 1})
+    with pytest.raises(FacegenError, match=f"nan in {words}") as caught:
+        training.train(tmp_path)
+    assert_one_line(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("training", "change", "reason"),
+    [
+        ("encoder", {"epochs": 0}, "epochs must be above 0"),
+        ("encoder", {"lr": -1.0}, "lr must be above 0"),
+        ("encoder", {"batch": 1}, "at least 2"),
+        ("encoder", {"pairs": 4}, "no batch of 4"),
+        ("encoder", {"blocks": (9, 9, 9)}, "blocks"),
+        ("encoder", {"input_size": 10}, "at least 75"),
+        ("encoder", {"init": "missing.pt"}, "missing.pt"),
+        ("encoder", {"generator": "missing.safetensors"}, "missing.safetensors"),
+        ("encoder", {"recipe": "real"}, "give --data"),
+        ("encoder", {"recipe": "nothing"}, "choose one of"),
+        ("age", {"kimg": 0}, "kimg must be above 0"),
+        ("age", {"lr": -1.0}, "lr must be above 0"),
+        ("age", {"sigma": 0.0}, "sigma must be above 0"),
+        ("age", {"batch": 1}, "at least 2"),
+        ("age", {"batch": 21}, "too few for a batch of 21"),
+        ("age", {"balance": 2.0}, "between 0"),
+        ("age", {"arch": "vgg"}, "one of resnet, plain"),
+        ("age", {"half": "third"}, "one of first, second"),
+        ("age", {"widths": (8,)}, "a width and a depth"),
+        ("age", {"size": 2}, "input size"),
+        ("age", {"data": "missing.zip"}, "missing.zip"),
+        ("age", {"val": "missing.zip"}, "missing.zip"),
+    ],
+    indirect=["training"],
+)
+def test_impossible_options_leave_no_run_behind(training: Training, tmp_path: Path, change: dict, reason: str):
+    with pytest.raises((FacegenError, FileNotFoundError), match=reason) as caught:
+        training.train(tmp_path / "runs", **change)
+    assert_one_line(str(caught.value))
+    assert not (tmp_path / "runs").exists()
+
+
 # -- the command
 
 

@@ -243,8 +243,6 @@ def test_truncated_faces_have_truncated_latents():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"recipe": "real", "data": None}, "give --data"),
-        ({"recipe": "nothing"}, "recipe .nothing.: choose one of"),
         ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
         ({"data": "gone.zip"}, "gone.zip"),
         ({"face_network": "net.pt"}, "the recipe age has no use for --face-network"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,12 @@ import torch
 from helpers import small_generator
 from PIL import Image
 
-from facegen.errors import FacegenError
+from facegen.networks.encoder import Encoder
 from facegen.training.encoder.data import FaceData, epoch_batches
 from facegen.training.encoder.loop import Progress, TrainingState, train_encoder, train_step
 from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.options import EncoderOptions
+from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run.folder import read_stats
@@ -102,33 +102,6 @@ def test_reconstructions_show_four_rows_of_every_class(finished: Path):
     assert pixels.std() > 5
 
 
-def test_nan_stops_with_a_clear_line(options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(EncoderObjective, "forward", lambda *args: {"loss": nan * 1})
-    with pytest.raises(FacegenError, match=r"the loss became nan in epoch 1, batch 1.*lower --lr") as caught:
-        train_encoder(options, tmp_path, device="cpu", progress=False)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"epochs": 0}, "epochs must be above 0"),
-        ({"lr": -1.0}, "lr must be above 0"),
-        ({"batch": 1}, "at least 2"),
-        ({"pairs": 9}, "no batch of 8"),
-        ({"blocks": (9, 9, 9)}, "blocks"),
-        ({"input_size": 10}, "at least 75"),
-        ({"init": "missing.pt"}, "missing.pt"),
-        ({"generator": "missing.safetensors"}, "missing.safetensors"),
-    ],
-)
-def test_impossible_options_leave_no_run_behind(options: EncoderOptions, tmp_path: Path, change: dict, reason: str):
-    with pytest.raises((FacegenError, FileNotFoundError), match=reason):
-        train_encoder(replace(options, **change), tmp_path / "runs", progress=False)
-    assert not (tmp_path / "runs").exists()
-
-
 def test_learning_rate_rises_at_the_start_and_falls_in_steps():
     options = EncoderOptions(generator="g", lr=1.0, lr_step=2, lr_decay=0.1)
     assert [options.lr_at(epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
@@ -137,19 +110,16 @@ def test_learning_rate_rises_at_the_start_and_falls_in_steps():
 
 def test_an_encoder_learns_what_a_picture_shows():
     # Pictures that spell z out in flat colours: a dozen steps must beat the mean by far.
-    from facegen.networks.encoder import Encoder
-    from facegen.training.encoder.pairs import Pairs
-
     torch.manual_seed(0)
-    z = torch.nn.functional.normalize(torch.randn(32, 3), dim=1) * 3**0.5
+    z = torch.nn.functional.normalize(torch.randn(16, 3), dim=1) * 3**0.5
     images = ((z * 60 + 128).clamp(0, 255).to(torch.uint8))[:, :, None, None].expand(-1, -1, 16, 16)
-    pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
+    pairs = Pairs(images, z, torch.zeros(16, dtype=torch.int64))
     data = FaceData(pairs, pairs, torch.zeros(0))
     objective = EncoderObjective(Encoder(3, 16, 75, (0, 0, 0)), torch.nn.Identity(), RECIPES["zmse"], [])
     state = TrainingState(objective, WeightAverage(objective), objective.optimizer(1e-3), Progress())
-    options = EncoderOptions(generator="", recipe="zmse", batch=16, epochs=6)
+    options = EncoderOptions(generator="", recipe="zmse", batch=8, epochs=6)
     for epoch in range(6):
-        losses = [train_step(state, batch, data, 1e-3) for batch in epoch_batches(32, options, epoch, data)]
+        losses = [train_step(state, batch, data, 1e-3) for batch in epoch_batches(16, options, epoch, data)]
     mse = sum(losses) / len(losses)
     # The running averages of batch normalisation lag behind so few steps: look at the training error.
     assert mse < 0.3
