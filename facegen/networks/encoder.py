@@ -33,6 +33,8 @@ class Encoder(nn.Module):
     Its parameters are `trunk.*`, named as in facenet-pytorch, and `head.*`. Without dropout: this is a regression.
     """
 
+    w_mean: torch.Tensor
+
     def __init__(
         self,
         z_dim: int,

@@ -113,7 +113,6 @@ class FullyConnectedLayer(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        bias: bool = True,
         activation: str = "linear",
         lr_multiplier: float = 1,
         bias_init: float = 0,
@@ -121,15 +120,15 @@ class FullyConnectedLayer(nn.Module):
         super().__init__()
         self.activation = activation
         self.weight = nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
+        self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[N, in_features]` to `[N, out_features]` in the type of `x`."""
         weight = self.weight.to(x.dtype) * self.weight_gain
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        if bias is not None and self.bias_gain != 1:
+        bias = self.bias.to(x.dtype)
+        if self.bias_gain != 1:
             bias = bias * self.bias_gain
         if self.activation == "linear":
             return torch.nn.functional.linear(x, weight, bias)
@@ -217,6 +216,7 @@ class MappingNetwork(nn.Module):
         w_avg_beta: Decay of the moving average of w in training; None keeps no average.
     """
 
+    fc0: FullyConnectedLayer
     w_avg: torch.Tensor
 
     def __init__(

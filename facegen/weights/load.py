@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
 from facegen.errors import FacegenError
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
 from facegen.weights.header import Header
 from facegen.weights.locate import locate
 from facegen.weights.native import load_networks
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_networks(
@@ -50,7 +57,7 @@ def read_networks(
     return load_networks(path, [name for name in first_of if name in described][:1])
 
 
-def load_generator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+def load_generator(reference: str | os.PathLike[str]) -> tuple[Generator, Header]:
     """Load the generator of a weight file, and what the file says of it: `G_ema`, else `G`.
 
     Args:
@@ -65,29 +72,31 @@ def load_generator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header
         FileNotFoundError: there is no such file.
         FacegenError: it is damaged, cannot be downloaded, or holds no generator.
     """
-    return _load(reference, ("G_ema", "G"), "generator")
+    return _load(reference, ("G_ema", "G"), Generator, "generator")
 
 
-def load_discriminator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+def load_discriminator(reference: str | os.PathLike[str]) -> tuple[Discriminator, Header]:
     """Load the discriminator `D` of a weight file, and what the file says of it; see `load_generator`."""
-    return _load(reference, ("D",), "discriminator")
+    return _load(reference, ("D",), Discriminator, "discriminator")
 
 
-def load_encoder(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+def load_encoder(reference: str | os.PathLike[str]) -> tuple[Encoder, Header]:
     """Load the encoder of a weight file or run folder, and what the file says of it; see `load_generator`."""
-    return _load(reference, ("encoder",), "encoder")
+    return _load(reference, ("encoder",), Encoder, "encoder")
 
 
-def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[nn.Module, Header]:
+def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[AgeEstimator, Header]:
     """Load the age estimator of a weight file or run folder, and what the file says of it; see `load_generator`."""
-    return _load(reference, ("age",), "age estimator")
+    return _load(reference, ("age",), AgeEstimator, "age estimator")
 
 
-def _load(reference: str | os.PathLike[str], names: Sequence[str], what: str) -> tuple[nn.Module, Header]:
+def _load(
+    reference: str | os.PathLike[str], names: Sequence[str], kind: type[Network], what: str
+) -> tuple[Network, Header]:
     networks, header = read_networks(reference, names)
     for name in names:
-        if name in networks:
-            return networks[name], header
+        if isinstance(network := networks.get(name), kind):
+            return network, header
     held = ", ".join(header.networks or networks) or "nothing"
     raise FacegenError(f"{reference}: holds {held}, but no {what}")
 

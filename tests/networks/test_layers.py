@@ -88,12 +88,6 @@ def test_fully_connected_weights_start_large_and_act_like_a_unit_normal(lr_multi
     assert float(layer(torch.randn(50, 400)).detach().std()) == pytest.approx(1, rel=0.05)
 
 
-def test_fully_connected_without_bias():
-    layer = FullyConnectedLayer(4, 3, bias=False)
-    assert set(dict(layer.named_parameters())) == {"weight"}
-    assert layer(torch.zeros(2, 4)).abs().max() == 0
-
-
 def test_fully_connected_works_in_the_type_of_its_input():
     layer = FullyConnectedLayer(16, 8, activation="lrelu")
     x = torch.randn(4, 16)

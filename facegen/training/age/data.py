@@ -54,7 +54,8 @@ def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool =
         FileNotFoundError, FacegenError: no such archive, or it has no exact ages.
     """
     archive = FaceArchive(path, use_labels=False)
-    known = np.flatnonzero(archive.ages >= 0) if archive.ages is not None else np.zeros(0, np.int64)
+    ages = archive.ages if archive.ages is not None else np.zeros(0, np.int64)
+    known = np.flatnonzero(ages >= 0)
     if len(known) == 0:
         raise FacegenError(
             f"{path}: no exact ages in it (facegen.json), which an age estimator learns from; "
@@ -66,7 +67,7 @@ def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool =
     if images.shape[-1] != size:
         images = torch.cat([_resize(chunk, size) for chunk in images.split(_CHUNK)])
     groups = archive.groups or AgeGroups.default()
-    return AgedFaces(images.contiguous(), torch.from_numpy(archive.ages[known]), groups)
+    return AgedFaces(images.contiguous(), torch.from_numpy(ages[known]), groups)
 
 
 def load_data(options: AgeOptions, *, progress: bool = True) -> tuple[AgedFaces, AgedFaces]:

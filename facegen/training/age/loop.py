@@ -148,7 +148,7 @@ def build(options: AgeOptions, device: torch.device) -> TrainingState:
         dropout=options.dropout,
         both_sides=options.both_sides,
     )
-    network.to(device, memory_format=torch.channels_last).train()
+    network.to(device).to(memory_format=torch.channels_last).train()
     # Weight decay is for what multiplies; scales and biases go without.
     decayed = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]

@@ -24,7 +24,7 @@ def band_filters() -> torch.Tensor:
     low = torch.tensor([-1.0, 0.0, 9.0, 16.0, 9.0, 0.0, -1.0], dtype=torch.float64) / 32
     high = -low
     high[3] += 1
-    bands = []
+    bands: list[torch.Tensor] = []
     passed = torch.ones(1, dtype=torch.float64)  # what the low passes of the finer octaves have left
     for octave in range(BANDS - 1):
         bands.insert(0, _convolve(passed, _spread(high, 2**octave)))

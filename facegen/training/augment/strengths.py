@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 _GROUPS = {
     "blit": ("xflip", "rotate90", "xint"),
@@ -64,7 +65,8 @@ class Strengths:
 
 
 def _all_of(*groups: str) -> Strengths:
-    return Strengths(**{augmentation: 1.0 for group in groups for augmentation in _GROUPS[group]})
+    multipliers: dict[str, Any] = {augmentation: 1.0 for group in groups for augmentation in _GROUPS[group]}
+    return Strengths(**multipliers)
 
 
 AUGPIPE_PRESETS = {

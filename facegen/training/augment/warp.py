@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -173,13 +174,13 @@ class _BilinearSampling(torch.autograd.Function):
     """`grid_sample` (bilinear, zeros outside) that is linear in the image, to any order of differentiation."""
 
     @staticmethod
-    def forward(ctx, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(points)
         ctx.size = images.shape
         return F.grid_sample(images, points, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (points,) = ctx.saved_tensors
         return _BilinearSpreading.apply(grad, points, ctx.size), None
 
@@ -188,7 +189,7 @@ class _BilinearSpreading(torch.autograd.Function):
     """The adjoint of `_BilinearSampling`: adds every sample to the pixels around its point."""
 
     @staticmethod
-    def forward(ctx, samples: torch.Tensor, points: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    def forward(ctx: Any, samples: torch.Tensor, points: torch.Tensor, size: torch.Size) -> torch.Tensor:
         ctx.save_for_backward(points)
         # The images only give their size here: their values matter to the gradient of the points alone.
         images = samples.new_empty(size)
@@ -199,6 +200,6 @@ class _BilinearSpreading(torch.autograd.Function):
         return spread
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (points,) = ctx.saved_tensors
         return _BilinearSampling.apply(grad, points), None, None

@@ -1,6 +1,8 @@
-"""Batch normalisation over the batch of all processes, so that a batch of 32 is one of 32 on 8 GPUs, too."""
+"""Batch normalization over the batch of all processes, so that a batch of 32 is one of 32 on 8 GPUs, too."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,17 +17,13 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     As torch's own SyncBatchNorm, but also on CPUs.
     """
 
-    @classmethod
-    def of(cls, layer: nn.BatchNorm2d) -> SharedBatchNorm2d:
-        """Return one with the parameters and statistics (the same tensors) of a layer."""
-        shared = cls(layer.num_features, layer.eps, layer.momentum)
-        shared.weight, shared.bias = layer.weight, layer.bias
-        shared.running_mean, shared.running_var = layer.running_mean, layer.running_var
-        shared.num_batches_tracked = layer.num_batches_tracked
-        return shared.train(layer.training)
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+    momentum: float
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalise `[N, C, H, W]`; in training by the batch of all processes."""
+        """Normalize `[N, C, H, W]`; in training by the batch of all processes."""
         if not self.training or world_size() == 1:
             return super().forward(input)
         x = input
@@ -48,21 +46,20 @@ class _Sum(torch.autograd.Function):
     """The sum over all processes; a gradient with respect to it comes from all of them."""
 
     @staticmethod
-    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
         total = values.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total
 
 
 def share_batch_norm(network: nn.Module) -> None:
-    """Replace every `nn.BatchNorm2d` within a network, whose parameters keep their names and tensors."""
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
-                setattr(parent, name, SharedBatchNorm2d.of(child))
+    """Make every `nn.BatchNorm2d` within a network a `SharedBatchNorm2d`: the same tensors, normalized otherwise."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm2d

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.figures.grids import MIN_TILE
 from facegen.images import to_float
+from facegen.networks.generator import Generator
 from facegen.training.encoder.objective import Faces
 from facegen.training.encoder.options import MOST_VALIDATING, TRAINING_SHARE, EncoderOptions
 from facegen.training.encoder.pairs import Pairs, generate_pairs
@@ -36,7 +36,7 @@ class FaceData:
 
 
 def load_data(
-    options: EncoderOptions, generator: nn.Module, header: Header, device: torch.device, progress: bool
+    options: EncoderOptions, generator: Generator, header: Header, device: torch.device, progress: bool
 ) -> FaceData:
     """Generate the pairs and decode the real faces, each in two parts: to train on, and to validate."""
     pairs = generate_pairs(
@@ -82,7 +82,7 @@ class Batch:
         """Some of the faces, generated and real ones alike, and the ages to shift them to."""
         generated, real, targets = self.generated[part], self.real[part], self.target_ages[part]
         images, ages = data.training.images[generated], data.ages_of(data.training.classes[generated])
-        if len(real):
+        if data.real_training is not None:
             pictures = data.real_training.images[real]
             mirrored = self.mirrored[part][:, None, None, None]
             images = torch.cat([images, torch.where(mirrored, pictures.flip(3), pictures)])
@@ -112,11 +112,14 @@ def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceDat
     """
     seed = options.seed * 100_003 + epoch
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    steps, real = count // options.batch, options.real_in_batch() if data.real_training is not None else 0
+    real_faces = data.real_training
+    steps, real = count // options.batch, 0 if real_faces is None else options.real_in_batch()
     targets = target_ages_for(steps * options.batch, data.ages, seed).split(options.batch)
     other_z = other_z_for(steps * options.batch, data.training, seed).split(options.batch)
-    nothing = torch.zeros(0, dtype=torch.int64)
-    drawn, mirrored = data.real_training.draw(steps * real, seed) if real else (nothing, nothing.bool())
+    drawn = torch.zeros(0, dtype=torch.int64)
+    mirrored = drawn.bool()
+    if real_faces is not None and real:
+        drawn, mirrored = real_faces.draw(steps * real, seed)
     for step in range(steps):
         start, first = step * options.batch, step * real
         yield Batch(
@@ -139,7 +142,7 @@ def other_z_for(count: int, pairs: Pairs, seed: int) -> torch.Tensor:
     return torch.randn(count, pairs.z.shape[1], generator=torch.Generator().manual_seed(seed))
 
 
-def groups_of(generator: nn.Module, header: Header) -> AgeGroups:
+def groups_of(generator: Generator, header: Header) -> AgeGroups:
     """The generator's age groups: those of its file, or the default ten."""
     groups = header.groups or AgeGroups.default()
     if len(groups) != generator.c_dim:
@@ -150,7 +153,7 @@ def groups_of(generator: nn.Module, header: Header) -> AgeGroups:
     return groups
 
 
-def middle_ages(generator: nn.Module, header: Header) -> list[float]:
+def middle_ages(generator: Generator, header: Header) -> list[float]:
     """The middle age of each group; of classes that are no age groups, their numbers; none without classes."""
     if header.groups is None and generator.c_dim != len(AgeGroups.default()):
         return [float(index) for index in range(generator.c_dim)]

@@ -20,6 +20,8 @@ class IdentityLoss(nn.Module):
         resolution: Side of the pictures.
     """
 
+    grid: torch.Tensor
+
     def __init__(self, network: nn.Module, template: AlignmentTemplate, resolution: int) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)

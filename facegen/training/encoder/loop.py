@@ -105,7 +105,7 @@ def train_encoder(
         options = _with_absolute_paths(options)
         torch.manual_seed(options.seed)
         objective, header = build_objective(options, session.progress)
-        if options.real_in_batch():  # a wrong archive is told before a run folder is made
+        if options.data is not None and options.real_in_batch():  # a wrong archive is told before a run folder is made
             open_real_faces(options.data, groups_of(objective.generator, header), objective.generator.img_resolution)
         _start_from(objective, options.init)
         name = f"encoder-{options.recipe}-{Path(options.generator).stem}-{options.pairs}pairs"
@@ -143,7 +143,7 @@ def resume_encoder(
     pick_device(device)  # a wrong one is told before a state of gigabytes is read
     folder = Path(folder)
     options = read_options(folder, EncoderOptions)
-    changed = {"epochs": epochs, "generator": generator, "data": data}
+    changed: dict[str, Any] = {"epochs": epochs, "generator": generator, "data": data}
     changed |= {"age_estimator": age_estimator, "face_network": face_network}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})
     saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
@@ -340,7 +340,7 @@ def _describe(
         f"{len(data.training)} pairs to train on, {len(data.validation)} to validate; "
         f"predicting the mean: MSE {baseline:.3f}"
     )
-    if data.real_training is not None:
+    if data.real_training is not None and data.real_validation is not None:
         session.log(f"{len(data.real_training)} real faces to train on, {len(data.real_validation)} to validate")
 
 

@@ -10,8 +10,10 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
 from facegen.networks.latent_discriminator import LatentDiscriminator
 from facegen.networks.latents import draw, group_means
 from facegen.training.encoder.identity_loss import IdentityLoss
@@ -48,7 +50,7 @@ class EncoderObjective(nn.Module):
         generator: Stays as it is, unless the recipe tunes it.
         recipe: Which losses.
         ages: The middle age of each of the generator's groups; empty for a generator without.
-        estimator: An `AgeEstimator`, for recipes that need one; stays as it is.
+        estimator: For recipes that need one; stays as it is.
         identity_loss: For recipes that need one.
         psi: Truncation that the generated faces were made with.
 
@@ -59,13 +61,17 @@ class EncoderObjective(nn.Module):
         latent_discriminator: Of recipes that have one. None otherwise.
     """
 
+    w_variance: torch.Tensor
+    middle_ages: torch.Tensor
+    group_places: torch.Tensor
+
     def __init__(
         self,
         encoder: Encoder,
-        generator: nn.Module,
+        generator: Generator,
         recipe: Recipe,
         ages: Sequence[float],
-        estimator: nn.Module | None = None,
+        estimator: AgeEstimator | None = None,
         identity_loss: IdentityLoss | None = None,
         psi: float = 1.0,
     ) -> None:
@@ -146,12 +152,12 @@ class EncoderObjective(nn.Module):
             again = draw(self.generator, latents)
             if recipe.pixels:
                 losses["pixels"] = functional.mse_loss(again, faces.images)
-            if recipe.features:
-                losses["features"] = self._feature_distance(again, faces.images)
-            if recipe.identity:
+            if recipe.features and self.estimator is not None:
+                losses["features"] = self._feature_distance(self.estimator, again, faces.images)
+            if self.identity_loss is not None:
                 with self._precision(again):
                     losses["identity"] = self.identity_loss(again, faces.images)
-            if recipe.age and self.shift is not None:
+            if recipe.age and self.shift is not None and self.estimator is not None:
                 # For the shift alone: an encoder that is taught to please here sees less of the person.
                 aged = self._picture_of_frozen(self.shift(latents.detach(), faces.ages, target_ages))
                 with self._precision(aged):
@@ -217,12 +223,12 @@ class EncoderObjective(nn.Module):
         away = (common - self.encoder.w_mean).square() / self.w_variance
         return apart.mean() + 0.2 * away.mean()
 
-    def _feature_distance(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def _feature_distance(self, estimator: AgeEstimator, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Mean squared difference of the estimator's maps, each normalised over its channels (Zhang et al. 2018)."""
         with self._precision(one):
             with torch.no_grad():
-                wanted = self.estimator.features(other)
-            pairs = zip(self.estimator.features(one), wanted, strict=True)
+                wanted = estimator.features(other)
+            pairs = zip(estimator.features(one), wanted, strict=True)
         return torch.stack([(_unit(a) - _unit(b)).square().sum(dim=1).mean() for a, b in pairs]).mean()
 
     def _precision(self, images: torch.Tensor) -> torch.autocast:
@@ -243,7 +249,7 @@ def _low(images: torch.Tensor) -> torch.Tensor:
     return functional.adaptive_avg_pool2d(images, min(LOW_FREQUENCIES, images.shape[-1]))
 
 
-def _variance_of_w(generator: nn.Module) -> torch.Tensor:
+def _variance_of_w(generator: Generator) -> torch.Tensor:
     """Variance of every number of w, over z and over the age groups: `[w_dim]`."""
     device = next(generator.parameters()).device
     random = torch.Generator().manual_seed(0)

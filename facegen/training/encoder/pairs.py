@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.images import to_uint8
+from facegen.networks.generator import Generator
 from facegen.networks.graphed import GraphedGenerator
 from facegen.networks.layers import normalize_2nd_moment
 
@@ -44,7 +44,7 @@ class Pairs:
 
 
 def generate_pairs(
-    generator: nn.Module,
+    generator: Generator,
     count: int,
     *,
     seed: int = 0,

@@ -58,7 +58,8 @@ def _evening(classes: np.ndarray, values: Sequence[str | None]) -> np.ndarray:
     """Return by how much more often each picture is drawn so that values come evenly; its mean in a class is 1."""
     pairs = list(zip(classes.tolist(), values, strict=True))
     of_value = Counter(pair for pair in pairs if pair[1] is not None)
-    of_class, values_of_class = Counter(), Counter()
+    of_class: Counter[int] = Counter()
+    values_of_class: Counter[int] = Counter()
     for (label, _), count in of_value.items():
         of_class[label] += count
         values_of_class[label] += 1
@@ -151,7 +152,8 @@ class Batches:
     def _draw(self, position: int) -> tuple[np.ndarray, torch.Tensor]:
         """Return the indices and flips of the part of a batch at a position; a batch may straddle two chunks."""
         size = len(self.archive)
-        indices, flips = [], []
+        indices: list[np.ndarray] = []
+        flips: list[np.ndarray] = []
         while (missing := self.batch - sum(map(len, indices))) > 0:
             start = position + self.batch - missing
             self._load_chunk(start // size)

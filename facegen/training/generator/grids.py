@@ -52,21 +52,20 @@ def save_reals(archive: FaceArchive, path: Path, seed: int, even: str | None = N
     pictures = [empty] * (GRID_ROWS * columns)
     for column in range(columns):
         members = np.flatnonzero(archive.labels == (column if archive.c_dim else -1))
-        chosen = random.permutation(members)
+        chosen = random.permutation(members).tolist()
         if values is not None:
             chosen = _take_turns(chosen, values)
-        chosen = chosen[:GRID_ROWS]
-        for row, index in enumerate(chosen):
-            pictures[row * columns + column] = archive.image(int(index))
+        for row, index in enumerate(chosen[:GRID_ROWS]):
+            pictures[row * columns + column] = archive.image(index)
     grid = np.stack(pictures).transpose(0, 2, 3, 1)
     grids.save_image_grid(grid, path, columns, column_labels=archive.class_names or None)
 
 
-def _take_turns(indices: np.ndarray, values: Sequence[str | None]) -> list[int]:
+def _take_turns(indices: list[int], values: Sequence[str | None]) -> list[int]:
     """Order pictures so that the first of each value come first, then the second ones; unknown ones last."""
     seen: Counter[str | None] = Counter()
     turns = []
-    for index in indices.tolist():
+    for index in indices:
         value = values[index]
         turns.append((value is None, seen[value], value or "", index))
         seen[value] += 1

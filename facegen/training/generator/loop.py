@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -102,7 +103,7 @@ def resume_generator(
             left to do.
     """
     options = read_options(Path(folder), TrainOptions)
-    changed = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
+    changed: dict[str, Any] = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
     changed |= {"batch": batch, "batch_gpu": batch_gpu, "metrics": metrics, "inception": inception}
     changed |= {"vgg": vgg, "lpips": lpips, "compile": compile}
     options = replace(options, **{name: value for name, value in changed.items() if value is not None})

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import bfloat16_on_cpu
+from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.draws import BatchRandom
 
 Observed = dict[str, torch.Tensor]
@@ -35,7 +35,7 @@ class GanLoss:
 
     Attributes:
         G, D: the networks; the caller lets only the one in training require gradients.
-        augment: augments every picture that D sees, as `AugmentPipe` does; None for none.
+        augment: augments every picture that D sees; None for none.
         r1_gamma: weight of the gradient penalty on real pictures (Mescheder et al. 2018).
         style_mixing_prob: how often the later layers get the w of another z (Karras et al. 2019, section 3.1).
         pl_weight: weight of path length regularization (Karras et al. 2020a, section 3.2).
@@ -48,7 +48,7 @@ class GanLoss:
 
     G: Generator
     D: Discriminator
-    augment: nn.Module | None = None
+    augment: AugmentPipe | None = None
     r1_gamma: float = 10
     style_mixing_prob: float = 0.9
     pl_weight: float = 2

@@ -13,7 +13,7 @@ from facegen.options import Options, option
 from facegen.training.augment.strengths import AUGPIPE_PRESETS
 
 # What each configuration decides; the names are fields of `TrainOptions`, which says what they are.
-STYLEGAN2 = {
+STYLEGAN2: dict[str, Any] = {
     "batch": 32,
     "mbstd_group": 4,
     "channel_base": 32768,
@@ -31,8 +31,8 @@ STYLEGAN2 = {
     "d_architecture": "resnet",
 }
 _PAPER = {"batch": 64, "mbstd_group": 8, "lr": 0.0025, "ema_kimg": 20}
-_CIFAR = {"batch": 64, "mbstd_group": 32, "lr": 0.0025, "gamma": 0.01, "ema_kimg": 500, "ema_rampup": 0.05}
-_CIFAR |= {"map_layers": 2, "pl_weight": 0, "style_mixing": 0, "d_architecture": "orig"}
+_CIFAR: dict[str, Any] = {"batch": 64, "mbstd_group": 32, "lr": 0.0025, "gamma": 0.01, "ema_kimg": 500}
+_CIFAR |= {"ema_rampup": 0.05, "map_layers": 2, "pl_weight": 0, "style_mixing": 0, "d_architecture": "orig"}
 # For days on a CPU, hours on a GPU: four times as wide as `tiny`, with what makes the latent space smooth.
 _SMALL = {"batch": 16, "channel_base": 4096, "channel_max": 128, "lr": 0.0025, "gamma": 0.1, "ema_rampup": 0.05}
 _SMALL |= {"map_layers": 2, "latent": 256}

@@ -69,13 +69,15 @@ class CopyReport:
         return "; ".join(parts)
 
 
-def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]) -> dict[str, CopyReport]:
+def start_from(
+    reference: str | os.PathLike[str], G: Generator, D: Discriminator, G_ema: Generator
+) -> dict[str, CopyReport]:
     """Copy what fits of a weight file of any kind into new networks, and report for each of them.
 
     Args:
         reference: what `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
             without `D`, D starts new.
-        networks: `G`, `D`, and `G_ema`.
+        G, D, G_ema: the new networks; G_ema is the moving average of G.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
@@ -83,17 +85,17 @@ def start_from(reference: str | os.PathLike[str], networks: dict[str, nn.Module]
     loaded, header = read_networks(reference)
     _fade_in_place(loaded, header)
     average, current = loaded.get("G_ema", loaded.get("G")), loaded.get("G", loaded.get("G_ema"))
-    if average is None:
+    if not isinstance(current, Generator):
         raise FacegenError(f"{reference}: holds {', '.join(loaded)}, but no generator to start from")
-    latents = [(g.z_dim, g.w_dim, g.mapping.num_layers) for g in (current, networks["G"])]
+    latents = [(g.z_dim, g.w_dim, g.mapping.num_layers) for g in (current, G)]
     if latents[0] != latents[1]:
         was, would = (f"z of {z}, w of {w} and {layers} mapping layers" for z, w, layers in latents)
         raise FacegenError(
             f"{reference}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
             "choose the --cfg that it was trained with"
         )
-    sources = {"G": current, "D": loaded.get("D"), "G_ema": average}
-    return {name: copy_matching(source, networks[name]) for name, source in sources.items() if source is not None}
+    sources = {"G": (current, G), "D": (loaded.get("D"), D), "G_ema": (average, G_ema)}
+    return {name: copy_matching(source, target) for name, (source, target) in sources.items() if source is not None}
 
 
 def _fade_in_place(networks: dict[str, nn.Module], header: Header) -> None:
@@ -104,8 +106,10 @@ def _fade_in_place(networks: dict[str, nn.Module], header: Header) -> None:
     if weight == 1:
         return
     for name in {"G", "D"} & networks.keys():
-        effective = effective_parameters(networks[name], weight)
-        networks[name].load_state_dict({key: value.detach().clone() for key, value in effective.items()}, strict=False)
+        network = networks[name]
+        assert isinstance(network, Generator | Discriminator)
+        effective = effective_parameters(network, weight)
+        network.load_state_dict({key: value.detach().clone() for key, value in effective.items()}, strict=False)
 
 
 def copy_matching(source: nn.Module, target: nn.Module) -> CopyReport:
@@ -124,9 +128,9 @@ def copy_matching(source: nn.Module, target: nn.Module) -> CopyReport:
     copied = [name for name, tensor in own.items() if name in other and other[name].shape == tensor.shape]
     adapted: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        if isinstance(target, Generator):
+        if isinstance(source, Generator) and isinstance(target, Generator):
             adapted = _adapted_mapping(source, target)
-        elif isinstance(target, Discriminator):
+        elif isinstance(source, Discriminator) and isinstance(target, Discriminator):
             adapted = _adapted_output(source, target)
     copied = [name for name in copied if name not in adapted]
     taken = {**{name: other[name] for name in copied}, **adapted}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -64,7 +66,7 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
     torch.manual_seed(options.seed)
     G, D = build_networks(options, archive)
     G_ema = copy.deepcopy(G)
-    started_from = start_from(options.resume, {"G": G, "D": D, "G_ema": G_ema}) if options.resume else {}
+    started_from = start_from(options.resume, G, D, G_ema) if options.resume else {}
     for network in (G, D, G_ema):
         network.to(device).requires_grad_(False)
     distributed.broadcast((G, D, G_ema))
@@ -81,7 +83,7 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
         pl_weight=options.pl_weight,
         bfloat16=trains_in_bfloat16(device, options.fp32),
     )
-    weights = class_weights(archive, options.balance) if archive.c_dim else []
+    weights = class_weights(archive, options.balance) if archive.c_dim else np.zeros(0)
     return TrainingState(
         G=G,
         D=D,
@@ -102,7 +104,7 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
 
 def build_networks(options: TrainOptions, archive: FaceArchive) -> tuple[Generator, Discriminator]:
     """Build the generator and the discriminator for the pictures and classes of an archive, with random weights."""
-    channels = {
+    channels: dict[str, Any] = {
         "channel_base": options.channel_base,
         "channel_max": options.channel_max,
         "num_fp16_res": options.num_fp16_res,

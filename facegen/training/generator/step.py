@@ -44,7 +44,7 @@ def train_step(state: TrainingState, options: TrainOptions, device: torch.device
     state.steps += 1
     state.images_seen += options.batch
     update_average(state, options, weight)
-    if state.ada is not None:
+    if state.ada is not None and state.augment is not None:
         state.ada.update(real_logits)
         state.ada.adjust(state.augment, options.batch)
     return observed

@@ -222,7 +222,9 @@ def _start(device: torch.device) -> torch.device:
         raise FacegenError(f"{TIMEOUT} must be a number of seconds, got {os.environ[TIMEOUT]!r}") from error
     if device.type == "cuda":
         dist.init_process_group("nccl", timeout=timeout, device_id=device)
-        _hosts = dist.new_group(backend="gloo", timeout=timeout)
+        group = dist.new_group(backend="gloo", timeout=timeout)
+        assert isinstance(group, dist.ProcessGroup)  # every process is in it
+        _hosts = group
     else:
         dist.init_process_group("gloo", timeout=timeout)
         _hosts = dist.group.WORLD

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -163,4 +163,4 @@ def _state_of(part: Any) -> Any:
     """What a file keeps of a part: numbers and tensors in dicts, as `torch.load(..., weights_only=True)` reads them."""
     if isinstance(part, Mapping):
         return {name: _state_of(inner) for name, inner in part.items()}
-    return asdict(part) if is_dataclass(part) else part.state_dict()
+    return dict(vars(part)) if is_dataclass(part) else part.state_dict()

@@ -37,7 +37,7 @@ class Collector:
 
         Of several processes, each must have reported the same names and call this; all get the values of all.
         """
-        summaries = {}
+        summaries: dict[str, Summary] = {}
         if not self._moments:
             return summaries
         gathered = torch.stack(list(self._moments.values()))
