@@ -94,14 +94,14 @@ def at(images: int, do: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
 
 
 @contextmanager
-def interrupted_at(number: int) -> Iterator[list[int]]:
+def interrupted_at(number: int, kind: int = signal.SIGINT) -> Iterator[list[int]]:
     """Press Ctrl-C in the n-th step of an optimizer; yields a list that grows by one at every step."""
     steps: list[int] = []
 
     def count(*_: object) -> None:
         steps.append(len(steps) + 1)
         if len(steps) == number:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), kind)
 
     hook = register_optimizer_step_pre_hook(count)
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
 from random_judges import random_detectors
 from torch import nn
-from trainings import CPU, narrow_options, train
+from trainings import CPU, interrupted_at, narrow_options, train
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
@@ -21,7 +22,7 @@ from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
 from facegen.training.encoder.weight_average import WeightAverage
-from facegen.training.generator import measure
+from facegen.training.generator import loop, measure
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
@@ -78,10 +79,12 @@ def train_encoder(out: str) -> None:
             torch.save(network.state_dict(), out)
 
 
-def train_with_metrics(archive: str, outdir: str) -> None:
-    """Four steps, measured at the end by random networks."""
+def train_stop_and_go_on(archive: str, outdir: str) -> None:
+    """Four steps, of which Ctrl-C on one process ends the second; measured at the end by random networks."""
     measure.load_detectors = lambda *args, **kwargs: random_detectors()
-    train(archive, outdir, kimg=0.016, aug="noaug", metrics=METRICS)
+    with interrupted_at(3) if distributed.rank() == 1 else nullcontext():
+        run = train(archive, outdir, kimg=0.016, aug="noaug", metrics=METRICS)
+    loop.resume_generator(run, progress=False)
 
 
 def talk() -> None:
@@ -137,7 +140,7 @@ def everything(archive: str, folder: str) -> None:
         talk()
         generator(archive, f"{folder}/generator.pt", "0", "2")
         train_encoder(f"{folder}/encoder.pt")
-        train_with_metrics(archive, f"{folder}/runs")
+        train_stop_and_go_on(archive, f"{folder}/runs")
 
 
 if __name__ == "__main__":

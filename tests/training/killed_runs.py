@@ -2,7 +2,7 @@
 
     python killed_runs.py ARCHIVE FOLDER KILLS FIRST LAST
 
-It kills KILLS times at random moments of 40 steps, and before the n-th change of files of a snapshot, from FIRST to
+It kills KILLS times at random moments of 30 steps, and before the n-th change of files of a snapshot, from FIRST to
 LAST. Every training is a fork of this process, which has imported all that it takes: that saves the seconds of an
 import. Prints a JSON line: for `random` and `writing` checksums of the weights of a run that nobody disturbed, and of
 each that was killed.
@@ -29,7 +29,7 @@ from facegen.training.generator import checkpoint, loop
 from facegen.weights.header import Header
 from facegen.weights.locate import list_snapshots
 
-STEPS = {"random": 40, "writing": 15}
+STEPS = {"random": 30, "writing": 15}
 KILLS = 4  # of one run
 
 
@@ -94,7 +94,7 @@ def killed_at_random(archive: str, outdir: Path, kills: int, seconds: float) -> 
     while killed < kills:
         while not list(outdir.glob(f"0*/{checkpoint.STATE}")):  # what was killed before has nothing to go on with
             time.sleep(0.001)
-        time.sleep(random.uniform(0, seconds / 8))  # of eight ticks about one, or the start of one that goes on
+        time.sleep(random.uniform(0, seconds / 6))  # of six ticks about one, or the start of one that goes on
         os.kill(child, signal.SIGKILL)
         if end(child) == 0:  # it was faster
             break

@@ -51,26 +51,8 @@ def finished(options: EncoderOptions, tmp_path_factory: pytest.TempPathFactory) 
     return train_encoder(options, tmp_path_factory.mktemp("runs"), device="cpu", progress=False)
 
 
-def test_a_run_leaves_all_its_files(finished: Path):
-    assert finished.name == "00000-encoder-zmse-tiny-20pairs"
-    names = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents")}
-    assert names == {
-        "training_options.json",
-        "log.txt",
-        "stats.jsonl",
-        "status.json",
-        ".lock",
-        "curve.png",
-        "reconstructions.png",
-        "encoder-epoch001.safetensors",
-        "encoder-epoch002.safetensors",
-        "encoder-best.safetensors",
-        "encoder-state.pt",
-    }
-    assert any(finished.glob("events.out.tfevents*"))
-
-
 def test_log_and_statistics_compare_with_the_mean(finished: Path):
+    assert finished.name == "00000-encoder-zmse-tiny-20pairs"
     log = (finished / "log.txt").read_text()
     assert "16 pairs to train on, 4 to validate" in log
     assert "epoch 2/2" in log

@@ -40,15 +40,6 @@ def finished_run(face_archive, tmp_path_factory):
     return train(face_archive, tmp_path_factory.mktemp("runs"), mirror=True, balance=0.5)
 
 
-def test_a_run_leaves_what_it_promises(finished_run):
-    assert finished_run.name == "00000-faces-cond-mirror-tiny-batch4-gamma0.05-ada"
-    names = {path.name for path in finished_run.iterdir()}
-    assert {"log.txt", "stats.jsonl", "reals.png", "training_options.json", "training-state.pt"} <= names
-    assert {"fakes000000.png", "network-snapshot-000000.safetensors"} <= names
-    assert any(name.startswith("events.out.tfevents") for name in names)
-    assert not [name for name in names if name.endswith(".tmp")]
-
-
 def test_statistics_are_complete_and_finite(finished_run):
     lines = read_stats(finished_run)
     assert [line["Progress/kimg"] for line in lines] == pytest.approx([0.008, 0.016, 0.024, 0.032])
@@ -59,6 +50,7 @@ def test_statistics_are_complete_and_finite(finished_run):
 
 
 def test_tick_lines_tell_how_it_goes(finished_run):
+    assert finished_run.name == "00000-faces-cond-mirror-tiny-batch4-gamma0.05-ada"
     log = (finished_run / "log.txt").read_text()
     assert re.search(r"kimg 0\.0 .*sec/kimg .*data wait .*augment .*loss G .*cpumem .*ETA", log)
     assert "61+" in log  # faces per group
@@ -136,7 +128,7 @@ def test_reals_take_turns(gendered, tmp_path, monkeypatch):
 
 def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
     """A few hundred images must bring the mean colour of fakes close to that of the data."""
-    options = narrow_options(face_archive, tmp_path, kimg=0.8, tick=1, aug="noaug", cfg="auto")
+    options = narrow_options(face_archive, tmp_path, kimg=0.4, batch=8, tick=1, aug="noaug", cfg="auto")
     archive = FaceArchive(face_archive)
     target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
     start = build_state(options, archive, CPU).G_ema
