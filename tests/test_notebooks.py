@@ -123,7 +123,7 @@ def test_train_generator(kernel: KernelManager, utkface: Path, tmp_path: Path, g
         kernel,
         notebook,
         tmp_path,
-        settings | {"KIMG": 1.0, "BATCH": 32, "TICK": 0.25, "SNAP": 2},
+        settings | {"KIMG": 1.0, "BATCH": 64, "TICK": 0.25, "SNAP": 2},
         facts="{'run': str(run), 'faces': len(archive), 'filled': len(filled), 'snapshots': len(snapshots)}",
     )
     assert facts["faces"] == 12
@@ -166,11 +166,11 @@ def test_train_encoder(kernel: KernelManager, tmp_path: Path, generator: str):
         kernel,
         notebook,
         tmp_path,
-        {"GENERATOR": generator, "OUTDIR": "runs", "PAIRS": 40, "EPOCHS": 2, "BATCH": 16},
+        {"GENERATOR": generator, "OUTDIR": "runs", "PAIRS": 30, "EPOCHS": 2, "BATCH": 12},
         facts="{'run': str(run), 'best': best, 'pairs': len(pairs)}",
     )
-    assert facts["pairs"] == 40
-    assert facts["best"]["mean_baseline"] == pytest.approx(1, abs=0.2)  # 8 faces: the mean is a rough one
+    assert facts["pairs"] == 40  # shown before it trains
+    assert facts["best"]["mean_baseline"] == pytest.approx(1, abs=0.25)  # 6 faces: the mean is a rough one
     assert (tmp_path / facts["run"] / "encoder-best.safetensors").is_file()
     assert "predicting the mean" in printed(notebook)
     pairs, curve, reconstructions, strip = shown(notebook)

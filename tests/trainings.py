@@ -20,6 +20,7 @@ from facegen.weights.locate import list_snapshots
 from facegen.weights.native import load_networks
 
 CPU = torch.device("cpu")
+SHALLOW = {"epochs": 2, "init": "none", "blocks": (0, 0, 0), "input_size": 75}  # the smallest encoder there is
 NARROW = {"channel_base": 128, "channel_max": 16, "latent": 16}  # a step takes milliseconds
 
 

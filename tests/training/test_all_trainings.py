@@ -20,7 +20,7 @@ import torch
 from click.testing import CliRunner
 from helpers import small_generator, write_faces
 from PIL import Image
-from trainings import assert_one_line, assert_same, interrupted_at, narrow_options, only_run
+from trainings import SHALLOW, assert_one_line, assert_same, interrupted_at, narrow_options, only_run
 
 from facegen.cli import main
 from facegen.errors import FacegenError
@@ -84,8 +84,7 @@ def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factor
         return Training("train", options, length, "training-state.pt", losses, start, resume_generator)
     if request.param == "encoder":
         save_networks(folder / "g.safetensors", {"G_ema": small_generator(4)}, {})
-        small = {"pairs": 10, "batch": 4, "init": "none", "blocks": (0, 0, 0), "input_size": 75}
-        options = EncoderOptions(generator=str(folder / "g.safetensors"), recipe="zmse", epochs=2, **small)
+        options = EncoderOptions(str(folder / "g.safetensors"), recipe="zmse", pairs=10, batch=4, **SHALLOW)
         losses = ("train_loss", "val_mse")
         length = ("epochs", 1)
         return Training("train-encoder", options, length, "encoder-state.pt", losses, train_encoder, resume_encoder)
@@ -109,10 +108,10 @@ def assert_same_state(training: Training, one: Path, other: Path) -> None:
 
 
 FILES = ("training_options.json", "log.txt", "stats.jsonl", "status.json", ".lock")
+EPOCHS = ("encoder-epoch001.safetensors", "encoder-epoch002.safetensors")
 OWN_FILES = {
     "train": ("training-state.pt", "reals.png", "fakes000000.png", "network-snapshot-000000.safetensors"),
-    "train-encoder": ("encoder-state.pt", "curve.png", "reconstructions.png", "encoder-best.safetensors")
-    + ("encoder-epoch001.safetensors", "encoder-epoch002.safetensors"),
+    "train-encoder": ("encoder-state.pt", "curve.png", "reconstructions.png", "encoder-best.safetensors", *EPOCHS),
     "train-age": ("age-state.pt", "curve.png", "ages.png", "age-best.safetensors"),
 }
 

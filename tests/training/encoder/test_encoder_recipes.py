@@ -9,7 +9,7 @@ import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1
 from helpers import small_estimator, small_generator
-from trainings import assert_same, interrupted_at
+from trainings import SHALLOW, assert_same, interrupted_at
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
@@ -51,17 +51,8 @@ def options(tmp_path_factory: pytest.TempPathFactory, face_archive: Path) -> Enc
     folder = tmp_path_factory.mktemp("networks")
     save_networks(folder / "tiny.safetensors", {"G_ema": small_generator(3, z_dim=4)}, {"groups": GROUPS})
     save_networks(folder / "age.safetensors", {"age": small_estimator()}, {})
-    return EncoderOptions(
-        generator=str(folder / "tiny.safetensors"),
-        data=str(face_archive),
-        age_estimator=str(folder / "age.safetensors"),
-        pairs=10,
-        epochs=2,
-        batch=4,
-        init="none",
-        blocks=(0, 0, 0),
-        input_size=75,
-    )
+    files = {"data": str(face_archive), "age_estimator": str(folder / "age.safetensors")}
+    return EncoderOptions(str(folder / "tiny.safetensors"), pairs=10, batch=4, **files, **SHALLOW)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import small_generator
 from PIL import Image
+from trainings import SHALLOW
 
 from facegen.networks.encoder import Encoder
 from facegen.training.encoder.data import FaceData, epoch_batches
@@ -34,16 +35,7 @@ def generator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(generator_file: Path) -> EncoderOptions:
-    return EncoderOptions(
-        generator=str(generator_file),
-        recipe="zmse",
-        pairs=20,
-        epochs=2,
-        batch=8,
-        init="none",
-        blocks=(0, 0, 0),
-        input_size=75,
-    )
+    return EncoderOptions(str(generator_file), recipe="zmse", pairs=20, batch=8, **SHALLOW)
 
 
 @pytest.fixture(scope="module")

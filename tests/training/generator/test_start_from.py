@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import small_encoder
 from trainings import CPU, narrow_options, train
 
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.networks.encoder import Encoder
 from facegen.training.generator import loop
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import build_state
@@ -95,13 +95,6 @@ def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, 
     train_step(state, options, CPU)
 
 
-def test_nothing_to_start_from(face_archive, tmp_path):
-    options = narrow_options(face_archive, tmp_path / "runs", resume="ffhq257")
-    with pytest.raises(FileNotFoundError, match="ffhq257: neither a file"):
-        loop.train_generator(options, progress=False)
-    assert not (tmp_path / "runs").exists()
-
-
 def test_another_width(face_archive, unconditional, tmp_path):
     options = replace(narrow_options(face_archive, tmp_path, resume=str(unconditional)), channel_max=8)
     state = build_state(options, FaceArchive(face_archive), CPU)
@@ -109,18 +102,18 @@ def test_another_width(face_archive, unconditional, tmp_path):
     assert "synthesis.b4.conv1.weight" in state.started_from["G"].new
 
 
-def test_an_encoder_is_no_start(face_archive, tmp_path):
-    path = tmp_path / "encoder.safetensors"
-    save_networks(path, {"encoder": Encoder(4, input_size=75, blocks=(0, 0, 0))}, {})
-    with pytest.raises(FacegenError, match="holds encoder, but no generator to start from"):
-        build_state(narrow_options(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
-
-
-def test_no_run_folder_is_left_when_the_weights_are_of_no_use(face_archive, unconditional, tmp_path):
-    options = replace(narrow_options(face_archive, tmp_path, resume=str(unconditional)), map_layers=5)
-    with pytest.raises(FacegenError, match=r"2 mapping layers, this run's --cfg asks for .* 5 mapping layers"):
-        loop.train_generator(options, progress=False)
-    assert list(tmp_path.iterdir()) == []
+def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive, unconditional, tmp_path):
+    encoder = tmp_path / "encoder.safetensors"
+    save_networks(encoder, {"encoder": small_encoder()}, {})
+    for weights, changes, words in (
+        ("ffhq257", {}, "ffhq257: neither a file"),
+        (encoder, {}, "holds encoder, but no generator to start from"),
+        (unconditional, {"map_layers": 5}, "2 mapping layers, this run's --cfg asks for .* 5 mapping layers"),
+    ):
+        options = narrow_options(face_archive, tmp_path / "runs", resume=str(weights))
+        with pytest.raises((FacegenError, FileNotFoundError), match=words):
+            loop.train_generator(replace(options, **changes), progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, unconditional, tmp_path):
