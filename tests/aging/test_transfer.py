@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import small_encoder, small_generator
 from PIL import Image, ImageOps
+from refusals import assert_refused
 
 from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit
@@ -198,12 +199,9 @@ def test_impossible_requests(transfer: AgeTransfer, hopper: Image.Image, argumen
 
 
 def test_networks_must_belong_together(networks: Networks):
-    with pytest.raises(FacegenError, match="4 classes, but there are 10 age groups"):
-        AgeTransfer(networks.generator, networks.encoder)
-    with pytest.raises(FacegenError, match="no age groups"):
-        AgeTransfer(small_generator(0), networks.encoder)
-    with pytest.raises(FacegenError, match="do not belong together"):
-        AgeTransfer(small_generator(4, z_dim=9), networks.encoder, groups=GROUPS)
+    assert_refused("4 classes, but there are 10 age groups", AgeTransfer, networks.generator, networks.encoder)
+    assert_refused("no age groups", AgeTransfer, small_generator(0), networks.encoder)
+    assert_refused("do not belong together", AgeTransfer, small_generator(4, z_dim=9), networks.encoder, groups=GROUPS)
 
 
 def test_from_files_takes_groups_and_template_from_the_generator(networks: Networks):
@@ -276,8 +274,7 @@ def test_the_encoders_own_shift_is_used(networks: Networks, tmp_path: Path):
 def test_an_encoder_of_w_must_know_the_age(networks: Networks, hopper: Image.Image):
     encoder = small_encoder(target="w")
     blind = AgeTransfer(networks.generator, encoder, groups=GROUPS, device="cpu")
-    with pytest.raises(FacegenError, match="--input-age YEARS, or --age-estimator FILE"):
-        blind.transfer(hopper)
+    assert_refused("--input-age YEARS, or --age-estimator FILE", blind.transfer, hopper)
     with pytest.raises(FacegenError, match="method swap needs an encoder that predicts z"):
         blind.transfer(hopper, input_age=70, edit=Edit(method="swap"))
     seeing = AgeTransfer(
