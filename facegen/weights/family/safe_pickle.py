@@ -15,6 +15,7 @@ no recursion here, so nesting costs nothing.
 
 from __future__ import annotations
 
+import pickletools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,32 +28,6 @@ MAX_NAME = 256  # characters of a global's module and name
 MAX_KEY = 1000  # characters of a dictionary key: comparing equal long ones again and again would take hours
 MAX_INTEGER_BYTES = 1024
 KEY_RANGE = 2**31  # integers whose hashes an attacker cannot make collide
-
-# Instructions with a meaning that is refused; for the message.
-REFUSED_INSTRUCTIONS = {
-    "P": "PERSID",
-    "U": "SHORT_BINSTRING",
-    "T": "BINSTRING",
-    "I": "INT",
-    "L": "LONG",
-    "F": "FLOAT",
-    "S": "STRING",
-    "V": "UNICODE",
-    "l": "LIST",
-    "d": "DICT",
-    "g": "GET",
-    "p": "PUT",
-    "2": "DUP",
-    "\x91": "FROZENSET",
-    "i": "INST",
-    "o": "OBJ",
-    "\x82": "EXT1",
-    "\x83": "EXT2",
-    "\x84": "EXT4",
-    "\x92": "NEWOBJ_EX",
-    "\x97": "NEXT_BUFFER",
-    "\x98": "READONLY_BUFFER",
-}
 
 
 @dataclass
@@ -101,7 +76,7 @@ def read_pickle(
     *,
     budget: Budget | None = None,
     start: int = 0,
-    persistent: Callable[[Any], Any] | None = None,
+    persistent_ids: bool = False,
 ) -> tuple[Any, int]:
     """Interpret one pickle.
 
@@ -112,7 +87,7 @@ def read_pickle(
         where: What to call the file in messages.
         budget: What is left of it after what was read before; None for a new one.
         start: Where in `data` the pickle begins.
-        persistent: Turns a persistent id into an object; None refuses those.
+        persistent_ids: Take a persistent id for the object that it names; else those are refused.
 
     Returns:
         The object and the position behind the pickle. Containers are `dict`, `list`, `tuple`, `set`; bytes come as
@@ -121,7 +96,7 @@ def read_pickle(
     Raises:
         FacegenError: damaged, too long, or it names or needs something that is not allowed.
     """
-    machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent, budget or Budget(len(data)))
+    machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent_ids, budget or Budget(len(data)))
     try:
         return machine.run(), machine.position
     except FacegenError as error:
@@ -140,11 +115,11 @@ class _Machine:
         data: memoryview,
         position: int,
         builders: Mapping[str, Callable[..., Any]],
-        persistent: Callable[[Any], Any] | None,
+        persistent_ids: bool,
         budget: Budget,
     ) -> None:
         self.data, self.position = data, position
-        self.builders, self.persistent, self.budget = builders, persistent, budget
+        self.builders, self.persistent_ids, self.budget = builders, persistent_ids, budget
         self.stack: list[Any] = []
         self.marks: list[int] = []  # lengths that the stack had
         self.memo: dict[int, Any] = {}
@@ -157,10 +132,11 @@ class _Machine:
                 return self.pop()
             instruction = INSTRUCTIONS.get(code)
             if instruction is None:
-                name = REFUSED_INSTRUCTIONS.get(chr(code))
-                if name is None:
+                refused = pickletools.code2op.get(chr(code))
+                if refused is None:
                     raise Damaged(f"no instruction 0x{code:02x} is known")
-                raise FacegenError(f"uses the pickle instruction {name}, which network files do not need: refused")
+                named = f"uses the pickle instruction {refused.name}"
+                raise FacegenError(f"{named}, which network files do not need: refused")
             instruction(self)
         raise FacegenError(f"has more than {MAX_INSTRUCTIONS:,} pickle instructions, no network has so many: refused")
 
@@ -306,9 +282,9 @@ class _Machine:
         self.push(built)
 
     def persistent_id(self) -> None:
-        if self.persistent is None:
+        if not self.persistent_ids:
             raise FacegenError("refers to objects outside the file (BINPERSID): refused")
-        self.push(self.persistent(self.pop()))
+        self.check_above_mark()  # the id stays where the object would be
 
 
 def checked_key(key: Any) -> Any:
