@@ -78,6 +78,7 @@ def _find_globals(data: bytes, names: dict[str, None], left: list[int], nesting:
     memo: dict[int, Any] = {}
     strings: list[str] = []
     value: Any = None  # of the last instruction, where it is text
+    argument: Any
     try:
         while stream.tell() < len(data) and data[stream.tell()] == 0x80:  # files hold several pickles in a row
             for instruction, argument, _ in pickletools.genops(stream):
