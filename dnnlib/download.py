@@ -51,7 +51,7 @@ def is_complete(path: Path, *, sha256: str | None = None, size: int | None = Non
     """Whether the file is there and, as far as they are known, has this size in bytes and SHA-256 (in hex)."""
     if not path.is_file() or (size is not None and path.stat().st_size != size):
         return False
-    return sha256 is None or _digest(path) == sha256.lower()
+    return sha256 is None or sha256_of(path) == sha256.lower()
 
 
 def fetch(
@@ -97,7 +97,7 @@ def fetch(
             part.remove()
             raise OSError(errno.ENOSPC, error.strerror, str(path.parent)) from error
         if not is_complete(part.data, sha256=sha256, size=size):
-            found = f"{part.size()} bytes with the SHA-256 {_digest(part.data)}"
+            found = f"{part.size()} bytes with the SHA-256 {sha256_of(part.data)}"
             part.remove()
             expected = " and ".join(
                 words for words in (size and f"{size} bytes", sha256 and f"the SHA-256 {sha256}") if words
@@ -340,9 +340,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _digest(path: Path) -> str:
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

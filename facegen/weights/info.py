@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from dnnlib.download import sha256_of
 from facegen.errors import FacegenError
-from facegen.files import sha256
 from facegen.weights import native
 from facegen.weights.family.safe_pickle import MAX_NAME, shown
 from facegen.weights.family.state_dict import is_torchscript
@@ -53,7 +53,7 @@ def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str
     kind = kind_of_file(path)
     if kind == "unknown":
         read_networks(path)  # says what is wrong
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
+    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:

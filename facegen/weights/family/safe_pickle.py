@@ -132,11 +132,10 @@ class _Machine:
                 return self.pop()
             instruction = INSTRUCTIONS.get(code)
             if instruction is None:
-                refused = pickletools.code2op.get(chr(code))
-                if refused is None:
+                name = REFUSED_INSTRUCTIONS.get(code)
+                if name is None:
                     raise Damaged(f"no instruction 0x{code:02x} is known")
-                named = f"uses the pickle instruction {refused.name}"
-                raise FacegenError(f"{named}, which network files do not need: refused")
+                raise FacegenError(f"uses the pickle instruction {name}, which network files do not need: refused")
             instruction(self)
         raise FacegenError(f"has more than {MAX_INSTRUCTIONS:,} pickle instructions, no network has so many: refused")
 
@@ -352,4 +351,8 @@ INSTRUCTIONS: dict[int, _Instruction] = {
         "b": _Machine.build,
         "Q": _Machine.persistent_id,
     }.items()
+}
+# All others that Python knows; for the message.
+REFUSED_INSTRUCTIONS = {
+    ord(known.code): known.name for known in pickletools.opcodes if ord(known.code) not in INSTRUCTIONS
 }
