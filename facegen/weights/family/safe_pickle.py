@@ -242,10 +242,6 @@ class _Machine:
         value, key = self.pop(), self.pop()
         self.extend_dict([key, value])
 
-    def append(self) -> None:
-        value = self.pop()
-        self.extend_list([value])
-
     def find(self, module: str, name: str) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Damaged("a name that is no text")
@@ -330,7 +326,7 @@ INSTRUCTIONS: dict[int, _Instruction] = {
         "\x86": lambda m: m.small_tuple(2),
         "\x87": lambda m: m.small_tuple(3),
         "]": lambda m: m.push([]),
-        "a": _Machine.append,
+        "a": lambda m: m.extend_list([m.pop()]),
         "e": lambda m: m.extend_list(m.pop_to_mark()),
         "}": lambda m: m.push({}),
         "s": _Machine.set_item,
