@@ -120,6 +120,9 @@ def test_the_sha256_is_checked(server, cache):
     right = hashlib.sha256(CONTENT).hexdigest()
     assert right in fails(url, "not the expected file", sha256="0" * 64)
     assert kept(cache) == ([], [])
+    server.extra = None  # without Content-Length
+    fails(url, "not the expected file", sha256="0" * 64)
+    assert kept(cache) == ([], [])
     assert download(url, sha256=right.upper(), progress=False).read_bytes() == CONTENT
 
 
