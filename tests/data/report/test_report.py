@@ -9,13 +9,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import assert_refused
 
 from facegen.ages import AgeGroups
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.data.contents import Face, read_contents
 from facegen.data.report.page import age_histogram, write_report
 from facegen.data.report.portraits import portray
-from facegen.errors import FacegenError
 from facegen.html import cut, share, templates
 from facegen.images import decode
 
@@ -112,18 +112,10 @@ def report(tmp_path, archives, examples=None, **changes):
 
 def test_page_says_what_the_archive_holds(tmp_path, archive):
     page = report(tmp_path, [archive], read=62, dropped={"no face": [{"file": "a.jpg"}, {"file": "b.jpg"}]})
-    for words in (
-        "faces.zip",
-        "UTKFace",
-        "16×16",
-        "crop: center",
-        "96.8 % of 62 read",
-        "0 to 29 years",
-        "half of them up to 14",
-    ):
+    for words in ("faces.zip", "UTKFace", "16×16", "crop: center", "96.8 % of 62 read", "0 to 29 years"):
         assert words in page.text
-    assert "no face 2, 3.2 %" in page.text
-    assert "30-39 none" in page.text
+    for words in ("half of them up to 14", "no face 2, 3.2 %", "30-39 none"):
+        assert words in page.text
     assert [tag for tag, _ in page.tags if tag == "h1"] == ["h1"]
 
 
@@ -214,15 +206,13 @@ def test_thumbnails_of_any_shape_and_mode(tmp_path, archive, face):
 
 
 def test_a_section_for_each_split(tmp_path, tinted):
-    paths = []
-    for split, color in (("train", 1), ("val", 2)):
-        paths.append(tmp_path / f"faces-{split}.zip")
-        with ArchiveWriter(paths[-1]) as writer:
-            writer.add("a.jpg", tinted(color), 0)
-            writer.add("b.jpg", tinted(color + 10), 1)
+    paths = [tmp_path / f"faces-{split}.zip" for split in ("train", "val")]
+    for path in paths:
+        with ArchiveWriter(path) as writer:
+            writer.add("a.jpg", tinted(1), 0)
+            writer.add("b.jpg", tinted(11), 1)
     page = report(tmp_path, paths)
-    assert "faces-train.zip" in page.text
-    assert "faces-val.zip" in page.text
+    assert all(path.name in page.text for path in paths)
     assert page.text.count("Mean face of each group") == 2
 
 
@@ -257,8 +247,7 @@ def test_many_classes_are_cut_short(make_zip, tmp_path, tinted):
 
 def test_a_failure_leaves_no_file(tmp_path, archive):
     contents = read_contents(archive)
-    with pytest.raises(FacegenError, match="tells of 1 archives, 2 were given"):
-        write_report(tmp_path / "r.html", summary_of(archive), [contents, contents], progress=False)
+    assert_refused("2 were given", write_report, tmp_path / "r.html", summary_of(archive), [contents, contents])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -269,12 +258,8 @@ def test_means_and_samples_of_an_archive(archive):
         return decode(contents.files.read(name), name)
 
     groups = portray(contents.by_class(), open_picture, samples=4, progress=False)
-    assert [(g.label, g.count, g.averaged, len(g.samples)) for g in groups] == [
-        ("0-9", 20, 20, 4),
-        ("10-19", 20, 20, 4),
-        ("20-29", 20, 20, 4),
-        ("30-39", 0, 0, 0),
-    ]
+    found = [(g.label, g.count, g.averaged, len(g.samples)) for g in groups]
+    assert found == [*((name, 20, 20, 4) for name in ("0-9", "10-19", "20-29")), ("30-39", 0, 0, 0)]
     assert groups[3].mean is None
     for group in groups[:3]:
         ages = [int(sample.age) for sample in group.samples]
