@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import click
 
@@ -54,7 +52,7 @@ def command(
     """
     from facegen.data.archive import FaceArchive
     from facegen.device import pick_device
-    from facegen.files import atomic_path
+    from facegen.files import write_json
     from facegen.metrics.evaluate import Evaluator
     from facegen.metrics.features import load_detectors
     from facegen.metrics.names import parse_metrics
@@ -75,5 +73,4 @@ def command(
         click.echo(f"{name:<{width}}  " + (f"{value:.6g}" if math.isfinite(value) else "too few real faces"))
     if json_file:
         content = {"network": network, "data": data, "seed": seed, "results": finite_or_none(results)}
-        with atomic_path(Path(json_file)) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, content, ascii=True)
