@@ -81,7 +81,8 @@ def convert(
 def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
     """Raise a FacegenError for what the format has no use for."""
     if network is not None and network not in HOLDS[to]:
-        raise FacegenError(f"{to} cannot hold {_with_article(network)}, only {' and '.join(HOLDS[to])}")
+        article = "an" if network[0] in "aeiou" else "a"
+        raise FacegenError(f"{to} cannot hold {article} {network}, only {' and '.join(HOLDS[to])}")
     if group is not None and to != "rosinality":
         raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
     if truncation_psi is not None and to not in ("onnx", "torchscript"):
@@ -163,7 +164,3 @@ def _class_index(path: Path, generator: Generator, header: Header, group: str | 
         problem = "rosinality's generator has no classes" if group is None else f"there is no age group {group!r}"
         raise FacegenError(f"{path}: {problem}: choose one of {', '.join(names)} with --group")
     return names.index(group)
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
