@@ -15,7 +15,8 @@ from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit
 from facegen.cli import main
 from facegen.errors import FacegenError
-from facegen.evaluation.run import JudgeFiles, SystemSpec, _independence, parse_system, run_evaluation
+from facegen.evaluation.options import EvaluationOptions
+from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
 from facegen.weights.native import save_networks
 
 GROUPS = AgeGroups.parse("0-30,31-60,61-90")
@@ -102,9 +103,9 @@ def test_an_encoder_may_bring_its_generator(folder: Path, tmp_path: Path, monkey
         folder / "held.zip",
         tmp_path / "report",
         systems,
-        judge_files=JudgeFiles(folder / "age.safetensors", folder / "net.pt"),
-        ages=[10, 70],
-        limit=2,
+        EvaluationOptions(
+            ages=[10, 70], photos_limit=2, age_judge=str(folder / "age.safetensors"), id_judge=str(folder / "net.pt")
+        ),
         device="cpu",
         progress=False,
     )
@@ -152,7 +153,7 @@ def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
         (["--compare", "FaceGen="], "two systems have one name"),
         (["--compare", f"other={tmp_path / 'none.safetensors'}"], "none.safetensors"),
         (["--outdir", tmp_path / "file"], "is a file; name a folder"),
-        (["--photos-limit", "0"], "--photos-limit"),
+        (["--photos-limit", "0"], "photos-limit"),
         (["--refine-seconds", "3"], "refine"),
     ):
         result = run(*more)
