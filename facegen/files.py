@@ -1,8 +1,7 @@
-"""Writing files so that nobody ever sees half of one, checksums, and locks between processes."""
+"""Writing files so that nobody ever sees half of one, and locks between processes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -51,15 +50,6 @@ def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, a
         text = json.dumps(content, indent=indent, ensure_ascii=ascii)
         # What is no character (of a file name that is no UTF-8) becomes JSON's own escape.
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def take_lock(path: str | os.PathLike[str], wait: float = 0.0) -> FileLock | None:
