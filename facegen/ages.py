@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from facegen.errors import FacegenError
 
+OLDEST_PERSON = 122  # the oldest person on record lived 122 years
 # Whoever writes `91-100` does not mean to throw away the faces of 101: a last group that ends here is open.
 OLDEST = 100
 
@@ -89,6 +90,12 @@ class AgeGroups:
             if low <= age and (high is None or age <= high or (index == last and high == OLDEST)):
                 return index
         return None
+
+    @property
+    def oldest(self) -> int:
+        """The last age in years that the groups say they show; of an open end, the oldest person's."""
+        high = self.bounds[-1][1]
+        return max(OLDEST_PERSON, self.bounds[-1][0]) if high is None else high
 
     def middle_age(self, index: int) -> int:
         """An age in years that stands for the group: its middle; ten years in where the end is open."""

@@ -25,6 +25,8 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 # What photos come in. Of Pillow's other formats some start another program (EPS), and none holds faces.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
+FAINT = 2  # levels between a pixel's channels, on average; color photos have ten and more
+
 # Modes whose numbers a color profile can describe, and what kind of profile does.
 _PROFILED_MODES = {"L": "GRAY", "LA": "GRAY", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "CMYK": "CMYK"}
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -137,6 +139,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Every part of the package that looks at pixels takes them from here, so that all see the same face.
     """
+    if not isinstance(image, Image.Image):
+        raise FacegenError(
+            f"a picture is a PIL.Image.Image, not {type(image).__name__}: take Image.fromarray(array) of an array "
+            "(RGB; OpenCV's are BGR: array[..., ::-1]), facegen.open_photo(path) of a file"
+        )
     plain = to_rgb_or_gray(turn_upright(image))
     return plain if plain.mode == "RGB" else plain.convert("RGB")  # convert would copy
 
@@ -232,6 +239,12 @@ def _full_scale(mode: str, values: np.ndarray) -> float:
     if mode == "F" and top <= 1:
         return 1.0
     return 65535.0 if mode.startswith("I;16") or top > 255 else 255.0
+
+
+def shows_no_color(image: Image.Image) -> bool:
+    """Tell whether a picture of mode RGB is black and white, but for the faint colors of a scan."""
+    pixels = np.asarray(image)
+    return float((pixels.max(axis=2) - pixels.min(axis=2)).mean()) < FAINT
 
 
 def center_square(image: Image.Image) -> Image.Image:

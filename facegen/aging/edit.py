@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from facegen.ages import AgeGroups
+from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.errors import FacegenError
 from facegen.options import Options, option
 
@@ -93,7 +93,13 @@ class Request(Options):
         unset="every age group",
     )
     face: str = option(ALL, "Which faces of a photo.", choices=(ALL, "largest"))
-    input_age: float | None = option(None, "Age in the photo.", metavar="YEARS", unset="as estimated")
+    input_age: Sequence[float] | None = option(
+        None,
+        "Age in the photo; of several faces one for each, largest first.",
+        metavar="YEARS",
+        parse=parse_ages,
+        unset="as estimated",
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
         groups: the generator's age groups.
 
     Raises:
-        FacegenError: no ages, or an age beyond all groups.
+        FacegenError: no ages, or an age that the groups do not show.
     """
     if isinstance(ages, str):
         if ages != ALL:
@@ -122,22 +128,31 @@ def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
     if len(ages) == 0:
         raise FacegenError("no ages given: name at least one, or 'all'")
     years = dict.fromkeys(round(float(age), 6) for age in ages)  # an age twice is one picture
+    for age in years:
+        if age >= groups.oldest + 1:  # people older than the last group are in it, but it does not show their age
+            raise _beyond(age, groups, groups.oldest)
     return [Age(age, f"age {age:.6f}".rstrip("0").rstrip("."), group_of(age, groups)) for age in years]
 
 
 def group_of(age: float, groups: AgeGroups) -> int:
-    """Return the index of the group that an age belongs to; in a gap between groups, of the closest one.
+    """Return the index of the group that a person's age belongs to; in a gap between groups, of the closest one.
 
-    Raises a FacegenError for an age beyond all groups.
+    Raises a FacegenError for an age beyond all groups, or that nobody has lived to see.
     """
     if not math.isfinite(age):
         raise FacegenError(f"age {age} is no number of years")
     group = groups.index_of(int(age)) if age >= 0 else None
+    oldest = groups.oldest if groups.index_of(OLDEST_PERSON) is None else max(OLDEST_PERSON, groups.oldest)
+    if not groups.bounds[0][0] <= age < oldest + 1:
+        raise _beyond(age, groups, oldest)
     if group is not None:
         return group
-    if not groups.bounds[0][0] <= age <= (groups.bounds[-1][1] or age):
-        raise FacegenError(f"age {age:g} is in none of this generator's groups: {', '.join(groups.labels)}")
     return min(range(len(groups)), key=lambda index: abs(groups.middle_age(index) - age))
+
+
+def _beyond(age: float, groups: AgeGroups, oldest: int) -> FacegenError:
+    youngest, labels = groups.bounds[0][0], ", ".join(groups.labels)
+    return FacegenError(f"age {age:g} is in none of this generator's groups, {youngest} to {oldest} years: {labels}")
 
 
 def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:

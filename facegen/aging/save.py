@@ -17,6 +17,7 @@ from facegen.errors import FacegenError
 from facegen.faces.find import open_original
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures.grids import save_picture
+from facegen.images import turn_upright
 
 if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer, FaceResult
@@ -46,7 +47,7 @@ def save_all(
         video: `mp4` or `gif`: write a video of each face, too, and with `paste_back` of the photo.
     """
     ages, age = ALL if request.ages is None else request.ages, request.input_age
-    transfer.check(ages, input_ages=None if age is None else [age], edit=edit)
+    transfer.check(ages, input_ages=age, edit=edit)
     with tqdm(list(zip(photos, unique_stems(photos), strict=True)), unit="photo", disable=len(photos) < 2) as bar:
         for photo, stem in bar:
             try:
@@ -109,7 +110,7 @@ def save_morphs(
         path = Path(outdir) / f"{stem}-face{number}.{kind}"
         check_video(path)
         fps = FPS[path.suffix.lower()]
-        total = morph_length(len(result.aged), fps)
+        total = morph_length(max(2, len(result.aged)), fps)  # from the reconstruction to a single age
         paths.append(save_video(morph_strip(result, fps), path, fps, total=total, progress=progress))
     return paths
 
@@ -129,12 +130,15 @@ def save_pasted(
 
     Args:
         photo, results, mode, template: See `paste_results`.
-        video: `mp4` or `gif`: write `<stem>-ages.<video>` as well, the photo on its way through the ages.
+        video: `mp4` or `gif`: write `<stem>-ages.<video>` as well, the photo on its way through the ages; to a single
+            age it starts from the photo as it is.
         progress: Show a bar for the video.
     """
     paths = []
 
     def saved() -> Iterator[Image.Image]:
+        if len(results[0].aged) == 1:
+            yield turn_upright(photo)
         for caption, picture in paste_results(photo, results, mode, template=template):
             paths.append(save_picture(picture, Path(outdir) / f"{stem}-{caption.replace(' ', '')}.png"))
             yield picture

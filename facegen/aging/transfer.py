@@ -22,10 +22,10 @@ from facegen.aging.refine import refine
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces
+from facegen.faces.find import find_faces, open_photo
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.figures.grids import age_strip, to_pixels
-from facegen.images import to_float, to_rgb
+from facegen.images import shows_no_color, to_float, to_rgb
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
@@ -112,6 +112,7 @@ class AgeTransfer:
         ...     face.strip().save("strip.png")
     """
 
+    @torch.inference_mode(False)  # so that faces can be refined whatever mode it is made in
     def __init__(
         self,
         generator: Generator,
@@ -141,6 +142,7 @@ class AgeTransfer:
         self.latent_ages = LatentAges(self.generator, encoder.target, shift.to(self.device), middles, means)
 
     @classmethod
+    @torch.inference_mode(False)
     def from_files(
         cls,
         generator: str | os.PathLike[str] | None = None,
@@ -217,11 +219,13 @@ class AgeTransfer:
         wanted = self.check(ages, input_ages=input_ages, edit=edit)
         return self._render(faces.to(self.device, torch.float32), wanted, input_ages, edit, progress)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _render(
         self, faces: torch.Tensor, ages: Sequence[Age], input_ages: Sequence[float] | None, edit: Edit, progress: bool
     ) -> Rendered:
         """Encode, place, step, draw: the method. Arguments as for `render`, checked."""
+        faces = faces.clone() if faces.is_inference() else faces
         latents = self.encoder(faces)
         own = self._estimate_ages(faces, latents) if input_ages is None else self._years(input_ages)
         start = self.latent_ages.place(latents, own, edit.psi)
@@ -294,10 +298,10 @@ class AgeTransfer:
 
     def transfer(
         self,
-        image: Image.Image,
+        image: Image.Image | str | os.PathLike[str],
         ages: Sequence[float] | str = ALL,
         *,
-        input_age: float | None = None,
+        input_age: float | Sequence[float] | None = None,
         faces: str = ALL,
         edit: Edit | None = None,
         progress: bool = False,
@@ -305,29 +309,36 @@ class AgeTransfer:
         """Find the faces in a photo and show each at other ages; largest face first, none found: an empty list.
 
         Args:
-            image: Any photo (see `facegen.faces.find.open_photo`).
+            image: Any photo (see `facegen.faces.find.open_photo`), or its file.
             ages: Years; or "all" for the middle of every group.
-            input_age: The age in the photo, if known; see `render`.
+            input_age: The age in the photo, if known; of several faces one for each, largest first.
             faces: "all" or "largest".
             edit, progress: See `render`.
         """
         edit = edit or Edit()
-        wanted = self.check(ages, input_ages=None if input_age is None else [input_age], edit=edit)
+        given = None if input_age is None else np.atleast_1d(input_age).tolist()
+        wanted = self.check(ages, input_ages=given, edit=edit)
         if faces not in (ALL, "largest"):
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
+        image = open_photo(image) if isinstance(image, (str, os.PathLike)) else image
         image = to_rgb(image)  # once, not for the search and for every face
         found = find_faces(image)
         chosen = found if faces == ALL else found[:1]
         if not chosen:
             return []
+        if given is not None and len(given) != len(chosen):
+            raise FacegenError(
+                f"{len(given)} input age{'s' * (len(given) > 1)} for {len(chosen)} face{'s' * (len(chosen) > 1)}: give "
+                "one for each, largest first, as in --input-age 40,8; or take one face with --face largest"
+            )
         aligned = [align_face(image, face, self.template, self.size) for face in chosen]
-        given = None if input_age is None else [input_age] * len(chosen)
         rendered = self._render(self.to_tensor(aligned), wanted, given, edit, progress)
-        reconstructions = _pictures(rendered.reconstructions)
+        has_color = not shows_no_color(image)  # the generator knows faces in color only
+        reconstructions = _pictures(rendered.reconstructions, has_color)
         results = []
         for index, face in enumerate(chosen):
             own = round(float(rendered.input_ages[index]), 1)
-            pictures = zip(wanted, _pictures(rendered.aged[index]), strict=True)
+            pictures = zip(wanted, _pictures(rendered.aged[index], has_color), strict=True)
             result = FaceResult(
                 box=face.box,
                 matrix=alignment_matrix(face, self.template, self.size),
@@ -384,5 +395,6 @@ def _draw_many(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
 
 
-def _pictures(images: torch.Tensor) -> list[Image.Image]:
-    return [Image.fromarray(image) for image in to_pixels(images)]
+def _pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+    pictures = [Image.fromarray(image) for image in to_pixels(images)]
+    return pictures if has_color else [picture.convert("L").convert("RGB") for picture in pictures]

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 FPS = {".mp4": 24, ".gif": 10}  # GIFs grow to many megabytes
 MAX_SIDE = {".mp4": 1280, ".gif": 640}  # of the video of a photo
 TILE = 256  # side of a face in a strip
-SECONDS = 8  # a video through many ages lasts about as long,
+SECONDS = 8  # a video through many ages lasts about as long, where there is a frame for each of them,
 MAX_STEP = 0.8  # and takes at most so long from one age to the next
 STILL = 0.3  # of this time, a picture stands still
+LAST = 1.0  # seconds that the last picture stands still
 CRF = 18  # of H.264's 0 to 51, lower is better: no blocks in skin
 
 
@@ -99,9 +100,14 @@ def morph(pictures: Sequence[Image.Image], fps: float) -> Iterator[Image.Image]:
 
 
 def morph_strip(result: FaceResult, fps: float, *, tile: int = TILE) -> Iterator[Image.Image]:
-    """As `morph`, for a face of a photo: the input beside the ages, with captions, which do not fade."""
+    """As `morph`, for a face of a photo: the input beside the ages, with captions, which do not fade.
+
+    To a single age it starts from the reconstruction.
+    """
     pictures = [face.image for face in result.aged]
     captions = [face.caption for face in result.aged]
+    if len(pictures) == 1:
+        pictures, captions = [result.reconstruction, *pictures], ["reconstruction", *captions]
     # All in one, as the size of the letters and the height of their line depend on the captions.
     sheet = age_strip([result.input, *pictures], ["input", *captions], tile=tile, columns=len(pictures) + 1)
     step = tile + GAP
@@ -141,10 +147,12 @@ def _fades(pictures: int, fps: float) -> Iterator[tuple[int, float]]:
     seconds = min(MAX_STEP, SECONDS / max(pictures - 1, 1))
     frames = max(1, round(seconds * fps))
     still = max(1, round(STILL * frames))
-    for index in range(pictures):
-        for frame in range(frames if index + 1 < pictures else still):
+    for index in range(pictures - 1):
+        for frame in range(frames):
             position = max(0, frame - still + 1) / (frames - still + 1)
             yield index, position * position * (3 - 2 * position)
+    for _ in range(max(still, round(LAST * fps)) if pictures else 0):
+        yield pictures - 1, 0.0
 
 
 def _between(pictures: Sequence[Image.Image], index: int, amount: float) -> Image.Image:

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from facegen.ages import AgeGroups
+from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.container import DOUBLE, Container, is_image_name, leads_out
-from facegen.data.sources.base import OLDEST_PERSON
 from facegen.errors import FacegenError, printable
 from facegen.faces.template import AlignmentTemplate
 

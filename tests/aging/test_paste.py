@@ -4,11 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
 from icc import RED_IS_GREEN
-from matplotlib.cbook import get_sample_data
-=======
->>>>>>> origin/main
 from PIL import Image, ImageCms, ImageFilter
 from refusals import assert_refused
 

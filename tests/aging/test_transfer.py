@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
-from facegen.aging.edit import Edit
+from facegen.aging.edit import Edit, group_of, wanted_ages
 from facegen.aging.paste import paste_results
 from facegen.aging.save import save_results, unique_stems
 from facegen.aging.transfer import AgeTransfer
@@ -182,7 +182,7 @@ def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopp
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"ages": [25, 81]}, "age 81 is in none of this generator's groups: 0-20, 21-40, 41-60, 71-80"),
+        ({"ages": [25, 81]}, "age 81 is in none of this generator's groups, 0 to 80 years: 0-20, 21-40, 41-60, 71-80"),
         ({"ages": [float("nan")]}, "age nan"),
         ({"ages": [float("inf")]}, "age inf"),
         ({"edit": Edit(layers="9")}, "it has 6, 0 to 5"),
@@ -190,12 +190,85 @@ def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopp
         ({"ages": []}, "no ages given"),
         ({"ages": "old"}, "numbers of years"),
         ({"input_age": 200}, "age 200"),
+        ({"input_age": [40, 8]}, "2 input ages for 1 face: "),
+        ({"input_age": []}, "0 input age"),
         ({"faces": "both"}, "faces is 'all' or 'largest'"),
     ],
 )
 def test_impossible_requests(transfer: AgeTransfer, hopper: Image.Image, arguments: dict, reason: str):
     with pytest.raises(FacegenError, match=reason):
         transfer.transfer(hopper, **arguments)
+
+
+@pytest.mark.parametrize("ages", ["0-10,91-100", "0-10,60-"])
+def test_ages_beyond_the_last_group(ages: str):
+    groups = AgeGroups.parse(ages)
+    oldest = {"0-10,91-100": 100, "0-10,60-": 122}[ages]
+    assert wanted_ages([oldest, oldest + 0.5], groups)[0].group == 1
+    for age in (oldest + 1, 200, 1000):
+        assert_refused(
+            f"age {age} is in none of this generator's groups, 0 to {oldest} years", wanted_ages, [age], groups
+        )
+    assert group_of(116, groups) == 1  # a face may be older than what can be shown
+    assert_refused("age 300 is in none", group_of, 300, groups)
+
+
+def test_every_face_of_a_group_photo_has_its_own_age(transfer: AgeTransfer, hopper: Image.Image):
+    both = Image.new("RGB", (hopper.width * 2, hopper.height), "white")
+    both.paste(hopper.resize((384, 450)), (560, 100))
+    both.paste(hopper, (0, 0))
+    assert_refused("1 input age for 2 faces", transfer.transfer, both, input_age=60)
+    faces = transfer.transfer(both, ages=[30], input_age=[60, 8])
+    assert [face.input_age for face in faces] == [60, 8]
+    assert faces[0].box[0] < faces[1].box[0]  # the larger one is the first
+    assert transfer.transfer(both, ages=[30], input_age=60, faces="largest")[0].input_age == 60
+
+
+def test_faces_of_a_black_and_white_photo_get_no_color(transfer: AgeTransfer, hopper: Image.Image):
+    gray = hopper.convert("L")
+    scan = Image.merge("RGB", [gray, gray.point(lambda level: level * 0.99), gray])  # JPEG leaves faint colors
+    for photo in (gray, scan):
+        (face,) = transfer.transfer(photo, ages=[5, 75])
+        for picture in (face.reconstruction, *(aged.image for aged in face.aged)):
+            assert picture.mode == "RGB"
+            assert np.ptp(pixels(picture), axis=2).max() == 0
+    (face,) = transfer.transfer(hopper, ages=[5])
+    assert np.ptp(pixels(face.aged[0].image), axis=2).mean() > 2
+
+
+def test_a_photo_may_be_a_path(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
+    hopper.save(tmp_path / "photo.png")
+    (expected,) = transfer.transfer(hopper, ages=[30])
+    for path in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        (face,) = transfer.transfer(path, ages=[30])
+        np.testing.assert_array_equal(pixels(face.aged[0].image), pixels(expected.aged[0].image))
+
+
+@pytest.mark.parametrize("call", ["transfer", "find_faces", "align", "to_tensor"])
+def test_what_is_no_picture_is_refused(transfer: AgeTransfer, hopper: Image.Image, call: str):
+    array = np.asarray(hopper)
+    calls = {
+        "transfer": lambda: transfer.transfer(array),
+        "find_faces": lambda: find_faces(array),
+        "align": lambda: align_face(array, np.zeros([5, 2]), UTKFACE_TEMPLATE, 16),
+        "to_tensor": lambda: transfer.to_tensor([array]),
+    }
+    assert "Image.fromarray" in assert_refused("not ndarray", calls[call])
+
+
+def test_refinement_under_inference_mode(hopper: Image.Image):
+    """As web services use it: with the networks made inside of it or before."""
+
+    def refined(transfer: AgeTransfer) -> np.ndarray:
+        return pixels(transfer.transfer(hopper, ages=[30], edit=Edit(refine=2))[0].aged[0].image)
+
+    expected = refined(AgeTransfer(small_generator(4), small_encoder(), groups=GROUPS, device="cpu"))
+    before = AgeTransfer(small_generator(4), small_encoder(), groups=GROUPS, device="cpu")
+    with torch.inference_mode():
+        np.testing.assert_array_equal(refined(before), expected)
+        inside = AgeTransfer(small_generator(4), small_encoder(), groups=GROUPS, device="cpu")
+        np.testing.assert_array_equal(refined(inside), expected)
+    np.testing.assert_array_equal(refined(inside), expected)
 
 
 def test_networks_must_belong_together(networks: Networks):

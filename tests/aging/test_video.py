@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,19 @@ def test_a_morph_fades_and_has_the_length_it_says():
 
 
 def test_many_ages_take_no_longer():
-    assert morph_length(200, 24) <= 24 * video.SECONDS * 1.1
-    assert morph_length(10, 24) == pytest.approx(24 * 9 * video.MAX_STEP, rel=0.1)
+    assert morph_length(200, 24) <= 24 * (video.SECONDS * 1.1 + video.LAST)
+    assert morph_length(10, 24) == pytest.approx(24 * (9 * video.MAX_STEP + video.LAST), rel=0.1)
+
+
+def test_a_video_of_one_age_starts_from_the_face_as_it_was():
+    whole = result()
+    single = replace(whole, aged=whole.aged[-1:])
+    frames = list(morph_strip(single, 24, tile=64))
+    assert len(frames) == morph_length(2, 24) >= 24 * 1.5  # long enough to be seen
+    first, last = (np.asarray(frame.crop((66, 0, 130, 64)).convert("L"), int) for frame in (frames[0], frames[-1]))
+    shown = [picture.resize((64, 64)).convert("L") for picture in (single.reconstruction, single.aged[0].image)]
+    assert np.abs(first - np.asarray(shown[0])).mean() < np.abs(first - np.asarray(shown[1])).mean()
+    assert np.abs(last - np.asarray(shown[1])).mean() < np.abs(last - np.asarray(shown[0])).mean()
 
 
 def test_a_strip_keeps_the_input_and_one_caption_beside_the_ages():

@@ -10,8 +10,6 @@ from typing import ClassVar
 from facegen.container import Container
 from facegen.options import Options
 
-OLDEST_PERSON = 122  # the oldest person on record lived 122 years
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from facegen.data.sources.base import OLDEST_PERSON, Record, Skipped
+from facegen.ages import OLDEST_PERSON
+from facegen.data.sources.base import Record, Skipped
 
 # An age in years, `35` or `35.7`, also with the comma of a European spreadsheet or a sign.
 _AGE = re.compile(r"[+-]?\d{1,30}(?:[.,]\d*)?")
