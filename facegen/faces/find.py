@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,10 +15,15 @@ from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
 from facegen.images import to_rgb
 
+if TYPE_CHECKING:
+    from facegen.faces.mtcnn import Detector
+
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
 # anyway, so more pixels cost time and memory and add only tiny faces.
 MAX_DETECTION_SIDE = 1280
 MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
+SURE = 0.99  # of 60 upright faces of UTKFace none was less sure, of 36 that were "found" in other turns half
+TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 NOSE_DEPTH = 0.5  # of the distance of the eyes: how far the tip of the nose stands out before them (see `yaw`)
 
 
@@ -54,8 +60,24 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETEC
     Each picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded; faces of fewer
     than 20 of these pixels are not seen. If it shows no face, or one at its border (a tight crop), it is searched again
     with a border of half its size: MTCNN needs to see something around a face to place it well.
+
+    Photos may lie on their side or upside down. MTCNN finds faces in them, too, and places their eyes on the mouth, but
+    is less sure of them. A picture without a face, or whose surest face may well be turned, is searched in its other
+    three turns, and the surest face decides. Boxes and landmarks are those of the picture as it is given.
     """
     images = [to_rgb(image) for image in images]
+    found = _find_upright(images, max_side)
+    unsure = [index for index, faces in enumerate(found) if _may_be_turned(images[index], faces)]
+    for turn in TURNS:
+        turned = _find_upright([images[index].transpose(turn) for index in unsure], max_side)
+        for index, faces in zip(unsure, turned, strict=True):
+            if _surest(faces) > max(_surest(found[index]), SURE):
+                found[index] = [_turned_back(face, turn, images[index].size) for face in faces]
+    return found
+
+
+def _find_upright(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
+    """As `find_faces_batch`, for pictures of mode RGB, in one turn."""
     found = _detect(images, max_side)
     unsure = [
         index
@@ -66,6 +88,41 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETEC
     for index, padded in zip(unsure, second, strict=True):
         found[index] = padded + [face for face in found[index] if not any(_overlap(face, other) for other in padded)]
     return [sorted(faces, key=_area, reverse=True) for faces in found]
+
+
+def _surest(faces: Sequence[Face]) -> float:
+    return max((face.probability for face in faces), default=0.0)
+
+
+def _may_be_turned(image: Image.Image, faces: Sequence[Face]) -> bool:
+    """Whether there is no sure face, or the surest one would be surer in another turn (of its box alone: quick)."""
+    if _surest(faces) < SURE:
+        return True
+    box = max(faces, key=lambda face: face.probability).box
+    side, middle = max(box[2] - box[0], box[3] - box[1]), np.add(box[:2], box[2:]) / 2
+    corners = np.rint([*(middle - side / 2), *(middle + side / 2)]).astype(int)
+    crop = image.crop(tuple(corners.tolist())).resize((48, 48), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    turns = [np.asarray(crop), *(np.asarray(crop.transpose(turn)) for turn in TURNS)]
+    return int(_detector().face_probabilities(np.stack(turns)).argmax()) != 0
+
+
+def _turned_back(face: Face, turn: Image.Transpose, size: tuple[int, int]) -> Face:
+    """Return a face that was found in a turned picture as it lies in the picture itself, of this size."""
+    width, height = size
+
+    def back(points: np.ndarray) -> np.ndarray:
+        x, y = points[:, 0], points[:, 1]
+        if turn == Image.Transpose.ROTATE_180:
+            x, y = width - x, height - y
+        elif turn == Image.Transpose.ROTATE_90:  # counterclockwise
+            x, y = width - y, x
+        else:
+            x, y = y, height - x
+        return np.stack([x, y], axis=1)
+
+    corners = back(np.reshape(face.box, (2, 2)))
+    box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+    return Face(box, face.probability, back(face.landmarks))
 
 
 def find_faces_padded(images: Sequence[Image.Image], max_side: int = MAX_DETECTION_SIDE) -> list[list[Face]]:
@@ -140,9 +197,6 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 
 def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
     """The faces of each picture (mode RGB), largest first."""
-    from facegen.device import pick_device
-    from facegen.faces.mtcnn import get_detector
-
     if not images:
         return []
     small = []
@@ -150,7 +204,7 @@ def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
         factor = min(1.0, max_side / max(image.size))
         small.append(_resize(image, (max(1, round(image.width * factor)), max(1, round(image.height * factor)))))
     results = []
-    detections = get_detector(pick_device()).detect([np.asarray(image) for image in small])
+    detections = _detector().detect([np.asarray(image) for image in small])
     for image, shrunk, found in zip(images, small, detections, strict=True):
         scale = np.array(image.size) / shrunk.size
         faces = [
@@ -160,6 +214,13 @@ def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
         ]
         results.append(sorted(faces, key=_area, reverse=True))
     return results
+
+
+def _detector() -> Detector:
+    from facegen.device import pick_device
+    from facegen.faces.mtcnn import get_detector
+
+    return get_detector(pick_device())
 
 
 def _detection_size(size: tuple[int, int], max_side: int, min_side: int = 160) -> tuple[int, int]:

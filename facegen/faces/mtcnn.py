@@ -52,6 +52,13 @@ class Detector:
                         found[index] = Detections(*(np.asarray(part, dtype=np.float64) for part in (boxes, *others)))
         return found
 
+    def face_probabilities(self, crops: np.ndarray) -> np.ndarray:
+        """Tell how sure the last of the three networks is that each crop (uint8 [N, 48, 48, 3]) is an upright face."""
+        pixels = torch.from_numpy(crops).to(self.mtcnn.device).permute(0, 3, 1, 2).float()
+        with single_threaded(), torch.no_grad():
+            _, _, probabilities = self.mtcnn.onet((pixels - 127.5) / 128)
+        return probabilities[:, 1].cpu().numpy()
+
     def _batches(self, pictures: Sequence[np.ndarray]) -> Iterator[list[int]]:
         """Indices of pictures of one size, as many as may be held at once."""
         sizes: dict[tuple[int, ...], list[int]] = {}

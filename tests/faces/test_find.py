@@ -301,3 +301,29 @@ def test_importing_faces_does_not_import_the_detector():
     code = f"import sys, facegen.faces.find; print([name for name in {heavy} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+# -- photos that lie on their side or upside down
+
+
+@pytest.mark.parametrize("turn", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270])
+def test_a_face_is_found_in_any_turn(hopper: Image.Image, turn: Image.Transpose):
+    (upright,), (turned,) = find_faces(hopper), find_faces(hopper.transpose(turn))
+    faces = (
+        align_face(hopper, upright, UTKFACE_TEMPLATE, 64),
+        align_face(hopper.transpose(turn), turned, UTKFACE_TEMPLATE, 64),
+    )
+    # The same search, so the same pixels but for the resampling of a turned picture.
+    assert np.abs(np.asarray(faces[0], int) - np.asarray(faces[1], int)).mean() < 3
+    left, top, right, bottom = turned.box
+    assert left < turned.landmarks[:, 0].min() < turned.landmarks[:, 0].max() < right
+    assert top < turned.landmarks[:, 1].min() < turned.landmarks[:, 1].max() < bottom
+
+
+def test_turned_pictures_in_a_batch_of_upright_ones(hopper: Image.Image, face: Image.Image):
+    upside_down = hopper.transpose(Image.Transpose.ROTATE_180)
+    nothing = Image.new("RGB", (90, 70), "blue")
+    found = find_faces_batch([hopper, upside_down, nothing, face, face.transpose(Image.Transpose.ROTATE_90)])
+    assert [len(faces) for faces in found] == [1, 1, 0, 1, 1]
+    first, second = found[0][0].landmarks, found[1][0].landmarks
+    np.testing.assert_allclose(np.array(hopper.size) - second, first, atol=2)  # MTCNN counts in whole pixels
