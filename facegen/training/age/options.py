@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from facegen.options import Options, option
 
@@ -57,6 +58,10 @@ class AgeOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+
+    def run_name(self) -> str:
+        """Return what the run folder is called, after its number."""
+        return f"age-{self.arch}-{Path(self.data).stem}" + (f"-{self.half}" if self.half else "")
 
     @property
     def steps(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from tqdm import tqdm
 
-from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
+from facegen.device import precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import locate_weights
@@ -38,7 +38,7 @@ from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.validation import save_reconstructions, validate_average
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
-from facegen.training.run.folder import read_options, read_state
+from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
 from facegen.weights.header import Header, without_paths
@@ -84,79 +84,58 @@ class TrainingState:
 
 
 def train_encoder(
-    options: EncoderOptions, outdir: str | os.PathLike[str], *, device: str | None = None, progress: bool = True
+    options: EncoderOptions,
+    outdir: str | os.PathLike[str] = "runs",
+    *,
+    device: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Train an encoder for a generator in a new run folder and return the folder.
+    """Train an encoder for a generator in a new run folder, or go on with a run, and return the folder.
 
-    Ctrl-C saves the state and ends the run early; `resume_encoder` goes on from there. So does SIGTERM, which ends
-    the process with exit code 75.
+    Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how; `generator` is a weight file or the run folder of a generator.
-        outdir: where the folder `<number>-encoder-<generator>` is made.
+        options: what to train on, and how; `generator` is a weight file or the run folder of a generator. A run that
+            goes on has those that it had (`read_options` returns them), but for what `facegen train-encoder --resume`
+            may change, such as `epochs`.
+        outdir: where the folder `<number>-encoder-<generator>` of a new run is made.
         device: None takes a GPU when there is one.
+        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
         progress: show progress bars.
 
     Raises:
-        FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
+        FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
+            nothing left to do, or a loss is no number any more.
     """
     with Session("train-encoder", device, progress) as session:
         options.check_processes(distributed.world_size())
         options = _with_absolute_paths(options)
         torch.manual_seed(options.seed)
         objective, header = build_objective(options, session.progress)
-        if options.data is not None and options.real_in_batch():  # a wrong archive is told before a run folder is made
-            open_real_faces(options.data, groups_of(objective.generator, header), objective.generator.img_resolution)
-        _start_from(objective, options.init)
-        name = f"encoder-{options.recipe}-{Path(options.generator).stem}-{options.pairs}pairs"
-        session.create(outdir, name, options.to_json())
-        _train(session, options, objective, header)
+        saved = None
+        if resume is not None:
+            saved = _go_on(session, options, resume)
+        else:
+            if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is made
+                generator = objective.generator
+                open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
+            _start_from(objective, options.init)
+            session.create(outdir, options.run_name(), options)
+        _train(session, options, objective, header, saved)
     return session.path
 
 
-def resume_encoder(
-    folder: str | os.PathLike[str],
-    *,
-    epochs: int | None = None,
-    generator: str | None = None,
-    data: str | None = None,
-    age_estimator: str | None = None,
-    face_network: str | None = None,
-    device: str | None = None,
-    progress: bool = True,
-) -> Path:
-    """Go on with the run in `folder` exactly where its state file stands, with the options of that run.
-
-    Args:
-        folder: the run folder.
-        epochs: train up to this many epochs in all instead of the run's own number.
-        generator: where the generator is now, if it was moved.
-        data: where the real faces are now, if they were moved.
-        age_estimator, face_network: where these files are now.
-        device: None takes a GPU when there is one.
-        progress: show progress bars.
-
-    Raises:
-        FileNotFoundError, FacegenError: the folder, its state or a file that it needs is missing or damaged, or there
-            is nothing left to do.
-    """
-    pick_device(device)  # a wrong one is told before a state of gigabytes is read
-    folder = Path(folder)
-    options = read_options(folder, EncoderOptions)
-    changed: dict[str, Any] = {"epochs": epochs, "generator": generator, "data": data}
-    changed |= {"age_estimator": age_estimator, "face_network": face_network}
-    options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
+def _go_on(session: Session, options: EncoderOptions, folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Go on in the folder of an earlier run and return the content of its state file."""
+    check_goes_on(folder, options)
+    saved = read_state(Path(folder) / STATE, ("encoder", "average", "optimizer", "training"))
     done = Progress(**saved["training"])
     if done.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
-    with Session("train-encoder", device, progress) as session:
-        options.check_processes(distributed.world_size())
-        objective, header = build_objective(options, session.progress)
-        session.resume(folder, done.epoch, options.to_json())
-        session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
-        _train(session, options, objective, header, saved)
-    return session.path
+    session.resume(folder, done.epoch, options)
+    session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
+    return saved
 
 
 def _with_absolute_paths(options: EncoderOptions) -> EncoderOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from facegen.errors import FacegenError
 from facegen.options import Options, option
@@ -79,6 +80,10 @@ class EncoderOptions(Options):
             self.face_network is None or self.chosen_recipe().identity > 0,
             f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity",
         )
+
+    def run_name(self) -> str:
+        """Return what the run folder is called, after its number."""
+        return f"encoder-{self.recipe_name()}-{Path(self.generator).stem}-{self.pairs}pairs"
 
     def recipe_name(self) -> str:
         """The recipe's name; for want of one that of the best there is."""

@@ -168,19 +168,28 @@ class RunFolder:
         return self._events
 
 
-def read_options(folder: Path, kind: type[Some]) -> Some:
+def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
     """Return the options of the run in a folder.
+
+    Args:
+        folder: the run folder.
+        kind: `TrainOptions`, `EncoderOptions` or `AgeOptions`.
 
     Raises:
         FileNotFoundError, FacegenError: there are none, or not those of this kind of training.
     """
-    path = folder / OPTIONS
+    path = Path(folder) / OPTIONS
     try:
         return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is no run folder to go on with") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise FacegenError(f"{path}: not the options of such a training run of this version ({error})") from error
+
+
+def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
+    """Raise an error if the run in a folder cannot go on with these options: as `read_options`, or for what changed."""
+    options.check_goes_on(read_options(folder, type(options)))
 
 
 def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
