@@ -43,10 +43,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:
-    """Write what JSON can hold, atomically and readable by people."""
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, ascii: bool = False) -> None:
+    """Write what JSON can hold, atomically and readable by people; with `ascii` also halves of characters."""
     with atomic_path(path) as temporary:
-        text = json.dumps(content, indent=indent, ensure_ascii=False)
+        text = json.dumps(content, indent=indent, ensure_ascii=ascii)
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 

@@ -188,6 +188,14 @@ class FaceArchive:
         return resolution, 1 if all(is_gray for _, _, is_gray in headers.values()) else 3
 
 
+def check_archive_name(path: Path) -> None:
+    """Raise FacegenError for a path where no archive can be written."""
+    if path.suffix.lower() != ".zip":
+        raise FacegenError(f"{path}: the name of a training archive must end in .zip")
+    if path.is_dir():
+        raise FacegenError(f"{path}: is a folder; give the name of a zip to write")
+
+
 class ArchiveWriter:
     """Writes a training archive; the file appears, whole, when the `with` block ends without an error.
 
@@ -206,10 +214,7 @@ class ArchiveWriter:
         template: AlignmentTemplate | None = None,
     ) -> None:
         self.path = Path(path)
-        if self.path.suffix.lower() != ".zip":
-            raise FacegenError(f"{self.path}: the name of a training archive must end in .zip")
-        if self.path.is_dir():
-            raise FacegenError(f"{self.path}: is a folder; give the name of a zip to write")
+        check_archive_name(self.path)
         self.groups = groups
         self.template = template
         self.resolution = 0
@@ -242,32 +247,21 @@ class ArchiveWriter:
         return len(self._faces)
 
     def add(
-        self,
-        name_hint: str,
-        image: Image.Image | np.ndarray,
-        label: int | None = None,
-        age: int | None = None,
-        source: str | None = None,
+        self, name_hint: str, image: Image.Image | np.ndarray, label: int | None = None, age: int | None = None
     ) -> str:
         """Append a picture (PIL, or uint8 `[H, W, 3]` or `[H, W]`) as PNG; returns its name in the archive.
 
-        `name_hint` is what the picture was called where it came from: it stands in error messages, and in
-        facegen.json unless `source` gives a better word. Files are numbered in the order in which they come.
+        `name_hint` is what the picture was called where it came from: it stands in error messages and in facegen.json.
+        Files are numbered in the order in which they come.
         """
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         if image.mode not in {"L", "RGB"}:
             image = pictures.to_rgb_or_gray(image)
-        return self.add_png(name_hint, pictures.encode_png(image), label, age, source)
+        return self.add_png(name_hint, pictures.encode_png(image), label, age)
 
     def add_png(
-        self,
-        name_hint: str,
-        png: bytes,
-        label: int | None = None,
-        age: int | None = None,
-        source: str | None = None,
-        **known: Any,
+        self, name_hint: str, png: bytes, label: int | None = None, age: int | None = None, **known: Any
     ) -> str:
         """As `add`, for a picture that is encoded already; `known` goes into facegen.json as it is."""
         width, height, _ = pictures.read_header(png, name_hint)
@@ -286,7 +280,7 @@ class ArchiveWriter:
         self._zip.writestr(zipfile.ZipInfo(name), png)
         self._labels.append([name, None if label is None else int(label)])
         age = None if age is None else int(age)
-        self._faces.append({"file": name, "age": age, "source": source or name_hint, **known})
+        self._faces.append({"file": name, "age": age, "source": name_hint, **known})
         return name
 
     def add_json(self, name: str, content: Any) -> None:

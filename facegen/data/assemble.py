@@ -17,15 +17,15 @@ from tqdm import tqdm
 import facegen
 from facegen.ages import AgeGroups
 from facegen.data.alignment import measure_alignment
-from facegen.data.archive import ArchiveWriter
+from facegen.data.archive import ArchiveWriter, check_archive_name
 from facegen.data.contents import Contents
 from facegen.data.crops import Cropped
 from facegen.data.options import Choice
 from facegen.data.report.page import write_report
-from facegen.data.selection import Everything, Selection, assign_splits, offer_order
+from facegen.data.selection import Selection, assign_splits, offer_order
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from facegen.faces.template import AlignmentTemplate
@@ -97,20 +97,13 @@ def split_paths(archive: Path, choice: Choice) -> list[Path]:
 def check_targets(archive: Path, source: Path, choice: Choice) -> None:
     """Refuse names that archives cannot have, those of splits included, and the source's own."""
     for path in split_paths(archive, choice):
-        _check_target(path, source)
-
-
-def _check_target(archive: Path, source: Path) -> None:
-    if archive.suffix.lower() != ".zip":
-        raise FacegenError(f"{archive}: the name of a training archive must end in .zip")
-    if (length := len(os.fsencode(archive.name))) > MAX_NAME:
-        raise FacegenError(
-            f"{archive}: the name has {length} bytes; with at most {MAX_NAME} its report has room beside it"
-        )
-    if archive.is_dir():
-        raise FacegenError(f"{archive}: is a folder; give the name of a zip to write")
-    if archive.exists() and archive.samefile(source):
-        raise FacegenError(f"{archive}: is the source itself; give the archive another name")
+        check_archive_name(path)
+        if (length := len(os.fsencode(path.name))) > MAX_NAME:
+            raise FacegenError(
+                f"{path}: the name has {length} bytes; with at most {MAX_NAME} its report has room beside it"
+            )
+        if path.exists() and path.samefile(source):
+            raise FacegenError(f"{path}: is the source itself; give the archive another name")
 
 
 def choose(
@@ -141,7 +134,7 @@ def choose(
 
     order = range(len(records)) if choice is None else offer_order(records, choice)
     position = {records[i].name: i for i in order}
-    selection = Everything() if choice is None else Selection(choice)
+    selection = Selection(choice)
     kept = []
     bar = tqdm(total=len(records), desc="preparing", unit="img", disable=not progress)
 
@@ -259,6 +252,5 @@ def write_report_files(
 ) -> None:
     """Write the report beside the archive: JSON for programs, HTML for people."""
     summary = asdict(report)
-    with atomic_path(report_path(archive)) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(report_path(archive), summary, indent=1, ascii=True)
     write_report(report_path(archive, ".html"), summary, archives, examples, progress=progress)

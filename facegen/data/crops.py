@@ -69,7 +69,8 @@ def crop_pictures(items: Sequence[tuple[str, bytes | FacegenError]], options: Cr
     keeps one core busy. With crop `align` a few dozen pictures make a good batch.
     """
     if options.crop != "align":
-        return [_crop_whole(name, data, options) for name, data in items]
+        loaded_one_by_one = (_load(name, data, options) for name, data in items)
+        return [p if isinstance(p, Skipped) else _crop_middle(p, options) for p in loaded_one_by_one]
     results: list[Cropped | Skipped] = []
     for loaded in _load_in_portions(items, options):
         faces = iter(_search([picture.image for picture in loaded if isinstance(picture, _Picture)]))
@@ -177,11 +178,6 @@ def _why_too_small(name: str, span: float, options: CropOptions) -> Skipped | No
     if span < options.min_size:
         return Skipped(name, "too small", f"{int(span)} pixels wide, at least {options.min_size} are asked for")
     return None
-
-
-def _crop_whole(name: str, data: bytes | FacegenError, options: CropOptions) -> Cropped | Skipped:
-    picture = _load(name, data, options)
-    return picture if isinstance(picture, Skipped) else _crop_middle(picture, options)
 
 
 def _crop_middle(picture: _Picture, options: CropOptions, notes: Sequence[str] = ()) -> Cropped | Skipped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from facegen.data.assemble import PrepareReport
 from facegen.data.contents import Contents, Face, Problem, check_sizes, count_by_kind, read_contents
 from facegen.data.report.page import EXAMPLES, FEW, write_report
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import write_json
 from facegen.parallel import map_in_order
 
 IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note
@@ -50,8 +49,7 @@ class Inspection:
 
     def write_json(self, path: str | os.PathLike[str]) -> None:
         """Write the summary, with every problem in it, as JSON."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
+        write_json(path, self.summary, indent=1, ascii=True)
 
     def _examples(self) -> dict[str, list[tuple[str, Image.Image | None]]]:
         """The first pictures of each kind of problem that can be shown."""
@@ -116,26 +114,18 @@ def _check_zip(contents: Contents) -> None:
         contents.notes["the files in the zip are not in the order of their names"] = []
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    size: tuple[int, int] = (0, 0)
-    is_gray: bool = False
-    digest: bytes = b""
-    error: str = ""
-
-
 def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | None:
     """Read every picture, report what is wrong, keep the good ones in `contents`; returns the resolution."""
 
-    def check(face: Face) -> _Checked:
+    def check(face: Face) -> tuple[tuple[int, int], bool, bytes] | str:
         try:
             data = contents.files.read(face.name)
             width, height, is_gray = pictures.read_header(data, face.name)
             if full:
                 pictures.decode(data, face.name)
-            return _Checked((width, height), is_gray, hashlib.blake2b(data, digest_size=16).digest())
+            return (width, height), is_gray, hashlib.blake2b(data, digest_size=16).digest()
         except Exception as error:  # a broken zip makes zipfile raise anything; here it is one more broken picture
-            return _Checked(error=str(error) or repr(error))
+            return str(error) or repr(error)
 
     size_of: dict[str, tuple[int, int]] = {}
     first_of: dict[bytes, Face] = {}
@@ -145,14 +135,14 @@ def _check_pictures(contents: Contents, *, full: bool, progress: bool) -> int | 
     results = map_in_order(check, contents.faces)
     bar = tqdm(results, "checking", len(contents.faces), unit="img", disable=not progress)
     for face, checked in zip(contents.faces, bar, strict=True):
-        if checked.error:
-            contents.report("unreadable picture", face.name, _without(checked.error, contents.files.path, face.name))
+        if isinstance(checked, str):
+            contents.report("unreadable picture", face.name, _without(checked, contents.files.path, face.name))
             continue
         good.append(face)
-        size_of[face.name] = checked.size
-        if checked.is_gray:
+        size_of[face.name], is_gray, digest = checked
+        if is_gray:
             gray.append(face.name)
-        first = first_of.setdefault(checked.digest, face)
+        first = first_of.setdefault(digest, face)
         if first is not face:
             if first.label != face.label:
                 detail = f"the same picture as {first.name}, labeled {face.label} here and {first.label} there"

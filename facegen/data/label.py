@@ -17,8 +17,6 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.parallel import map_in_order
 
-_OWN_FILES = frozenset({"dataset.json"})
-
 
 @dataclass
 class LabelReport:
@@ -75,7 +73,7 @@ def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> La
     candidates = []
     for name in files.names:
         if "/" not in name:
-            report.stray += [name] * (name not in _OWN_FILES)
+            report.stray += [name] * (name != "dataset.json")
         elif is_image_name(name):
             candidates.append(name)
         else:

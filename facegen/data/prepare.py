@@ -28,6 +28,7 @@ from facegen.data.assemble import (
 )
 from facegen.data.crops import crop_pictures
 from facegen.data.options import Choice, CropOptions
+from facegen.data.report.page import EXAMPLES
 from facegen.data.shards import SHARD_FILE, describe_shard, digest_items
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
@@ -36,7 +37,6 @@ from facegen.parallel import map_in_order
 
 BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
 _WRITTEN = re.compile(r"([^/]+\.zip)\.(?:partial/|report\.(?:json|html)$)", re.IGNORECASE)  # beside an archive
-EXAMPLES = 8  # pictures of a kind that the report shows
 
 
 def spool_path(archive: str | os.PathLike[str]) -> Path:

@@ -31,9 +31,12 @@ class Selection:
 
     Each decision depends only on what was taken before. So a record that `refuses` names need not even be decoded, and
     a run, a resumed run and the merge of shards come to the same faces.
+
+    Without a choice it takes all that can be used, as a shard does: what a choice drops from it, another shard may
+    need.
     """
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: Choice | None) -> None:
         self.choice = choice
         self._per_group: Counter[int] = Counter()
         self._per_person: Counter[str] = Counter()
@@ -42,6 +45,8 @@ class Selection:
 
     def refuses(self, record: Record, label: int) -> Skipped | None:
         """Tell, before it is decoded, why a face will not be taken, however it looks."""
+        if self.choice is None:
+            return None
         limit = self.choice.max_per_group
         if limit is not None and self._per_group[label] >= limit:
             return Skipped(record.name, "over --max-per-group", f"{limit:,d} of its group were drawn before it")
@@ -57,6 +62,8 @@ class Selection:
             return refused
         if isinstance(outcome, Skipped):
             return outcome
+        if self.choice is None:
+            return None
         twin = self._by_bytes.setdefault(bytes.fromhex(outcome.sha256), record)
         if twin is not record:
             age = "" if twin.age_text == record.age_text else f" ({record.age_text} years; that one {twin.age_text})"
@@ -71,17 +78,6 @@ class Selection:
         if record.person is not None:
             self._per_person[record.person] += 1
         return None
-
-
-class Everything:
-    """Takes all that can be used, as a shard does: what the choice drops from it, another shard may need."""
-
-    def refuses(self, record: Record, label: int) -> None:
-        """Refuse nothing."""
-
-    def offer(self, record: Record, label: int, outcome: Cropped | Skipped) -> Skipped | None:
-        """Take every face that there is."""
-        return outcome if isinstance(outcome, Skipped) else None
 
 
 class _HashList:

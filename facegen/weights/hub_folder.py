@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from facegen.files import atomic_path
+from facegen.files import atomic_path, write_json
 from facegen.weights.header import Header, without_paths
 from facegen.weights.hub import CONFIG, USUAL
 from facegen.weights.native import save_networks
@@ -55,8 +54,7 @@ def _save_weights(networks: Mapping[str, nn.Module], folder: Path, metadata: Map
     """Write the weights and, for people and the hub, their header beside them; return the header."""
     save_networks(folder / USUAL, networks, without_paths(metadata))
     header = Header.read(folder / USUAL)
-    with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(dict(header), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, dict(header))
     return header
 
 

@@ -13,10 +13,10 @@ import threading
 import time
 
 import pytest
-from weight_server import WeightServer
+from refusals import assert_refused
+from weight_server import WeightServer, forget_settings
 
 import dnnlib.download
-from facegen.errors import FacegenError
 from facegen.weights.cache import cache_folder, download
 
 CONTENT = random.Random(0).randbytes(800_000)
@@ -27,11 +27,8 @@ HALF = 400_000
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache of the test's own, and nothing of the machine's settings."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FACEGEN_OFFLINE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    forget_settings(monkeypatch, tmp_path / "cache")
     monkeypatch.setattr(dnnlib.download, "PAUSE", 0.0)
-    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -48,11 +45,8 @@ def kept(cache):
 
 
 def fails(url, words, **options):
-    """Downloading raises FacegenError: one line with these words, the address, and what to do."""
-    with pytest.raises(FacegenError, match=words) as caught:
-        download(url, progress=False, **options)
-    message = str(caught.value)
-    assert "\n" not in message
+    """Downloading raises FacegenError: one short line with these words and the address."""
+    message = assert_refused(words, download, url, progress=False, **options)
     assert len(message) < 500
     assert url.split("?")[0] in message
     return message
@@ -103,16 +97,7 @@ def test_one_name_on_two_servers(server):
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "/..%2f..%2f..%2fevil",
-        "/..",
-        "/a/..\\..\\evil",
-        "/" + "n" * 300 + ".pkl",
-        "/%00",
-        "/x.pkl?a=../../b",
-        "/日本",
-        "/",
-    ],
+    ["/..%2f..%2f..%2fevil", "/..", "/a/..\\..\\evil", f"/{'n' * 300}.pkl", "/%00", "/x.pkl?a=../../b", "/日本", "/"],
 )
 def test_addresses_name_no_other_place(server, cache, path):
     server.headers["Content-Disposition"] = 'attachment; filename="../../../evil"'
@@ -124,8 +109,7 @@ def test_addresses_name_no_other_place(server, cache, path):
 
 @pytest.mark.parametrize("url", ["ftp://h/x.pkl", "file:///etc/passwd", "http://", "http://[::1", "http://h:0/x"])
 def test_what_is_no_address(url):
-    with pytest.raises(FacegenError, match="must begin with http:// or https://"):
-        download(url)
+    assert_refused("must begin with http:// or https://", download, url)
 
 
 # --- the content ---
@@ -136,9 +120,9 @@ def test_sha256_and_size_are_checked(server, cache):
     right = hashlib.sha256(CONTENT).hexdigest()
     assert right in fails(url, "not the expected file", sha256="0" * 64)
     assert kept(cache) == ([], [])
-    fails(url, "has a file of 800000 bytes, not the expected 800001", size=800_001)
+    fails(url, "not the expected 800001", size=800_001)
     server.extra = None  # without Content-Length the size shows at the end only
-    fails(url, "800000 bytes .* not 800001 bytes", size=800_001)
+    fails(url, "not 800001 bytes", size=800_001)
     assert kept(cache) == ([], [])
     assert download(url, sha256=right.upper(), size=800_000, progress=False).read_bytes() == CONTENT
 
@@ -272,18 +256,13 @@ def test_compressed_on_the_way(server):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [
-        (404, "404 .*check the address"),
-        (403, "403 .*login"),
-        (401, "401 .*login"),
-        (410, "410"),
-        (418, "418"),
-        (599, "599"),
-    ],
+    [(404, "check the address"), (403, "login"), (401, "login"), (410, "410"), (418, "418"), (599, "599")],
 )
 def test_the_server_says_no(server, cache, status, words):
     server.statuses = [status] * 9
-    assert "download the file by hand" in fails(server.url + "/x.pkl", words)
+    message = fails(server.url + "/x.pkl", words)
+    assert f"{status}" in message
+    assert "download the file by hand" in message
     assert len(server.asked) == 1
     assert kept(cache) == ([], [])
 
@@ -293,7 +272,7 @@ def test_a_busy_server_is_asked_again(server):
     server.statuses = [503, 429]
     assert download(url, progress=False).read_bytes() == CONTENT
     server.statuses = [503] * 9
-    fails(server.put("/y.pkl", CONTENT), r"503 \(Service Unavailable\); try again later")
+    fails(server.put("/y.pkl", CONTENT), "try again later")
 
 
 def test_redirects(server):
@@ -314,7 +293,7 @@ def test_no_such_host(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    fails("https://weights.invalid/x.pkl", "no server of the name weights.invalid is found; check the network")
+    fails("https://weights.invalid/x.pkl", "no server of the name weights.invalid is found")
 
 
 def test_a_server_that_is_silent(server, monkeypatch):
@@ -326,7 +305,7 @@ def test_a_server_that_is_silent(server, monkeypatch):
 
 
 def test_a_server_without_tls(server):
-    fails(server.put("/x.pkl", CONTENT).replace("http:", "https:"), "no safe connection .*REQUESTS_CA_BUNDLE")
+    fails(server.put("/x.pkl", CONTENT).replace("http:", "https:"), "REQUESTS_CA_BUNDLE")
 
 
 def test_from_https_to_http_is_refused():
@@ -334,23 +313,23 @@ def test_from_https_to_http_is_refused():
 
     answer, step = requests.Response(), requests.Response()
     answer.url, step.url, answer.history = "https://h/x", "http://h/x?key=secret", [step]
-    with pytest.raises(dnnlib.download.DownloadError, match=r"leads to http://h/x\?\.\.\., which is not encrypted"):
-        dnnlib.download._check_status("https://h/x", answer)
+    check, error = dnnlib.download._check_status, dnnlib.download.DownloadError
+    message = assert_refused("not encrypted", check, "https://h/x", answer, error=error)
+    assert "secret" not in message
 
 
 def test_secrets_in_addresses_are_not_shown(server):
     url = server.url.replace("//", "//user:word@") + "/x.pkl?signature=secret"
-    with pytest.raises(FacegenError, match="404") as caught:
-        download(url)
-    assert "word" not in str(caught.value)
-    assert "secret" not in str(caught.value)
+    message = assert_refused("404", download, url)
+    assert "word" not in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize("name", ["FACEGEN_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_connects_to_nobody(server, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     url = server.put("/x.pkl", CONTENT)
-    assert "download the file by hand" in fails(url, "not in the cache .* forbids to connect")
+    assert "download the file by hand" in fails(url, "forbids to connect")
     assert server.asked == []
     monkeypatch.setenv(name, "0")
     download(url, progress=False)
@@ -364,7 +343,7 @@ def test_a_proxy_is_used(server, monkeypatch):
     assert download("http://weights.invalid/x.pkl", progress=False).read_bytes() == CONTENT
     assert server.asked == ["http://weights.invalid/x.pkl"]
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    fails("http://weights.invalid/y.pkl", "the proxy does not let it through; check HTTP_PROXY")
+    fails("http://weights.invalid/y.pkl", "check HTTP_PROXY")
 
 
 # --- the disk ---
@@ -372,7 +351,7 @@ def test_a_proxy_is_used(server, monkeypatch):
 
 def test_a_file_that_does_not_fit_is_not_begun(server, cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 1000))
-    message = fails(server.put("/x.pkl", CONTENT), "the disk is full.*800000 more bytes are needed, 1000 are free")
+    message = fails(server.put("/x.pkl", CONTENT), "800000 more bytes are needed, 1000 are free")
     assert "FACEGEN_CACHE" in message
     assert kept(cache) == ([], [])
 

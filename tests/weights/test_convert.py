@@ -7,38 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from refusals import assert_refused
+from small_networks import METADATA, assert_same_weights, discriminator, encoder
+from small_networks import generator as small_generator
 from torch import nn
 
 from facegen.cli import main
 from facegen.errors import FacegenError
-from facegen.networks.discriminator import Discriminator
-from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights.convert import convert
 from facegen.weights.header import Header
 from facegen.weights.load import read_networks
 from facegen.weights.native import load_networks, save_networks
 
-METADATA = {
-    "groups": ["0-10", "11-20", "21+"],
-    "template": [[0.3, 0.29], [0.69, 0.29], [0.5, 0.53], [0.32, 0.69], [0.67, 0.7]],
-    "kimg": 0.1 + 0.2,  # a number that text has to keep to the last bit
-    "license": "research only – ünïcode",
-    "training_options": {"batch": 16, "p": None, "cond": True},
-}
-
 
 def generator(seed: int = 0, c_dim: int = 3) -> Generator:
-    torch.manual_seed(seed)
-    G = Generator(8, c_dim, 8, 8, 3, {"num_layers": 2}, {"channel_base": 64, "conv_clamp": None, "num_fp16_res": 1})
-    G.mapping.w_avg.normal_()
-    return G.eval().requires_grad_(False)
-
-
-def discriminator() -> Discriminator:
-    torch.manual_seed(1)
-    D = Discriminator(3, 8, 3, channel_base=64, block_kwargs={"freeze_layers": 1}, cmap_dim=5)
-    return D.eval().requires_grad_(False)
+    return small_generator(seed, c_dim, conv_clamp=None, num_fp16_res=1)
 
 
 @pytest.fixture
@@ -81,8 +65,7 @@ def test_a_pickle_of_other_tools_becomes_ours(tmp_path):
     read, _ = read_networks(golden)
     assert set(networks) == {"G", "D", "G_ema"}
     for name, network in networks.items():
-        expected = read[name].state_dict()
-        assert all(torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items())
+        assert_same_weights(network, read[name])
     assert header["origin"]["format"] == "stylegan2-ada-pytorch"
     # and with a source of our own instead of theirs
     convert(golden, tmp_path / "ours.pkl")
@@ -109,11 +92,8 @@ def test_rosinality_by_the_groups_name(tmp_path, snapshot, group, index):
     from facegen.weights.export.rosinality import convert as expected_state
 
     lines = convert(snapshot, tmp_path / "g.pt", to="rosinality", group=group)
-    arguments = "size=8, style_dim=8, n_mlp=2, channel_multiplier=1"
-    assert lines[-2:] == [
-        f"load it into rosinality's Generator({arguments})",
-        f"{tmp_path / 'g.pt'}: G_ema as rosinality",
-    ]
+    assert "Generator(size=8, style_dim=8, n_mlp=2, channel_multiplier=1)" in lines[-2]
+    assert lines[-1] == f"{tmp_path / 'g.pt'}: G_ema as rosinality"
     state = torch.load(tmp_path / "g.pt", weights_only=True)["g_ema"]
     expected, _ = expected_state(generator(2), index)
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
@@ -128,55 +108,43 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
     z, c = torch.randn(5, 8), torch.eye(3)[[0, 1, 2, 0, 1]]
     expected = generator(2)(z, c, truncation_psi=0.5, noise_mode="const")
     torch.testing.assert_close(graph(z, c), expected, rtol=0, atol=1e-4)
-    with pytest.raises(FacegenError, match=r"g\.pt: TorchScript, which is a program: facegen writes those"):
-        read_networks(tmp_path / "g.pt")
-    assert (
-        CliRunner()
-        .invoke(main, ["info", str(tmp_path / "g.pt")])
-        .output.startswith(f"Error: {tmp_path / 'g.pt'}: TorchScript")
-    )
+    assert_refused("g.pt: TorchScript", read_networks, tmp_path / "g.pt")
+    assert "g.pt: TorchScript" in CliRunner().invoke(main, ["info", str(tmp_path / "g.pt")]).output
 
 
 @pytest.mark.parametrize(
     ("destination", "options", "message"),
     [
-        (
-            "out.pt",
-            {},
-            "does not tell the format: choose one of safetensors, pkl, rosinality, onnx, torchscript with --to",
-        ),
+        ("out.pt", {}, "choose one of safetensors, pkl, rosinality, onnx, torchscript with --to"),
         ("out", {}, "does not tell the format"),
-        ("out.pkl", {"to": "tensorflow"}, "unknown format 'tensorflow'"),
+        ("out.pkl", {"to": "tensorflow"}, "tensorflow"),
         ("out.pkl", {"network": "encoder"}, "pkl cannot hold an encoder, only generator and discriminator"),
         ("out.pt", {"to": "rosinality", "network": "encoder"}, "rosinality cannot hold an encoder, only generator"),
         ("out.onnx", {"network": "discriminator"}, "onnx cannot hold a discriminator, only generator and encoder"),
-        ("out.safetensors", {"network": "encoder"}, "holds G, D, G_ema: no encoder to write as safetensors"),
+        ("out.safetensors", {"network": "encoder"}, "holds G, D, G_ema: no encoder"),
         ("out.pkl", {"network": "discriminator"}, "needs a generator"),
         ("out.pkl", {"group": "0-10"}, "for rosinality alone"),
         ("out.pkl", {"truncation_psi": 0.7}, "in onnx and torchscript alone"),
-        ("out.onnx", {"truncation_psi": math.nan}, "truncation cannot be nan"),
+        ("out.onnx", {"truncation_psi": math.nan}, "nan"),
         (".", {"to": "pkl"}, "is a folder: name the file to write"),
-        ("out.pt", {"to": "rosinality"}, "no classes: choose one of 0-10, 11-20, 21. with --group"),
+        ("out.pt", {"to": "rosinality"}, "choose one of 0-10, 11-20, 21+ with --group"),
         ("out.pt", {"to": "rosinality", "group": "10-20"}, "no age group '10-20': choose one of 0-10"),
     ],
 )
 def test_says_in_one_line_what_cannot_be_converted(tmp_path, snapshot, destination, options, message):
-    with pytest.raises(FacegenError, match=message) as caught:
-        convert(snapshot, tmp_path / destination, **options)
-    assert "\n" not in str(caught.value)
+    assert_refused(message, convert, snapshot, tmp_path / destination, **options)
     assert list(tmp_path.iterdir()) == [snapshot]
 
 
 def test_an_encoder_has_no_truncation(tmp_path):
-    path = write(tmp_path / "encoder.safetensors", encoder=Encoder(8, 16, blocks=(0, 0, 0)))
-    with pytest.raises(FacegenError, match=r"encoder\.safetensors: only a generator has truncation, not the encoder"):
-        convert(path, tmp_path / "e.pt", to="torchscript", truncation_psi=0.5)
+    path = write(tmp_path / "encoder.safetensors", encoder=encoder())
+    options = {"to": "torchscript", "truncation_psi": 0.5}
+    assert_refused("only a generator has truncation", convert, path, tmp_path / "e.pt", **options)
 
 
 def test_an_unconditional_generator_has_no_group(tmp_path):
     path = write(tmp_path / "g.safetensors", G_ema=generator(0, 0))
-    with pytest.raises(FacegenError, match="has no age groups: leave out the group"):
-        convert(path, tmp_path / "g.pt", to="rosinality", group="0-10")
+    assert_refused("has no age groups", convert, path, tmp_path / "g.pt", to="rosinality", group="0-10")
     convert(path, tmp_path / "g.pt", to="rosinality")
 
 
@@ -184,10 +152,8 @@ def test_never_overwrites_the_input(tmp_path, snapshot):
     before = snapshot.read_bytes()
     (tmp_path / "link.safetensors").symlink_to(snapshot)
     for destination in (snapshot, tmp_path / "link.safetensors", tmp_path / "." / snapshot.name):
-        with pytest.raises(FacegenError, match="is the file that is read"):
-            convert(snapshot, destination)
-    with pytest.raises(FacegenError, match="is the file that is read"):
-        convert(tmp_path, snapshot)  # by way of the folder
+        assert_refused("is the file that is read", convert, snapshot, destination)
+    assert_refused("is the file that is read", convert, tmp_path, snapshot)  # by way of the folder
     assert snapshot.read_bytes() == before
 
 

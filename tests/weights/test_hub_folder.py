@@ -6,18 +6,17 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-import torch
 from huggingface_hub import ModelCard
+from refusals import assert_refused
+from small_networks import assert_same_weights, discriminator, encoder, generator
 
 import facegen
-from facegen.errors import FacegenError
 from facegen.weights import hub_folder
 from facegen.weights.export.pickle import write_pickle
 from facegen.weights.header import Header
 from facegen.weights.hub_folder import push_to_hub, save_pretrained
 from facegen.weights.load import read_networks
 
-FROZEN = {"freeze_layers": 1}
 METADATA = {
     "groups": ["0-10", "11-20", "21-"],
     "class_names": ["0-10", "11-20", "21-"],
@@ -27,16 +26,7 @@ METADATA = {
     "training_options": {"data": "/home/somebody/faces64.zip", "outdir": "/scratch/runs", "resume": None, "batch": 16},
 }
 
-
-def generator(seed: int = 0) -> facegen.Generator:
-    torch.manual_seed(seed)
-    kwargs = {"mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": {"channel_base": 64}}
-    return facegen.Generator(8, 3, 8, 8, 3, **kwargs)
-
-
-def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    own, other = first.state_dict(), second.state_dict()
-    return own.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in own.items())
+OPTIONS_THAT_GO_ALONG = {"data": "faces64.zip", "outdir": "runs", "resume": None, "batch": 16}
 
 
 @pytest.fixture
@@ -48,11 +38,9 @@ def folder(tmp_path) -> Path:
 def test_a_folder_and_back(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     loaded, header = facegen.load_generator(folder)
-    assert same_weights(loaded, generator())
+    assert_same_weights(loaded, generator())
     assert loaded.init_kwargs == generator().init_kwargs
-    assert {key: header[key] for key in METADATA if key != "training_options"} == {
-        key: METADATA[key] for key in METADATA if key != "training_options"
-    }
+    assert {key: header[key] for key in METADATA} == METADATA | {"training_options": OPTIONS_THAT_GO_ALONG}
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
@@ -66,25 +54,21 @@ def test_saving_again_changes_nothing(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind", "make"),
-    [
-        ("G", "generator", generator),
-        ("D", "discriminator", lambda: facegen.Discriminator(3, 8, 3, channel_base=64, block_kwargs=FROZEN)),
-        ("encoder", "encoder", lambda: facegen.Encoder(z_dim=4, img_resolution=32, input_size=75, blocks=(0, 0, 0))),
-    ],
+    [("G", "generator", generator), ("D", "discriminator", discriminator), ("encoder", "encoder", encoder)],
 )
 def test_what_is_loaded_is_of_the_public_class(tmp_path, name, kind, make):
     network = make()
     save_pretrained({name: network}, tmp_path)
     loaded, _ = getattr(facegen, f"load_{kind}")(tmp_path)
     assert type(loaded) is type(network) is getattr(facegen, kind.capitalize())
-    assert same_weights(loaded, network)
+    assert_same_weights(loaded, network)
     assert loaded.init_kwargs == network.init_kwargs
     assert f"facegen.load_{kind}(" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_network_of_the_public_class_is_written_as_a_pickle(tmp_path):
     write_pickle(tmp_path / "network.pkl", {"G_ema": generator()})
-    assert same_weights(facegen.load_generator(tmp_path / "network.pkl")[0], generator())
+    assert_same_weights(facegen.load_generator(tmp_path / "network.pkl")[0], generator())
 
 
 def test_the_documented_example_runs(tmp_path, monkeypatch):
@@ -108,12 +92,7 @@ def test_no_folder_of_this_machine_goes_along(folder):
         content = path.read_bytes()
         assert b"/home/somebody" not in content
         assert b"/scratch" not in content
-    assert json.loads((folder / "config.json").read_text())["training_options"] == {
-        "data": "faces64.zip",
-        "outdir": "runs",
-        "resume": None,
-        "batch": 16,
-    }
+    assert json.loads((folder / "config.json").read_text())["training_options"] == OPTIONS_THAT_GO_ALONG
 
 
 def test_model_card(folder):
@@ -143,8 +122,9 @@ def test_several_networks_in_one_folder(tmp_path):
     save_pretrained(networks, tmp_path, METADATA)
     loaded, header = read_networks(tmp_path)
     assert header["license"] == METADATA["license"]
-    assert all(same_weights(loaded[name], network) for name, network in networks.items())
-    assert same_weights(facegen.load_generator(tmp_path)[0], networks["G_ema"])
+    for name, network in networks.items():
+        assert_same_weights(loaded[name], network)
+    assert_same_weights(facegen.load_generator(tmp_path)[0], networks["G_ema"])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +138,7 @@ def test_from_a_repository(folder, monkeypatch, reference, revision):
         return folder / "model.safetensors"
 
     monkeypatch.setattr("facegen.weights.locate.hub_download", download)
-    assert same_weights(facegen.load_generator(reference)[0], generator())
+    assert_same_weights(facegen.load_generator(reference)[0], generator())
     assert asked == [("somebody/faces", None, revision)]
 
 
@@ -174,36 +154,25 @@ def test_push_to_hub(monkeypatch):
             return type("Url", (), {"repo_id": repo_id})
 
         def upload_folder(self, *, repo_id, folder_path, commit_message, **rest):
-            pushed["repository"], pushed["message"] = repo_id, commit_message
-            pushed["network"] = facegen.load_generator(folder_path)[0]
-            pushed["card"] = (Path(folder_path) / "README.md").read_text(encoding="utf-8")
-            pushed["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+            pushed.update(repository=repo_id, message=commit_message)
+            assert_same_weights(facegen.load_generator(folder_path)[0], generator())
+            files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+            assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+            assert b'load_generator("somebody/faces")' in files["README.md"]
             return "https://huggingface.co/somebody/faces/commit/1"
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    url = push_to_hub(
-        {"G_ema": generator()}, "somebody/faces", METADATA, private=True, commit_message="Faces", token="hf_x"
-    )
+    options = {"private": True, "token": "hf_x"}
+    url = push_to_hub({"G_ema": generator()}, "somebody/faces", METADATA, commit_message="Faces", **options)
     assert url.startswith("https://huggingface.co/somebody/faces/")
-    assert pushed["files"] == ["README.md", "config.json", "model.safetensors"]
-    assert same_weights(pushed["network"], generator())
-    assert 'load_generator("somebody/faces")' in pushed["card"]
-    assert (pushed["repository"], pushed["private"], pushed["message"], pushed["token"]) == (
-        "somebody/faces",
-        True,
-        "Faces",
-        "hf_x",
-    )
+    assert pushed == {"repository": "somebody/faces", "message": "Faces", **options}
 
 
 def test_folders_without_what_is_asked_for(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
-        facegen.load_generator(tmp_path / "generator" / ".." / "..")
-    with pytest.raises(FacegenError, match="holds G_ema, but no encoder"):
-        facegen.load_encoder(folder)
+    assert_refused("model.safetensors", facegen.load_generator, tmp_path, error=FileNotFoundError)
+    assert_refused("holds G_ema, but no encoder", facegen.load_encoder, folder)
     (folder / "model.safetensors").write_bytes(b"half of a")
-    with pytest.raises(FacegenError, match="damaged"):
-        facegen.load_generator(folder)
+    assert_refused("damaged", facegen.load_generator, folder)
 
 
 def test_a_config_that_lies_changes_nothing(folder):

@@ -2,8 +2,6 @@ import hashlib
 import json
 import pickle
 import struct
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -11,30 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from refusals import assert_refused
 from safetensors.torch import save_file
+from small_networks import METADATA as COMMON
+from small_networks import encoder, generator
 
 from facegen.cli import main as facegen
-from facegen.errors import FacegenError
-from facegen.networks.encoder import Encoder
-from facegen.networks.generator import Generator
 from facegen.weights import native
 from facegen.weights.header import Header
 from facegen.weights.info import info, named_globals
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-METADATA = {
-    "groups": ["0-20", "21-"],
-    "class_names": ["0-20", "21-"],
-    "template": [[0.3, 0.3]] * 5,
+METADATA = COMMON | {
+    "class_names": ["0-10", "11-20", "21+"],
     "kimg": 1234.5,
     "metrics": {"fid": 21.5},
-    "license": "cc-by-nc-4.0",
     "training_options": {"data": "faces64.zip", "resume": "ffhq.safetensors"},
 }
-
-
-def generator() -> Generator:
-    return Generator(8, 2, 8, 8, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs={"channel_base": 64})
 
 
 @pytest.fixture
@@ -86,14 +77,14 @@ def test_text(weights):
     text = run(weights)
     for words in (
         "facegen safetensors, version 2, checksums right",
-        "Generator, 8x8 RGB, z 8, w 8, 2 classes",
+        "Generator, 8x8 RGB, z 8, w 8, 3 classes",
         "float16",
-        "0-20, 21-",
+        "0-10, 11-20, 21+",
         "1,234.5 thousand",
         "faces64.zip",
         "ffhq.safetensors",
         "fid 21.5",
-        "cc-by-nc-4.0",
+        "for research only",
     ):
         assert words in text
     assert json.loads(run(weights, "--json")) == info(weights)
@@ -104,12 +95,8 @@ def test_layers(weights):
     assert {row["name"] for row in rows} == set(generator().state_dict())
     row = next(row for row in rows if row["name"] == "synthesis.b8.conv0.weight")
     stored = native.read_tensors(weights, Header.read(weights))["G_ema"]["synthesis.b8.conv0.weight"].double()
-    assert (row["network"], row["shape"], row["dtype"], row["parameters"]) == (
-        "G_ema",
-        list(stored.shape),
-        "float16",
-        stored.numel(),
-    )
+    expected = {"network": "G_ema", "shape": list(stored.shape), "dtype": "float16", "parameters": stored.numel()}
+    assert expected.items() <= row.items()
     assert row["mean"] == pytest.approx(float(stored.mean()))
     assert row["std"] == pytest.approx(float(stored.std(correction=0)))
     lines = run(weights, "--layers").splitlines()
@@ -132,7 +119,7 @@ def test_run_folder_and_encoder(tmp_path):
         native.save_networks(tmp_path / f"network-snapshot-{kimg:06d}.safetensors", {"G_ema": generator()}, {})
     assert info(tmp_path)["file"].endswith("network-snapshot-000012.safetensors")
     path = tmp_path / "e.safetensors"
-    native.save_networks(path, {"encoder": Encoder(4, input_size=75, blocks=(0, 0, 0))}, {})
+    native.save_networks(path, {"encoder": encoder()}, {})
     assert "Encoder, 64x64, z 4, " in run(path)
 
 
@@ -170,11 +157,8 @@ def test_foreign_safetensors(tmp_path):
     assert "not one of facegen's files" in facts["refused"]
     assert facts["networks"][""]["parameters"] == 9
     assert facts["metadata"] == {"format": "pt"}
-    assert {row["name"]: row["dtype"] for row in facts["layers"]} == {
-        "a.weight": "bfloat16",
-        "b": "int64",
-        "c": "float32",
-    }
+    types = {row["name"]: row["dtype"] for row in facts["layers"]}
+    assert types == {"a.weight": "bfloat16", "b": "int64", "c": "float32"}
     json.dumps(facts, allow_nan=False)
     text = run(path, "--layers")
     assert "not one of facegen's files" in text
@@ -227,15 +211,12 @@ def test_state_dict(tmp_path):
 
 def test_state_dict_of_something_else(tmp_path):
     path = tmp_path / "other.pt"
-    torch.save(
-        {"epoch": 3, "model": {"conv.weight": torch.ones(4, 3)}, "optimizer": {"state": {0: torch.ones(2)}}}, path
-    )
+    content = {"epoch": 3, "model": {"conv.weight": torch.ones(4, 3)}, "optimizer": {"state": {0: torch.ones(2)}}}
+    torch.save(content, path)
     facts = info(path, layers=True)
     assert facts["refused"]
-    assert {row["name"]: row["parameters"] for row in facts["layers"]} == {
-        "model.conv.weight": 12,
-        "optimizer.state.0": 2,
-    }
+    sizes = {row["name"]: row["parameters"] for row in facts["layers"]}
+    assert sizes == {"model.conv.weight": 12, "optimizer.state.0": 2}
 
 
 def test_a_tensor_that_repeats_one_number_for_ever(tmp_path):
@@ -277,8 +258,7 @@ def test_nothing_there(tmp_path):
     assert run(tmp_path / "nothing.pkl").startswith("Error: ")
     with pytest.raises(FileNotFoundError):
         info(tmp_path)
-    with pytest.raises(FacegenError):
-        info(__file__)
+    assert_refused("no weight file", info, __file__)
 
 
 # --- The names in a pickle ------------------------------------------------------------------------------------------
@@ -308,10 +288,3 @@ def test_named_globals_of_long_texts_put_together_in_many_ways():
     assert time.monotonic() - begin < 10  # 0.2 s; whole, they would be a megabyte for each of 20,000
     assert len(names) == 400
     assert max(map(len, names)) < 100
-
-
-def test_as_a_process():
-    command = [sys.executable, "-m", "facegen", "info", str(GOLDEN / "legacy_evil.pkl")]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    assert "posix.system" in result.stdout
-    assert result.stderr == ""

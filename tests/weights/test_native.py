@@ -1,43 +1,22 @@
 import json
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from refusals import assert_refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_networks import METADATA, assert_same_weights, discriminator, encoder, generator
 
 from facegen.errors import FacegenError
-from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
-from facegen.networks.generator import Generator
 from facegen.weights import native
 from facegen.weights.header import Header, checksum
 from facegen.weights.load import load_encoder, load_generator
-from facegen.weights.locate import PRETRAINED, weights_of_folder
+from facegen.weights.locate import PRETRAINED
 from facegen.weights.native import load_networks, save_networks
-
-METADATA = {
-    "groups": ["0-10", "11-20", "91-100"],
-    "template": [[0.3, 0.29], [0.69, 0.29], [0.5, 0.53], [0.32, 0.69], [0.67, 0.7]],
-    "kimg": 12.5,
-    "license": "for research only – ünïcode",
-    "training_options": {"batch": 16, "aug": "ada", "p": None},
-}
-
-
-def generator(seed: int = 0) -> Generator:
-    torch.manual_seed(seed)
-    G = Generator(8, 3, 8, 8, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs={"channel_base": 64})
-    G.mapping.w_avg.normal_()
-    return G
-
-
-def discriminator() -> Discriminator:
-    torch.manual_seed(1)
-    return Discriminator(3, 8, 3, channel_base=64, block_kwargs={"freeze_layers": 1}, cmap_dim=5)
 
 
 @pytest.fixture
@@ -49,12 +28,19 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def with_header(path: Path, header: object, *, raw: bool = False) -> Path:
-    """Write the tensors of a weight file again, under another header with a checksum that is right."""
-    text = header if raw else json.dumps({**header, "sha256": checksum(header)})
+def with_header(path: Path, header: dict | str) -> Path:
+    """Write the tensors of a weight file again, under another header; one that is a dict gets its right checksum."""
+    text = header if isinstance(header, str) else json.dumps({**header, "sha256": checksum(header)})
     changed = path.with_name("changed.safetensors")
     save_file(load_file(path), changed, metadata={native.HEADER_KEY: text})
     return changed
+
+
+def with_arguments(path: Path, change: dict) -> Path:
+    """Write a weight file again, with other constructor arguments of G_ema."""
+    header = Header.read(path)
+    header["networks"]["G_ema"]["kwargs"].update(change)
+    return with_header(path, header)
 
 
 def as_version_1(path: Path) -> None:
@@ -68,12 +54,9 @@ def as_version_1(path: Path) -> None:
     save_file(load_file(path), path, metadata={native.HEADER_KEY: text})
 
 
-def fails(path: Path, match: str, call=load_networks) -> None:
+def fails(path: Path, words: str, call=load_networks) -> None:
     """Loading must end in one line that names the file."""
-    with pytest.raises(FacegenError, match=match) as caught:
-        call(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(path) in assert_refused(words, call, path)
 
 
 # --- Round trip -----------------------------------------------------------------------------------------------------
@@ -83,12 +66,9 @@ def test_float32_comes_back_exactly(weights):
     networks, header = load_networks(weights)
     assert list(networks) == ["G", "D", "G_ema"]
     for name, original in {"G": generator(0), "D": discriminator(), "G_ema": generator(2)}.items():
-        loaded = networks[name]
-        assert type(loaded) is type(original)
-        assert list(loaded.state_dict()) == list(original.state_dict())
-        for key, tensor in original.state_dict().items():
-            assert torch.equal(loaded.state_dict()[key], tensor), key
-        assert loaded.init_kwargs == original.init_kwargs
+        assert type(networks[name]) is type(original)
+        assert_same_weights(networks[name], original)
+        assert networks[name].init_kwargs == original.init_kwargs
     assert {key: header[key] for key in METADATA} == METADATA
 
 
@@ -98,11 +78,11 @@ def test_loaded_networks_are_ready_for_use(weights):
         assert not network.training
         assert not any(parameter.requires_grad for parameter in network.parameters())
     z, c = torch.randn(2, 8), torch.eye(3)[:2]
-    expected = generator(2).eval()(z, c, truncation_psi=0.5, noise_mode="const")
+    expected = generator(2)(z, c, truncation_psi=0.5, noise_mode="const")
     actual = networks["G_ema"](z, c, truncation_psi=0.5, noise_mode="const")
     assert torch.equal(actual, expected)
     images = torch.rand(2, 3, 8, 8)
-    assert torch.equal(networks["D"](images, c), discriminator().eval()(images, c))
+    assert torch.equal(networks["D"](images, c), discriminator()(images, c))
 
 
 def test_float16_halves_the_file_and_stays_close(tmp_path, weights):
@@ -120,13 +100,13 @@ def test_float16_halves_the_file_and_stays_close(tmp_path, weights):
         # Half of float16's unit in the last place is 2^-11 of the number; mapping weights are as large as 300.
         torch.testing.assert_close(loaded.state_dict()[key], tensor, rtol=2**-11, atol=1e-7)
     z, c = torch.randn(4, 8), torch.eye(3)[[0, 1, 2, 0]]
-    expected, actual = G.eval()(z, c, noise_mode="const"), loaded(z, c, noise_mode="const")
+    expected, actual = G(z, c, noise_mode="const"), loaded(z, c, noise_mode="const")
     # Pictures of about -1..1: what is left is far below a step of 8 bits, 2 / 255.
     torch.testing.assert_close(actual, expected, atol=2 / 255, rtol=0)
 
 
 def test_saving_leaves_the_network_as_it_was(tmp_path):
-    G = generator().train()
+    G = generator().train().requires_grad_(True)
     before = {key: tensor.clone() for key, tensor in G.state_dict().items()}
     save_networks(tmp_path / "a.safetensors", {"G_ema": G}, {}, dtype=torch.float16)
     assert G.training
@@ -142,13 +122,11 @@ def test_encoder(tmp_path):
     loaded, header = load_encoder(tmp_path / "encoder.safetensors")
     assert header["generator"] == "sha"
     assert loaded.init_kwargs == encoder.init_kwargs
-    images = torch.rand(1, 3, 32, 32)
-    assert torch.equal(loaded(images), encoder(images))
+    assert_same_weights(loaded, encoder)
     # It counts its batches in int64, which no storage type may touch.
     save_networks(tmp_path / "half.safetensors", {"encoder": encoder}, {}, dtype=torch.float16)
     counters = {key: t for key, t in load_file(tmp_path / "half.safetensors").items() if "num_batches" in key}
-    assert counters
-    assert all(tensor.dtype == torch.int64 for tensor in counters.values())
+    assert {tensor.dtype for tensor in counters.values()} == {torch.int64}
 
 
 def test_only_the_named_networks(weights):
@@ -191,7 +169,7 @@ def test_one_network_under_two_names(tmp_path):
 
 
 def test_paths_as_text_and_new_folders(tmp_path):
-    path = os.fspath(tmp_path / "new" / "folder" / "with spaces.safetensors")
+    path = f"{tmp_path}/new/folder/with spaces.safetensors"
     save_networks(path, {"G_ema": generator()}, {})
     assert load_generator(path)[0].z_dim == 8
 
@@ -223,9 +201,9 @@ def test_a_file_without_checksums_still_loads(weights):
 def test_the_checksum_may_not_be_left_out(weights):
     header = dict(Header.read(weights))
     header.pop("sha256")
-    fails(with_header(weights, json.dumps(header), raw=True), "damaged: its header does not match its checksum")
+    fails(with_header(weights, json.dumps(header)), "damaged: its header does not match")
     header["networks"]["D"].pop("sha256")
-    fails(with_header(weights, header), "damaged: the weights of D do not match their checksum")
+    fails(with_header(weights, header), "damaged: the weights of D do not match")
 
 
 def test_networks_of_the_same_weights_have_the_same_checksum(tmp_path):
@@ -273,20 +251,13 @@ def test_flipped_bits(tmp_path, version):
     assert len(complaints) > (295 if version == 2 else 100)
 
 
-def test_bytes_cut_out_or_added(weights):
-    content = weights.read_bytes()
-    for damaged in (content[:-1], content[:-1000], content + b"\0", content[:500] + content[504:], content[4:]):
-        weights.write_bytes(damaged)
-        fails(weights, "damaged, or not a safetensors file")
-
-
 def test_two_tensors_of_one_shape_swapped(weights):
     tensors, header = load_file(weights), Header.read(weights)
     first, second = (f"G_ema.synthesis.b4.{layer}.affine.weight" for layer in ("conv1", "torgb"))
     assert tensors[first].shape == tensors[second].shape
     tensors[first], tensors[second] = tensors[second], tensors[first]
     save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(dict(header))})
-    fails(weights, "damaged: the weights of G_ema do not match their checksum")
+    fails(weights, "damaged: the weights of G_ema do not match")
 
 
 def test_checking_is_cheap():
@@ -298,13 +269,21 @@ def test_checking_is_cheap():
     assert time.perf_counter() - start < 0.2  # 0.02 s on one quiet core
 
 
-# --- Arguments that ask for too much --------------------------------------------------------------------------------
+# --- Arguments ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"z_dim": 2**19},  # fits no tensor, and takes no memory to find out
+        {"img_resolution": 16},  # layers that the file lacks
+        {"img_resolution": 4},  # layers too many
+        {"w_dim": 16},  # other shapes
+        {"img_resolution": 12},  # refused by the network
+        {"shoe_size": 42},  # an argument of a newer version
+        {"synthesis_kwargs": {"architecture": "unet"}},
+        {"z_dim": "many"},
+        # Too large; that must show before memory is taken.
+        {"z_dim": 2**19},
         {"z_dim": 2**40},
         {"z_dim": 10**400},
         {"img_resolution": 2**20, "synthesis_kwargs": {"channel_base": 2**20, "channel_max": 2**20}},
@@ -312,17 +291,11 @@ def test_checking_is_cheap():
     ],
     ids=lambda change: str(change)[:60],
 )
-def test_arguments_that_ask_for_too_much(weights, change):
-    header = Header.read(weights)
-    header["networks"]["G_ema"]["kwargs"].update(change)
+def test_weights_that_do_not_fit_the_arguments(weights, change):
+    changed = with_arguments(weights, change)
     start = time.perf_counter()
-    fails(with_header(weights, header), "the weights of G_ema do not fit: ")
+    fails(changed, "the weights of G_ema do not fit: ")
     assert time.perf_counter() - start < 5
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"format_version": ' + "9" * 5000 + "}"])
-def test_headers_that_bring_the_reader_down(weights, text):
-    fails(with_header(weights, text, raw=True), "damaged, or not a safetensors file")
 
 
 # --- Damaged and foreign files --------------------------------------------------------------------------------------
@@ -331,16 +304,27 @@ def test_headers_that_bring_the_reader_down(weights, text):
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, 0.5, 0.999])
 def test_truncated_file(weights, keep):
     content = weights.read_bytes()
-    weights.write_bytes(content[: keep if keep >= 4 or keep == 0 else int(len(content) * keep)])
+    weights.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
     for call in (load_networks, Header.read, load_generator, load_encoder):
         fails(weights, "damaged, or not a safetensors file", call)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00." * 50, bytes(64), b"\xff" * 64])
-def test_not_safetensors(tmp_path, content):
-    path = tmp_path / "network.safetensors"
-    path.write_bytes(content)
-    fails(path, "damaged, or not a safetensors file")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: content[:500] + content[504:],
+        lambda content: content[4:],
+        lambda content: b"PK\x03\x04" + bytes(100),
+        lambda content: b"\x80\x02}q\x00." * 50,
+        lambda content: bytes(64),
+        lambda content: b"\xff" * 64,
+    ],
+)
+def test_bytes_cut_out_or_added_and_other_formats(weights, damage):
+    weights.write_bytes(damage(weights.read_bytes()))
+    fails(weights, "damaged, or not a safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -352,14 +336,18 @@ def test_safetensors_of_somebody_else(tmp_path, metadata):
     fails(path, "a safetensors file, but not one that facegen wrote")
 
 
-@pytest.mark.parametrize("text", ["{not json", "", '{"networks": {}'])
-def test_header_that_is_no_json(weights, text):
-    fails(with_header(weights, text, raw=True), "damaged")
+@pytest.mark.parametrize(
+    "text",
+    ["{not json", "", '{"networks": {}', "[" * 100_000, '{"a":' * 100_000, '{"format_version": ' + "9" * 5000 + "}"],
+    ids=len,
+)
+def test_header_that_is_no_json_or_brings_the_reader_down(weights, text):
+    fails(with_header(weights, text), "damaged, or not a safetensors file")
 
 
 def test_newer_version(weights):
     header = {**Header.read(weights), "format_version": native.FORMAT_VERSION + 1}
-    fails(with_header(weights, header), r"format version 3, this facegen reads up to 2: update facegen$")
+    fails(with_header(weights, header), "format version 3, this facegen reads up to 2")
 
 
 def test_unknown_kind(weights):
@@ -376,41 +364,22 @@ def test_missing_network(weights):
 
 
 def test_generator_of_an_encoder_file(tmp_path):
-    path = tmp_path / "encoder.safetensors"
-    save_networks(path, {"encoder": Encoder(z_dim=4, input_size=75, blocks=(0, 0, 0))}, {})
-    fails(path, "holds encoder, but no generator", load_generator)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"img_resolution": 16},  # layers that the file lacks
-        {"img_resolution": 4},  # layers too many
-        {"w_dim": 16},  # other shapes
-        {"img_resolution": 12},  # refused by the network
-        {"shoe_size": 42},  # an argument of a newer version
-        {"synthesis_kwargs": {"architecture": "unet"}},
-    ],
-    ids=str,
-)
-def test_weights_that_do_not_fit_the_arguments(weights, change):
-    header = Header.read(weights)
-    header["networks"]["G_ema"]["kwargs"].update(change)
-    fails(with_header(weights, header), "the weights of G_ema do not fit: ")
+    save_networks(tmp_path / "encoder.safetensors", {"encoder": encoder()}, {})
+    fails(tmp_path / "encoder.safetensors", "holds encoder, but no generator", load_generator)
 
 
 def test_missing_and_superfluous_tensors(weights):
-    tensors, header = load_file(weights), Header.read(weights)
+    tensors, header = load_file(weights), json.dumps(dict(Header.read(weights)))
     removed = tensors.pop("G_ema.synthesis.b4.const")
-    save_file(tensors, weights, metadata={native.HEADER_KEY: json.dumps(dict(header))})
-    fails(weights, "damaged: the weights of G_ema do not match their checksum")
+    save_file(tensors, weights, metadata={native.HEADER_KEY: header})
+    fails(weights, "damaged: the weights of G_ema do not match")
     assert list(load_networks(weights, ["G"])[0]) == ["G"]  # what is whole can still be had
     as_version_1(weights)
-    fails(weights, r"the weights of G_ema do not fit: .*synthesis\.b4\.const")
+    fails(weights, "synthesis.b4.const")
     more = {**tensors, "G_ema.synthesis.b4.const": removed, "G_ema.extra": removed.clone()}
-    save_file(more, weights, metadata={native.HEADER_KEY: json.dumps(dict(header))})
+    save_file(more, weights, metadata={native.HEADER_KEY: header})
     as_version_1(weights)
-    fails(weights, r"the weights of G_ema do not fit: .*extra")
+    fails(weights, "extra")
 
 
 @pytest.mark.parametrize(
@@ -426,14 +395,12 @@ def test_missing_and_superfluous_tensors(weights):
     ids=str,
 )
 def test_header_of_another_layout(weights, change):
-    fails(with_header(weights, {**Header.read(weights), **change}), r"facegen|G_ema|damaged")
+    fails(with_header(weights, {**Header.read(weights), **change}), "")
 
 
-@pytest.mark.parametrize("kwargs", [{"z_dim": "many"}, [1, 2]])
-def test_arguments_of_another_type(weights, kwargs):
+def test_arguments_that_are_no_dictionary(weights):
     header = Header.read(weights)
-    entry = header["networks"]["G_ema"]
-    entry["kwargs"] = {**entry["kwargs"], **kwargs} if isinstance(kwargs, dict) else kwargs
+    header["networks"]["G_ema"]["kwargs"] = [1, 2]
     fails(with_header(weights, header), "the weights of G_ema do not fit")
 
 
@@ -464,61 +431,22 @@ def test_metadata_that_is_no_json_is_not_saved(tmp_path):
 
 @pytest.mark.parametrize("call", [load_networks, Header.read])
 def test_missing_file(tmp_path, call):
-    path = tmp_path / "nothing.safetensors"
-    with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors: there is no such weight file$"):
-        call(path)
-
-
-def test_empty_run_folder(tmp_path):
-    (tmp_path / "log.txt").write_text("")
-    for call in (load_generator, load_encoder):
-        with pytest.raises(FileNotFoundError, match=r"a folder without network-snapshot-\*\.safetensors"):
-            call(tmp_path)
-
-
-def test_missing_run_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="00007-faces"):
-        load_generator(tmp_path / "00007-faces")
-
-
-def test_run_folder_gives_its_newest_snapshot(tmp_path):
-    for kimg in (0, 400, 80):
-        save_networks(tmp_path / f"network-snapshot-{kimg:06d}.safetensors", {"G_ema": generator(kimg)}, {"kimg": kimg})
-    (tmp_path / ".network-snapshot-000999.safetensors.77.tmp").write_bytes(b"half")
-    (tmp_path / "network-snapshot-000999.txt").write_text("")
-    (tmp_path / "network-snapshot-best.safetensors").write_bytes(b"a copy under another name")
-    G, header = load_generator(tmp_path)
-    assert header["kimg"] == 400
-    assert torch.equal(G.synthesis.b4.const, generator(400).synthesis.b4.const)
-
-
-def order_of_snapshots(folder: Path, *names: str) -> str:
-    for name in names:
-        (folder / f"network-snapshot-{name}.safetensors").touch()
-    return weights_of_folder(folder).name
-
-
-@pytest.mark.parametrize("names", [("999999", "1000000"), ("200", "1000"), ("9", "10", "8")])
-def test_newest_snapshot_is_the_one_with_the_largest_number(tmp_path, names):
-    newest = max(names, key=int)
-    assert order_of_snapshots(tmp_path, *names) == f"network-snapshot-{newest}.safetensors"
-
-
-def test_newest_snapshot_does_not_go_by_time(tmp_path):
-    assert order_of_snapshots(tmp_path, "000400", "000080") == "network-snapshot-000400.safetensors"
+    assert_refused(
+        "nothing.safetensors: there is no such weight file",
+        call,
+        tmp_path / "nothing.safetensors",
+        error=FileNotFoundError,
+    )
 
 
 def test_run_folder_with_a_damaged_snapshot_says_which(tmp_path):
-    path = tmp_path / "network-snapshot-000010.safetensors"
-    path.write_bytes(b"half of a")
-    with pytest.raises(FacegenError, match=r"network-snapshot-000010\.safetensors: damaged"):
-        load_generator(tmp_path)
+    (tmp_path / "network-snapshot-000010.safetensors").write_bytes(b"half of a")
+    assert_refused("network-snapshot-000010.safetensors: damaged", load_generator, tmp_path)
 
 
 def test_run_folder_of_an_encoder_gives_the_best_one(tmp_path):
     for name, z_dim in (("encoder-best", 4), ("encoder-000003", 5)):
-        encoder = Encoder(z_dim=z_dim, input_size=75, blocks=(0, 0, 0))
-        save_networks(tmp_path / f"{name}.safetensors", {"encoder": encoder}, {})
+        save_networks(tmp_path / f"{name}.safetensors", {"encoder": encoder(z_dim)}, {})
     assert load_encoder(tmp_path)[0].z_dim == 4
 
 

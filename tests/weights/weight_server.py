@@ -8,8 +8,19 @@ import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 PIECE = 1 << 16  # bytes written at once
+
+
+def forget_settings(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Take this cache, and nothing of the machine's settings."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FACEGEN_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("FACEGEN_CACHE", str(cache))
 
 
 class WeightServer(ThreadingHTTPServer):

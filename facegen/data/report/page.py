@@ -15,7 +15,6 @@ from facegen import images as pictures
 from facegen.ages import AgeGroups
 from facegen.data.contents import Contents, Face
 from facegen.data.report.portraits import SAMPLES, portray
-from facegen.errors import FacegenError
 
 EXAMPLES = 8  # files that stand in the page for each reason; the JSON report has them all
 FEW = 100  # faces in a group: with fewer, a network learns these faces, not the age
@@ -42,12 +41,8 @@ def write_report(
         examples: some files for reasons in `summary["dropped"]` and kinds of problems, with thumbnails where they can
             be shown.
         progress: show a bar.
-
-    Raises FacegenError when the archives are not those of the summary.
     """
     entries = summary["archives"]
-    if len(archives) != len(entries):
-        raise FacegenError(f"the summary tells of {len(entries)} archives, {len(archives)} were given")
     sections = [_section(entry, contents, progress) for entry, contents in zip(entries, archives, strict=True)]
     html.write_page(
         path,

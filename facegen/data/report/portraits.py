@@ -21,15 +21,6 @@ MAX_AVERAGED, MIN_AVERAGED = 2000, 200
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A face that stands for its group: its file, its age in words (empty where unknown) and the picture."""
-
-    name: str
-    age: str
-    image: Image.Image
-
-
-@dataclass(frozen=True)
 class GroupPictures:
     """A group in pictures.
 
@@ -45,7 +36,7 @@ class GroupPictures:
     count: int
     averaged: int
     mean: Image.Image | None
-    samples: list[Sample]
+    samples: list[tuple[Face, Image.Image]]
 
 
 def portray(
@@ -53,13 +44,12 @@ def portray(
     open_picture: Callable[[str], Image.Image],
     *,
     samples: int = SAMPLES,
-    seed: int = 0,
     progress: bool = True,
 ) -> list[GroupPictures]:
     """Mean and samples of named groups of faces.
 
     `open_picture` turns a file name into a picture and is called from several threads; a picture for which it raises
-    FacegenError is passed over. Which pictures are opened depends on the names, ages and `seed` alone.
+    FacegenError is passed over. Which pictures are opened depends on the names and ages alone.
     """
     side, most = _sizes(groups, open_picture)
 
@@ -75,7 +65,7 @@ def portray(
     plans = []
     for index, (_, faces) in enumerate(groups):
         by_age = sorted(faces, key=lambda face: (-1 if face.age is None else face.age, face.name))
-        shown = _spread_at_random(len(by_age), samples, np.random.default_rng([seed, index]))
+        shown = _spread_at_random(len(by_age), samples, np.random.default_rng([0, index]))
         averaged = set(_spread(len(by_age), most))
         plans.append((by_age, shown, averaged, sorted(averaged.union(shown))))
 
@@ -93,7 +83,7 @@ def portray(
                     total += array
                     count += 1
                 if index in shown:
-                    found.append(Sample(by_age[index].name, by_age[index].ages, Image.fromarray(array)))
+                    found.append((by_age[index], Image.fromarray(array)))
             mean = Image.fromarray((total / count).round().astype(np.uint8)) if count else None
             result.append(GroupPictures(label, len(faces), count, mean, found))
     return result

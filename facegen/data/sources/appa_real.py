@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source
-from facegen.data.sources.tables import add, find_named, in_order, read_table
+from facegen.data.sources.base import Record, Skipped
+from facegen.data.sources.tables import Table, TableSource
 from facegen.data.sources.words import face
 from facegen.options import option
 
-_TABLE = re.compile(r"gt_avg_(train|valid|test)\.csv")
-# Each guess, further labels, and per picture where its face was found: all said by the tables above or not needed.
-_OTHER = re.compile(r"(gt|allcategories)_(train|valid|test)\.csv|\d{6}\.jpe?g\.mat")
-
 
 @dataclass(frozen=True)
-class AppaReal(Source):
+class AppaReal(TableSource):
     """APPA-REAL (Agustsson et al. 2017): `gt_avg_train.csv` lists `train/000000.jpg`, and so for `valid` and `test`.
 
     Beside most photos lies `000000.jpg_face.jpg`, the face turned upright with some margin: it is taken instead.
@@ -27,32 +23,24 @@ class AppaReal(Source):
 
     name: ClassVar[str] = "appa-real"
     title: ClassVar[str] = "APPA-REAL (Agustsson et al. 2017)"
+    tables: ClassVar[re.Pattern[str]] = re.compile(r"gt_avg_(train|valid|test)\.csv")
+    # Each guess, further labels, and per picture where its face was found: all said by the tables above or not needed.
+    own: ClassVar[re.Pattern[str]] = re.compile(r"(gt|allcategories)_(train|valid|test)\.csv|\d{6}\.jpe?g\.mat")
 
     age: str = option("real", "The age to take: real, or as people guessed on average.", choices=("real", "apparent"))
 
-    @classmethod
-    def recognizes(cls, files: Container) -> bool:
-        """There is a table named as those of APPA-REAL."""
-        return bool(find_named(files, _TABLE))
-
-    def read(self, files: Container) -> Iterator[Record | Skipped]:
-        """Take ages from the tables."""
+    def read_rows(self, table: Table, files: Container) -> Iterator[Record | Skipped]:
+        """Take ages from a table."""
         there = set(files.names)
-        own = find_named(files, _TABLE)
-        found: dict[str, Record | Skipped] = {}
         column = "real_age" if self.age == "real" else "apparent_age_avg"
-        for table in [read_table(files, name) for name in own]:
-            table.require("file_name", column)
-            for skipped in table.ragged:
-                add(found, skipped)
-            part = table.name.rpartition("_")[2].removesuffix(".csv")
-            for _, row in table:
-                photo = f"{table.folder}{part}/{row['file_name']}"
-                crop = f"{photo}_face.jpg"
-                add(found, face(crop if crop in there else photo, _rounded(row[column])))
-                if crop in there and photo in there:
-                    add(found, Skipped(photo, "another crop of the same picture", f"{crop} is taken"))
-        return in_order(files, found, own=own + find_named(files, _OTHER))
+        table.require("file_name", column)
+        part = table.name.rpartition("_")[2].removesuffix(".csv")
+        for _, row in table:
+            photo = f"{table.folder}{part}/{row['file_name']}"
+            crop = f"{photo}_face.jpg"
+            yield face(crop if crop in there else photo, _rounded(row[column]))
+            if crop in there and photo in there:
+                yield Skipped(photo, "another crop of the same picture", f"{crop} is taken")
 
 
 def _rounded(age: str) -> str:

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source
-from facegen.data.sources.tables import add, find_named, folder_of, in_order, read_table
+from facegen.data.sources.base import Record, Skipped
+from facegen.data.sources.tables import Table, TableSource, folder_of
 from facegen.data.sources.words import face
-
-_TABLE = re.compile(r"fairface_label_\w+\.csv")
 
 
 @dataclass(frozen=True)
-class FairFace(Source):
+class FairFace(TableSource):
     """FairFace (Karkkainen and Joo 2021): `fairface_label_train.csv` lists `train/1.jpg`, and so for `val`.
 
     The pictures lie beside the tables or in a folder of any name (the two downloads, with more and less margin, are
@@ -25,28 +23,18 @@ class FairFace(Source):
 
     name: ClassVar[str] = "fairface"
     title: ClassVar[str] = "FairFace (Karkkainen and Joo 2021)"
+    tables: ClassVar[re.Pattern[str]] = re.compile(r"fairface_label_\w+\.csv")
 
-    @classmethod
-    def recognizes(cls, files: Container) -> bool:
-        """There is a table named as FairFace's."""
-        return bool(find_named(files, _TABLE))
-
-    def read(self, files: Container) -> Iterator[Record | Skipped]:
-        """Take range of ages and gender from the tables."""
-        tables = [read_table(files, name) for name in find_named(files, _TABLE)]
+    def read_rows(self, table: Table, files: Container) -> Iterator[Record | Skipped]:
+        """Take range of ages and gender from a table."""
         pictures = _by_path(files)
-        found: dict[str, Record | Skipped] = {}
-        for table in tables:
-            table.require("file", "age", "gender")
-            for skipped in table.ragged:
-                add(found, skipped)
-            for _, row in table:
-                first, *others = pictures.get(row["file"]) or [table.folder + row["file"]]
-                age = re.sub(r"more than (\d+)", r"\1+", row["age"])
-                add(found, face(first, age, gender=row["gender"]))
-                for name in others:
-                    add(found, Skipped(name, "another crop of the same picture", f"{first} is taken"))
-        return in_order(files, found, own=[table.name for table in tables])
+        table.require("file", "age", "gender")
+        for _, row in table:
+            first, *others = pictures.get(row["file"]) or [table.folder + row["file"]]
+            age = re.sub(r"more than (\d+)", r"\1+", row["age"])
+            yield face(first, age, gender=row["gender"])
+            for name in others:
+                yield Skipped(name, "another crop of the same picture", f"{first} is taken")
 
 
 def _by_path(files: Container) -> dict[str, list[str]]:

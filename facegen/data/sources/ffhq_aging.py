@@ -8,54 +8,40 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from facegen.container import Container
-from facegen.data.sources.base import Record, Skipped, Source
-from facegen.data.sources.tables import Table, add, find_named, in_order, read_table, row_name
+from facegen.data.sources.base import Record, Skipped
+from facegen.data.sources.tables import Table, TableSource, row_name
 from facegen.data.sources.words import face
 from facegen.options import option
 
-_TABLE = re.compile(r"ffhq_aging_labels\.csv")
 _PICTURE = re.compile(r"(\d{5})\.(?:png|jpe?g|webp)", re.IGNORECASE)
 # FFHQ ships in several sizes: which is taken of those that are there. Any other folder comes between.
 _BEST, _WORST = "images1024x1024", ("thumbnails128x128", "in-the-wild-images")
 
 
 @dataclass(frozen=True)
-class FfhqAging(Source):
+class FfhqAging(TableSource):
     """FFHQ-Aging (Or-El et al. 2020): `ffhq_aging_labels.csv` and FFHQ's `00000/00000.png` in any folders."""
 
     name: ClassVar[str] = "ffhq-aging"
     title: ClassVar[str] = "FFHQ-Aging (Or-El et al. 2020)"
+    tables: ClassVar[re.Pattern[str]] = re.compile(r"ffhq_aging_labels\.csv")
     crop: ClassVar[str] = "as-is"
 
     min_confidence: float = option(0.6, "Drop faces on whose age fewer of the people who judged it agreed, 0 to 1.")
 
-    @classmethod
-    def recognizes(cls, files: Container) -> bool:
-        """The table of FFHQ-Aging is there."""
-        return bool(find_named(files, _TABLE))
-
-    def read(self, files: Container) -> Iterator[Record | Skipped]:
+    def read_rows(self, table: Table, files: Container) -> Iterator[Record | Skipped]:
         """Take range of ages and gender from the table, and the largest picture of each number."""
-        tables = [read_table(files, name) for name in find_named(files, _TABLE)]
         pictures = _by_number(files)
-        found: dict[str, Record | Skipped] = {}
-        for table in tables:
-            self._read_table(table, pictures, found)
-        return in_order(files, found, own=[table.name for table in tables])
-
-    def _read_table(self, table: Table, pictures: dict[int, list[str]], found: dict[str, Record | Skipped]) -> None:
         table.require("image_number", "age_group", "age_group_confidence", "gender")
-        for skipped in table.ragged:
-            add(found, skipped)
         for line, row in table:
             if not row["image_number"].isdecimal():
-                add(found, Skipped(row_name(table.name, line), "row not understood", "image_number is no number"))
+                yield Skipped(row_name(table.name, line), "row not understood", "image_number is no number")
                 continue
             number = int(row["image_number"])
             first, *others = pictures.get(number) or [f"{table.folder}{number:05d}.png"]
-            add(found, self._face(first, row))
+            yield self._face(first, row)
             for name in others:
-                add(found, Skipped(name, "another size of the same picture", f"{first} is taken"))
+                yield Skipped(name, "another size of the same picture", f"{first} is taken")
 
     def _face(self, name: str, row: dict[str, str]) -> Record | Skipped:
         item = face(name, row["age_group"].replace("70-120", "70+"), gender=row["gender"])

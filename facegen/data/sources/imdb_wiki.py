@@ -83,7 +83,7 @@ class ImdbWiki(Source):
         found: dict[str, Record | Skipped] = {}
         for metadata in own:
             try:
-                records = read_metadata(files, metadata)
+                records = Metadata(**read_struct(files, metadata, PurePosixPath(metadata).stem, _NUMBERS, _TEXTS))
             except FacegenError as error:
                 add(found, Skipped(metadata, "metadata not usable", str(error)))
             else:
@@ -128,11 +128,6 @@ class ImdbWiki(Source):
         if self.second_face == "drop" and not np.isnan(second):
             return "second face", f"its score is {second:.3g}"
         return None
-
-
-def read_metadata(files: Container, name: str) -> Metadata:
-    """Read `imdb.mat` or `wiki.mat`. Raises FacegenError that says what is wrong with it."""
-    return Metadata(**read_struct(files, name, PurePosixPath(name).stem, _NUMBERS, _TEXTS))
 
 
 def ages_in_midyear(dob: np.ndarray, photo_taken: np.ndarray) -> np.ndarray:

@@ -6,12 +6,14 @@ import csv
 import io
 import posixpath
 import re
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from facegen.container import Container, is_image_name, leads_out
-from facegen.data.sources.base import Record, Skipped
+from facegen.data.sources.base import Record, Skipped, Source
 from facegen.errors import FacegenError
 
 _DELIMITERS = ",;\t"
@@ -91,6 +93,38 @@ def read_table(files: Container, name: str) -> Table:
     if twice:
         raise FacegenError(f"{files.path}: {name}: the column {twice[0]!r} is there twice; rename one")
     return Table(name, header, rows, ragged)
+
+
+@dataclass(frozen=True)
+class TableSource(Source):
+    """A data set of pictures that tables list, beside them or in folders of their own.
+
+    Attributes:
+        tables: what the names of its tables, without their folders, fit from end to end.
+        own: the same of other files that the data set ships beside its pictures: not worth a word.
+    """
+
+    tables: ClassVar[re.Pattern[str]]
+    own: ClassVar[re.Pattern[str] | None] = None
+
+    @classmethod
+    def recognizes(cls, files: Container) -> bool:
+        """There is a table named as in the data set."""
+        return bool(find_named(files, cls.tables))
+
+    def read(self, files: Container) -> Iterator[Record | Skipped]:
+        """Take all from the tables."""
+        tables = [read_table(files, name) for name in find_named(files, self.tables)]
+        found: dict[str, Record | Skipped] = {}
+        for table in tables:
+            for item in [*table.ragged, *self.read_rows(table, files)]:
+                add(found, item)
+        own = find_named(files, self.own) if self.own else []
+        return in_order(files, found, [*own, *(table.name for table in tables)])
+
+    @abstractmethod
+    def read_rows(self, table: Table, files: Container) -> Iterator[Record | Skipped]:
+        """What the rows of a table say. Raises FacegenError where it lacks a column."""
 
 
 def row_name(table: str, line: int) -> str:

@@ -11,14 +11,8 @@ from facegen.data.sources.base import OLDEST_PERSON, Record, Skipped
 _AGE = re.compile(r"[+-]?\d{1,30}(?:[.,]\d*)?")
 # `20-29` (with any dash), and with an open end `70+` or `70-`.
 _RANGE = re.compile(r"(\d{1,30}) ?(?:[-\u2013\u2014] ?(\d{1,30})?|\+)")
-_GENDERS = {
-    "f": "female",
-    "female": "female",
-    "woman": "female",
-    "m": "male",
-    "male": "male",
-    "man": "male",
-}
+# Words that leave no doubt; 0 and 1 mean either in some data set.
+_GENDERS = dict.fromkeys(("f", "female", "woman"), "female") | dict.fromkeys(("m", "male", "man"), "male")
 
 
 def parse_age(text: str) -> tuple[int, int | None] | None:
@@ -34,11 +28,6 @@ def parse_age(text: str) -> tuple[int, int | None] | None:
     return None
 
 
-def parse_gender(text: str) -> str | None:
-    """`female` or `male` where the word leaves no doubt, in any case (0 and 1 mean either in some data set)."""
-    return _GENDERS.get(text.strip().lower())
-
-
 def face(name: str, age: str, person: str | None = None, gender: str | None = None) -> Record | Skipped:
     """The record of a file of which a data set says all that in words, or why its age cannot be used."""
     ages = parse_age(age)
@@ -47,4 +36,4 @@ def face(name: str, age: str, person: str | None = None, gender: str | None = No
     low, high = ages
     if not (0 <= low <= OLDEST_PERSON and (high is None or high <= OLDEST_PERSON)):
         return Skipped(name, "not the age of a person", age.strip())
-    return Record(name, low, high, person or None, parse_gender(gender or ""))
+    return Record(name, low, high, person or None, _GENDERS.get((gender or "").strip().lower()))

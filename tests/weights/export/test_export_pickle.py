@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from golden_numbers import assert_golden, golden
+from golden_pairs import CONFIGS, golden_pair
+from refusals import assert_refused
+from small_networks import assert_same_weights
 from torch import nn
 
-from facegen.errors import FacegenError
-from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.export.pickle import SOURCE, write_pickle
 from facegen.weights.family.pickle_note import NOTE_KEY, read_note
@@ -19,38 +20,20 @@ from facegen.weights.family.pickles import read_networks
 from facegen.weights.family.records import read_records
 
 TOOLS = Path(__file__).parents[1].joinpath("family_tools.py")
-CONFIGS = ("skip_resnet_cond32", "orig_orig_cond16_clamp", "resnet_skip_uncond16", "gray_nonoise8")
 # The networks compute the same in another order.
 ROUNDING = 2e-5
 
 
-def golden_network(cls: type[nn.Module], config: str) -> nn.Module:
-    file = golden(f"networks_{config}")
-    name = cls.__name__[0]
-    network = cls(**file.about[name])
-    network.load_state_dict(file.under(name))
-    return network.eval().requires_grad_(False)
+def small_generator() -> Generator:
+    return golden_pair("gray_nonoise8")[0]
 
 
-def assert_same_weights(network: nn.Module, other: nn.Module) -> None:
-    state, other_state = network.state_dict(), other.state_dict()
-    assert list(state) == list(other_state)
-    assert all(torch.equal(state[name], other_state[name]) for name in state)
-
-
-def use(
-    path: Path,
-    folder: Path,
-    z: torch.Tensor,
-    c: torch.Tensor,
-    x: torch.Tensor,
-    program: str = "stylegan2-ada-pytorch",
-) -> dict[str, torch.Tensor]:
-    """What the family's tools make of a pickle."""
-    inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
-    np.savez(inputs, z=z.numpy(), c=c.numpy(), x=x.numpy())
+def use(path: Path, config: str, program: str = "stylegan2-ada-pytorch") -> dict[str, torch.Tensor]:
+    """What the family's tools make of a pickle and the golden inputs of this configuration."""
+    inputs, outputs = path.with_name("inputs.npz"), path.with_name("outputs.npz")
+    np.savez(inputs, **{name: golden(f"networks_{config}")[name].numpy() for name in "zcx"})
     command = [sys.executable, str(TOOLS), str(path), str(inputs), str(outputs), program]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {name: torch.from_numpy(array) for name, array in np.load(outputs).items()}
 
@@ -60,10 +43,9 @@ def use(
     [(CONFIGS[0], "stylegan2-ada-pytorch"), (CONFIGS[0], "stylegan3"), (CONFIGS[1], "stylegan3")],
 )
 def test_the_familys_tools_run_it(tmp_path, config, program):
-    file = golden(f"networks_{config}")
-    G, D = golden_network(Generator, config), golden_network(Discriminator, config)
+    file, (G, D, _) = golden(f"networks_{config}"), golden_pair(config)
     write_pickle(tmp_path / "networks.pkl", {"G": G, "D": D, "G_ema": G}, training_set_kwargs={"resolution": 32})
-    results = use(tmp_path / "networks.pkl", tmp_path, file["z"], file["c"], file["x"], program)
+    results = use(tmp_path / "networks.pkl", config, program)
     assert_golden(results["img"], file["img_const"])
     expected = G(file["z"], file["c"], truncation_psi=0.5, noise_mode="const")
     torch.testing.assert_close(results["img_psi"], expected, rtol=0, atol=ROUNDING)
@@ -71,25 +53,21 @@ def test_the_familys_tools_run_it(tmp_path, config, program):
 
 
 def test_a_program_without_the_familys_networks_is_told_so(tmp_path):
-    config = "gray_nonoise8"
-    file = golden(f"networks_{config}")
-    write_pickle(tmp_path / "networks.pkl", {"G_ema": golden_network(Generator, config)})
+    write_pickle(tmp_path / "networks.pkl", {"G_ema": small_generator()})
     with pytest.raises(AssertionError, match=r"ImportError: .*training\.networks"):
-        use(tmp_path / "networks.pkl", tmp_path, file["z"], file["c"], file["x"], "nothing")
+        use(tmp_path / "networks.pkl", "gray_nonoise8", "nothing")
 
 
 def test_a_generator_alone_stands_for_both_and_says_that_there_is_no_discriminator(tmp_path):
-    config = "gray_nonoise8"
-    file = golden(f"networks_{config}")
-    write_pickle(tmp_path / "networks.pkl", {"G_ema": golden_network(Generator, config)})
-    results = use(tmp_path / "networks.pkl", tmp_path, file["z"], file["c"], file["x"])
-    assert_golden(results["img"], file["img_const"])
+    write_pickle(tmp_path / "networks.pkl", {"G_ema": small_generator()})
+    results = use(tmp_path / "networks.pkl", "gray_nonoise8")
+    assert_golden(results["img"], golden("networks_gray_nonoise8")["img_const"])
     assert "logits" not in results
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_reads_back_exactly(tmp_path, config):
-    G, D, G_ema = (golden_network(cls, config) for cls in (Generator, Discriminator, Generator))
+    (G, D, _), (G_ema, _, _) = golden_pair(config), golden_pair(config)
     G_ema.mapping.w_avg.add_(1)
     networks = {"G": G, "D": D, "G_ema": G_ema}
     write_pickle(tmp_path / "networks.pkl", networks, training_set_kwargs={"path": "faces.zip", "use_labels": True})
@@ -103,8 +81,7 @@ def test_reads_back_exactly(tmp_path, config):
 
 
 def test_the_same_networks_give_the_same_bytes_and_no_random_number_is_used(tmp_path):
-    G = golden_network(Generator, "gray_nonoise8")
-    state = torch.get_rng_state()
+    G, state = small_generator(), torch.get_rng_state()
     for name in "ab":
         write_pickle(tmp_path / name, {"G_ema": G}, metadata={"kimg": 1.5})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -112,7 +89,7 @@ def test_the_same_networks_give_the_same_bytes_and_no_random_number_is_used(tmp_
 
 
 def test_names_nothing_of_facegen_and_holds_the_source_once(tmp_path):
-    G, D = (golden_network(cls, "gray_nonoise8") for cls in (Generator, Discriminator))
+    G, D, _ = golden_pair("gray_nonoise8")
     write_pickle(tmp_path / "networks.pkl", {"G": G, "D": D})
     data = (tmp_path / "networks.pkl").read_bytes()
     names, texts = set(), []
@@ -122,12 +99,7 @@ def test_names_nothing_of_facegen_and_holds_the_source_once(tmp_path):
             texts.append(argument)
         if opcode.name == "STACK_GLOBAL":
             names.add(texts[-1])
-    assert names == {
-        "_reconstruct_persistent_obj",
-        "OrderedDict",
-        "_rebuild_tensor_v2",
-        "_load_from_bytes",
-    }
+    assert names == {"_reconstruct_persistent_obj", "OrderedDict", "_rebuild_tensor_v2", "_load_from_bytes"}
     assert texts.count(SOURCE) == 1
     assert "from facegen" not in SOURCE
     assert "import facegen" not in SOURCE
@@ -135,9 +107,8 @@ def test_names_nothing_of_facegen_and_holds_the_source_once(tmp_path):
 
 
 def test_the_note_keeps_metadata_and_which_networks_were_given(tmp_path):
-    G = golden_network(Generator, "gray_nonoise8")
     metadata = {"groups": ["0-10", "11+"], "kimg": 12.5, "license": "ünïcode – ok", "template": None}
-    write_pickle(tmp_path / "networks.pkl", {"G_ema": G}, metadata=metadata)
+    write_pickle(tmp_path / "networks.pkl", {"G_ema": small_generator()}, metadata=metadata)
     assert read_note(read_records(tmp_path / "networks.pkl")) == (["G_ema"], metadata)
 
 
@@ -151,7 +122,7 @@ def test_a_note_of_another_layout_is_none(note):
 
 
 def test_refuses_what_the_layout_has_no_place_for(tmp_path):
-    G, D = (golden_network(cls, "gray_nonoise8") for cls in (Generator, Discriminator))
+    G, D, _ = golden_pair("gray_nonoise8")
     path = tmp_path / "networks.pkl"
     for networks, message in (
         ({"D": D}, "needs a generator"),
@@ -159,8 +130,7 @@ def test_refuses_what_the_layout_has_no_place_for(tmp_path):
         ({"G_ema": G, "encoder": nn.Linear(1, 1)}, "encoder: a network pickle holds G, D and G_ema, no Linear"),
         ({"G": D}, "no Discriminator"),
     ):
-        with pytest.raises(FacegenError, match=message):
-            write_pickle(path, networks)
+        assert_refused(message, write_pickle, path, networks)
     with pytest.raises(TypeError):
         write_pickle(path, {"G": G}, metadata={"what": {1, 2}})  # JSON has no sets
     assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,9 @@ import pytest
 import rosinality_model
 import torch
 import torch.nn.functional as F
+from refusals import assert_refused
+from small_networks import generator
 
-from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.export.rosinality import export_rosinality
@@ -136,11 +137,10 @@ def test_its_discriminator_judges_the_same(resolution, tmp_path):
 
 
 def test_what_facegen_exports_comes_back(tmp_path):
-    G = Generator(4, 2, 4, 8, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs={"channel_base": 32}).eval()
-    G.mapping.w_avg.normal_()
+    G = generator(c_dim=2)
     export_rosinality(G, tmp_path / "g.pt", class_index=1)
     back = read_networks(tmp_path / "g.pt")[0]["G_ema"]
-    z, c = torch.randn(2, 4), torch.eye(2)[[1, 1]]
+    z, c = torch.randn(2, 8), torch.eye(2)[[1, 1]]
     expected = G(z, c, truncation_psi=0.5, noise_mode="const")
     torch.testing.assert_close(back(z, None, truncation_psi=0.5, noise_mode="const"), expected, rtol=1e-4, atol=1e-4)
 
@@ -201,15 +201,14 @@ def test_a_state_dict_alone(tmp_path):
 )
 def test_what_does_not_fit_is_named(change, words, tmp_path):
     path = save(tmp_path / "other.pt", {"g_ema": {**generator_state(), **change}})
-    with pytest.raises(FacegenError, match=r"other\.pt: G_ema") as caught:
-        read_networks(path)
-    assert words in str(caught.value)
+    assert "other.pt: G_ema" in assert_refused(words, read_networks, path)
 
 
 def test_a_missing_layer_is_named(tmp_path):
     state = generator_state()
     del state["convs.1.activate.bias"]
-    with pytest.raises(FacegenError, match=r"missing: synthesis\.b8\.conv1\.bias"):
-        read_networks(save(tmp_path / "cut.pt", {"g_ema": state, "latent_avg": torch.ones(6)}))
-    with pytest.raises(FacegenError, match=r"mapping\.w_avg is \[5\], not \[6\]"):
-        read_networks(save(tmp_path / "cut.pt", {"g_ema": generator_state(), "latent_avg": torch.ones(5)}))
+    for content, words in (
+        ({"g_ema": state, "latent_avg": torch.ones(6)}, "missing: synthesis.b8.conv1.bias"),
+        ({"g_ema": generator_state(), "latent_avg": torch.ones(5)}, "mapping.w_avg is [5], not [6]"),
+    ):
+        assert_refused(words, read_networks, save(tmp_path / "cut.pt", content))

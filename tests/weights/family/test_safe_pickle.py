@@ -26,8 +26,8 @@ from pickle_writers import (
     write_pickle,
     write_tensorflow_pickle,
 )
+from refusals import assert_refused
 
-from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment.pipe import AugmentPipe
@@ -341,14 +341,8 @@ INSTRUCTIONS = {
 
 def run_fuzzer(*arguments: object, cwd: Path) -> dict:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
-    result = subprocess.run(
-        [sys.executable, str(HERE / "fuzz_pickles.py"), *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, str(HERE / "fuzz_pickles.py"), *map(str, arguments)]
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -403,8 +397,8 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report, gadget):
     ("attack", "words"),
     [
         ("empty file", "not a pickle of protocol 2 or newer"),
-        ("html", "not a pickle of protocol 2 or newer (a web page, or another format?)"),
-        ("no stop", "a damaged pickle, at byte 3 (1 bytes announced, 0 left); get the file again"),
+        ("html", "a web page, or another format?"),
+        ("no stop", "a damaged pickle, at byte 3"),
         ("EXT1", "uses the pickle instruction EXT1"),
         ("PERSID", "uses the pickle instruction PERSID"),
         ("BINPERSID", "refers to objects outside the file"),
@@ -575,15 +569,12 @@ def test_messages_of_a_file_are_short_and_printable():
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no such weight file"):
-        read_records(tmp_path / "nothing.pkl")
-    with pytest.raises(FileNotFoundError, match="there is no such weight file"):
-        read_records(tmp_path)
+    for path in (tmp_path / "nothing.pkl", tmp_path):
+        assert_refused("there is no such weight file", read_records, path, error=FileNotFoundError)
 
 
 def test_a_file_larger_than_any_network_is_not_read(tmp_path):
     path = tmp_path / "huge.pkl"
     with path.open("wb") as file:
         file.truncate(9 * 2**30)  # sparse: takes no room
-    with pytest.raises(FacegenError, match="no network file is so large"):
-        read_records(path)
+    assert_refused("no network file is so large", read_records, path)
