@@ -21,15 +21,7 @@ from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.training.encoder.batch_norm import share_batch_norm
-from facegen.training.encoder.data import (
-    Batch,
-    FaceData,
-    epoch_batches,
-    groups_of,
-    load_data,
-    mean_baseline,
-    middle_ages,
-)
+from facegen.training.encoder.data import Batch, FaceData, epoch_batches, groups_of, load_data, middle_ages
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.options import EncoderOptions
@@ -122,7 +114,10 @@ def train_encoder(
                 open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
             _start_from(objective, options.init)
             session.create(outdir, options.run_name(), options)
-        _train(session, options, objective, header, saved)
+        state, data = _build(session, options, objective, header)
+        if saved is not None:
+            load_state(state.parts, saved)
+        _train(session, options, state, data, header)
     return session.path
 
 
@@ -194,13 +189,9 @@ def _start_from(objective: EncoderObjective, init: str) -> None:
 
 
 def _build(
-    session: Session,
-    options: EncoderOptions,
-    objective: EncoderObjective,
-    header: Header,
-    saved: Mapping[str, Any] | None,
+    session: Session, options: EncoderOptions, objective: EncoderObjective, header: Header
 ) -> tuple[TrainingState, FaceData]:
-    """Generate the pairs, and put together what learns from them; `saved` is the content of a state file."""
+    """Generate the pairs, and put together what learns from them."""
     objective.to(session.device)
     objective.bf16 = options.bf16 or trains_in_bfloat16(session.device, options.fp32)
     objective.encoder.to(memory_format=torch.channels_last)
@@ -210,23 +201,13 @@ def _build(
     average = WeightAverage(objective)  # of one process, so before batch normalization is shared
     if distributed.world_size() > 1:
         share_batch_norm(objective.encoder)
-    state = TrainingState(objective, average, objective.optimizer(options.lr), Progress())
-    if saved is not None:
-        load_state(state.parts, saved)
-    return state, data
+    return TrainingState(objective, average, objective.optimizer(options.lr), Progress()), data
 
 
-def _train(
-    session: Session,
-    options: EncoderOptions,
-    objective: EncoderObjective,
-    header: Header,
-    saved: Mapping[str, Any] | None = None,
-) -> None:
+def _train(session: Session, options: EncoderOptions, state: TrainingState, data: FaceData, header: Header) -> None:
     """Train to the last epoch, or until somebody asks to stop."""
-    state, data = _build(session, options, objective, header, saved)
-    baseline = mean_baseline(data.training, data.validation)
-    _describe(session, options, objective, data, baseline)
+    objective = state.objective
+    _describe(session, options, objective, data)
     progress = state.progress
     with session.interruptible():
         while progress.epoch < options.epochs:
@@ -238,7 +219,7 @@ def _train(
             losses = distributed.on_main(
                 lambda: validate_average(state.average, data, options, progress.epoch, session.device)
             )
-            measured = {"train_loss": progress.loss_sum / progress.step, "mean_baseline": baseline}
+            measured = {"train_loss": progress.loss_sum / progress.step, "mean_baseline": data.baseline}
             measured |= {VALIDATED.get(name, f"val_{name}"): loss for name, loss in losses.items()}
             measured |= {"lr": options.lr_at(progress.epoch), "seconds": time.time() - started}
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
@@ -302,9 +283,7 @@ def train_step(state: TrainingState, batch: Batch, data: FaceData, lr: float) ->
     return loss.item()
 
 
-def _describe(
-    session: Session, options: EncoderOptions, objective: EncoderObjective, data: FaceData, baseline: float
-) -> None:
+def _describe(session: Session, options: EncoderOptions, objective: EncoderObjective, data: FaceData) -> None:
     generator = objective.generator
     size = sum(parameter.numel() for parameter in objective.encoder.parameters())
     half = torch.bfloat16 if objective.bf16 else None
@@ -317,7 +296,7 @@ def _describe(
     session.log(f"recipe: {options.recipe} ({_in_words(objective.recipe)})")
     session.log(
         f"{len(data.training)} pairs to train on, {len(data.validation)} to validate; "
-        f"predicting the mean: MSE {baseline:.3f}"
+        f"predicting the mean: MSE {data.baseline:.3f}"
     )
     if data.real_training is not None and data.real_validation is not None:
         session.log(f"{len(data.real_training)} real faces to train on, {len(data.real_validation)} to validate")
