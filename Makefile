@@ -1,6 +1,6 @@
 # make demo   change the age of the face in a sample photo; writes the pictures to out/
 # make test   run the tests
-# make lint   check style and format
+# make lint   check style, format and types
 #
 # Each creates .venv when it is missing and installs the package there. Another Python: make test PYTHON=python3.12
 
@@ -24,6 +24,7 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
 
 # The stamps say that what pyproject.toml asks for is installed. What the tests need includes what the demo needs.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip

@@ -86,8 +86,7 @@ class AgeGroups:
         """The group of an age in years, or None for an age in a gap or outside all groups."""
         last = len(self.bounds) - 1
         for index, (low, high) in enumerate(self.bounds):
-            is_open = high is None or (index == last and high == OLDEST)
-            if low <= age and (is_open or age <= high):
+            if low <= age and (high is None or age <= high or (index == last and high == OLDEST)):
                 return index
         return None
 

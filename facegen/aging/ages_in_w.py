@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from facegen.aging.edit import Edit, layer_indices
 from facegen.errors import FacegenError
 from facegen.networks.age_shift import AgeShift, soft_labels
+from facegen.networks.generator import Generator
 from facegen.networks.latents import place_latents
 
 
@@ -29,7 +29,7 @@ class LatentAges:
     """
 
     def __init__(
-        self, generator: nn.Module, target: str, shift: AgeShift, middles: Sequence[float], means: torch.Tensor
+        self, generator: Generator, target: str, shift: AgeShift, middles: Sequence[float], means: torch.Tensor
     ) -> None:
         self.generator, self.target, self.shift, self.middles, self.means = generator, target, shift, middles, means
 

@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.generator import Generator
 from facegen.networks.latents import draw
 from torch_utils.ops.convolution import first_derivatives
 
@@ -40,7 +40,7 @@ HOLD = 10.0  # mean squared error of other faces
 
 
 def refine(
-    generator: nn.Module,
+    generator: Generator,
     faces: torch.Tensor,
     ws: torch.Tensor,
     *,
@@ -50,7 +50,7 @@ def refine(
     estimator: AgeEstimator | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> tuple[torch.Tensor, list[nn.Module]]:
+) -> tuple[torch.Tensor, list[Generator]]:
     """Bring the generator's pictures of faces closer to them.
 
     Args:
@@ -89,7 +89,7 @@ class Goal:
 
     def __init__(
         self,
-        generator: nn.Module,
+        generator: Generator,
         faces: torch.Tensor,
         start: torch.Tensor,
         moves: torch.Tensor,
@@ -135,7 +135,7 @@ class Goal:
         return loss + AGE * functional.smooth_l1_loss(years / 10, self.ages[:, age] / 10, reduction="none")
 
 
-def refine_latents(generator: nn.Module, goal: Goal, schedule: Iterator[float], *, seed: int = 0) -> torch.Tensor:
+def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float], *, seed: int = 0) -> torch.Tensor:
     """Optimise w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
 
     `schedule` gives, before every step, the share of the work that is done.
@@ -161,8 +161,8 @@ def refine_latents(generator: nn.Module, goal: Goal, schedule: Iterator[float], 
 
 
 def tune_generator(
-    generator: nn.Module, goal: Goal, pivot: torch.Tensor, schedule: Iterator[float], *, seed: int = 0
-) -> nn.Module:
+    generator: Generator, goal: Goal, pivot: torch.Tensor, schedule: Iterator[float], *, seed: int = 0
+) -> Generator:
     """Return a copy of the generator that draws the goal's one face at its pivot `[1, num_ws, w_dim]`.
 
     It is held (Roich et al. 2021, section 3.3): in every step a random face of a random group, moved half the way to
@@ -206,7 +206,7 @@ def _ages(goal: Goal, random: torch.Generator) -> Iterator[int | None]:
 
 
 def _held(
-    generator: nn.Module, pivot: torch.Tensor, random: torch.Generator
+    generator: Generator, pivot: torch.Tensor, random: torch.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Random w `[1, num_ws, w_dim]` half the way to the pivot, and the pictures there.
 
@@ -240,7 +240,7 @@ def _ramp(done: float) -> float:
     return min(1.0, (done + 0.01) / 0.05) * (0.5 - 0.5 * math.cos(math.pi * down))
 
 
-def _random_ws(generator: nn.Module, count: int, random: torch.Generator) -> torch.Tensor:
+def _random_ws(generator: Generator, count: int, random: torch.Generator) -> torch.Tensor:
     """w `[count, num_ws, w_dim]` of random faces of random groups."""
     device = next(generator.parameters()).device
     z = torch.randn([count, generator.z_dim], generator=random).to(device)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
@@ -27,9 +26,12 @@ from facegen.faces.find import find_faces
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.figures.grids import age_strip, to_pixels
 from facegen.images import to_float, to_rgb
+from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
+from facegen.networks.encoder import Encoder
+from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means
-from facegen.weights.load import load_age_estimator, load_encoder, load_generator, read_networks
+from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import shipped_file
 
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
@@ -112,13 +114,13 @@ class AgeTransfer:
 
     def __init__(
         self,
-        generator: nn.Module,
-        encoder: nn.Module,
+        generator: Generator,
+        encoder: Encoder,
         *,
         groups: AgeGroups | None = None,
         template: AlignmentTemplate | None = None,
         age_shift: AgeShift | None = None,
-        age_estimator: nn.Module | None = None,
+        age_estimator: AgeEstimator | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         groups = AgeGroups.default() if groups is None else groups
@@ -157,17 +159,18 @@ class AgeTransfer:
         """
         encoder_file = shipped_file("encoder") if encoder is None else encoder
         networks, header = read_networks(encoder_file)
-        if "encoder" not in networks:
-            load_encoder(encoder_file)  # says so
-        generator_network = networks.get("G_ema")
-        if generator is not None or generator_network is None:
+        encoder_network, generator_network = networks.get("encoder"), networks.get("G_ema")
+        age_shift = networks.get("age_shift")
+        if not isinstance(encoder_network, Encoder):
+            raise FacegenError(f"{encoder_file}: holds {', '.join(networks) or 'nothing'}, but no encoder")
+        if generator is not None or not isinstance(generator_network, Generator):
             generator_network, header = load_generator(shipped_file("generator") if generator is None else generator)
         return cls(
             generator_network,
-            networks["encoder"],
+            encoder_network,
             groups=header.groups,
             template=header.template,
-            age_shift=networks.get("age_shift"),
+            age_shift=age_shift if isinstance(age_shift, AgeShift) else None,
             age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],
             device=device,
         )
@@ -359,7 +362,7 @@ class AgeTransfer:
         return wanted
 
 
-def _check_pair(generator: nn.Module, encoder: nn.Module, age_shift: AgeShift | None) -> None:
+def _check_pair(generator: Generator, encoder: Encoder, age_shift: AgeShift | None) -> None:
     """Raise a FacegenError for networks that were not made for each other."""
     advice = "do not belong together: train the encoder for this generator"
     if encoder.target == "z" and generator.z_dim != encoder.z_dim:
@@ -376,7 +379,7 @@ def _check_pair(generator: nn.Module, encoder: nn.Module, age_shift: AgeShift | 
         )
 
 
-def _draw_many(generator: nn.Module, ws: torch.Tensor) -> torch.Tensor:
+def _draw_many(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     """As `draw`, in batches."""
     return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
 

@@ -169,24 +169,26 @@ def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
     Without dithering, whose dots would dance from frame to frame.
     """
     palette = _palette(frames)
-    table = _nearest(np.reshape(palette.getpalette(), (-1, 3)))
+    table = _nearest(np.reshape(palette, (-1, 3)))
     indexed = []
     for frame in frames:
         red, green, blue = np.moveaxis(np.asarray(frame) >> 2, -1, 0)
         indexed.append(Image.fromarray(table[red, green, blue], "P"))
-        indexed[-1].putpalette(palette.getpalette())
+        indexed[-1].putpalette(palette)
     loop = indexed + indexed[-2:0:-1]
     duration = max(2, round(100 / fps)) * 10  # milliseconds; browsers slow down what is faster than 50 per second
     loop[0].save(path, "GIF", save_all=True, append_images=loop[1:], duration=duration, loop=0, optimize=False)
 
 
-def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -> Image.Image:
-    """The 256 colors that a few frames, spread over all, have in common."""
+def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -> list[int]:
+    """The 256 colors (red, green, blue, red, ...) that a few frames, spread over all, have in common."""
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(samples, len(frames)))]
     sheet = Image.new("RGB", (side * len(chosen), side))
     for index, frame in enumerate(chosen):
         sheet.paste(frame.resize((side, side), Image.Resampling.NEAREST), (index * side, 0))
-    return sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+    colors = sheet.quantize(256, method=Image.Quantize.MEDIANCUT).getpalette()
+    assert colors is not None  # a quantized picture has a palette
+    return colors
 
 
 def _nearest(colors: np.ndarray) -> np.ndarray:
@@ -217,6 +219,7 @@ def _write_mp4(first: Image.Image, others: Iterable[Image.Image], path: Path, fp
         encoder = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True
         )  # in a session of its own, as Ctrl-C is ours to handle
+        assert encoder.stdin is not None  # a pipe
         try:
             for frame in chain([first], others):
                 encoder.stdin.write(np.pad(np.asarray(frame), sides, mode="edge").tobytes())

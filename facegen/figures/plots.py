@@ -31,7 +31,7 @@ def plot_curves(
         axes.axhline(level, label=name, linestyle="--", color="0.5")
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if all(float(value).is_integer() for x, _ in curves.values() for value in x):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:

@@ -125,6 +125,7 @@ class Evaluator:
             extractor = self.detectors.of(metric)
             fake = fakes[extractor.name][: metric.images].to(device)
             if metric.kind == "is":
+                assert extractor.logits is not None  # `of` looks
                 numbers |= zip(metric.results, inception_score(extractor.logits(fake)), strict=True)
                 continue
             chosen = members if metric.full else members[: metric.images]
@@ -139,6 +140,8 @@ class Evaluator:
         return {name: numbers[name] for metric in self.metrics for name in metric.results}
 
     def _path_length(self, metric: Metric, latents: Latents) -> float:
+        distance = self.detectors.distance
+        assert distance is not None  # `_check_sources` looks
         generator = copy.deepcopy(latents.generator)  # its constant noise is drawn anew
         batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
         lengths = []
@@ -147,7 +150,7 @@ class Evaluator:
             torch.manual_seed(self.seed + 1 + number)
             renew_noise(generator)
             z, c = latents.draw(len(batches[number]), number, paths=True)
-            lengths.append(path_lengths(generator, z, c, self.detectors.distance).float().cpu())
+            lengths.append(path_lengths(generator, z, c, distance).float().cpu())
         return mean_path_length(self.share.gather(torch.cat(lengths) if lengths else torch.empty([0])))
 
     def _check_fit(self, generator: Generator) -> None:

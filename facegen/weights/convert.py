@@ -80,6 +80,7 @@ def convert(
         from facegen.weights.export.rosinality import export_rosinality
 
         (generator,) = kept.values()
+        assert isinstance(generator, Generator)  # the one kind that `HOLDS` allows
         index = _class_index(path, generator, header, group)
         needed = export_rosinality(generator, destination, class_index=index)
         arguments = ", ".join(f"{name}={value}" for name, value in needed.items())

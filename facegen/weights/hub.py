@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from facegen.errors import FacegenError
 from facegen.weights.cache import cache_folder, offline
@@ -39,7 +40,8 @@ def hub_download(repository: str, file: str | None = None, revision: str | None 
         )
     name = f"hf://{repository}" + (f"/{file}" if file else "") + (f"@{revision}" if revision else "")
     # The hub's errors and those of the HTTP library under it, which is another one in each of its versions.
-    families = (OSError, errors.HFValidationError, errors.EntryNotFoundError, *errors.HfHubHTTPError.__bases__)
+    of_http = cast("tuple[type[Exception], ...]", errors.HfHubHTTPError.__bases__)
+    families: tuple[type[Exception], ...] = (OSError, errors.HFValidationError, errors.EntryNotFoundError, *of_http)
     try:
         path = _weights(repository, file, revision)
         _config(repository, revision)

@@ -78,6 +78,7 @@ def _find_globals(data: bytes, names: dict[str, None], left: list[int], nesting:
     memo: dict[int, Any] = {}
     strings: list[str] = []
     value: Any = None  # of the last instruction, where it is text
+    argument: Any
     try:
         while stream.tell() < len(data) and data[stream.tell()] == 0x80:  # files hold several pickles in a row
             for instruction, argument, _ in pickletools.genops(stream):
@@ -217,7 +218,7 @@ def _named_tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, tor
 
 def _bare(container: str, tensors: Mapping[str, torch.Tensor], reason: str) -> dict[str, Any]:
     """Of tensors that nothing explains."""
-    entry = {
+    entry: dict[str, Any] = {
         "class": None,
         "kwargs": {},
         "parameters": sum(tensor.numel() for tensor in tensors.values()),

@@ -59,7 +59,7 @@ def tensors_checksum(tensors: Mapping[str, torch.Tensor]) -> str:
         dtype, shape = str(tensor.dtype).removeprefix("torch."), ",".join(map(str, tensor.shape))
         digest.update(f"{name} {dtype} {shape}\n".encode("utf-8", "surrogatepass"))
         if tensor.numel():
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -79,7 +79,8 @@ def save_networks(
         metadata: What JSON can hold: `groups`, `template`, `kimg`, `license`, `training_options`, ...
         dtype: Store floating-point tensors in this type; None keeps theirs. float16 halves the file.
     """
-    tensors, described = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    described = {}
     memory: set[int] = set()
     for name, network in networks.items():
         state = {}

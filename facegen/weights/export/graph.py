@@ -56,6 +56,7 @@ class _EncoderGraph(nn.Module):
     """The encoder, its resizing written as two products with a constant matrix: any runtime has those."""
 
     output = "z"
+    resize: torch.Tensor
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -118,6 +119,7 @@ def export_onnx(
             opset_version=OPSET,
             verbose=False,
         )
+    assert program is not None  # with dynamo=True
     for node in program.model.graph:
         node.metadata_props.clear()  # paths of this machine's source files
     if metadata is not None:
@@ -157,13 +159,11 @@ def export_torchscript(
 def _graph(network: nn.Module, truncation_psi: float) -> _GeneratorGraph | _EncoderGraph:
     network = copy.deepcopy(network).cpu()
     if isinstance(network, Generator):
-        graph = _GeneratorGraph(network, truncation_psi)
-    elif isinstance(network, Encoder):
-        graph = _EncoderGraph(network)
-    else:
-        kind = type(network).__name__.lower()
-        raise FacegenError(f"a {kind} has no use as ONNX or TorchScript: choose a generator or an encoder")
-    return graph.eval().requires_grad_(False)
+        return _GeneratorGraph(network, truncation_psi).eval().requires_grad_(False)
+    if isinstance(network, Encoder):
+        return _EncoderGraph(network).eval().requires_grad_(False)
+    kind = type(network).__name__.lower()
+    raise FacegenError(f"a {kind} has no use as ONNX or TorchScript: choose a generator or an encoder")
 
 
 @torch.no_grad()

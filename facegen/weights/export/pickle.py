@@ -116,14 +116,12 @@ def write_pickle(
     Raises:
         FacegenError: no generator, or a network that this layout has no place for.
     """
-    kinds = {"G": Generator, "D": Discriminator, "G_ema": Generator}
+    kinds: dict[str, type[Generator | Discriminator]] = {"G": Generator, "D": Discriminator, "G_ema": Generator}
+    records = {}
     for name, network in networks.items():
         if name not in kinds or not isinstance(network, kinds[name]):
             raise FacegenError(f"{name}: a network pickle holds G, D and G_ema, no {type(network).__name__}")
-    records = {
-        name: _Record(kinds[name].__name__, network.init_kwargs, network.state_dict())
-        for name, network in networks.items()
-    }
+        records[name] = _Record(kinds[name].__name__, network.init_kwargs, network.state_dict())
     generator = records.get("G_ema", records.get("G"))
     if generator is None:
         raise FacegenError("a network pickle needs a generator: there is none here")
@@ -162,7 +160,10 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
     raise NotImplementedError("only its name is written: the function is the reader's")
 
 
-class _Pickler(pickle._Pickler):
+_PythonPickler: Any = pickle._Pickler  # typed as the C one, which has no `save`
+
+
+class _Pickler(_PythonPickler):
     """Python's own pickler, which can be told how a function is named in the file."""
 
     def reducer_override(self, obj: Any) -> Any:
@@ -198,15 +199,17 @@ class _Storage:
         file = io.BytesIO()
         for part in (_STORAGE_MAGIC, _STORAGE_PROTOCOL, _MACHINE):
             pickle.dump(part, file, protocol=2)
-        pickler = pickle.Pickler(file, protocol=2)
-        pickler.persistent_id = self._persistent_id
-        pickler.dump(self)
+        _StoragePickler(file, protocol=2).dump(self)
         pickle.dump([_STORAGE_KEY], file, protocol=2)
         elements = self.tensor.flatten().numpy().astype("<f4")
         file.write(struct.pack("<q", len(elements)) + elements.tobytes())
         return file.getvalue()
 
-    def _persistent_id(self, obj: Any) -> Any:
-        if obj is not self:
+
+class _StoragePickler(pickle.Pickler):
+    """Writes a storage as a reference to the elements that follow."""
+
+    def persistent_id(self, obj: Any) -> Any:
+        if not isinstance(obj, _Storage):
             return None
-        return "storage", torch.FloatStorage, _STORAGE_KEY, "cpu", self.tensor.numel(), None
+        return "storage", torch.FloatStorage, _STORAGE_KEY, "cpu", obj.tensor.numel(), None

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
-from facegen.networks.generator import Generator, SynthesisLayer, ToRGBLayer
+from facegen.networks.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGBLayer
 from facegen.networks.layers import FullyConnectedLayer, normalize_2nd_moment
 
 MAPPING_LR = 0.01  # of rosinality's mapping network; ours may have another
@@ -57,11 +57,10 @@ def convert(generator: Generator, class_index: int | None = None) -> tuple[State
     _check(generator, class_index)
     multiplier, channels = _channels(generator)
     state = _mapping(generator, class_index)
-    synthesis = generator.synthesis
     layers = 0
     inputs = channels[4]
-    for resolution in synthesis.block_resolutions:
-        block, outputs = getattr(synthesis, f"b{resolution}"), channels[resolution]
+    for resolution in generator.synthesis.block_resolutions:
+        block, outputs = _block(generator, resolution), channels[resolution]
         if resolution == 4:
             const = _grow(block.const, (outputs, resolution, resolution))
             state["input.input"] = const[None]
@@ -77,6 +76,7 @@ def convert(generator: Generator, class_index: int | None = None) -> tuple[State
             state[f"noises.noise_{layers}"] = _noise(layer)
             layers += 1
             inputs = outputs
+        assert block.torgb is not None  # `_check` wants the architecture `skip`
         state |= {f"{torgb}.{name}": tensor for name, tensor in _to_rgb(block.torgb, outputs).items()}
     arguments = {
         "size": generator.img_resolution,
@@ -89,7 +89,7 @@ def convert(generator: Generator, class_index: int | None = None) -> tuple[State
 
 def _check(generator: Generator, class_index: int | None) -> None:
     """Raise FacegenError for what rosinality's generator has no place for."""
-    mapping, first = generator.mapping, generator.synthesis.b4
+    mapping, first = generator.mapping, _block(generator, 4)
     layers = [getattr(mapping, f"fc{i}") for i in range(mapping.num_layers)]
     features = {size for layer in layers for size in layer.weight.shape[:1]} | {generator.z_dim}
     reasons = {
@@ -111,10 +111,13 @@ def _check(generator: Generator, class_index: int | None) -> None:
         raise FacegenError(f"there is no class {class_index}: the network has {generator.c_dim}")
 
 
+def _block(generator: Generator, resolution: int) -> SynthesisBlock:
+    return getattr(generator.synthesis, f"b{resolution}")
+
+
 def _channels(generator: Generator) -> tuple[int, dict[int, int]]:
     """The smallest of rosinality's tables that has room for the network: its multiplier and channels by resolution."""
-    synthesis = generator.synthesis
-    needed = {r: getattr(synthesis, f"b{r}").conv1.weight.shape[0] for r in synthesis.block_resolutions}
+    needed = {r: _block(generator, r).conv1.weight.shape[0] for r in generator.synthesis.block_resolutions}
     for multiplier in (1, 2):
         table = {r: 512 if r <= 32 else 16384 * multiplier // r for r in needed}
         if all(table[r] >= needed[r] for r in needed):
@@ -128,8 +131,9 @@ def _mapping(generator: Generator, class_index: int | None) -> State:
     state = {}
     for i in range(mapping.num_layers):
         layer: FullyConnectedLayer = getattr(mapping, f"fc{i}")
-        weight, bias = layer.weight, layer.bias * (layer.bias_gain / MAPPING_LR)
-        if i == 0 and generator.c_dim > 0:
+        weight: torch.Tensor = layer.weight
+        bias = _bias(layer) * (layer.bias_gain / MAPPING_LR)
+        if i == 0 and class_index is not None:
             label = normalize_2nd_moment(mapping.embed(torch.eye(generator.c_dim)[class_index : class_index + 1]))[0]
             bias = bias + weight[:, generator.z_dim :] @ label * (layer.weight_gain / MAPPING_LR)
             weight = weight[:, : generator.z_dim]
@@ -161,8 +165,13 @@ def _modulated(layer: SynthesisLayer | ToRGBLayer, inputs: int, outputs: int) ->
     return {
         "conv.weight": _grow(layer.weight, (outputs, inputs, *kernel))[None],
         "conv.modulation.weight": _grow(layer.affine.weight, (inputs, layer.affine.weight.shape[1])),
-        "conv.modulation.bias": _grow(layer.affine.bias, (inputs,)),
+        "conv.modulation.bias": _grow(_bias(layer.affine), (inputs,)),
     }
+
+
+def _bias(layer: FullyConnectedLayer) -> torch.Tensor:
+    assert layer.bias is not None  # every layer of a generator has one
+    return layer.bias
 
 
 def _noise(layer: SynthesisLayer) -> torch.Tensor:

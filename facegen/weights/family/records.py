@@ -203,18 +203,15 @@ def _no_call(*_: Any) -> None:
     raise TypeError("a type is not called")
 
 
-_STORAGE_BUILDERS = dict.fromkeys(STORAGE_TYPES, _no_call)
-_ARRAYS = {
-    f"{package}.{name}": builder
-    for package in ("numpy.core", "numpy._core")  # before and since numpy 2
-    for name, builder in {
-        "multiarray._reconstruct": _empty_array,
-        "multiarray.scalar": _scalar,
-        "numeric._frombuffer": array,
-    }.items()
+_STORAGE_BUILDERS: dict[str, Callable[..., Any]] = dict.fromkeys(STORAGE_TYPES, _no_call)
+_ARRAYS: dict[str, Callable[..., Any]] = {
+    "multiarray._reconstruct": _empty_array,
+    "multiarray.scalar": _scalar,
+    "numeric._frombuffer": array,
 }
 BUILDERS: dict[str, Callable[..., Any]] = {
-    **_ARRAYS,
+    # before and since numpy 2
+    **{f"{package}.{name}": call for package in ("numpy.core", "numpy._core") for name, call in _ARRAYS.items()},
     "numpy.dtype": Dtype,
     "numpy.ndarray": _no_call,
     "builtins.set": _set,
@@ -245,5 +242,8 @@ def read_records(path: str | Path) -> Any:
     if not data.startswith(b"\x80"):
         raise FacegenError(f"{path}: not a pickle of protocol 2 or newer (a web page, or another format?)")
     budget = Budget(len(data))
-    builders = {**BUILDERS, "torch.storage._load_from_bytes": partial(read_storage, budget=budget)}
+    builders: dict[str, Callable[..., Any]] = {
+        **BUILDERS,
+        "torch.storage._load_from_bytes": partial(read_storage, budget=budget),
+    }
     return read_pickle(data, builders, str(path), budget=budget)[0]
