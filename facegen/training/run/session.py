@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from facegen.device import pick_device
@@ -62,10 +61,8 @@ class Session:
         self.progress = self.progress and distributed.is_main()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._exits.__exit__(kind, error, traceback)
+    def __exit__(self, *exception: Any) -> None:
+        self._exits.__exit__(*exception)
 
     def create(self, outdir: str | os.PathLike[str], name: str, options: Options) -> None:
         """Make the run folder `outdir/<number>-<name>` and write the options into it."""
