@@ -47,21 +47,12 @@ def local_name(url: str) -> str:
     return f"{hashlib.sha256(urldefrag(url).url.encode('utf-8', 'replace')).hexdigest()[:16]}_{name}"
 
 
-def is_complete(path: Path, *, sha256: str | None = None, size: int | None = None) -> bool:
-    """Whether the file is there and, as far as they are known, has this size in bytes and SHA-256 (in hex)."""
-    if not path.is_file() or (size is not None and path.stat().st_size != size):
-        return False
-    return sha256 is None or _digest(path) == sha256.lower()
+def is_complete(path: Path, sha256: str | None = None) -> bool:
+    """Whether the file is there and, where it is known, has this SHA-256 (in hex)."""
+    return path.is_file() and (sha256 is None or sha256_of(path) == sha256.lower())
 
 
-def fetch(
-    url: str,
-    path: str | os.PathLike[str],
-    *,
-    sha256: str | None = None,
-    size: int | None = None,
-    progress: bool = True,
-) -> None:
+def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, progress: bool = True) -> None:
     """Download `url` to `path`, unless a complete file is there (see `is_complete`).
 
     A download that is cut is taken up again, now or by the next call, where the server can tell that its file has not
@@ -72,7 +63,6 @@ def fetch(
         url: http or https. A proxy is used where HTTP_PROXY, HTTPS_PROXY and NO_PROXY say so.
         path: The file. A missing folder is made.
         sha256: What the content must have, in hex.
-        size: What the content must have, in bytes.
         progress: Show a bar with the remaining time.
 
     Raises:
@@ -82,28 +72,25 @@ def fetch(
     """
     _checked(url)
     path = Path(path)
-    if is_complete(path, sha256=sha256, size=size):
+    if is_complete(path, sha256):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path, progress):
-        if is_complete(path, sha256=sha256, size=size):  # the process that we waited for has fetched it
+        if is_complete(path, sha256):  # the process that we waited for has fetched it
             return
         part = _Part(url, path)
         try:
-            _receive(url, part, size, progress)
+            _receive(url, part, progress)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             part.remove()
             raise OSError(errno.ENOSPC, error.strerror, str(path.parent)) from error
-        if not is_complete(part.data, sha256=sha256, size=size):
-            found = f"{part.size()} bytes with the SHA-256 {_digest(part.data)}"
+        if not is_complete(part.data, sha256):
+            found = f"{part.size()} bytes with the SHA-256 {sha256_of(part.data)}"
             part.remove()
-            expected = " and ".join(
-                words for words in (size and f"{size} bytes", sha256 and f"the SHA-256 {sha256}") if words
-            )
             raise DownloadError(
-                f"{_shown(url)}: what the server sent is not the expected file: {found}, not {expected}"
+                f"{_shown(url)}: what the server sent is not the expected file: {found}, not the SHA-256 {sha256}"
             )
         with part.data.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
@@ -164,7 +151,7 @@ def _alone(path: Path, progress: bool) -> Iterator[None]:
         lock.release()
 
 
-def _receive(url: str, part: _Part, size: int | None, progress: bool) -> None:
+def _receive(url: str, part: _Part, progress: bool) -> None:
     """Attempt until all has arrived or nothing more comes."""
     import requests
 
@@ -173,7 +160,7 @@ def _receive(url: str, part: _Part, size: int | None, progress: bool) -> None:
     while True:
         cause: Exception
         try:
-            _attempt(url, part, size, progress)
+            _attempt(url, part, progress)
             return
         except _Interrupted as error:
             reason, cause, begun = str(error), error, True
@@ -187,7 +174,7 @@ def _receive(url: str, part: _Part, size: int | None, progress: bool) -> None:
         time.sleep(PAUSE * 2**in_vain)
 
 
-def _attempt(url: str, part: _Part, size: int | None, progress: bool) -> None:
+def _attempt(url: str, part: _Part, progress: bool) -> None:
     """One request, for what has not arrived yet."""
     import requests
 
@@ -205,9 +192,6 @@ def _attempt(url: str, part: _Part, size: int | None, progress: bool) -> None:
         elif not _goes_on(answer, start, version, total):
             part.remove()
             raise _Interrupted("the server's ranges do not fit together")
-        if size is not None and total is not None and total != size:
-            part.remove()
-            raise DownloadError(f"{_shown(url)}: the server has a file of {total} bytes, not the expected {size}")
         free = shutil.disk_usage(part.data.parent).free
         if total is not None and total - start > free:
             raise OSError(errno.ENOSPC, f"{total - start} more bytes are needed, {free} are free")
@@ -340,9 +324,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _digest(path: Path) -> str:
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

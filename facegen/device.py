@@ -67,7 +67,6 @@ def to_device(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | N
 
     Args:
         tensor: Not to be changed in place afterwards, for the copy may take place later.
-        device: Where to.
         dtype: Convert to this type, before the copy.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":

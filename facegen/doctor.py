@@ -27,9 +27,10 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that decides how fast facegen runs here. Builds nothing, changes nothing."""
+    cuda = "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
     return [
         Finding("facegen", f"{facegen.__version__}, Python {platform.python_version()}, {platform.platform()}"),
-        Finding("PyTorch", f"{torch.__version__}, built {cuda_of_pytorch()}"),
+        Finding("PyTorch", f"{torch.__version__}, built {cuda}"),
         processor(),
         *driver(),
         *gpus(),
@@ -59,10 +60,6 @@ def summary(findings: list[Finding]) -> dict:
         "fallback": state.state == "cannot be built",
         "findings": [asdict(finding) for finding in findings],
     }
-
-
-def cuda_of_pytorch() -> str:
-    return "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
 
 
 def processor() -> Finding:

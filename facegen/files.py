@@ -1,8 +1,7 @@
-"""Writing files so that nobody ever sees half of one, checksums, and locks between processes."""
+"""Writing files so that nobody ever sees half of one, and locks between processes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -48,15 +47,6 @@ def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, a
     with atomic_path(path) as temporary:
         text = json.dumps(content, indent=indent, ensure_ascii=ascii)
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, in hex, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def take_lock(path: str | os.PathLike[str], wait: float = 0.0) -> FileLock | None:

@@ -30,7 +30,6 @@ def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> No
     """Fill a template and write the page, whole or not at all.
 
     Args:
-        path: The HTML file.
         template: A file in `facegen/templates`.
         values: What the template names.
     """

@@ -48,7 +48,6 @@ def refine(
     seconds: float | None = None,
     moves: torch.Tensor | None = None,
     estimator: AgeEstimator | None = None,
-    seed: int = 0,
     progress: bool = False,
 ) -> tuple[torch.Tensor, list[Generator]]:
     """Bring the generator's pictures of faces closer to them.
@@ -61,7 +60,6 @@ def refine(
         seconds: For each face; ends both halves early, so that the result depends on the machine. None for no limit.
         moves: `[N, A, num_ws, w_dim]`, what is added to w to see the face at other ages.
         estimator: Its features judge likeness beside the pixels, and it watches over the ages of the `moves`.
-        seed: Of the faces that the tuned generator is held to, and of the order of the ages.
         progress: Show a bar with the time left.
 
     Returns:
@@ -75,12 +73,12 @@ def refine(
     tune_seconds = None if seconds is None else (1 - LATENT_SHARE) * seconds
     with tqdm(total=latent_steps + tune_steps * len(faces), desc="refining", disable=not progress, leave=False) as bar:
         goal = Goal(generator, faces, ws, moves, estimator)
-        pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, bar), seed=seed)
+        pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, bar))
         generators = []
         for index in range(len(faces)):
             schedule = _until(tune_steps, tune_seconds, bar)
             pivot = pivots[index : index + 1]
-            generators.append(tune_generator(generator, goal.of(index), pivot, schedule, seed=seed))
+            generators.append(tune_generator(generator, goal.of(index), pivot, schedule))
     return pivots, generators
 
 
@@ -135,12 +133,12 @@ class Goal:
         return loss + AGE * functional.smooth_l1_loss(years / 10, self.ages[:, age] / 10, reduction="none")
 
 
-def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float], *, seed: int = 0) -> torch.Tensor:
+def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float]) -> torch.Tensor:
     """Optimise w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
 
     `schedule` gives, before every step, the share of the work that is done.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         some = _random_ws(generator, 1000, torch.Generator().manual_seed(0))[:, 0]
         spread = (some - some.mean(dim=0)).square().mean().sqrt()
@@ -160,9 +158,7 @@ def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float], 
     return (goal.start + offset * spread).detach()
 
 
-def tune_generator(
-    generator: Generator, goal: Goal, pivot: torch.Tensor, schedule: Iterator[float], *, seed: int = 0
-) -> Generator:
+def tune_generator(generator: Generator, goal: Goal, pivot: torch.Tensor, schedule: Iterator[float]) -> Generator:
     """Return a copy of the generator that draws the goal's one face at its pivot `[1, num_ws, w_dim]`.
 
     It is held (Roich et al. 2021, section 3.3): in every step a random face of a random group, moved half the way to
@@ -173,7 +169,7 @@ def tune_generator(
         tuned.synthesis.to(memory_format=torch.channels_last)  # as its features are: nothing to rearrange in a step
     parameters = list(tuned.synthesis.requires_grad_(True).parameters())
     optimizer = torch.optim.Adam(parameters, fused=True, betas=(0.9, 0.99))
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(0)
     ages, held = _ages(goal, random), _held(generator, pivot, random)
     for done in schedule:
         optimizer.param_groups[0]["lr"] = TUNE_LR * _ramp(done)

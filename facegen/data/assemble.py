@@ -234,12 +234,9 @@ def write_archives(
 
 def _known(record: Record) -> dict[str, Any]:
     """What facegen.json keeps of a face beyond its exact age."""
-    known: dict[str, Any] = {} if record.age is not None else {"ages": [record.low, record.high]}
-    if record.person is not None:
-        known["person"] = record.person
-    if record.gender is not None:
-        known["gender"] = record.gender
-    return known
+    ages = [record.low, record.high] if record.age is None else None
+    known = {"ages": ages, "person": record.person, "gender": record.gender}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def write_report_files(

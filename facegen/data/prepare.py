@@ -119,20 +119,13 @@ def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Rec
     here, folder = archive.resolve().parent, files.path.resolve()
     if here.is_relative_to(folder):
         prefix = "" if here == folder else here.relative_to(folder).as_posix() + "/"
-        written = [
-            match[1] for name in files.names if name.startswith(prefix) and (match := _WRITTEN.match(name, len(prefix)))
-        ]
-        own = {prefix + archive.name, *(prefix + name for name in written)}
-        files.names = [name for name in files.names if not _is_of(name, prefix, own)]
+        there = [name for name in files.names if name.startswith(prefix)]
+        beside = {name: prefix + match[1] for name in there if (match := _WRITTEN.match(name, len(prefix)))}
+        own = {prefix + archive.name, *beside, *beside.values()}
+        files.names = [name for name in files.names if name not in own]
     for name, why in files.refused.items():
         yield Skipped(name, "unsafe name", why)
     yield from source.read(files)
-
-
-def _is_of(name: str, prefix: str, archives: set[str]) -> bool:
-    """Whether a file is one of `archives`, or lies beside it on its behalf."""
-    match = _WRITTEN.match(name, len(prefix)) if name.startswith(prefix) else None
-    return name in archives or (match is not None and prefix + match[1] in archives)
 
 
 def _crop_all(

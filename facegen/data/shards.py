@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,8 @@ def merge(
     report = PrepareReport(
         opened[0].source, same["source_name"], same["title"], same["options"], same["groups"], crop.resolution
     )
-    items = _interleave([shard.items for shard in opened])
+    # The dealing out undone: the first of each, then the second of each, ...
+    items = [item for row in zip_longest(*(shard.items for shard in opened)) for item in row if item is not None]
     owners = {name: shard for shard in opened for name in shard.outcomes}
 
     def look_up(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
@@ -164,11 +165,3 @@ def _check_complete(shards: Sequence[_Shard]) -> None:
         raise FacegenError(
             f"shard {missing} of {first.count} is missing; prepare it with --shard {missing}/{first.count}"
         )
-
-
-def _interleave(shards: Sequence[Sequence[Record | Skipped]]) -> list[Record | Skipped]:
-    """Undo the dealing out: the first of each, then the second of each, ..."""
-    items = []
-    for position in range(max(map(len, shards))):
-        items += [shard[position] for shard in shards if position < len(shard)]
-    return items

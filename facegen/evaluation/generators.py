@@ -52,7 +52,6 @@ def judge_generators(
     Args:
         generators: conditional generators of these groups, by name.
         archive: real faces, at least 2 of each group.
-        groups: the age groups.
         age_judge: tells ages.
         identity_judge: its features of length 1 tell faces apart.
         count: faces of each group.

@@ -114,24 +114,19 @@ def to_json(value: Any) -> Any:
 
 
 def _age_and_identity(evaluation: Evaluation) -> Table:
-    rows = []
-    for scores in evaluation.systems:
-        age, identity = scores.age, scores.identity
-        rows.append(
-            [
-                scores.system.name,
-                years(age.error),
-                percent(age.right),
-                percent(age.near),
-                _quartiles(scores.monotone),
-                cosine(identity.similarity),
-                cosine(identity.strangers),
-                percent(identity.recognised),
-                cosine(identity.ceiling),
-                percent(identity.share),
-                percent(scores.share_of_best),
-            ]
-        )
+    cells: dict[str, Callable[[SystemScores], str]] = {
+        "error, years": lambda scores: years(scores.age.error),
+        "right": lambda scores: percent(scores.age.right),
+        "near": lambda scores: percent(scores.age.near),
+        "order": lambda scores: _quartiles(scores.monotone),
+        "similarity": lambda scores: cosine(scores.identity.similarity),
+        "to others": lambda scores: cosine(scores.identity.strangers),
+        "recognized": lambda scores: percent(scores.identity.recognised),
+        "ceiling": lambda scores: cosine(scores.identity.ceiling),
+        "from floor to ceiling": lambda scores: percent(scores.identity.share),
+        "to the best ceiling": lambda scores: percent(scores.share_of_best),
+    }
+    rows = [[scores.system.name, *(cell(scores) for cell in cells.values())] for scores in evaluation.systems]
     if (real := evaluation.real_age) is not None:
         row = ["real faces at their own age", years(real.error), percent(real.right), percent(real.near)]
         rows.append([*row, *[NOTHING] * 7])
@@ -144,19 +139,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
         "to others: of input and other people's results. Recognized: share of other people who are less like the "
         "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
         "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
-        [
-            "system",
-            "error, years",
-            "right",
-            "near",
-            "order",
-            "similarity",
-            "to others",
-            "recognized",
-            "ceiling",
-            "from floor to ceiling",
-            "to the best ceiling",
-        ],
+        ["system", *cells],
         rows,
     )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from dnnlib.download import sha256_of
 from facegen.errors import FacegenError
-from facegen.files import sha256
 from facegen.weights.cache import download
 from facegen.weights.read import read_state_dict
 
@@ -95,13 +95,18 @@ def load_detectors(
     """
     kinds = {metric.kind for metric in metrics}
     found: dict[str, Any] = {}
+    if kinds - {"ppl"}:
+        try:
+            import torch_fidelity  # noqa: F401
+        except ImportError as error:
+            raise FacegenError(
+                "these metrics need torch-fidelity: pip install torch-fidelity (or facegen[metrics])"
+            ) from error
     if kinds & {"fid", "kid", "is"}:
-        _need_torch_fidelity()
         found["inception"] = load_inception(locate_weights(inception, INCEPTION_URL, "--inception", progress), device)
     if kinds & {"pr", "ppl"}:
         vgg_file = locate_weights(vgg, VGG_URL, "--vgg", progress)
     if "pr" in kinds:
-        _need_torch_fidelity()
         found["vgg"] = load_vgg(vgg_file, device)
     if "ppl" in kinds:
         found["distance"] = load_distance(vgg_file, locate_weights(lpips, LPIPS_URL, "--lpips", progress), device)
@@ -178,13 +183,4 @@ def _run(network: nn.Module, images: torch.Tensor, device: torch.device | str) -
 
 def file_fingerprint(path: Path) -> str:
     """The first 16 hexadecimal digits of a file's SHA-256."""
-    return sha256(path)[:16]
-
-
-def _need_torch_fidelity() -> None:
-    try:
-        import torch_fidelity  # noqa: F401
-    except ImportError as error:
-        raise FacegenError(
-            "these metrics need torch-fidelity: pip install torch-fidelity (or facegen[metrics])"
-        ) from error
+    return sha256_of(path)[:16]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -45,16 +46,11 @@ def real_features(
     if found is not None and everywhere:
         return found
     mine = [indices[i] for i in share.of(len(indices))]
-    bar = tqdm(total=len(mine), desc=f"real {extractor.name}", unit="img", disable=not progress or share.rank > 0)
-    parts, waiting = [], []
-    with bar:
-        for number, image in enumerate(map_in_order(archive.image, mine), 1):
-            waiting.append(image)
-            if len(waiting) == batch or number == len(mine):
-                parts.append(extractor.features(as_rgb(torch.from_numpy(np.stack(waiting)))).float().cpu())
-                bar.update(len(waiting))
-                waiting = []
-    features = share.gather(torch.cat(parts) if parts else torch.empty([0, 0]))
+    images = map_in_order(archive.image, mine)
+    stacks = (np.stack(list(islice(images, batch))) for _ in range(0, len(mine), batch))
+    batches = (as_rgb(torch.from_numpy(stack)) for stack in stacks)
+    hidden = not progress or share.rank > 0
+    features = share.gather(_look(extractor, batches, f"real {extractor.name}", len(mine), hidden))
     if share.rank == 0:
         _write(path, features)
     return features
@@ -76,15 +72,20 @@ def picture_features(
     path = cache_folder() / "metrics" / f"{extractor.name}-{digest.hexdigest()[:24]}.safetensors"
     if keep and (found := _read(path, len(images))) is not None:
         return found
-    parts = []
-    with tqdm(total=len(images), desc=words, unit="img", disable=not progress) as bar:
-        for part in images.split(BATCH):
-            parts.append(extractor.features(part).float().cpu())
-            bar.update(len(part))
-    features = torch.cat(parts)
+    features = _look(extractor, images.split(BATCH), words, len(images), not progress)
     if keep:
         _write(path, features)
     return features
+
+
+def _look(extractor: Extractor, batches: Iterable[torch.Tensor], words: str, count: int, hidden: bool) -> torch.Tensor:
+    """The features `[count, D]` of batches of pictures, with a bar."""
+    parts = []
+    with tqdm(total=count, desc=words, unit="img", disable=hidden) as bar:
+        for images in batches:
+            parts.append(extractor.features(images).float().cpu())
+            bar.update(len(images))
+    return torch.cat(parts) if parts else torch.empty([0, 0])
 
 
 def as_rgb(images: torch.Tensor) -> torch.Tensor:

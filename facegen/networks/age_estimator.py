@@ -100,16 +100,17 @@ def expected_age(logits: torch.Tensor) -> torch.Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each after normalization and ReLU, beside a shortcut; `stride` 2 halves the side."""
+    """Two 3x3 convolutions, each after normalization and ReLU, beside a shortcut; `halve` does so by strides."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
+        stride = 2 if halve else 1
         self.norm1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         # Averaging before the 1x1 convolution: with a stride it would not see three pixels of four.
-        self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+        self.pool = nn.AvgPool2d(2, ceil_mode=True) if halve else nn.Identity()
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,23 +142,23 @@ class PlainBlock(nn.Module):
 def _resnet(widths: list[int], depths: list[int]) -> tuple[nn.Module, nn.ModuleList, nn.Module]:
     """Stem, stages and what comes between the last stage and the pooling."""
     stem = nn.Conv2d(3, widths[0], 3, 2, 1, bias=False)
-    stages, inputs = nn.ModuleList(), widths[0]
-    for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        first = ResidualBlock(inputs, width, stride=2 if index else 1)
-        stages.append(nn.Sequential(first, *(ResidualBlock(width, width, 1) for _ in range(depth - 1))))
-        inputs = width
-    return stem, stages, nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+    return stem, _stages(ResidualBlock, widths, depths), nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU())
 
 
 def _plain(widths: list[int], depths: list[int]) -> tuple[nn.Module, nn.ModuleList, nn.Module]:
     """Return stem, stages and tail, as `_resnet`."""
     stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.SiLU())
+    return stem, _stages(PlainBlock, widths, depths), nn.Identity()
+
+
+def _stages(block: type[ResidualBlock] | type[PlainBlock], widths: list[int], depths: list[int]) -> nn.ModuleList:
+    """Stages of blocks; each but the first halves the side with its first block."""
     stages, inputs = nn.ModuleList(), widths[0]
     for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        first = PlainBlock(inputs, width, halve=index > 0)
-        stages.append(nn.Sequential(first, *(PlainBlock(width, width, False) for _ in range(depth - 1))))
+        first = block(inputs, width, halve=index > 0)
+        stages.append(nn.Sequential(first, *(block(width, width, halve=False) for _ in range(depth - 1))))
         inputs = width
-    return stem, stages, nn.Identity()
+    return stages
 
 
 ARCHITECTURES = {"resnet": _resnet, "plain": _plain}

@@ -193,7 +193,9 @@ class SynthesisLayer(nn.Module):
         early_gain = act_gain if self.activation in HOMOGENEOUS_ACTIVATIONS and not bias_last else 1.0
         noise = None
         if self.use_noise and noise_mode != "none":
-            noise = self._noise(x, noise_mode) * (self.noise_strength * early_gain)
+            shape = [x.shape[0], 1, self.resolution, self.resolution]
+            noise = self.noise_const if noise_mode == "const" else torch.randn(shape, device=x.device)
+            noise = noise * (self.noise_strength * early_gain)
         x = modulated_conv2d(
             x,
             self.weight,
@@ -210,11 +212,6 @@ class SynthesisLayer(nn.Module):
         if bias_last:
             return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=act_gain, clamp=clamp)
         return bias_act.activate_(x, self.activation, gain=act_gain / early_gain, clamp=clamp)
-
-    def _noise(self, x: torch.Tensor, noise_mode: str) -> torch.Tensor:
-        if noise_mode == "const":
-            return self.noise_const
-        return torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
 
 
 class ToRGBLayer(nn.Module):

@@ -28,14 +28,10 @@ def group_means(generator: Generator, *, samples: int = MEAN_SAMPLES, seed: int 
     """
     device = next(generator.parameters()).device
     z = torch.randn([samples, generator.z_dim], generator=torch.Generator().manual_seed(seed)).to(device)
-    means = []
+    labels = torch.eye(generator.c_dim, device=device) if generator.c_dim else torch.zeros([1, 0], device=device)
     with torch.no_grad():
-        for label in (
-            torch.eye(generator.c_dim, device=device) if generator.c_dim else torch.zeros([1, 0], device=device)
-        ):
-            ws = generator.mapping(z, label.expand(samples, -1), skip_w_avg_update=True)
-            means.append(ws[:, 0].mean(dim=0))
-    return torch.stack(means)
+        ws = (generator.mapping(z, label.expand(samples, -1), skip_w_avg_update=True)[:, 0] for label in labels)
+        return torch.stack([w.mean(dim=0) for w in ws])
 
 
 def sureness(z: torch.Tensor) -> torch.Tensor:

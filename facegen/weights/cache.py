@@ -31,17 +31,16 @@ def offline() -> bool:
     )
 
 
-def download(url: str, *, sha256: str | None = None, size: int | None = None, progress: bool = True) -> Path:
+def download(url: str, *, sha256: str | None = None, progress: bool = True) -> Path:
     """Return a local copy of what is at `url`, downloaded when the cache does not have it.
 
-    What is in the cache is not compared with the server's file again. A copy that does not have the given SHA-256 or
-    size counts as not there, so a damaged one is replaced. `dnnlib.download.fetch` tells of resuming and of several
+    What is in the cache is not compared with the server's file again. A copy that does not have the given SHA-256
+    counts as not there, so a damaged one is replaced. `dnnlib.download.fetch` tells of resuming and of several
     processes at once.
 
     Args:
         url: http or https.
         sha256: What the content must have, in hex.
-        size: What the content must have, in bytes.
         progress: Show a bar with the remaining time.
 
     Raises:
@@ -52,14 +51,14 @@ def download(url: str, *, sha256: str | None = None, size: int | None = None, pr
     except ValueError as error:
         raise FacegenError(str(error)) from error
     try:
-        if is_complete(path, sha256=sha256, size=size):
+        if is_complete(path, sha256):
             return path
         if offline():
             raise FacegenError(
                 f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; "
                 f"unset it, {BY_HAND}"
             )
-        fetch(url, path, sha256=sha256, size=size, progress=progress)
+        fetch(url, path, sha256=sha256, progress=progress)
     except DownloadError as error:
         raise FacegenError(f"{error}; {BY_HAND}") from error
     except OSError as error:

@@ -13,22 +13,11 @@ from torch import nn
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
+from facegen.weights.formats import FORMATS, HOLDS, SUFFIXES
 from facegen.weights.header import Header
 from facegen.weights.load import read_networks
 from facegen.weights.locate import locate
 from facegen.weights.native import network_kinds, save_networks
-
-FORMATS = ("safetensors", "pkl", "rosinality", "onnx", "torchscript")
-KINDS = ("generator", "encoder", "discriminator")
-SUFFIXES = {".safetensors": "safetensors", ".pkl": "pkl", ".onnx": "onnx"}  # a .pt can be two things
-# What each format can hold, in the order of preference where it holds one network.
-HOLDS = {
-    "safetensors": KINDS,
-    "pkl": ("generator", "discriminator"),
-    "rosinality": ("generator",),
-    "onnx": ("generator", "encoder"),
-    "torchscript": ("generator", "encoder"),
-}
 
 
 def convert(
@@ -77,13 +66,8 @@ def convert(
         options = (header.get("origin") or {}).get("training_set_kwargs")
         write_pickle(destination, kept, training_set_kwargs=options, metadata=header.metadata)
     elif to == "rosinality":
-        from facegen.weights.export.rosinality import export_rosinality
-
         (generator,) = kept.values()
-        assert isinstance(generator, Generator)  # the one kind that `HOLDS` allows
-        index = _class_index(path, generator, header, group)
-        needed = export_rosinality(generator, destination, class_index=index)
-        arguments = ", ".join(f"{name}={value}" for name, value in needed.items())
+        arguments = _export_rosinality(path, generator, destination, header, group)
         lines.append(f"load it into rosinality's Generator({arguments})")
     else:
         ((name, chosen),) = kept.items()
@@ -97,13 +81,23 @@ def convert(
 def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
     """Raise a FacegenError for what the format has no use for."""
     if network is not None and network not in HOLDS[to]:
-        raise FacegenError(f"{to} cannot hold {_with_article(network)}, only {' and '.join(HOLDS[to])}")
+        article = "an" if network[0] in "aeiou" else "a"
+        raise FacegenError(f"{to} cannot hold {article} {network}, only {' and '.join(HOLDS[to])}")
     if group is not None and to != "rosinality":
         raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
     if truncation_psi is not None and to not in ("onnx", "torchscript"):
         raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
     if truncation_psi is not None and not math.isfinite(truncation_psi):
         raise FacegenError(f"truncation cannot be {truncation_psi}")
+
+
+def _export_rosinality(path: Path, network: nn.Module, destination: Path, header: Header, group: str | None) -> str:
+    """Write for rosinality; return the arguments of its generator."""
+    from facegen.weights.export.rosinality import export_rosinality
+
+    assert isinstance(network, Generator)  # the one kind that `HOLDS` allows
+    needed = export_rosinality(network, destination, class_index=_class_index(path, network, header, group))
+    return ", ".join(f"{name}={value}" for name, value in needed.items())
 
 
 def _export_graph(
@@ -170,7 +164,3 @@ def _class_index(path: Path, generator: Generator, header: Header, group: str | 
         problem = "rosinality's generator has no classes" if group is None else f"there is no age group {group!r}"
         raise FacegenError(f"{path}: {problem}: choose one of {', '.join(names)} with --group")
     return names.index(group)
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

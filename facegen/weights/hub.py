@@ -44,7 +44,8 @@ def hub_download(repository: str, file: str | None = None, revision: str | None 
     families: tuple[type[Exception], ...] = (OSError, errors.HFValidationError, errors.EntryNotFoundError, *of_http)
     try:
         path = _weights(repository, file, revision)
-        _config(repository, revision)
+        with suppress(errors.EntryNotFoundError):  # the weights tell enough
+            _get(repository, CONFIG, revision)
         return path
     except families as error:
         raise FacegenError(f"{name}: {_reason(error, repository)}") from error
@@ -70,13 +71,6 @@ def _weights(repository: str, file: str | None, revision: str | None) -> Path:
             f"hf://{repository}/{files[0]}"
         )
     return _get(repository, files[0], revision)
-
-
-def _config(repository: str, revision: str | None) -> None:
-    from huggingface_hub import errors
-
-    with suppress(errors.EntryNotFoundError):  # the weights tell enough
-        _get(repository, CONFIG, revision)
 
 
 def _get(repository: str, file: str, revision: str | None) -> Path:

@@ -7,7 +7,7 @@ import math
 import os
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from dnnlib.download import sha256_of
 from facegen.errors import FacegenError
-from facegen.files import sha256
 from facegen.weights import native
 from facegen.weights.family.safe_pickle import MAX_NAME, shown
 from facegen.weights.family.state_dict import is_torchscript
-from facegen.weights.header import HEADER_KEY
+from facegen.weights.header import HEADER_KEY, Header
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.read import read_torch_file
@@ -53,7 +53,7 @@ def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str
     kind = kind_of_file(path)
     if kind == "unknown":
         read_networks(path)  # says what is wrong
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
+    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
@@ -105,9 +105,11 @@ def _find_globals(data: bytes, names: dict[str, None], left: list[int], nesting:
         return
 
 
-def _told(header: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file tells of itself, without what is only true when found out."""
-    return {name: value for name, value in header.items() if name not in FOUND_OUT}
+def _known(networks: Mapping[str, nn.Module], header: Header, tensors: Tensors, format: str) -> dict[str, Any]:
+    """What a file with networks tells of itself, without what is only true when found out, and what was found out."""
+    told = {name: value for name, value in header.items() if name not in FOUND_OUT}
+    found = {name: _network(network, header.networks[name], tensors[name]) for name, network in networks.items()}
+    return {**told, "format": format, "refused": None, "networks": found}
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
@@ -124,11 +126,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
     stored = native.read_tensors(path, header)
     version = header["format_version"]
     checked = "checksums right" if version > 1 else "without checksums"
-    facts = {**_told(header), "format": f"facegen safetensors, version {version}, {checked}", "refused": None}
-    facts["networks"] = {
-        name: _network(network, header.networks[name], stored[name]) for name, network in networks.items()
-    }
-    return facts, stored
+    return _known(networks, header, stored, f"facegen safetensors, version {version}, {checked}"), stored
 
 
 def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
@@ -138,16 +136,8 @@ def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
     except FacegenError as error:
         return _refused(path, error)
     tensors = {name: network.state_dict() for name, network in networks.items()}
-    origin = header.get("origin", {})
-    facts = {
-        **_told(header),
-        "format": f"{_container(path)} ({origin.get('format', 'written by facegen')})",
-        "refused": None,
-    }
-    facts["networks"] = {
-        name: _network(network, header.networks[name], tensors[name]) for name, network in networks.items()
-    }
-    return facts, tensors
+    writer = header.get("origin", {}).get("format", "written by facegen")
+    return _known(networks, header, tensors, f"{_container(path)} ({writer})"), tensors
 
 
 def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
@@ -218,31 +208,21 @@ def _named_tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, tor
 
 def _bare(container: str, tensors: Mapping[str, torch.Tensor], reason: str) -> dict[str, Any]:
     """Of tensors that nothing explains."""
-    entry: dict[str, Any] = {
-        "class": None,
-        "kwargs": {},
-        "parameters": sum(tensor.numel() for tensor in tensors.values()),
-        "tensors": len(tensors),
-        "dtype": _dtypes(tensors),
-    }
-    return {"format": container, "refused": reason, "networks": {"": entry}}
+    return {"format": container, "refused": reason, "networks": {"": _entry(None, {}, tensors.values(), tensors)}}
 
 
 def _network(network: nn.Module, entry: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    facts = {
-        "class": type(network).__name__,
-        "kwargs": entry["kwargs"],
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "tensors": len(tensors),
-        "dtype": _dtypes(tensors),
-    }
+    facts = _entry(type(network).__name__, entry["kwargs"], network.parameters(), tensors)
     return facts | ({"sha256": entry["sha256"]} if "sha256" in entry else {})
 
 
-def _dtypes(tensors: Mapping[str, torch.Tensor]) -> str:
-    """The types of floating-point numbers, or of all where there are none."""
+def _entry(
+    kind: str | None, kwargs: Mapping[str, Any], parameters: Iterable[torch.Tensor], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    count = sum(parameter.numel() for parameter in parameters)
     floating = {_dtype(tensor) for tensor in tensors.values() if tensor.is_floating_point()}
-    return ", ".join(sorted(floating or {_dtype(tensor) for tensor in tensors.values()}))
+    dtypes = ", ".join(sorted(floating or {_dtype(tensor) for tensor in tensors.values()}))
+    return {"class": kind, "kwargs": kwargs, "parameters": count, "tensors": len(tensors), "dtype": dtypes}
 
 
 def _dtype(tensor: torch.Tensor) -> str:

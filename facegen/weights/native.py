@@ -173,7 +173,8 @@ def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], st
         for key, expected in network.state_dict().items():
             if key in state and state[key].is_floating_point() != expected.is_floating_point():
                 raise ValueError(f"{key} is {state[key].dtype}")
-        network.load_state_dict({key: _widen(tensor) for key, tensor in state.items()}, strict=True, assign=True)
+        wide = {key: x.to(torch.float32) if x.is_floating_point() else x for key, x in state.items()}
+        network.load_state_dict(wide, strict=True, assign=True)
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise FacegenError(f"{path}: the weights of {name} do not fit: {one_line(error)}") from error
     return network.eval().requires_grad_(False)
@@ -186,7 +187,3 @@ def _check_sizes(kwargs: Any) -> None:
             _check_sizes(value)
         elif isinstance(value, int) and value > (MAX_LAYERS if name == "num_layers" else MAX_SIZE):
             raise ValueError(f"{name} cannot be {value if value < 2**64 else 'so large'}")
-
-
-def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor

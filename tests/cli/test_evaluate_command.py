@@ -21,7 +21,8 @@ from facegen.aging.edit import Edit
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
 from facegen.errors import FacegenError
-from facegen.evaluation.run import JudgeFiles, SystemSpec, _independence, parse_system, run_evaluation
+from facegen.evaluation.options import EvaluationOptions
+from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
@@ -138,9 +139,9 @@ def test_an_encoder_may_bring_its_generator(folder: Path, tmp_path: Path, monkey
         folder / "held.zip",
         tmp_path / "report",
         systems,
-        judge_files=JudgeFiles(folder / "age.safetensors", folder / "net.pt"),
-        ages=[10, 70],
-        limit=2,
+        EvaluationOptions(
+            ages=[10, 70], photos_limit=2, age_judge=str(folder / "age.safetensors"), id_judge=str(folder / "net.pt")
+        ),
         device="cpu",
         progress=False,
     )
@@ -188,7 +189,7 @@ def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
         (["--compare", "FaceGen="], "two systems have one name"),
         (["--compare", f"other={tmp_path / 'none.safetensors'}"], "none.safetensors"),
         (["--outdir", tmp_path / "file"], "is a file; name a folder"),
-        (["--photos-limit", "0"], "--photos-limit"),
+        (["--photos-limit", "0"], "photos-limit"),
         (["--refine-seconds", "3"], "refine"),
     ):
         result = run(*more)

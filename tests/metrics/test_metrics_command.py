@@ -26,7 +26,9 @@ def network(generator, tmp_path):
 @pytest.fixture
 def judges(detectors, monkeypatch):
     given = {}
-    monkeypatch.setattr(features, "load_detectors", lambda metrics, **kwargs: (given.update(kwargs), detectors)[1])
+    monkeypatch.setattr(
+        "facegen.metrics.run.load_detectors", lambda metrics, **kwargs: (given.update(kwargs), detectors)[1]
+    )
     return given
 
 
@@ -63,7 +65,7 @@ def test_mistakes(network, faces, judges, tmp_path):
     for arguments, words in (
         (["--metrics", "fod5"], "unknown metric 'fod5'"),
         (["--metrics", "none"], "names none"),
-        (["--metrics", "fid5", "--batch", "0"], "--batch"),
+        (["--metrics", "fid5", "--batch", "0"], "batch"),
         (["--metrics", "fid5", "--device", "tpu9"], "tpu9"),
     ):
         result = run("--network", network, "--data", faces, *arguments)

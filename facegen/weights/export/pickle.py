@@ -23,8 +23,8 @@ from facegen.files import atomic_path
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.family.pickle_note import NOTE_KEY, write_note
+from facegen.weights.family.records import PERSISTENCE_VERSION, STORAGE_MAGIC, STORAGE_PROTOCOL
 
-PERSISTENCE_VERSION = 6
 PROTOCOL = 4  # the newest that Python 3.7 reads, which the family's tools were made for
 
 # What the loading tool runs, as text, because facegen has no package `training`. For Python 3.7.
@@ -92,7 +92,7 @@ class NoDiscriminator(Stored):
 '''
 
 # torch's own layout of a storage in bytes, as `torch.storage._load_from_bytes` reads it.
-_STORAGE_MAGIC, _STORAGE_PROTOCOL, _STORAGE_KEY = 0x1950A86A20F9469CFC6C, 1001, "0"
+_STORAGE_KEY = "0"
 _MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 
 
@@ -197,7 +197,7 @@ class _Storage:
     def to_bytes(self) -> bytes:
         """Return the layout of `torch.save` before zip files, with a key that is the same every time."""
         file = io.BytesIO()
-        for part in (_STORAGE_MAGIC, _STORAGE_PROTOCOL, _MACHINE):
+        for part in (STORAGE_MAGIC, STORAGE_PROTOCOL, _MACHINE):
             pickle.dump(part, file, protocol=2)
         _StoragePickler(file, protocol=2).dump(self)
         pickle.dump([_STORAGE_KEY], file, protocol=2)

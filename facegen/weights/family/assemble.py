@@ -7,7 +7,7 @@ the file's own tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +25,6 @@ from facegen.weights.family.safe_pickle import shown
 WITHOUT_EFFECT = {"fp16_channels_last", "channels_last"}
 MAX_LISTED = 3  # names in a message
 SPARE_ELEMENTS = 2**20  # so that a file in which a tensor is missing hears its name, not that all together are too few
-
-_Check = Callable[[Any], bool]
 
 
 def _is_size(value: Any) -> bool:

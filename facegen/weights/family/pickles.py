@@ -21,13 +21,12 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.family.assemble import Part, assemble
-from facegen.weights.family.pickle_note import read_note
+from facegen.weights.family.pickle_note import NAMES, read_note
 from facegen.weights.family.records import Persistent, TensorflowNetwork, read_records
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.tensorflow import convert_networks
 from facegen.weights.header import Header
 
-NAMES = ("G", "D", "G_ema")
 CLASSES = {"Generator": Generator, "Discriminator": Discriminator}
 PLACEHOLDER = "NoDiscriminator"  # of facegen's own pickles of a generator alone: the family's tools want a D in each
 MAX_DEPTH = 8  # of modules in modules; the family's have 4

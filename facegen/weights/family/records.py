@@ -171,7 +171,7 @@ def read_storage(data: Any, budget: Budget) -> np.ndarray:
     position, parts = 0, []
     for _ in range(5):
         part, position = read_pickle(
-            data, _STORAGE_BUILDERS, "inside a tensor", budget=budget, start=position, persistent=_itself
+            data, _STORAGE_BUILDERS, "inside a tensor", budget=budget, start=position, persistent_ids=True
         )
         parts.append(part)
         if parts[0] != STORAGE_MAGIC:
@@ -193,10 +193,6 @@ def read_storage(data: Any, budget: Budget) -> np.ndarray:
     if len(elements) != count * dtype.itemsize:
         raise ValueError("a storage of another length than announced")
     return np.frombuffer(elements, dtype)
-
-
-def _itself(persistent_id: Any) -> Any:
-    return persistent_id
 
 
 def _no_call(*_: Any) -> None:

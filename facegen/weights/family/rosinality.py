@@ -12,12 +12,9 @@ from collections.abc import Mapping
 import torch
 
 from facegen.errors import FacegenError
-from facegen.networks.generator import Generator
-from facegen.networks.latents import group_means
 from facegen.weights.family.safe_pickle import shown
 
 NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # of the networks in a checkpoint
-AVERAGED_LATENTS = 10_000
 MAX_BLOCKS = 12
 
 Tensors = dict[str, torch.Tensor]
@@ -52,9 +49,10 @@ def renamed(tensors: Mapping[str, torch.Tensor], where: str) -> Tensors:
     return ours
 
 
-def measure_average(generator: Generator) -> None:
-    """Set the average of w to the mean over fixed random latents."""
-    generator.mapping.w_avg.copy_(group_means(generator, samples=AVERAGED_LATENTS)[0])
+def noise_name(match: re.Match[str]) -> str:
+    """Our name for the noise of a number: 0 is 4x4's; 1 and 2 are those of 8x8's first and second layer, and so on."""
+    number = int(match[1])
+    return f"synthesis.b{2 ** ((number + 5) // 2)}.conv{(number + 1) % 2}.noise_const"
 
 
 def _generator_name(name: str) -> str | None:
@@ -63,9 +61,7 @@ def _generator_name(name: str) -> str | None:
     if match := re.fullmatch(r"style\.(\d{1,2})\.(weight|bias)", name):
         return f"mapping.fc{int(match[1]) - 1}.{match[2]}"
     if match := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
-        # noise_0 is 4x4's; then two for each resolution
-        number = int(match[1])
-        return f"synthesis.b{2 ** ((number + 5) // 2)}.conv{(number + 1) % 2}.noise_const"
+        return noise_name(match)
     if match := re.fullmatch(r"(conv1|to_rgb1|convs\.(\d{1,2})|to_rgbs\.(\d{1,2}))\.(.+)", name):
         layer = {"conv1": "b4.conv1", "to_rgb1": "b4.torgb"}.get(match[1])
         if match[2]:

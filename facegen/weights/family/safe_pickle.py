@@ -15,6 +15,7 @@ no recursion here, so nesting costs nothing.
 
 from __future__ import annotations
 
+import pickletools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,32 +28,6 @@ MAX_NAME = 256  # characters of a global's module and name
 MAX_KEY = 1000  # characters of a dictionary key: comparing equal long ones again and again would take hours
 MAX_INTEGER_BYTES = 1024
 KEY_RANGE = 2**31  # integers whose hashes an attacker cannot make collide
-
-# Instructions with a meaning that is refused; for the message.
-REFUSED_INSTRUCTIONS = {
-    "P": "PERSID",
-    "U": "SHORT_BINSTRING",
-    "T": "BINSTRING",
-    "I": "INT",
-    "L": "LONG",
-    "F": "FLOAT",
-    "S": "STRING",
-    "V": "UNICODE",
-    "l": "LIST",
-    "d": "DICT",
-    "g": "GET",
-    "p": "PUT",
-    "2": "DUP",
-    "\x91": "FROZENSET",
-    "i": "INST",
-    "o": "OBJ",
-    "\x82": "EXT1",
-    "\x83": "EXT2",
-    "\x84": "EXT4",
-    "\x92": "NEWOBJ_EX",
-    "\x97": "NEXT_BUFFER",
-    "\x98": "READONLY_BUFFER",
-}
 
 
 @dataclass
@@ -101,7 +76,7 @@ def read_pickle(
     *,
     budget: Budget | None = None,
     start: int = 0,
-    persistent: Callable[[Any], Any] | None = None,
+    persistent_ids: bool = False,
 ) -> tuple[Any, int]:
     """Interpret one pickle.
 
@@ -112,7 +87,7 @@ def read_pickle(
         where: What to call the file in messages.
         budget: What is left of it after what was read before; None for a new one.
         start: Where in `data` the pickle begins.
-        persistent: Turns a persistent id into an object; None refuses those.
+        persistent_ids: Take a persistent id for the object that it names; else those are refused.
 
     Returns:
         The object and the position behind the pickle. Containers are `dict`, `list`, `tuple`, `set`; bytes come as
@@ -121,7 +96,7 @@ def read_pickle(
     Raises:
         FacegenError: damaged, too long, or it names or needs something that is not allowed.
     """
-    machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent, budget or Budget(len(data)))
+    machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent_ids, budget or Budget(len(data)))
     try:
         return machine.run(), machine.position
     except FacegenError as error:
@@ -140,11 +115,11 @@ class _Machine:
         data: memoryview,
         position: int,
         builders: Mapping[str, Callable[..., Any]],
-        persistent: Callable[[Any], Any] | None,
+        persistent_ids: bool,
         budget: Budget,
     ) -> None:
         self.data, self.position = data, position
-        self.builders, self.persistent, self.budget = builders, persistent, budget
+        self.builders, self.persistent_ids, self.budget = builders, persistent_ids, budget
         self.stack: list[Any] = []
         self.marks: list[int] = []  # lengths that the stack had
         self.memo: dict[int, Any] = {}
@@ -157,7 +132,7 @@ class _Machine:
                 return self.pop()
             instruction = INSTRUCTIONS.get(code)
             if instruction is None:
-                name = REFUSED_INSTRUCTIONS.get(chr(code))
+                name = REFUSED_INSTRUCTIONS.get(code)
                 if name is None:
                     raise Damaged(f"no instruction 0x{code:02x} is known")
                 raise FacegenError(f"uses the pickle instruction {name}, which network files do not need: refused")
@@ -267,10 +242,6 @@ class _Machine:
         value, key = self.pop(), self.pop()
         self.extend_dict([key, value])
 
-    def append(self) -> None:
-        value = self.pop()
-        self.extend_list([value])
-
     def find(self, module: str, name: str) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Damaged("a name that is no text")
@@ -306,9 +277,9 @@ class _Machine:
         self.push(built)
 
     def persistent_id(self) -> None:
-        if self.persistent is None:
+        if not self.persistent_ids:
             raise FacegenError("refers to objects outside the file (BINPERSID): refused")
-        self.push(self.persistent(self.pop()))
+        self.check_above_mark()  # the id stays where the object would be
 
 
 def checked_key(key: Any) -> Any:
@@ -355,7 +326,7 @@ INSTRUCTIONS: dict[int, _Instruction] = {
         "\x86": lambda m: m.small_tuple(2),
         "\x87": lambda m: m.small_tuple(3),
         "]": lambda m: m.push([]),
-        "a": _Machine.append,
+        "a": lambda m: m.extend_list([m.pop()]),
         "e": lambda m: m.extend_list(m.pop_to_mark()),
         "}": lambda m: m.push({}),
         "s": _Machine.set_item,
@@ -376,4 +347,8 @@ INSTRUCTIONS: dict[int, _Instruction] = {
         "b": _Machine.build,
         "Q": _Machine.persistent_id,
     }.items()
+}
+# All others that Python knows; for the message.
+REFUSED_INSTRUCTIONS = {
+    ord(known.code): known.name for known in pickletools.opcodes if ord(known.code) not in INSTRUCTIONS
 }

@@ -15,14 +15,16 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.networks.latents import group_means
 from facegen.weights.family import rosinality
 from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.safe_pickle import shown
@@ -30,14 +32,8 @@ from facegen.weights.header import Header
 from facegen.weights.read import read_torch_file
 
 NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
+AVERAGED_LATENTS = 10_000  # random, but the same every time: their mean is the average of w where a file has none
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
-
-
-class Shaped(Protocol):
-    """A tensor of torch or an array of numpy."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
 
 
 def read_networks(
@@ -81,7 +77,7 @@ def read_networks(
     if origin["format"] != "state dict" and "latent_avg" not in content:
         for network in networks.values():
             if isinstance(network, Generator):
-                rosinality.measure_average(network)
+                network.mapping.w_avg.copy_(group_means(network, samples=AVERAGED_LATENTS)[0])
     return networks, Header({"networks": described, "origin": origin})
 
 
@@ -112,7 +108,7 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
-def recognise(tensors: Mapping[str, Shaped], where: str) -> tuple[type[nn.Module], dict[str, Any]]:
+def recognise(tensors: Mapping[str, np.ndarray | torch.Tensor], where: str) -> tuple[type[nn.Module], dict[str, Any]]:
     """Read the class and the constructor arguments off the names and shapes of a state dict.
 
     Raises:
@@ -139,11 +135,6 @@ def _generator(shapes: _Shapes, tensors: Mapping[str, Any], where: str) -> dict[
     resolutions = _resolutions(shapes, "synthesis.")
     last = f"synthesis.b{resolutions[-1]}"
     base, limit = fit_channels({r: shapes[f"synthesis.b{r}.conv1.weight"][0] for r in resolutions}, where)
-    architecture = "orig"
-    if "synthesis.b8.skip.weight" in shapes:
-        architecture = "resnet"
-    elif "synthesis.b4.torgb.weight" in shapes:
-        architecture = "skip"
     mapping, inputs, outputs = _mapping(shapes)
     if "mapping.w_avg" not in shapes:
         mapping["w_avg_beta"] = None
@@ -158,7 +149,7 @@ def _generator(shapes: _Shapes, tensors: Mapping[str, Any], where: str) -> dict[
         "synthesis_kwargs": {
             "channel_base": base,
             "channel_max": limit,
-            "architecture": architecture,
+            "architecture": _architecture(shapes, "synthesis.b8.skip.weight", "synthesis.b4.torgb.weight"),
             "use_noise": "synthesis.b4.conv1.noise_const" in shapes,
             **_filter(tensors, f"{last}.resample_filter"),
         },
@@ -171,16 +162,11 @@ def _discriminator(shapes: _Shapes, tensors: Mapping[str, Any], where: str) -> d
     channels = {r: shapes[f"b{r}.conv0.weight"][0] for r in resolutions[1:]}
     channels[4] = shapes["b4.conv.weight"][0]
     base, limit = fit_channels(channels, where)
-    architecture = "orig"
-    if f"{last}.skip.weight" in shapes:
-        architecture = "resnet"
-    elif "b4.fromrgb.weight" in shapes:
-        architecture = "skip"
     arguments = {
         "c_dim": 0,
         "img_resolution": resolutions[-1],
         "img_channels": shapes[f"{last}.fromrgb.weight"][1],
-        "architecture": architecture,
+        "architecture": _architecture(shapes, f"{last}.skip.weight", "b4.fromrgb.weight"),
         "channel_base": base,
         "channel_max": limit,
         "block_kwargs": _filter(tensors, f"{last}.resample_filter"),
@@ -191,6 +177,11 @@ def _discriminator(shapes: _Shapes, tensors: Mapping[str, Any], where: str) -> d
         arguments["cmap_dim"] = shapes["b4.out.weight"][0]
         arguments["mapping_kwargs"] = _mapping(shapes)[0]
     return arguments
+
+
+def _architecture(shapes: _Shapes, only_of_resnet: str, only_of_skip: str) -> str:
+    """The architecture, by tensors that no other one has."""
+    return "resnet" if only_of_resnet in shapes else "skip" if only_of_skip in shapes else "orig"
 
 
 def _resolutions(shapes: _Shapes, prefix: str) -> list[int]:

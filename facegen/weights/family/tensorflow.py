@@ -19,12 +19,13 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.family.assemble import Part, assemble
+from facegen.weights.family.pickle_note import NAMES
 from facegen.weights.family.records import TensorflowNetwork
+from facegen.weights.family.rosinality import noise_name
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.state_dict import recognise
 from facegen.weights.header import Header
 
-NAMES = ("G", "D", "G_ema")
 IGNORED = ("lod", "lod_in", "resample_filter")  # remains of progressive growing; constants
 MAX_COMPONENTS = 20
 MAX_VARIABLES = 10_000  # of a component; the largest of the family has about 200
@@ -61,36 +62,31 @@ def _noise(x: np.ndarray) -> np.ndarray:
     return x[0, 0]
 
 
-def _noise_name(match: re.Match[str]) -> str:
-    """noise0 is 4x4's; noise1 and noise2 are those of 8x8's first and second layer, and so on."""
-    number = int(match[1])
-    return f"synthesis.b{2 ** ((number + 5) // 2)}.conv{(number + 1) % 2}.noise_const"
-
-
 # Per layer of a network: variables, as patterns of a whole name; our name, as the pattern's template or a function;
 # and what turns one into the other.
 _Rule = tuple[str, "str | Callable[[re.Match[str]], str]", _Convert]
 
 
-def _modulated(layer: str, ours: str, kernel: _Convert) -> list[_Rule]:
+def _layer(theirs: str, ours: str, convert: _Convert) -> list[_Rule]:
+    return [(f"{theirs}/weight", f"{ours}.weight", convert), (f"{theirs}/bias", f"{ours}.bias", _same)]
+
+
+def _modulated(theirs: str, ours: str, kernel: _Convert) -> list[_Rule]:
     return [
-        (f"{layer}/weight", f"{ours}.weight", kernel),
-        (f"{layer}/bias", f"{ours}.bias", _same),
-        (f"{layer}/noise_strength", f"{ours}.noise_strength", _same),
-        (f"{layer}/mod_weight", f"{ours}.affine.weight", _matrix),
-        (f"{layer}/mod_bias", f"{ours}.affine.bias", _plus_one),
+        *_layer(theirs, ours, kernel),
+        (f"{theirs}/noise_strength", f"{ours}.noise_strength", _same),
+        (f"{theirs}/mod_weight", f"{ours}.affine.weight", _matrix),
+        (f"{theirs}/mod_bias", f"{ours}.affine.bias", _plus_one),
     ]
 
 
 _BLOCK = r"synthesis/(\d{1,5})x\1"
 GENERATOR_RULES: list[_Rule] = [
     ("dlatent_avg", "mapping.w_avg", _same),
-    ("mapping/LabelEmbed/weight", "mapping.embed.weight", _matrix),
-    ("mapping/LabelEmbed/bias", "mapping.embed.bias", _same),
-    (r"mapping/Dense(\d{1,3})/weight", r"mapping.fc\1.weight", _matrix),
-    (r"mapping/Dense(\d{1,3})/bias", r"mapping.fc\1.bias", _same),
+    *_layer("mapping/LabelEmbed", "mapping.embed", _matrix),
+    *_layer(r"mapping/Dense(\d{1,3})", r"mapping.fc\1", _matrix),
     ("synthesis/4x4/Const/const", "synthesis.b4.const", _first),
-    (r"synthesis/noise(\d{1,2})", _noise_name, _noise),
+    (r"synthesis/noise(\d{1,2})", noise_name, _noise),
     *_modulated("synthesis/4x4/Conv", "synthesis.b4.conv1", _kernel),
     *_modulated(f"{_BLOCK}/Conv0_up", r"synthesis.b\1.conv0", _flipped_kernel),
     *_modulated(f"{_BLOCK}/Conv1", r"synthesis.b\1.conv1", _kernel),
@@ -98,23 +94,15 @@ GENERATOR_RULES: list[_Rule] = [
     (f"{_BLOCK}/Skip/weight", r"synthesis.b\1.skip.weight", _flipped_kernel),
 ]
 DISCRIMINATOR_RULES: list[_Rule] = [
-    ("LabelEmbed/weight", "mapping.embed.weight", _matrix),
-    ("LabelEmbed/bias", "mapping.embed.bias", _same),
-    (r"Mapping(\d{1,3})/weight", r"mapping.fc\1.weight", _matrix),
-    (r"Mapping(\d{1,3})/bias", r"mapping.fc\1.bias", _same),
-    (r"(\d{1,5})x\1/FromRGB/weight", r"b\1.fromrgb.weight", _kernel),
-    (r"(\d{1,5})x\1/FromRGB/bias", r"b\1.fromrgb.bias", _same),
-    (r"(\d{1,5})x\1/Conv0/weight", r"b\1.conv0.weight", _kernel),
-    (r"(\d{1,5})x\1/Conv0/bias", r"b\1.conv0.bias", _same),
-    (r"(\d{1,5})x\1/Conv1_down/weight", r"b\1.conv1.weight", _kernel),
-    (r"(\d{1,5})x\1/Conv1_down/bias", r"b\1.conv1.bias", _same),
+    *_layer("LabelEmbed", "mapping.embed", _matrix),
+    *_layer(r"Mapping(\d{1,3})", r"mapping.fc\1", _matrix),
+    *_layer(r"(\d{1,5})x\1/FromRGB", r"b\1.fromrgb", _kernel),
+    *_layer(r"(\d{1,5})x\1/Conv0", r"b\1.conv0", _kernel),
+    *_layer(r"(\d{1,5})x\1/Conv1_down", r"b\1.conv1", _kernel),
     (r"(\d{1,5})x\1/Skip/weight", r"b\1.skip.weight", _kernel),
-    ("4x4/Conv/weight", "b4.conv.weight", _kernel),
-    ("4x4/Conv/bias", "b4.conv.bias", _same),
-    ("4x4/Dense0/weight", "b4.fc.weight", _matrix),
-    ("4x4/Dense0/bias", "b4.fc.bias", _same),
-    ("Output/weight", "b4.out.weight", _matrix),
-    ("Output/bias", "b4.out.bias", _same),
+    *_layer("4x4/Conv", "b4.conv", _kernel),
+    *_layer("4x4/Dense0", "b4.fc", _matrix),
+    *_layer("Output", "b4.out", _matrix),
 ]
 
 
