@@ -10,7 +10,7 @@ import pytest
 import torch
 from random_judges import random_detectors
 from torch import nn
-from trainings import CPU, interrupted_at, narrow_options, train
+from trainings import CPU, go_on, interrupted_at, narrow_options, train
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
@@ -22,7 +22,7 @@ from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
 from facegen.training.encoder.weight_average import WeightAverage
-from facegen.training.generator import loop, measure
+from facegen.training.generator import measure
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
@@ -84,7 +84,7 @@ def train_stop_and_go_on(archive: str, outdir: str) -> None:
     measure.load_detectors = lambda *args, **kwargs: random_detectors()
     with interrupted_at(3) if distributed.rank() == 1 else nullcontext():
         run = train(archive, outdir, kimg=0.016, aug="noaug", metrics=METRICS)
-    loop.resume_generator(run, progress=False)
+    go_on(run)
 
 
 def talk() -> None:

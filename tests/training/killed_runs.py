@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch.utils.tensorboard
-from trainings import narrow_options, only_run
+from trainings import go_on, narrow_options, only_run
 
 from facegen.training.generator import checkpoint, loop
 from facegen.weights.header import Header
@@ -37,7 +37,7 @@ def options_of(archive: str, outdir: Path):
     """Every part that has a state of its own; a snapshot after every fifth step."""
     kimg = STEPS[outdir.parent.name] * 4 / 1000
     chosen = {"kimg": kimg, "tick": 0.02, "snap": 1, "cfg": "auto", "mirror": True, "balance": 0.5, "p": 0.3, "keep": 2}
-    return narrow_options(archive, outdir, ada_kimg=1, **chosen)  # ADA moves p visibly
+    return narrow_options(archive, ada_kimg=1, **chosen)  # ADA moves p visibly
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -61,12 +61,12 @@ def end(child: int) -> int:
 
 
 def train(archive: str, outdir: Path) -> None:
-    loop.train_generator(options_of(archive, outdir), progress=False)
+    loop.train_generator(options_of(archive, outdir), outdir, progress=False)
 
 
 def resume(run: Path) -> None:
     torch.manual_seed(int(time.time()))  # a new process has not the old random state
-    loop.resume_generator(run, progress=False)
+    go_on(run)
 
 
 def sums(run: Path) -> dict[str, str]:

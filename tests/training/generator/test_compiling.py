@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import CPU, narrow_options, train, train_whole_and_resumed
+from trainings import CPU, go_on, narrow_options, train, train_whole_and_resumed
 
 from facegen.data.archive import FaceArchive
 from facegen.training.generator import compiling, loop
@@ -17,8 +17,8 @@ from facegen.training.generator.step import train_step
 from facegen.training.run.folder import read_options, read_stats
 
 
-def small_options(archive: Path, outdir: Path | str = "", **chosen: object) -> TrainOptions:
-    return narrow_options(archive, outdir, **{"cfg": "auto", "p": 0.3, "mirror": True, **chosen})
+def small_options(archive: Path, **chosen: object) -> TrainOptions:
+    return narrow_options(archive, **{"cfg": "auto", "p": 0.3, "mirror": True, **chosen})
 
 
 def steps(
@@ -96,7 +96,7 @@ def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, m
     # A run may change to networks that are not compiled, and back.
     for compile in (False, True):
         kimg = read_stats(half)[-1]["step"] + 0.008
-        loop.resume_generator(half, kimg=kimg, compile=compile, progress=False)
+        go_on(half, kimg=kimg, compile=compile)
         assert read_options(half, TrainOptions).compile == compile
 
 

@@ -27,7 +27,7 @@ from facegen.networks.discriminator import append_minibatch_std
 from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.draws import BatchRandom, Part
-from facegen.training.generator.options import resolve_options
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import batch_parts
 from facegen.training.run import distributed
 from facegen.training.run.folder import read_stats
@@ -164,13 +164,13 @@ def test_random_states_go_on_split_or_not():
 )
 def test_batches_that_cannot_be_shared_out(batch, batch_gpu, processes, words):
     chosen = {"batch": batch, "batch_gpu": batch_gpu, "mbstd_group": 2 if batch == 10 else 4}
-    options = resolve_options(data="d", outdir="o", resolution=16, cfg="tiny", **chosen)
+    options = TrainOptions("d", cfg="tiny", **chosen).decide(16)
     with pytest.raises(FacegenError, match=words):
         batch_parts(options, 0, processes)
 
 
 def test_shares_of_all_processes_make_the_batch():
-    options = resolve_options(data="d", outdir="o", resolution=16, cfg="tiny", batch=16, batch_gpu=4)
+    options = TrainOptions("d", cfg="tiny", batch=16, batch_gpu=4).decide(16)
     parts = [part for rank in range(2) for part in batch_parts(options, rank, 2)]
     assert sorted(part.index for part in parts) == [0, 1, 2, 3]
     assert {part.count for part in parts} == {4}
