@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import assert_refused
 
 from facegen.ages import AgeGroups
 from facegen.data import archive as archive_module
@@ -33,12 +34,11 @@ def written(tmp_path, tinted):
 
 def refusal(path, **options) -> str:
     """The message with which FaceArchive refuses the archive; one line that names it."""
-    with pytest.raises((FacegenError, FileNotFoundError)) as caught:
-        FaceArchive(path, **options).load_all(progress=False)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(path) in message
-    return message
+    return assert_refused(
+        str(path),
+        lambda: FaceArchive(path, **options).load_all(progress=False),
+        error=(FacegenError, FileNotFoundError),
+    )
 
 
 # --- written and read again ---
@@ -139,35 +139,26 @@ def test_failure_keeps_the_archive_that_was_there(written, tinted):
     assert written.read_bytes() == before
 
 
-@pytest.mark.parametrize("size", [(16, 8), (12, 12), (2, 2)])
+@pytest.mark.parametrize("size", [(16, 8), (12, 12), (2, 2), (8, 4)])
 def test_writer_refuses_wrong_sizes_by_name(tmp_path, tinted, size):
-    with pytest.raises(FacegenError, match=rf"odd.jpg is {size[0]}x{size[1]} pixels"):
-        write(tmp_path / "a.zip", ("odd.jpg", tinted(0).resize(size), 0))
+    odd, words = tinted(0).resize(size), f"odd.jpg is {size[0]}x{size[1]} pixels"
+    assert_refused(words, write, tmp_path / "a.zip", ("odd.jpg", odd, 0))
+    assert_refused(words, write, tmp_path / "a.zip", ("first.jpg", tinted(0), 0), ("odd.jpg", odd, 0))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writer_refuses_mixed_sizes(tmp_path, tinted):
-    with pytest.raises(FacegenError, match=r"odd.jpg is 8x8 pixels.*, here 16"):
-        write(tmp_path / "a.zip", ("first.jpg", tinted(0), 0), ("odd.jpg", tinted(0, 8), 0))
-
-
 def test_writer_refuses_wrong_labels(tmp_path, tinted):
-    path = tmp_path / "a.zip"
-    with pytest.raises(FacegenError, match="x: label 3 is outside 0 to 2"):
-        write(path, ("x", tinted(0), 3), groups=GROUPS)
-    with pytest.raises(FacegenError, match=r"img00000001.png has none"):
-        write(path, ("x", tinted(0), 0), ("y", tinted(1), None))
-    with pytest.raises(FacegenError, match="not one picture"):
-        write(path)
+    path, x = tmp_path / "a.zip", tinted(0)
+    assert_refused("x: label 3 is outside 0 to 2", write, path, ("x", x, 3), groups=GROUPS)
+    assert_refused("img00000001.png has none", write, path, ("x", x, 0), ("y", x, None))
+    assert_refused("not one picture", write, path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_writer_refuses_a_name_that_is_no_zip(tmp_path):
-    with pytest.raises(FacegenError, match=r"must end in \.zip"):
-        ArchiveWriter(tmp_path / "faces")
+    assert_refused("must end in .zip", ArchiveWriter, tmp_path / "faces")
     (tmp_path / "folder.zip").mkdir()
-    with pytest.raises(FacegenError, match="is a folder"):
-        ArchiveWriter(tmp_path / "folder.zip")
+    assert_refused("is a folder", ArchiveWriter, tmp_path / "folder.zip")
 
 
 # --- what others write ---
@@ -266,8 +257,7 @@ def test_max_images_draws_by_seed_and_keeps_the_classes(written):
     for name, label, age in zip(one.file_names, one.labels, one.ages, strict=True):
         index = whole.file_names.index(name)
         assert (label, age) == (whole.labels[index], whole.ages[index])
-    with pytest.raises(FacegenError, match="max_images is 0"):
-        FaceArchive(written, max_images=0)
+    assert_refused("max_images is 0", FaceArchive, written, max_images=0)
 
 
 def test_index_beyond_the_end(written):
@@ -331,8 +321,7 @@ def test_an_attribute_that_says_unknown_is_unknown(make_zip, tinted):
     path = described(make_zip, tinted, *[{"gender": "male"}] * 1, *[{}] * 9)
     subsets = [FaceArchive(path, max_images=1, seed=seed) for seed in range(9)]
     nothing_known = next(subset for subset in subsets if subset.file_names != ["00.png"])
-    with pytest.raises(FacegenError, match="knows 'gender' of none of these 1 pictures"):
-        nothing_known.attribute("gender")
+    assert_refused("knows 'gender' of none of these 1 pictures", nothing_known.attribute, "gender")
 
 
 def test_the_writer_keeps_attributes(tmp_path, tinted):
@@ -345,25 +334,21 @@ def test_the_writer_keeps_attributes(tmp_path, tinted):
 @pytest.mark.parametrize("name", ["race", "source", "file", "age", "ages", ""])
 def test_an_attribute_that_is_not_kept_is_refused(make_zip, tinted, name):
     path = described(make_zip, tinted, {"gender": "male", "ages": [3, 9], "race": None}, {"person": 7})
-    with pytest.raises(FacegenError) as caught:
-        FaceArchive(path).attribute(name)
-    assert str(caught.value) == (f"{path}: facegen.json keeps no attribute {name!r} of faces; it keeps gender, person")
+    message = assert_refused(f"no attribute {name!r}", FaceArchive(path).attribute, name)
+    assert message.endswith("it keeps gender, person")
 
 
 def test_an_attribute_of_many_values_is_refused(make_zip, tinted):
     known = [{"person": index % FEW_VALUES} for index in range(21)]
     assert len(set(FaceArchive(described(make_zip, tinted, *known)).attribute("person"))) == 20
     known[20]["person"] = "one more"
-    with pytest.raises(
-        FacegenError, match=r"'person' of faces that takes at most 20 values \(it takes 21\); it keeps none"
-    ):
-        FaceArchive(described(make_zip, tinted, *known)).attribute("person")
+    archive = FaceArchive(described(make_zip, tinted, *known))
+    assert_refused("takes at most 20 values (it takes 21); it keeps none", archive.attribute, "person")
 
 
 def test_an_archive_of_the_family_keeps_no_attribute(make_zip, tinted):
-    path = make_zip({"a.png": tinted(0)}, [["a.png", 0]])
-    with pytest.raises(FacegenError, match="keeps no attribute 'gender' of faces; it keeps none"):
-        FaceArchive(path).attribute("gender")
+    archive = FaceArchive(make_zip({"a.png": tinted(0)}, [["a.png", 0]]))
+    assert_refused("it keeps none", archive.attribute, "gender")
 
 
 def test_label_counts_leave_out_the_unlabeled():
@@ -397,33 +382,11 @@ def test_damaged_zip_names_the_file(written):
     assert "img00000002.png" in refusal(written)
 
 
-@pytest.mark.parametrize("size", [(16, 12), (8, 8), (32, 32)])
-@pytest.mark.parametrize("name", ["a_first.png", "odd.png"])
-def test_odd_sizes_are_named(make_zip, tinted, name, size):
-    files = {"b.png": tinted(0), name: tinted(1).resize(size), "z.png": tinted(2)}
-    assert f"different size: {name}: {size[0]}x{size[1]} pixels" in refusal(make_zip(files), use_labels=False)
-
-
-@pytest.mark.parametrize(
-    ("size", "kind"),
-    [
-        ((12, 12), "not a power of two"),
-        ((100, 100), "not a power of two"),
-        ((2, 2), "not a power of two"),
-        ((1, 1), "not a power of two"),
-        ((16, 8), "not square"),
-    ],
-)
-def test_sizes_that_training_cannot_take(make_zip, tinted, size, kind):
-    assert kind in refusal(make_zip({"a.png": tinted(0).resize(size)}), use_labels=False)
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"not a picture", encode_png(Image.effect_noise((16, 16), 50))[:200], b"\x89PNG\r\n\x1a\n"]
 )
 def test_broken_pictures_are_named(make_zip, tinted, content):
-    message = refusal(make_zip({"a.png": tinted(0), "broken.png": content}), use_labels=False)
-    assert "broken.png" in message
+    assert "broken.png" in refusal(make_zip({"a.png": tinted(0), "broken.png": content}), use_labels=False)
 
 
 def test_large_archives_are_checked_when_decoded(make_zip, tinted, monkeypatch):
@@ -432,36 +395,9 @@ def test_large_archives_are_checked_when_decoded(make_zip, tinted, monkeypatch):
     path = make_zip({**files, "4.png": tinted(4, 32)})
     archive = FaceArchive(path, use_labels=False)
     assert archive[0][0].shape == (3, 16, 16)
-    with pytest.raises(FacegenError, match=r"4.png is 32x32 pixels, the others 16x16"):
-        archive[4]
-    gray = {name: image.convert("L") for name, image in files.items()}
-    assert "4.png is a color picture among gray ones" in refusal(
-        make_zip({**gray, "4.png": tinted(4)}), use_labels=False
-    )
-
-
-@pytest.mark.parametrize(
-    ("label", "kind"),
-    [
-        (-1, "label out of range"),
-        (10_000, "label out of range"),
-        (1.5, "label not a whole number"),
-        ("3", "label not a whole number"),
-        (True, "label not a whole number"),
-        (None, "label not a whole number"),
-        ([0, 1], "label not a whole number"),
-    ],
-)
-def test_labels_out_of_range(make_zip, tinted, label, kind):
-    path = make_zip({"a.png": tinted(0), "b.png": tinted(1)}, [["a.png", 0], ["b.png", label]])
-    assert f"{kind}: b.png: the label is {label!r}" in refusal(path)
-    assert FaceArchive(path, use_labels=False).c_dim == 0
-
-
-def test_label_beyond_the_groups(make_zip, tinted):
-    extra = {"format": 1, "groups": ["0-10", "11-20"], "faces": []}
-    path = make_zip({"a.png": tinted(0)}, [["a.png", 2]], extra)
-    assert "label out of range: a.png: the label is 2, outside 0 to 1" in refusal(path)
+    assert_refused("4.png is 32x32 pixels, the others 16x16", archive.image, 4)
+    path = make_zip({name: image.convert("L") for name, image in files.items()} | {"4.png": tinted(4)})
+    assert "4.png is a color picture among gray ones" in refusal(path, use_labels=False)
 
 
 def test_vectors_are_no_labels_to_train_on(make_zip, tinted):
@@ -486,55 +422,8 @@ def test_missing_labels(make_zip, tinted):
     assert "1 of 2 mistakes" in message
 
 
-def test_two_labels_for_one_picture(make_zip, tinted):
-    path = make_zip({"a.png": tinted(0)}, [["a.png", 0], ["a.png", 1]])
-    assert "two labels: a.png" in refusal(path)
+def test_the_same_label_twice_is_no_mistake(make_zip, tinted):
     assert FaceArchive(make_zip({"a.png": tinted(0)}, [["a.png", 0], ["a.png", 0]])).labels.tolist() == [0]
-
-
-def test_left_out_must_be_a_list(make_zip, tinted):
-    path = make_zip({"a.png": tinted(0)}, {"labels": [["a.png", 0]], "left_out": 5})
-    assert 'broken dataset.json: "left_out"' in refusal(path)
-
-
-def test_zip_of_a_folder_says_what_to_pack(make_zip, tinted):
-    path = make_zip({"faces/a.png": tinted(0), "faces/dataset.json": b'{"labels": [["a.png", 0]]}'})
-    assert "pack the content of that folder" in refusal(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"{", "broken dataset.json: not valid JSON"),
-        (b"\xff\xfe\x00", "broken dataset.json: not valid JSON"),
-        (b"[1]", "broken dataset.json: holds a list"),
-        (b'{"labels": {"a.png": 0}}', "broken dataset.json"),
-        (b'{"labels": ["a.png"]}', "broken label entry"),
-        (b'{"labels": [[0, "a.png"]]}', "broken label entry"),
-    ],
-)
-def test_broken_dataset_json(make_zip, tinted, content, words):
-    assert words in refusal(make_zip({"a.png": tinted(0), "dataset.json": content}))
-
-
-@pytest.mark.parametrize(
-    ("extra", "words"),
-    [
-        ({"format": 2}, "format 2, this facegen reads 1"),
-        ({"format": 1, "groups": ["0-10", "5-20"]}, "facegen.json: age groups 0-10 and 5-20 overlap"),
-        ({"format": 1, "groups": 3}, "facegen.json"),
-        ({"format": 1, "template": [[0, 0]]}, "facegen.json"),
-        ({"format": 1, "faces": [{"file": "a.png"}]}, "broken facegen.json: it has no age for a.png"),
-    ],
-)
-def test_broken_facegen_json(make_zip, tinted, extra, words):
-    assert words in refusal(make_zip({"a.png": tinted(0)}, [["a.png", 0]], extra))
-
-
-@pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "x/../../a.png", "..\\a.png", "C:/a.png"])
-def test_names_that_lead_out(make_zip, tinted, name):
-    assert "name leads out" in refusal(make_zip({name: tinted(0)}), use_labels=False)
-    assert "name leads out" in refusal(make_zip({"a.png": tinted(0)}, [[name, 0]]))
 
 
 def test_encrypted_zip(make_zip, tinted):

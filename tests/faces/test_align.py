@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from refusals import assert_refused
 
-from facegen.errors import FacegenError
 from facegen.faces.align import align_face, measure_template
 from facegen.faces.template import UTKFACE_TEMPLATE, Face
 
@@ -13,8 +13,7 @@ TEMPLATE_POINTS = np.array(UTKFACE_TEMPLATE.points)
 
 @pytest.mark.parametrize("landmarks", [np.zeros((5, 2)), np.full((5, 2), np.nan), np.zeros((4, 2))])
 def test_alignment_refuses_impossible_landmarks(landmarks: np.ndarray):
-    with pytest.raises(FacegenError, match="landmarks"):
-        align_face(Image.new("RGB", (50, 50)), landmarks)
+    assert_refused("landmarks", align_face, Image.new("RGB", (50, 50)), landmarks)
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from refusals import assert_refused
 
-from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, find_faces_batch, open_photo, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, Face
@@ -81,26 +81,17 @@ def test_open_photo_errors_are_one_line_that_names_the_file(tmp_path: Path, hopp
     damaged[2000:2400] = bytes(400)
     (tmp_path / "damaged.png").write_bytes(damaged)
     (tmp_path / "folder.jpg").mkdir()
-    for name, reason in [
-        ("empty.jpg", "empty"),
-        ("text.jpg", "not a picture"),
-        ("cut.jpg", "truncated"),
-        ("damaged.png", "damaged"),
-        ("folder.jpg", "not a file"),
-    ]:
-        with pytest.raises(FacegenError, match=reason) as caught:
-            open_photo(tmp_path / name)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match=r"missing\.jpg: no such file"):
-        open_photo(tmp_path / "missing.jpg")
+    reasons = {"empty": "empty", "text": "not a picture", "cut": "truncated", "folder": "not a file"}
+    for name, reason in reasons.items():
+        assert f"{name}.jpg" in assert_refused(reason, open_photo, tmp_path / f"{name}.jpg")
+    assert "damaged.png" in assert_refused("damaged", open_photo, tmp_path / "damaged.png")
+    assert_refused("missing.jpg: no such", open_photo, tmp_path / "missing.jpg", error=FileNotFoundError)
 
 
 def test_open_photo_refuses_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Image.new("RGB", (64, 64)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(FacegenError, match=r"bomb\.png"):
-        open_photo(tmp_path / "bomb.png")
+    assert_refused("bomb.png", open_photo, tmp_path / "bomb.png")
 
 
 # -- finding faces
@@ -140,10 +131,6 @@ def test_find_faces_in_a_tight_crop(hopper: Image.Image, hopper_face: Face):
     found = find_faces(tight)[0].landmarks / 128
     # Within a tenth of the face: without the padded search the eyes come out at half that height.
     np.testing.assert_allclose(found, TEMPLATE_POINTS, atol=0.08)
-
-
-def test_find_faces_in_grayscale(hopper: Image.Image):
-    assert len(find_faces(hopper.convert("L"))) == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 5), (30, 400), (3000, 2), (200, 300)])
@@ -306,8 +293,7 @@ def test_yaw_of_impossible_faces():
     one_eye = projected(0)
     one_eye[0] = one_eye[1]
     assert yaw(one_eye) == 90
-    with pytest.raises(FacegenError, match="landmarks"):
-        yaw(np.zeros((4, 2)))
+    assert_refused("landmarks", yaw, np.zeros((4, 2)))
 
 
 def test_importing_faces_does_not_import_the_detector():

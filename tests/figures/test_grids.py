@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import assert_refused
 
-from facegen.errors import FacegenError
-from facegen.figures.grids import (
-    age_strip,
-    image_grid,
-    save_image_grid,
-    save_picture,
-    to_pixels,
-)
+from facegen.figures.grids import age_strip, image_grid, save_image_grid, save_picture, to_pixels
 
 
 def pictures(count: int, size: int = 64) -> np.ndarray:
@@ -83,8 +77,7 @@ def test_grid_accepts_grayscale():
     ],
 )
 def test_grid_refuses(arguments: dict, reason: str):
-    with pytest.raises(FacegenError, match=reason):
-        image_grid(**{"images": pictures(2), "columns": 2, **arguments})
+    assert_refused(reason, image_grid, **{"images": pictures(2), "columns": 2, **arguments})
 
 
 def test_save_image_grid_writes_the_grid(tmp_path: Path):
@@ -94,8 +87,7 @@ def test_save_image_grid_writes_the_grid(tmp_path: Path):
 
 
 def test_save_picture_leaves_nothing_behind_for_an_unknown_format(tmp_path: Path):
-    with pytest.raises(FacegenError, match=r"\.xyz"):
-        save_picture(Image.new("RGB", (4, 4)), tmp_path / "a.xyz")
+    assert_refused(".xyz", save_picture, Image.new("RGB", (4, 4)), tmp_path / "a.xyz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,10 +111,8 @@ def test_strip_wraps_long_rows():
 
 
 def test_strip_needs_a_caption_for_each_picture():
-    with pytest.raises(FacegenError, match="caption"):
-        age_strip([Image.new("RGB", (8, 8))], [])
-    with pytest.raises(FacegenError, match="caption"):
-        age_strip([], [])
+    for pictures_of_a_strip in ([Image.new("RGB", (8, 8))], []):
+        assert_refused("caption", age_strip, pictures_of_a_strip, [])
 
 
 def test_importing_figures_does_not_import_torch_or_matplotlib():

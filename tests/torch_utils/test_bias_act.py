@@ -2,60 +2,25 @@ import math
 
 import pytest
 import torch
-from golden_numbers import assert_all_golden, assert_golden, golden
+from golden_numbers import assert_golden
+from golden_ops import BIAS_ACT_CASES, assert_bias_act_is_golden, assert_every_golden_case_is_tested
 
 from torch_utils.ops.bias_act import activation_funcs, bias_act
 
 ACTIVATIONS = list(activation_funcs)
-OPTIONS = ("act", "alpha", "gain", "clamp")
-
-
-def by_name(case: dict) -> str:
-    return case["name"]
 
 
 # --- Golden numbers -------------------------------------------------------------------------------------------------
 
 
 def test_every_golden_case_is_tested():
-    for file in (golden("ops"), golden("ops_extra")):
-        assert {case["name"] for case in file.about["bias_act"]} == file.names_under("bias_act")
+    assert_every_golden_case_is_tested("bias_act")
 
 
 @pytest.mark.parametrize("impl", ["ref", "cuda"])
-@pytest.mark.parametrize("case", golden("ops").about["bias_act"], ids=by_name)
-def test_golden(case, impl):
-    file = golden("ops")
-    x = file["bias_act/x"].requires_grad_()
-    b = file["bias_act/b"].requires_grad_()
-    options = {key: case[key] for key in OPTIONS if key in case}
-    y = bias_act(x, b, impl=impl, **options)
-    grad_x, grad_b = torch.autograd.grad((y * file["bias_act/cotangent"]).sum(), [x, b], create_graph=True)
-    actual = {"y": y, "grad_x": grad_x, "grad_b": grad_b}
-    if case.get("second_order"):
-        actual["grad2_x"] = second_derivative(grad_x, x)
-    assert_all_golden(actual, file.under(f"bias_act/{case['name']}"))
-
-
-@pytest.mark.parametrize("case", golden("ops_extra").about["bias_act"], ids=by_name)
-def test_golden_along_other_dimensions(case):
-    file = golden("ops_extra")
-    x = file["bias_act/x"].requires_grad_()
-    options = {key: case[key] for key in OPTIONS if key in case}
-    if case["dim"] is None:
-        y = bias_act(x, None, **options)
-    else:
-        y = bias_act(x, file[f"bias_act/b{case['dim']}"], dim=case["dim"], **options)
-    (grad_x,) = torch.autograd.grad(y, x, file["bias_act/cotangent"])
-    assert_all_golden({"y": y, "grad_x": grad_x}, file.under(f"bias_act/{case['name']}"))
-
-
-def second_derivative(grad_x: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Derivative of sum(grad_x^2), 0 where nothing depends on x any more."""
-    result = None
-    if grad_x.requires_grad:
-        (result,) = torch.autograd.grad(grad_x.square().sum(), x, allow_unused=True)
-    return torch.zeros_like(x) if result is None else result
+@pytest.mark.parametrize(("name", "case"), BIAS_ACT_CASES)
+def test_golden(name, case, impl):
+    assert_bias_act_is_golden(name, case, impl=impl)
 
 
 # --- Derivatives ----------------------------------------------------------------------------------------------------
@@ -144,13 +109,12 @@ def test_keeps_the_type(act, dtype):
     torch.testing.assert_close(y.to(torch.float32), bias_act(x, b, act=act), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_leaves_its_input_alone(act, bias):
+def test_leaves_its_input_alone(act):
     x, b = torch.randn(2, 3), torch.randn(3)
     before = x.clone(), b.clone()
-    bias_act(x, b if bias else None, act=act, gain=3, clamp=0.1)
-    bias_act(x, torch.zeros(3), act=act)
+    for bias, options in ((b, {"gain": 3, "clamp": 0.1}), (None, {"gain": 3, "clamp": 0.1}), (torch.zeros(3), {})):
+        bias_act(x, bias, act=act, **options)
     assert torch.equal(x, before[0])
     assert torch.equal(b, before[1])
 
@@ -168,19 +132,13 @@ def test_empty_batch():
 # --- Mistakes -------------------------------------------------------------------------------------------------------
 
 
-def test_unknown_activation():
-    with pytest.raises(ValueError, match=r"unknown activation 'gelu': choose one of linear, relu, .*, swish"):
-        bias_act(torch.zeros(1, 3), act="gelu")
-
-
-def test_unknown_impl():
-    with pytest.raises(ValueError, match="unknown impl 'triton'"):
-        bias_act(torch.zeros(1, 3), impl="triton")
-
-
-def test_negative_clamp():
-    with pytest.raises(ValueError, match="clamp must not be negative, got -1"):
-        bias_act(torch.zeros(1, 3), clamp=-1)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"act": "gelu"}, "linear, relu, .*, swish"), ({"impl": "triton"}, "triton"), ({"clamp": -1}, "clamp .* -1")],
+)
+def test_what_cannot_be(options, words):
+    with pytest.raises(ValueError, match=words):
+        bias_act(torch.zeros(1, 3), **options)
 
 
 @pytest.mark.parametrize(("shape", "dim"), [([4], 1), ([1], 1), ([2], 1), ([3, 1], 1), ([3], 0)])

@@ -75,7 +75,8 @@ def test_numerical_derivatives(stride, padding, fast, monkeypatch):
         monkeypatch.setattr(convolution, "_winograd_pays", lambda *arguments: True)
     inputs = random(2, 2, 4, 8), random(3, 2, 3, 3), random(3)
     assert torch.autograd.gradcheck(lambda *a: conv2d(*a, stride, padding), inputs)
-    assert torch.autograd.gradgradcheck(lambda *a: conv2d(*a, stride, padding), inputs)
+    # One random direction instead of every pair of elements: a tenth of the time.
+    assert torch.autograd.gradgradcheck(lambda *a: conv2d(*a, stride, padding), inputs, fast_mode=True)
 
 
 # --- Winograd -------------------------------------------------------------------------------------------------------

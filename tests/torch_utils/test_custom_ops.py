@@ -52,11 +52,8 @@ def test_nvcc_compiles_for_every_target(name, tmp_path):
     source = next(path for path in custom_ops.source_files() if path.name == f"{name}.cu")
     targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in (80, 90)]
     options = ["-std=c++17", "-Werror=all-warnings", "-Xptxas=-O1"]  # hardly optimized: only half a minute
-    done = subprocess.run(
-        [TOOLKIT / "bin" / "nvcc", *options, *targets, "-c", source, "-o", tmp_path / "kernels.o"],
-        capture_output=True,
-        text=True,
-    )
+    command = [TOOLKIT / "bin" / "nvcc", *options, *targets, "-c", source, "-o", tmp_path / "kernels.o"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "kernels.o").stat().st_size > 10_000
 
@@ -91,8 +88,40 @@ def test_every_source_is_in_the_package():
 # --- Where it cannot be built ---------------------------------------------------------------------------------------
 
 
-def assert_refused(reason: str, fix: str) -> None:
-    """Nothing is built; one warning tells why and what to do, and the state tells the same."""
+def take_compiler_away(machine: pytest.MonkeyPatch, folder: Path) -> None:
+    machine.delenv("CXX", raising=False)
+    machine.setenv("PATH", "/nowhere")
+
+
+def take_ninja_away(machine: pytest.MonkeyPatch, folder: Path) -> None:
+    machine.setenv("CXX", custom_ops.find_compiler() or pytest.skip("needs c++"))
+    machine.setenv("PATH", "/nowhere")
+    machine.setattr(sys, "executable", str(folder / "python"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "fix"),
+    [
+        (lambda machine, _: machine.setenv("TORCH_UTILS_OPS", "off"), "switched off", "unset TORCH_UTILS_OPS"),
+        (lambda machine, _: machine.setattr(torch.cuda, "is_available", lambda: False), "no CUDA GPU", "nvidia-smi"),
+        (lambda machine, _: machine.setattr(torch.version, "cuda", None), "without CUDA", "install PyTorch for CUDA"),
+        (lambda machine, folder: machine.setattr(custom_ops, "SOURCES", folder), "missing", "install the package"),
+        (
+            lambda machine, folder: machine.setenv("CUDA_HOME", fake_toolkit(folder / "old", "9.2")),
+            "version 9.2",
+            "install CUDA toolkit ",
+        ),
+        (
+            lambda _, folder: (folder / "cuda" / "bin" / "nvcc").write_text("#!/no/such/shell\n"),
+            "nvcc does not run",
+            "CUDA_HOME",
+        ),
+        (take_compiler_away, "no C++ compiler", "g++"),
+        (take_ninja_away, "ninja", "pip install ninja"),
+    ],
+)
+def test_where_it_cannot_be_built_one_warning_says_why_and_what_to_do(machine, tmp_path, spoil, reason, fix):
+    spoil(machine, tmp_path)
     with pytest.warns(RuntimeWarning, match="the CUDA operations are not compiled") as caught:
         assert not custom_ops.ready()
     assert len(caught) == 1
@@ -104,50 +133,6 @@ def assert_refused(reason: str, fix: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not custom_ops.ready()  # the second time, silently
-
-
-def test_switched_off(machine):
-    machine.setenv("TORCH_UTILS_OPS", "off")
-    assert_refused("switched off", "unset TORCH_UTILS_OPS")
-
-
-def test_no_gpu(machine):
-    machine.setattr(torch.cuda, "is_available", lambda: False)
-    assert_refused("no CUDA GPU", "nvidia-smi")
-
-
-def test_pytorch_without_cuda(machine):
-    machine.setattr(torch.version, "cuda", None)
-    assert_refused("without CUDA", "install PyTorch for CUDA")
-
-
-def test_no_sources(machine, tmp_path):
-    machine.setattr(custom_ops, "SOURCES", tmp_path)
-    assert_refused("missing", "install the package again")
-
-
-def test_toolkit_of_another_version(machine, tmp_path):
-    machine.setenv("CUDA_HOME", fake_toolkit(tmp_path / "old", "9.2"))
-    assert_refused("version 9.2", f"install CUDA toolkit {torch.version.cuda}")
-
-
-def test_toolkit_that_does_not_run(machine, tmp_path):
-    (tmp_path / "cuda" / "bin" / "nvcc").write_text("#!/no/such/shell\n")
-    assert_refused("nvcc does not run", "CUDA_HOME")
-
-
-def test_no_compiler(machine):
-    machine.delenv("CXX", raising=False)
-    machine.setenv("PATH", "/nowhere")
-    assert_refused("no C++ compiler", "g++")
-
-
-@pytest.mark.skipif(custom_ops.find_compiler() is None, reason="needs c++")
-def test_no_ninja(machine, tmp_path):
-    machine.setenv("CXX", custom_ops.find_compiler())
-    machine.setenv("PATH", "/nowhere")
-    machine.setattr(sys, "executable", str(tmp_path / "python"))
-    assert_refused("ninja", "pip install ninja")
 
 
 @pytest.mark.skipif(shutil.which("ninja") is None or custom_ops.find_compiler() is None, reason="needs ninja and c++")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from golden_numbers import assert_all_golden, golden
+from golden_ops import BIAS_ACT_CASES, FILTER_CASES, assert_bias_act_is_golden, assert_filter_is_golden
 from random_filters import random_call
 
 from torch_utils import custom_ops
@@ -44,56 +44,14 @@ def close(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> N
 # --- Golden numbers -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", golden("ops").about["bias_act"], ids=lambda case: case["name"])
-def test_golden_bias_act(case):
-    file = golden("ops")
-    x, b, cotangent = (file[f"bias_act/{name}"].to(DEVICE) for name in ("x", "b", "cotangent"))
-    options = {key: case[key] for key in ("act", "alpha", "gain", "clamp") if key in case}
-    y = bias_act(x.requires_grad_(), b.requires_grad_(), **options)
-    grad_x, grad_b = torch.autograd.grad((y * cotangent).sum(), [x, b], create_graph=True)
-    actual = {"y": y, "grad_x": grad_x, "grad_b": grad_b}
-    if case.get("second_order"):
-        actual["grad2_x"] = torch.zeros_like(x)
-        if grad_x.requires_grad:
-            (second,) = torch.autograd.grad(grad_x.square().sum(), x, allow_unused=True)
-            actual["grad2_x"] = actual["grad2_x"] if second is None else second
-    assert_all_golden(actual, file.under(f"bias_act/{case['name']}"))
+@pytest.mark.parametrize(("name", "case"), BIAS_ACT_CASES)
+def test_golden_bias_act(name, case):
+    assert_bias_act_is_golden(name, case, DEVICE)
 
 
-@pytest.mark.parametrize("case", golden("ops_extra").about["bias_act"], ids=lambda case: case["name"])
-def test_golden_bias_act_along_other_dimensions(case):
-    file = golden("ops_extra")
-    x = file["bias_act/x"].to(DEVICE).requires_grad_()
-    options = {key: case[key] for key in ("act", "alpha", "gain", "clamp") if key in case}
-    if case["dim"] is None:
-        y = bias_act(x, None, **options)
-    else:
-        y = bias_act(x, file[f"bias_act/b{case['dim']}"].to(DEVICE), dim=case["dim"], **options)
-    (grad_x,) = torch.autograd.grad(y, x, file["bias_act/cotangent"].to(DEVICE))
-    assert_all_golden({"y": y, "grad_x": grad_x}, file.under(f"bias_act/{case['name']}"))
-
-
-FILTER_CASES = [
-    pytest.param(name, kind, case, id=f"{name}-{kind}-{case['name']}")
-    for name, kind in itertools.product(("ops", "ops_extra"), ("upfirdn2d", "resample2d"))
-    for case in golden(name).about[kind]
-]
-
-
-@pytest.mark.parametrize(("name", "kind", "case"), FILTER_CASES)
-def test_golden_upfirdn2d(name, kind, case):
-    file, f = golden(name), None
-    if case["filter"] not in (None, "(no filter)"):
-        (about,) = [entry for entry in file.about["setup_filter"] if entry["name"] == case["filter"]]
-        f = setup_filter(**{key: value for key, value in about.items() if key != "name"}, device=DEVICE)
-    options = {key: value for key, value in case.items() if key not in ("name", "filter", "function")}
-    x = file["upfirdn2d/x"].to(DEVICE).requires_grad_()
-    y = getattr(upfirdn2d_ops, case.get("function", "upfirdn2d"))(x, f, **options)
-    expected, actual = file.under(f"{kind}/{case['name']}"), {"y": y}
-    cotangent = expected.pop("cotangent", None)
-    if cotangent is not None:
-        (actual["grad_x"],) = torch.autograd.grad(y, x, cotangent.to(DEVICE))
-    assert_all_golden(actual, expected)
+@pytest.mark.parametrize(("name", "case"), FILTER_CASES)
+def test_golden_upfirdn2d(name, case):
+    assert_filter_is_golden(name, case, DEVICE)
 
 
 # --- Random shapes --------------------------------------------------------------------------------------------------

@@ -111,18 +111,10 @@ def report(tmp_path, archives, examples=None, **changes):
 
 def test_page_says_what_the_archive_holds(tmp_path, archive):
     page = report(tmp_path, [archive], read=62, dropped={"no face": [{"file": "a.jpg"}, {"file": "b.jpg"}]})
-    for words in (
-        "faces.zip",
-        "UTKFace",
-        "16×16",
-        "crop: center",
-        "96.8 % of 62 read",
-        "0 to 29 years",
-        "half of them up to 14",
-    ):
+    for words in ("faces.zip", "UTKFace", "16×16", "crop: center", "96.8 % of 62 read", "0 to 29 years"):
         assert words in page.text
-    assert "no face 2, 3.2 %" in page.text
-    assert "30-39 none" in page.text
+    for words in ("half of them up to 14", "no face 2, 3.2 %", "30-39 none"):
+        assert words in page.text
     assert [tag for tag, _ in page.tags if tag == "h1"] == ["h1"]
 
 
@@ -213,15 +205,13 @@ def test_thumbnails_of_any_shape_and_mode(tmp_path, archive, face):
 
 
 def test_a_section_for_each_split(tmp_path, tinted):
-    paths = []
-    for split, color in (("train", 1), ("val", 2)):
-        paths.append(tmp_path / f"faces-{split}.zip")
-        with ArchiveWriter(paths[-1]) as writer:
-            writer.add("a.jpg", tinted(color), 0)
-            writer.add("b.jpg", tinted(color + 10), 1)
+    paths = [tmp_path / f"faces-{split}.zip" for split in ("train", "val")]
+    for path in paths:
+        with ArchiveWriter(path) as writer:
+            writer.add("a.jpg", tinted(1), 0)
+            writer.add("b.jpg", tinted(11), 1)
     page = report(tmp_path, paths)
-    assert "faces-train.zip" in page.text
-    assert "faces-val.zip" in page.text
+    assert all(path.name in page.text for path in paths)
     assert page.text.count("Mean face of each group") == 2
 
 
@@ -261,12 +251,8 @@ def test_means_and_samples_of_an_archive(archive):
         return decode(contents.files.read(name), name)
 
     groups = portray(contents.by_class(), open_picture, samples=4, progress=False)
-    assert [(g.label, g.count, g.averaged, len(g.samples)) for g in groups] == [
-        ("0-9", 20, 20, 4),
-        ("10-19", 20, 20, 4),
-        ("20-29", 20, 20, 4),
-        ("30-39", 0, 0, 0),
-    ]
+    found = [(g.label, g.count, g.averaged, len(g.samples)) for g in groups]
+    assert found == [*((name, 20, 20, 4) for name in ("0-9", "10-19", "20-29")), ("30-39", 0, 0, 0)]
     assert groups[3].mean is None
     for group in groups[:3]:
         ages = [int(face.ages) for face, _ in group.samples]

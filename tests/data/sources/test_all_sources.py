@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from dataset_layouts import LAYOUTS, jpeg, write
+from refusals import assert_refused
 
 from facegen import images as pictures
 from facegen.container import Container, is_image_name
 from facegen.data.sources import Record, Skipped, all_sources, detect_source, get_source
-from facegen.errors import FacegenError
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +82,17 @@ def test_an_empty_folder_is_no_data_set(tmp_path, name):
 
 def test_nothing_recognized_lists_the_known(tmp_path):
     write(tmp_path / "holiday.jpg", "x")
-    with pytest.raises(FacegenError, match=r"is laid out as none of agedb, .*utkface; say which with --source NAME"):
-        detect_source(Container(tmp_path))
+    message = assert_refused("say which with --source NAME", detect_source, Container(tmp_path))
+    assert all(name in message for name in all_sources())
 
 
 def test_two_recognized_are_both_named(tmp_path):
     write(tmp_path / "26" / "26_1_2_20170116174525125.jpg", "x")
-    with pytest.raises(FacegenError, match=r"could be folders, utkface; say which with --source NAME"):
-        detect_source(Container(tmp_path))
+    assert_refused("could be folders, utkface", detect_source, Container(tmp_path))
 
 
 def test_unknown_data_set_names_the_known():
-    with pytest.raises(FacegenError, match=r"'celeba' is not a known data set; known: .*utkface"):
-        get_source("celeba")
+    assert "utkface" in assert_refused("'celeba' is not a known data set", get_source, "celeba")
 
 
 @pytest.mark.parametrize("source", all_sources().values(), ids=lambda source: source.name)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from facegen.data.sources import Record, Skipped
-from facegen.errors import FacegenError
 
 HEADER = "file_name,num_ratings,apparent_age_avg,apparent_age_std,real_age\n"
 
@@ -57,9 +56,3 @@ def test_the_same_number_in_another_part_is_another_picture(read):
 )
 def test_what_does_not_fit_is_named(read, row, reasons):
     assert [item.reason for item in read("appa-real", release(row)).values()] == reasons
-
-
-def test_a_missing_column_is_named(read):
-    table = {"gt_avg_test.csv": "file_name,real_age\n"}
-    with pytest.raises(FacegenError, match=r"gt_avg_test.csv: there is no column 'apparent_age_avg'"):
-        read("appa-real", table, age="apparent")

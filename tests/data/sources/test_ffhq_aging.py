@@ -4,7 +4,6 @@ import pytest
 from dataset_layouts import FFHQ_HEADER, FFHQ_REST
 
 from facegen.data.sources import Record, Skipped
-from facegen.errors import FacegenError
 
 TABLE = "ffhq_aging_labels.csv"
 PICTURE = "00000/00000.png"
@@ -79,8 +78,3 @@ def test_without_the_large_ones_any_size_comes_before_thumbnails(read):
 )
 def test_what_does_not_fit_is_named(read, row, reasons):
     assert {name: item.reason for name, item in read("ffhq-aging", labels(row) | {PICTURE: ""}).items()} == reasons
-
-
-def test_a_missing_column_is_named(read):
-    with pytest.raises(FacegenError, match=r"there is no column 'age_group_confidence'; found: image_number"):
-        read("ffhq-aging", {TABLE: "image_number,age_group\n"})

@@ -1,15 +1,23 @@
-"""FG-NET, AgeDB and CACD: all that they say stands in file names."""
+"""UTKFace, FG-NET, AgeDB and CACD: all that they say stands in file names."""
 
 from __future__ import annotations
 
 import pytest
 
-from facegen.data.sources import Record, Skipped
+from facegen.data.sources import Record
 
 
 @pytest.mark.parametrize(
     ("source", "name", "record"),
     [
+        ("utkface", "26_1_2_20170116174525125.webp", (26, None, "female")),
+        ("utkface", "100_0_0_20170112215240346.jpg.chip.jpg", (100, None, "male")),
+        ("utkface", "0_0_0_20170110212554987.JPG", (0, None, "male")),
+        # Three names of the real data set: a dot missing, a blank, a gender 3 that is none.
+        ("utkface", "part1/55_0_0_20170116232725357jpg.chip.jpg", (55, None, "male")),
+        ("utkface", "deep/down/24_0_1_20170116220224657 .jpg.chip.jpg", (24, None, "male")),
+        ("utkface", "53_3_0_20170116184028385.jpg", (53, None, None)),
+        ("utkface", "116_1_3_20170120134646399.png", (116, None, "female")),
         ("fg-net", "FGNET/images/001A02.JPG", (2, "001", None)),
         ("fg-net", "001A43a.JPG", (43, "001", None)),
         ("fg-net", "images/078a11.jpg", (11, "078", None)),
@@ -36,6 +44,14 @@ def test_names(read, source, name, record):
 @pytest.mark.parametrize(
     ("source", "name"),
     [
+        ("utkface", "61_1_20170109142408075.jpg.chip.jpg"),  # real: its race is missing
+        ("utkface", "39_1_20170116174525125.jpg"),
+        ("utkface", "holiday.jpg"),
+        ("utkface", "2017_01_02_20170116174525125.jpg"),
+        ("utkface", "-5_0_0_20170116174525125.jpg"),
+        ("utkface", "26_1_2_x.jpg"),
+        ("utkface", "26_1_2_20170116_1.jpg"),
+        ("utkface", "1000_1_2_20170116174525125.jpg"),
         ("fg-net", "1A02.JPG"),
         ("fg-net", "001A2.JPG"),
         ("fg-net", "001B02.JPG"),
@@ -60,11 +76,18 @@ def test_other_names_are_reported_with_an_example(read, source, name):
     assert skipped.detail.startswith("expected ")
 
 
-def test_ages_that_nobody_reached_are_reported(read):
-    assert read("agedb", ["0_X_123_f.jpg"])["0_X_123_f.jpg"] == Skipped(
-        "0_X_123_f.jpg", "not the age of a person", "123"
-    )
-    assert read("cacd", ["999_X_0001.jpg"])["999_X_0001.jpg"].reason == "not the age of a person"
+@pytest.mark.parametrize(
+    ("source", "name", "reason"),
+    [
+        ("agedb", "0_X_123_f.jpg", "not the age of a person"),
+        ("cacd", "999_X_0001.jpg", "not the age of a person"),
+        ("utkface", "123_1_2_20170116174525125.jpg", "not the age of a person"),
+        ("utkface", "26_1_2_20170116174525125.txt", "not a picture file"),
+        ("utkface", "readme", "not a picture file"),
+    ],
+)
+def test_ages_that_nobody_reached_and_other_files_are_reported(read, source, name, reason):
+    assert read(source, [name])[name].reason == reason
 
 
 def test_landmarks_of_fg_net_are_not_reported_and_other_files_are(read):

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 from dataset_layouts import write
+from refusals import assert_refused
 
 from facegen.container import Container
 from facegen.data.sources import Record, Skipped
 from facegen.data.sources.tables import add, path_in, read_table
-from facegen.errors import FacegenError
 
 
 @pytest.fixture
@@ -58,24 +58,34 @@ def test_rows_of_other_length_are_named(table):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"t.csv: the table is empty"),
-        ("\ufeff\n  \n", r"t.csv: the table is empty"),
-        (",,\n", r"t.csv: the table is empty"),
-        ("path,age\na.jpg,1\nMüller.jpg,35\n".encode("latin-1"), r"t.csv, line 3: byte 0xfc is not UTF-8; save the"),
-        ("path,age\n".encode("utf-16"), r"t.csv, line 1: byte 0xff is not UTF-8"),
-        ("path,age,age\n", r"t.csv: the column 'age' is there twice; rename one"),
-        ("path,age, path\n", r"t.csv: the column 'path' is there twice"),
-        ("path,age\n" + "x" * 200_000 + ",1\n", r"t.csv, line 2: not a table \(field larger"),
+        ("", "t.csv: the table is empty"),
+        ("\ufeff\n  \n", "t.csv: the table is empty"),
+        (",,\n", "t.csv: the table is empty"),
+        ("path,age\na.jpg,1\nMüller.jpg,35\n".encode("latin-1"), "t.csv, line 3: byte 0xfc is not UTF-8; save the"),
+        ("path,age\n".encode("utf-16"), "t.csv, line 1: byte 0xff is not UTF-8"),
+        ("path,age,age\n", "t.csv: the column 'age' is there twice"),
+        ("path,age, path\n", "t.csv: the column 'path' is there twice"),
+        ("path,age\n" + "x" * 200_000 + ",1\n", "t.csv, line 2: not a table"),
     ],
 )
 def test_what_is_no_table_says_so_with_file_and_line(table, content, message):
-    with pytest.raises(FacegenError, match=message):
-        table(content)
+    assert_refused(message, table, content)
 
 
 def test_a_column_that_is_not_there_lists_those_that_are(table):
-    with pytest.raises(FacegenError, match=r"t.csv: there is no column 'sex'; found: path, age"):
-        table("path,age\n").require("age", "sex")
+    assert_refused("t.csv: there is no column 'sex'; found: path, age", table("path,age\n").require, "age", "sex")
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "header", "options", "column"),
+    [
+        ("appa-real", "gt_avg_test.csv", "file_name,real_age", {"age": "apparent"}, "apparent_age_avg"),
+        ("fairface", "fairface_label_train.csv", "file,gender", {}, "age"),
+        ("ffhq-aging", "ffhq_aging_labels.csv", "image_number,age_group", {}, "age_group_confidence"),
+    ],
+)
+def test_a_column_that_a_data_set_lacks_is_named(read, source, name, header, options, column):
+    assert_refused(f"{name}: there is no column '{column}'", read, source, {name: f"{header}\n"}, **options)
 
 
 @pytest.mark.parametrize(
