@@ -11,6 +11,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -260,10 +261,8 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
     else:
         contents.classes = [str(label) for label in range(count)]
     if contents.age_groups is None:
-        try:
+        with suppress(FacegenError):  # classes that are not ages
             contents.age_groups = AgeGroups.from_labels(contents.classes)
-        except FacegenError:
-            contents.age_groups = None  # classes that are not ages
 
 
 def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:

@@ -81,8 +81,7 @@ def convert(
 
         (generator,) = kept.values()
         assert isinstance(generator, Generator)  # the one kind that `HOLDS` allows
-        index = _class_index(path, generator, header, group)
-        needed = export_rosinality(generator, destination, class_index=index)
+        needed = export_rosinality(generator, destination, class_index=_class_index(path, generator, header, group))
         arguments = ", ".join(f"{name}={value}" for name, value in needed.items())
         lines.append(f"load it into rosinality's Generator({arguments})")
     else:
