@@ -67,6 +67,7 @@ _DEFINED_IN = {
     "Evaluator": "facegen.metrics.evaluate",
     "parse_system": "facegen.evaluation.run",
     "run_evaluation": "facegen.evaluation.run",
+    "EvaluationOptions": "facegen.evaluation.options",
     # errors
     "FacegenError": "facegen.errors",
 }

@@ -32,6 +32,7 @@ def option(
     *,
     choices: Iterable[str] | None = None,
     metavar: str | None = None,
+    flag: bool = False,
     unset: str | None = None,
     min: float | None = None,
     above: float | None = None,
@@ -49,6 +50,7 @@ def option(
         help: what it does, in a sentence.
         choices: the values allowed. The command lists them, unless there is a metavar.
         metavar: stands for the value in `--help`.
+        flag: true where it is given; the command takes no value.
         unset: what happens where the default is None, for `--help`.
         min, above, max: the smallest number allowed, the number that it must exceed, the largest number allowed.
         finite: infinity is no value.
@@ -119,13 +121,30 @@ def click_options(*classes: type) -> Callable[[Command], Command]:
         for cls in reversed(classes):
             for field in reversed(fields(cls)):
                 if field.metadata.get("command"):
-                    command = click_option(cls, field)(command)
+                    command = _click_option(cls, field)(command)
         return command
 
     return add
 
 
-def click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Command], Command]:
+def click_options_of_some(classes: Mapping[str, type]) -> Callable[[Command], Command]:
+    """Give a click command the options of classes of which it uses one, by name; each option says whose it is."""
+
+    def add(command: Command) -> Command:
+        owners: dict[str, list[str]] = {}
+        options = {}
+        for owner, cls in classes.items():
+            for field in fields(cls):
+                owners.setdefault(field.name, []).append(owner)
+                options[field.name] = (cls, field)
+        for name, (cls, field) in sorted(options.items(), reverse=True):
+            command = _click_option(cls, field, only=", ".join(owners[name]))(command)
+        return command
+
+    return add
+
+
+def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Command], Command]:
     """Return the decorator that gives a command the option of one field.
 
     Args:
@@ -144,7 +163,9 @@ def click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comman
         default = field.default
         written = ",".join(map(str, default)) if isinstance(default, tuple) else default
         settings |= {"default": written, "show_default": True}
-    if kind is bool:
+    if meta["flag"]:
+        settings["is_flag"] = True
+    elif kind is bool:
         settings |= {"is_flag": False, "flag_value": True, "metavar": "[BOOL]"}
     elif kind in (int, float) and not (meta["min"] is meta["above"] is meta["max"] is None):
         low = meta["min"] if meta["above"] is None else meta["above"]
@@ -184,12 +205,12 @@ def _fixed(cls: type, given: Iterable[str]) -> str:
 def _value_type(cls: type, field: Field) -> Any:
     """Return the type of an option's value, None aside: `int`, `float`, `bool`, `str` or a click type."""
     if field.metadata["parse"]:
-        return Parsed(field.metadata["parse"])
+        return _Parsed(field.metadata["parse"])
     hint = get_type_hints(cls)[field.name]
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(part for part in get_args(hint) if part is not type(None))
     if get_origin(hint) is tuple:
-        return Parsed(lambda text: _numbers(text, get_args(hint)))
+        return _Parsed(lambda text: _numbers(text, get_args(hint)))
     return hint
 
 
@@ -207,7 +228,7 @@ class _Number(click.FloatRange):
         return click.FLOAT.convert(value, param, ctx)
 
 
-class Parsed(click.ParamType):
+class _Parsed(click.ParamType):
     """A value that a function reads from text."""
 
     name = "text"

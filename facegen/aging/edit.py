@@ -82,6 +82,21 @@ def parse_ages(text: str) -> list[float]:
 
 
 @dataclass(frozen=True)
+class Request(Options):
+    """What is asked of each photo: which of its faces, at which ages."""
+
+    ages: Sequence[float] | None = option(
+        None,
+        "Ages to show, as in 5,25,45,65,85 or 5:90:5.",
+        metavar="YEARS",
+        parse=parse_ages,
+        unset="every age group",
+    )
+    face: str = option(ALL, "Which faces of a photo.", choices=(ALL, "largest"))
+    input_age: float | None = option(None, "Age in the photo.", metavar="YEARS", unset="as estimated")
+
+
+@dataclass(frozen=True)
 class Age:
     """An age to show: its years, the caption under its picture, and the index of its age group."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from tqdm import tqdm
 
+from facegen.aging.edit import ALL, Edit, Request
 from facegen.aging.paste import paste_results
 from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
 from facegen.errors import FacegenError
@@ -25,26 +26,32 @@ def save_all(
     transfer: AgeTransfer,
     photos: Sequence[Path],
     outdir: Path,
+    request: Request,
+    edit: Edit,
     *,
     paste_back: str | None = None,
     video: str | None = None,
-    **options: Any,
 ) -> Iterator[list[Path] | Exception]:
     """Age the faces in photo files; of each photo in turn, the paths of its pictures, or why there are none.
+
+    Raises a FacegenError for what is wrong for every photo.
 
     Args:
         transfer: Ages the faces.
         photos: Files.
         outdir: The folder to write to.
+        request: Which faces, and at which ages.
+        edit: How ages are changed.
         paste_back: `change` or `face`: write the whole photo at each age, too, see `facegen.aging.paste`.
         video: `mp4` or `gif`: write a video of each face, too, and with `paste_back` of the photo.
-        options: Arguments of `AgeTransfer.transfer`.
     """
+    ages, age = ALL if request.ages is None else request.ages, request.input_age
+    transfer.check(ages, input_ages=None if age is None else [age], edit=edit)
     with tqdm(list(zip(photos, unique_stems(photos), strict=True)), unit="photo", disable=len(photos) < 2) as bar:
         for photo, stem in bar:
             try:
                 picture = open_original(photo)
-                results = transfer.transfer(picture, progress=True, **options)
+                results = transfer.transfer(picture, ages, input_age=age, faces=request.face, edit=edit, progress=True)
                 if not results:
                     raise FacegenError(f"{photo}: no face found")
                 paths = save_results(results, outdir, stem)

@@ -35,6 +35,10 @@ COMMANDS = {
 
 # Options that several commands have.
 device_option = click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
+generator_option = click.option(
+    "--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package."
+)
+encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
 outdir_option = click.option(
     "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."
 )

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import click
 
+from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
+
 
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["safetensors", "pkl", "rosinality", "onnx", "torchscript"]),
-    help="The format; by default what OUT's suffix says (.safetensors, .pkl, .onnx).",
+    type=click.Choice(FORMATS),
+    help=f"The format; by default what OUT's suffix says ({', '.join(SUFFIXES)}).",
 )
 @click.option(
     "--network",
-    type=click.Choice(["generator", "encoder", "discriminator"]),
+    type=click.Choice(KINDS),
     help="Which network; by default all that the format holds, or the generator where it holds one.",
 )
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")

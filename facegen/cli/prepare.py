@@ -10,20 +10,7 @@ import click
 
 from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import all_sources
-from facegen.options import click_option, click_options
-
-
-def source_options(command: Any) -> Any:
-    """Add the options of all data sets; each says whose it is."""
-    takers: dict[str, list[str]] = {}
-    options = {}
-    for source in all_sources().values():
-        for field in fields(source):
-            takers.setdefault(field.name, []).append(source.name)
-            options[field.name] = (source, field)
-    for name, (source, field) in sorted(options.items(), reverse=True):
-        command = click_option(source, field, only=", ".join(takers[name]))(command)
-    return command
+from facegen.options import click_options, click_options_of_some
 
 
 @click.command()
@@ -42,7 +29,7 @@ def source_options(command: Any) -> Any:
 )
 @click_options(CropOptions, Choice)
 @click.option("--shard", metavar="I/N", help="Work on every N-th file only; `facegen merge` joins the N archives.")
-@source_options
+@click_options_of_some(all_sources())
 def command(
     source: Path, archive: Path, source_name: str | None, groups: str | None, shard: str | None, **chosen: Any
 ) -> None:

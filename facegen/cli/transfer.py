@@ -8,31 +8,16 @@ from typing import Any
 
 import click
 
-from facegen.aging.edit import ALL, PASTE_MODES, VIDEO_SUFFIXES, Edit, parse_ages
-from facegen.cli import device_option
+from facegen.aging.edit import PASTE_MODES, VIDEO_SUFFIXES, Edit, Request
+from facegen.cli import device_option, encoder_option, generator_option
 from facegen.errors import one_line
-from facegen.options import Parsed, click_options
+from facegen.options import click_options
 
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
 @click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
-@click.option(
-    "--ages",
-    type=Parsed(parse_ages),
-    metavar="YEARS",
-    help="Ages to show, as in 5,25,45,65,85 or 5:90:5.  [default: every age group]",
-)
-@click.option(
-    "--face",
-    "faces",
-    type=click.Choice(["all", "largest"]),
-    default="all",
-    show_default=True,
-    help="Which faces of a photo.",
-)
-@click.option("--input-age", type=float, metavar="YEARS", help="Age in the photo.  [default: as estimated]")
-@click_options(Edit)
+@click_options(Request, Edit)
 @click.option(
     "--paste-back",
     type=click.Choice(PASTE_MODES),
@@ -46,16 +31,13 @@ from facegen.options import Parsed, click_options
     type=click.Choice([suffix[1:] for suffix in VIDEO_SUFFIXES]),
     help="Also a video of each face through the ages; with --paste-back, of the photo, too.",
 )
-@click.option("--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package.")
-@click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
+@generator_option
+@encoder_option
 @click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
 @device_option
 def command(
     photos: tuple[Path, ...],
     outdir: Path,
-    ages: list[float] | None,
-    faces: str,
-    input_age: float | None,
     paste_back: str | None,
     video: str | None,
     generator: str | None,
@@ -88,18 +70,12 @@ def command(
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
     if video is not None:
         check_video(outdir / f"ages.{video}")
-    edit = Edit.from_command(chosen)
+    request, edit = Request.from_command(chosen), Edit.from_command(chosen)
     transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, device=device)
-    wanted = ALL if ages is None else ages
-    # What is wrong for every photo is said once.
-    transfer.check(wanted, input_ages=None if input_age is None else [input_age], edit=edit)
-
-    done = failed = 0
-    options = {"ages": wanted, "input_age": input_age, "faces": faces, "edit": edit}
+    done = 0
     try:
-        for outcome in save_all(transfer, photos, outdir, paste_back=paste_back, video=video, **options):
+        for outcome in save_all(transfer, photos, outdir, request, edit, paste_back=paste_back, video=video):
             if isinstance(outcome, Exception):
-                failed += 1
                 tqdm.write(f"Error: {one_line(outcome)}", file=sys.stderr)
             else:
                 done += 1
@@ -108,5 +84,5 @@ def command(
     except KeyboardInterrupt:
         click.echo(f"Stopped: {done} of {len(photos)} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
-    if failed:
+    if done < len(photos):
         raise click.exceptions.Exit(1)

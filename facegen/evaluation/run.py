@@ -14,6 +14,7 @@ from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
 from facegen.evaluation.judges import load_age_judge, load_identity_judge
+from facegen.evaluation.options import EvaluationOptions
 from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
 from facegen.evaluation.report import About, plain_name, write_report
@@ -40,23 +41,8 @@ _KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_
 
 
 @dataclass(frozen=True)
-class JudgeFiles:
-    """Where the judges' weights are; see `facegen.evaluation.judges` for the defaults of the first two.
-
-    Of the others, what is not given is downloaded where that is possible; else its numbers are left out, and the report
-    says so.
-    """
-
-    age_judge: Reference | None = None
-    id_judge: Reference | None = None
-    inception: Reference | None = None
-    vgg: Reference | None = None
-    lpips: Reference | None = None
-
-
-@dataclass(frozen=True)
 class SystemSpec:
-    """A system by its files.
+    """A system by its options.
 
     Attributes:
         name: The name of its row.
@@ -95,14 +81,9 @@ def run_evaluation(
     photos: Reference,
     outdir: Reference,
     systems: Sequence[SystemSpec],
+    options: EvaluationOptions | None = None,
     *,
     generator: Reference | None = None,
-    age_estimator: Reference | None = None,
-    judge_files: JudgeFiles = JudgeFiles(),
-    ages: Sequence[float] | None = None,
-    give_ages: bool = True,
-    limit: int | None = None,
-    seed: int = 0,
     device: str | None = None,
     progress: bool = True,
 ) -> tuple[Evaluation, Path]:
@@ -112,40 +93,36 @@ def run_evaluation(
         photos: A training archive, or a folder or zip of photos.
         outdir: Where results.json, table.md, report.html and strips/ go.
         systems: The first is the one that the report is about, the others stand beside it.
+        options: Target ages, how many faces, and the judges.
         generator: The generator of all systems that name none; None for the one that comes with a system's encoder, or
             else the one in the package.
-        age_estimator: Tells the systems the age of a face that comes without; None for the one in the package.
-        judge_files: The judges.
-        ages: Target ages; None for the middle of every age group.
-        give_ages: Tell the systems the ages of the faces, where known.
-        limit: Evaluate at most this many faces, drawn evenly from the age groups.
-        seed: Seeds every random choice.
         device: None takes a GPU when there is one.
         progress: Show bars with the remaining time.
 
     Raises:
         FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face.
     """
-    outdir = Path(outdir)
+    outdir, options = Path(outdir), options or EvaluationOptions()
     _check_names(outdir, systems)
-    tested = [_load_system(spec, spec.generator or generator, age_estimator, device) for spec in systems]
-    _check_abilities(tested, ages, give_ages)
+    tested = [_load_system(spec, spec.generator or generator, options.age_estimator, device) for spec in systems]
+    _check_abilities(tested, options)
     first, notes = tested[0].renderer, list[str]()
-    judges, independent = _load_judges(first, judge_files, age_estimator, notes, progress)
+    judges, independent = _load_judges(first, options, notes, progress)
     fit: Any = {"size": first.size, "template": first.template, "groups": first.groups}
-    loaded = load_photos(photos, **fit, limit=limit, seed=seed, progress=progress)
+    ages, give_ages, seed = options.ages, not options.hide_ages, options.seed
+    loaded = load_photos(photos, **fit, limit=options.photos_limit, seed=seed, progress=progress)
     _make_folder(outdir)
     evaluation = evaluate(tested, loaded, judges, ages=ages, give_ages=give_ages, seed=seed, progress=progress)
-    options = {
-        "age estimator": _name(age_estimator),
+    in_words = {
+        "age estimator": _name(options.age_estimator),
         "photos": str(photos),
-        "limit": limit,
+        "limit": options.photos_limit,
         "seed": seed,
         "ages": "the middle of every group" if ages is None else list(ages),
         "ages of the faces are given": give_ages,
     }
     notes += _remarks(evaluation, loaded, give_ages)
-    return evaluation, write_report(outdir, evaluation, _about(options, loaded, judges, independent, notes))
+    return evaluation, write_report(outdir, evaluation, _about(in_words, loaded, judges, independent, notes))
 
 
 def _check_names(outdir: Path, systems: Sequence[SystemSpec]) -> None:
@@ -156,12 +133,12 @@ def _check_names(outdir: Path, systems: Sequence[SystemSpec]) -> None:
         raise FacegenError(f"two systems have one name: {', '.join(names)}; rows and files could not be told apart")
 
 
-def _check_abilities(tested: Sequence[System], ages: Sequence[float] | None, give_ages: bool) -> None:
+def _check_abilities(tested: Sequence[System], options: EvaluationOptions) -> None:
     """Raise a FacegenError for what cannot be compared, or what no system can do: judging takes minutes."""
     check_systems(tested)
     for system in tested:
-        told = [float(system.renderer.groups.middle_age(0))] if give_ages else None
-        system.renderer.check("all" if ages is None else ages, input_ages=told, edit=system.edit)
+        told = None if options.hide_ages else [float(system.renderer.groups.middle_age(0))]
+        system.renderer.check("all" if options.ages is None else options.ages, input_ages=told, edit=system.edit)
 
 
 def _make_folder(outdir: Path) -> None:
@@ -193,30 +170,30 @@ def _generator_name(generator: Reference | None, encoder: Reference | None) -> s
 
 
 def _load_judges(
-    renderer: AgeTransfer, files: JudgeFiles, age_estimator: Reference | None, notes: list[str], progress: bool
+    renderer: AgeTransfer, options: EvaluationOptions, notes: list[str], progress: bool
 ) -> tuple[Judges, str]:
     """Return the judges, and a sentence on what they had to do with the systems; note what is left out."""
     device = renderer.device
-    age = load_age_judge(files.age_judge, device=device)
-    identity = load_identity_judge(files.id_judge, renderer.template, device=device, progress=progress)
+    age = load_age_judge(options.age_judge, device=device)
+    identity = load_identity_judge(options.id_judge, renderer.template, device=device, progress=progress)
 
     def load_inception() -> Extractor | None:
         fid = parse_metrics("fid5")
-        return load_detectors(fid, inception=files.inception, device=device, progress=progress).inception
+        return load_detectors(fid, inception=options.inception, device=device, progress=progress).inception
 
     def load_lpips() -> Distance:
-        heads = locate_weights(files.lpips, LPIPS_URL, "--lpips", progress)
-        network = load_distance(locate_weights(files.vgg, VGG_URL, "--vgg", progress), heads, device)
+        heads = locate_weights(options.lpips, LPIPS_URL, "--lpips", progress)
+        network = load_distance(locate_weights(options.vgg, VGG_URL, "--vgg", progress), heads, device)
         return lambda one, other: network(one.to(device), other.to(device))
 
-    has_lpips = files.vgg is not None or files.lpips is not None
+    has_lpips = options.vgg is not None or options.lpips is not None
     judges = Judges(
         age,
         identity,
-        _if_possible(load_inception, files.inception is not None, "FID and KID of Inception features", notes),
+        _if_possible(load_inception, options.inception is not None, "FID and KID of Inception features", notes),
         _if_possible(load_lpips, has_lpips, "LPIPS (--lpips and --vgg)", notes),
     )
-    estimator = shipped_file("age") if age_estimator is None else locate(age_estimator)
+    estimator = shipped_file("age") if options.age_estimator is None else locate(options.age_estimator)
     return judges, _independence(file_fingerprint(estimator) in age.name, identity.name.startswith("facenet"))
 
 

@@ -13,22 +13,11 @@ from torch import nn
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
+from facegen.weights.formats import FORMATS, HOLDS, SUFFIXES
 from facegen.weights.header import Header
 from facegen.weights.load import read_networks
 from facegen.weights.locate import locate
 from facegen.weights.native import network_kinds, save_networks
-
-FORMATS = ("safetensors", "pkl", "rosinality", "onnx", "torchscript")
-KINDS = ("generator", "encoder", "discriminator")
-SUFFIXES = {".safetensors": "safetensors", ".pkl": "pkl", ".onnx": "onnx"}  # a .pt can be two things
-# What each format can hold, in the order of preference where it holds one network.
-HOLDS = {
-    "safetensors": KINDS,
-    "pkl": ("generator", "discriminator"),
-    "rosinality": ("generator",),
-    "onnx": ("generator", "encoder"),
-    "torchscript": ("generator", "encoder"),
-}
 
 
 def convert(
@@ -77,12 +66,8 @@ def convert(
         options = (header.get("origin") or {}).get("training_set_kwargs")
         write_pickle(destination, kept, training_set_kwargs=options, metadata=header.metadata)
     elif to == "rosinality":
-        from facegen.weights.export.rosinality import export_rosinality
-
         (generator,) = kept.values()
-        assert isinstance(generator, Generator)  # the one kind that `HOLDS` allows
-        needed = export_rosinality(generator, destination, class_index=_class_index(path, generator, header, group))
-        arguments = ", ".join(f"{name}={value}" for name, value in needed.items())
+        arguments = _export_rosinality(path, generator, destination, header, group)
         lines.append(f"load it into rosinality's Generator({arguments})")
     else:
         ((name, chosen),) = kept.items()
@@ -104,6 +89,15 @@ def _check(to: str, network: str | None, group: str | None, truncation_psi: floa
         raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
     if truncation_psi is not None and not math.isfinite(truncation_psi):
         raise FacegenError(f"truncation cannot be {truncation_psi}")
+
+
+def _export_rosinality(path: Path, network: nn.Module, destination: Path, header: Header, group: str | None) -> str:
+    """Write for rosinality; return the arguments of its generator."""
+    from facegen.weights.export.rosinality import export_rosinality
+
+    assert isinstance(network, Generator)  # the one kind that `HOLDS` allows
+    needed = export_rosinality(network, destination, class_index=_class_index(path, network, header, group))
+    return ", ".join(f"{name}={value}" for name, value in needed.items())
 
 
 def _export_graph(

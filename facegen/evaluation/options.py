@@ -1,0 +1,31 @@
+"""The options of `facegen evaluate`. `--help` needs no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from facegen.aging.edit import parse_ages
+from facegen.options import Options, option
+
+
+@dataclass(frozen=True)
+class EvaluationOptions(Options):
+    """How systems are evaluated, and where the judges' weights are (see `facegen.evaluation.judges`).
+
+    Weights that are not given are downloaded where that is possible; else their numbers are left out, and the report
+    says so.
+    """
+
+    ages: Sequence[float] | None = option(
+        None, "Targets: 5,25,65 or 5:90:5.", metavar="YEARS", parse=parse_ages, unset="every age group"
+    )
+    hide_ages: bool = option(False, "Do not tell the systems how old the faces are: they estimate it.", flag=True)
+    photos_limit: int | None = option(None, "Only N faces, evenly of the age groups.", metavar="N", min=1)
+    seed: int = option(0, "Seeds every draw.", min=0)
+    age_estimator: str | None = option(None, "Another age estimator for the systems (not the judge).", metavar="FILE")
+    age_judge: str | None = option(None, "Another judge of ages than the one in the package.", metavar="FILE")
+    id_judge: str | None = option(None, "Judge of identities.", metavar="dlib|vggface2|FILE", unset="dlib if installed")
+    inception: str | None = option(None, "Weights of Inception, for FID and KID.", metavar="FILE", unset="downloaded")
+    vgg: str | None = option(None, "Weights of VGG16, for LPIPS.", metavar="FILE", unset="downloaded")
+    lpips: str | None = option(None, "Weights of LPIPS.", metavar="FILE", unset="downloaded")

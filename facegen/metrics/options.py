@@ -1,0 +1,27 @@
+"""The options of `facegen metrics`. `--help` needs no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from facegen.metrics.names import EXAMPLES, parse_metrics
+from facegen.options import Options, option
+
+
+@dataclass(frozen=True)
+class MetricsOptions(Options):
+    """What is measured, against which faces, and by which networks."""
+
+    network: str = option(help="Generator: a weight file, a run folder, an address, ...", metavar="N")
+    data: str = option(help="Training archive (zip or folder) with the real faces.", metavar="PATH")
+    metrics: str = option("fid50k_full", f"{EXAMPLES}, or any other number (fid5k_full).", metavar="NAMES")
+    per_group: bool = option(False, "Measure every age group apart, too.", flag=True)
+    inception: str | None = option(None, "Weights of the Inception network [default: downloaded].", metavar="PATH")
+    vgg: str | None = option(None, "Weights of VGG16, for pr and ppl [default: downloaded].", metavar="PATH")
+    lpips: str | None = option(None, "Weights of LPIPS, for ppl [default: downloaded].", metavar="PATH")
+    batch: int = option(32, "Pictures at a time.", min=1)
+    seed: int = option(0, "Of latents, labels and noise.", min=0)
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield bool(parse_metrics(self.metrics)), "--metrics names none; try fid5k_full"
