@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
 FEATHER = 0.3  # of the radius of the face: how wide the mask fades
-BORDER = 0.12  # of the side of the crop: how wide it fades towards the crop's border
+BORDER = 0.12  # of the side of the crop: how wide it fades toward the crop's border
 LIGHT = 1 / 8  # of the side of the crop: the blur that leaves only light and color
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
 LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
@@ -131,7 +131,7 @@ def paste_results(
 
 
 def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
-    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 towards its outline.
+    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 toward its outline.
 
     The face is an ellipse around the landmarks of the template, upright between eyes and mouth: the forehead, the
     cheeks and the chin lie inside of it, ears and background outside. Where it reaches the border of the crop, it

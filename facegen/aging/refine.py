@@ -134,7 +134,7 @@ class Goal:
 
 
 def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float]) -> torch.Tensor:
-    """Optimise w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
+    """Optimize w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
 
     `schedule` gives, before every step, the share of the work that is done.
     """

@@ -97,7 +97,7 @@ def find_faces_padded(images: Sequence[Image.Image], max_side: int = MAX_DETECTI
 def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
     """How far a face is turned to the side, in degrees: 0 looks at the camera, near 90 is a profile.
 
-    Positive means turned towards the right of the picture, so that the nose lies right of the eyes' middle.
+    Positive means turned toward the right of the picture, so that the nose lies right of the eyes' middle.
 
     The model is a head seen from afar (orthographic projection) whose nose tip stands out before the line of the
     eyes by `NOSE_DEPTH` of their distance, about 31 of 63 mm on an adult. Turned by an angle t, the eyes appear

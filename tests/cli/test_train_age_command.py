@@ -22,9 +22,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     with ArchiveWriter(path, groups=AgeGroups.default()) as writer:
         for age in range(0, 80, 2):
-            colour = np.full([16, 16, 3], 3 * age) + random.integers(0, 15, [16, 16, 3])
+            color = np.full([16, 16, 3], 3 * age) + random.integers(0, 15, [16, 16, 3])
             label = AgeGroups.default().index_of(age)
-            writer.add(f"{age}.jpg", Image.fromarray(colour.astype(np.uint8)), label=label, age=age)
+            writer.add(f"{age}.jpg", Image.fromarray(color.astype(np.uint8)), label=label, age=age)
     return path
 
 

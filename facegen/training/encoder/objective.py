@@ -224,7 +224,7 @@ class EncoderObjective(nn.Module):
         return apart.mean() + 0.2 * away.mean()
 
     def _feature_distance(self, estimator: AgeEstimator, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """Mean squared difference of the estimator's maps, each normalised over its channels (Zhang et al. 2018)."""
+        """Mean squared difference of the estimator's maps, each normalized over its channels (Zhang et al. 2018)."""
         with self._precision(one):
             with torch.no_grad():
                 wanted = estimator.features(other)

@@ -19,7 +19,7 @@ class Recipe:
         target: `z`, `w` or `w+`, see `Encoder`.
         latent: Squared error of the latent of generated faces, each number in units of its variance.
         cosine: 1 - cosine of z and its guess, for the target z. Length says nothing in z, which the mapping network
-            normalises; so the guess's length is taught to say how good the guess is.
+            normalizes; so the guess's length is taught to say how good the guess is.
         pixels: Squared error of the picture that the generator makes of the latent, levels -1..1.
         features: Distance of the two pictures in the age estimator's inner layers.
         identity: 1 - cosine of the two pictures' features in a face recognition network.

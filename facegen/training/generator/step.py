@@ -86,7 +86,7 @@ def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tupl
 
 
 def update_average(state: TrainingState, options: TrainOptions, weight: float = 1) -> None:
-    """Move `G_ema` towards `G`; buffers, such as the average of w, are copied.
+    """Move `G_ema` toward `G`; buffers, such as the average of w, are copied.
 
     `G_ema` takes plain labels: what a `weight` of labels does to `G` becomes a part of its parameters.
     """

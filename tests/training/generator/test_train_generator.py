@@ -177,8 +177,8 @@ def test_reals_take_turns(gendered, tmp_path, monkeypatch):
     np.testing.assert_array_equal(shown[2].reshape(8, 2).T, brightness[np.stack(drawn)])
 
 
-def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
-    """A few hundred images must bring the mean colour of fakes close to that of the data."""
+def test_training_moves_the_generator_toward_the_data(face_archive, tmp_path):
+    """A few hundred images must bring the mean color of fakes close to that of the data."""
     options = small_options(face_archive, tmp_path, kimg=0.8, tick=1, aug="noaug", cfg="auto")
     archive = FaceArchive(face_archive)
     target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
@@ -190,7 +190,7 @@ def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
     assert after < before / 2
 
 
-def test_lazy_regularisation_corrects_adam():
+def test_lazy_regularization_corrects_adam():
     layer = torch.nn.Linear(2, 2)
     assert lazy_adam(layer, 0.001, None).defaults["lr"] == 0.001
     group = lazy_adam(layer, 0.001, 4).defaults
@@ -244,7 +244,7 @@ def test_weights_with_other_latents_are_refused(face_archive, finished_run, tmp_
         build_state(options, FaceArchive(face_archive), CPU)
 
 
-def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
+def test_unlabeled_data_is_refused_for_a_conditional_run(tmp_path):
     path = tmp_path / "plain.zip"
     with ArchiveWriter(path) as writer:
         writer.add("a.png", Image.new("RGB", (16, 16)))

@@ -377,7 +377,7 @@ class TestMemory:
 
         at(0, fail, monkeypatch)
         with pytest.raises(
-            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learnt yet"
+            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learned yet"
         ):
             loop.train_generator(small_options(face_archive, tmp_path), progress=False)
         assert not list_snapshots(only_run(tmp_path))
