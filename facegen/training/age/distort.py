@@ -7,9 +7,9 @@ import math
 import torch
 from torch.nn import functional
 
-SHIFT = 0.08  # of the side, at most
+SHIFT = 0.08  # share of the side, at most
 ROTATION = math.radians(12)
-SCALE = 0.12  # of the logarithm of the size, at most
+SCALE = 0.12  # in the logarithm of the size, at most
 BRIGHTNESS, CONTRAST = 0.3, 0.3
 COLOR_DROP = 0.1  # share of pictures turned gray
 COARSE = 0.3  # share of pictures that lose fine detail, as generated faces and small faces in photos do

@@ -58,7 +58,7 @@ class EncoderObjective(nn.Module):
         bf16: In training mode, run encoder and estimator in bfloat16; the generator's pictures need more digits.
         shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
             means, which the loss `age` refines. None otherwise.
-        latent_discriminator: Of recipes that have one. None otherwise.
+        latent_discriminator: Judges latents, in the recipes that have one; None in the others.
     """
 
     w_variance: torch.Tensor

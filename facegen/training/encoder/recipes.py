@@ -35,7 +35,7 @@ class Recipe:
         keep: Squared difference between the face after that shift and the reconstruction, both reduced to 8x8 pixels:
             aging leaves pose, light and background as they are.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
-        tune: Train the generator's synthesis too, at so many times the learning rate, for pixels and features alone:
+        tune: Train the generator's synthesis too, at this multiple of the learning rate, for pixels and features alone:
             not for the age, which it would learn to feign.
         anchor: While the generator is tuned, squared error of the pictures that it makes of the generated faces' true
             latents, so that it keeps what it knew (the locality regularization of Roich et al. 2021, section 3.3).

@@ -22,7 +22,7 @@ def floats_of(networks: Iterable[nn.Module]) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def move_average(average: list[torch.Tensor], current: list[torch.Tensor], steps: int, half_life: float) -> None:
-    """Move averaged tensors toward the current ones, after so many `steps` of the run; `half_life` is in steps."""
+    """Move averaged tensors toward the current ones, after `steps` steps of the run; `half_life` is in steps."""
     keep = 0.5 ** (1 / min(half_life, max(SHARE_OF_STEPS * steps, 1e-3)))
     torch._foreach_lerp_(average, current, 1 - keep)
 
@@ -47,7 +47,7 @@ class WeightAverage:
         self._current = floats_of(trained)
 
     def update(self, steps: int) -> None:
-        """Move toward the weights after so many `steps` of the run."""
+        """Move toward the weights after `steps` steps of the run."""
         move_average(self._average, self._current, steps, HALF_LIFE)
 
     def calibrate(self, batches: Iterable[Faces]) -> None:

@@ -89,8 +89,8 @@ def resume_generator(
     """Go on with the run in a folder, exactly where its last snapshot was.
 
     Args:
-        folder: Of the run.
-        kimg: Up to so many; None as planned.
+        folder: The run folder.
+        kimg: Thousands of images to stop at; None as planned.
         data: Where the archive is now, if it was moved.
         batch: Pictures per step from now on; None as before. Rates stay what they are.
         snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as

@@ -129,7 +129,7 @@ def average(tensors: Iterable[torch.Tensor], parts: int = 1) -> None:
 
     Args:
         tensors: On one device; of the same number and shapes on every process.
-        parts: Each holds a sum over so many parts.
+        parts: How many parts each tensor is the sum of.
     """
     tensors = list(tensors)
     if not tensors or world_size() * parts == 1:

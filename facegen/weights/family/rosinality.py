@@ -14,7 +14,7 @@ import torch
 from facegen.errors import FacegenError
 from facegen.weights.family.safe_pickle import shown
 
-NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # of the networks in a checkpoint
+NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # a checkpoint's names of the networks, and ours
 MAX_BLOCKS = 12
 
 Tensors = dict[str, torch.Tensor]

@@ -31,7 +31,7 @@ from facegen.weights.family.safe_pickle import shown
 from facegen.weights.header import Header
 from facegen.weights.read import read_torch_file
 
-NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
+NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # a file's names of the networks, and ours
 AVERAGED_LATENTS = 10_000  # random, but the same every time: their mean is the average of w where a file has none
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
 

@@ -28,7 +28,7 @@ from facegen.weights.header import Header
 
 IGNORED = ("lod", "lod_in", "resample_filter")  # remains of progressive growing; constants
 MAX_COMPONENTS = 20
-MAX_VARIABLES = 10_000  # of a component; the largest of the family has about 200
+MAX_VARIABLES = 10_000  # in one component; the largest of the family has about 200
 MAX_NAME = 1000  # characters: a file can name one list of one long name again and again
 
 _Convert = Callable[[np.ndarray], np.ndarray]
@@ -207,7 +207,7 @@ def _renamed(variables: Mapping[str, np.ndarray], rules: list[_Rule], where: str
             break
         else:
             raise FacegenError(
-                f"{where} has the variable {shown(name)}, which StyleGAN2-ADA's networks do not have: of another "
+                f"{where} has the variable {shown(name)}, which StyleGAN2-ADA's networks do not have: another "
                 "architecture (StyleGAN1, or StyleGAN2 with labels), not supported"
             )
     return tensors
