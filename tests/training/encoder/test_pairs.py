@@ -2,28 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import small_generator
 
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.training.encoder.pairs import Pairs, generate_pairs, one_hot
 
 
-def make_generator(c_dim: int = 10, resolution: int = 16, channels: int = 3) -> Generator:
-    torch.manual_seed(0)
-    return Generator(
-        8,
-        c_dim,
-        8,
-        resolution,
-        channels,
-        mapping_kwargs={"num_layers": 2},
-        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
-    ).eval()
-
-
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    return make_generator()
+    return small_generator(10)
 
 
 def same(one: Pairs, other: Pairs) -> bool:
@@ -69,7 +57,7 @@ def test_every_class_comes_equally_often(generator: Generator):
 
 
 def test_unconditional_and_grayscale_generators():
-    pairs = generate_pairs(make_generator(c_dim=0, channels=1), 6, progress=False)
+    pairs = generate_pairs(small_generator(0, channels=1), 6, progress=False)
     assert pairs.images.shape == (6, 3, 16, 16)
     assert torch.equal(pairs.images[:, 0], pairs.images[:, 2])
     assert one_hot(pairs.classes, 0).shape == (6, 0)
