@@ -134,8 +134,5 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
 
 
 def _sentence(name: str, entry: Mapping[str, Any]) -> str:
-    kwargs = entry["kwargs"]
-    words = [f"`{name}`: {entry['kind']}, {kwargs['img_resolution']}x{kwargs['img_resolution']} pixels"]
-    if kwargs.get("c_dim"):
-        words.append(f"{kwargs['c_dim']} classes")
-    return ", ".join(words)
+    side, classes = entry["kwargs"]["img_resolution"], entry["kwargs"].get("c_dim")
+    return f"`{name}`: {entry['kind']}, {side}x{side} pixels" + (f", {classes} classes" if classes else "")

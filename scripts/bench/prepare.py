@@ -64,7 +64,8 @@ def bare(batch: Batch, resolution: int) -> int:
 
 def cropped(batch: Batch, options: CropOptions) -> int:
     """Crop as `facegen prepare` does; how many came out."""
-    return sum(isinstance(result, Cropped) for result in crop_pictures(batch, options))
+    data = dict(batch)
+    return sum(isinstance(result, Cropped) for result in crop_pictures(list(data), data.__getitem__, options))
 
 
 def seconds(work: Callable[[Batch], int], batches: list[Batch], threads: int) -> tuple[float, int]:

@@ -304,7 +304,7 @@ def test_a_stopped_run_goes_on_where_it_was(many, whole, tmp_path, number, monke
     cropped = []
     crop_pictures = prepare_module.crop_pictures
     monkeypatch.setattr(
-        prepare_module, "crop_pictures", lambda items, crop: cropped.extend(items) or crop_pictures(items, crop)
+        prepare_module, "crop_pictures", lambda names, *more: cropped.extend(names) or crop_pictures(names, *more)
     )
     prepare(many, archive, crop=CropOptions("as-is", 32), progress=False)
     assert len(cropped) == 600 - done

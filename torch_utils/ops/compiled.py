@@ -90,18 +90,8 @@ def _bias_act_cpu(x: torch.Tensor, *others: Any) -> torch.Tensor:
     return torch.empty_like(x).copy_(reference.bias_act(x, *others))
 
 
-def _bias_act_grad_cpu(
-    g: torch.Tensor,
-    x: torch.Tensor,
-    b: torch.Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float | None,
-    from_output: bool,
-    order: int,
-) -> torch.Tensor:
+def _bias_act_grad_cpu(g: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, *others: Any) -> torch.Tensor:
+    dim, act, alpha, gain, clamp, from_output, order = others
     if from_output:
         edge = None if clamp is None else torch.tensor(clamp, dtype=x.dtype)
         clamped = torch.zeros_like(x, dtype=torch.bool) if edge is None else x.abs() >= edge
