@@ -24,10 +24,10 @@ SHALLOW = {"epochs": 2, "init": "none", "blocks": (0, 0, 0), "input_size": 75}  
 NARROW = {"channel_base": 128, "channel_max": 16, "latent": 16}  # a step takes milliseconds
 
 
-def narrow_options(archive: object, outdir: object = "", **chosen: object) -> TrainOptions:
-    """Four ticks of two steps at 16x16, a snapshot after the second and the fourth."""
+def narrow_options(archive: object, outdir: object = "", resolution: int = 16, **chosen: object) -> TrainOptions:
+    """Four ticks of two steps, a snapshot after the second and the fourth."""
     chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "cfg": "tiny", **chosen}
-    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **NARROW)
+    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=resolution, **chosen), **NARROW)
 
 
 def train(archive: object, outdir: object, **chosen: object) -> Path:

@@ -70,7 +70,7 @@ def resume(run: Path) -> None:
 
 
 def sums(run: Path) -> dict[str, str]:
-    """Checksums of the last snapshot, and of the optimisers, counters and random states beside it."""
+    """Checksums of the last snapshot, and of the optimizers, counters and random states beside it."""
     networks = Header.read(list_snapshots(run)[-1])["networks"]
     return {name: entry["sha256"] for name, entry in networks.items()} | {"state": state_sum(run)}
 
