@@ -184,10 +184,10 @@ def test_unknown_command(name):
 
 
 def test_unknown_option():
-    result = CliRunner().invoke(main, ["label", "--colour", "red"])
+    result = CliRunner().invoke(main, ["label", "--color", "red"])
     assert result.exit_code == 2
     assert "No such option" in result.output
-    assert "--colour" in result.output
+    assert "--color" in result.output
 
 
 @pytest.mark.parametrize(

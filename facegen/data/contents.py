@@ -21,7 +21,7 @@ from facegen.data.sources.base import OLDEST_PERSON
 from facegen.errors import FacegenError, printable
 from facegen.faces.template import AlignmentTemplate
 
-FORMAT = 1  # of facegen.json
+FORMAT = 1  # version of facegen.json
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
 MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
 

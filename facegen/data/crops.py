@@ -23,10 +23,10 @@ from facegen.faces.template import Face, alignment_matrix, invert_matrix
 # takes is used.
 QUICK_SIDE, QUICK_FACE = 320, 60
 MAX_PIXELS_AT_ONCE = 16_000_000  # decoded pictures that wait for one search: about 50 MB a thread
-COUNTED_FACE = 1 / 3  # of the largest face's size: smaller ones are bystanders, or specks taken for faces
+COUNTED_FACE = 1 / 3  # share of the largest face's size: smaller ones are bystanders, or specks taken for faces
 SHARPNESS_SIDE = 128
 JPEG_REDUCTION = 2  # a JPEG may be decoded at 1/2, 1/4 or 1/8 while its side stays this many times the target's
-MAX_OUTSIDE = 0.1  # of the crop's area, before it is worth a note
+MAX_OUTSIDE = 0.1  # share of the crop's area; more is worth a note
 FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it would be one of noise
 
 _Read = Callable[[str], bytes]

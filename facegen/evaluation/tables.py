@@ -136,7 +136,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
         "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
         "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
         "of judged and target age along a person's strip, median (quartiles). Similarity: cosine of input and result; "
-        "to others: of input and other people's results. Recognized: share of other people who are less like the "
+        "to others: that of input and other people's results. Recognized: share of other people who are less like the "
         "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
         "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
         ["system", *cells],

@@ -69,7 +69,7 @@ def cropped(batch: Batch, options: CropOptions) -> int:
 
 
 def seconds(work: Callable[[Batch], int], batches: list[Batch], threads: int) -> tuple[float, int]:
-    """Work through all batches on so many threads; the time it took, and how many pictures came out."""
+    """Work through all batches on this many threads; the time it took, and how many pictures came out."""
     begin = time.perf_counter()
     done = sum(map(work, batches) if threads == 1 else map_in_order(work, batches))
     return time.perf_counter() - begin, done

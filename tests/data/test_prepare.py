@@ -202,7 +202,7 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
     assert lines[0] == f"{folder}: UTKFace (Zhang et al. 2017), aligned and cropped (--source utkface)"
     assert lines[1] == f"{path}: 10 faces"
     assert "   41-50        2  <- few" in lines
-    assert "   61-70        0  <- no face: this class cannot be learnt" in lines
+    assert "   61-70        0  <- no face: this class cannot be learned" in lines
     assert any(line.startswith("dropped 3: unreadable picture (first: 60_0_0_20170110170001.jpg; ") for line in lines)
     assert "enlarged" not in result.stdout  # the smallest is 40x40
     assert "note on 1: cut to a square (first: 51_0_1_20170110170002.webp)" in lines

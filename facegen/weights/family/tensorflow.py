@@ -23,12 +23,12 @@ from facegen.weights.family.pickle_note import NAMES
 from facegen.weights.family.records import TensorflowNetwork
 from facegen.weights.family.rosinality import noise_name
 from facegen.weights.family.safe_pickle import shown
-from facegen.weights.family.state_dict import recognise
+from facegen.weights.family.state_dict import recognize
 from facegen.weights.header import Header
 
 IGNORED = ("lod", "lod_in", "resample_filter")  # remains of progressive growing; constants
 MAX_COMPONENTS = 20
-MAX_VARIABLES = 10_000  # of a component; the largest of the family has about 200
+MAX_VARIABLES = 10_000  # in one component; the largest of the family has about 200
 MAX_NAME = 1000  # characters: a file can name one list of one long name again and again
 
 _Convert = Callable[[np.ndarray], np.ndarray]
@@ -126,7 +126,7 @@ def _part(record: TensorflowNetwork, where: str, room: int) -> Part:
     if sum(variable.size for variable in variables.values()) > room:  # before any is copied
         raise FacegenError(f"{where}: its variables claim more than the file holds: refused")
     tensors = _renamed(variables, GENERATOR_RULES if is_generator else DISCRIMINATOR_RULES, where)
-    kind, arguments = recognise(tensors, where)
+    kind, arguments = recognize(tensors, where)
     if kind is not (Generator if is_generator else Discriminator):
         raise FacegenError(f"{where}: its variables are not those of its function {shown(_function(record))}")
     _apply_options(arguments, _options(record), is_generator)
@@ -191,7 +191,7 @@ def _renamed(variables: Mapping[str, np.ndarray], rules: list[_Rule], where: str
             break
         else:
             raise FacegenError(
-                f"{where} has the variable {shown(name)}, which StyleGAN2-ADA's networks do not have: of another "
+                f"{where} has the variable {shown(name)}, which StyleGAN2-ADA's networks do not have: another "
                 "architecture (StyleGAN1, or StyleGAN2 with labels), not supported"
             )
     return tensors

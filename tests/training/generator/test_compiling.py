@@ -33,7 +33,7 @@ def small_options(archive: Path, outdir: Path | str = "", **chosen: object) -> T
 def steps(
     options: TrainOptions, count: int, backend: str | None, device: torch.device = CPU
 ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-    """Weights and the losses of G after so many steps, the first of which has both regularisations."""
+    """Weights and the losses of G after so many steps, the first of which has both regularizations."""
     torch.compiler.reset()
     state = build_state(options, FaceArchive(options.data), device)
     if backend:

@@ -337,7 +337,7 @@ class TestMemory:
 
         at(0, fail, monkeypatch)
         with pytest.raises(
-            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learnt yet"
+            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learned yet"
         ):
             train(face_archive, tmp_path)
         assert not list_snapshots(only_run(tmp_path))
