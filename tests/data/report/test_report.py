@@ -215,15 +215,8 @@ def test_a_section_for_each_split(tmp_path, tinted):
     assert page.text.count("Mean face of each group") == 2
 
 
-def test_genders_are_shown_where_known(make_zip, tmp_path, tinted):
-    names = [f"{i}.png" for i in range(4)]
-    faces = [{"file": n, "age": 5, "gender": g} for n, g in zip(names, ["female"] * 3 + ["male"], strict=True)]
-    path = make_zip(
-        {name: tinted(i) for i, name in enumerate(names)},
-        [[name, 0] for name in names],
-        {"format": 1, "groups": ["0-10", "11-20"], "faces": faces},
-    )
-    page = report(tmp_path, [path])
+def test_genders_are_shown_where_known(make_described, tmp_path):
+    page = report(tmp_path, [make_described(*({"age": 5, "gender": g} for g in ["female"] * 3 + ["male"]))])
     assert "female 3" in page.text
     assert "75 %" in page.text
 
