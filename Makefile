@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/facegen demo --outdir out
 
 test: $(VENV)/.installed-dev
-	$(VENV_PYTHON) -m pytest -n logical --maxprocesses 8
+	$(VENV_PYTHON) -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(VENV_PYTHON) -m ruff check .

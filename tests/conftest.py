@@ -1,6 +1,6 @@
 """What every test starts with, and real pictures for all of them: the face that matplotlib ships.
 
-Being here, it also puts this folder where tests find `golden_numbers`.
+Being here, it also puts this folder where tests find `golden_numbers` and `helpers`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.cbook import get_sample_data
+from helpers import HOPPER
 from PIL import Image
 
+from facegen.faces.find import open_photo
 from facegen.images import encode_png
 
 # Tests work on small tensors, where a second thread only waits; the commands that they start inherit this.
@@ -33,21 +34,20 @@ def fixed_seed():
 
 
 @pytest.fixture(scope="session")
-def photo() -> Image.Image:
+def hopper() -> Image.Image:
     """Grace Hopper, 512x600, RGB."""
-    with get_sample_data("grace_hopper.jpg") as file:
-        return Image.open(file).convert("RGB")
+    return open_photo(HOPPER)
 
 
 @pytest.fixture(scope="session")
-def face(photo: Image.Image) -> Image.Image:
+def face(hopper: Image.Image) -> Image.Image:
     """Her face alone, cropped as tightly as aligned data sets are, 128x128."""
-    return photo.crop((148, 118, 389, 359)).resize((128, 128), Image.Resampling.LANCZOS)
+    return hopper.crop((148, 118, 389, 359)).resize((128, 128), Image.Resampling.LANCZOS)
 
 
 @pytest.fixture(scope="session")
 def tinted(face: Image.Image) -> Callable[..., Image.Image]:
-    """A function (index, size) -> the face in another colour: pictures that can be told apart by their mean."""
+    """A function (index, size) -> the face in another color: pictures that can be told apart by their mean."""
 
     def tint(index: int, size: int = 16) -> Image.Image:
         gains = np.random.default_rng(index).uniform(0.4, 1.0, 3)

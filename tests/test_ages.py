@@ -23,13 +23,9 @@ def test_default_puts_every_age_into_its_group(age, index):
 
 
 def test_every_human_age_has_exactly_one_default_group():
-    indices = [AgeGroups.default().index_of(age) for age in range(123)]
+    indices = [AgeGroups.default().index_of(age) for age in np.arange(123)]
     assert indices == sorted(indices)
     assert set(indices) == set(range(10))
-
-
-def test_index_takes_numpy_integers():
-    assert AgeGroups.default().index_of(np.int64(35)) == 3
 
 
 def test_parse_contiguous_groups_with_an_open_end():
@@ -57,16 +53,12 @@ def test_negative_age_is_in_no_group():
     assert AgeGroups.default().index_of(-1) is None
 
 
-@pytest.mark.parametrize("text", ["0-10,11-20", "0-12,13-19,60-", "7-7", "0-10,11-20,91-100"])
+@pytest.mark.parametrize("text", ["0-10,11-20", "0-12,13-19,60-", "7-7", "0-10,11-20,91-100", str(AgeGroups.default())])
 def test_labels_lead_back_to_the_groups(text):
     groups = AgeGroups.parse(text)
     assert AgeGroups.from_labels(groups.labels) == groups
     assert AgeGroups.parse(str(groups)) == groups
     assert hash(AgeGroups.parse(text)) == hash(groups)
-
-
-def test_default_comes_back_from_its_labels():
-    assert AgeGroups.from_labels(AgeGroups.default().labels) == AgeGroups.default()
 
 
 def test_middle_age_lies_in_its_group():

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from facegen.cli import main
 from facegen.device import cpu_has_bfloat16, pick_device, trains_in_bfloat16
 from facegen.errors import FacegenError
 
@@ -21,12 +19,6 @@ def test_a_device_that_is_not_there_is_named_in_one_line(name):
     with pytest.raises(FacegenError, match=f"device '{name}' cannot be used on this machine") as caught:
         pick_device(name)
     assert "\n" not in str(caught.value)
-
-
-def test_resuming_an_encoder_asks_for_the_device_first(tmp_path):
-    result = CliRunner().invoke(main, ["train-encoder", "--resume", str(tmp_path), "--device", "gpu"])
-    assert result.exit_code == 1
-    assert "device 'gpu' cannot be used" in result.output
 
 
 def test_bfloat16(monkeypatch):

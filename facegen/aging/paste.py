@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
 
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
-FEATHER = 0.3  # of the radius of the face: how wide the mask fades
-BORDER = 0.12  # of the side of the crop: how wide it fades towards the crop's border
-LIGHT = 1 / 8  # of the side of the crop: the blur that leaves only light and color
+FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
+BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
+LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
 LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
@@ -131,7 +131,7 @@ def paste_results(
 
 
 def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
-    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 towards its outline.
+    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 toward its outline.
 
     The face is an ellipse around the landmarks of the template, upright between eyes and mouth: the forehead, the
     cheeks and the chin lie inside of it, ears and background outside. Where it reaches the border of the crop, it

@@ -134,8 +134,8 @@ def _crop_all(
     """Crop on all cores, in order, what the spool does not have yet."""
 
     def work(batch: list[Record]) -> tuple[list[Record], list[Outcome]]:
-        missing = [(record.name, _read(files, record.name)) for record in batch if record.name not in spool]
-        return batch, crop_pictures(missing, crop) if missing else []
+        missing = [record.name for record in batch if record.name not in spool]
+        return batch, crop_pictures(missing, files.read, crop) if missing else []
 
     for batch, outcomes in map_in_order(work, _batches(records), ahead=2):
         if outcomes:
@@ -148,13 +148,6 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     records = iter(records)
     while batch := list(islice(records, BATCH)):
         yield batch
-
-
-def _read(files: Container, name: str) -> bytes | FacegenError:
-    try:
-        return files.read(name)
-    except FacegenError as error:
-        return error
 
 
 def _examples(report: PrepareReport, files: Container) -> dict[str, list[tuple[str, Image.Image | None]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import generator_of_groups
 
 from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.edit import Edit, layer_indices, parse_ages
@@ -17,10 +18,7 @@ MIDDLES = [10.0, 30.0, 50.0]
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    torch.manual_seed(0)
-    network = Generator(8, 3, 6, 16, 3, {"num_layers": 2}, {"channel_base": 64})
-    torch.nn.init.normal_(network.mapping.embed.weight)  # untrained, classes would differ but little
-    return network.eval().requires_grad_(False)
+    return generator_of_groups()
 
 
 def latent_ages(generator: Generator, target: str) -> LatentAges:

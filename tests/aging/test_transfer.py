@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.cbook import get_sample_data
+from helpers import small_encoder, small_generator
 from PIL import Image, ImageOps
+from refusals import assert_refused
 
-import facegen
 from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit
 from facegen.aging.paste import paste_results
@@ -37,24 +37,11 @@ class Networks:
     encoder_path: Path
 
 
-def make_generator(c_dim: int = 4, z_dim: int = 8) -> Generator:
-    torch.manual_seed(0)
-    return Generator(
-        z_dim,
-        c_dim,
-        8,
-        16,
-        3,
-        mapping_kwargs={"num_layers": 2},
-        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
-    ).eval()
-
-
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     folder = tmp_path_factory.mktemp("weights")
-    generator = make_generator()
-    encoder = Encoder(8, 16, 75, (0, 0, 0)).eval()
+    generator = small_generator(4)
+    encoder = small_encoder()
     header = {"groups": GROUPS.labels, "template": [[0.2, 0.3], [0.8, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]}
     save_networks(folder / "g.safetensors", {"G_ema": generator}, header)
     save_networks(folder / "e.safetensors", {"encoder": encoder}, header)
@@ -66,17 +53,8 @@ def transfer(networks: Networks) -> AgeTransfer:
     return AgeTransfer(networks.generator, networks.encoder, groups=GROUPS, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def hopper() -> Image.Image:
-    return open_photo(get_sample_data("grace_hopper.jpg", asfileobj=False))
-
-
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float32)
-
-
-def test_package_offers_age_transfer():
-    assert facegen.AgeTransfer is AgeTransfer
 
 
 def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Image.Image):
@@ -221,12 +199,9 @@ def test_impossible_requests(transfer: AgeTransfer, hopper: Image.Image, argumen
 
 
 def test_networks_must_belong_together(networks: Networks):
-    with pytest.raises(FacegenError, match="4 classes, but there are 10 age groups"):
-        AgeTransfer(networks.generator, networks.encoder)
-    with pytest.raises(FacegenError, match="no age groups"):
-        AgeTransfer(make_generator(c_dim=0), networks.encoder)
-    with pytest.raises(FacegenError, match="do not belong together"):
-        AgeTransfer(make_generator(z_dim=9), networks.encoder, groups=GROUPS)
+    assert_refused("4 classes, but there are 10 age groups", AgeTransfer, networks.generator, networks.encoder)
+    assert_refused("no age groups", AgeTransfer, small_generator(0), networks.encoder)
+    assert_refused("do not belong together", AgeTransfer, small_generator(4, z_dim=9), networks.encoder, groups=GROUPS)
 
 
 def test_from_files_takes_groups_and_template_from_the_generator(networks: Networks):
@@ -255,11 +230,6 @@ def test_unique_stems_number_what_is_equal():
     assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
 
 
-def encoder_of(target: str, num_ws: int = 6, w_dim: int = 8) -> Encoder:
-    torch.manual_seed(1)
-    return Encoder(w_dim, 16, 75, (0, 0, 0), target=target, num_ws=num_ws).eval()
-
-
 class Oracle(torch.nn.Module):
     """An age estimator that says 37."""
 
@@ -280,7 +250,7 @@ def test_render_shapes_and_devices(transfer: AgeTransfer):
 
 @pytest.mark.parametrize("target", ["w", "w+"])
 def test_an_encoder_of_w_shifts(networks: Networks, target: str):
-    transfer = AgeTransfer(networks.generator, encoder_of(target), groups=GROUPS, device="cpu")
+    transfer = AgeTransfer(networks.generator, small_encoder(target=target), groups=GROUPS, device="cpu")
     faces = torch.rand(2, 3, 16, 16) * 2 - 1
     rendered = transfer.render(faces, [10, 75], input_ages=[10, 30])
     ws = transfer.encoder(faces)
@@ -296,18 +266,20 @@ def test_the_encoders_own_shift_is_used(networks: Networks, tmp_path: Path):
     shift = AgeShift(4, 6, 8, [10, 30, 50, 75])
     torch.nn.init.normal_(shift.table)
     path = tmp_path / "e.safetensors"
-    save_networks(path, {"encoder": encoder_of("w+"), "age_shift": shift}, {"groups": GROUPS.labels})
+    save_networks(path, {"encoder": small_encoder(target="w+"), "age_shift": shift}, {"groups": GROUPS.labels})
     transfer = AgeTransfer.from_files(networks.generator_path, path, device="cpu")
     torch.testing.assert_close(transfer.latent_ages.shift.table, shift.table)
 
 
 def test_an_encoder_of_w_must_know_the_age(networks: Networks, hopper: Image.Image):
-    blind = AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, device="cpu")
-    with pytest.raises(FacegenError, match="--input-age YEARS, or --age-estimator FILE"):
-        blind.transfer(hopper)
+    encoder = small_encoder(target="w")
+    blind = AgeTransfer(networks.generator, encoder, groups=GROUPS, device="cpu")
+    assert_refused("--input-age YEARS, or --age-estimator FILE", blind.transfer, hopper)
     with pytest.raises(FacegenError, match="method swap needs an encoder that predicts z"):
         blind.transfer(hopper, input_age=70, edit=Edit(method="swap"))
-    seeing = AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_estimator=Oracle(), device="cpu")
+    seeing = AgeTransfer(
+        networks.generator, small_encoder(target="w"), groups=GROUPS, age_estimator=Oracle(), device="cpu"
+    )
     (result,) = seeing.transfer(hopper)
     assert (result.input_age, result.input_group) == (37, 1)
     (told,) = seeing.transfer(hopper, input_age=70)
@@ -347,12 +319,14 @@ def test_impossible_renderings(transfer: AgeTransfer, faces: torch.Tensor, ages:
 )
 def test_networks_of_other_sizes(networks: Networks, target: str, num_ws: int, w_dim: int, reason: str):
     with pytest.raises(FacegenError, match=reason):
-        AgeTransfer(networks.generator, encoder_of(target, num_ws, w_dim), groups=GROUPS)
+        AgeTransfer(networks.generator, small_encoder(w_dim, target, num_ws), groups=GROUPS)
 
 
 def test_an_age_shift_of_another_size(networks: Networks):
     with pytest.raises(FacegenError, match="and age shift"):
-        AgeTransfer(networks.generator, encoder_of("w"), groups=GROUPS, age_shift=AgeShift(3, 6, 8, [1, 2, 3]))
+        AgeTransfer(
+            networks.generator, small_encoder(target="w"), groups=GROUPS, age_shift=AgeShift(3, 6, 8, [1, 2, 3])
+        )
 
 
 def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):

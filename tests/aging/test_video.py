@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import assert_refused
 
 from facegen.aging import video
 from facegen.aging.save import save_morphs
@@ -15,11 +16,11 @@ from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_video
 from facegen.errors import FacegenError
 
-COLOURS = ["#c03020", "#30a040", "#2050c0", "#d0d0d0"]
+COLORS = ["#c03020", "#30a040", "#2050c0", "#d0d0d0"]
 
 
 def pictures(count: int = 4, size: tuple[int, int] = (33, 47)) -> list[Image.Image]:
-    return [Image.new("RGB", size, COLOURS[index % 4]) for index in range(count)]
+    return [Image.new("RGB", size, COLORS[index % 4]) for index in range(count)]
 
 
 def mp4_frames(path: Path) -> tuple[dict, list[np.ndarray]]:
@@ -157,10 +158,8 @@ def test_nothing_half_written_stays(tmp_path: Path, suffix: str):
     with pytest.raises(KeyboardInterrupt):
         save_video(bad_frames(), path, 10)
     sizes = [Image.new("RGB", (20, 20)), Image.new("RGB", (20, 22))]
-    with pytest.raises(FacegenError, match=r"frame 2 of the video is \(20, 22\)"):
-        save_video(sizes, path, 10)
-    with pytest.raises(FacegenError, match="at least one picture"):
-        save_video([], path, 10)
+    assert_refused("frame 2 of the video is (20, 22)", save_video, sizes, path, 10)
+    assert_refused("at least one picture", save_video, [], path, 10)
     assert path.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -182,8 +181,7 @@ def test_wrong_arguments(tmp_path: Path, name: str, fps: float, reason: str):
 
 def test_mp4_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(FacegenError, match=r'pip install "facegen\[video\]"; or make a GIF'):
-        check_video("ages.mp4")
+    assert_refused('pip install "facegen[video]"; or make a GIF', check_video, "ages.mp4")
     check_video("ages.GIF")
     save_video(pictures(1), tmp_path / "ages.gif", 10)
 

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from facenet_pytorch import InceptionResnetV1
-from matplotlib.cbook import get_sample_data
-from PIL import Image
+from helpers import small_encoder, small_estimator, small_generator, write_faces
 
 from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit
 from facegen.cli import main
-from facegen.data.archive import ArchiveWriter
 from facegen.errors import FacegenError
 from facegen.evaluation.options import EvaluationOptions
 from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
-from facegen.faces.template import UTKFACE_TEMPLATE
-from facegen.networks.age_estimator import AgeEstimator
-from facegen.networks.encoder import Encoder
-from facegen.networks.generator import Generator
 from facegen.weights.native import save_networks
 
 GROUPS = AgeGroups.parse("0-30,31-60,61-90")
@@ -36,35 +26,18 @@ GROUPS = AgeGroups.parse("0-30,31-60,61-90")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generator, encoder, both judges and an archive, all tiny."""
     folder = tmp_path_factory.mktemp("evaluate")
-    torch.manual_seed(0)
-    generator = Generator(
-        8, 3, 8, 16, 3, mapping_kwargs={"num_layers": 1},
-        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
-    )  # fmt: skip
-    save_networks(folder / "g.safetensors", {"G_ema": generator}, {"groups": GROUPS.labels})
-    torch.manual_seed(1)
+    header = {"groups": GROUPS.labels}
+    generator, encoder = small_generator(3), small_encoder()
+    save_networks(folder / "g.safetensors", {"G_ema": generator}, header)
     generator.mapping.requires_grad_(False).embed.weight.normal_()
-    save_networks(folder / "g2.safetensors", {"G_ema": generator}, {"groups": GROUPS.labels})
-    encoder = Encoder(8, 16, 75, (0, 0, 0))
+    save_networks(folder / "g2.safetensors", {"G_ema": generator}, header)
     save_networks(folder / "e.safetensors", {"encoder": encoder}, {})
     # As the recipe tune writes it: with the generator that was trained along with the encoder.
-    save_networks(folder / "tune.safetensors", {"encoder": encoder, "G_ema": generator}, {"groups": GROUPS.labels})
-    larger = Generator(
-        8, 3, 8, 32, 3, mapping_kwargs={"num_layers": 1},
-        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
-    )  # fmt: skip
-    save_networks(folder / "g32.safetensors", {"G_ema": larger}, {"groups": GROUPS.labels})
-    estimator = AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
-    save_networks(folder / "age.safetensors", {"age": estimator}, {})
+    save_networks(folder / "tune.safetensors", {"encoder": encoder, "G_ema": generator}, header)
+    save_networks(folder / "g32.safetensors", {"G_ema": small_generator(3, 32)}, header)
+    save_networks(folder / "age.safetensors", {"age": small_estimator()}, {})
     torch.save(InceptionResnetV1().state_dict(), folder / "net.pt")
-    with get_sample_data("grace_hopper.jpg") as file:
-        face = Image.open(file).convert("RGB").crop((140, 100, 396, 356)).resize((16, 16))
-    with ArchiveWriter(folder / "held.zip", groups=GROUPS, template=UTKFACE_TEMPLATE) as writer:
-        for index in range(4):
-            gains = np.random.default_rng(index).uniform(0.4, 1, 3)
-            age = 10 + 20 * index
-            pixels = (np.asarray(face) * gains).astype(np.uint8)
-            writer.add(f"{age}.png", pixels, label=GROUPS.index_of(age), age=age)
+    write_faces(folder / "held.zip", [10, 30, 50, 70], GROUPS)
     return folder
 
 
@@ -82,20 +55,11 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return lambda *more: CliRunner().invoke(main, [*arguments(folder, tmp_path / "report"), *map(str, more)])
 
 
-def test_the_command_as_a_process(folder: Path, tmp_path: Path):
-    environment = {**os.environ, "FACEGEN_OFFLINE": "1", "FACEGEN_CACHE": str(tmp_path / "cache")}
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "facegen", *arguments(folder, tmp_path / "report"), "--name", "ours"),
-            *("--compare", f"other={folder / 'e.safetensors'},psi=0.5", "--photos-limit", "2", "--ages", "10:70:60"),
-            *("--age-estimator", folder / "age.safetensors"),
-        ],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=500,
-    )
-    assert result.returncode == 0, result.stderr
+def test_the_command(run, folder: Path, tmp_path: Path):
+    other = f"other={folder / 'e.safetensors'},psi=0.5"
+    judged = ["--age-estimator", folder / "age.safetensors"]
+    result = run("--name", "ours", "--compare", other, "--photos-limit", 2, "--ages", "10:70:60", *judged)
+    assert result.exit_code == 0, result.output
     assert "look at" in result.stdout
     assert "two different people" in result.stdout
     assert "reading faces" in result.stderr

@@ -73,13 +73,3 @@ def test_a_batch_that_cannot_be_resumed_with_is_refused_once(tmp_path, given, me
         assert message in result.output
     shown = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--batch", "8", "-n"])
     assert json.loads(shown.output)["batch"] == 8
-
-
-def test_even_of_a_run_does_not_change(tmp_path):
-    options = resolve_options(data="faces.zip", outdir="runs", resolution=64, even="gender")
-    (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
-    shown = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "-n"])
-    assert json.loads(shown.output)["even"] == "gender"
-    refused = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--even", "person"])
-    assert refused.exit_code == 2
-    assert "leave out --even" in refused.output

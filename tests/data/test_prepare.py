@@ -202,7 +202,7 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
     assert lines[0] == f"{folder}: UTKFace (Zhang et al. 2017), aligned and cropped (--source utkface)"
     assert lines[1] == f"{path}: 10 faces"
     assert "   41-50        2  <- few" in lines
-    assert "   61-70        0  <- no face: this class cannot be learnt" in lines
+    assert "   61-70        0  <- no face: this class cannot be learned" in lines
     assert any(line.startswith("dropped 3: unreadable picture (first: 60_0_0_20170110170001.jpg; ") for line in lines)
     assert "enlarged" not in result.stdout  # the smallest is 40x40
     assert "note on 1: cut to a square (first: 51_0_1_20170110170002.webp)" in lines
@@ -304,7 +304,7 @@ def test_a_stopped_run_goes_on_where_it_was(many, whole, tmp_path, number, monke
     cropped = []
     crop_pictures = prepare_module.crop_pictures
     monkeypatch.setattr(
-        prepare_module, "crop_pictures", lambda items, crop: cropped.extend(items) or crop_pictures(items, crop)
+        prepare_module, "crop_pictures", lambda names, *more: cropped.extend(names) or crop_pictures(names, *more)
     )
     prepare(many, archive, crop=CropOptions("as-is", 32), progress=False)
     assert len(cropped) == 600 - done

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.cbook import get_sample_data
-from PIL import Image
+from helpers import write_faces
 
 from facegen.ages import AgeGroups
-from facegen.data.archive import ArchiveWriter
 from facegen.evaluation.evaluate import Judges
 from facegen.evaluation.judges import AgeJudge
 from facegen.evaluation.photos import Photos
@@ -95,20 +93,6 @@ def system():
 
 
 @pytest.fixture(scope="session")
-def hopper() -> Image.Image:
-    with get_sample_data("grace_hopper.jpg") as file:
-        return Image.open(file).convert("RGB")
-
-
-@pytest.fixture(scope="session")
-def archive(hopper: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve crops of one face, 16x16, as a training archive with ages."""
-    path = tmp_path_factory.mktemp("held") / "held.zip"
-    random = np.random.default_rng(1)
-    with ArchiveWriter(path, groups=AgeGroups.default(), template=UTKFACE_TEMPLATE) as writer:
-        for index in range(12):
-            left, top, side = random.integers(120, 170), random.integers(90, 140), random.integers(220, 260)
-            crop = hopper.crop((left, top, left + side, top + side)).resize((SIZE, SIZE))
-            age = 4 + 8 * index
-            writer.add(f"{age}_0_0_{index}.jpg", crop, label=AgeGroups.default().index_of(age), age=age)
-    return path
+    return write_faces(tmp_path_factory.mktemp("held") / "held.zip", range(4, 100, 8))

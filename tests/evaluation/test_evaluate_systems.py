@@ -9,9 +9,9 @@ import re
 
 import numpy as np
 import pytest
+from refusals import assert_refused
 
 from facegen.ages import AgeGroups
-from facegen.errors import FacegenError
 from facegen.evaluation.cases import choose_cases, order_people
 from facegen.evaluation.evaluate import evaluate, target_ages
 from facegen.evaluation.report import About, write_report
@@ -86,10 +86,8 @@ def test_ages_of_ones_own(photos, judges, system):
     assert evaluation.target_labels == ["70", "10.5"]
     assert evaluation.systems[0].age_per_target[1].quartiles[1] == pytest.approx(10, abs=1)
     assert np.isnan(run(photos, judges, system(), ages=[30]).systems[0].correlations).all()
-    with pytest.raises(FacegenError, match="no ages given"):
-        target_ages(evaluation.groups, [])
-    with pytest.raises(FacegenError, match="no system"):
-        run(photos, judges)
+    assert_refused("no ages given", target_ages, evaluation.groups, [])
+    assert_refused("no system", run, photos, judges)
 
 
 def test_one_person_alone(photos, judges, system, tmp_path):
@@ -176,8 +174,7 @@ def test_cases_are_best_median_and_worst(photos, judges, system):
 def test_systems_for_other_faces_are_not_compared(photos, judges, system):
     other = system("other")
     other.renderer.groups = AgeGroups.from_labels(["0-30", "31-"])
-    with pytest.raises(FacegenError, match="other is for other faces than ours"):
-        run(photos, judges, system("ours"), other)
+    assert_refused("other is for other faces than ours", run, photos, judges, system("ours"), other)
 
 
 def test_a_second_report_takes_the_place_of_the_first(photos, judges, system, tmp_path):

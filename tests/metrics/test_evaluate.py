@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from random_judges import compute
+from refusals import assert_refused
 from safetensors.torch import load_file
 
 from facegen.data.archive import FaceArchive
@@ -160,11 +161,9 @@ def test_per_group(generator, archive, detectors):
 
 
 def test_per_group_needs_groups(generator, faces, archive, detectors):
-    with pytest.raises(FacegenError, match="no labels"):
-        Evaluator(FaceArchive(faces, use_labels=False), "fid5", detectors, per_group=True)
+    assert_refused("no labels", Evaluator, FaceArchive(faces, use_labels=False), "fid5", detectors, per_group=True)
     evaluator = Evaluator(archive, "fid5", detectors, per_group=True, progress=False)
-    with pytest.raises(FacegenError, match="knows no groups"):
-        evaluator.measure(Generator(8, 0, 8, 16, 3))
+    assert_refused("knows no groups", evaluator.measure, Generator(8, 0, 8, 16, 3))
 
 
 # --- Several processes ----------------------------------------------------------------------------------------------
@@ -285,15 +284,13 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(archive, make_extractor,
 
 
 def test_errors(generator, archive, faces, detectors):
-    with pytest.raises(FacegenError, match="unknown metric 'fod5'"):
-        compute(generator, archive, "fod5", detectors=detectors)
+    assert_refused("unknown metric 'fod5'", compute, generator, archive, "fod5", detectors=detectors)
     with pytest.raises(FacegenError, match="pr53: needs the vgg extractor"):
         compute(generator, archive, "pr53", detectors=replace(detectors, vgg=None))
     with pytest.raises(FacegenError, match="ppl2_wend5: needs a perceptual distance"):
         compute(generator, archive, "ppl2_wend5", detectors=Detectors())
     no_logits = replace(detectors, inception=replace(detectors.inception, logits=None))
-    with pytest.raises(FacegenError, match="is5: one gives no logits"):
-        compute(generator, archive, "is5", detectors=no_logits)
+    assert_refused("is5: one gives no logits", compute, generator, archive, "is5", detectors=no_logits)
     with pytest.raises(FacegenError, match="16x16, the generator makes 32x32"):
         compute(Generator(8, 3, 8, 32, 3), archive, "fid5", detectors=detectors)
     with pytest.raises(FacegenError, match="has 3 classes, the generator 4"):

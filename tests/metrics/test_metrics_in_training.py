@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
-from random_judges import compute, random_detectors
+from trainings import assert_same_weights, narrow_options
 
 from facegen.cli import main as facegen
-from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.metrics.features import INCEPTION_URL
 from facegen.training.generator import loop, measure
-from facegen.training.generator.options import resolve_options
 from facegen.training.run.folder import read_stats
 from facegen.training.run.snapshots import read_metrics
-from facegen.weights.load import load_generator
-from facegen.weights.native import load_networks
 
 NAMES = "fid20_full,is20"
 
 
 @pytest.fixture
 def options(faces, tmp_path):
-    chosen = {"cfg": "tiny", "batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "aug": "noaug"}
-    found = resolve_options(data=str(faces), outdir=str(tmp_path / "runs"), resolution=16, metrics=NAMES, **chosen)
-    return replace(found, channel_base=128, channel_max=16, latent=16)
+    return narrow_options(faces, tmp_path / "runs", metrics=NAMES, aug="noaug")
 
 
 @pytest.fixture
@@ -40,7 +32,7 @@ def judges(detectors, monkeypatch):
     monkeypatch.setattr(measure, "load_detectors", lambda metrics, **kwargs: detectors)
 
 
-def test_numbers_are_everywhere(options, judges):
+def test_numbers_are_everywhere_and_the_weights_the_same(options, judges):
     run = loop.train_generator(options, progress=False)
     lines = [line for line in read_stats(run) if "Metrics/fid20_full" in line]
     assert [line["step"] for line in lines] == pytest.approx([0.016, 0.032])
@@ -55,17 +47,8 @@ def test_numbers_are_everywhere(options, judges):
     assert read_metrics(run)[-1]["fid20_full"] == lines[1]["Metrics/fid20_full"]
     assert json.loads((run / "best.json").read_text())["metric"] == "fid20_full"
     assert "fid20_full" in (run / "log.txt").read_text()
-
-
-def test_the_training_is_the_same_to_the_bit(options, judges):
-    with_metrics = loop.train_generator(options, progress=False)
     without = loop.train_generator(replace(options, metrics="none"), progress=False)
-    (first, _), (second, _) = (
-        load_networks(run / "network-snapshot-000000.safetensors") for run in (with_metrics, without)
-    )
-    for name in ("G", "D", "G_ema"):
-        one, two = first[name].state_dict(), second[name].state_dict()
-        assert all(torch.equal(one[key], two[key]) for key in one)
+    assert_same_weights(run, without)
     assert not list(without.glob("metric*"))
 
 
@@ -101,22 +84,3 @@ def test_unknown_metric_on_the_command_line(faces, tmp_path):
         assert result.exit_code == 1
         assert result.output.startswith("Error: unknown metric 'fod5'")
         assert list(tmp_path.iterdir()) == []
-
-
-def test_two_processes_share_the_pictures(faces, tmp_path):
-    names = "fid70_full,pr703_full,is70,ppl2_wend40"
-    script = Path(__file__).with_name("random_judges.py")
-    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    result = subprocess.run(
-        [*starter, str(faces), str(tmp_path / "runs"), names], capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    (run,) = (tmp_path / "runs").iterdir()
-    alone = compute(load_generator(run)[0], FaceArchive(faces), names, detectors=random_detectors())
-    found = {}
-    for name in names.split(","):
-        (line,) = map(json.loads, (run / f"metric-{name}.jsonl").read_text().splitlines())
-        assert line["num_gpus"] == 2
-        found |= line["results"]
-    # The snapshot's weights are those that were measured, so the numbers come again to the last digits.
-    assert found == pytest.approx(alone, rel=1e-6)

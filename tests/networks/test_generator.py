@@ -332,17 +332,6 @@ def test_unknown_noise_mode():
         G(*latents(G), noise_mode="zero")
 
 
-def test_unknown_architecture():
-    with pytest.raises(ValueError, match="unknown architecture 'unet': choose one of orig, skip, resnet"):
-        tiny(architecture="unet")
-
-
-@pytest.mark.parametrize("resolution", [2, 12, 100])
-def test_resolution_that_is_no_power_of_two(resolution):
-    with pytest.raises(ValueError, match=f"power of two and at least 4, got {resolution}"):
-        Generator(8, 0, 8, resolution, 3)
-
-
 @pytest.mark.parametrize("shape", [(2, 12), (2, 5, 12), (2, 6, 13), (2, 6)])
 def test_ws_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"ws must have the shape \[N, 6, 12\], got"):

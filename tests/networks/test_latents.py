@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import generator_of_groups
 
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means, place_latents, sureness
@@ -11,10 +12,7 @@ from facegen.networks.latents import draw, group_means, place_latents, sureness
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    torch.manual_seed(0)
-    network = Generator(8, 3, 6, 16, 3, {"num_layers": 2}, {"channel_base": 64})
-    torch.nn.init.normal_(network.mapping.embed.weight)  # untrained, classes would differ but little
-    return network.eval().requires_grad_(False)
+    return generator_of_groups()
 
 
 def test_group_means_differ_by_class_and_repeat_by_seed(generator):

@@ -1,9 +1,12 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator, SynthesisNetwork
 from facegen.networks.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
@@ -30,8 +33,9 @@ def test_block_resolutions():
 
 @pytest.mark.parametrize("resolution", [0, 1, 2, 3, 6, 48, 100, 1023, -8])
 def test_resolution_that_is_no_power_of_two(resolution):
-    with pytest.raises(ValueError, match=f"must be a power of two and at least 4, got {resolution}"):
-        block_resolutions(resolution)
+    for build in (block_resolutions, lambda side: Generator(8, 0, 8, side, 3), lambda side: Discriminator(0, side, 3)):
+        with pytest.raises(ValueError, match=f"power of two and at least 4, got {resolution}"):
+            build(resolution)
 
 
 def test_channels_per_resolution():
@@ -53,8 +57,9 @@ def test_half_precision_is_for_cuda_unless_asked_for():
 
 
 def test_unknown_architecture():
-    with pytest.raises(ValueError, match="unknown architecture 'unet': choose one of orig, skip, resnet"):
-        check_architecture("unet")
+    for build in (check_architecture, partial(SynthesisNetwork, 8, 8, 3), partial(Discriminator, 0, 8, 3)):
+        with pytest.raises(ValueError, match=r"unet.*orig, skip, resnet"):
+            build(architecture="unet")
 
 
 # --- Layers ---------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
+from random_judges import random_detectors
 from torch import nn
+from trainings import CPU, interrupted_at, narrow_options, train
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
@@ -20,13 +22,13 @@ from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
 from facegen.training.encoder.weight_average import WeightAverage
-from facegen.training.generator.options import resolve_options
+from facegen.training.generator import loop, measure
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
 from facegen.training.run.stats import Collector
 
-CPU = torch.device("cpu")
+METRICS = "fid70_full,pr703_full,is70,ppl2_wend40"
 
 
 def constant_noise(G: Generator) -> None:
@@ -37,8 +39,7 @@ def constant_noise(G: Generator) -> None:
 def generator(archive: str, out: str, batch_gpu: str, group: str) -> None:
     """Ten steps on batches of 8 with constant noise; rank 0 writes what they changed."""
     chosen = {"batch": 8, "batch_gpu": int(batch_gpu) or None, "mbstd_group": int(group), "p": 0.3, "ada_kimg": 1}
-    options = resolve_options(data=archive, outdir="", resolution=16, cfg="auto", mirror=True, balance=0.5, **chosen)
-    options = replace(options, channel_base=128, channel_max=16, latent=16)
+    options = narrow_options(archive, cfg="auto", mirror=True, balance=0.5, **chosen)
     with distributed.join(CPU) as device:
         state = build_state(options, FaceArchive(archive), device)
         constant_noise(state.G)
@@ -58,7 +59,7 @@ def train_encoder(out: str) -> None:
     images = (z[:, :3] * 60 + 128).clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 16, 16).clone()
     images += torch.randint(0, 20, images.shape, dtype=torch.uint8)
     pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
-    # InceptionResnetV1 takes half a minute for this; what matters is batch normalisation, learnt and running.
+    # InceptionResnetV1 takes half a minute for this; what matters is batch normalization, learned and running.
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
     )
@@ -76,6 +77,14 @@ def train_encoder(out: str) -> None:
         distributed.check_equal({"encoder": network})
         if distributed.is_main():
             torch.save(network.state_dict(), out)
+
+
+def train_stop_and_go_on(archive: str, outdir: str) -> None:
+    """Four steps, of which Ctrl-C on one process ends the second; measured at the end by random networks."""
+    measure.load_detectors = lambda *args, **kwargs: random_detectors()
+    with interrupted_at(3) if distributed.rank() == 1 else nullcontext():
+        run = train(archive, outdir, kimg=0.016, aug="noaug", metrics=METRICS)
+    loop.resume_generator(run, progress=False)
 
 
 def talk() -> None:
@@ -131,6 +140,7 @@ def everything(archive: str, folder: str) -> None:
         talk()
         generator(archive, f"{folder}/generator.pt", "0", "2")
         train_encoder(f"{folder}/encoder.pt")
+        train_stop_and_go_on(archive, f"{folder}/runs")
 
 
 if __name__ == "__main__":

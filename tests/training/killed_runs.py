@@ -1,10 +1,11 @@
 """A process that trains, kills (-9) and resumes small runs again and again, as the tests of lost runs ask it to.
 
-    python killed_runs.py ARCHIVE FOLDER random KILLS SEED     kills so many times, at random moments of 40 steps
-    python killed_runs.py ARCHIVE FOLDER writing FIRST LAST    kills before the n-th change of files of a snapshot
+    python killed_runs.py ARCHIVE FOLDER KILLS FIRST LAST
 
-Every training is a fork of this process, which has imported all that it takes: that saves the seconds of an import.
-Prints a JSON line: checksums of the weights of a run that nobody disturbed, and of each that was killed.
+It kills KILLS times at random moments of 30 steps, and before the n-th change of files of a snapshot, from FIRST to
+LAST. Every training is a fork of this process, which has imported all that it takes: that saves the seconds of an
+import. Prints a JSON line: for `random` and `writing` checksums of the weights of a run that nobody disturbed, and of
+each that was killed.
 """
 
 from __future__ import annotations
@@ -19,26 +20,24 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch.utils.tensorboard
+from trainings import narrow_options, only_run
 
 from facegen.training.generator import checkpoint, loop
-from facegen.training.generator.options import resolve_options
 from facegen.weights.header import Header
 from facegen.weights.locate import list_snapshots
 
-SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
-STEPS = {"random": 40, "writing": 15}
+STEPS = {"random": 30, "writing": 15}
 KILLS = 4  # of one run
 
 
 def options_of(archive: str, outdir: Path):
     """Every part that has a state of its own; a snapshot after every fifth step."""
-    chosen = {"batch": 4, "kimg": STEPS[sys.argv[3]] * 4 / 1000, "tick": 0.02, "snap": 1, "cfg": "auto", "mirror": True}
-    options = resolve_options(data=archive, outdir=str(outdir), resolution=16, balance=0.5, p=0.3, keep=2, **chosen)
-    return replace(options, **SMALL, ada_kimg=1)  # ADA moves p visibly
+    kimg = STEPS[outdir.parent.name] * 4 / 1000
+    chosen = {"kimg": kimg, "tick": 0.02, "snap": 1, "cfg": "auto", "mirror": True, "balance": 0.5, "p": 0.3, "keep": 2}
+    return narrow_options(archive, outdir, ada_kimg=1, **chosen)  # ADA moves p visibly
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -70,12 +69,8 @@ def resume(run: Path) -> None:
     loop.resume_generator(run, progress=False)
 
 
-def run_in(outdir: Path) -> Path:
-    return next(outdir.glob("0*"))
-
-
 def sums(run: Path) -> dict[str, str]:
-    """Checksums of the last snapshot, and of the optimisers, counters and random states beside it."""
+    """Checksums of the last snapshot, and of the optimizers, counters and random states beside it."""
     networks = Header.read(list_snapshots(run)[-1])["networks"]
     return {name: entry["sha256"] for name, entry in networks.items()} | {"state": state_sum(run)}
 
@@ -99,17 +94,17 @@ def killed_at_random(archive: str, outdir: Path, kills: int, seconds: float) -> 
     while killed < kills:
         while not list(outdir.glob(f"0*/{checkpoint.STATE}")):  # what was killed before has nothing to go on with
             time.sleep(0.001)
-        time.sleep(random.uniform(0, seconds / 8))  # of eight ticks about one, or the start of one that goes on
+        time.sleep(random.uniform(0, seconds / 6))  # of six ticks about one, or the start of one that goes on
         os.kill(child, signal.SIGKILL)
         if end(child) == 0:  # it was faster
             break
         killed += 1
-        if seen(run_in(outdir)) == STEPS["random"] * 4:  # all was written, and no next start tidies up
-            return {**sums(run_in(outdir)), "kills": killed, "left": []}
-        child = fork(lambda: resume(run_in(outdir)))
+        if seen(only_run(outdir)) == STEPS["random"] * 4:  # all was written, and no next start tidies up
+            return {**sums(only_run(outdir)), "kills": killed, "left": []}
+        child = fork(lambda: resume(only_run(outdir)))
     else:
         assert end(child) == 0, "the run did not go on"
-    run = run_in(outdir)
+    run = only_run(outdir)
     left = [path.name for path in run.iterdir() if path.name.endswith((".tmp", checkpoint.BEFORE))]
     return {**sums(run), "kills": killed, "left": left}
 
@@ -147,7 +142,7 @@ def killed_while_writing(archive: str, outdir: Path, moment: int) -> dict[str, s
         train(archive, outdir)
 
     code = end(fork(work))
-    run = run_in(outdir)
+    run = only_run(outdir)
     if code == -signal.SIGKILL:
         assert end(fork(lambda: resume(run))) == 0, f"cannot go on after a kill at moment {moment}"
     left = [path.name for path in run.iterdir() if path.name.endswith((".tmp", checkpoint.BEFORE))]
@@ -155,21 +150,25 @@ def killed_while_writing(archive: str, outdir: Path, moment: int) -> dict[str, s
 
 
 def main() -> None:
-    archive, folder, kind, *numbers = sys.argv[1:]
-    first, second = map(int, numbers)
+    archive, folder, *numbers = sys.argv[1:]
+    kills, first, last = map(int, numbers)
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports for seconds, and the forks need not
-    random.seed(second)
-    start = time.perf_counter()
-    assert end(fork(lambda: train(archive, Path(folder) / "whole"))) == 0
-    seconds = time.perf_counter() - start
-    if kind == "random":
-        results = []
-        while (missing := first - sum(result["kills"] for result in results)) > 0:
-            outdir = Path(folder) / f"{len(results)}"
-            results.append(killed_at_random(archive, outdir, min(missing, KILLS), seconds))
-    else:
-        results = [killed_while_writing(archive, Path(folder) / f"{i}", i) for i in range(first, second + 1)]
-    print(json.dumps({"whole": sums(run_in(Path(folder) / "whole")), "killed": results, "seconds": seconds}))
+    random.seed(kills)
+    found = {}
+    for kind in STEPS:
+        outdir = Path(folder) / kind
+        start = time.perf_counter()
+        assert end(fork(lambda outdir=outdir: train(archive, outdir / "whole"))) == 0
+        seconds = time.perf_counter() - start
+        found[kind] = {"whole": sums(only_run(outdir / "whole")), "killed": []}
+        if kind == "random":
+            while (missing := kills - sum(result["kills"] for result in found[kind]["killed"])) > 0:
+                run = outdir / f"{missing}"
+                found[kind]["killed"].append(killed_at_random(archive, run, min(missing, KILLS), seconds))
+        else:
+            moments = range(first, last + 1)
+            found[kind]["killed"] = [killed_while_writing(archive, outdir / f"{i}", i) for i in moments]
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def test_model_card(folder):
 
 
 @pytest.mark.parametrize("license", ["for research only: no 'commerce'", None, "Apache 2.0"])
-def test_model_card_with_a_licence_that_the_hub_does_not_know(license):
+def test_model_card_with_a_license_that_the_hub_does_not_know(license):
     header = {"license": license, "networks": {"G": {"kind": "generator", "kwargs": {"img_resolution": 8, "c_dim": 0}}}}
     card = ModelCard(hub_folder.model_card(Header(header)))
     assert card.data.license == "other"

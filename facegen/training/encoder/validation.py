@@ -99,7 +99,7 @@ def save_reconstructions(
 
 
 def _two_rows(classes: torch.Tensor, columns: int) -> list[int]:
-    """Indices of two faces for every column: of its class where there are such, else of any."""
+    """Indices of two faces for every column: from its class where it has any, else from all."""
     chosen = []
     for turn in range(2):
         for column in range(columns):

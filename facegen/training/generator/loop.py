@@ -89,8 +89,8 @@ def resume_generator(
     """Go on with the run in a folder, exactly where its last snapshot was.
 
     Args:
-        folder: Of the run.
-        kimg: Up to so many; None as planned.
+        folder: The run folder.
+        kimg: Thousands of images to stop at; None as planned.
         data: Where the archive is now, if it was moved.
         batch: Pictures per step from now on; None as before. Rates stay what they are.
         snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as
@@ -225,7 +225,7 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     )
     session.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
     for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
-        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
+        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learned"))
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")

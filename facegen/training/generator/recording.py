@@ -17,7 +17,7 @@ from facegen.errors import one_line
 from facegen.training.draws import DrawnNumbers
 from facegen.training.generator.losses import GanLoss, Observed
 
-MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: so many times what a step needs must be free
+MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: this multiple of a step's memory must be free
 
 Tensors = tuple[torch.Tensor, ...]
 

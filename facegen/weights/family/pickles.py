@@ -28,8 +28,8 @@ from facegen.weights.family.tensorflow import convert_networks
 from facegen.weights.header import Header
 
 CLASSES = {"Generator": Generator, "Discriminator": Discriminator}
-PLACEHOLDER = "NoDiscriminator"  # of facegen's own pickles of a generator alone: the family's tools want a D in each
-MAX_DEPTH = 8  # of modules in modules; the family's have 4
+PLACEHOLDER = "NoDiscriminator"  # is D in facegen's pickles of a generator alone: the family's tools want a D
+MAX_DEPTH = 8  # modules within modules; the family's networks have 4
 MAX_PARTS = 20_000  # modules and tensors of one network; the largest of the family has about 600
 
 

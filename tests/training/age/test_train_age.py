@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.cbook import get_sample_data
-from PIL import Image
+from click.testing import CliRunner
+from helpers import crops, write_faces
+from refusals import assert_refused
 
 from facegen.ages import AgeGroups
+from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
-from facegen.errors import FacegenError
 from facegen.images import to_float
 from facegen.networks.age_estimator import AGES, AgeEstimator
 from facegen.training.age import loop as training
@@ -30,34 +29,14 @@ from facegen.weights.load import load_age_estimator
 SMALL = {"widths": (8, 12), "depths": (1, 1), "size": 16}
 
 
-def crops(count: int, size: int) -> list[Image.Image]:
-    """Pieces of one photo, each in a tint that its number decides."""
-    random = np.random.default_rng(0)
-    with Image.open(get_sample_data("grace_hopper.jpg")) as photo:
-        pieces = []
-        for i in range(count):
-            left, top = random.integers(150, 220), random.integers(40, 110)
-            piece = photo.crop((left, top, left + 200, top + 200)).resize((size, size))
-            tint = np.array([1, 1 - i / count, 0.3 + 0.7 * i / count])
-            pieces.append(Image.fromarray((np.asarray(piece) * tint).astype(np.uint8)))
-    return pieces
-
-
-def write_archive(path: Path, ages: list[int | None], size: int = 16) -> Path:
-    with ArchiveWriter(path, groups=AgeGroups.default()) as writer:
-        for age, picture in zip(ages, crops(len(ages), size), strict=True):
-            writer.add(f"{age}.jpg", picture, label=None if age is None else AgeGroups.default().index_of(age), age=age)
-    return path
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archive(tmp_path_factory.mktemp("data") / "aged.zip", [2 * i for i in range(40)])
+    return write_faces(tmp_path_factory.mktemp("data") / "aged.zip", [2 * i for i in range(40)])
 
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archive(tmp_path_factory.mktemp("data") / "held.zip", [5, 25, 26, 45, 75])
+    return write_faces(tmp_path_factory.mktemp("data") / "held.zip", [5, 25, 26, 45, 75])
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +64,7 @@ def test_halves_are_disjoint_and_complete(count: int):
     np.testing.assert_array_equal(half_of(count, None), np.arange(count))
 
 
-def test_a_half_is_no_run_of_neighbours():
+def test_a_half_is_no_run_of_neighbors():
     # Pictures of an archive are sorted by age: the half must be a random one.
     first = half_of(1000, "first")
     assert 450 < first.mean() < 550
@@ -93,8 +72,7 @@ def test_a_half_is_no_run_of_neighbours():
 
 
 def test_an_unknown_half():
-    with pytest.raises(FacegenError, match="one of first, second, got 'third'"):
-        half_of(10, "third")
+    assert_refused("one of first, second, got 'third'", half_of, 10, "third")
 
 
 def test_faces_are_read_with_their_ages_at_the_wanted_size(archive: Path):
@@ -108,10 +86,7 @@ def test_faces_are_read_with_their_ages_at_the_wanted_size(archive: Path):
 
 
 def test_faces_without_an_age_are_left_out(tmp_path: Path):
-    path = tmp_path / "some.zip"
-    with ArchiveWriter(path, groups=AgeGroups.default()) as writer:
-        for age, picture in zip([None, 30, None, 40], crops(4, 16), strict=True):
-            writer.add("face.jpg", picture, label=3, age=age)
+    path = write_faces(tmp_path / "some.zip", [None, 30, None, 40])
     assert load_aged_faces(path, 16, progress=False).ages.tolist() == [30, 40]
 
 
@@ -123,13 +98,8 @@ def test_gray_faces(tmp_path: Path):
 
 
 def test_an_archive_without_exact_ages_is_refused(tmp_path: Path):
-    path = tmp_path / "labels.zip"
-    with ArchiveWriter(path, groups=AgeGroups.default()) as writer:
-        for picture in crops(3, 16):
-            writer.add("face.jpg", picture, label=3)
-    with pytest.raises(FacegenError, match=r"labels\.zip: no exact ages in it") as caught:
-        load_aged_faces(path, 16, progress=False)
-    assert "\n" not in str(caught.value)
+    path = write_faces(tmp_path / "labels.zip", [None] * 3)
+    assert_refused("labels.zip: no exact ages in it", load_aged_faces, path, 16, progress=False)
 
 
 def test_picture_weights_even_out_the_groups():
@@ -221,37 +191,19 @@ def test_learns_sixteen_faces_by_heart(arch: str):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with torch.no_grad():  # as in training: the averages of batch normalisation lag behind so few steps
+    with torch.no_grad():  # as in training: the averages of batch normalization lag behind so few steps
         error = (network.predict(to_float(faces.images)) - faces.ages).abs().mean()
     assert error < 3  # always saying 45 costs 24 years
 
 
-def test_a_run_leaves_all_its_files(finished: Path):
+def test_log_and_statistics(finished: Path):
     assert finished.name == "00000-age-resnet-aged-first"
-    names = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents")}
-    assert names == {
-        "training_options.json",
-        "log.txt",
-        "stats.jsonl",
-        "status.json",
-        ".lock",
-        "curve.png",
-        "ages.png",
-        "age-best.safetensors",
-        "age-state.pt",
-    }
     log = (finished / "log.txt").read_text()
     assert "20 faces to train on, 5 to validate" in log
     assert "done: best validation MAE" in log
     lines = read_stats(finished)
     assert [line["step"] for line in lines] == pytest.approx([0.04, 0.08])
     assert all(line["val_mae"] > 0 and line["loss"] > 0 for line in lines)
-
-
-def test_the_pictures_can_be_looked_at(finished: Path):
-    for name in ("curve.png", "ages.png"):
-        with Image.open(finished / name) as picture:
-            assert np.asarray(picture.convert("L"), float).std() > 5
 
 
 def test_the_file_tells_what_it_is(finished: Path, archive: Path, held: Path):
@@ -264,13 +216,8 @@ def test_the_file_tells_what_it_is(finished: Path, archive: Path, held: Path):
     assert header["groups"] == AgeGroups.default().labels
     assert set(header["val_by_group"]) == {"0-10", "21-30", "41-50", "71-80"}
     told = header["training_options"]
-    assert (told["data"], told["val"], told["half"], told["arch"], told["seed"]) == (
-        "aged.zip",
-        "held.zip",
-        "first",
-        "resnet",
-        0,
-    )
+    expected = {"data": "aged.zip", "val": "held.zip", "half": "first", "arch": "resnet", "seed": 0}
+    assert {name: told[name] for name in expected} == expected
     # The file, read again, makes the very error that it tells of.
     faces = load_aged_faces(held, 16, progress=False)
     error = (predict_ages(network, faces.images) - faces.ages).abs().mean()
@@ -289,101 +236,6 @@ def test_both_halves_validate_on_the_same_pictures(options: AgeOptions):
     other = training.load_data(replace(options, val=None, half="second"), progress=False)
     assert one[1].ages.tolist() == other[1].ages.tolist()
     assert not set(one[0].ages.tolist()) & set(other[0].ages.tolist())
-
-
-def test_same_seed_same_network(options: AgeOptions, finished: Path, tmp_path: Path):
-    again = train_age(options, tmp_path, device="cpu", progress=False)
-    assert_same_state(again, finished)
-
-
-@pytest.mark.parametrize("after", [3, 7])
-def test_resume_after_ctrl_c_goes_on_bit_for_bit(
-    options: AgeOptions, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
-):
-    steps = 0
-    step = torch.optim.AdamW.step
-
-    def step_and_interrupt(self: torch.optim.AdamW, *args: object) -> object:
-        nonlocal steps
-        steps += 1
-        if steps == after:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, *args)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step_and_interrupt)
-    run = train_age(options, tmp_path, device="cpu", progress=False)
-    assert steps == after
-    assert f"facegen train-age --resume {run}" in (run / "log.txt").read_text()
-    torch.rand(7)  # torch's random state is another one by then
-    resume_age(run, device="cpu", progress=False)
-    assert steps == 10
-    assert_same_state(run, finished)
-    for line, expected in zip(read_stats(run), read_stats(finished), strict=True):
-        assert line["loss"] == expected["loss"]
-        assert line["val_mae"] == expected["val_mae"]
-
-
-def assert_same_state(run: Path, other: Path) -> None:
-    one, two = (torch.load(path / "age-state.pt", weights_only=True) for path in (run, other))
-    for network in ("network", "average"):
-        for name, tensor in one[network].items():
-            assert torch.equal(tensor, two[network][name]), name
-
-
-def test_resume_with_more_kimg(options: AgeOptions, tmp_path: Path):
-    run = train_age(replace(options, kimg=0.04), tmp_path, device="cpu", progress=False)
-    with pytest.raises(FacegenError, match=r"all 0\.04 kimg are done"):
-        resume_age(run, device="cpu", progress=False)
-    resume_age(run, kimg=0.08, device="cpu", progress=False)
-    assert [line["step"] for line in read_stats(run)] == pytest.approx([0.04, 0.08])
-    assert json.loads((run / "training_options.json").read_text())["kimg"] == 0.08
-
-
-def test_resume_needs_a_run(finished: Path, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="no run folder"):
-        resume_age(tmp_path / "gone")
-    with pytest.raises(FileNotFoundError, match=r"training_options\.json"):
-        resume_age(tmp_path)
-    (tmp_path / "training_options.json").write_text('{"cfg": "tiny"}')
-    with pytest.raises(FacegenError, match="not the options"):
-        resume_age(tmp_path)
-    (tmp_path / "training_options.json").write_text((finished / "training_options.json").read_text())
-    with pytest.raises(FileNotFoundError, match=r"no age-state\.pt"):
-        resume_age(tmp_path)
-    (tmp_path / "age-state.pt").write_bytes(b"junk")
-    with pytest.raises(FacegenError, match="damaged"):
-        resume_age(tmp_path)
-
-
-def test_nan_stops_with_a_clear_line(options: AgeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(training, "age_loss", lambda *args: nan * 1)
-    with pytest.raises(FacegenError, match=r"the loss became nan in step 1: .*--lr lower than 0\.002") as caught:
-        train_age(options, tmp_path, device="cpu", progress=False)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"kimg": 0}, "kimg must be above 0"),
-        ({"lr": -1.0}, "lr must be above 0"),
-        ({"sigma": 0.0}, "sigma must be above 0"),
-        ({"batch": 1}, "at least 2"),
-        ({"batch": 21}, "20 faces to train on.*too few for a batch of 21"),
-        ({"balance": 2.0}, "between 0"),
-        ({"arch": "vgg"}, "one of resnet, plain"),
-        ({"half": "third"}, "one of first, second"),
-        ({"widths": (8,)}, "a width and a depth"),
-        ({"size": 2}, "input size"),
-        ({"data": "missing.zip"}, "missing.zip"),
-        ({"val": "missing.zip"}, "missing.zip"),
-    ],
-)
-def test_impossible_options_leave_no_run_behind(options: AgeOptions, tmp_path: Path, change: dict, reason: str):
-    with pytest.raises((FacegenError, FileNotFoundError), match=reason):
-        train_age(replace(options, **change), tmp_path / "runs", progress=False)
-    assert not (tmp_path / "runs").exists()
 
 
 def test_learning_rate_rises_and_falls():
@@ -405,43 +257,27 @@ def test_the_run_is_listed(finished: Path):
     assert "MAE " in table
 
 
-# -- bfloat16
+def test_what_info_tells_of_it(finished: Path):
+    result = CliRunner().invoke(main, ["info", str(finished)])
+    assert result.exit_code == 0, result.output
+    for words in ("AgeEstimator, resnet of widths [8, 12], input 16x16", "which half   first", "MAE ", "float16"):
+        assert words in result.output
 
 
-def precision(run: Path) -> list[str]:
-    return [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("precision: ")]
-
-
-def test_in_bfloat16_where_the_processor_has_it(
-    options: AgeOptions, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    assert precision(finished) == ["precision: float32 (this processor has no instructions for bfloat16)"]
-    monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
-    run = train_age(replace(options, kimg=0.04), tmp_path, device="cpu", progress=False)
-    assert precision(run) == ["precision: bfloat16 where it pays (this processor has the instructions)"]
-    assert {x.dtype for x in torch.load(run / "age-state.pt", weights_only=True)["network"].values()} == {
-        torch.float32,
-        torch.int64,
-    }
-    single = train_age(replace(options, kimg=0.04, fp32=True), tmp_path, device="cpu", progress=False)
-    assert precision(single) == ["precision: float32 (--fp32)"]
-    losses = [read_stats(folder)[0]["loss"] for folder in (single, run)]
-    assert losses[0] != losses[1]
-    # Four layers and a logarithm: the mean over five steps is rounded much less than one number, by 2^-9.
-    assert losses[1] == pytest.approx(losses[0], rel=0.02)
-    # It goes on where the processor has none.
-    monkeypatch.setenv("FACEGEN_BFLOAT16", "0")
-    resume_age(run, kimg=0.08, device="cpu", progress=False)
-    assert precision(run)[-1] == "precision: float32 (this processor has no instructions for bfloat16)"
+def test_the_command_refuses_an_archive_without_ages_in_one_line(tmp_path: Path):
+    archive = write_faces(tmp_path / "labels.zip", [None] * 3)
+    result = CliRunner().invoke(main, ["train-age", "--data", str(archive), "--outdir", str(tmp_path / "runs")])
+    assert result.exit_code == 1
+    assert result.output.strip().splitlines()[-1].startswith("Error: ")
+    assert "no exact ages" in result.output
+    assert not (tmp_path / "runs").exists()
 
 
 def test_options_of_before_are_read(options: AgeOptions, tmp_path: Path):
     run = train_age(replace(options, kimg=0.04, bf16=True), tmp_path, device="cpu", progress=False)
-    assert precision(run) == ["precision: bfloat16 where it pays"]
     content = json.loads((run / "training_options.json").read_text())
     del content["fp32"]
     (run / "training_options.json").write_text(json.dumps(content))
     resume_age(run, kimg=0.08, device="cpu", progress=False)
-    assert precision(run) == ["precision: bfloat16 where it pays"] * 2
-    with pytest.raises(FacegenError, match="fp32 and bf16 exclude each other"):
-        replace(options, fp32=True, bf16=True)
+    assert (run / "log.txt").read_text().count("precision: bfloat16 where it pays\n") == 2
+    assert_refused("fp32 and bf16 exclude each other", replace, options, fp32=True, bf16=True)

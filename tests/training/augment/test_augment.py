@@ -1,11 +1,10 @@
-import json
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_numbers import assert_golden, golden
 
 from facegen.errors import FacegenError
 from facegen.training.augment.filterbank import amplify_bands, band_filters
@@ -14,21 +13,11 @@ from facegen.training.augment.strengths import AUGPIPE_PRESETS, Strengths
 from facegen.training.augment.warp import SYM6, reflection_margins, warp
 from facegen.training.draws import BatchRandom
 
-GOLDEN = Path(__file__).parents[2] / "golden"
-FILES = {name: np.load(GOLDEN / f"{name}.npz") for name in ("augment", "augment_extra")}
-DESCRIPTION = json.loads((GOLDEN / "augment.json").read_text())
-EXTRA = json.loads((GOLDEN / "augment_extra.json").read_text())
+PLAIN, EXTRA = golden("augment"), golden("augment_extra")
 
 
 def case_id(case: dict) -> str:
     return f"{case['name']}-{case['percentile']}"
-
-
-def assert_close(actual: torch.Tensor, expected: np.ndarray, tolerance: float = 1e-4) -> None:
-    """The golden numbers' own tolerance: relative to the largest value, but at least to 1."""
-    assert actual.shape == expected.shape
-    difference = np.abs(actual.detach().numpy() - expected).max()
-    assert difference < tolerance * max(1, np.abs(expected).max())
 
 
 def enabled(preset: str, p: float = 1.0, **strengths: float) -> AugmentPipe:
@@ -52,41 +41,40 @@ def random_images(*shape: int, seed: int = 0, **options) -> torch.Tensor:
 # --- Golden numbers -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", DESCRIPTION["cases"], ids=case_id)
+@pytest.mark.parametrize("case", PLAIN.about["cases"], ids=case_id)
 def test_golden(case):
-    images = torch.from_numpy(FILES["augment"]["x"])
-    result = AugmentPipe(Strengths(**case["kwargs"]))(images, debug_percentile=case["percentile"])
-    assert_close(result, FILES["augment"][f"{case['name']}/{case['percentile']}"])
+    result = AugmentPipe(Strengths(**case["kwargs"]))(PLAIN["x"], debug_percentile=case["percentile"])
+    assert_golden(result, PLAIN[f"{case['name']}/{case['percentile']}"])
 
 
 @pytest.mark.parametrize("dense", [True, False], ids=["matrices", "convolution"])
-@pytest.mark.parametrize("case", EXTRA["cases"], ids=case_id)
+@pytest.mark.parametrize("case", EXTRA.about["cases"], ids=case_id)
 def test_golden_with_gradient(case, dense, monkeypatch):
     monkeypatch.setattr("facegen.training.augment.warp.DENSE_LIMIT", 256 if dense else 0)
-    extra, key = FILES["augment_extra"], f"{case['name']}/{case['percentile']}"
-    source = FILES["augment"]["x"] if case["input"] == "augment.npz:x" else extra[case["input"]]
-    images = torch.from_numpy(source).requires_grad_()
+    key = f"{case['name']}/{case['percentile']}"
+    images = PLAIN["x"] if case["input"] == "augment.npz:x" else EXTRA[case["input"]]
+    images.requires_grad_()
     result = AugmentPipe(Strengths(**case["kwargs"]))(images, debug_percentile=case["percentile"])
-    assert_close(result, extra[f"{key}/y"])
+    assert_golden(result, EXTRA[f"{key}/y"])
     if case.get("grad"):
-        (gradient,) = torch.autograd.grad(result, images, torch.from_numpy(extra["cotangent"]))
-        assert_close(gradient, extra[f"{key}/grad_x"])
+        (gradient,) = torch.autograd.grad(result, images, EXTRA["cotangent"])
+        assert_golden(gradient, EXTRA[f"{key}/grad_x"])
 
 
 def test_presets_and_defaults_are_the_known_ones():
     def expand(value: str | list[str]) -> list[str]:
         if isinstance(value, list):
             return value
-        return [name for part in value.split("+") for name in expand(DESCRIPTION["presets"].get(part, part))]
+        return [name for part in value.split("+") for name in expand(PLAIN.about["presets"].get(part, part))]
 
-    presets = {**DESCRIPTION["presets"], "bg": "blit+geom"}
+    presets = {**PLAIN.about["presets"], "bg": "blit+geom"}
     assert set(AUGPIPE_PRESETS) == set(presets)
     for name, value in presets.items():
         assert AUGPIPE_PRESETS[name] == Strengths(**dict.fromkeys(expand(value), 1))
-    for name, value in DESCRIPTION["defaults"].items():
+    for name, value in PLAIN.about["defaults"].items():
         default = getattr(Strengths(), name)
         assert (list(default) if isinstance(value, list) else default) == value
-    assert all(value == 0 for name, value in asdict(Strengths()).items() if name not in DESCRIPTION["defaults"])
+    assert all(value == 0 for name, value in asdict(Strengths()).items() if name not in PLAIN.about["defaults"])
 
 
 # --- Derivatives ----------------------------------------------------------------------------------------------------
@@ -278,14 +266,14 @@ def test_hue_and_saturation_keep_the_luma():
 
 
 @pytest.mark.parametrize("preset", ["color", "bgcfnc"])
-def test_grey_images_stay_grey(preset):
+def test_gray_images_stay_gray(preset):
     images = random_images(4, 1, 8, 8)
     result = enabled(preset)(images, seeded(0))
     assert result.shape == images.shape
     assert result.isfinite().all()
-    if preset == "color":  # the mean of the colours that the same grey in three channels becomes
-        colours = enabled(preset)(images.expand(-1, 3, -1, -1), seeded(0))
-        torch.testing.assert_close(result, colours.mean(dim=1, keepdim=True))
+    if preset == "color":  # the mean of the colors that the same gray in three channels becomes
+        colors = enabled(preset)(images.expand(-1, 3, -1, -1), seeded(0))
+        torch.testing.assert_close(result, colors.mean(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("preset", AUGPIPE_PRESETS)
@@ -314,7 +302,7 @@ def test_cutout_removes_a_quarter_at_most():
     images = torch.ones(500, 1, 16, 16)
     removed = (AugmentPipe(Strengths(cutout=1))(images, seeded(0)) == 0).double().mean(dim=(1, 2, 3))
     assert removed.max() == 0.25
-    assert 0 < removed.min() < 0.1  # centres near a corner
+    assert 0 < removed.min() < 0.1  # centers near a corner
 
 
 # --- Mistakes -------------------------------------------------------------------------------------------------------

@@ -2,35 +2,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import small_generator
 
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.training.encoder.pairs import Pairs, generate_pairs, one_hot
 
 
-def make_generator(c_dim: int = 10, resolution: int = 16, channels: int = 3) -> Generator:
-    torch.manual_seed(0)
-    return Generator(
-        8,
-        c_dim,
-        8,
-        resolution,
-        channels,
-        mapping_kwargs={"num_layers": 2},
-        synthesis_kwargs={"channel_base": 256, "channel_max": 16, "num_fp16_res": 0},
-    ).eval()
-
-
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    return make_generator()
+    return small_generator(10)
 
 
 def same(one: Pairs, other: Pairs) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images", "z", "classes"))
 
 
-def test_pairs_are_pictures_and_normalised_latents(generator: Generator):
+def test_pairs_are_pictures_and_normalized_latents(generator: Generator):
     pairs = generate_pairs(generator, 50, progress=False)
     assert len(pairs) == 50
     assert pairs.images.shape == (50, 3, 16, 16)
@@ -41,7 +29,7 @@ def test_pairs_are_pictures_and_normalised_latents(generator: Generator):
 
 def test_pairs_belong_together(generator: Generator):
     pairs = generate_pairs(generator, 4, progress=False)
-    # The length of z leaves no trace in the picture, so the normalised z must make the same one. The noise differs
+    # The length of z leaves no trace in the picture, so the normalized z must make the same one. The noise differs
     # (its strength is 0 in an untrained generator), rounding costs up to one level.
     again = generator(pairs.z, one_hot(pairs.classes, 10), noise_mode="none").detach()
     assert ((again * 127.5 + 128).clamp(0, 255) - pairs.images.float()).abs().max() < 1.1
@@ -69,7 +57,7 @@ def test_every_class_comes_equally_often(generator: Generator):
 
 
 def test_unconditional_and_grayscale_generators():
-    pairs = generate_pairs(make_generator(c_dim=0, channels=1), 6, progress=False)
+    pairs = generate_pairs(small_generator(0, channels=1), 6, progress=False)
     assert pairs.images.shape == (6, 3, 16, 16)
     assert torch.equal(pairs.images[:, 0], pairs.images[:, 2])
     assert one_hot(pairs.classes, 0).shape == (6, 0)

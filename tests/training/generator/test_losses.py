@@ -137,7 +137,7 @@ def test_what_a_penalty_does_not_depend_on_gets_a_gradient_of_zero(phase):
 
 
 @pytest.mark.parametrize(("name", "interval"), [("G", G_REG_INTERVAL), ("D", D_REG_INTERVAL)])
-def test_lazy_regularisation(name, interval):
+def test_lazy_regularization(name, interval):
     about = LOSS.about["lazy_regularisation"]
     assert interval == about[f"{name}_interval"]
     ratio = interval / (interval + 1)
@@ -351,18 +351,3 @@ def test_frozen_layers_take_part_in_both_phases_of_the_discriminator():
     assert torch.equal(loss.D.b8.conv0.weight, before)
     assert float(observed["Loss/r1_penalty"].min()) > 0
     assert "b8.conv1.weight" in gradients(loss.D)
-
-
-# --- Mistakes -------------------------------------------------------------------------------------------------------
-
-
-def test_batch_that_the_discriminator_cannot_group():
-    loss = tiny_loss()
-    with pytest.raises(ValueError, match="a batch of 6 cannot be split into minibatch-stddev groups of 4"):
-        run_phase(loss, "Dmain", 1, tiny_batch(6))
-
-
-def test_labels_of_another_number_of_classes():
-    loss, batch = tiny_loss(), tiny_batch()
-    with pytest.raises(ValueError, match="c must have the shape"):
-        run_phase(loss, "Gmain", 1, {**batch, "c": torch.zeros(4, 2)})

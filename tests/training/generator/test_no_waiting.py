@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from trainings import narrow_options
 from without_gpu import META, Waits, refuse_constants
 
 from facegen.data.archive import FaceArchive
 from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.augment.strengths import AUGPIPE_PRESETS
-from facegen.training.generator.options import resolve_options
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run.stats import Collector
 
 
 def small_state(archive, device, **chosen):
-    chosen = {"batch": 4, "p": 0.5, "mirror": True, "balance": 0.5, "augpipe": "bgcfnc", "ada_kimg": 1, **chosen}
-    options = resolve_options(data=str(archive), outdir="", resolution=16, cfg="auto", **chosen)
-    options = replace(options, channel_base=128, channel_max=16, latent=16)
+    chosen = {"p": 0.5, "mirror": True, "balance": 0.5, "augpipe": "bgcfnc", "ada_kimg": 1, **chosen}
+    options = narrow_options(archive, cfg="auto", **chosen)
     return options, build_state(options, FaceArchive(archive), torch.device(device))
 
 
@@ -41,7 +38,7 @@ def on_meta(face_archive, monkeypatch):
 def test_a_step_of_all_phases_never_waits(on_meta, monkeypatch):
     options, state = on_meta
     collector = Collector()
-    state.steps = 0  # both regularisations are due
+    state.steps = 0  # both regularizations are due
     refuse_constants(monkeypatch)
     with Waits() as waits:
         for name, values in train_step(state, options, META).items():

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from trainings import CPU, narrow_options
 
 from facegen.data.archive import FaceArchive
 from facegen.training.draws import DrawnNumbers
-from facegen.training.generator.options import resolve_options
 from facegen.training.generator.parts import PhasesInParts
 from facegen.training.generator.recording import Phases, Recording, clean_gradients
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 
-CPU = torch.device("cpu")
-
 
 def small_state(archive, device=CPU, **chosen):
-    chosen = {"batch": 4, "p": 0.3, "mirror": True, "mbstd_group": 2, **chosen}
-    options = resolve_options(data=str(archive), outdir="", resolution=16, cfg="auto", **chosen)
-    options = replace(options, channel_base=128, channel_max=16, latent=16)
+    options = narrow_options(archive, **{"cfg": "auto", "p": 0.3, "mirror": True, "mbstd_group": 2, **chosen})
     return options, build_state(options, FaceArchive(archive), device)
 
 

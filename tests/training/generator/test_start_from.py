@@ -9,38 +9,32 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers import small_encoder
+from trainings import CPU, narrow_options, train
 
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
-from facegen.networks.encoder import Encoder
 from facegen.training.generator import loop
-from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.weights.hub_folder import save_pretrained
 from facegen.weights.native import load_networks, save_networks
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-CPU = torch.device("cpu")
-SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
-
-
-def options_for(archive, outdir, **chosen):
-    chosen = {"batch": 4, "kimg": 0.016, "tick": 0.008, "snap": 2, "cfg": "tiny", **chosen}
-    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **SMALL)
 
 
 @pytest.fixture(scope="module")
 def unconditional(face_archive, tmp_path_factory):
     """The snapshot of a short run without classes."""
-    run = loop.train_generator(options_for(face_archive, tmp_path_factory.mktemp("runs"), cond=False), progress=False)
+    run = train(face_archive, tmp_path_factory.mktemp("runs"), cond=False, kimg=0.016)
     (path,) = run.glob("*.safetensors")
     return path
 
 
 def test_classes_start_from_a_network_without_and_learn(face_archive, unconditional, tmp_path):
-    options = options_for(face_archive, tmp_path, resume=str(unconditional))
+    options = narrow_options(face_archive, tmp_path, resume=str(unconditional))
     state = build_state(options, FaceArchive(face_archive), CPU)
     old, _ = load_networks(unconditional)
     z, images = torch.randn(3, 16), torch.rand(3, 3, 16, 16)
@@ -65,7 +59,7 @@ def test_classes_start_from_a_network_without_and_learn(face_archive, unconditio
 
 
 def test_the_command_prints_what_fitted(face_archive, unconditional, tmp_path, monkeypatch):
-    options = options_for(face_archive, tmp_path, resume=str(unconditional), kimg=0.004)
+    options = narrow_options(face_archive, tmp_path, resume=str(unconditional), kimg=0.004)
     monkeypatch.setattr(TrainOptions, "decide", lambda self, resolution: options)
     result = CliRunner().invoke(facegen, ["train", "--data", str(face_archive), "--resume", str(unconditional)])
     assert result.exit_code == 0, result.output
@@ -82,7 +76,7 @@ def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
     networks, _ = load_networks(unconditional)
     path = tmp_path / "alone.safetensors"
     save_networks(path, {"G_ema": networks["G_ema"]}, {})
-    state = build_state(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
+    state = build_state(narrow_options(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
     assert set(state.started_from) == {"G", "G_ema"}
     const = networks["G_ema"].synthesis.b4.const
     assert torch.equal(state.G.synthesis.b4.const, const)
@@ -91,7 +85,7 @@ def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
 
 def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, tmp_path):
     """32x32 and ten classes there, 16x16 and three classes here."""
-    options = options_for(face_archive, tmp_path, resume=str(GOLDEN / "legacy_tiny.pkl"))
+    options = narrow_options(face_archive, tmp_path, resume=str(GOLDEN / "legacy_tiny.pkl"))
     options = replace(options, channel_base=512, channel_max=32, latent=64)
     state = build_state(options, FaceArchive(face_archive), CPU)
     for name in ("G", "G_ema"):
@@ -101,32 +95,25 @@ def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, 
     train_step(state, options, CPU)
 
 
-def test_nothing_to_start_from(face_archive, tmp_path):
-    options = options_for(face_archive, tmp_path / "runs", resume="ffhq257")
-    with pytest.raises(FileNotFoundError, match="ffhq257: neither a file"):
-        loop.train_generator(options, progress=False)
-    assert not (tmp_path / "runs").exists()
-
-
 def test_another_width(face_archive, unconditional, tmp_path):
-    options = replace(options_for(face_archive, tmp_path, resume=str(unconditional)), channel_max=8)
+    options = replace(narrow_options(face_archive, tmp_path, resume=str(unconditional)), channel_max=8)
     state = build_state(options, FaceArchive(face_archive), CPU)
     assert "synthesis.b16.torgb.affine.weight" in state.started_from["G"].copied
     assert "synthesis.b4.conv1.weight" in state.started_from["G"].new
 
 
-def test_an_encoder_is_no_start(face_archive, tmp_path):
-    path = tmp_path / "encoder.safetensors"
-    save_networks(path, {"encoder": Encoder(4, input_size=75, blocks=(0, 0, 0))}, {})
-    with pytest.raises(FacegenError, match="holds encoder, but no generator to start from"):
-        build_state(options_for(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
-
-
-def test_no_run_folder_is_left_when_the_weights_are_of_no_use(face_archive, unconditional, tmp_path):
-    options = replace(options_for(face_archive, tmp_path, resume=str(unconditional)), map_layers=5)
-    with pytest.raises(FacegenError, match=r"2 mapping layers, this run's --cfg asks for .* 5 mapping layers"):
-        loop.train_generator(options, progress=False)
-    assert list(tmp_path.iterdir()) == []
+def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive, unconditional, tmp_path):
+    encoder = tmp_path / "encoder.safetensors"
+    save_networks(encoder, {"encoder": small_encoder()}, {})
+    for weights, changes, words in (
+        ("ffhq257", {}, "ffhq257: neither a file"),
+        (encoder, {}, "holds encoder, but no generator to start from"),
+        (unconditional, {"map_layers": 5}, "2 mapping layers, this run's --cfg asks for .* 5 mapping layers"),
+    ):
+        options = narrow_options(face_archive, tmp_path / "runs", resume=str(weights))
+        with pytest.raises((FacegenError, FileNotFoundError), match=words):
+            loop.train_generator(replace(options, **changes), progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, unconditional, tmp_path):
@@ -136,5 +123,5 @@ def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, uncondit
     result = CliRunner().invoke(facegen, command)
     assert result.exit_code == 0, result.output
     assert f'"resume": "{tmp_path / "saved"}"' in result.output
-    options = options_for(face_archive, tmp_path, resume=str(tmp_path / "saved"))
+    options = narrow_options(face_archive, tmp_path, resume=str(tmp_path / "saved"))
     assert build_state(options, FaceArchive(face_archive), CPU).started_from["G"].copied

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from safetensors.torch import load_file
+from trainings import CPU, narrow_options, train, train_whole_and_resumed
 
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
@@ -19,11 +17,7 @@ from facegen.training.generator.transition import effective_parameters, fade_lab
 from facegen.weights.native import load_networks
 
 SMALL = {"channel_base": 128, "channel_max": 16}
-
-
-def small_options(archive, outdir, **chosen):
-    chosen = {"batch": 4, "kimg": 0.064, "tick": 0.016, "snap": 1, "cfg": "tiny", **chosen}
-    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), latent=16, **SMALL)
+FADING = {"t_start_kimg": 0.016, "t_end_kimg": 0.048}
 
 
 def networks():
@@ -76,12 +70,12 @@ def test_the_average_makes_of_plain_labels_what_the_generator_makes_of_faded_one
 
 
 def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive, tmp_path):
-    options = small_options(face_archive, tmp_path, t_start_kimg=0.016, t_end_kimg=0.048)
-    state = build_state(options, loop.open_archive(options), torch.device("cpu"))
+    options = narrow_options(face_archive, tmp_path, **FADING)
+    state = build_state(options, loop.open_archive(options), CPU)
     z, c = torch.randn([1, 16]).expand(3, -1), torch.eye(3)
     spread = []
     for _ in range(16):
-        train_step(state, options, torch.device("cpu"))
+        train_step(state, options, CPU)
         ws = state.G_ema.mapping(z, c)
         spread.append(float((ws - ws.mean(dim=0)).abs().mean()))
     # In these four steps labels have no weight yet; the average holds but a rest of the weights that it began with.
@@ -91,29 +85,17 @@ def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive,
 
 
 def test_a_run_that_was_stopped_on_the_way_goes_on_as_if_it_had_not_been(face_archive, tmp_path):
-    options = small_options(face_archive, tmp_path / "whole", t_start_kimg=0.016, t_end_kimg=0.048)
-    whole = loop.train_generator(options, progress=False)
+    whole, _ = train_whole_and_resumed(face_archive, tmp_path, kimg=0.064, tick=0.016, **FADING)
     assert whole.name.endswith("-ada-t0.016to0.048")
-    half = loop.train_generator(replace(options, kimg=0.032, outdir=str(tmp_path / "half")), progress=False)
-    loop.resume_generator(half, kimg=options.kimg, progress=False)
-    snapshot = "network-snapshot-000000.safetensors"
-    weights = [load_file(run / snapshot) for run in (whole, half)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
-def test_a_run_says_that_labels_do_not_count_in_full_yet(face_archive, tmp_path):
-    options = small_options(face_archive, tmp_path, kimg=0.032, t_start_kimg=0.016, t_end_kimg=0.048)
-    run = loop.train_generator(options, progress=False)
-    assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
 
 
 def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(face_archive, tmp_path):
-    options = small_options(face_archive, tmp_path, kimg=0.032, t_start_kimg=0.016, t_end_kimg=0.048)
-    run = loop.train_generator(options, progress=False)
+    run = train(face_archive, tmp_path, **FADING)
+    assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
     snapshot = run / "network-snapshot-000000.safetensors"
     was, _ = load_networks(snapshot)
-    new = small_options(face_archive, tmp_path, resume=str(snapshot))
-    state = build_state(new, loop.open_archive(new), torch.device("cpu"))
+    new = narrow_options(face_archive, tmp_path, resume=str(snapshot))
+    state = build_state(new, loop.open_archive(new), CPU)
     state.batches.close()
     z, c, pictures = torch.randn(3, 16), torch.eye(3), torch.randn(3, 3, 16, 16)
     with torch.no_grad():

@@ -18,95 +18,78 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file
+from trainings import assert_one_line, assert_same_weights, at, narrow_options, only_run
 
 from facegen.cli import main as facegen
 from facegen.errors import FacegenError
 from facegen.training.generator import batches, checkpoint, loop, saving
-from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.options import TrainOptions
 from facegen.training.run import lock as run_state
 from facegen.training.run.folder import RunFolder, read_options, read_stats
-from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
 from facegen.training.run.snapshots import drop_later, prune, read_best, read_metrics, record_metrics
 from facegen.weights.header import Header
 from facegen.weights.locate import list_snapshots
 
-SMALL = {"channel_base": 128, "channel_max": 16, "latent": 16}
 KILLER = Path(__file__).parents[1].joinpath("killed_runs.py")
 
 
 def small_options(archive: Path, outdir: Path, **chosen: object) -> TrainOptions:
     """Four ticks of two steps, a snapshot after each."""
-    chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 1, "cfg": "tiny", **chosen}
-    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **SMALL)
+    return narrow_options(archive, outdir, **{"snap": 1, **chosen})
 
 
-def only_run(outdir: Path) -> Path:
-    (run,) = outdir.glob("0*")
-    return run
+def train(archive: Path, outdir: Path, **chosen: object) -> Path:
+    return loop.train_generator(small_options(archive, outdir, **chosen), progress=False)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(face_archive, tmp_path_factory):
+    """A run that nothing happened to."""
+    return train(face_archive, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def short_run(face_archive, tmp_path_factory):
+    return train(face_archive, tmp_path_factory.mktemp("short"), kimg=0.008)
+
+
+@pytest.fixture
+def run(short_run, tmp_path):
+    """A run of one tick, to go on with."""
+    return shutil.copytree(short_run, tmp_path / "run" / short_run.name)
 
 
 def saved_images(run: Path) -> int:
     return torch.load(run / checkpoint.STATE, weights_only=True)["images_seen"]
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = (load_file(list_snapshots(run)[-1]) for run in (one, other))
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-
-
-def assert_one_line(text: str) -> None:
-    assert "\n" not in text.strip()
-    assert "Traceback" not in text
-
-
-def at(images: int, do, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something before the step that would begin after so many images."""
-    real = loop.train_step
-
-    def step(state, *rest):
-        if state.images_seen == images:
-            do(state)
-        return real(state, *rest)
-
-    monkeypatch.setattr(loop, "train_step", step)
-
-
 class TestKilled:
     """Killed by signal 9: nothing can be caught, whatever was being done."""
 
-    def run(self, archive: Path, folder: Path, *arguments: object) -> list[dict]:
-        command = [sys.executable, KILLER, archive, folder, *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+    @pytest.mark.parametrize(("kills", "first", "last"), [(3, 11, 12), pytest.param(20, 1, 18, marks=pytest.mark.slow)])
+    def test_a_resumed_run_ends_with_the_same_weights_and_state(self, face_archive, tmp_path, kills, first, last):
+        """At random moments, and between any two changes of a snapshot's files."""
+        command = [sys.executable, KILLER, face_archive, tmp_path, kills, first, last]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, env=environment, timeout=1200, check=False
         )
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
-        for killed in result["killed"]:
-            assert killed.pop("left") == []  # no half-written file
-            kills = killed.pop("kills")
-            assert killed == result["whole"]
-            killed["kills"] = kills
-        return result["killed"]
-
-    @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-    def test_at_random_moments_a_resumed_run_ends_with_the_same_weights_and_state(self, face_archive, tmp_path, kills):
-        killed = self.run(face_archive, tmp_path, "random", kills, kills)
-        assert sum(run["kills"] for run in killed) == kills
-
-    @pytest.mark.parametrize(("first", "last"), [(10, 13), pytest.param(1, 18, marks=pytest.mark.slow)])
-    def test_between_any_two_changes_of_a_snapshot_s_files(self, face_archive, tmp_path, first, last):
-        killed = self.run(face_archive, tmp_path, "writing", first, last)
-        assert killed[0]["kills"] == 1
+        counts = {}
+        for kind, runs in result.items():
+            counts[kind] = [killed.pop("kills") for killed in runs["killed"]]
+            for killed in runs["killed"]:
+                assert killed.pop("left") == []  # no half-written file
+                assert killed == runs["whole"]
+        assert sum(counts["random"]) == kills
+        assert counts["writing"][0] == 1
         if first == 1:
-            assert killed[-1]["kills"] == 0, "a snapshot has more moments than were tried"
+            assert counts["writing"][-1] == 0, "a snapshot has more moments than were tried"
 
-    def test_what_it_was_writing_is_never_picked_up_and_goes(self, face_archive, tmp_path):
-        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.016), progress=False)
+    def test_what_it_was_writing_is_never_picked_up_and_goes(self, run):
         newest = list_snapshots(run)[-1]
         half = run / f".{newest.name}.4711.tmp"
         half.write_bytes(newest.read_bytes()[:1000])
@@ -121,26 +104,15 @@ class TestKilled:
 
 
 class TestSnapshots:
-    def test_by_the_clock(self, face_archive, tmp_path):
-        options = small_options(face_archive, tmp_path, tick=100, snap=100, snap_minutes=1e-9)
-        run = loop.train_generator(options, progress=False)
-        assert [line["step"] for line in read_stats(run)] == [i / 250 for i in range(1, 9)]  # each step is late
+    def test_by_the_clock_which_does_not_change_the_weights(self, face_archive, tmp_path):
+        often = train(face_archive, tmp_path / "a", tick=100, snap=100, snap_minutes=1e-9)
+        seldom = train(face_archive, tmp_path / "b", snap=100, snap_minutes=100)
+        assert [line["step"] for line in read_stats(often)] == [i / 250 for i in range(1, 9)]  # each step is late
+        assert len(read_stats(seldom)) == 4
+        assert_same_weights(often, seldom)
 
-    def test_not_before_the_minutes_have_passed(self, face_archive, tmp_path):
-        options = small_options(face_archive, tmp_path, snap=100, snap_minutes=100)
-        run = loop.train_generator(options, progress=False)
-        assert len(read_stats(run)) == 4
-
-    def test_the_clock_does_not_change_the_weights(self, face_archive, tmp_path):
-        often = small_options(face_archive, tmp_path / "a", snap_minutes=1e-9)
-        assert_same_weights(
-            loop.train_generator(often, progress=False),
-            loop.train_generator(small_options(face_archive, tmp_path / "b", snap=100), progress=False),
-        )
-
-    def test_the_newest_and_the_best_are_kept(self, face_archive, tmp_path):
+    def test_the_newest_and_the_best_are_kept(self, run):
         """At 16x16 no test gets to many kimg, so the older snapshots are copies under other names."""
-        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008, keep=2), progress=False)
         snapshot = list_snapshots(run)[0]
         for kimg, fid in ((1, 30.0), (2, 12.5), (3, float("nan")), (4, 20.0)):
             name = f"network-snapshot-{kimg:06d}.safetensors"
@@ -176,8 +148,7 @@ class TestSnapshots:
         with pytest.raises(FacegenError, match=f"{name.replace('_', '-')} must be"):
             small_options(face_archive, tmp_path, **{name: value})
 
-    def test_they_may_change_on_the_way(self, face_archive, tmp_path):
-        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
+    def test_they_may_change_on_the_way(self, run):
         arguments = ["train", "--resume", str(run), "--kimg", "0.016", "--keep", "3", "--snap-minutes", "5"]
         result = CliRunner().invoke(facegen, arguments)
         assert result.exit_code == 0, result.output
@@ -198,7 +169,7 @@ def small_disk(tmp_path):
 
 
 class TestDisk:
-    def test_full_for_a_while_costs_a_snapshot_and_not_the_run(self, face_archive, tmp_path, monkeypatch):
+    def test_full_for_a_while_costs_a_snapshot_and_not_the_run(self, face_archive, undisturbed, tmp_path, monkeypatch):
         real = checkpoint.save_networks
 
         def save(path, networks, metadata, **rest):
@@ -207,19 +178,14 @@ class TestDisk:
             real(path, networks, metadata, **rest)
 
         monkeypatch.setattr(checkpoint, "save_networks", save)
-        whole = loop.train_generator(small_options(face_archive, tmp_path / "a", snap=2), progress=False)
-        log = (whole / "log.txt").read_text()
+        run = train(face_archive, tmp_path, snap=2)
+        log = (run / "log.txt").read_text()
         assert "at 0.0 kimg: no snapshot, " in log
         assert "No space left on device; no snapshot had been written yet. Going on" in log
-        assert saved_images(whole) == 32
-        monkeypatch.undo()
-        assert_same_weights(
-            whole, loop.train_generator(small_options(face_archive, tmp_path / "b", snap=2), progress=False)
-        )
+        assert saved_images(run) == 32
+        assert_same_weights(run, undisturbed)
 
-    def test_full_at_the_end_is_an_error_and_the_pair_before_stays(self, face_archive, tmp_path, monkeypatch):
-        run = loop.train_generator(small_options(face_archive, tmp_path, kimg=0.008), progress=False)
-
+    def test_full_at_the_end_is_an_error_and_the_pair_before_stays(self, run, monkeypatch):
         def save(path, *rest, **more):
             raise OSError(f"{path}: cannot be written; is the disk full? (No space left)")
 
@@ -235,9 +201,9 @@ class TestDisk:
         loop.resume_generator(run, kimg=0.016, progress=False)
         assert read_status(run).state == "finished"
 
-    def test_a_disk_that_is_really_full(self, face_archive, small_disk):
+    def test_a_disk_that_is_really_full(self, short_run, small_disk):
         """The log, the statistics, TensorBoard and the snapshots all find no room; room is made, and all is well."""
-        run = loop.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
+        run = shutil.copytree(short_run, small_disk / short_run.name)
         before = {path.name: path.read_bytes() for path in (run / checkpoint.STATE, *list_snapshots(run))}
         ballast = small_disk / "ballast"
         with ballast.open("wb", buffering=0) as file:
@@ -255,8 +221,8 @@ class TestDisk:
         loop.resume_generator(run, kimg=0.024, progress=False)
         assert saved_images(run) == 24
 
-    def test_a_folder_that_cannot_be_written_to(self, face_archive, small_disk):
-        run = loop.train_generator(small_options(face_archive, small_disk, kimg=0.008), progress=False)
+    def test_a_folder_that_cannot_be_written_to(self, face_archive, short_run, small_disk):
+        run = shutil.copytree(short_run, small_disk / short_run.name)
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         for arguments in (
             ["--resume", str(run), "--kimg", "0.016"],
@@ -288,23 +254,21 @@ class TestData:
         picture = sorted(folder.rglob("*.png"))[9]
         picture.write_bytes(picture.read_bytes()[:120])
         with pytest.raises(FacegenError, match=picture.name) as caught:
-            loop.train_generator(small_options(folder, tmp_path / "runs"), progress=False)
+            train(folder, tmp_path / "runs")
         assert_one_line(str(caught.value))
         assert not (tmp_path / "runs").exists()
 
     @pytest.mark.usefixtures("streamed")
-    def test_resuming_a_streamed_archive_is_exact(self, folder, tmp_path):
-        whole = loop.train_generator(small_options(folder, tmp_path / "a"), progress=False)
-        half = loop.train_generator(small_options(folder, tmp_path / "b", kimg=0.016), progress=False)
+    def test_resuming_a_streamed_archive_is_exact(self, folder, undisturbed, tmp_path):
+        half = train(folder, tmp_path / "runs", kimg=0.016)
         loop.resume_generator(half, kimg=0.032, progress=False)
-        assert_same_weights(whole, half)
+        assert_same_weights(half, undisturbed)
 
     @pytest.mark.usefixtures("streamed")
     @pytest.mark.parametrize("harm", ["corrupt", "remove"])
     def test_found_on_the_way_it_saves_and_mended_the_run_goes_on_as_if_nothing_had_been(
-        self, folder, tmp_path, harm, monkeypatch
+        self, folder, undisturbed, tmp_path, harm, monkeypatch
     ):
-        whole = loop.train_generator(small_options(folder, tmp_path / "a", seed=1), progress=False)
         kept = {path: path.read_bytes() for path in folder.rglob("*.png")}
 
         def damage(state) -> None:
@@ -313,9 +277,9 @@ class TestData:
 
         at(12, damage, monkeypatch)
         with pytest.raises(FacegenError, match=r"img\d+\.png.*All is saved; go on with: facegen train --r") as caught:
-            loop.train_generator(small_options(folder, tmp_path / "b", seed=1), progress=False)
+            train(folder, tmp_path / "runs")
         assert_one_line(str(caught.value))
-        run = only_run(tmp_path / "b")
+        run = only_run(tmp_path / "runs")
         assert saved_images(run) >= 12  # pictures that were read ahead still count
         assert read_status(run).state == "broken"
         assert "broke off: " in (run / "log.txt").read_text()
@@ -323,10 +287,10 @@ class TestData:
             path.write_bytes(content)
         monkeypatch.setattr(batches, "IN_MEMORY_BYTES", 2**30)
         loop.resume_generator(run, progress=False)
-        assert_same_weights(whole, run)
+        assert_same_weights(run, undisturbed)
 
     def test_a_removed_data_set_is_named_and_another_place_may_be_given(self, folder, tmp_path):
-        run = loop.train_generator(small_options(folder, tmp_path, kimg=0.008), progress=False)
+        run = train(folder, tmp_path, kimg=0.008)
         folder.rename(tmp_path / "elsewhere")
         result = CliRunner().invoke(facegen, ["train", "--resume", str(run), "--kimg", "0.016"])
         assert result.exit_code == 1
@@ -346,7 +310,7 @@ class TestNumbers:
         monkeypatch.setattr("facegen.training.generator.step.update_average", lambda *rest: None)
         words = r"the weights of G_ema stopped being a finite number near 0\.0 kimg; the last good snapshot is .* Try a"
         with pytest.raises(FacegenError, match=words) as caught:
-            loop.train_generator(small_options(face_archive, tmp_path), progress=False)
+            train(face_archive, tmp_path)
         assert_one_line(str(caught.value))
         run = only_run(tmp_path)
         assert saved_images(run) == 16
@@ -377,9 +341,9 @@ class TestMemory:
 
         at(0, fail, monkeypatch)
         with pytest.raises(
-            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learnt yet"
+            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learned yet"
         ):
-            loop.train_generator(small_options(face_archive, tmp_path), progress=False)
+            train(face_archive, tmp_path)
         assert not list_snapshots(only_run(tmp_path))
 
     def test_other_errors_of_pytorch_are_no_want_of_memory(self, face_archive, tmp_path, monkeypatch):
@@ -388,7 +352,7 @@ class TestMemory:
 
         at(8, fail, monkeypatch)
         with pytest.raises(RuntimeError, match="expected 4-D input"):
-            loop.train_generator(small_options(face_archive, tmp_path), progress=False)
+            train(face_archive, tmp_path)
         assert read_status(only_run(tmp_path)).reason == "RuntimeError('expected 4-D input')"
 
     def test_a_smaller_batch_fits_the_groups_of_minibatch_stddev(self, face_archive, tmp_path):
@@ -399,87 +363,21 @@ class TestMemory:
 
 
 class TestPreemption:
-    def test_sigterm_saves_and_asks_to_be_resumed(self, face_archive, tmp_path):
-        """A real process: the exit code is what a scheduler sees."""
-        command = [sys.executable, "-m", "facegen", "train"]
-        arguments = ["--data", face_archive, "--outdir", tmp_path, "--cfg", "tiny", "--batch", "4", "--tick", "0.016"]
-        process = subprocess.Popen(
-            [*command, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("*/stats.jsonl")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        run = only_run(tmp_path)
-        status = read_status(run)
-        assert (status.state, status.pid) == ("running", process.pid)
-        with pytest.raises(FacegenError, match=f"process {process.pid} on .* is training in this folder"):
-            RunFolder.open(run)
-        process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=60)
-        assert process.returncode == RESUME_ME == 75, errors
-        assert "Traceback" not in errors
-        assert f"and saved; go on with: facegen train --resume {run}" in output
-        assert read_status(run).state == "stopped"
-        assert saved_images(run) > 0
-
     def test_at_the_very_end_it_is_finished_all_the_same(self, face_archive, tmp_path, monkeypatch):
         at(28, lambda state: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
-        run = loop.train_generator(small_options(face_archive, tmp_path), progress=False)
+        run = train(face_archive, tmp_path)
         assert read_status(run).state == "finished"
 
-    def test_ctrl_c_is_no_preemption(self, face_archive, tmp_path, monkeypatch):
-        at(8, lambda state: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
-        run = loop.train_generator(small_options(face_archive, tmp_path), progress=False)
-        assert (read_status(run).state, saved_images(run)) == ("stopped", 12)
 
-    def test_the_encoder_does_it_too(self, face_archive, tmp_path, monkeypatch):
-        from facegen.training.encoder import loop as encoder
-
-        generator = loop.train_generator(small_options(face_archive, tmp_path / "g", kimg=0.004), progress=False)
-        options = encoder.EncoderOptions(
-            str(generator), recipe="w+", pairs=40, epochs=1, batch=8, init="none", blocks=(0, 0, 0), input_size=75
-        )
-        real = encoder.EncoderObjective.forward
-
-        def forward(*arguments):
-            os.kill(os.getpid(), signal.SIGTERM)
-            return real(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(encoder.EncoderObjective, "forward", forward)
-            with pytest.raises(SystemExit) as caught:
-                encoder.train_encoder(options, tmp_path / "e", device="cpu", progress=False)
-        assert caught.value.code == RESUME_ME
-        run = only_run(tmp_path / "e")
-        assert read_status(run).state == "stopped"
-        assert (run / encoder.STATE).is_file()
-
-
-def test_a_killed_process_is_not_taken_for_a_running_one(tmp_path):
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom facegen.training.run.lock import RunLock\n"
-        "lock = RunLock(Path(sys.argv[1]))\nprint('locked', flush=True)\ntime.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"locked\n"
-    assert read_status(tmp_path).state == "running"
-    process.kill()
-    process.communicate(timeout=10)
-    status = read_status(tmp_path)
-    assert (status.state, status.pid) == ("stopped", process.pid)
-    assert "killed" in status.reason
-    RunFolder.open(tmp_path).close()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
-def test_the_children_of_a_killed_process_do_not_hold_its_lock(tmp_path):
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_killed_process_is_not_taken_for_a_running_one(tmp_path, forks):
+    """Nor do its children hold its lock."""
+    if forks and not hasattr(os, "fork"):
+        pytest.skip("processes do not fork here")
     script = (
         "import os, sys, time\nfrom pathlib import Path\nfrom facegen.training.run.lock import RunLock\n"
-        "lock = RunLock(Path(sys.argv[1]))\nchild = os.fork()\nif child: print(child, flush=True)\ntime.sleep(60)\n"
+        f"lock = RunLock(Path(sys.argv[1]))\nchild = os.fork() if {forks} else -1\n"
+        "if child: print(child, flush=True)\ntime.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
     child = int(process.stdout.readline())
@@ -487,11 +385,13 @@ def test_the_children_of_a_killed_process_do_not_hold_its_lock(tmp_path):
         assert read_status(tmp_path).state == "running"
         process.kill()
         process.wait(timeout=10)
-        os.kill(child, 0)  # lives on
-        assert read_status(tmp_path).state == "stopped"
+        status = read_status(tmp_path)
+        assert (status.state, status.pid) == ("stopped", process.pid)
+        assert "killed" in status.reason
         RunFolder.open(tmp_path).close()
     finally:
-        os.kill(child, signal.SIGKILL)
+        if forks:
+            os.kill(child, signal.SIGKILL)  # it lived on
         process.stdout.close()
 
 

@@ -1,11 +1,7 @@
-"""Small random networks that look at pictures; also run as a script: a short training with metrics, for torchrun."""
+"""Small random networks that look at pictures."""
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,19 +36,3 @@ def random_detectors() -> Detectors:
 def compute(generator: torch.nn.Module, archive: FaceArchive, metrics: str, **how: Any) -> dict[str, float]:
     """The numbers of a generator, without bars."""
     return Evaluator(archive, metrics, progress=False, **how).measure(generator)
-
-
-def train(archive: str, outdir: str, metrics: str) -> Path:
-    """Train a narrow network for four steps, measure it, and return the run's folder."""
-    from facegen.training.generator import loop, measure
-    from facegen.training.generator.options import resolve_options
-
-    measure.load_detectors = lambda *args, **kwargs: random_detectors()
-    chosen = {"cfg": "tiny", "batch": 4, "kimg": 0.016, "tick": 0.008, "snap": 2, "aug": "noaug"}
-    options = resolve_options(data=archive, outdir=outdir, resolution=16, metrics=metrics, **chosen)
-    return loop.train_generator(replace(options, channel_base=128, channel_max=16, latent=16), progress=False)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(str(train(*sys.argv[1:]))))

@@ -1,0 +1,111 @@
+"""Short trainings of narrow networks, and what is asked of their runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from facegen.training.generator import loop
+from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.weights.locate import list_snapshots
+from facegen.weights.native import load_networks
+
+CPU = torch.device("cpu")
+SHALLOW = {"epochs": 2, "init": "none", "blocks": (0, 0, 0), "input_size": 75}  # the smallest encoder there is
+NARROW = {"channel_base": 128, "channel_max": 16, "latent": 16}  # a step takes milliseconds
+
+
+def narrow_options(archive: object, outdir: object = "", resolution: int = 16, **chosen: object) -> TrainOptions:
+    """Four ticks of two steps, a snapshot after the second and the fourth."""
+    chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "cfg": "tiny", **chosen}
+    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=resolution, **chosen), **NARROW)
+
+
+def train(archive: object, outdir: object, **chosen: object) -> Path:
+    """Train a generator with `narrow_options` and return the run folder."""
+    return loop.train_generator(narrow_options(archive, outdir, **chosen), progress=False)
+
+
+def train_whole_and_resumed(archive: object, outdir: Path, **chosen: Any) -> tuple[Path, Path]:
+    """Train undisturbed, and again with a stop half-way; require the same weights and return both runs."""
+    kimg = chosen.setdefault("kimg", 0.032)
+    whole = train(archive, outdir / "whole", **chosen)
+    resumed = train(archive, outdir / "resumed", **{**chosen, "kimg": kimg / 2})
+    torch.manual_seed(1234)  # a new process would not have the old random state either
+    loop.resume_generator(resumed, kimg=kimg, progress=False)
+    assert_same_weights(whole, resumed)
+    return whole, resumed
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a run's last snapshot."""
+    networks, _ = load_networks(list_snapshots(run)[-1])
+    return {f"{name}.{key}": x for name, network in networks.items() for key, x in network.state_dict().items()}
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    assert_same(weights(one), weights(other))
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Compare dicts and lists of tensors and plain values, to the bit."""
+    if isinstance(one, Mapping):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+def only_run(outdir: Path) -> Path:
+    (run,) = outdir.glob("0*")
+    return run
+
+
+def assert_one_line(text: str) -> None:
+    assert "\n" not in text.strip()
+    assert "Traceback" not in text
+
+
+def at(images: int, do: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something before the step of a generator's training that would begin after so many images."""
+    real = loop.train_step
+
+    def step(state, *rest):
+        if state.images_seen == images:
+            do(state)
+        return real(state, *rest)
+
+    monkeypatch.setattr(loop, "train_step", step)
+
+
+@contextmanager
+def interrupted_at(number: int, kind: int = signal.SIGINT) -> Iterator[list[int]]:
+    """Press Ctrl-C in the n-th step of an optimizer; yields a list that grows by one at every step."""
+    steps: list[int] = []
+
+    def count(*_: object) -> None:
+        steps.append(len(steps) + 1)
+        if len(steps) == number:
+            os.kill(os.getpid(), kind)
+
+    hook = register_optimizer_step_pre_hook(count)
+    try:
+        yield steps
+    finally:
+        hook.remove()
