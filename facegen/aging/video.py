@@ -54,7 +54,7 @@ def save_video(
     """Write pictures of one size as a video, in the format of the path's suffix, atomically; return the path.
 
     An mp4 (H.264, 4:2:0, which every player shows) ends with the last frame; its sides are made even by repeating the
-    last row or column. A GIF goes forward and back, for ever.
+    last row or column. A GIF loops forward and back.
 
     Args:
         frames: Are taken one by one; an mp4 holds one in memory, a GIF all.

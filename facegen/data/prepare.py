@@ -108,14 +108,14 @@ def prepare(
 
 
 def _clear_half_written(archive: Path, choice: Choice) -> None:
-    """Delete what a run that was killed while writing left; whoever has the spool is the only one who writes now."""
+    """Delete what a run left that was killed while writing; only the process that has the spool writes now."""
     for path in split_paths(archive, choice):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             left.unlink()
 
 
 def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:
-    """Everything that the data set holds, but for what runs, of other shards too, left in its folder."""
+    """Everything that the data set holds, except what runs (other shards' too) left in its folder."""
     here, folder = archive.resolve().parent, files.path.resolve()
     if here.is_relative_to(folder):
         prefix = "" if here == folder else here.relative_to(folder).as_posix() + "/"
@@ -169,7 +169,7 @@ def _thumbnail(files: Container, name: str) -> Image.Image | None:
 
 
 def _in_words(source: Source, crop: CropOptions, choice: Choice) -> dict[str, str]:
-    """The options as people write them, but for those that choose nothing."""
+    """The options as people write them, without those that choose nothing."""
     words: dict[str, Any] = asdict(source) | asdict(crop) | asdict(choice)
     words["split"] = ",".join(f"{name}={share:g}" for name, share in choice.split) or None
     return {name.replace("_", "-"): str(value) for name, value in words.items() if value is not None}

@@ -40,8 +40,8 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     Args:
         reference: One of these, and the first that fits:
 
-            - `hf://organization/name`, with `/file.safetensors` and `@revision` behind it where wanted;
-            - an http or https address, with `#sha256=` and the hash behind it where the file is to be checked;
+            - `hf://organization/name`, followed by `/file.safetensors` and `@revision` where wanted;
+            - an http or https address, followed by `#sha256=` and the hash where the file is to be checked;
             - a file, or a folder (see `weights_of_folder`);
             - a published network, such as `ffhq256`;
             - `organization/name` on the Hugging Face hub, where there is no local folder `organization`.

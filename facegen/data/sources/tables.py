@@ -42,7 +42,7 @@ class Table:
 
     @property
     def folder(self) -> str:
-        """The folder that the table lies in, with a slash behind; empty at the top."""
+        """The folder of the table, with a slash at the end; empty at the top."""
         return folder_of(self.name)
 
     def require(self, *columns: str) -> None:

@@ -57,7 +57,7 @@ def load_data(
 
 
 def mean_baseline(training: Pairs, validation: Pairs) -> float:
-    """The error of predicting the mean training z for every face: 1 but for chance. An encoder must beat it.
+    """The error of predicting the mean training z for every face: 1, up to chance. An encoder must beat it.
 
     The error of w is measured in its variance, so that it has the same baseline.
     """

@@ -51,7 +51,7 @@ FIXED_PRESETS: dict[str, dict[str, Any]] = {
 PRESETS = ("auto", *FIXED_PRESETS)
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")
-NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # of what `cfg` decides
+NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # among the options that `cfg` decides
 
 
 def decided(help: str, **more: Any) -> Any:
