@@ -384,8 +384,7 @@ def test_splits_are_archives_of_their_own(many, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_merged_shards_are_what_one_run_writes(folder, tmp_path, count):
-    source = tmp_path / "set"
-    shutil.copytree(folder, source)
+    source = shutil.copytree(folder, tmp_path / "set")
     for index in range(12):  # duplicates in other shards
         shutil.copy(source / "15_1_0_20170110170001.jpg.chip.jpg", source / f"{20 + index}_1_0_20170110180000.jpg")
     options = {
@@ -442,8 +441,7 @@ def test_shards_that_do_not_fit_are_refused(shards, prepared, folder, tmp_path):
 
 
 def test_shards_of_a_source_that_changed_are_refused(folder, tmp_path):
-    source = tmp_path / "set"
-    shutil.copytree(folder, source)
+    source = shutil.copytree(folder, tmp_path / "set")
     options = {"crop": CropOptions("center", 16), "progress": False}
     prepare(source, tmp_path / "1.zip", shard=(1, 2), **options)
     (source / "15_1_0_20170110170001.jpg.chip.jpg").unlink()
@@ -453,8 +451,7 @@ def test_shards_of_a_source_that_changed_are_refused(folder, tmp_path):
 
 
 def test_shards_may_lie_in_the_source(folder, tmp_path):
-    source = tmp_path / "set"
-    shutil.copytree(folder, source)
+    source = shutil.copytree(folder, tmp_path / "set")
     options = {"crop": CropOptions("center", 16), "progress": False}
     whole = prepare(source, tmp_path / "whole.zip", **options)
     for number in (1, 2):

@@ -63,13 +63,6 @@ def test_open_photo_reads_float_tiff(tmp_path: Path):
     assert open_photo(tmp_path / "float.tif").getpixel((0, 0)) == (128, 128, 128)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "1", "CMYK"])
-def test_open_photo_gives_rgb_for_every_mode(tmp_path: Path, mode: str, hopper: Image.Image):
-    path = tmp_path / ("photo.png" if mode in ("L", "LA", "1") else "photo.tif")
-    hopper.resize((64, 80)).convert(mode).save(path)
-    assert open_photo(path).mode == "RGB"
-
-
 def test_open_photo_errors_are_one_line_that_names_the_file(tmp_path: Path, hopper: Image.Image):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("not a picture")

@@ -396,6 +396,8 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report, gadget):
 @pytest.mark.parametrize(
     ("attack", "words"),
     [
+        ("evil", "names posix.system"),
+        ("evil nested", "names posix.system"),
         ("empty file", "not a pickle of protocol 2 or newer"),
         ("html", "a web page, or another format?"),
         ("no stop", "a damaged pickle, at byte 3"),
