@@ -174,7 +174,7 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
 
 
 def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
-    """Return what the user wrote beside `--resume`, but for the options named: what changes in the run.
+    """Return what the user wrote beside `--resume`, except the options named: what changes in the run.
 
     Raises:
         click.UsageError: some of it cannot change any more.

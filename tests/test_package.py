@@ -21,7 +21,7 @@ from facegen.errors import FacegenError
 ROOT = Path(__file__).parents[1]
 PACKAGES = (facegen, dnnlib, torch_utils)
 # Slow to import, and not needed by most of the package.
-HEAVY = ("torchvision", "facenet_pytorch", "matplotlib")
+HEAVY = ("torchvision", "facenet_pytorch", "matplotlib", "torch_fidelity", "torchmetrics")
 # What the first word of a help text may be. A new command may bring a new verb.
 VERBS = {"Age", "Change", "Convert", "Join", "Label", "Measure", "Show", "Train", "Turn", "Write"}
 
@@ -184,10 +184,10 @@ def test_unknown_command(name):
 
 
 def test_unknown_option():
-    result = CliRunner().invoke(main, ["label", "--colour", "red"])
+    result = CliRunner().invoke(main, ["label", "--color", "red"])
     assert result.exit_code == 2
     assert "No such option" in result.output
-    assert "--colour" in result.output
+    assert "--color" in result.output
 
 
 @pytest.mark.parametrize(

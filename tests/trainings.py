@@ -25,10 +25,10 @@ SHALLOW = {"epochs": 2, "init": "none", "blocks": (0, 0, 0), "input_size": 75}  
 NARROW = {"channel_base": 128, "channel_max": 16, "latent": 16}  # a step takes milliseconds
 
 
-def narrow_options(archive: object, **chosen: Any) -> TrainOptions:
-    """Four ticks of two steps at 16x16, a snapshot after the second and the fourth."""
+def narrow_options(archive: object, resolution: int = 16, **chosen: Any) -> TrainOptions:
+    """Four ticks of two steps, a snapshot after the second and the fourth."""
     chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "cfg": "tiny", **NARROW, **chosen}
-    return TrainOptions(str(archive), **chosen).decide(16)
+    return TrainOptions(str(archive), **chosen).decide(resolution)
 
 
 def train(archive: object, outdir: Path, **chosen: object) -> Path:

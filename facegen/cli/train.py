@@ -22,7 +22,7 @@ from facegen.training.generator.options import TrainOptions
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 @click.pass_context
 def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry_run: bool, **chosen: Any) -> None:
-    """Train the generator on faces labelled with age groups.
+    """Train the generator on faces labeled with age groups.
 
     Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a
     log, TensorBoard events, grids of generated faces (columns are age groups, rows keep the latent) and snapshots.

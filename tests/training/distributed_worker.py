@@ -59,7 +59,7 @@ def train_encoder(out: str) -> None:
     images = (z[:, :3] * 60 + 128).clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 16, 16).clone()
     images += torch.randint(0, 20, images.shape, dtype=torch.uint8)
     pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
-    # InceptionResnetV1 takes half a minute for this; what matters is batch normalisation, learnt and running.
+    # InceptionResnetV1 takes half a minute for this; what matters is batch normalization, learned and running.
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
     )

@@ -161,7 +161,7 @@ def test_a_finished_run_goes_on_with_more(training: Training, finished: Path, tm
         training.go_on(run)
     assert (run / "training_options.json").read_text() == before
     training.go_on(run, **training.halves(2))
-    if training.command != "train-age":  # whose learning rate falls towards the end that was planned
+    if training.command != "train-age":  # whose learning rate falls toward the end that was planned
         assert_same_state(training, run, finished)
     assert [line["step"] for line in read_stats(run)] == [line["step"] for line in read_stats(finished)]
     assert json.loads((run / "training_options.json").read_text())[name] == training.halves(2)[name]

@@ -15,7 +15,7 @@ from facegen.errors import FacegenError
 from facegen.networks.age_estimator import AGES
 from facegen.training.age.options import HALVES, AgeOptions
 
-SPLIT_SEED = 101  # of the halves: always the same, or a judge would have seen pictures of what it judges
+SPLIT_SEED = 101  # splits the halves always the same way, or a judge would have seen pictures of what it judges
 _CHUNK = 1024  # pictures resized at once
 
 

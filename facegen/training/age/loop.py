@@ -52,7 +52,7 @@ class TrainingState:
     """All that a step changes."""
 
     network: AgeEstimator
-    average: AgeEstimator  # of the weights over the last steps
+    average: AgeEstimator  # average of the weights over the last steps
     optimizer: torch.optim.Optimizer
     progress: Progress
 

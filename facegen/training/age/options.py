@@ -10,8 +10,8 @@ from pathlib import Path
 from facegen.options import Options, option
 
 HALVES = ("first", "second")
-WARMUP = 0.05  # of the run, with a rising learning rate
-LAST_LR = 0.01  # of the learning rate, at the end
+WARMUP = 0.05  # share of the run with a rising learning rate
+LAST_LR = 0.01  # share of the learning rate that is left at the end
 # Small enough for one CPU core, 64 pixels: 1.1 and 1.0 million parameters.
 SHAPES = {
     "resnet": {"widths": [32, 64, 128, 160], "depths": [1, 2, 2, 1]},

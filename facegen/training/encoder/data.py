@@ -32,7 +32,7 @@ class FaceData:
 
     @property
     def baseline(self) -> float:
-        """The error of predicting the mean training z for every face: 1 but for chance. An encoder must beat it.
+        """The error of predicting the mean training z for every face: 1, up to chance. An encoder must beat it.
 
         The error of w is measured in its variance, so that it has the same baseline.
         """
@@ -107,7 +107,7 @@ def make_batch(
 def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceData) -> Iterator[Batch]:
     """Shuffled batches; the same for the same seed and epoch, so that a resumed epoch goes on where it was.
 
-    The last, incomplete batch is left out: batch normalisation wants full ones. Where part of a batch is real, an epoch
+    The last, incomplete batch is left out: batch normalization wants full ones. Where part of a batch is real, an epoch
     has no more batches, so that one is as long as another.
     """
     seed = options.seed * 100_003 + epoch

@@ -359,7 +359,7 @@ def _report(
 
 
 def _metadata(header: Header, options: EncoderOptions, epoch: int, losses: Mapping[str, float]) -> dict[str, Any]:
-    """What an encoder file says of itself; groups, template and licence are its generator's."""
+    """What an encoder file says of itself; groups, template and license are its generator's."""
     inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
     return without_paths({**inherited, "epoch": epoch, **measured, "training_options": options.to_json()})

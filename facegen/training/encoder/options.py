@@ -11,7 +11,7 @@ from facegen.options import Options, option
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
-TRAINING_SHARE = 0.8  # of the pairs; the rest validates
+TRAINING_SHARE = 0.8  # share of the pairs; the rest validates
 MOST_VALIDATING = 1000  # pairs; more make no difference
 
 
@@ -98,7 +98,7 @@ class EncoderOptions(Options):
         return min(round(self.batch * self.chosen_recipe().real), self.batch - 2)
 
     def check_processes(self, processes: int) -> None:
-        """Raise a FacegenError if so many processes cannot share a batch."""
+        """Raise a FacegenError if this many processes cannot share a batch."""
         if self.batch % processes or self.real_in_batch() % processes:
             raise FacegenError(
                 f"a batch of {self.batch} cannot be shared by {processes} processes: choose another --batch"

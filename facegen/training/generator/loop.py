@@ -200,7 +200,7 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     )
     session.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
     for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
-        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
+        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learned"))
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")

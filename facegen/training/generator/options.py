@@ -51,7 +51,7 @@ FIXED_PRESETS: dict[str, dict[str, Any]] = {
 PRESETS = ("auto", *FIXED_PRESETS)
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")
-NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # of what `cfg` decides
+NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # among the options that `cfg` decides
 
 
 def decided(help: str, **more: Any) -> Any:
@@ -88,7 +88,7 @@ class TrainOptions(Options):
     d_architecture: str = decided("Architecture of the discriminator.", command=False)
     cond: bool = option(True, "Condition on the labels.")
     mirror: bool = option(False, "Flip pictures at random.")
-    subset: int | None = option(None, "Train on so many pictures only.", unset="all", min=1)
+    subset: int | None = option(None, "Train on this many pictures only.", unset="all", min=1)
     balance: float = option(
         0, "Draw age groups as often as the data has them (0), all equally often (1), or between.", min=0, max=1
     )
@@ -121,10 +121,10 @@ class TrainOptions(Options):
     tick: float = option(4, "kimg between lines of progress.", above=0)
     snap: int = option(10, "Ticks between snapshots.", above=0, resumable=True)
     snap_minutes: float | None = option(
-        None, "Take a snapshot after so many minutes, too.", unset="never", above=0, resumable=True
+        None, "Take a snapshot after this many minutes, too.", unset="never", above=0, resumable=True
     )
     keep: int | None = option(
-        None, "Keep so many of the newest snapshots, and the best.", unset="all", min=1, resumable=True
+        None, "Keep this many of the newest snapshots, and the best.", unset="all", min=1, resumable=True
     )
     metrics: str = option("none", "At snapshots: fid5k_full, ...", metavar="NAMES", resumable=True)
     inception: str | None = option(

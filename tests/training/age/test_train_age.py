@@ -64,7 +64,7 @@ def test_halves_are_disjoint_and_complete(count: int):
     np.testing.assert_array_equal(half_of(count, None), np.arange(count))
 
 
-def test_a_half_is_no_run_of_neighbours():
+def test_a_half_is_no_run_of_neighbors():
     # Pictures of an archive are sorted by age: the half must be a random one.
     first = half_of(1000, "first")
     assert 450 < first.mean() < 550
@@ -191,7 +191,7 @@ def test_learns_sixteen_faces_by_heart(arch: str):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with torch.no_grad():  # as in training: the averages of batch normalisation lag behind so few steps
+    with torch.no_grad():  # as in training: the averages of batch normalization lag behind so few steps
         error = (network.predict(to_float(faces.images)) - faces.ages).abs().mean()
     assert error < 3  # always saying 45 costs 24 years
 

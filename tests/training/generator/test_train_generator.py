@@ -126,8 +126,8 @@ def test_reals_take_turns(gendered, tmp_path, monkeypatch):
     np.testing.assert_array_equal(shown[2].reshape(8, 2).T, brightness[np.stack(drawn)])
 
 
-def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
-    """A few hundred images must bring the mean colour of fakes close to that of the data."""
+def test_training_moves_the_generator_toward_the_data(face_archive, tmp_path):
+    """A few hundred images must bring the mean color of fakes close to that of the data."""
     options = narrow_options(face_archive, kimg=0.4, batch=8, tick=1, aug="noaug", cfg="auto")
     archive = FaceArchive(face_archive)
     target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
@@ -178,7 +178,7 @@ def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path)
     assert "b16.conv0.weight" in dict(state.D.named_buffers())  # frozen, and loaded all the same
 
 
-def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
+def test_unlabeled_data_is_refused_for_a_conditional_run(tmp_path):
     path = tmp_path / "plain.zip"
     with ArchiveWriter(path) as writer:
         writer.add("a.png", Image.new("RGB", (16, 16)))

@@ -361,7 +361,7 @@ def test_two_processes_stop_go_on_and_measure_together(face_archive, two_process
 
 
 def test_the_encoder_does_not_depend_on_how_a_batch_is_shared_out(two_processes, tmp_path):
-    """Batch normalisation included; 1e-4 for the same reason as above."""
+    """Batch normalization included; 1e-4 for the same reason as above."""
     distributed_worker.train_encoder(str(tmp_path / "one.pt"))
     assert difference(torch.load(tmp_path / "one.pt"), torch.load(two_processes[0] / "encoder.pt")) < 1e-4
 
@@ -384,7 +384,7 @@ def test_train_encoder_of_two_processes(tmp_path):
     result = CliRunner().invoke(facegen, [*map(str, command), "--outdir", str(tmp_path / "alone")])
     assert result.exit_code == 0, result.output
     (run,) = (tmp_path / "alone").iterdir()
-    # Batch normalisation's statistics are of whole batches, however many processes share them.
+    # Batch normalization's statistics are of whole batches, however many processes share them.
     assert read_stats(run)[0]["val_mse"] == pytest.approx(shared[0]["val_mse"], rel=1e-3)
 
 
