@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from unittest import mock
@@ -12,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import start_python
 from PIL import Image
 from refusals import assert_refused
 
@@ -266,14 +265,8 @@ def whole(many, tmp_path_factory):
     return path
 
 
-def start(source, archive, *options):
-    command = [sys.executable, "-m", "facegen", "prepare", str(source), str(archive), "--resolution", "32", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c)
-
-
-def _heed_ctrl_c():
-    """A job that a shell runs in the background ignores Ctrl-C, and its children would, too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def start(source, archive):
+    return start_python("-m", "facegen", "prepare", str(source), str(archive), "--resolution", "32")
 
 
 def wait_for_pictures(archive, count):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -287,10 +285,3 @@ def test_yaw_of_impossible_faces():
     one_eye[0] = one_eye[1]
     assert yaw(one_eye) == 90
     assert_refused("landmarks", yaw, np.zeros((4, 2)))
-
-
-def test_importing_faces_does_not_import_the_detector():
-    heavy = "('torch', 'torchvision', 'facenet_pytorch')"
-    code = f"import sys, facegen.faces.find; print([name for name in {heavy} if name in sys.modules])"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "[]"

@@ -1,7 +1,5 @@
 import doctest
 import json
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -165,11 +163,3 @@ def test_folders_without_what_is_asked_for(folder, tmp_path):
 def test_a_config_that_lies_changes_nothing(folder):
     (folder / "config.json").write_text('{"networks": {"G_ema": {"kwargs": {"img_resolution": 512}}}}')
     assert facegen.load_generator(folder)[0].img_resolution == 8
-
-
-def test_facegen_does_not_import_the_hub_until_it_is_needed():
-    code = (
-        "import sys, facegen, facegen.weights.hub_folder; facegen.Generator, facegen.Discriminator, facegen.Encoder; "
-        "assert 'huggingface_hub' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
