@@ -56,6 +56,7 @@ _DEFINED_IN = {
     "AgeOptions": "facegen.training.age.options",
     "train_age": "facegen.training.age.loop",
     "find_runs": "facegen.training.run.list",
+    "read_options": "facegen.training.run.folder",
     "read_stats": "facegen.training.run.folder",
     # generated faces and figures
     "generate_pairs": "facegen.training.encoder.pairs",

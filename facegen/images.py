@@ -213,23 +213,18 @@ def _transform(profile: bytes, mode: str, *, to_srgb: bool) -> ImageCms.ImageCms
         if other.profile.xcolor_space.strip() != space:
             return None
         other_mode = {"GRAY": "L"}.get(space, space)
-        srgb = ImageCms.createProfile("sRGB")
-        ends = (other, srgb, other_mode, "RGB") if to_srgb else (srgb, other, "RGB", other_mode)
+        ends = (other, other_mode), (ImageCms.createProfile("sRGB"), "RGB")
+        (source, source_mode), (target, target_mode) = ends if to_srgb else ends[::-1]
         intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-        transform = ImageCms.buildTransform(*ends, intent, flags)
+        transform = ImageCms.buildTransform(source, target, source_mode, target_mode, intent, flags)
         if space == "CMYK":
             return transform
         levels = np.arange(0, 256, 17, dtype=np.uint8)
         colors = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3))
-        colors = colors.convert(ends[2])
+        colors = colors.convert(source_mode)
         change = np.asarray(transform.apply(colors).convert("RGB"), np.int16) - np.asarray(colors.convert("RGB"))
-    except (
-        ImageCms.PyCMSError,
-        OSError,
-        ValueError,
-        TypeError,
-    ):  # a broken profile: viewers show the numbers as they are
-        return None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None  # a broken profile: viewers show the numbers as they are
     return transform if np.abs(change).max() > 1 else None  # sRGB under any of its names, but for rounding
 
 

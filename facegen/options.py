@@ -103,15 +103,11 @@ class Options:
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in chosen.items() if name in names and value is not None})
 
-    def merge(self: Some, given: Mapping[str, Any]) -> Some:
-        """Return the options of a run that goes on, with those that a user gave to `--resume`.
-
-        Raises:
-            FacegenError: some of them cannot change any more.
-        """
-        if complaint := _fixed(type(self), given):
+    def check_goes_on(self, before: Options) -> None:
+        """Raise a FacegenError if a run of the options `before` cannot go on with these."""
+        values, values_before = self.to_json(), before.to_json()
+        if complaint := _fixed(type(self), [name for name in values if values[name] != values_before[name]]):
             raise FacegenError(complaint)
-        return dataclasses.replace(self, **given)
 
 
 def click_options(*classes: type) -> Callable[[Command], Command]:
@@ -178,7 +174,7 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
 
 
 def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
-    """Return what the user wrote beside `--resume`, but for the options named: what `merge` takes.
+    """Return what the user wrote beside `--resume`, except the options named: what changes in the run.
 
     Raises:
         click.UsageError: some of it cannot change any more.

@@ -1,4 +1,4 @@
-"""How good the faces are that generators make in each age group: of that age, real-looking, and unlike each other.
+"""How good the faces are that generators make in each age group: of that age, real, and unlike each other.
 
 python scripts/check_generators.py --data utkface64-train.zip base=runs/00000-... balanced=runs/00001-...
 """
@@ -56,7 +56,7 @@ def load_all(texts: tuple[str, ...], groups: AgeGroups) -> dict[str, nn.Module]:
 @click.option("--data", required=True, metavar="ARCHIVE", help="Real faces to compare with: those of the training.")
 @click.option("--faces", "count", type=click.IntRange(2), default=150, show_default=True, help="Of each age group.")
 @click.option("--id-judge", metavar="dlib|vggface2|FILE", help="As for facegen evaluate.")
-@click.option("--seed", default=0, show_default=True, help="Of all draws.")
+@click.option("--seed", default=0, show_default=True, help="Seeds all draws.")
 def main(generators: tuple[str, ...], data: str, count: int, id_judge: str | None, seed: int) -> None:
     """Print Markdown tables, a row for each generator and one for real faces, a column for each age group."""
     try:

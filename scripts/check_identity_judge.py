@@ -44,7 +44,7 @@ def warped(faces: torch.Tensor, *, degrees: float, scale: float, shift: float) -
 @click.argument("archive")
 @click.option("--faces", "count", default=50, show_default=True, help="How many, evenly of the age groups.")
 @click.option("--id-judge", metavar="dlib|vggface2|FILE", help="As for facegen evaluate.")
-@click.option("--seed", default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", default=0, show_default=True, help="Seeds the draw.")
 def main(archive: str, count: int, id_judge: str | None, seed: int) -> None:
     """Print percentiles of the judge's cosine similarity on the faces of a training archive."""
     opened = FaceArchive(archive)

@@ -24,7 +24,7 @@ for recipe in $recipes; do
         ${age_estimator:+--age-estimator "$age_estimator"} ${ENCODER_OPTIONS:-}
     compare+=(--compare "$recipe=$(run_of "$outdir/$recipe")")
 done
-# The first recipe, of z, also by the other method of ageing.
+# The first recipe, of z, also by the other method of aging.
 "$facegen" evaluate --photos "$held" --photos-limit "$photos" --generator "$generator" --outdir "$outdir/report" \
     --name "${recipes%% *}" --encoder "$(run_of "$outdir/${recipes%% *}")" "${compare[@]:2}" \
     --compare "${recipes%% *} shifted=$(run_of "$outdir/${recipes%% *}"),method=shift"

@@ -35,7 +35,7 @@ def shareable(header: Header, license: str) -> dict[str, Any]:
 @click.option("--encoder", help="Weight file or run folder.")
 @click.option("--age", help="Age estimator for transfer and training: weight file or run folder.")
 @click.option("--age-judge", help="Age estimator for evaluation: weight file or run folder.")
-@click.option("--license", required=True, help="Licence of the weights, which the training data decides.")
+@click.option("--license", required=True, help="License of the weights, which the training data decides.")
 @click.option("--outdir", type=click.Path(path_type=Path), default=PRETRAINED, show_default=True, help="Where to.")
 def main(license: str, outdir: Path, **sources: str | None) -> None:
     """Write NAME.safetensors for every network that is given."""

@@ -47,7 +47,7 @@ def face(hopper: Image.Image) -> Image.Image:
 
 @pytest.fixture(scope="session")
 def tinted(face: Image.Image) -> Callable[..., Image.Image]:
-    """A function (index, size) -> the face in another colour: pictures that can be told apart by their mean."""
+    """A function (index, size) -> the face in another color: pictures that can be told apart by their mean."""
 
     def tint(index: int, size: int = 16) -> Image.Image:
         gains = np.random.default_rng(index).uniform(0.4, 1.0, 3)

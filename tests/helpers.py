@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +21,16 @@ from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 
 HOPPER = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))  # a portrait, 512x600
+
+
+def start_python(*arguments: str) -> subprocess.Popen:
+    """Start Python in a process that heeds Ctrl-C: the children of a job that a shell runs in the background do not."""
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    command, pipe = [sys.executable, *arguments], subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed)
 
 
 def small_generator(c_dim: int, resolution: int = 16, channels: int = 3, z_dim: int = 8) -> Generator:

@@ -13,6 +13,7 @@ from facegen.errors import one_line, printable, shorten
         (ValueError("one\n  two\tthree"), "one two three"),
         (RuntimeError(), "RuntimeError"),
         (FileNotFoundError(2, "No such file", os.fsencode("a.png")), "a.png: cannot be read or written (No such file)"),
+        (PermissionError(13, "Permission denied", "a.zip"), "a.zip: cannot be read or written (Permission denied)"),
         (OSError("no number"), "no number"),
     ],
 )

@@ -119,6 +119,6 @@ def test_resume_takes_what_was_written_and_may_change():
     code, output = run("--resume", "--minutes", "50", "--loaves", "3")
     assert code == 2
     assert "--loaves" in output
-    assert Baking("rye").merge({"minutes": 50}).minutes == 50
+    Baking("rye", minutes=50).check_goes_on(Baking("rye"))
     with pytest.raises(FacegenError, match="--loaves"):
-        Baking("rye").merge({"loaves": 3})
+        Baking("rye", loaves=3).check_goes_on(Baking("rye"))

@@ -21,7 +21,7 @@ from facegen.errors import FacegenError
 ROOT = Path(__file__).parents[1]
 PACKAGES = (facegen, dnnlib, torch_utils)
 # Slow to import, and not needed by most of the package.
-HEAVY = ("torchvision", "facenet_pytorch", "matplotlib")
+HEAVY = ("torchvision", "facenet_pytorch", "matplotlib", "torch_fidelity", "torchmetrics", "huggingface_hub")
 # What the first word of a help text may be. A new command may bring a new verb.
 VERBS = {"Age", "Change", "Convert", "Join", "Label", "Measure", "Show", "Train", "Turn", "Write"}
 
@@ -46,6 +46,11 @@ def test_import_is_fast_and_light():
     took, heavy = json.loads(python("-c", code).stdout)
     assert took < 2
     assert heavy == []
+
+
+def test_pictures_and_figures_need_no_torch():
+    code = f"import sys, facegen.faces.find, facegen.figures.grids; print({{'torch', *{HEAVY}}} & set(sys.modules))"
+    assert python("-c", code).stdout == "set()\n"
 
 
 def test_modules_import_neither_posix_nor_heavy_packages():
@@ -184,10 +189,10 @@ def test_unknown_command(name):
 
 
 def test_unknown_option():
-    result = CliRunner().invoke(main, ["label", "--colour", "red"])
+    result = CliRunner().invoke(main, ["label", "--color", "red"])
     assert result.exit_code == 2
     assert "No such option" in result.output
-    assert "--colour" in result.output
+    assert "--color" in result.output
 
 
 @pytest.mark.parametrize(

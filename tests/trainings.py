@@ -15,7 +15,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from facegen.training.generator import loop
-from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.options import TrainOptions
+from facegen.training.run.folder import read_options
 from facegen.weights.locate import list_snapshots
 from facegen.weights.native import load_networks
 
@@ -24,15 +25,20 @@ SHALLOW = {"epochs": 2, "init": "none", "blocks": (0, 0, 0), "input_size": 75}  
 NARROW = {"channel_base": 128, "channel_max": 16, "latent": 16}  # a step takes milliseconds
 
 
-def narrow_options(archive: object, outdir: object = "", **chosen: object) -> TrainOptions:
-    """Four ticks of two steps at 16x16, a snapshot after the second and the fourth."""
-    chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "cfg": "tiny", **chosen}
-    return replace(resolve_options(data=str(archive), outdir=str(outdir), resolution=16, **chosen), **NARROW)
+def narrow_options(archive: object, resolution: int = 16, **chosen: Any) -> TrainOptions:
+    """Four ticks of two steps, a snapshot after the second and the fourth."""
+    chosen = {"batch": 4, "kimg": 0.032, "tick": 0.008, "snap": 2, "cfg": "tiny", **NARROW, **chosen}
+    return TrainOptions(str(archive), **chosen).decide(resolution)
 
 
-def train(archive: object, outdir: object, **chosen: object) -> Path:
+def train(archive: object, outdir: Path, **chosen: object) -> Path:
     """Train a generator with `narrow_options` and return the run folder."""
-    return loop.train_generator(narrow_options(archive, outdir, **chosen), progress=False)
+    return loop.train_generator(narrow_options(archive, **chosen), outdir, progress=False)
+
+
+def go_on(run: Path, **changes: Any) -> Path:
+    """Go on with the run of a generator, with its options but for the changes."""
+    return loop.train_generator(replace(read_options(run, TrainOptions), **changes), resume=run, progress=False)
 
 
 def train_whole_and_resumed(archive: object, outdir: Path, **chosen: Any) -> tuple[Path, Path]:
@@ -41,7 +47,7 @@ def train_whole_and_resumed(archive: object, outdir: Path, **chosen: Any) -> tup
     whole = train(archive, outdir / "whole", **chosen)
     resumed = train(archive, outdir / "resumed", **{**chosen, "kimg": kimg / 2})
     torch.manual_seed(1234)  # a new process would not have the old random state either
-    loop.resume_generator(resumed, kimg=kimg, progress=False)
+    go_on(resumed, kimg=kimg)
     assert_same_weights(whole, resumed)
     return whole, resumed
 

@@ -71,7 +71,7 @@ def ready() -> bool:
 
 
 # torch.compile calls it once and takes the answer for a constant. This is all that the decorator
-# torch.compiler.assume_constant_result does, but for two seconds of imports.
+# torch.compiler.assume_constant_result does, without its two seconds of imports.
 ready._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

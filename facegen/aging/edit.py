@@ -41,7 +41,7 @@ class Edit(Options):
     psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.")
     refine: int = option(
         0,
-        "Fit latent and generator to each face, in so many steps; 150 is a good start.",
+        "Fit latent and generator to each face in this many steps; 150 is a good start.",
         metavar="STEPS",
         min=0,
     )

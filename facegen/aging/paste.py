@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
 
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
-FEATHER = 0.3  # of the radius of the face: how wide the mask fades
-BORDER = 0.12  # of the side of the crop: how wide it fades towards the crop's border
-LIGHT = 1 / 8  # of the side of the crop: the blur that leaves only light and color
+FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
+BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
+LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
 LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
@@ -89,7 +89,7 @@ def paste_faces(
     before = np.asarray(photo).reshape(photo.height, photo.width, -1)
     after = before.copy()
     colors = 3 if photo.mode.startswith("RGB") else 1
-    is_gray = colors == 1 or _is_gray(before[:, :, :3])
+    is_gray = colors == 1 or bool((before[:, :, :3] == before[:, :, :1]).all())
     profile = photo.info.get("icc_profile") or b""
     faces = [_in_profile(face, profile, photo.mode) for face in faces]
     boxes = [_box(face, photo.size) for face in faces]
@@ -114,8 +114,8 @@ def paste_faces(
 
 def _in_profile(face: PastedFace, profile: bytes, mode: str) -> PastedFace:
     """Return the face with its pictures in the numbers that the photo's color profile has for their colors."""
-    pictures = (from_srgb(to_rgb(picture), profile, mode) for picture in (face.input, face.reconstruction, face.aged))
-    return PastedFace(*pictures, face.matrix)
+    own, copy, aged = (from_srgb(to_rgb(p), profile, mode) for p in (face.input, face.reconstruction, face.aged))
+    return PastedFace(own, copy, aged, face.matrix)
 
 
 def paste_results(
@@ -138,7 +138,7 @@ def paste_results(
 
 
 def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
-    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 towards its outline.
+    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 toward its outline.
 
     The face is an ellipse around the landmarks of the template, upright between eyes and mouth: the forehead, the
     cheeks and the chin lie inside of it, ears and background outside. Where it reaches the border of the crop, it
@@ -231,7 +231,8 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
     """What is put into the photo, in its colors, at the crop's size: float32 [H, W, 3]. See the module."""
     from scipy.ndimage import gaussian_filter
 
-    source, copy, aged = (_levels(picture) for picture in (face.input, face.reconstruction, face.aged))
+    pictures = (face.input, face.reconstruction, face.aged)
+    source, copy, aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in pictures)
     height, width = source.shape[:2]
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width]).reshape(2, 1, 1)
     mask = face_mask(x, y, template)[..., None].astype(np.float32)
@@ -293,15 +294,6 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int]
         )
         result[..., channel] = np.asarray(turned)
     return result
-
-
-def _levels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(to_rgb(picture), dtype=np.float32)
-
-
-def _is_gray(pixels: np.ndarray) -> bool:
-    """Whether the three channels of [H, W, 3] are one."""
-    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
 
 
 def _smooth_step(values: np.ndarray) -> np.ndarray:

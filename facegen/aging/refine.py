@@ -27,7 +27,7 @@ from facegen.networks.generator import Generator
 from facegen.networks.latents import draw
 from torch_utils.ops.convolution import first_derivatives
 
-LATENT_SHARE = 0.4  # of steps and time; the rest tunes the generator
+LATENT_SHARE = 0.4  # share of steps and time for the latent; the rest tunes the generator
 LATENT_LR = 0.05
 TUNE_LR = 1e-3
 HELD_PIXELS = 16 * 64**2  # in pictures of other faces that are drawn in one batch, each for a step
@@ -124,7 +124,7 @@ class Goal:
         loss = PIXELS * (drawn[:count] - self.faces).square().mean(dim=(1, 2, 3))
         if self.estimator is None:
             return loss
-        maps = self.estimator.features(drawn)  # of both at once: what a call costs is mostly not arithmetic
+        maps = self.estimator.features(drawn)  # both at once: most of a call's cost is not arithmetic
         for one, other in zip(maps, self.maps, strict=True):
             # As in LPIPS (Zhang et al. 2018, equation 1), without its weights.
             gap = (functional.normalize(one[:count], dim=1) - other).square().sum(dim=1).mean(dim=(1, 2))
@@ -134,7 +134,7 @@ class Goal:
 
 
 def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float]) -> torch.Tensor:
-    """Optimise w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
+    """Optimize w+ `[N, num_ws, w_dim]` of the goal's faces together, each for itself.
 
     `schedule` gives, before every step, the share of the work that is done.
     """

@@ -260,7 +260,7 @@ class AgeTransfer:
         return pictures[:, 0], pictures[:, 1:]
 
     def _estimate_ages(self, faces: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """The faces' own ages `[N]`, as far as anything here can tell, within the generator's groups."""
+        """The faces' estimated ages `[N]`, within the generator's groups."""
         middles = self._years(self.latent_ages.middles)
         if self.age_estimator is not None:
             return self.age_estimator.predict(faces).clamp(middles[0], middles[-1])

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
 
 FPS = {".mp4": 24, ".gif": 10}  # GIFs grow to many megabytes
-MAX_SIDE = {".mp4": 1280, ".gif": 640}  # of the video of a photo
+MAX_SIDE = {".mp4": 1280, ".gif": 640}  # for the video of a whole photo
 TILE = 256  # side of a face in a strip
 SECONDS = 8  # a video through many ages lasts about as long, where there is a frame for each of them,
-MAX_STEP = 0.8  # and takes at most so long from one age to the next
-STILL = 0.3  # of this time, a picture stands still
+MAX_STEP = 0.8  # and takes at most this long from one age to the next
+STILL = 0.3  # share of this time in which a picture stands still
 LAST = 1.0  # seconds that the last picture stands still
-CRF = 18  # of H.264's 0 to 51, lower is better: no blocks in skin
+CRF = 18  # H.264's quality, 0 to 51, lower is better: no blocks in skin
 
 
 def check_video(path: str | os.PathLike[str]) -> None:
@@ -55,7 +55,7 @@ def save_video(
     """Write pictures of one size as a video, in the format of the path's suffix, atomically; return the path.
 
     An mp4 (H.264, 4:2:0, which every player shows) ends with the last frame; its sides are made even by repeating the
-    last row or column. A GIF goes forward and back, for ever.
+    last row or column. A GIF loops forward and back.
 
     Args:
         frames: Are taken one by one; an mp4 holds one in memory, a GIF all.
@@ -92,7 +92,7 @@ def morph(pictures: Sequence[Image.Image], fps: float) -> Iterator[Image.Image]:
     ages for a smooth video, which stays about as long.
 
     Args:
-        pictures: Of one size and mode, in the order of the ages.
+        pictures: All of one size and mode, in the order of the ages.
         fps: Frames per second.
     """
     for index, amount in _fades(len(pictures), fps):

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from facegen.cli import device_option, gpus_option
+from facegen.cli import device_option, gpus_option, outdir_option
 from facegen.options import click_options, options_to_merge
 from facegen.training.generator.options import TrainOptions
 
 
 @click.command("train")
 @click_options(TrainOptions)
+@outdir_option
 @device_option
 @gpus_option
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 @click.pass_context
-def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **chosen: Any) -> None:
-    """Train the generator on faces labelled with age groups.
+def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry_run: bool, **chosen: Any) -> None:
+    """Train the generator on faces labeled with age groups.
 
     Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a
     log, TensorBoard events, grids of generated faces (columns are age groups, rows keep the latent) and snapshots.
@@ -32,7 +34,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
       facegen train --data faces256.zip --gpus 8
     """
     from facegen.data.archive import FaceArchive
-    from facegen.training.generator.loop import resume_generator, train_generator
+    from facegen.training.generator.loop import train_generator
     from facegen.training.generator.parts import batch_parts
     from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
@@ -42,7 +44,7 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
     goes_on = bool(resume) and Path(resume).is_dir() and not (Path(resume) / USUAL).is_file()  # saved for the hub
     if goes_on:
         given = options_to_merge(ctx, TrainOptions, without=("resume", "dry_run", "gpus", "device"))
-        options = read_options(Path(resume), TrainOptions).merge(given)
+        options = replace(read_options(resume, TrainOptions), **given)
     elif not chosen["data"]:
         hint = f"; {resume} is no run folder to go on with" if resume else ""
         raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
@@ -54,9 +56,5 @@ def command(ctx: click.Context, dry_run: bool, gpus: int, device: str | None, **
     batch_parts(options, processes=gpus)  # complains once, not in every process
     if dry_run:
         click.echo(json.dumps(options.to_json(), indent=2))
-    elif run_on_all(ctx, gpus):
-        return
-    elif goes_on:
-        resume_generator(resume, device=device, **given)
-    else:
-        train_generator(options, device=device)
+    elif not run_on_all(ctx, gpus):
+        train_generator(options, outdir, device=device, resume=resume if goes_on else None)

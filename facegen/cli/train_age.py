@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str |
     Example:
       facegen train-age --data train.zip --val held.zip --arch resnet --half first --kimg 300
     """
-    from facegen.training.age.loop import resume_age, train_age
+    from facegen.training.age.loop import train_age
+    from facegen.training.run.folder import read_options
 
     if resume is not None:
-        resume_age(resume, device=device, **options_to_merge(ctx, AgeOptions, without=("resume", "device")))
-        return
-    if chosen["data"] is None:
+        given = options_to_merge(ctx, AgeOptions, without=("resume", "device"))
+        options = replace(read_options(resume, AgeOptions), **given)
+    elif chosen["data"] is not None:
+        options = AgeOptions.from_command(chosen)
+    else:
         raise click.UsageError("give --data ARCHIVE, or --resume RUN")
-    train_age(AgeOptions.from_command(chosen), outdir, device=device)
+    train_age(options, outdir, device=device, resume=resume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,17 @@ def command(
       facegen train-encoder --generator runs/00000-tiny --data faces64.zip --init none
       facegen train-encoder --generator runs/00000-tiny --recipe zmse --pairs 10000 --init none
     """
-    from facegen.training.encoder.loop import resume_encoder, train_encoder
+    from facegen.training.encoder.loop import train_encoder
+    from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
 
     if resume is not None:
         given = options_to_merge(ctx, EncoderOptions, without=("resume", "device", "gpus"))
-        if not run_on_all(ctx, gpus):
-            resume_encoder(resume, device=device, **given)
-        return
-    if chosen["generator"] is None:
+        options = replace(read_options(resume, EncoderOptions), **given)
+    elif chosen["generator"] is not None:
+        options = EncoderOptions.from_command(chosen)
+    else:
         raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")
-    options = EncoderOptions.from_command(chosen)
     options.check_processes(gpus)  # complains once, not in every process
     if not run_on_all(ctx, gpus):
-        train_encoder(options, outdir, device=device)
+        train_encoder(options, outdir, device=device, resume=resume)

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -44,14 +43,14 @@ class FaceArchive:
     Args:
         path: the zip or folder.
         use_labels: read the labels (every picture must then have one); without, c_dim is 0 and labels are -1.
-        max_images: take only so many pictures, drawn by `seed`.
+        max_images: take only this many pictures, drawn by `seed`.
         seed: seeds the draw for `max_images`.
 
     Attributes:
         path, name: where it is, and the file name without its ending.
         resolution, channels: pictures are `[channels, resolution, resolution]`; 1 channel when all are gray,
             else 3.
-        c_dim: number of classes: of groups, else the largest label + 1; 0 without labels.
+        c_dim: number of classes: the number of groups, else the largest label + 1; 0 without labels.
         labels: int64 `[N]`, -1 where there is none.
         groups: the AgeGroups behind the labels, if known.
         class_names: c_dim names for people.
@@ -148,7 +147,7 @@ class FaceArchive:
             others = f"it keeps {', '.join(few)}" if few else "it keeps none"
             raise FacegenError(f"{self.path}: facegen.json keeps no attribute {name!r} of faces{why}; {others}")
         values = [known[file].get(name) for file in self.file_names]
-        if all(value is None for value in values):  # of a few pictures (`max_images`), that is
+        if all(value is None for value in values):  # true of a subset (`max_images`) only
             raise FacegenError(f"{self.path}: facegen.json knows {name!r} of none of these {len(values)} pictures")
         return values
 
@@ -228,14 +227,9 @@ class ArchiveWriter:
         self._zip = self._stack.enter_context(zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED))
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(error_type, error, traceback)
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, *error)
             return
         with self._stack:
             if not self._faces:

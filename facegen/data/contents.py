@@ -11,6 +11,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from facegen.container import DOUBLE, Container, is_image_name, leads_out
 from facegen.errors import FacegenError, printable
 from facegen.faces.template import AlignmentTemplate
 
-FORMAT = 1  # of facegen.json
+FORMAT = 1  # version of facegen.json
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
 MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
 
@@ -213,10 +214,6 @@ def _read_extra(contents: Contents, extra: dict[str, Any]) -> None:
         contents.report("broken facegen.json", "facegen.json", str(error))
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)
-
-
 def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
     entries = dataset.get("labels")
     if not entries:
@@ -263,10 +260,8 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
     else:
         contents.classes = [str(label) for label in range(count)]
     if contents.age_groups is None:
-        try:
+        with suppress(FacegenError):  # classes that are not ages
             contents.age_groups = AgeGroups.from_labels(contents.classes)
-        except FacegenError:
-            contents.age_groups = None  # classes that are not ages
 
 
 def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
@@ -299,7 +294,7 @@ def _read_vectors(contents: Contents, by_name: dict[str, Any], vectors: list[lis
     size = Counter(map(len, vectors)).most_common(1)[0][0]
     good: dict[str, list[float]] = {}
     for name, label in by_name.items():
-        if not isinstance(label, list) or not all(map(_is_number, label)):
+        if not isinstance(label, list) or not all(type(x) in {int, float} and math.isfinite(x) for x in label):
             contents.report("broken label vector", name, f"the label is {_short(label)}, not a list of numbers")
         elif len(label) != size:
             contents.report("broken label vector", name, f"{len(label)} numbers, the others have {size}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,14 @@ from facegen.faces.template import Face, alignment_matrix, invert_matrix
 # takes is used.
 QUICK_SIDE, QUICK_FACE = 320, 60
 MAX_PIXELS_AT_ONCE = 16_000_000  # decoded pictures that wait for one search: about 50 MB a thread
-COUNTED_FACE = 1 / 3  # of the largest face's size: smaller ones are bystanders, or specks taken for faces
+COUNTED_FACE = 1 / 3  # share of the largest face's size: smaller ones are bystanders, or specks taken for faces
 SHARPNESS_SIDE = 128
 JPEG_REDUCTION = 2  # a JPEG may be decoded at 1/2, 1/4 or 1/8 while its side stays this many times the target's
-MAX_OUTSIDE = 0.1  # of the crop's area, before it is worth a note
+MAX_OUTSIDE = 0.1  # share of the crop's area; more is worth a note
 FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it would be one of noise
 
 UNREADABLE = "unreadable picture"  # why a picture is dropped that cannot be decoded
+_Read = Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,17 @@ class _Picture:
     notes: tuple[str, ...]
 
 
-def crop_pictures(items: Sequence[tuple[str, bytes | FacegenError]], options: CropOptions) -> list[Cropped | Skipped]:
-    """Crop pictures, given as (name, bytes of the file); an error in place of the bytes means that they are unreadable.
+def crop_pictures(names: Sequence[str], read: _Read, options: CropOptions) -> list[Cropped | Skipped]:
+    """Crop pictures; `read` gives the bytes of each, or raises the FacegenError that they are unreadable.
 
     One result for each, in order; none depends on the others. May be called from several threads, each of which then
     keeps one core busy. With crop `align` a few dozen pictures make a good batch.
     """
     if options.crop != "align":
-        loaded_one_by_one = (_load(name, data, options) for name, data in items)
+        loaded_one_by_one = (_load(name, read, options) for name in names)
         return [p if isinstance(p, Skipped) else _crop_middle(p, options) for p in loaded_one_by_one]
     results: list[Cropped | Skipped] = []
-    for loaded in _load_in_portions(items, options):
+    for loaded in _load_in_portions(names, read, options):
         faces = iter(_search([picture.image for picture in loaded if isinstance(picture, _Picture)]))
         for picture in loaded:
             results.append(picture if isinstance(picture, Skipped) else _crop_face(picture, next(faces), options))
@@ -111,11 +112,10 @@ def difference_hash(image: Image.Image) -> int | None:
 # -- reading
 
 
-def _load(name: str, data: bytes | FacegenError, options: CropOptions) -> _Picture | Skipped:
+def _load(name: str, read: _Read, options: CropOptions) -> _Picture | Skipped:
     """Decode a picture, once and if its header shows that it is worth it."""
-    if isinstance(data, FacegenError):
-        return Skipped(name, UNREADABLE, _without(name, data))
     try:
+        data = read(name)
         with pictures.opened(data, name) as image:
             size = image.size
             notes = tuple(pictures.oddities(image, name))
@@ -138,14 +138,12 @@ def _without(name: str, error: FacegenError) -> str:
     return str(error).removeprefix(f"{name}: ")
 
 
-def _load_in_portions(
-    items: Sequence[tuple[str, bytes | FacegenError]], options: CropOptions
-) -> Iterator[list[_Picture | Skipped]]:
+def _load_in_portions(names: Sequence[str], read: _Read, options: CropOptions) -> Iterator[list[_Picture | Skipped]]:
     """Load pictures, as many at a time as memory is meant for."""
     portion: list[_Picture | Skipped] = []
     pixels = 0
-    for name, data in items:
-        picture = _load(name, data, options)
+    for name in names:
+        picture = _load(name, read, options)
         portion.append(picture)
         if isinstance(picture, _Picture):
             pixels += picture.size[0] * picture.size[1]

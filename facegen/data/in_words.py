@@ -21,7 +21,7 @@ def prepared(report: PrepareReport, archive: Path) -> Iterator[str]:
         yield f"{archive.with_name(entry['file'])}: {entry['written']:,d} faces"
         width = max(map(len, entry["groups"]))
         for label, count in entry["groups"].items():
-            hint = "  <- no face: this class cannot be learnt" if count == 0 else "  <- few" if count < FEW else ""
+            hint = "  <- no face: this class cannot be learned" if count == 0 else "  <- few" if count < FEW else ""
             yield f"  {label:>{width}}  {count:7,d}{hint}"
     for reason, files in report.dropped.items():
         detail = f"; {files[0]['detail']}" if files[0]["detail"] else ""

@@ -98,7 +98,8 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
     report.written, report.notes = len(contents.faces), contents.notes
     report.template = contents.template.to_json() if contents.template else None
     report.archives = [contents.summary() | {"attributes": contents.attribute_counts()}]
-    notes = [f"{note}{_count(names)}" for note, names in contents.notes.items()]
+    remarks = contents.notes.items()
+    notes = [note + (f" ({len(names):,d}, first: {names[0]})" if names else "") for note, names in remarks]
     return Inspection(_summary(report, contents.problems), contents.problems, notes, contents)
 
 
@@ -189,10 +190,6 @@ def _title(contents: Contents) -> str:
     words = {"none": "no labels", "class": "whole numbers as labels"}
     vectors = f"{contents.label_kind} vectors of {contents.label_size} numbers as labels"
     return f"training archive of the StyleGAN family, {words.get(contents.label_kind, vectors)}"
-
-
-def _count(names: list[str]) -> str:
-    return f" ({len(names):,d}, first: {names[0]})" if names else ""
 
 
 def _without(error: str, path: Path, name: str) -> str:

@@ -31,7 +31,7 @@ class CropOptions(Options):
     )
     resolution: int = option(64, "Side of the pictures in pixels, a power of two.", min=4)
     margin: float = option(
-        0.0, "align: so much wider than the usual frame; 0.5 is half as wide again.", min=-0.5, max=4
+        0.0, "align: widen the usual frame by this share; 0.5 is half as wide again.", min=-0.5, max=4
     )
     min_size: int = option(24, "Drop faces whose crop spans fewer pixels of the picture.", min=0)
     min_sharpness: float = option(0.0, "Drop faces that are more blurred; try 50.", min=0)
@@ -91,9 +91,9 @@ def parse_split(text: str) -> tuple[tuple[str, float], ...]:
 class Choice(Options):
     """How many faces to take, and how to split them."""
 
-    max_per_group: int | None = option(None, "At most so many faces of an age group, drawn by --seed.", min=1)
+    max_per_group: int | None = option(None, "At most this many faces of an age group, drawn by --seed.", min=1)
     per_person: int | None = option(
-        None, "At most so many faces of a person, where the data set names persons, drawn by --seed.", min=1
+        None, "At most this many faces of a person, where the data set names persons, drawn by --seed.", min=1
     )
     near_duplicates: int | None = option(
         None,

@@ -108,14 +108,14 @@ def prepare(
 
 
 def _clear_half_written(archive: Path, choice: Choice) -> None:
-    """Delete what a run that was killed while writing left; whoever has the spool is the only one who writes now."""
+    """Delete what a run left that was killed while writing; only the process that has the spool writes now."""
     for path in split_paths(archive, choice):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             left.unlink()
 
 
 def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:
-    """Everything that the data set holds, but for what runs, of other shards too, left in its folder."""
+    """Everything that the data set holds, except what runs (other shards' too) left in its folder."""
     here, folder = archive.resolve().parent, files.path.resolve()
     if here.is_relative_to(folder):
         prefix = "" if here == folder else here.relative_to(folder).as_posix() + "/"
@@ -136,8 +136,8 @@ def _crop_all(
     def work(batch: list[Record]) -> tuple[list[Record], list[Outcome], dict[str, list[int]]]:
         # Stamped before they are read: what changes meanwhile is done again by the next run.
         stamps = {record.name: files.stamp(record.name) for record in batch}
-        missing = [(name, _read(files, name)) for name, stamp in stamps.items() if not spool.is_done(name, stamp)]
-        return batch, crop_pictures(missing, crop) if missing else [], stamps
+        missing = [name for name, stamp in stamps.items() if not spool.is_done(name, stamp)]
+        return batch, crop_pictures(missing, files.read, crop) if missing else [], stamps
 
     for batch, outcomes, stamps in map_in_order(work, _batches(records), ahead=2):
         if outcomes:
@@ -150,13 +150,6 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     records = iter(records)
     while batch := list(islice(records, BATCH)):
         yield batch
-
-
-def _read(files: Container, name: str) -> bytes | FacegenError:
-    try:
-        return files.read(name)
-    except FacegenError as error:
-        return error
 
 
 def _examples(report: PrepareReport, files: Container) -> dict[str, list[tuple[str, Image.Image | None]]]:
@@ -178,7 +171,7 @@ def _thumbnail(files: Container, name: str) -> Image.Image | None:
 
 
 def _in_words(source: Source, crop: CropOptions, choice: Choice) -> dict[str, str]:
-    """The options as people write them, but for those that choose nothing."""
+    """The options as people write them, without those that choose nothing."""
     words: dict[str, Any] = asdict(source) | asdict(crop) | asdict(choice)
     words["split"] = ",".join(f"{name}={share:g}" for name, share in choice.split) or None
     return {name.replace("_", "-"): str(value) for name, value in words.items() if value is not None}

@@ -57,8 +57,7 @@ class Selection:
 
     def offer(self, record: Record, label: int, outcome: Cropped | Skipped) -> Skipped | None:
         """Take a face; or return why not."""
-        refused = self.refuses(record, label)
-        if refused is not None:
+        if refused := self.refuses(record, label):
             return refused
         if isinstance(outcome, Skipped):
             return outcome

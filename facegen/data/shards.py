@@ -51,7 +51,7 @@ def describe_shard(
 ) -> dict[str, Any]:
     """What a shard's archive holds for `merge`: what was asked for, and for every n-th file what came of it.
 
-    `dealt` is `digest_items` of all files, of which `items` are every n-th.
+    `dealt` is `digest_items` of all files; `items` are every n-th of these.
     """
     rows = []
     for item in items:

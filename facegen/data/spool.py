@@ -23,7 +23,7 @@ _JOB, _PICTURES, _OUTCOMES, _LOCK = "job.json", "pictures.bin", "outcomes.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A cropped picture but for its PNG, which lies in the file of pictures; small, there may be half a million."""
+    """A cropped picture without its PNG, which is in the file of pictures; small, since there may be half a million."""
 
     sha256: bytes
     dhash: int | None

@@ -82,7 +82,7 @@ def strip_correlations(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray
 
 
 def quartiles(values: np.ndarray) -> tuple[float, float, float]:
-    """The quartiles of what is not NaN; NaN where nothing is."""
+    """The quartiles of the values that are not NaN; NaN where there are none."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return (float("nan"),) * 3

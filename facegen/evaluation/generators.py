@@ -1,4 +1,4 @@
-"""How good the faces are that generators make in each age group: of that age, real-looking, and unlike each other."""
+"""How good generated faces of each age group are: of that age, real-looking, and unlike each other."""
 
 from __future__ import annotations
 

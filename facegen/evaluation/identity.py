@@ -30,7 +30,7 @@ class IdentityScores:
     similarity: Estimate
     per_target: list[Estimate]
     strangers: Estimate
-    recognised: Estimate
+    recognised: Estimate  # spelled as in the results.json of earlier versions
     ceiling: Estimate
     share: Estimate
 

@@ -124,8 +124,7 @@ def _dlib(template: AlignmentTemplate) -> Extractor:
     network = dlib.face_recognition_model_v1(str(path))
 
     def features(images: torch.Tensor) -> torch.Tensor:
-        chips = [np.asarray(chip) for chip in place(images, template, DLIB_TEMPLATE, DLIB_SIZE)]
-        found = network.compute_face_descriptor(chips)
+        found = network.compute_face_descriptor(list(place(images, template, DLIB_TEMPLATE, DLIB_SIZE)))
         return functional.normalize(torch.tensor(np.array(found), dtype=torch.float32))
 
     return Extractor(f"dlib-{dlib.__version__}-{_template_name(template)}", features)
@@ -136,24 +135,23 @@ def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str
 
     @torch.no_grad()
     def features(images: torch.Tensor) -> torch.Tensor:
-        chips = np.stack([np.asarray(chip) for chip in place(images, template, FACENET_TEMPLATE, FACENET_SIZE)])
-        pixels = torch.from_numpy(chips).to(device).permute(0, 3, 1, 2)
+        chips = torch.from_numpy(place(images, template, FACENET_TEMPLATE, FACENET_SIZE))
+        pixels = chips.to(device).permute(0, 3, 1, 2)
         return functional.normalize(network((pixels.float() - 127.5) / 128)).float().cpu()
 
     return Extractor(f"facenet-{file_fingerprint(path)}-{_template_name(template)}", features)
 
 
-def place(images: torch.Tensor, template: AlignmentTemplate, wanted: AlignmentTemplate, size: int) -> list[Image.Image]:
-    """Warp aligned pictures to another network's alignment; where they end, their edge pixels go on.
+def place(images: torch.Tensor, template: AlignmentTemplate, wanted: AlignmentTemplate, size: int) -> np.ndarray:
+    """Warp aligned pictures to another network's alignment, uint8 `[N, size, size, 3]`; their edge pixels go on.
 
     Args:
         images: uint8 `[N, 3, H, H]`, aligned to `template`.
         wanted: Where the landmarks are to lie.
-        size: Side of the pictures returned.
     """
     landmarks = np.asarray(template.points) * images.shape[-1]
     pictures = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
-    return list(map_in_order(lambda picture: align_face(picture, landmarks, wanted, size), pictures))
+    return np.stack(list(map_in_order(lambda x: np.asarray(align_face(x, landmarks, wanted, size)), pictures)))
 
 
 def _template_name(template: AlignmentTemplate) -> str:

@@ -25,7 +25,7 @@ from facegen.faces.find import find_faces
 from facegen.faces.template import AlignmentTemplate
 
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
-SAME_TEMPLATE = 0.02  # of the side: landmarks this close are the same alignment, as measured ones differ as much
+SAME_TEMPLATE = 0.02  # share of the side: landmarks this close are the same alignment, as measured ones differ as much
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def load_photos(
     """Load faces, aligned as a generator wants them.
 
     Args:
-        path: A training archive (zip, or folder with a dataset.json), or a folder or zip of photos, of which the
-            largest face of each counts; ages are read as `facegen prepare` reads them of a data set it knows.
+        path: A training archive (zip, or folder with a dataset.json), or a folder or zip of photos, where
+            the largest face of each counts; ages are read as `facegen prepare` reads them of a data set it knows.
         size, template: The generator's.
-        groups: For drawing evenly.
+        groups: Faces are drawn evenly from them.
         limit: Evaluate at most this many, as many of each age group as possible; None for all.
         seed: Seeds the draw.
         progress: Show a bar.

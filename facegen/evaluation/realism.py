@@ -16,8 +16,8 @@ import torch
 from facegen.metrics.frechet import fid
 from facegen.metrics.kernel import kid
 
-SMALLEST = 4  # faces on a side: of fewer the distance says nothing
-SUBSETS = 20  # of the kernel distance; sets are small enough to be used nearly whole
+SMALLEST = 4  # faces on a side: with fewer the distance says nothing
+SUBSETS = 20  # for the kernel distance; sets are small enough to be used nearly whole
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = ("#2f6f8f", "#b5654a", "#5b8c5a", "#8a5a9e", "#a38a2c", "#646a73")  # of the systems in charts
+COLORS = ("#2f6f8f", "#b5654a", "#5b8c5a", "#8a5a9e", "#a38a2c", "#646a73")  # one for each system in a chart
 PACKAGES = ("torch", "numpy", "dlib-bin", "facenet-pytorch", "torchmetrics", "torch-fidelity")
 
 
@@ -83,7 +83,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
     _write(outdir / "results.json", json.dumps(_results(evaluation, about), indent=1) + "\n")
     _write(outdir / "table.md", _markdown([*tables, *details], evaluation, about))
     for old in (outdir / "strips").glob("*.png"):
-        if re.match(r"(best|median|worst)\d+-", old.name):  # of an earlier report in this folder
+        if re.match(r"(best|median|worst)\d+-", old.name):  # left by an earlier report in this folder
             old.unlink()
     for kind, rows in cases.items():
         for rank, row in enumerate(rows, 1):

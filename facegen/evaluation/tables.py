@@ -136,7 +136,7 @@ def _age_and_identity(evaluation: Evaluation) -> Table:
         "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
         "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
         "of judged and target age along a person's strip, median (quartiles). Similarity: cosine of input and result; "
-        "to others: of input and other people's results. Recognized: share of other people who are less like the "
+        "to others: that of input and other people's results. Recognized: share of other people who are less like the "
         "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
         "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
         ["system", *cells],
@@ -155,7 +155,7 @@ def _pictures(evaluation: Evaluation) -> Table:
         row = [scores.system.name, _estimate(found.mse, 4), _estimate(found.psnr, 1)]
         row += [NOTHING if x is None else _estimate(x, 3) for x in (found.ssim, found.lpips)]
         row += [*_distances(scores.realism), *_distances(scores.inception)]
-        rows.append([*row, _seconds(scores.seconds)])
+        rows.append([*row, _quartiles(scores.seconds, ".3g")])
     floor = systems[0].realism
     row = ["real faces and real faces", *[NOTHING] * 4, *_distances(floor, real=True)]
     rows.append([*row, *_distances(systems[0].inception, real=True), NOTHING])
@@ -182,7 +182,7 @@ def _per_target(evaluation: Evaluation) -> list[Table]:
     ages = table(
         "Judged age for each target",
         "Median (quartiles), in years.",
-        lambda scores, i: _quartiles(scores.age_per_target[i].quartiles, 0),
+        lambda scores, i: _quartiles(scores.age_per_target[i].quartiles, ".0f"),
     )
     ages.rows.insert(0, ["target", *(f"{age:g}" for age in evaluation.targets)])
     realism = evaluation.systems[0].realism_per_target
@@ -243,11 +243,11 @@ def _estimate(estimate: Estimate, digits: int) -> str:
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
-def _quartiles(numbers: tuple[float, float, float], digits: int = 2) -> str:
+def _quartiles(numbers: tuple[float, float, float], form: str = ".2f") -> str:
     low, middle, high = numbers
     if not math.isfinite(middle):
         return NOTHING
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _distances(found: Realism | None, real: bool = False) -> list[str]:
@@ -259,8 +259,3 @@ def _distances(found: Realism | None, real: bool = False) -> list[str]:
 
 def _kernel(value: float) -> str:
     return f"{KERNEL_UNIT * value:.1f}" if math.isfinite(value) else NOTHING
-
-
-def _seconds(numbers: tuple[float, float, float]) -> str:
-    low, middle, high = numbers
-    return f"{middle:.3g} ({low:.3g} to {high:.3g})"

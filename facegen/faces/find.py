@@ -24,7 +24,7 @@ MAX_DETECTION_SIDE = 1280
 MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
 SURE = 0.99  # of 60 upright faces of UTKFace none was less sure, of 36 that were "found" in other turns half
 TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
-NOSE_DEPTH = 0.5  # of the distance of the eyes: how far the tip of the nose stands out before them (see `yaw`)
+NOSE_DEPTH = 0.5  # how far the tip of the nose stands out before the eyes, as a share of their distance (see `yaw`)
 
 
 def open_photo(path: str | os.PathLike[str]) -> Image.Image:
@@ -128,7 +128,7 @@ def _turned_back(face: Face, turn: Image.Transpose, size: tuple[int, int]) -> Fa
 def find_faces_padded(images: Sequence[Image.Image], max_side: int = MAX_DETECTION_SIDE) -> list[list[Face]]:
     """Find the faces in each picture (mode RGB), searched with a border of half its size made of its edge pixels.
 
-    Of a tight crop, such as an aligned face, this finds what `find_faces` would find on its second try.
+    In a tight crop, such as an aligned face, this finds what `find_faces` would find on its second try.
 
     Tiny pictures are enlarged for it: MTCNN counts in whole pixels, which costs a third of one at 64x64.
     """
@@ -154,7 +154,7 @@ def find_faces_padded(images: Sequence[Image.Image], max_side: int = MAX_DETECTI
 def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
     """How far a face is turned to the side, in degrees: 0 looks at the camera, near 90 is a profile.
 
-    Positive means turned towards the right of the picture, so that the nose lies right of the eyes' middle.
+    Positive means turned toward the right of the picture, so that the nose lies right of the eyes' middle.
 
     The model is a head seen from afar (orthographic projection) whose nose tip stands out before the line of the
     eyes by `NOSE_DEPTH` of their distance, about 31 of 63 mm on an adult. Turned by an angle t, the eyes appear

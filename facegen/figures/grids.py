@@ -58,7 +58,7 @@ def image_grid(
 
     width, height = _tile_size(tiles[0].size, tile)
     font = _font_that_fits(column_labels or [], width, _font_size(width))
-    row_font = _font(_font_size(width))
+    row_font = ImageFont.load_default(_font_size(width))
     top = _text_size(column_labels, font)[1] + 2 * GAP if column_labels else 0
     left = _text_size(row_labels, row_font)[0] + 4 * GAP if row_labels else 0
     size = (left + columns * (width + GAP) - GAP, top + rows * (height + GAP) - GAP)
@@ -151,10 +151,6 @@ def _font_size(tile: int) -> int:
     return max(12, round(tile * 0.14))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
 def _text_size(texts: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:
     """Width of the widest and height of the tallest text, in pixels."""
     boxes = [font.getbbox(text) for text in texts]
@@ -163,6 +159,6 @@ def _text_size(texts: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.Im
 
 def _font_that_fits(texts: Sequence[str], width: int, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The default font at `size`, smaller when a text would be wider than `width`."""
-    while size > 8 and texts and _text_size(texts, _font(size))[0] > width:
+    while size > 8 and texts and _text_size(texts, ImageFont.load_default(size))[0] > width:
         size -= 1
-    return _font(size)
+    return ImageFont.load_default(size)

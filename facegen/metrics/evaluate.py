@@ -210,7 +210,7 @@ def fake_features(
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in counts}
     for number in _bar(share.of(len(starts)), "fakes", batch, count, not progress or share.rank > 0):
         size = min(batch, count - starts[number])
-        torch.manual_seed(latents.seed + 1 + number)  # of the noise, on whatever device
+        torch.manual_seed(latents.seed + 1 + number)  # for the noise, on any device
         images = as_rgb(to_uint8(generate(*latents.draw(size, number))))
         for name, needed in counts.items():
             if (wanted := min(size, needed - starts[number])) > 0:

@@ -114,7 +114,7 @@ def load_detectors(
 
 
 def locate_weights(given: str | os.PathLike[str] | None, url: str, option: str, progress: bool = True) -> Path:
-    """Return the given file, or a copy of what is at `url`.
+    """Return the given file, or a copy of the file at `url`.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, or no download; the line names the option.

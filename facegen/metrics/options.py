@@ -21,7 +21,7 @@ class MetricsOptions(Options):
     vgg: str | None = option(None, "Weights of VGG16, for pr and ppl [default: downloaded].", metavar="PATH")
     lpips: str | None = option(None, "Weights of LPIPS, for ppl [default: downloaded].", metavar="PATH")
     batch: int = option(32, "Pictures at a time.", min=1)
-    seed: int = option(0, "Of latents, labels and noise.", min=0)
+    seed: int = option(0, "Seeds latents, labels and noise.", min=0)
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield bool(parse_metrics(self.metrics)), "--metrics names none; try fid5k_full"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from facegen.networks.generator import Generator
 
 EPSILON = 1e-4
-LARGEST_PICTURE = 256  # larger ones are averaged down, since the distance was learnt on small pictures
+LARGEST_PICTURE = 256  # larger ones are averaged down, since the distance was learned on small pictures
 
 # From two stacks of pictures, float32 `[N, 3, H, W]` in -1..1, to their squared perceptual distances `[N]`.
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -94,7 +94,7 @@ def as_rgb(images: torch.Tensor) -> torch.Tensor:
 
 
 def cache_key(archive: FaceArchive, indices: Sequence[int], extractor: Extractor) -> str:
-    """Return the name of these features: of the pictures' content, which of them, and the network.
+    """Return the name of these features, made from the pictures' content, which of them are used, and the network.
 
     A zip is known by the checksums that its directory holds; a folder, which has none, by sizes and times of change.
     """

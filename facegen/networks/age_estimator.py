@@ -68,7 +68,7 @@ class AgeEstimator(nn.Module):
     def predict(self, images: torch.Tensor, maps: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """Return the expected age in years, float `[N]`, of pictures `[N, 3, H, W]` in -1..1; has a gradient.
 
-        `maps` is what `features` made of the pictures, for whoever has it already.
+        `maps` are the pictures' `features`, where the caller has them already.
         """
         years = expected_age(self(images) if maps is None else self._logits(maps[-1]))
         return (years + expected_age(self(images.flip(3)))) / 2 if self.both_sides else years

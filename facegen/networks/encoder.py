@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)
-        # The trunk was made for (x - 127.5) / 128, which is -1..1 but for half a percent.
+        # The trunk was made for (x - 127.5) / 128, which is -1..1 to half a percent.
         latents = self.head(self.trunk(images).flatten(1))
         if self.target == "z":
             return latents

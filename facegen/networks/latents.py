@@ -3,7 +3,7 @@
 An encoder of z that was trained with squared error answers with the mean of all latents that it holds possible, so the
 less it knows, the shorter its answer: of a standard normal z, a guess of cosine r has about r times the full length.
 The mapping network scales every z to full length, which would blow up the little that is known, far beyond anything
-seen in training. So the length is put back where it means something: w is moved from the group's mean towards
+seen in training. So the length is put back where it means something: w is moved from the group's mean toward
 mapping(z, c) by that fraction.
 """
 
@@ -24,7 +24,7 @@ def draw(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
 def group_means(generator: Generator, *, samples: int = MEAN_SAMPLES, seed: int = 0) -> torch.Tensor:
     """Return the mean w of every class over `samples` random z: float32 `[c_dim, w_dim]`, `[1, w_dim]` without classes.
 
-    `mapping.w_avg` is one mean over all classes; drawing w towards it would draw every face to a middle age.
+    `mapping.w_avg` is one mean over all classes; drawing w toward it would draw every face to a middle age.
     """
     device = next(generator.parameters()).device
     z = torch.randn([samples, generator.z_dim], generator=torch.Generator().manual_seed(seed)).to(device)

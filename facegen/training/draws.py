@@ -43,13 +43,13 @@ WHOLE = Part()
 
 
 class BatchRandom:
-    """Draws for the part of a batch that is at work.
+    """Draws for the current part of a batch.
 
     At first it draws from PyTorch's own generators, for a whole batch. After `split` it has generators of its own that
     go on where PyTorch's were.
 
     Attributes:
-        part: the part of the batch that is at work; tensors drawn have its rows.
+        part: the current part of the batch; tensors drawn have its rows.
         share: the same rows, counted among the pictures that this process has.
         recorded: where the CPU's numbers go while a phase is recorded (see `generator.recording`); None otherwise.
     """

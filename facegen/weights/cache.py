@@ -13,7 +13,7 @@ BY_HAND = "or download the file by hand and give its path instead"
 
 
 def cache_folder() -> Path:
-    """Return the folder of what facegen downloads: FACEGEN_CACHE, else where the platform keeps caches.
+    """Return the folder of facegen's downloads: FACEGEN_CACHE, else where the platform keeps caches.
 
     It need not exist. Everything in it may be deleted at any time.
     """
@@ -32,7 +32,7 @@ def offline() -> bool:
 
 
 def download(url: str, *, sha256: str | None = None, progress: bool = True) -> Path:
-    """Return a local copy of what is at `url`, downloaded when the cache does not have it.
+    """Return a local copy of the file at `url`, downloaded when the cache does not have it.
 
     What is in the cache is not compared with the server's file again. A copy that does not have the given SHA-256
     counts as not there, so a damaged one is replaced. `dnnlib.download.fetch` tells of resuming and of several

@@ -6,7 +6,7 @@ In a file it is a JSON object:
     networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
     groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
     kimg, metrics, training_options, license     how the weights came about, and what may be done with them
-    sha256             of this object without this entry: of its JSON with sorted keys and no spaces
+    sha256             the checksum of this object without this entry, as JSON with sorted keys and no spaces
 
 Files of version 1 have no checksums. Keys that this version of facegen does not know are kept.
 """
@@ -28,7 +28,7 @@ from facegen.errors import FacegenError, one_line
 from facegen.faces.template import AlignmentTemplate
 
 FORMAT_VERSION = 2
-HEADER_KEY = "facegen"  # of the JSON object in the metadata of a safetensors file
+HEADER_KEY = "facegen"  # names the JSON object in the metadata of a safetensors file
 WRITTEN_ANEW = ("format_version", "networks", "sha256")  # every file's writer says these itself
 # Training options that name files of one machine.
 PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")

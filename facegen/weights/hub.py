@@ -24,7 +24,7 @@ def hub_download(repository: str, file: str | None = None, revision: str | None 
     huggingface_hub finds one.
 
     Args:
-        repository: "organisation/name".
+        repository: "organization/name".
         file: A `.safetensors` file of it; None for `model.safetensors` or the only one there is.
         revision: A branch, a tag or a commit; None for the main branch.
 
@@ -98,6 +98,6 @@ def _reason(error: Exception, repository: str) -> str:
     if isinstance(error, errors.EntryNotFoundError):
         return f"the repository has no such file; {page}/tree/main lists them"
     if isinstance(error, errors.HFValidationError):
-        return "no repository can have this name; it must be organisation/name"
+        return "no repository can have this name; it must be organization/name"
     words = re.sub(r"\s+", " ", str(error)).strip()[:200]
     return f"cannot be downloaded ({type(error).__name__}: {words})"

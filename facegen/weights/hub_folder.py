@@ -20,8 +20,8 @@ from facegen.weights.hub import CONFIG, USUAL
 from facegen.weights.native import save_networks
 
 CARD = "README.md"
-REPOSITORY = "ORGANISATION/NAME"  # stands in a card until its owner writes the real one
-# How the hub writes licences that it knows; all else is "other", with the words in the card.
+REPOSITORY = "ORGANIZATION/NAME"  # stands in a card until its owner writes the real one
+# How the hub writes licenses that it knows; all else is "other", with the words in the card.
 _LICENSE_ID = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 
 
@@ -115,7 +115,7 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
         f'{kind}, header = facegen.load_{kind}("{repository}")',
         "```",
         "",
-        "## Licence",
+        "## License",
         "",
         header.license or "Not stated. Write here under which terms these weights may be used.",
         "",
@@ -134,8 +134,5 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
 
 
 def _sentence(name: str, entry: Mapping[str, Any]) -> str:
-    kwargs = entry["kwargs"]
-    words = [f"`{name}`: {entry['kind']}, {kwargs['img_resolution']}x{kwargs['img_resolution']} pixels"]
-    if kwargs.get("c_dim"):
-        words.append(f"{kwargs['c_dim']} classes")
-    return ", ".join(words)
+    side, classes = entry["kwargs"]["img_resolution"], entry["kwargs"].get("c_dim")
+    return f"`{name}`: {entry['kind']}, {side}x{side} pixels" + (f", {classes} classes" if classes else "")

@@ -73,13 +73,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _network(entry: dict[str, Any]) -> str:
     kwargs = entry["kwargs"]
     size = kwargs.get("img_resolution")
-    colours = {1: " grey", 3: " RGB"}.get(kwargs.get("img_channels"), "")
+    colors = {1: " gray", 3: " RGB"}.get(kwargs.get("img_channels"), "")
     input_size = kwargs.get("input_size") if "arch" in kwargs else None
     parts = [
         entry["class"],
         f"{kwargs['arch']} of widths {kwargs.get('widths')}" if "arch" in kwargs else None,
         f"input {input_size}x{input_size}" if input_size else None,
-        f"{size}x{size}{colours}" if size else None,
+        f"{size}x{size}{colors}" if size else None,
         f"z {kwargs['z_dim']}" if "z_dim" in kwargs else None,
         f"w {kwargs['w_dim']}" if "w_dim" in kwargs else None,
         (f"{kwargs['c_dim']} classes" if kwargs["c_dim"] else "no classes") if "c_dim" in kwargs else None,

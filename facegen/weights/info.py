@@ -25,7 +25,7 @@ from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.read import read_torch_file
 
-MAX_INSTRUCTIONS = 1_000_000  # of a refused pickle that are looked through
+MAX_INSTRUCTIONS = 1_000_000  # at most this many instructions of a refused pickle are read
 FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}
 MAX_NESTING = 4  # pickles in pickles, dictionaries in dictionaries
 
@@ -77,7 +77,7 @@ def _find_globals(data: bytes, names: dict[str, None], left: list[int], nesting:
     stream = io.BytesIO(data)
     memo: dict[int, Any] = {}
     strings: list[str] = []
-    value: Any = None  # of the last instruction, where it is text
+    value: Any = None  # the last instruction's argument, where it is text
     argument: Any
     try:
         while stream.tell() < len(data) and data[stream.tell()] == 0x80:  # files hold several pickles in a row
@@ -207,7 +207,7 @@ def _named_tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, tor
 
 
 def _bare(container: str, tensors: Mapping[str, torch.Tensor], reason: str) -> dict[str, Any]:
-    """Of tensors that nothing explains."""
+    """Describe tensors that come without an explanation."""
     return {"format": container, "refused": reason, "networks": {"": _entry(None, {}, tensors.values(), tensors)}}
 
 

@@ -40,11 +40,11 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     Args:
         reference: One of these, and the first that fits:
 
-            - `hf://organisation/name`, with `/file.safetensors` and `@revision` behind it where wanted;
-            - an http or https address, with `#sha256=` and the hash behind it where the file is to be checked;
+            - `hf://organization/name`, followed by `/file.safetensors` and `@revision` where wanted;
+            - an http or https address, followed by `#sha256=` and the hash where the file is to be checked;
             - a file, or a folder (see `weights_of_folder`);
             - a published network, such as `ffhq256`;
-            - `organisation/name` on the Hugging Face hub, where there is no local folder `organisation`.
+            - `organization/name` on the Hugging Face hub, where there is no local folder `organization`.
 
             A `Path` is only ever a file or a folder.
 
@@ -72,7 +72,7 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     shown = text if text and text.isprintable() else repr(text)
     raise FileNotFoundError(
         f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an address "
-        f"(https://... or hf://organisation/name){hint}"
+        f"(https://... or hf://organization/name){hint}"
     )
 
 
@@ -145,5 +145,5 @@ def _from_address(text: str) -> Path:
     if scheme.lower() != "hf":
         raise FacegenError(f"{text}: an address must begin with https://, http:// or hf://")
     if hub is None:
-        raise FacegenError(f"{text}: not of the form hf://organisation/name/file.safetensors@revision")
+        raise FacegenError(f"{text}: not of the form hf://organization/name/file.safetensors@revision")
     return hub_download(hub["repository"], hub["file"], hub["revision"])

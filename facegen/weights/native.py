@@ -181,7 +181,7 @@ def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], st
 
 
 def _check_sizes(kwargs: Any) -> None:
-    """Refuse arguments that would take for ever to build: ValueError."""
+    """Refuse arguments that would take forever to build: ValueError."""
     for name, value in kwargs.items() if isinstance(kwargs, dict) else ():
         if isinstance(value, dict):
             _check_sizes(value)

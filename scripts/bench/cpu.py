@@ -82,22 +82,22 @@ def generation(G: Generator, batch: int, bfloat16: bool = False) -> Callable[[],
 def training_phases(
     G: Generator, D: Discriminator, augment: AugmentPipe, batch: int, bfloat16: bool = False
 ) -> dict[str, Callable[[], None]]:
-    """Return each phase of a training step with its optimiser's step."""
+    """Return each phase of a training step with its optimizer's step."""
     device = next(G.parameters()).device
     loss = GanLoss(G, D, augment, r1_gamma=1, bfloat16=bfloat16)
     z = torch.randn(batch, Z_DIM, device=device)
     c = torch.eye(C_DIM, device=device)[torch.arange(batch) % C_DIM]
     real = torch.randn(batch, 3, D.img_resolution, D.img_resolution, device=device).clamp(-1, 1)
-    optimisers = {network: lazy_adam(network, 1e-4, None) for network in (G, D)}
+    optimizers = {network: lazy_adam(network, 1e-4, None) for network in (G, D)}
 
     def phase(network: torch.nn.Module, accumulate: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
             G.train()
             G.requires_grad_(network is G)
             D.requires_grad_(network is D)
-            optimisers[network].zero_grad()
+            optimizers[network].zero_grad()
             accumulate()
-            optimisers[network].step()
+            optimizers[network].step()
 
         return run
 

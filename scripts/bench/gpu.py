@@ -24,7 +24,7 @@ from facegen.training.augment import warp
 from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.generator import batches
 from facegen.training.generator.compiling import compile_networks
-from facegen.training.generator.options import TrainOptions, resolve_options
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 
@@ -137,17 +137,8 @@ def main(
         first = None
         for way in chosen or table:
             change, values = table[way]
-            options = resolve_options(
-                data=data,
-                outdir="",
-                resolution=resolution,
-                cfg=cfg,
-                batch=batch,
-                p=0.3,
-                mirror=True,
-                subset=SUBSET,
-                **values,
-            )
+            given = {"p": 0.3, "mirror": True, "subset": SUBSET, **values}
+            options = TrainOptions(data, cfg, batch=batch, **given).decide(resolution)
             with change():
                 speed = trained_per_second(options, device, steps)
             first = first or speed
@@ -161,7 +152,7 @@ def main(
 
 def measure_generation(data: str, resolution: int, cfg: str, device: torch.device, steps: int) -> None:
     """Print how many pictures a second each way of calling the generator makes."""
-    options = resolve_options(data=data, outdir="", resolution=resolution, cfg=cfg)
+    options = TrainOptions(data, cfg).decide(resolution)
     G = build_state(options, FaceArchive(data), device).G_ema
     for size in (1, 4, 32):
         kinds = {

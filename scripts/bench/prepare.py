@@ -64,11 +64,12 @@ def bare(batch: Batch, resolution: int) -> int:
 
 def cropped(batch: Batch, options: CropOptions) -> int:
     """Crop as `facegen prepare` does; how many came out."""
-    return sum(isinstance(result, Cropped) for result in crop_pictures(batch, options))
+    data = dict(batch)
+    return sum(isinstance(result, Cropped) for result in crop_pictures(list(data), data.__getitem__, options))
 
 
 def seconds(work: Callable[[Batch], int], batches: list[Batch], threads: int) -> tuple[float, int]:
-    """Work through all batches on so many threads; the time it took, and how many pictures came out."""
+    """Work through all batches on this many threads; the time it took, and how many pictures came out."""
     begin = time.perf_counter()
     done = sum(map(work, batches) if threads == 1 else map_in_order(work, batches))
     return time.perf_counter() - begin, done

@@ -79,7 +79,7 @@ def test_what_the_generator_cannot_draw_stays_in_mode_change(hopper: Image.Image
 
 @pytest.mark.parametrize("mode", ["change", "face"])
 def test_no_seam(hopper: Image.Image, mode: str):
-    """Between neighbours in the photo, pasting adds no step: a mask with a border would add up to 40 levels."""
+    """Between neighbors in the photo, pasting adds no step: a mask with a border would add up to 40 levels."""
     photo = hopper.point(lambda level: 0.8 * level)  # so that 40 levels more fit in everywhere
     result = paste_faces(photo, [pasted(photo, aged=lighter)], mode)
     added = pixels(result) - pixels(photo)

@@ -17,11 +17,11 @@ from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_video
 from facegen.errors import FacegenError
 
-COLOURS = ["#c03020", "#30a040", "#2050c0", "#d0d0d0"]
+COLORS = ["#c03020", "#30a040", "#2050c0", "#d0d0d0"]
 
 
 def pictures(count: int = 4, size: tuple[int, int] = (33, 47)) -> list[Image.Image]:
-    return [Image.new("RGB", size, COLOURS[index % 4]) for index in range(count)]
+    return [Image.new("RGB", size, COLORS[index % 4]) for index in range(count)]
 
 
 def mp4_frames(path: Path) -> tuple[dict, list[np.ndarray]]:

@@ -11,11 +11,11 @@ from PIL import Image
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
 from facegen.images import encode_png
-from facegen.training.generator.options import resolve_options
+from facegen.training.generator.options import TrainOptions
 
 
 def test_dry_run_of_a_resume_prints_that_runs_options_and_touches_nothing(tmp_path):
-    options = resolve_options(data="faces.zip", outdir="runs", resolution=64, cfg="tiny", gamma=3)
+    options = TrainOptions("faces.zip", cfg="tiny", gamma=3).decide(64)
     path = tmp_path / "training_options.json"
     path.write_text(json.dumps(options.to_json()))
     result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), "--kimg", "7", "-n"])
@@ -65,7 +65,7 @@ def test_an_attribute_that_the_data_lacks_gets_one_line_before_anything_starts(g
     ],
 )
 def test_a_batch_that_cannot_be_resumed_with_is_refused_once(tmp_path, given, message):
-    options = resolve_options(data="faces.zip", outdir="runs", resolution=64)
+    options = TrainOptions("faces.zip").decide(64)
     (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
     for more in ([], ["-n"]):
         result = CliRunner().invoke(main, ["train", "--resume", str(tmp_path), *given, *more])

@@ -39,12 +39,12 @@ def run(weights: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def photo_kinds(folder: Path) -> list[Path]:
-    """The same photo as people's files come: turned by EXIF, grey, transparent, 16 bits deep, large, small."""
+    """The same photo as people's files come: turned by EXIF, gray, transparent, 16 bits deep, large, small."""
     image = Image.open(HOPPER).convert("RGB")
     exif = image.getexif()
     exif[0x0112] = 8
     image.transpose(Image.Transpose.ROTATE_270).save(folder / "turned.jpg", exif=exif)
-    image.convert("L").save(folder / "grey.png")
+    image.convert("L").save(folder / "gray.png")
     image.convert("RGBA").save(folder / "alpha.png")
     Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
     image.resize((2048, 2400)).save(folder / "large.jpg")

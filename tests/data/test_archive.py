@@ -54,6 +54,8 @@ def test_what_is_written_is_read_again(written, tinted):
     assert archive.groups == GROUPS
     assert archive.class_names == ["0-12", "13-19", "60+"]
     assert archive.template is None
+    with pytest.raises(IndexError):
+        archive[5]
     for index, (image, label) in enumerate(archive):
         assert image.dtype == np.uint8
         assert image.flags.c_contiguous
@@ -69,26 +71,8 @@ def test_files_on_disk_are_the_family_format(written):
         extra = json.loads(archive.read("facegen.json"))
     assert labels[:2] == [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]]
     assert extra["faces"][0] == {"file": "00000/img00000000.png", "age": 5, "source": "5_x.jpg"}
-    assert {key: extra[key] for key in ("format", "groups", "template", "resolution")} == {
-        "format": 1,
-        "groups": ["0-12", "13-19", "60+"],
-        "template": None,
-        "resolution": 16,
-    }
-
-
-def test_template_comes_back(tmp_path, tinted):
-    with ArchiveWriter(tmp_path / "a.zip", groups=GROUPS) as writer:
-        writer.add("a", tinted(0), 0, 5)
-        writer.template = UTKFACE_TEMPLATE
-    assert FaceArchive(tmp_path / "a.zip").template == UTKFACE_TEMPLATE
-
-
-def test_same_pictures_give_the_same_bytes(tmp_path, tinted):
-    for name in ("a.zip", "b.zip"):
-        with ArchiveWriter(tmp_path / name) as writer:
-            writer.add("x", tinted(0))
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    expected = {"format": 1, "groups": ["0-12", "13-19", "60+"], "template": None, "resolution": 16}
+    assert expected.items() <= extra.items()
 
 
 def test_writer_takes_arrays_and_odd_modes(tmp_path, tinted):
@@ -107,6 +91,9 @@ def test_the_writer_knows_what_is_read_again(tmp_path, tinted):
     assert found.problems == []
     assert [face.ages for face in found.faces] == ["5", "13-19"]
     assert replace(known, files=found.files) == found
+    archive = FaceArchive(tmp_path / "a.zip")
+    assert archive.template == UTKFACE_TEMPLATE
+    assert archive.attribute("gender") == ["female", None]
 
 
 def test_thousand_pictures_to_a_folder(tmp_path):
@@ -260,11 +247,6 @@ def test_max_images_draws_by_seed_and_keeps_the_classes(written):
     assert_refused("max_images is 0", FaceArchive, written, max_images=0)
 
 
-def test_index_beyond_the_end(written):
-    with pytest.raises(IndexError):
-        FaceArchive(written)[5]
-
-
 def _sum_of(archive: FaceArchive) -> int:
     return int(sum(image.astype(int).sum() for image, _ in archive))
 
@@ -296,17 +278,9 @@ def test_pickle_keeps_no_open_file(written):
     np.testing.assert_array_equal(again[3][0], archive[3][0])
 
 
-def described(make_zip, tinted, *known):
-    """An archive of pictures, one for each dict of what facegen.json says of it."""
-    names = [f"{index:02d}.png" for index in range(len(known))]
-    faces = [{"file": name, "age": None, "source": name, **more} for name, more in zip(names, known, strict=True)]
-    pictures = {name: tinted(index) for index, name in enumerate(names)}
-    return make_zip(pictures, [[name, 0] for name in names], {"format": 1, "groups": ["0-9", "10+"], "faces": faces})
-
-
-def test_an_attribute_is_in_the_order_of_the_pictures(make_zip, tinted):
+def test_an_attribute_is_in_the_order_of_the_pictures(make_described):
     known = [{"gender": "male"}, {"gender": None}, {}, {"gender": "female", "glasses": True}, {"gender": ""}]
-    path = described(make_zip, tinted, *known)
+    path = make_described(*known)
     archive = FaceArchive(path)
     assert archive.attribute("gender") == ["male", None, None, "female", None]
     assert archive.attribute("glasses") == [None, None, None, "True", None]
@@ -315,34 +289,27 @@ def test_an_attribute_is_in_the_order_of_the_pictures(make_zip, tinted):
     assert subset.attribute("gender") == [value_of[name] for name in subset.file_names]
 
 
-def test_an_attribute_that_says_unknown_is_unknown(make_zip, tinted):
-    archive = FaceArchive(described(make_zip, tinted, {"gender": "unknown"}, {"gender": "male"}))
+def test_an_attribute_that_says_unknown_is_unknown(make_described):
+    archive = FaceArchive(make_described({"gender": "unknown"}, {"gender": "male"}))
     assert archive.attribute("gender") == [None, "male"]
-    path = described(make_zip, tinted, *[{"gender": "male"}] * 1, *[{}] * 9)
+    path = make_described(*[{"gender": "male"}] * 1, *[{}] * 9)
     subsets = [FaceArchive(path, max_images=1, seed=seed) for seed in range(9)]
     nothing_known = next(subset for subset in subsets if subset.file_names != ["00.png"])
     assert_refused("knows 'gender' of none of these 1 pictures", nothing_known.attribute, "gender")
 
 
-def test_the_writer_keeps_attributes(tmp_path, tinted):
-    path = tmp_path / "a.zip"
-    with ArchiveWriter(path) as writer:
-        writer.add_png("a.jpg", encode_png(tinted(0)), gender="female")
-    assert FaceArchive(path, use_labels=False).attribute("gender") == ["female"]
-
-
 @pytest.mark.parametrize("name", ["race", "source", "file", "age", "ages", ""])
-def test_an_attribute_that_is_not_kept_is_refused(make_zip, tinted, name):
-    path = described(make_zip, tinted, {"gender": "male", "ages": [3, 9], "race": None}, {"person": 7})
+def test_an_attribute_that_is_not_kept_is_refused(make_described, name):
+    path = make_described({"gender": "male", "ages": [3, 9], "race": None}, {"person": 7})
     message = assert_refused(f"no attribute {name!r}", FaceArchive(path).attribute, name)
     assert message.endswith("it keeps gender, person")
 
 
-def test_an_attribute_of_many_values_is_refused(make_zip, tinted):
+def test_an_attribute_of_many_values_is_refused(make_described):
     known = [{"person": index % FEW_VALUES} for index in range(21)]
-    assert len(set(FaceArchive(described(make_zip, tinted, *known)).attribute("person"))) == 20
+    assert len(set(FaceArchive(make_described(*known)).attribute("person"))) == 20
     known[20]["person"] = "one more"
-    archive = FaceArchive(described(make_zip, tinted, *known))
+    archive = FaceArchive(make_described(*known))
     assert_refused("takes at most 20 values (it takes 21); it keeps none", archive.attribute, "person")
 
 
@@ -358,20 +325,14 @@ def test_label_counts_leave_out_the_unlabeled():
 # --- refused ---
 
 
-def test_not_there_not_a_zip_and_empty(tmp_path, make_zip):
+def test_not_there_not_a_whole_zip_and_empty(tmp_path, make_zip, written):
     assert "no such folder or zip" in refusal(tmp_path / "nowhere.zip")
-    (tmp_path / "text.zip").write_text("hello")
-    assert "neither a folder nor a readable zip" in refusal(tmp_path / "text.zip")
-    (tmp_path / "nothing.zip").write_bytes(b"")
-    assert "neither a folder nor a readable zip" in refusal(tmp_path / "nothing.zip")
+    for content in (b"hello", b"", written.read_bytes()[:-100]):
+        (tmp_path / "file.zip").write_bytes(content)
+        assert "neither a folder nor a readable zip" in refusal(tmp_path / "file.zip")
     (tmp_path / "folder").mkdir()
     assert "no picture in it" in refusal(tmp_path / "folder")
     assert "no picture in it" in refusal(make_zip({"readme.txt": b"hi"}))
-
-
-def test_truncated_zip_is_refused(written):
-    written.write_bytes(written.read_bytes()[:-100])
-    assert "neither a folder nor a readable zip" in refusal(written)
 
 
 def test_damaged_zip_names_the_file(written):

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,9 +32,13 @@ def as_bytes(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
+def crop_all(items: Sequence[tuple[str, bytes]], options: CropOptions) -> list[Cropped | Skipped]:
+    return crop_pictures([name for name, _ in items], dict(items).__getitem__, options)
+
+
 def crop(image: Image.Image | bytes, name: str = "x.png", **options) -> Cropped | Skipped:
     data = image if isinstance(image, bytes) else as_bytes(image)
-    return crop_pictures([(name, data)], CropOptions(**options))[0]
+    return crop_all([(name, data)], CropOptions(**options))[0]
 
 
 def opened(cropped: Cropped | Skipped) -> Image.Image:
@@ -141,11 +146,17 @@ def test_unreadable_pictures_are_named(face):
         ("cut.jpg", whole[: len(whole) // 2]),
         ("empty.jpg", b""),
         ("page.jpg", b"<html>404</html>"),
-        ("gone.jpg", FacegenError("gone.jpg: permission denied")),
+        ("gone.jpg", None),
         ("good.jpg", whole),
     ]
+
+    def read(name: str) -> bytes:
+        if name == "gone.jpg":
+            raise FacegenError("gone.jpg: permission denied")
+        return dict(items)[name]
+
     for options in (CropOptions("as-is"), CropOptions("center"), CropOptions("align")):
-        results = crop_pictures(items, options)
+        results = crop_pictures([name for name, _ in items], read, options)
         assert [result.name for result in results] == [name for name, _ in items]
         assert [result.reason for result in results[:4]] == ["unreadable picture"] * 4
         assert isinstance(results[4], Cropped)
@@ -166,7 +177,7 @@ def test_big_pictures_print_no_warning():
 import sys
 from facegen.data.crops import crop_pictures
 from facegen.data.options import CropOptions
-print(crop_pictures([("x.png", sys.stdin.buffer.read())], CropOptions())[0].reason)
+print(crop_pictures(["x.png"], lambda name: sys.stdin.buffer.read(), CropOptions())[0].reason)
 """
     command, bomb = [sys.executable, "-W", "always", "-c", code], as_large_as_bomb(10_000, 10_000)
     done = subprocess.run(command, input=bomb, capture_output=True, check=True)
@@ -288,33 +299,33 @@ def test_a_batch_gives_what_each_picture_gives_alone(hopper, portrait, face):
     pictures = [hopper, face, Image.new("RGB", (50, 50)), portrait, portrait.resize((333, 291)), face.convert("L")]
     items = [(f"{i}.png", as_bytes(image)) for i, image in enumerate(pictures)]
     options = CropOptions("align")
-    together = crop_pictures(items, options)
-    assert together == [crop_pictures([item], options)[0] for item in items]
+    together = crop_all(items, options)
+    assert together == [crop_all([item], options)[0] for item in items]
     assert [type(result) for result in together] == [Cropped, Cropped, Skipped, Cropped, Cropped, Cropped]
 
 
 def test_memory_is_bounded_by_portions(portrait, monkeypatch):
     items = [(f"{i}.png", as_bytes(portrait.resize((200, 200)))) for i in range(5)]
-    whole = crop_pictures(items, CropOptions("align"))
+    whole = crop_all(items, CropOptions("align"))
     sizes: list[int] = []
     search = crops._search
     monkeypatch.setattr(crops, "_search", lambda images: sizes.append(len(images)) or search(images))
     monkeypatch.setattr(crops, "MAX_PIXELS_AT_ONCE", 75_000)
-    assert crop_pictures(items, CropOptions("align")) == whole
+    assert crop_all(items, CropOptions("align")) == whole
     assert sizes == [2, 2, 1]
 
 
 def test_threads_give_the_same(portrait, face):
     items = [("a.png", as_bytes(portrait)), ("b.png", as_bytes(face))]
-    expected = crop_pictures(items, CropOptions("align"))
+    expected = crop_all(items, CropOptions("align"))
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda _: crop_pictures(items, CropOptions("align")), range(3)))
+        results = list(pool.map(lambda _: crop_all(items, CropOptions("align")), range(3)))
     assert results == [expected] * 3
 
 
 def test_an_empty_batch_is_fine():
     for kind in CROPS:
-        assert crop_pictures([], CropOptions(kind)) == []
+        assert crop_all([], CropOptions(kind)) == []
 
 
 # -- measures

@@ -78,28 +78,28 @@ def test_own_archive_is_summed_up(tmp_path, tinted):
     json.dumps(summary)
 
 
-def test_persons_genders_and_ranges_of_ages_are_counted(make_zip, three):
-    described = [
-        {"file": NAMES[0], "age": 5, "person": "a", "gender": "female"},
-        {"file": NAMES[1], "age": None, "ages": [11, 20], "person": "a", "gender": "male"},
-        {"file": NAMES[2], "age": None, "ages": [21, None], "person": "b", "gender": None},
-    ]
-    path = make_zip(three, LABELS, {"format": 1, "groups": GROUPS, "faces": described})
-    found = look(path)
+def test_persons_genders_and_ranges_of_ages_are_counted(make_described):
+    found = look(
+        make_described(
+            {"age": 5, "person": "a", "gender": "female"},
+            {"ages": [11, 20], "person": "a", "gender": "male"},
+            {"ages": [21, None], "person": "b", "gender": None},
+            labels=[0, 1, 2],
+        )
+    )
     assert found.problems == []
     assert found.summary["archives"][0]["genders"] == {"female": 1, "male": 1, "unknown": 1}
     assert found.summary["archives"][0]["persons"] == 2
     assert [face.ages for face in found.contents.faces] == ["5", "11-20", "21+"]
 
 
-def test_attributes_are_counted_by_group(make_zip, three, tmp_path):
-    described = [
-        {"file": NAMES[0], "age": 5, "gender": "female", "glasses": True, "ages": [1, 2]},
-        {"file": NAMES[1], "age": 15, "gender": "male", "glasses": False},
-        {"file": NAMES[2], "age": 16, "gender": None, "glasses": True},
-    ]
-    labels = [[NAMES[0], 0], [NAMES[1], 1], [NAMES[2], 1]]
-    path = make_zip(three, labels, {"format": 1, "groups": GROUPS, "faces": described})
+def test_attributes_are_counted_by_group(make_described, tmp_path):
+    path = make_described(
+        {"age": 5, "gender": "female", "glasses": True, "ages": [1, 2]},
+        {"age": 15, "gender": "male", "glasses": False},
+        {"age": 16, "gender": None, "glasses": True},
+        labels=[0, 1, 1],
+    )
     tables = look(path).summary["archives"][0]["attributes"]
     assert tables == {
         "gender": {
@@ -277,14 +277,12 @@ def test_a_size_that_all_share_is_one_problem(make_zip, three, size, kind):
     assert "3 pictures are" in assert_problem(path, kind).detail
 
 
-def test_identical_pictures_under_different_labels_are_a_problem(make_zip, three):
-    found = look(make_zip({**three, NAMES[2]: three[NAMES[0]]}, LABELS))
+def test_identical_pictures_are_a_problem_under_different_labels_and_else_a_note(make_zip, three):
+    files = {**three, NAMES[2]: three[NAMES[0]]}
+    found = look(make_zip(files, LABELS))
     assert kinds(found) == {"identical pictures, different labels": 1}
     assert NAMES[0] in found.problems[0].detail
-
-
-def test_identical_pictures_of_one_class_are_a_note(make_zip, three):
-    found = look(make_zip({**three, NAMES[2]: three[NAMES[0]]}, [*LABELS[:2], [NAMES[2], 0]]))
+    found = look(make_zip(files, [*LABELS[:2], [NAMES[2], 0]]))
     assert found.problems == []
     assert found.summary["notes"]["the same picture as another of its class"] == [NAMES[2]]
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from unittest import mock
@@ -12,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import start_python
 from PIL import Image
 from refusals import assert_refused
 
@@ -202,7 +201,7 @@ def test_command_prints_counts_and_what_was_left_out(folder, tmp_path):
     assert lines[0] == f"{folder}: UTKFace (Zhang et al. 2017), aligned and cropped (--source utkface)"
     assert lines[1] == f"{path}: 10 faces"
     assert "   41-50        2  <- few" in lines
-    assert "   61-70        0  <- no face: this class cannot be learnt" in lines
+    assert "   61-70        0  <- no face: this class cannot be learned" in lines
     assert any(line.startswith("dropped 3: unreadable picture (first: 60_0_0_20170110170001.jpg; ") for line in lines)
     assert "enlarged" not in result.stdout  # the smallest is 40x40
     assert "note on 1: cut to a square (first: 51_0_1_20170110170002.webp)" in lines
@@ -266,14 +265,8 @@ def whole(many, tmp_path_factory):
     return path
 
 
-def start(source, archive, *options):
-    command = [sys.executable, "-m", "facegen", "prepare", str(source), str(archive), "--resolution", "32", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c)
-
-
-def _heed_ctrl_c():
-    """A job that a shell runs in the background ignores Ctrl-C, and its children would, too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def start(source, archive):
+    return start_python("-m", "facegen", "prepare", str(source), str(archive), "--resolution", "32")
 
 
 def wait_for_pictures(archive, count):
@@ -304,7 +297,7 @@ def test_a_stopped_run_goes_on_where_it_was(many, whole, tmp_path, number, monke
     cropped = []
     crop_pictures = prepare_module.crop_pictures
     monkeypatch.setattr(
-        prepare_module, "crop_pictures", lambda items, crop: cropped.extend(items) or crop_pictures(items, crop)
+        prepare_module, "crop_pictures", lambda names, *more: cropped.extend(names) or crop_pictures(names, *more)
     )
     prepare(many, archive, crop=CropOptions("as-is", 32), progress=False)
     assert len(cropped) == 600 - done
@@ -384,8 +377,7 @@ def test_splits_are_archives_of_their_own(many, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_merged_shards_are_what_one_run_writes(folder, tmp_path, count):
-    source = tmp_path / "set"
-    shutil.copytree(folder, source)
+    source = shutil.copytree(folder, tmp_path / "set")
     for index in range(12):  # duplicates in other shards
         shutil.copy(source / "15_1_0_20170110170001.jpg.chip.jpg", source / f"{20 + index}_1_0_20170110180000.jpg")
     options = {
@@ -442,8 +434,7 @@ def test_shards_that_do_not_fit_are_refused(shards, prepared, folder, tmp_path):
 
 
 def test_shards_of_a_source_that_changed_are_refused(folder, tmp_path):
-    source = tmp_path / "set"
-    shutil.copytree(folder, source)
+    source = shutil.copytree(folder, tmp_path / "set")
     options = {"crop": CropOptions("center", 16), "progress": False}
     prepare(source, tmp_path / "1.zip", shard=(1, 2), **options)
     (source / "15_1_0_20170110170001.jpg.chip.jpg").unlink()
@@ -453,8 +444,7 @@ def test_shards_of_a_source_that_changed_are_refused(folder, tmp_path):
 
 
 def test_shards_may_lie_in_the_source(folder, tmp_path):
-    source = tmp_path / "set"
-    shutil.copytree(folder, source)
+    source = shutil.copytree(folder, tmp_path / "set")
     options = {"crop": CropOptions("center", 16), "progress": False}
     whole = prepare(source, tmp_path / "whole.zip", **options)
     for number in (1, 2):

@@ -42,13 +42,13 @@ def test_align_face_moves_pixels_where_the_matrix_says():
     aligned = np.asarray(align_face(image, landmarks, size=100), dtype=float)[..., 0]
     y, x = np.unravel_index(np.arange(10000), (100, 100))
     weights = aligned.ravel() / aligned.sum()
-    # Pixel centres are at +0.5; the middle of the white square must land on (50, 50).
+    # Pixel centers are at +0.5; the middle of the white square must land on (50, 50).
     assert abs(weights @ (x + 0.5) - 50) < 0.1
     assert abs(weights @ (y + 0.5) - 50) < 0.1
 
 
 def test_align_face_reduces_without_aliasing():
-    # A one-pixel checkerboard, 20 times too fine for the output, must average to grey.
+    # A one-pixel checkerboard, 20 times too fine for the output, must average to gray.
     checker = np.indices((1300, 1300)).sum(axis=0) % 2 * 255
     image = Image.fromarray(checker.astype(np.uint8)).convert("RGB")
     aligned = align_face(image, TEMPLATE_POINTS * 1280 + 10, size=64)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +111,3 @@ def test_strip_wraps_long_rows():
 def test_strip_needs_a_caption_for_each_picture():
     for pictures_of_a_strip in ([Image.new("RGB", (8, 8))], []):
         assert_refused("caption", age_strip, pictures_of_a_strip, [])
-
-
-def test_importing_figures_does_not_import_torch_or_matplotlib():
-    code = "import sys, facegen.figures.grids; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "[]"

@@ -108,7 +108,7 @@ def test_shapes(architecture, resolution):
     assert D(*pictures(resolution=resolution)).shape == (4, 1)
 
 
-def test_grey_pictures_and_no_label():
+def test_gray_pictures_and_no_label():
     D = tiny(c_dim=0, img_channels=1)
     x, _ = pictures(channels=1)
     assert D(x, None).shape == (4, 1)

@@ -205,10 +205,6 @@ def test_which_layer_takes_which_w(architecture):
             assert took == {name for name in order if order[name] == i}
 
 
-def test_synthesis_is_registered_before_mapping():
-    assert [name for name, _ in tiny().named_children()] == ["synthesis", "mapping"]
-
-
 def test_noise_modes():
     G = tiny()
     for name, parameter in G.named_parameters():
@@ -342,16 +338,6 @@ def test_ws_of_another_shape(shape):
 def test_z_and_c_of_another_shape(z, c, name):
     with pytest.raises(ValueError, match=rf"{name} must have the shape \[N, \d\], got"):
         tiny()(torch.zeros(z), torch.zeros(c))
-
-
-def test_misspelt_keyword():
-    with pytest.raises(TypeError, match="noise"):
-        tiny()(*latents(tiny()), noise="const")
-
-
-def test_weights_of_another_configuration_do_not_load():
-    with pytest.raises(RuntimeError, match=r"size mismatch|Missing key"):
-        tiny().load_state_dict(tiny(channel_max=8).state_dict())
 
 
 @pytest.mark.gpu

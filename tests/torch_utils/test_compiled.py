@@ -23,33 +23,20 @@ def by_hand(x, b, dim, act, alpha, gain, clamp):
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_bias_act_and_its_first_two_derivatives(act, options, call):
-    x, g, h = (torch.randn(3, 4, 5, dtype=torch.float64) for _ in range(3))
+    x, g = (torch.randn(3, 4, 5, dtype=torch.float64) for _ in range(2))
     b = torch.randn(4, dtype=torch.float64)
     results = []
     for function in (call, by_hand):
-        inputs = [tensor.clone().requires_grad_() for tensor in (x, b)]
-        y = function(*inputs, 1, act, *options)
-        first = torch.autograd.grad(y, inputs, g, create_graph=True)
-        second = [None, None]
-        if first[0].requires_grad:
-            second = torch.autograd.grad(first[0], inputs, h, allow_unused=True)
-        zero = [torch.zeros_like(x), torch.zeros_like(b)]
-        results.append([y, *first, *(s if s is not None else z for s, z in zip(second, zero, strict=True))])
+        inputs = [tensor.clone().requires_grad_() for tensor in (x, b, g)]
+        y = function(*inputs[:2], 1, act, *options)
+        first = torch.autograd.grad(y, inputs[:2], inputs[2], create_graph=True)
+        second = []
+        for gradient in first:
+            h = torch.linspace(-1, 1, gradient.numel(), dtype=torch.float64).reshape(gradient.shape)
+            second += torch.autograd.grad(gradient, inputs, h, retain_graph=True, materialize_grads=True)
+        results.append([y, *first, *second])
     for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected)
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("act", ACTIVATIONS)
-def test_derivatives_of_bias_act(act, options):
-    x = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
-    b = torch.randn(3, dtype=torch.float64, requires_grad=True)
-
-    def function(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return compiled.bias_act(x, b, 1, act, *options)
-
-    assert torch.autograd.gradcheck(function, [x, b])
-    assert torch.autograd.gradgradcheck(function, [x, b])
 
 
 @pytest.mark.parametrize("act", ["tanh", "sigmoid", "elu", "selu", "softplus", "swish"])
@@ -141,7 +128,7 @@ def test_opcheck_bias_act(act, layout):
 
 
 @pytest.mark.parametrize(
-    ("geometry", "layout"), zip(GEOMETRIES, ["contiguous", "channels_last"] * 2, strict=True), ids=str
+    ("geometry", "layout"), list(zip(GEOMETRIES, ["contiguous", "channels_last"] * 2, strict=True)), ids=str
 )
 def test_opcheck_upfirdn2d(geometry, layout):
     x = torch.randn(2, 3, 6, 5).to(memory_format=LAYOUTS[layout]).requires_grad_()

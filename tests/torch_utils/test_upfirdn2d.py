@@ -124,9 +124,9 @@ def test_upsampling_then_downsampling_keeps_smooth_pictures_in_place():
 
 
 @pytest.mark.parametrize("filter_name", ["separable", "asymmetric"])
-@pytest.mark.parametrize(("up", "down", "padding"), GEOMETRIES[1:])
+@pytest.mark.parametrize(("up", "down", "padding"), GEOMETRIES)
 def test_twice_differentiable(up, down, padding, filter_name):
-    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
 
     def function(x: torch.Tensor) -> torch.Tensor:
         # A linear map has no second derivative: its square makes gradgradcheck see the gradient's own derivative.
@@ -135,18 +135,6 @@ def test_twice_differentiable(up, down, padding, filter_name):
     assert torch.autograd.gradcheck(function, [x])
     # One random direction instead of every pair of pixels: a tenth of the time.
     assert torch.autograd.gradgradcheck(function, [x], fast_mode=True)
-
-
-@pytest.mark.parametrize(("up", "down", "padding"), GEOMETRIES)
-def test_gradient_is_the_transpose(up, down, padding):
-    # <A x, y> = <x, A^T y>, and the gradient of the gradient is A again.
-    x = torch.randn(2, 2, 7, 6, dtype=torch.float64, requires_grad=True)
-    y = ops.upfirdn2d(x, FILTERS["asymmetric"], up=up, down=down, padding=padding)
-    cotangent = torch.randn_like(y).requires_grad_()
-    (transposed,) = torch.autograd.grad(y, x, cotangent, create_graph=True)
-    torch.testing.assert_close((y * cotangent).sum(), (x * transposed).sum())
-    (again,) = torch.autograd.grad(transposed, cotangent, x)
-    torch.testing.assert_close(again, y)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from random_judges import random_detectors
 from torch import nn
-from trainings import CPU, interrupted_at, narrow_options, train
+from trainings import CPU, go_on, interrupted_at, narrow_options, train
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
@@ -22,7 +22,7 @@ from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
 from facegen.training.encoder.weight_average import WeightAverage
-from facegen.training.generator import loop, measure
+from facegen.training.generator import measure
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.run import distributed
@@ -59,7 +59,7 @@ def train_encoder(out: str) -> None:
     images = (z[:, :3] * 60 + 128).clamp(0, 255).to(torch.uint8)[:, :, None, None].expand(-1, -1, 16, 16).clone()
     images += torch.randint(0, 20, images.shape, dtype=torch.uint8)
     pairs = Pairs(images, z, torch.zeros(32, dtype=torch.int64))
-    # InceptionResnetV1 takes half a minute for this; what matters is batch normalisation, learnt and running.
+    # InceptionResnetV1 takes half a minute for this; what matters is batch normalization, learned and running.
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
     )
@@ -84,7 +84,7 @@ def train_stop_and_go_on(archive: str, outdir: str) -> None:
     measure.load_detectors = lambda *args, **kwargs: random_detectors()
     with interrupted_at(3) if distributed.rank() == 1 else nullcontext():
         run = train(archive, outdir, kimg=0.016, aug="noaug", metrics=METRICS)
-    loop.resume_generator(run, progress=False)
+    go_on(run)
 
 
 def talk() -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,13 @@ from trainings import (
 
 from facegen.cli import main
 from facegen.errors import FacegenError
-from facegen.training.age.loop import resume_age, train_age
+from facegen.training.age.loop import train_age
 from facegen.training.age.options import AgeOptions
-from facegen.training.encoder.loop import resume_encoder, train_encoder
+from facegen.training.encoder.loop import train_encoder
 from facegen.training.encoder.options import EncoderOptions
-from facegen.training.generator.loop import resume_generator, train_generator
-from facegen.training.generator.options import resolve_options
-from facegen.training.run.folder import RunFolder, read_stats
+from facegen.training.generator.loop import train_generator
+from facegen.training.generator.options import TrainOptions
+from facegen.training.run.folder import RunFolder, read_options, read_stats
 from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
 from facegen.weights.native import save_networks
@@ -54,8 +53,7 @@ class Training:
         length: name of the option that says how long to train, and its value for half a run.
         state: name of the state file.
         losses: numbers in the statistics that do not depend on time.
-        start: takes options and a folder for runs.
-        resume: takes a run's folder, and changed options.
+        start: takes options and a folder for runs, or a run to go on with.
     """
 
     command: str
@@ -64,13 +62,13 @@ class Training:
     state: str
     losses: tuple[str, ...]
     start: Callable[..., Path]
-    resume: Callable[..., Path]
 
     def train(self, outdir: Path, **changes: Any) -> Path:
         return self.start(replace(self.options, **changes), outdir, device="cpu", progress=False)
 
     def go_on(self, run: Path, **changes: Any) -> Path:
-        return self.resume(run, device="cpu", progress=False, **changes)
+        options = replace(read_options(run, type(self.options)), **changes)
+        return self.start(options, resume=run, device="cpu", progress=False)
 
     def halves(self, count: int) -> dict[str, Any]:
         """The option for so many halves."""
@@ -83,23 +81,19 @@ def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factor
     folder = tmp_path_factory.mktemp("data")
     if request.param == "generator":
         options = narrow_options(face_archive, cfg="auto", p=0.3, mirror=True, balance=0.5)
-
-        def start(options: Any, outdir: Path, **rest: Any) -> Path:
-            return train_generator(replace(options, outdir=str(outdir)), **rest)
-
         losses = ("Loss/G/loss", "Loss/D/loss")
         length = ("kimg", 0.016)
-        return Training("train", options, length, "training-state.pt", losses, start, resume_generator)
+        return Training("train", options, length, "training-state.pt", losses, train_generator)
     if request.param == "encoder":
         save_networks(folder / "g.safetensors", {"G_ema": small_generator(4)}, {})
         options = EncoderOptions(str(folder / "g.safetensors"), recipe="zmse", pairs=10, batch=4, **SHALLOW)
         losses = ("train_loss", "val_mse")
         length = ("epochs", 1)
-        return Training("train-encoder", options, length, "encoder-state.pt", losses, train_encoder, resume_encoder)
+        return Training("train-encoder", options, length, "encoder-state.pt", losses, train_encoder)
     data = str(write_faces(folder / "aged.zip", range(0, 80, 4)))
     small = {"widths": (8, 12), "depths": (1, 1), "size": 16, "batch": 8, "snap": 0.04}
     options = AgeOptions(data=data, val=data, kimg=0.08, license="none", **small)
-    return Training("train-age", options, ("kimg", 0.04), "age-state.pt", ("loss", "val_mae"), train_age, resume_age)
+    return Training("train-age", options, ("kimg", 0.04), "age-state.pt", ("loss", "val_mae"), train_age)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +161,7 @@ def test_a_finished_run_goes_on_with_more(training: Training, finished: Path, tm
         training.go_on(run)
     assert (run / "training_options.json").read_text() == before
     training.go_on(run, **training.halves(2))
-    if training.command != "train-age":  # whose learning rate falls towards the end that was planned
+    if training.command != "train-age":  # whose learning rate falls toward the end that was planned
         assert_same_state(training, run, finished)
     assert [line["step"] for line in read_stats(run)] == [line["step"] for line in read_stats(finished)]
     assert json.loads((run / "training_options.json").read_text())[name] == training.halves(2)[name]
@@ -196,10 +190,9 @@ def test_going_on_needs_a_run(training: Training, finished: Path, tmp_path: Path
 
 def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path: Path):
     ((name, more),) = training.halves(3).items()
-    new = partial(training.start, training.options, tmp_path)
-    for start in (new, partial(training.resume, finished, **training.halves(3))):
+    for where in ({"outdir": tmp_path}, {"resume": finished}):
         with pytest.raises(FacegenError, match="nowhere") as caught:
-            start(device="nowhere", progress=False)
+            training.start(training.options, **where, device="nowhere", progress=False)
         assert_one_line(str(caught.value))
     command = [training.command, "--resume", str(finished), f"--{name}", str(more), "--device", "nowhere"]
     result = CliRunner().invoke(main, command)
@@ -329,7 +322,7 @@ def test_a_real_process_that_trains(training: Training, tmp_path: Path):
     ids=" ".join,
 )
 def test_a_command_line_that_makes_no_sense(tmp_path: Path, line: list[str], word: str):
-    options = resolve_options(data="faces.zip", outdir="runs", resolution=64)
+    options = TrainOptions("faces.zip").decide(64)
     (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
     result = CliRunner().invoke(main, [str(tmp_path) if part == "RUN" else part for part in line])
     assert result.exit_code == 2

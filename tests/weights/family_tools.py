@@ -132,7 +132,7 @@ def stylegan3_networks(generator, discriminator):
 
 
 def projector(G, z, c):
-    """One step towards a picture, as a projector does it: gradients reach w and the noise."""
+    """One step toward a picture, as a projector does it: gradients reach w and the noise."""
     G = copy.deepcopy(G).eval().requires_grad_(False)
     noises = {name: buffer for name, buffer in G.synthesis.named_buffers() if "noise_const" in name}
     for buffer in noises.values():

@@ -13,14 +13,19 @@ import torch.nn.functional as F
 LR = 0.01  # of the mapping network
 
 
-def channels(resolution: int, multiplier: int) -> int:
-    table = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
-    return table[resolution] * multiplier if resolution in table else 512
+def channels(multiplier: int) -> dict[int, int]:
+    """The channels at each resolution."""
+    wide = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
+    return dict.fromkeys((4, 8, 16, 32), 512) | {resolution: count * multiplier for resolution, count in wide.items()}
 
 
-def shapes(size: int, style_dim: int, n_mlp: int, channel_multiplier: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of everything that its generator loads, which is strict."""
-    result: dict[str, tuple[int, ...]] = {"input.input": (1, 512, 4, 4)}
+def shapes(
+    size: int, style_dim: int, n_mlp: int, channel_multiplier: int = 1, widths: dict[int, int] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of everything that its generator loads, which is strict; with other widths than its own."""
+    widths = widths or channels(channel_multiplier)
+    inputs = widths[4]
+    result: dict[str, tuple[int, ...]] = {"input.input": (1, inputs, 4, 4)}
     for i in range(n_mlp):
         result |= {f"style.{i + 1}.weight": (style_dim, style_dim), f"style.{i + 1}.bias": (style_dim,)}
 
@@ -38,11 +43,10 @@ def shapes(size: int, style_dim: int, n_mlp: int, channel_multiplier: int) -> di
         modulated(f"{name}.conv", inputs, 3, 1)
         result[f"{name}.bias"] = (1, 3, 1, 1)
 
-    styled("conv1", 512, 512)
-    to_rgb("to_rgb1", 512)
-    inputs = 512
+    styled("conv1", inputs, inputs)
+    to_rgb("to_rgb1", inputs)
     for i in range(int(math.log2(size)) - 2):
-        outputs = channels(8 * 2**i, channel_multiplier)
+        outputs = widths[8 * 2**i]
         styled(f"convs.{2 * i}", inputs, outputs)
         result[f"convs.{2 * i}.conv.blur.kernel"] = (4, 4)
         styled(f"convs.{2 * i + 1}", outputs, outputs)

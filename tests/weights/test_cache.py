@@ -7,12 +7,11 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
+from helpers import start_python
 from refusals import assert_refused
 from weight_server import WeightServer, forget_settings
 
@@ -368,8 +367,7 @@ def test_a_disk_that_fills_up(server, cache, monkeypatch):
 
 
 def start(url):
-    code = f"from facegen.weights.cache import download; print(download({url!r}))"
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_python("-c", f"from facegen.weights.cache import download; print(download({url!r}))")
 
 
 def test_two_processes_download_once(server):

@@ -83,10 +83,6 @@ def test_one_kind_of_network_is_taken_out(tmp_path, snapshot):
     assert header["groups"] == METADATA["groups"]
 
 
-def test_a_run_folder_means_its_newest_snapshot(tmp_path, snapshot):
-    assert convert(tmp_path, tmp_path / "out.pkl") == [f"{tmp_path / 'out.pkl'}: G, D, G_ema as pkl"]
-
-
 @pytest.mark.parametrize(("group", "index"), [("0-10", 0), ("21+", 2)])
 def test_rosinality_by_the_groups_name(tmp_path, snapshot, group, index):
     from facegen.weights.export.rosinality import convert as expected_state

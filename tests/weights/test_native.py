@@ -264,9 +264,9 @@ def test_checking_is_cheap():
     path = PRETRAINED / "encoder.safetensors"  # 17 MB
     header = Header.read(path)
     state = native.read_tensors(path, header)["encoder"]
-    start = time.perf_counter()
+    start = time.process_time()
     native.tensors_checksum(state)
-    assert time.perf_counter() - start < 0.2  # 0.02 s on one quiet core
+    assert time.process_time() - start < 0.2  # 0.02 s on one quiet core
 
 
 # --- Arguments ------------------------------------------------------------------------------------------------------
@@ -293,9 +293,9 @@ def test_checking_is_cheap():
 )
 def test_weights_that_do_not_fit_the_arguments(weights, change):
     changed = with_arguments(weights, change)
-    start = time.perf_counter()
+    start = time.process_time()
     fails(changed, "the weights of G_ema do not fit: ")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # --- Damaged and foreign files --------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def _with_defaults(act: str, alpha: float | None, gain: float | None) -> tuple[f
 def _kernel_pays(x: torch.Tensor, b: torch.Tensor | None, act: str, gain: float, clamp: float | None) -> bool:
     """Tell whether the compiled kernel is there and does better than PyTorch.
 
-    It does not for a mere sum, nor under tracing: whoever compiles the record fuses the steps anyway.
+    It does not for a mere sum, nor under tracing: the compiler fuses the recorded steps anyway.
     """
     merely_a_sum = act == "linear" and gain == 1 and clamp is None
     return not merely_a_sum and not being_traced() and compiled.usable(x, b)

@@ -4,7 +4,7 @@ On the CPU they are plain PyTorch (`reference.py`). The files in cuda/ add the C
 `custom_ops` has built them. Call the functions of `bias_act` and `upfirdn2d`, which choose.
 
 Derivatives are registered with PyTorch, for torch.compile, and once more as `torch.autograd.Function`: what PyTorch
-makes of registered ones costs some 20 microseconds more a call, of which a training step has hundreds.
+makes of registered ones costs some 20 microseconds more a call, and a training step has hundreds of calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch_utils.ops.reference import Pair
 TYPES = frozenset([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 # Their derivative is a constant on either side of 0; the sign of the result tells which.
 PIECEWISE_LINEAR = ("linear", "relu", "lrelu")
-MAX_ORDER = 2  # of the derivatives that bias_act_grad computes
+MAX_ORDER = 2  # highest derivative that bias_act_grad computes
 
 _Gradients = tuple[torch.Tensor | None, ...]
 
@@ -90,18 +90,8 @@ def _bias_act_cpu(x: torch.Tensor, *others: Any) -> torch.Tensor:
     return torch.empty_like(x).copy_(reference.bias_act(x, *others))
 
 
-def _bias_act_grad_cpu(
-    g: torch.Tensor,
-    x: torch.Tensor,
-    b: torch.Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float | None,
-    from_output: bool,
-    order: int,
-) -> torch.Tensor:
+def _bias_act_grad_cpu(g: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, *others: Any) -> torch.Tensor:
+    dim, act, alpha, gain, clamp, from_output, order = others
     if from_output:
         edge = None if clamp is None else torch.tensor(clamp, dtype=x.dtype)
         clamped = torch.zeros_like(x, dtype=torch.bool) if edge is None else x.abs() >= edge

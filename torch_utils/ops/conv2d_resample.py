@@ -42,9 +42,8 @@ def conv2d_resample(
     kernel_y, kernel_x = w.shape[2:]
     taps_x, taps_y = filter_size(f)
     pad_x, pad_y = parse_padding(padding)
-    if up > 1 or down > 1:
-        pad_x = _resampling_padding(taps_x, pad_x, up, down)
-        pad_y = _resampling_padding(taps_y, pad_y, up, down)
+    pad_x = _resampling_padding(taps_x, pad_x, up, down)
+    pad_y = _resampling_padding(taps_y, pad_y, up, down)
 
     if up == 1 and down == 1:
         return _convolve(x, w, groups, flip_weight, pad_x, pad_y, b=b)

@@ -126,7 +126,7 @@ def check_size(x: torch.Tensor, taps: Pair, up: Pair, pad_y: Sequence[int], pad_
 
 
 def _output_sizes(x: torch.Tensor, taps: Pair, up: Pair, pad_y: Sequence[int], pad_x: Sequence[int]) -> Pair:
-    """Return height and width of what the filter makes, before downsampling."""
+    """Return height and width of the filter's output, before downsampling."""
     return x.shape[2] * up[0] + sum(pad_y) - taps[0] + 1, x.shape[3] * up[1] + sum(pad_x) - taps[1] + 1
 
 

@@ -19,7 +19,7 @@ TILE = 4
 MIN_CHANNELS = 64
 MIN_TILES = 64
 TILES_AT_A_TIME = 128
-MAX_ELEMENTS = 2**18  # of one picture
+MAX_ELEMENTS = 2**18  # in one picture
 
 
 def pays(x: torch.Tensor, in_channels: int, out_channels: int) -> bool:

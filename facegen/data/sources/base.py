@@ -1,4 +1,4 @@
-"""What a source of faces is: the protocol that every data set in this folder fulfils."""
+"""What a source of faces is: the protocol that every data set in this folder fulfills."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from facegen.options import option
 _METADATA = re.compile(r"(imdb|wiki)\.mat")
 _NUMBERS = ("dob", "photo_taken", "gender", "face_score", "second_face_score")
 _TEXTS = ("full_path", "name")
-# IDENTITY_[PHOTO_]YEAR-MONTH-DAY_YEAR: of the birth and of the photo.
+# IDENTITY_[PHOTO_]YEAR-MONTH-DAY_YEAR: the date of birth and the year of the photo.
 _NAME = re.compile(r"([^_]+)_(?:.+_)?(\d{1,4})-(\d{1,2})-(\d{1,2})_(\d{4})\.jpg", re.DOTALL)
 _GENDERS = {0.0: "female", 1.0: "male"}
 

@@ -17,7 +17,7 @@ from facegen.data.sources.base import Record, Skipped, Source
 from facegen.errors import FacegenError
 
 _DELIMITERS = ",;\t"
-SHOWN_COLUMNS = 20  # of a table, in a message
+SHOWN_COLUMNS = 20  # at most this many columns stand in a message
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Table:
 
     @property
     def folder(self) -> str:
-        """The folder that the table lies in, with a slash behind; empty at the top."""
+        """The folder of the table, with a slash at the end; empty at the top."""
         return folder_of(self.name)
 
     def require(self, *columns: str) -> None:
@@ -52,7 +52,7 @@ class Table:
             raise FacegenError(f"{self.name}: there is no column {missing[0]!r}; found: {self.columns_in_words()}")
 
     def columns_in_words(self) -> str:
-        """The names of the columns for a message: of many the first."""
+        """The names of the columns for a message, at most the first `SHOWN_COLUMNS`."""
         more = f", ... ({len(self.header):,d} in all)" if len(self.header) > SHOWN_COLUMNS else ""
         return ", ".join(self.header[:SHOWN_COLUMNS]) + more
 

@@ -15,7 +15,7 @@ from facegen.errors import FacegenError
 from facegen.networks.age_estimator import AGES
 from facegen.training.age.options import HALVES, AgeOptions
 
-SPLIT_SEED = 101  # of the halves: always the same, or a judge would have seen pictures of what it judges
+SPLIT_SEED = 101  # splits the halves always the same way, or a judge would have seen pictures of what it judges
 _CHUNK = 1024  # pictures resized at once
 
 
@@ -47,6 +47,24 @@ class AgedFaces:
         )
 
 
+@dataclass
+class AgeData:
+    """The faces that a run trains on and those that validate."""
+
+    training: AgedFaces
+    validation: AgedFaces
+
+    @property
+    def median(self) -> int:
+        """The median age of the training faces."""
+        return int(self.training.ages.median())
+
+    @property
+    def baseline(self) -> float:
+        """The mean absolute error, in years, of who answers with the median for every face."""
+        return float((self.validation.ages - self.median).abs().float().mean())
+
+
 def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool = True) -> AgedFaces:
     """Read the faces of a training archive whose exact age is known, reduced or enlarged to `size` pixels.
 
@@ -70,8 +88,8 @@ def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool =
     return AgedFaces(images.contiguous(), torch.from_numpy(ages[known]), groups)
 
 
-def load_data(options: AgeOptions, *, progress: bool = True) -> tuple[AgedFaces, AgedFaces]:
-    """The faces that a run trains on and those that validate."""
+def load_data(options: AgeOptions, *, progress: bool = True) -> AgeData:
+    """Read the faces of a run."""
     faces = load_aged_faces(options.data, options.size, progress=progress)
     if options.val is not None:
         validation = load_aged_faces(options.val, options.size, progress=progress)
@@ -86,7 +104,7 @@ def load_data(options: AgeOptions, *, progress: bool = True) -> tuple[AgedFaces,
             f"{options.data}: {len(training)} faces to train on, {len(validation)} to validate with: "
             f"too few for a batch of {options.batch}"
         )
-    return training, validation
+    return AgeData(training, validation)
 
 
 def half_of(count: int, half: str | None) -> np.ndarray:

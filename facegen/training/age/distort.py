@@ -7,11 +7,11 @@ import math
 import torch
 from torch.nn import functional
 
-SHIFT = 0.08  # of the side, at most
+SHIFT = 0.08  # share of the side, at most
 ROTATION = math.radians(12)
-SCALE = 0.12  # of the logarithm of the size, at most
+SCALE = 0.12  # in the logarithm of the size, at most
 BRIGHTNESS, CONTRAST = 0.3, 0.3
-COLOUR_DROP = 0.1  # share of pictures turned gray
+COLOR_DROP = 0.1  # share of pictures turned gray
 COARSE = 0.3  # share of pictures that lose fine detail, as generated faces and small faces in photos do
 NOISE = 0.04  # standard deviation, at most, in a picture of -1..1
 ERASING = 0.4  # share of pictures with a rectangle missing
@@ -20,7 +20,7 @@ ERASING = 0.4  # share of pictures with a rectangle missing
 def distort(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """Return randomly changed copies of faces `[N, 3, S, S]` in -1..1.
 
-    Mirrored, shifted, turned and scaled; brighter or darker, of more or less contrast, some without colour; some
+    Mirrored, shifted, turned and scaled; brighter or darker, of more or less contrast, some without color; some
     blurred, all a little noisy, some with a gray rectangle (random erasing: Zhong et al. 2017).
 
     Args:
@@ -34,7 +34,7 @@ def distort(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
 
     images = _warp(images, draw(count, 5))
     tone = draw(count, 5)[:, :, None, None, None]
-    images = torch.where(tone[:, 0] < COLOUR_DROP, images.mean(dim=1, keepdim=True), images)
+    images = torch.where(tone[:, 0] < COLOR_DROP, images.mean(dim=1, keepdim=True), images)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * (1 + CONTRAST * (2 * tone[:, 1] - 1)) + mean + BRIGHTNESS * (2 * tone[:, 2] - 1)
     images = torch.where(tone[:, 3] < COARSE, _coarse(images, 0.4 + 0.4 * float(draw(1))), images)

@@ -21,12 +21,12 @@ from facegen.errors import FacegenError
 from facegen.figures.plots import plot_ages
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
-from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, load_data
+from facegen.training.age.data import AgeData, AgedFaces, age_targets, errors_by_group, load_data
 from facegen.training.age.distort import distort
 from facegen.training.age.options import SHAPES, AgeOptions
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
-from facegen.training.run.folder import read_options, read_state
+from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import without_paths
 from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
@@ -52,7 +52,7 @@ class TrainingState:
     """All that a step changes."""
 
     network: AgeEstimator
-    average: AgeEstimator  # of the weights over the last steps
+    average: AgeEstimator  # average of the weights over the last steps
     optimizer: torch.optim.Optimizer
     progress: Progress
 
@@ -68,71 +68,44 @@ class TrainingState:
 
 
 def train_age(
-    options: AgeOptions, outdir: str | os.PathLike[str], *, device: str | None = None, progress: bool = True
+    options: AgeOptions,
+    outdir: str | os.PathLike[str] = "runs",
+    *,
+    device: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Train an age estimator in a new run folder and return the folder.
+    """Train an age estimator in a new run folder, or go on with a run, and return the folder.
 
-    Ctrl-C saves the state and ends the run early; `resume_age` goes on from there. So does SIGTERM, which ends the
-    process with exit code 75.
+    Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how.
-        outdir: where the folder `<number>-age-<arch>-<archive>` is made.
+        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
+            for what `facegen train-age --resume` may change, such as `kimg`; the learning rate then goes on along the
+            longer schedule.
+        outdir: where the folder `<number>-age-<arch>-<archive>` of a new run is made.
         device: None takes a GPU when there is one.
+        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
         progress: show progress bars.
 
     Raises:
-        FileNotFoundError, FacegenError: no such archive, no exact ages in it, impossible options, or a loss that is no
-            number any more.
+        FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
+            nothing left to do, or a loss is no number any more.
     """
     with Session("train-age", device, progress) as session:
         val = None if options.val is None else str(Path(options.val).resolve())
         options = replace(options, data=str(Path(options.data).resolve()), val=val)
         state = build(options, session.device)
-        training, validation = load_data(options, progress=session.progress)
-        half = f"-{options.half}" if options.half else ""
-        session.create(outdir, f"age-{options.arch}-{Path(options.data).stem}{half}", options.to_json())
-        _train(session, options, state, training, validation)
-    return session.path
-
-
-def resume_age(
-    folder: str | os.PathLike[str],
-    *,
-    kimg: float | None = None,
-    data: str | None = None,
-    val: str | None = None,
-    device: str | None = None,
-    progress: bool = True,
-) -> Path:
-    """Go on with the run in `folder` exactly where its state file stands, with the options of that run.
-
-    Args:
-        folder: the run folder.
-        kimg: train up to this many thousand pictures in all instead of the run's own number; the learning rate goes on
-            along the longer schedule.
-        data, val: where the archives are now, if they were moved.
-        device: None takes a GPU when there is one.
-        progress: show progress bars.
-
-    Raises:
-        FileNotFoundError, FacegenError: the folder, its state or the data is missing or damaged, or there is nothing
-            left to do.
-    """
-    folder = Path(folder)
-    options = read_options(folder, AgeOptions)
-    options = replace(options, kimg=kimg or options.kimg, data=data or options.data, val=val or options.val)
-    saved = read_state(folder / STATE, ("network", "average", "optimizer", "training"))
-    if saved["training"]["step"] >= options.steps:
-        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
-    with Session("train-age", device, progress) as session:
-        state = build(options, session.device)
-        load_state(state.parts, saved)
-        training, validation = load_data(options, progress=session.progress)
-        done = state.progress.step * options.batch / 1000
-        session.resume(folder, done, options.to_json())
-        session.log(f"resuming at {done:.2f} kimg")
-        _train(session, options, state, training, validation)
+        if resume is not None:
+            _restore(state, options, resume)
+        data = load_data(options, progress=session.progress)
+        if resume is not None:
+            done = state.progress.step * options.batch / 1000
+            session.resume(resume, done, options)
+            session.log(f"resuming at {done:.2f} kimg")
+        else:
+            session.create(outdir, options.run_name(), options)
+        _train(session, options, state, data)
     return session.path
 
 
@@ -181,14 +154,19 @@ def age_loss(logits: torch.Tensor, ages: torch.Tensor, sigma: float) -> torch.Te
     return divergence + YEARS * years
 
 
-def _train(
-    session: Session, options: AgeOptions, state: TrainingState, training: AgedFaces, validation: AgedFaces
-) -> None:
+def _restore(state: TrainingState, options: AgeOptions, folder: str | os.PathLike[str]) -> None:
+    """Load what the run in a folder saved into a freshly built state."""
+    check_goes_on(folder, options)
+    load_state(state.parts, read_state(Path(folder) / STATE, list(state.parts)))
+    if state.progress.step >= options.steps:
+        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
+
+
+def _train(session: Session, options: AgeOptions, state: TrainingState, data: AgeData) -> None:
     """Train to the last step, validating now and then, or until somebody asks to stop."""
-    baseline = float((validation.ages - training.ages.median()).abs().float().mean())
-    _describe(session, options, state, training, validation, baseline)
+    _describe(session, options, state, data)
     averaged, current = floats_of([state.average]), floats_of([state.network])
-    chance = picture_weights(training.classes, options.balance)
+    chance = picture_weights(data.training.classes, options.balance)
     progress = state.progress
     bar = tqdm(total=options.steps * options.batch, initial=progress.step * options.batch, unit="face", desc="age",
                disable=not session.progress, leave=False)  # fmt: skip
@@ -198,7 +176,7 @@ def _train(
                 session.save(STATE, state.parts)
                 return session.stop()
             started = time.perf_counter()
-            loss = train_step(state, training, chance, options)
+            loss = train_step(state, data.training, chance, options)
             move_average(averaged, current, progress.step, options.ema)
             progress.step += 1
             progress.loss_sum, progress.loss_count = progress.loss_sum + loss, progress.loss_count + 1
@@ -206,7 +184,7 @@ def _train(
             bar.set_postfix(loss=f"{progress.loss_sum / progress.loss_count:.3f}", refresh=False)
             bar.update(options.batch)
             if progress.step % options.steps_per_snap == 0 or progress.step == options.steps:
-                _report(session, options, state, training, validation, baseline)
+                _report(session, options, state, data)
                 session.save(STATE, state.parts)
     session.finish(f"done: best validation MAE {progress.best:.2f} years in {session.path / BEST}; look at ages.png")
 
@@ -245,14 +223,7 @@ def _in_bfloat16(options: AgeOptions, device: torch.device) -> bool:
     return options.bf16 or trains_in_bfloat16(device, options.fp32)
 
 
-def _describe(
-    session: Session,
-    options: AgeOptions,
-    state: TrainingState,
-    training: AgedFaces,
-    validation: AgedFaces,
-    baseline: float,
-) -> None:
+def _describe(session: Session, options: AgeOptions, state: TrainingState, data: AgeData) -> None:
     size = sum(parameter.numel() for parameter in state.network.parameters())
     half = torch.bfloat16 if _in_bfloat16(options, session.device) else None
     session.log(f"run folder: {session.path}")
@@ -261,34 +232,27 @@ def _describe(
     )
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     session.log(
-        f"{len(training)} faces to train on, {len(validation)} to validate; always saying "
-        f"{int(training.ages.median())}: MAE {baseline:.2f} years"
+        f"{len(data.training)} faces to train on, {len(data.validation)} to validate; always saying "
+        f"{data.median}: MAE {data.baseline:.2f} years"
     )
 
 
-def _report(
-    session: Session,
-    options: AgeOptions,
-    state: TrainingState,
-    training: AgedFaces,
-    validation: AgedFaces,
-    baseline: float,
-) -> None:
+def _report(session: Session, options: AgeOptions, state: TrainingState, data: AgeData) -> None:
     """Measure the averaged weights as they will stand in the file, write numbers and pictures, keep the best."""
     network = copy.deepcopy(state.average)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
-    predicted = predict_ages(network, validation.images)
-    mae = float((predicted - validation.ages).abs().mean())
-    by_group = errors_by_group(predicted, validation)
+    predicted = predict_ages(network, data.validation.images)
+    mae = float((predicted - data.validation.ages).abs().mean())
+    by_group = errors_by_group(predicted, data.validation)
     progress = state.progress
     loss, kimg = progress.loss_sum / progress.loss_count, progress.step * options.batch / 1000
     per_kimg = progress.seconds / (progress.loss_count * options.batch / 1000)
     if better := mae < progress.best:  # never by an error that is no number
         progress.best = mae
     progress.loss_sum, progress.loss_count, progress.seconds = 0.0, 0, 0.0
-    values = {"loss": loss, "val_mae": mae, "median_baseline": baseline, "lr": options.lr_at(progress.step - 1)}
+    values = {"loss": loss, "val_mae": mae, "median_baseline": data.baseline, "lr": options.lr_at(progress.step - 1)}
     values |= {"seconds_per_kimg": per_kimg, **{f"val_mae {label}": row["mae"] for label, row in by_group.items()}}
     left = per_kimg * (options.steps - progress.step) * options.batch / 1000
     session.report(
@@ -298,18 +262,16 @@ def _report(
         f"{per_kimg:.2f} s/kimg  ETA {left / 60:.1f} min{'  best' if better else ''}",
     )
     if better:
-        metadata = _metadata(options, len(training), len(validation), kimg, mae, by_group)
-        metadata["groups"] = validation.groups.labels
-        save_networks(session.path / BEST, {"age": network}, metadata, dtype=torch.float16)
+        measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_by_group": by_group}
+        save_networks(session.path / BEST, {"age": network}, _metadata(options, data, measured), dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
-        plot_ages(session.path / "ages.png", validation.ages.numpy(), predicted.numpy(), labels)
+        plot_ages(session.path / "ages.png", data.validation.ages.numpy(), predicted.numpy(), labels)
     session.plot({"validation MAE": "val_mae"}, xlabel="kimg", ylabel="years", title="age estimator")
 
 
-def _metadata(
-    options: AgeOptions, faces: int, held: int, kimg: float, mae: float, by_group: dict[str, dict[str, float]]
-) -> dict[str, Any]:
+def _metadata(options: AgeOptions, data: AgeData, measured: dict[str, Any]) -> dict[str, Any]:
     """What an age estimator's file says of itself."""
-    measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_faces": held, "val_by_group": by_group}
+    faces = {"training_faces": len(data.training), "val_faces": len(data.validation)}
     license = {"license": options.license} if options.license else {}
-    return without_paths({"training_faces": faces, **measured, **license, "training_options": options.to_json()})
+    groups = data.validation.groups.labels
+    return without_paths({**faces, **measured, **license, "training_options": options.to_json(), "groups": groups})

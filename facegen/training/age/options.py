@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from facegen.options import Options, option
 
 HALVES = ("first", "second")
-WARMUP = 0.05  # of the run, with a rising learning rate
-LAST_LR = 0.01  # of the learning rate, at the end
+WARMUP = 0.05  # share of the run with a rising learning rate
+LAST_LR = 0.01  # share of the learning rate that is left at the end
 # Small enough for one CPU core, 64 pixels: 1.1 and 1.0 million parameters.
 SHAPES = {
     "resnet": {"widths": [32, 64, 128, 160], "depths": [1, 2, 2, 1]},
@@ -57,6 +58,10 @@ class AgeOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+
+    def run_name(self) -> str:
+        """Return what the run folder is called, after its number."""
+        return f"age-{self.arch}-{Path(self.data).stem}" + (f"-{self.half}" if self.half else "")
 
     @property
     def steps(self) -> int:

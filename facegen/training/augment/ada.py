@@ -15,7 +15,7 @@ class AdaController:
     """Raises p while the discriminator overfits, lowers it otherwise.
 
     The sign of overfitting is r_t, the mean of sign(D(real)): 0 without, 1 with complete overfitting. Every `interval`
-    minibatches p moves towards r_t = `target`, by so much that it would go from 0 to 1 in `kimg` thousand images.
+    minibatches p moves toward r_t = `target`, at a speed that takes it from 0 to 1 in `kimg` thousand images.
 
     Args:
         target: the r_t to hold, -1..1.

@@ -210,7 +210,7 @@ def scale2d(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def rotate2d(angle: torch.Tensor) -> torch.Tensor:
-    """`[N, 3, 3]` that turns the x axis towards the y axis by `angle` `[N]` radians."""
+    """`[N, 3, 3]` that turns the x axis toward the y axis by `angle` `[N]` radians."""
     matrix = torch.eye(3, dtype=angle.dtype).repeat(len(angle), 1, 1)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
     matrix[:, 1, 0] = angle.sin()

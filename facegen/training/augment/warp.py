@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from facegen.device import to_device
 from torch_utils.ops import upfirdn2d
 
-# Low-pass filter of the sym6 wavelet, scaled to sum 1. Tap CENTRE lies on the pixel.
+# Low-pass filter of the sym6 wavelet, scaled to sum 1. Tap CENTER lies on the pixel.
 SYM6 = tuple(
     tap / math.sqrt(2)
     for tap in (
@@ -35,7 +35,7 @@ SYM6 = tuple(
         -0.007800708325034148,
     )
 )
-CENTRE = 5
+CENTER = 5
 REACH = 6  # pixels that the filters of both directions need beyond the warped picture
 
 # Up to this size a matrix product per axis beats the convolution, though most of the matrix is 0.
@@ -129,7 +129,7 @@ def _sampling_points(linear: torch.Tensor, offset: torch.Tensor, images: torch.T
     """`[N, 2H + 10, 2W + 10, 2]` for grid_sample: where the result's 2x samples lie in the upsampled source."""
     height, width = images.shape[2:]
     x, y = (  # the samples that the downsampling filter covers, in pixels from the center
-        torch.arange(-CENTRE, 2 * length + CENTRE, dtype=images.dtype, device=images.device) / 2 - (length - 1) / 2
+        torch.arange(-CENTER, 2 * length + CENTER, dtype=images.dtype, device=images.device) / 2 - (length - 1) / 2
         for length in (width, height)
     )
     columns = linear[:, None, :, 0] * x[:, None]
@@ -140,7 +140,7 @@ def _sampling_points(linear: torch.Tensor, offset: torch.Tensor, images: torch.T
 def _upsampling_matrix(length: int, before: int, after: int, device: torch.device) -> torch.Tensor:
     """`[2 * (before + length + after), length]`: reflect, then upsample 2x (gain 2)."""
     padded = before + length + after
-    tap = CENTRE + torch.arange(2 * padded, device=device)[:, None] - 2 * torch.arange(padded, device=device)
+    tap = CENTER + torch.arange(2 * padded, device=device)[:, None] - 2 * torch.arange(padded, device=device)
     matrix = 2 * _taps_at(tap)
     folded = matrix[:, before : before + length].clone()
     folded[:, 1 : before + 1] += matrix[:, :before].flip(1)
@@ -150,7 +150,7 @@ def _upsampling_matrix(length: int, before: int, after: int, device: torch.devic
 
 def _downsampling_matrix(length: int, device: torch.device) -> torch.Tensor:
     """`[length, 2 * length + 10]`: the 2x samples around a row of pixels, from -5 on, to the pixels."""
-    samples, pixels = (torch.arange(count, device=device) for count in (2 * length + 2 * CENTRE, length))
+    samples, pixels = (torch.arange(count, device=device) for count in (2 * length + 2 * CENTER, length))
     return _taps_at(samples - 2 * pixels[:, None])
 
 

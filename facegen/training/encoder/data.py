@@ -30,6 +30,14 @@ class FaceData:
     real_training: RealFaces | None = None
     real_validation: RealFaces | None = None
 
+    @property
+    def baseline(self) -> float:
+        """The error of predicting the mean training z for every face: 1, up to chance. An encoder must beat it.
+
+        The error of w is measured in its variance, so that it has the same baseline.
+        """
+        return float((self.validation.z - self.training.z.mean(dim=0)).square().mean())
+
     def ages_of(self, classes: torch.Tensor) -> torch.Tensor:
         """Years [N] that generated faces of these classes stand for; 0 without age groups."""
         return self.ages[classes] if len(self.ages) else torch.zeros(len(classes))
@@ -54,14 +62,6 @@ def load_data(
         real = load_real_faces(options.data, groups_of(generator, header), generator.img_resolution, progress=progress)
         data.real_training, data.real_validation = real.split(options.seed)
     return data
-
-
-def mean_baseline(training: Pairs, validation: Pairs) -> float:
-    """The error of predicting the mean training z for every face: 1 but for chance. An encoder must beat it.
-
-    The error of w is measured in its variance, so that it has the same baseline.
-    """
-    return float((validation.z - training.z.mean(dim=0)).square().mean())
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def make_batch(
 def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceData) -> Iterator[Batch]:
     """Shuffled batches; the same for the same seed and epoch, so that a resumed epoch goes on where it was.
 
-    The last, incomplete batch is left out: batch normalisation wants full ones. Where part of a batch is real, an epoch
+    The last, incomplete batch is left out: batch normalization wants full ones. Where part of a batch is real, an epoch
     has no more batches, so that one is as long as another.
     """
     seed = options.seed * 100_003 + epoch

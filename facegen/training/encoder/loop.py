@@ -14,22 +14,14 @@ import torch
 from safetensors import safe_open
 from tqdm import tqdm
 
-from facegen.device import pick_device, precision_in_words, trains_in_bfloat16
+from facegen.device import precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.training.encoder.batch_norm import share_batch_norm
-from facegen.training.encoder.data import (
-    Batch,
-    FaceData,
-    epoch_batches,
-    groups_of,
-    load_data,
-    mean_baseline,
-    middle_ages,
-)
+from facegen.training.encoder.data import Batch, FaceData, epoch_batches, groups_of, load_data, middle_ages
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.options import EncoderOptions
@@ -38,7 +30,7 @@ from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.validation import save_reconstructions, validate_average
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
-from facegen.training.run.folder import read_options, read_state
+from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
 from facegen.weights.header import Header, without_paths
@@ -84,79 +76,61 @@ class TrainingState:
 
 
 def train_encoder(
-    options: EncoderOptions, outdir: str | os.PathLike[str], *, device: str | None = None, progress: bool = True
+    options: EncoderOptions,
+    outdir: str | os.PathLike[str] = "runs",
+    *,
+    device: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Train an encoder for a generator in a new run folder and return the folder.
+    """Train an encoder for a generator in a new run folder, or go on with a run, and return the folder.
 
-    Ctrl-C saves the state and ends the run early; `resume_encoder` goes on from there. So does SIGTERM, which ends
-    the process with exit code 75.
+    Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how; `generator` is a weight file or the run folder of a generator.
-        outdir: where the folder `<number>-encoder-<generator>` is made.
+        options: what to train on, and how; `generator` is a weight file or the run folder of a generator. A run that
+            goes on has those that it had (`read_options` returns them), but for what `facegen train-encoder --resume`
+            may change, such as `epochs`.
+        outdir: where the folder `<number>-encoder-<generator>` of a new run is made.
         device: None takes a GPU when there is one.
+        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
         progress: show progress bars.
 
     Raises:
-        FileNotFoundError, FacegenError: no such files, impossible options, or a loss that is no number any more.
+        FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
+            nothing left to do, or a loss is no number any more.
     """
     with Session("train-encoder", device, progress) as session:
         options.check_processes(distributed.world_size())
         options = _with_absolute_paths(options)
         torch.manual_seed(options.seed)
         objective, header = build_objective(options, session.progress)
-        if options.data is not None and options.real_in_batch():  # a wrong archive is told before a run folder is made
-            open_real_faces(options.data, groups_of(objective.generator, header), objective.generator.img_resolution)
-        _start_from(objective, options.init)
-        name = f"encoder-{options.recipe}-{Path(options.generator).stem}-{options.pairs}pairs"
-        session.create(outdir, name, options.to_json())
-        _train(session, options, objective, header)
+        saved = None
+        if resume is not None:
+            saved = _go_on(session, options, resume)
+        else:
+            if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is made
+                generator = objective.generator
+                open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
+            _start_from(objective, options.init)
+            session.create(outdir, options.run_name(), options)
+        state, data = _build(session, options, objective, header)
+        if saved is not None:
+            load_state(state.parts, saved)
+        _train(session, options, state, data, header)
     return session.path
 
 
-def resume_encoder(
-    folder: str | os.PathLike[str],
-    *,
-    epochs: int | None = None,
-    generator: str | None = None,
-    data: str | None = None,
-    age_estimator: str | None = None,
-    face_network: str | None = None,
-    device: str | None = None,
-    progress: bool = True,
-) -> Path:
-    """Go on with the run in `folder` exactly where its state file stands, with the options of that run.
-
-    Args:
-        folder: the run folder.
-        epochs: train up to this many epochs in all instead of the run's own number.
-        generator: where the generator is now, if it was moved.
-        data: where the real faces are now, if they were moved.
-        age_estimator, face_network: where these files are now.
-        device: None takes a GPU when there is one.
-        progress: show progress bars.
-
-    Raises:
-        FileNotFoundError, FacegenError: the folder, its state or a file that it needs is missing or damaged, or there
-            is nothing left to do.
-    """
-    pick_device(device)  # a wrong one is told before a state of gigabytes is read
-    folder = Path(folder)
-    options = read_options(folder, EncoderOptions)
-    changed: dict[str, Any] = {"epochs": epochs, "generator": generator, "data": data}
-    changed |= {"age_estimator": age_estimator, "face_network": face_network}
-    options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    saved = read_state(folder / STATE, ("encoder", "average", "optimizer", "training"))
+def _go_on(session: Session, options: EncoderOptions, folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Go on in the folder of an earlier run and return the content of its state file."""
+    check_goes_on(folder, options)
+    saved = read_state(Path(folder) / STATE, ("encoder", "average", "optimizer", "training"))
     done = Progress(**saved["training"])
     if done.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
-    with Session("train-encoder", device, progress) as session:
-        options.check_processes(distributed.world_size())
-        objective, header = build_objective(options, session.progress)
-        session.resume(folder, done.epoch, options.to_json())
-        session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
-        _train(session, options, objective, header, saved)
-    return session.path
+    session.resume(folder, done.epoch, options)
+    session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
+    return saved
 
 
 def _with_absolute_paths(options: EncoderOptions) -> EncoderOptions:
@@ -215,13 +189,9 @@ def _start_from(objective: EncoderObjective, init: str) -> None:
 
 
 def _build(
-    session: Session,
-    options: EncoderOptions,
-    objective: EncoderObjective,
-    header: Header,
-    saved: Mapping[str, Any] | None,
+    session: Session, options: EncoderOptions, objective: EncoderObjective, header: Header
 ) -> tuple[TrainingState, FaceData]:
-    """Generate the pairs, and put together what learns from them; `saved` is the content of a state file."""
+    """Generate the pairs, and put together what learns from them."""
     objective.to(session.device)
     objective.bf16 = options.bf16 or trains_in_bfloat16(session.device, options.fp32)
     objective.encoder.to(memory_format=torch.channels_last)
@@ -231,23 +201,13 @@ def _build(
     average = WeightAverage(objective)  # of one process, so before batch normalization is shared
     if distributed.world_size() > 1:
         share_batch_norm(objective.encoder)
-    state = TrainingState(objective, average, objective.optimizer(options.lr), Progress())
-    if saved is not None:
-        load_state(state.parts, saved)
-    return state, data
+    return TrainingState(objective, average, objective.optimizer(options.lr), Progress()), data
 
 
-def _train(
-    session: Session,
-    options: EncoderOptions,
-    objective: EncoderObjective,
-    header: Header,
-    saved: Mapping[str, Any] | None = None,
-) -> None:
+def _train(session: Session, options: EncoderOptions, state: TrainingState, data: FaceData, header: Header) -> None:
     """Train to the last epoch, or until somebody asks to stop."""
-    state, data = _build(session, options, objective, header, saved)
-    baseline = mean_baseline(data.training, data.validation)
-    _describe(session, options, objective, data, baseline)
+    objective = state.objective
+    _describe(session, options, objective, data)
     progress = state.progress
     with session.interruptible():
         while progress.epoch < options.epochs:
@@ -259,7 +219,7 @@ def _train(
             losses = distributed.on_main(
                 lambda: validate_average(state.average, data, options, progress.epoch, session.device)
             )
-            measured = {"train_loss": progress.loss_sum / progress.step, "mean_baseline": baseline}
+            measured = {"train_loss": progress.loss_sum / progress.step, "mean_baseline": data.baseline}
             measured |= {VALIDATED.get(name, f"val_{name}"): loss for name, loss in losses.items()}
             measured |= {"lr": options.lr_at(progress.epoch), "seconds": time.time() - started}
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
@@ -323,9 +283,7 @@ def train_step(state: TrainingState, batch: Batch, data: FaceData, lr: float) ->
     return loss.item()
 
 
-def _describe(
-    session: Session, options: EncoderOptions, objective: EncoderObjective, data: FaceData, baseline: float
-) -> None:
+def _describe(session: Session, options: EncoderOptions, objective: EncoderObjective, data: FaceData) -> None:
     generator = objective.generator
     size = sum(parameter.numel() for parameter in objective.encoder.parameters())
     half = torch.bfloat16 if objective.bf16 else None
@@ -338,7 +296,7 @@ def _describe(
     session.log(f"recipe: {options.recipe} ({_in_words(objective.recipe)})")
     session.log(
         f"{len(data.training)} pairs to train on, {len(data.validation)} to validate; "
-        f"predicting the mean: MSE {baseline:.3f}"
+        f"predicting the mean: MSE {data.baseline:.3f}"
     )
     if data.real_training is not None and data.real_validation is not None:
         session.log(f"{len(data.real_training)} real faces to train on, {len(data.real_validation)} to validate")
@@ -401,7 +359,7 @@ def _report(
 
 
 def _metadata(header: Header, options: EncoderOptions, epoch: int, losses: Mapping[str, float]) -> dict[str, Any]:
-    """What an encoder file says of itself; groups, template and licence are its generator's."""
+    """What an encoder file says of itself; groups, template and license are its generator's."""
     inherited = {key: header[key] for key in INHERITED if key in header}
     measured = {VALIDATED.get(name, f"val_{name}"): round(loss, 5) for name, loss in losses.items()}
     return without_paths({**inherited, "epoch": epoch, **measured, "training_options": options.to_json()})

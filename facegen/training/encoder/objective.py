@@ -58,7 +58,7 @@ class EncoderObjective(nn.Module):
         bf16: In training mode, run encoder and estimator in bfloat16; the generator's pictures need more digits.
         shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
             means, which the loss `age` refines. None otherwise.
-        latent_discriminator: Of recipes that have one. None otherwise.
+        latent_discriminator: Judges latents, in the recipes that have one; None in the others.
     """
 
     w_variance: torch.Tensor
@@ -224,7 +224,7 @@ class EncoderObjective(nn.Module):
         return apart.mean() + 0.2 * away.mean()
 
     def _feature_distance(self, estimator: AgeEstimator, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """Mean squared difference of the estimator's maps, each normalised over its channels (Zhang et al. 2018)."""
+        """Mean squared difference of the estimator's maps, each normalized over its channels (Zhang et al. 2018)."""
         with self._precision(one):
             with torch.no_grad():
                 wanted = estimator.features(other)

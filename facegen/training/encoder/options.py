@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from facegen.errors import FacegenError
 from facegen.options import Options, option
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
-TRAINING_SHARE = 0.8  # of the pairs; the rest validates
+TRAINING_SHARE = 0.8  # share of the pairs; the rest validates
 MOST_VALIDATING = 1000  # pairs; more make no difference
 
 
@@ -80,6 +81,10 @@ class EncoderOptions(Options):
             f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity",
         )
 
+    def run_name(self) -> str:
+        """Return what the run folder is called, after its number."""
+        return f"encoder-{self.recipe_name()}-{Path(self.generator).stem}-{self.pairs}pairs"
+
     def recipe_name(self) -> str:
         """The recipe's name; for want of one that of the best there is."""
         return self.recipe or ("w+" if self.data is None else "age")
@@ -93,7 +98,7 @@ class EncoderOptions(Options):
         return min(round(self.batch * self.chosen_recipe().real), self.batch - 2)
 
     def check_processes(self, processes: int) -> None:
-        """Raise a FacegenError if so many processes cannot share a batch."""
+        """Raise a FacegenError if this many processes cannot share a batch."""
         if self.batch % processes or self.real_in_batch() % processes:
             raise FacegenError(
                 f"a batch of {self.batch} cannot be shared by {processes} processes: choose another --batch"

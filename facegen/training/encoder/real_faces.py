@@ -13,7 +13,7 @@ from facegen.errors import FacegenError
 from facegen.training.generator.batches import picture_weights
 
 BALANCE = 0.5  # old faces are few; half-way between as many as there are and as many as of any age
-HELD_BACK = 500  # at most so many validate
+HELD_BACK = 500  # at most this many validate
 HELD_BACK_SHARE = 0.05
 
 

@@ -19,7 +19,7 @@ class Recipe:
         target: `z`, `w` or `w+`, see `Encoder`.
         latent: Squared error of the latent of generated faces, each number in units of its variance.
         cosine: 1 - cosine of z and its guess, for the target z. Length says nothing in z, which the mapping network
-            normalises; so the guess's length is taught to say how good the guess is.
+            normalizes; so the guess's length is taught to say how good the guess is.
         pixels: Squared error of the picture that the generator makes of the latent, levels -1..1.
         features: Distance of the two pictures in the age estimator's inner layers.
         identity: 1 - cosine of the two pictures' features in a face recognition network.
@@ -35,7 +35,7 @@ class Recipe:
         keep: Squared difference between the face after that shift and the reconstruction, both reduced to 8x8 pixels:
             aging leaves pose, light and background as they are.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
-        tune: Train the generator's synthesis too, at so many times the learning rate, for pixels and features alone:
+        tune: Train the generator's synthesis too, at this multiple of the learning rate, for pixels and features alone:
             not for the age, which it would learn to feign.
         anchor: While the generator is tuned, squared error of the pictures that it makes of the generated faces' true
             latents, so that it keeps what it knew (the locality regularization of Roich et al. 2021, section 3.3).

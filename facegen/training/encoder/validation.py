@@ -1,4 +1,4 @@
-"""How good an encoder is: its losses on faces that were held back, and pictures of what it makes of them."""
+"""How good an encoder is: its losses on held-out faces, and pictures of their reconstructions."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def save_reconstructions(
 
 
 def _two_rows(classes: torch.Tensor, columns: int) -> list[int]:
-    """Indices of two faces for every column: of its class where there are such, else of any."""
+    """Indices of two faces for every column: from its class where it has any, else from all."""
     chosen = []
     for turn in range(2):
         for column in range(columns):
@@ -111,7 +111,7 @@ def _two_rows(classes: torch.Tensor, columns: int) -> list[int]:
 
 
 def _face_rows(objective: EncoderObjective, faces: torch.Tensor, classes: torch.Tensor, columns: int) -> list[Any]:
-    """Two rows of faces, uint8, each followed by the row of what the generator makes of them."""
+    """Two rows of faces, uint8, each followed by a row of the generator's pictures of them."""
     objective.eval()
     generator = objective.generator
     device = next(generator.parameters()).device

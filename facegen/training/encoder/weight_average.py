@@ -22,7 +22,7 @@ def floats_of(networks: Iterable[nn.Module]) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def move_average(average: list[torch.Tensor], current: list[torch.Tensor], steps: int, half_life: float) -> None:
-    """Move averaged tensors towards the current ones, after so many `steps` of the run; `half_life` is in steps."""
+    """Move averaged tensors toward the current ones, after `steps` steps of the run; `half_life` is in steps."""
     keep = 0.5 ** (1 / min(half_life, max(SHARE_OF_STEPS * steps, 1e-3)))
     torch._foreach_lerp_(average, current, 1 - keep)
 
@@ -30,7 +30,7 @@ def move_average(average: list[torch.Tensor], current: list[torch.Tensor], steps
 class WeightAverage:
     """Keeps, beside an encoder in training, one whose weights are averages over its last steps.
 
-    At the learning rates that make quick progress an encoder jumps about its course, and batch normalisation's running
+    At the learning rates that make quick progress an encoder jumps about its course, and batch normalization's running
     statistics lag so far behind that its answers are worthless in evaluation. An average of the weights does not jump
     (Tarvainen and Valpola 2017), and `calibrate` measures its statistics anew (Wu and Johnson 2021, section 3).
 
@@ -47,11 +47,11 @@ class WeightAverage:
         self._current = floats_of(trained)
 
     def update(self, steps: int) -> None:
-        """Move towards the weights after so many `steps` of the run."""
+        """Move toward the weights after `steps` steps of the run."""
         move_average(self._average, self._current, steps, HALF_LIFE)
 
     def calibrate(self, batches: Iterable[Faces]) -> None:
-        """Measure the statistics of batch normalisation anew, over some batches as in training."""
+        """Measure the statistics of batch normalization anew, over some batches as in training."""
         encoder = self.objective.encoder
         norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
         momenta = [norm.momentum for norm in norms]

@@ -121,7 +121,7 @@ def _link(path: Path, to: Path) -> None:
 
 
 def _is_of(snapshot: Path, images_seen: int) -> bool:
-    """Whether a snapshot was taken after so many images. FacegenError where it is damaged."""
+    """Whether a snapshot was taken after this many images. FacegenError where it is damaged."""
     return round(Header.read(snapshot)["kimg"] * 1000) == images_seen
 
 

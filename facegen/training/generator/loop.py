@@ -9,7 +9,6 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -28,107 +27,83 @@ from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
-from facegen.training.run.folder import read_options
+from facegen.training.run.folder import check_goes_on
 from facegen.training.run.session import Session
 from facegen.training.run.stats import Collector, Summary
 
 
-def open_archive(options: TrainOptions) -> FaceArchive:
-    """Open the data of a run.
-
-    Raises:
-        FacegenError: a conditional run on an archive without labels, and what `FaceArchive` refuses.
-    """
-    return FaceArchive(options.data, use_labels=options.cond, max_images=options.subset, seed=options.seed)
-
-
-def train_generator(options: TrainOptions, *, device: str | None = None, progress: bool = True) -> Path:
-    """Start a training run and return its folder.
+def train_generator(
+    options: TrainOptions,
+    outdir: str | os.PathLike[str] = "runs",
+    *,
+    device: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train a generator in a new run folder, or go on with a run, and return the folder.
 
     Ctrl-C finishes the step, saves and returns; SIGTERM does, too, but ends the process then, with exit code 75. The
-    folder fills with a log, statistics, pictures and snapshots; `resume_generator` goes on from it.
+    folder fills with a log, statistics, pictures and snapshots.
 
     Args:
-        options: what to train on, and how.
+        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
+            for what `facegen train --resume` may change, such as `kimg`.
+        outdir: where the folder of a new run is made.
         device: None takes a GPU when there is one.
+        resume: the folder of a run to go on with, exactly where its last snapshot was; None starts a new one.
         progress: show a progress bar.
 
     Raises:
-        FacegenError: the data cannot be trained on, a loss stopped being a number, or memory ran out.
+        FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
+            nothing left to do, a loss stopped being a number, or memory ran out.
     """
-    with _session(device, progress) as session:
-        archive = open_archive(options)
-        state = build_state(options, archive, session.device)
-        measurements = Measurements(options, session.device, session.progress)
-        session.create(options.outdir, options.run_name(), options.to_json())
-        _describe(session, options, state, archive)
-        if distributed.is_main():
-            save_reals(archive, session.path / "reals.png", options.seed, options.even)
+    torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
+    with Session("train", device, progress) as session:
+        archive = open_archive(options, resume)
+        options = options.decide(archive.resolution)
+        if resume is None:
+            state = build_state(options, archive, session.device)
+            measurements = Measurements(options, session.device, session.progress)
+            session.create(outdir, options.run_name(), options)
+            _describe(session, options, state, archive)
+            if distributed.is_main():
+                save_reals(archive, session.path / "reals.png", options.seed, options.even)
+        else:
+            state = _restored(options, archive, session.device, resume)
+            measurements = Measurements(options, session.device, session.progress)
+            session.resume(resume, state.images_seen / 1000, options)
+            if distributed.is_main():
+                checkpoint.clear_leftovers(session.path, state.images_seen)
+            session.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
         _train(session, options, state, archive, measurements)
     return session.path
 
 
-def resume_generator(
-    folder: str | os.PathLike[str],
-    *,
-    kimg: float | None = None,
-    data: str | None = None,
-    snap: int | None = None,
-    snap_minutes: float | None = None,
-    keep: int | None = None,
-    batch: int | None = None,
-    batch_gpu: int | None = None,
-    metrics: str | None = None,
-    inception: str | None = None,
-    vgg: str | None = None,
-    lpips: str | None = None,
-    compile: bool | None = None,
-    device: str | None = None,
-    progress: bool = True,
-) -> Path:
-    """Go on with the run in a folder, exactly where its last snapshot was.
-
-    Args:
-        folder: Of the run.
-        kimg: Up to so many; None as planned.
-        data: Where the archive is now, if it was moved.
-        batch: Pictures per step from now on; None as before. Rates stay what they are.
-        snap, snap_minutes, keep, batch_gpu, metrics, inception, vgg, lpips, compile: See `TrainOptions`; None as
-            before.
-        device: None takes a GPU when there is one.
-        progress: Show a progress bar.
+def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = None) -> FaceArchive:
+    """Open the data of a run, a new one or one to go on with.
 
     Raises:
-        FileNotFoundError, FacegenError: the folder, its state or the data is missing or damaged, or there is nothing
-            left to do.
+        FileNotFoundError, FacegenError: a conditional run on an archive without labels, and what `FaceArchive` refuses.
     """
-    options = read_options(Path(folder), TrainOptions)
-    changed: dict[str, Any] = {"kimg": kimg, "data": data, "snap": snap, "snap_minutes": snap_minutes, "keep": keep}
-    changed |= {"batch": batch, "batch_gpu": batch_gpu, "metrics": metrics, "inception": inception}
-    changed |= {"vgg": vgg, "lpips": lpips, "compile": compile}
-    options = replace(options, **{name: value for name, value in changed.items() if value is not None})
-    with _session(device, progress) as session:
-        try:
-            archive = open_archive(options)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
-        state = build_state(replace(options, resume=None), archive, session.device)
-        checkpoint.restore(state, folder)
+    try:
+        return FaceArchive(options.data, use_labels=options.cond, max_images=options.subset, seed=options.seed)
+    except FileNotFoundError as error:
+        if resume is None:
+            raise
+        raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
+
+
+def _restored(
+    options: TrainOptions, archive: FaceArchive, device: torch.device, folder: str | os.PathLike[str]
+) -> TrainingState:
+    """Return the state of the run in a folder, as its last snapshot left it."""
+    check_goes_on(folder, options)
+    state = build_state(replace(options, resume=None), archive, device)
+    checkpoint.restore(state, folder)
+    if state.images_seen >= options.kimg * 1000:
         kimg = state.images_seen / 1000
-        if state.images_seen >= options.kimg * 1000:
-            raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
-        measurements = Measurements(options, session.device, session.progress)
-        session.resume(folder, kimg, options.to_json())
-        if distributed.is_main():
-            checkpoint.clear_leftovers(session.path, state.images_seen)
-        session.log(f"resumed at {kimg:.1f} kimg{_processes()}")
-        _train(session, options, state, archive, measurements)
-    return session.path
-
-
-def _session(device: str | None, progress: bool) -> Session:
-    torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
-    return Session("train", device, progress)
+        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
+    return state
 
 
 def _train(
@@ -225,7 +200,7 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     )
     session.log(f"data            {archive.path}: {len(archive)} pictures of {archive.resolution}x{archive.resolution}")
     for name, count in zip(archive.class_names, label_counts(archive.labels, archive.c_dim), strict=True):
-        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learnt"))
+        session.log(f"  {name:>12}  {count:7d}" + ("" if count else "  no pictures: this class cannot be learned"))
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")

@@ -19,7 +19,7 @@ from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed
 from facegen.training.run.session import Session
 from facegen.training.run.snapshots import record_metrics
-from facegen.weights.locate import list_snapshots, snapshot_name
+from facegen.weights.locate import snapshot_name
 
 
 class Measurements:
@@ -72,9 +72,7 @@ class Measurements:
         values = {"Progress/kimg": kimg, **{f"Metrics/{name}": value for name, value in results.items()}}
         session.report(kimg, values, f"kimg {kimg:<8.1f} {numbers}  ({seconds:.0f} s)")
         snapshot = snapshot_name(state.images_seen)
-        if distributed.is_main() and session.path / snapshot in list_snapshots(
-            session.path
-        ):  # a full disk: there is none
+        if distributed.is_main() and (session.path / snapshot).exists():  # on a full disk there is none
             append_results(
                 session.path,
                 self._evaluator.metrics,

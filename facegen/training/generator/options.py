@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ FIXED_PRESETS: dict[str, dict[str, Any]] = {
 PRESETS = ("auto", *FIXED_PRESETS)
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")
-NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # of what `cfg` decides
+NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # among the options that `cfg` decides
 
 
 def decided(help: str, **more: Any) -> Any:
@@ -61,10 +61,9 @@ def decided(help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainOptions(Options):
-    """All options of `train_generator`. What `cfg` decides is None until `decide` fills it in."""
+    """All options of `train_generator`. What `cfg` decides may be left out: `train_generator` asks `decide` for it."""
 
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
-    outdir: str = option("runs", "Where run folders are made.", metavar="FOLDER")
     cfg: str = option("auto", f"{', '.join(PRESETS)}; small and tiny are for a CPU.", choices=PRESETS, metavar="NAME")
     kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
     batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
@@ -89,7 +88,7 @@ class TrainOptions(Options):
     d_architecture: str = decided("Architecture of the discriminator.", command=False)
     cond: bool = option(True, "Condition on the labels.")
     mirror: bool = option(False, "Flip pictures at random.")
-    subset: int | None = option(None, "Train on so many pictures only.", unset="all", min=1)
+    subset: int | None = option(None, "Train on this many pictures only.", unset="all", min=1)
     balance: float = option(
         0, "Draw age groups as often as the data has them (0), all equally often (1), or between.", min=0, max=1
     )
@@ -122,10 +121,10 @@ class TrainOptions(Options):
     tick: float = option(4, "kimg between lines of progress.", above=0)
     snap: int = option(10, "Ticks between snapshots.", above=0, resumable=True)
     snap_minutes: float | None = option(
-        None, "Take a snapshot after so many minutes, too.", unset="never", above=0, resumable=True
+        None, "Take a snapshot after this many minutes, too.", unset="never", above=0, resumable=True
     )
     keep: int | None = option(
-        None, "Keep so many of the newest snapshots, and the best.", unset="all", min=1, resumable=True
+        None, "Keep this many of the newest snapshots, and the best.", unset="all", min=1, resumable=True
     )
     metrics: str = option("none", "At snapshots: fid5k_full, ...", metavar="NAMES", resumable=True)
     inception: str | None = option(
@@ -139,8 +138,13 @@ class TrainOptions(Options):
         False, "Compile the networks (torch.compile): minutes at first, then faster steps.", resumable=True
     )
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainOptions:
+        """Return the options that `to_json` gave; earlier versions wrote the folder of the run folders among them."""
+        return super().from_json({name: value for name, value in values.items() if name != "outdir"})
+
     def decide(self, resolution: int) -> TrainOptions:
-        """Return the options of a new run at a resolution: with what `cfg` decides wherever nothing was chosen.
+        """Return the options of a run at a resolution: with what `cfg` decides wherever nothing was chosen.
 
         Options that are decided already stay as they are.
         """
@@ -176,10 +180,6 @@ class TrainOptions(Options):
         parts += [self.augpipe if self.aug != "noaug" and self.augpipe != "bgc" else ""]
         parts += ["resumed" if self.resume else ""]
         return "-".join(part for part in parts if part)
-
-
-def resolve_options(*, resolution: int, **chosen: Any) -> TrainOptions:
-    return TrainOptions(**{name: value for name, value in chosen.items() if value is not None}).decide(resolution)
 
 
 def get_preset(name: str, resolution: int, batch: int | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from facegen.errors import one_line
 from facegen.training.draws import DrawnNumbers
 from facegen.training.generator.losses import GanLoss, Observed
 
-MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: so many times what a step needs must be free
+MEMORY_FACTOR = 2  # a recording keeps what its phase needs for good: this multiple of a step's memory must be free
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -110,7 +110,7 @@ class Recording:
         return {name: values.clone() for name, values in self._observed.items()}  # the next replay overwrites them
 
     def _require_memory(self) -> None:
-        torch.cuda.empty_cache()  # what PyTorch keeps in reserve, but for earlier recordings, counts as free
+        torch.cuda.empty_cache()  # what PyTorch keeps in reserve counts as free, except for earlier recordings
         free = torch.cuda.mem_get_info()[0]
         if free < MEMORY_FACTOR * (torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()):
             raise RuntimeError(f"{free / 2**30:.1f} GB of the GPU's memory are free, too little for recordings")

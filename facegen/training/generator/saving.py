@@ -119,7 +119,7 @@ class Saver:
             except (OSError, FacegenError, RuntimeError) as error:
                 return f"It could not be saved either: {_words(error)}"
         if not (self._session.path / checkpoint.STATE).exists():
-            return "Nothing had been learnt yet"
+            return "Nothing had been learned yet"
         return f"All is saved; go on with: {self._session.resume_command}"
 
     def _when(self) -> str:
@@ -167,7 +167,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def smaller_batch(options: TrainOptions) -> str:
     """Say which --batch-gpu to try: at most half of what did not fit, in whole minibatch-stddev groups.
 
-    It does not change what is learnt, so the run can go on with it.
+    It does not change what is learned, so the run can go on with it.
     """
     share = options.batch // distributed.world_size()
     most = min(options.batch_gpu or share, share)

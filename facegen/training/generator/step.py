@@ -75,7 +75,7 @@ def learn(
 def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw z `[N, z_dim]` and one-hot labels `[N, c_dim]`, classes as often as the data stream has them.
 
-    Of a batch in parts, these are the rows of the part that is at work.
+    When a batch is worked on in parts, these are the rows of the current part.
     """
     z = state.random.normal(batch, state.G.z_dim, device)
     c = torch.zeros([len(z), state.G.c_dim], device=device)
@@ -86,7 +86,7 @@ def draw_latents(state: TrainingState, batch: int, device: torch.device) -> tupl
 
 
 def update_average(state: TrainingState, options: TrainOptions, weight: float = 1) -> None:
-    """Move `G_ema` towards `G`; buffers, such as the average of w, are copied.
+    """Move `G_ema` toward `G`; buffers, such as the average of w, are copied.
 
     `G_ema` takes plain labels: what a `weight` of labels does to `G` becomes a part of its parameters.
     """

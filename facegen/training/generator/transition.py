@@ -17,7 +17,7 @@ from facegen.networks.generator import Generator
 
 
 def label_weight(images_seen: int, t_start_kimg: float, t_end_kimg: float | None) -> float:
-    """How much labels count after so many pictures: 0 until the start, 1 from the end on, evenly between.
+    """How much labels count after `images_seen` pictures: 0 until the start, 1 from the end on, evenly between.
 
     Without an end they count from the beginning.
     """

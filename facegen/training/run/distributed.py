@@ -4,7 +4,7 @@
 gloo between CPUs. A second, gloo group carries what the hosts have to agree on, so that no GPU is waited for.
 
 Gradients are not synchronised by DistributedDataParallel but in one piece: all gradients of a phase, put one after the
-other, are averaged by a single all-reduce right before the optimiser's step. A phase of a GAN has several forward and
+other, are averaged by a single all-reduce right before the optimizer's step. A phase of a GAN has several forward and
 backward passes, through two networks of which one is frozen, second derivatives, and parts of a batch to accumulate;
 DDP's hooks would want to be told for each of them whether to synchronise, and need a forward pass that runs through
 them. What this costs is that nothing is computed meanwhile; docs/scaling.md has the numbers.
@@ -129,7 +129,7 @@ def average(tensors: Iterable[torch.Tensor], parts: int = 1) -> None:
 
     Args:
         tensors: On one device; of the same number and shapes on every process.
-        parts: Each holds a sum over so many parts.
+        parts: How many parts each tensor is the sum of.
     """
     tensors = list(tensors)
     if not tensors or world_size() * parts == 1:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dnnlib.disk import flush_to_disk
@@ -151,9 +150,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.close(error)
 
     def _append(self, name: str, line: str) -> None:
@@ -176,19 +173,28 @@ class RunFolder:
         return self._events
 
 
-def read_options(folder: Path, kind: type[Some]) -> Some:
+def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
     """Return the options of the run in a folder.
+
+    Args:
+        folder: the run folder.
+        kind: `TrainOptions`, `EncoderOptions` or `AgeOptions`.
 
     Raises:
         FileNotFoundError, FacegenError: there are none, or not those of this kind of training.
     """
-    path = folder / OPTIONS
+    path = Path(folder) / OPTIONS
     try:
         return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is no run folder to go on with") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise FacegenError(f"{path}: not the options of such a training run of this version ({error})") from error
+
+
+def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
+    """Raise an error if the run in a folder cannot go on with these options: as `read_options`, or for what changed."""
+    options.check_goes_on(read_options(folder, type(options)))
 
 
 def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:

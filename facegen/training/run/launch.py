@@ -28,7 +28,7 @@ def launch(command: Sequence[str], processes: int) -> int:
         The exit code for this process: 0, or `RESUME_ME` after a SIGTERM.
 
     Raises:
-        FacegenError: one of them failed, or there are not so many GPUs.
+        FacegenError: one of them failed, or there are fewer GPUs.
     """
     import torch
     from torch.distributed.elastic.multiprocessing import SignalException

@@ -16,9 +16,9 @@ from facegen.figures.grids import GAP, MIN_TILE
 from facegen.training.run.list import Run
 
 MOMENTS = 8  # at which faces are shown
-POINTS = 300  # of a curve; the page shows no more
-GRID_ROWS = 8  # of a picture of fakes
-SHOWN_ROWS = (3, 5)  # of these rows: two faces that never change their latent
+POINTS = 300  # of a curve, at most, on the page
+GRID_ROWS = 8  # in a picture of fakes
+SHOWN_ROWS = (3, 5)  # two of these rows: faces that never change their latent
 Points = list[tuple[float, float]]
 
 # Heading, and what is drawn in it: (words, name in stats.jsonl).

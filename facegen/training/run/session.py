@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from facegen.device import pick_device
 from facegen.figures.plots import plot_curves
+from facegen.options import Options
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.folder import OPTIONS, RunFolder, read_stats, save_state
@@ -36,7 +36,7 @@ class Session:
 
     Example:
         >>> with Session("train-age") as session:
-        ...     session.create("runs", "age-resnet", {"batch": 64})
+        ...     session.create("runs", "age-resnet", options)
         ...     with session.interruptible():
         ...         while step < 100 and not session.should_stop():
         ...             ...
@@ -61,16 +61,14 @@ class Session:
         self.progress = self.progress and distributed.is_main()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._exits.__exit__(kind, error, traceback)
+    def __exit__(self, *exception: Any) -> None:
+        self._exits.__exit__(*exception)
 
-    def create(self, outdir: str | os.PathLike[str], name: str, options: Mapping[str, Any]) -> None:
+    def create(self, outdir: str | os.PathLike[str], name: str, options: Options) -> None:
         """Make the run folder `outdir/<number>-<name>` and write the options into it."""
         self._open(lambda: RunFolder.create(outdir, name), options)
 
-    def resume(self, folder: str | os.PathLike[str], last_step: float, options: Mapping[str, Any]) -> None:
+    def resume(self, folder: str | os.PathLike[str], last_step: float, options: Options) -> None:
         """Go on in the folder of an earlier run, which loses its statistics after `last_step`.
 
         Raises:
@@ -78,10 +76,10 @@ class Session:
         """
         self._open(lambda: RunFolder.open(folder, last_step), options)
 
-    def _open(self, opening: Callable[[], RunFolder], options: Mapping[str, Any]) -> None:
+    def _open(self, opening: Callable[[], RunFolder], options: Options) -> None:
         def on_rank_0() -> Path:
             self._run = self._exits.enter_context(opening())
-            self._run.write_json(OPTIONS, options)
+            self._run.write_json(OPTIONS, options.to_json())
             return self._run.path
 
         self.path = distributed.on_main(on_rank_0)

@@ -1,4 +1,4 @@
-"""Means and standard deviations of what a training loop observes, kept on the device until somebody asks."""
+"""Means and standard deviations of what a training loop observes, kept on the device until they are read."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from facegen.files import atomic_path
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 
-OPSET = 18  # of ONNX; runtimes since the end of 2022 have it
+OPSET = 18  # ONNX runtimes since the end of 2022 have it
 METADATA_KEY = "facegen"
-MAX_DIFFERENCE = 1e-3  # of a written graph from PyTorch; images span -1..1, latents about -3..3
+MAX_DIFFERENCE = 1e-3  # between a written graph and PyTorch; images span -1..1, latents about -3..3
 CHECKED_BATCHES = (1, 3)  # the example that a graph is made of has 2
 
 _Inputs = dict[str, torch.Tensor]
@@ -89,7 +89,7 @@ def export_onnx(
     Args:
         network: A `Generator` or an `Encoder`.
         path: The file, by custom `*.onnx`.
-        truncation_psi: Of the generator, fixed in the graph.
+        truncation_psi: The generator's truncation, fixed in the graph.
         metadata: What JSON can hold (age groups, alignment template, ...), stored under the model's metadata.
 
     Returns:
@@ -108,7 +108,7 @@ def export_onnx(
     inputs = graph.example(2)
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of deprecations inside the exporter
+        warnings.simplefilter("ignore")  # about deprecations inside the exporter
         program = torch.onnx.export(
             graph,
             tuple(inputs.values()),

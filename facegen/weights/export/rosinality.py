@@ -19,7 +19,7 @@ from facegen.files import atomic_path
 from facegen.networks.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGBLayer
 from facegen.networks.layers import FullyConnectedLayer, normalize_2nd_moment
 
-MAPPING_LR = 0.01  # of rosinality's mapping network; ours may have another
+MAPPING_LR = 0.01  # in rosinality's mapping network; ours may have another
 FILTER_TAPS = 4
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
 

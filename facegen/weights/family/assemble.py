@@ -89,7 +89,7 @@ ARGUMENTS: dict[type[nn.Module], dict[str, Any]] = {
 
 
 class _Ration(TorchFunctionMode):
-    """Inside, new parameters are not initialised, and all together have no more elements than allowed."""
+    """Inside, new parameters are not initialized, and all together have no more elements than allowed."""
 
     def __init__(self, elements: int) -> None:
         super().__init__()

@@ -28,8 +28,8 @@ from facegen.weights.family.tensorflow import convert_networks
 from facegen.weights.header import Header
 
 CLASSES = {"Generator": Generator, "Discriminator": Discriminator}
-PLACEHOLDER = "NoDiscriminator"  # of facegen's own pickles of a generator alone: the family's tools want a D in each
-MAX_DEPTH = 8  # of modules in modules; the family's have 4
+PLACEHOLDER = "NoDiscriminator"  # is D in facegen's pickles of a generator alone: the family's tools want a D
+MAX_DEPTH = 8  # modules within modules; the family's networks have 4
 MAX_PARTS = 20_000  # modules and tensors of one network; the largest of the family has about 600
 
 
@@ -62,7 +62,8 @@ def read_networks(
         raise FacegenError(f"{path}: a pickle, but not of networks")
     note = read_note(content)
     names = NAMES if note is None else [name for name in NAMES if name in note[0]]
-    records = {name: content[name] for name in names if not _is_nothing(content.get(name))}
+    found = {name: content.get(name) for name in names}
+    records = {name: x for name, x in found.items() if x is not None and getattr(x, "class_name", "") != PLACEHOLDER}
     if not records:
         raise FacegenError(f"{path}: a pickle without a network named {', '.join(NAMES)}")
     parts = ((name, _part(record, f"{path}: {name}")) for name, record in records.items())
@@ -105,10 +106,6 @@ def _is_tensorflow(content: Any) -> bool:
     """Whether it is one of TensorFlow's networks, or a tuple of some."""
     parts = content if type(content) in (tuple, list) else [content]
     return len(parts) > 0 and all(isinstance(part, TensorflowNetwork) for part in parts)
-
-
-def _is_nothing(record: Any) -> bool:
-    return record is None or (isinstance(record, Persistent) and record.class_name == PLACEHOLDER)
 
 
 def _arguments(record: Persistent, kind: type[nn.Module], where: str) -> dict[Any, Any]:

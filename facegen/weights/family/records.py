@@ -105,18 +105,6 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
     return shape
 
 
-def _empty_array(kind: Any, shape: Any, code: Any) -> UnfinishedArray:
-    return UnfinishedArray()  # the arguments are placeholders in every file; BUILD brings the real ones
-
-
-def _scalar(dtype: Any, data: Any) -> int | float | bool:
-    return array(data, dtype, ()).item()
-
-
-def _mapping() -> dict[Any, Any]:
-    return {}  # the file fills it
-
-
 def _set(values: Any = None) -> set[Any]:
     if values is None:
         return set()
@@ -201,8 +189,9 @@ def _no_call(*_: Any) -> None:
 
 _STORAGE_BUILDERS: dict[str, Callable[..., Any]] = dict.fromkeys(STORAGE_TYPES, _no_call)
 _ARRAYS: dict[str, Callable[..., Any]] = {
-    "multiarray._reconstruct": _empty_array,
-    "multiarray.scalar": _scalar,
+    # The arguments are placeholders in every file; BUILD brings the real ones.
+    "multiarray._reconstruct": lambda kind, shape, code: UnfinishedArray(),
+    "multiarray.scalar": lambda dtype, data: array(data, dtype, ()).item(),
     "numeric._frombuffer": array,
 }
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -212,9 +201,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _no_call,
     "builtins.set": _set,
     "__builtin__.set": _set,
-    "collections.OrderedDict": _mapping,
-    "dnnlib.util.EasyDict": _mapping,
-    "dnnlib.EasyDict": _mapping,
+    "collections.OrderedDict": lambda: {},  # the file fills it
+    "dnnlib.util.EasyDict": lambda: {},
+    "dnnlib.EasyDict": lambda: {},
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent,

@@ -14,7 +14,7 @@ import torch
 from facegen.errors import FacegenError
 from facegen.weights.family.safe_pickle import shown
 
-NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # of the networks in a checkpoint
+NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # a checkpoint's names of the networks, and ours
 MAX_BLOCKS = 12
 
 Tensors = dict[str, torch.Tensor]
@@ -35,7 +35,7 @@ def renamed(tensors: Mapping[str, torch.Tensor], where: str) -> Tensors:
     Raises:
         FacegenError: a tensor that StyleGAN2 does not have, such as those of its other models.
     """
-    # Residual blocks of the discriminator; its convs.0 turns colours into features.
+    # Residual blocks of the discriminator; its convs.0 turns colors into features.
     blocks = sum(f"convs.{i}.conv1.0.weight" in tensors for i in range(1, MAX_BLOCKS + 1))
     ours: Tensors = {}
     for name, tensor in tensors.items():

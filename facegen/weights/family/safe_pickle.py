@@ -45,7 +45,7 @@ class Global(NamedTuple):
 
 
 class Record:
-    """Base of what a builder returns when the file fills it later by a BUILD instruction."""
+    """Base of the objects that a builder returns and the file fills later by a BUILD instruction."""
 
     def __init__(self) -> None:
         self.memo_numbers: list[int] = []  # where the file keeps references to this record

@@ -31,7 +31,7 @@ from facegen.weights.family.safe_pickle import shown
 from facegen.weights.header import Header
 from facegen.weights.read import read_torch_file
 
-NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # of networks in a file
+NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # a file's names of the networks, and ours
 AVERAGED_LATENTS = 10_000  # random, but the same every time: their mean is the average of w where a file has none
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
 
@@ -72,7 +72,7 @@ def read_networks(
             tensors = rosinality.renamed(tensors, where)
             if name != "D":
                 tensors["mapping.w_avg"] = _latent_average(content, tensors)
-        parts[name] = Part(*recognise(tensors, where), tensors)
+        parts[name] = Part(*recognize(tensors, where), tensors)
     networks, described = assemble(path, parts.items(), first_of)
     if origin["format"] != "state dict" and "latent_avg" not in content:
         for network in networks.values():
@@ -108,7 +108,7 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
-def recognise(tensors: Mapping[str, np.ndarray | torch.Tensor], where: str) -> tuple[type[nn.Module], dict[str, Any]]:
+def recognize(tensors: Mapping[str, np.ndarray | torch.Tensor], where: str) -> tuple[type[nn.Module], dict[str, Any]]:
     """Read the class and the constructor arguments off the names and shapes of a state dict.
 
     Raises:

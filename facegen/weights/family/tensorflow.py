@@ -23,12 +23,12 @@ from facegen.weights.family.pickle_note import NAMES
 from facegen.weights.family.records import TensorflowNetwork
 from facegen.weights.family.rosinality import noise_name
 from facegen.weights.family.safe_pickle import shown
-from facegen.weights.family.state_dict import recognise
+from facegen.weights.family.state_dict import recognize
 from facegen.weights.header import Header
 
 IGNORED = ("lod", "lod_in", "resample_filter")  # remains of progressive growing; constants
 MAX_COMPONENTS = 20
-MAX_VARIABLES = 10_000  # of a component; the largest of the family has about 200
+MAX_VARIABLES = 10_000  # in one component; the largest of the family has about 200
 MAX_NAME = 1000  # characters: a file can name one list of one long name again and again
 
 _Convert = Callable[[np.ndarray], np.ndarray]
@@ -38,28 +38,12 @@ def _same(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _matrix(x: np.ndarray) -> np.ndarray:
-    return x.T
-
-
 def _kernel(x: np.ndarray) -> np.ndarray:
     return x.transpose(3, 2, 0, 1)
 
 
 def _flipped_kernel(x: np.ndarray) -> np.ndarray:
     return _kernel(x[::-1, ::-1])
-
-
-def _plus_one(x: np.ndarray) -> np.ndarray:
-    return x + 1
-
-
-def _first(x: np.ndarray) -> np.ndarray:
-    return x[0]
-
-
-def _noise(x: np.ndarray) -> np.ndarray:
-    return x[0, 0]
 
 
 # Per layer of a network: variables, as patterns of a whole name; our name, as the pattern's template or a function;
@@ -75,18 +59,18 @@ def _modulated(theirs: str, ours: str, kernel: _Convert) -> list[_Rule]:
     return [
         *_layer(theirs, ours, kernel),
         (f"{theirs}/noise_strength", f"{ours}.noise_strength", _same),
-        (f"{theirs}/mod_weight", f"{ours}.affine.weight", _matrix),
-        (f"{theirs}/mod_bias", f"{ours}.affine.bias", _plus_one),
+        (f"{theirs}/mod_weight", f"{ours}.affine.weight", np.transpose),
+        (f"{theirs}/mod_bias", f"{ours}.affine.bias", lambda x: x + 1),
     ]
 
 
 _BLOCK = r"synthesis/(\d{1,5})x\1"
 GENERATOR_RULES: list[_Rule] = [
     ("dlatent_avg", "mapping.w_avg", _same),
-    *_layer("mapping/LabelEmbed", "mapping.embed", _matrix),
-    *_layer(r"mapping/Dense(\d{1,3})", r"mapping.fc\1", _matrix),
-    ("synthesis/4x4/Const/const", "synthesis.b4.const", _first),
-    (r"synthesis/noise(\d{1,2})", noise_name, _noise),
+    *_layer("mapping/LabelEmbed", "mapping.embed", np.transpose),
+    *_layer(r"mapping/Dense(\d{1,3})", r"mapping.fc\1", np.transpose),
+    ("synthesis/4x4/Const/const", "synthesis.b4.const", lambda x: x[0]),
+    (r"synthesis/noise(\d{1,2})", noise_name, lambda x: x[0, 0]),
     *_modulated("synthesis/4x4/Conv", "synthesis.b4.conv1", _kernel),
     *_modulated(f"{_BLOCK}/Conv0_up", r"synthesis.b\1.conv0", _flipped_kernel),
     *_modulated(f"{_BLOCK}/Conv1", r"synthesis.b\1.conv1", _kernel),
@@ -94,15 +78,15 @@ GENERATOR_RULES: list[_Rule] = [
     (f"{_BLOCK}/Skip/weight", r"synthesis.b\1.skip.weight", _flipped_kernel),
 ]
 DISCRIMINATOR_RULES: list[_Rule] = [
-    *_layer("LabelEmbed", "mapping.embed", _matrix),
-    *_layer(r"Mapping(\d{1,3})", r"mapping.fc\1", _matrix),
+    *_layer("LabelEmbed", "mapping.embed", np.transpose),
+    *_layer(r"Mapping(\d{1,3})", r"mapping.fc\1", np.transpose),
     *_layer(r"(\d{1,5})x\1/FromRGB", r"b\1.fromrgb", _kernel),
     *_layer(r"(\d{1,5})x\1/Conv0", r"b\1.conv0", _kernel),
     *_layer(r"(\d{1,5})x\1/Conv1_down", r"b\1.conv1", _kernel),
     (r"(\d{1,5})x\1/Skip/weight", r"b\1.skip.weight", _kernel),
     *_layer("4x4/Conv", "b4.conv", _kernel),
-    *_layer("4x4/Dense0", "b4.fc", _matrix),
-    *_layer("Output", "b4.out", _matrix),
+    *_layer("4x4/Dense0", "b4.fc", np.transpose),
+    *_layer("Output", "b4.out", np.transpose),
 ]
 
 
@@ -142,7 +126,7 @@ def _part(record: TensorflowNetwork, where: str, room: int) -> Part:
     if sum(variable.size for variable in variables.values()) > room:  # before any is copied
         raise FacegenError(f"{where}: its variables claim more than the file holds: refused")
     tensors = _renamed(variables, GENERATOR_RULES if is_generator else DISCRIMINATOR_RULES, where)
-    kind, arguments = recognise(tensors, where)
+    kind, arguments = recognize(tensors, where)
     if kind is not (Generator if is_generator else Discriminator):
         raise FacegenError(f"{where}: its variables are not those of its function {shown(_function(record))}")
     _apply_options(arguments, _options(record), is_generator)
@@ -207,7 +191,7 @@ def _renamed(variables: Mapping[str, np.ndarray], rules: list[_Rule], where: str
             break
         else:
             raise FacegenError(
-                f"{where} has the variable {shown(name)}, which StyleGAN2-ADA's networks do not have: of another "
+                f"{where} has the variable {shown(name)}, which StyleGAN2-ADA's networks do not have: another "
                 "architecture (StyleGAN1, or StyleGAN2 with labels), not supported"
             )
     return tensors

@@ -109,6 +109,12 @@ def report(tmp_path, archives, examples=None, **changes):
     return Page(path)
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, archive):
+    """The report of the archive, with nothing left out."""
+    return report(tmp_path_factory.mktemp("page"), [archive])
+
+
 def test_page_says_what_the_archive_holds(tmp_path, archive):
     page = report(tmp_path, [archive], read=62, dropped={"no face": [{"file": "a.jpg"}, {"file": "b.jpg"}]})
     for words in ("faces.zip", "UTKFace", "16×16", "crop: center", "96.8 % of 62 read", "0 to 29 years"):
@@ -118,8 +124,7 @@ def test_page_says_what_the_archive_holds(tmp_path, archive):
     assert [tag for tag, _ in page.tags if tag == "h1"] == ["h1"]
 
 
-def test_page_stands_alone(tmp_path, archive):
-    page = report(tmp_path, [archive])
+def test_page_stands_alone(page):
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "iframe", "object"}
     assert "http" not in page.html.replace("http-equiv", "")
@@ -128,8 +133,7 @@ def test_page_stands_alone(tmp_path, archive):
     assert policy.startswith("default-src 'none'")
 
 
-def test_every_picture_has_words_and_charts_have_names(tmp_path, archive):
-    page = report(tmp_path, [archive])
+def test_every_picture_has_words_and_charts_have_names(page):
     assert all(attributes["alt"] for attributes in page.all("img"))
     assert all(attributes["aria-label"] for attributes in page.all("svg"))
     assert all("scope" in attributes for attributes in page.all("th"))
@@ -144,8 +148,7 @@ def test_headings_go_down_one_level_at_a_time(tmp_path, archive, count):
     assert max(after - before for before, after in itertools.pairwise(levels)) == 1
 
 
-def test_means_and_samples_are_those_of_the_groups(tmp_path, archive):
-    page = report(tmp_path, [archive])
+def test_means_and_samples_are_those_of_the_groups(page, archive):
     found = {attributes["alt"]: image for attributes, image in page.images()}
     faces = FaceArchive(archive)
     for label, name in enumerate(["0-9", "10-19", "20-29"]):
@@ -159,9 +162,9 @@ def test_means_and_samples_are_those_of_the_groups(tmp_path, archive):
         assert low <= age <= high
 
 
-def test_same_archive_gives_the_same_page(tmp_path, archive):
-    pages = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", report(tmp_path, [archive]).html) for _ in range(2)]
-    assert pages[0] == pages[1]
+def test_same_archive_gives_the_same_page(tmp_path, archive, page):
+    first, second = (re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", p.html) for p in (page, report(tmp_path, [archive])))
+    assert first == second
 
 
 def test_names_are_shown_never_run(tmp_path, archive, face):
@@ -215,15 +218,8 @@ def test_a_section_for_each_split(tmp_path, tinted):
     assert page.text.count("Mean face of each group") == 2
 
 
-def test_genders_are_shown_where_known(make_zip, tmp_path, tinted):
-    names = [f"{i}.png" for i in range(4)]
-    faces = [{"file": n, "age": 5, "gender": g} for n, g in zip(names, ["female"] * 3 + ["male"], strict=True)]
-    path = make_zip(
-        {name: tinted(i) for i, name in enumerate(names)},
-        [[name, 0] for name in names],
-        {"format": 1, "groups": ["0-10", "11-20"], "faces": faces},
-    )
-    page = report(tmp_path, [path])
+def test_genders_are_shown_where_known(make_described, tmp_path):
+    page = report(tmp_path, [make_described(*({"age": 5, "gender": g} for g in ["female"] * 3 + ["male"]))])
     assert "female 3" in page.text
     assert "75 %" in page.text
 
@@ -297,8 +293,7 @@ def test_histogram_has_a_bar_for_each_age_and_a_line_for_each_border():
     assert age_histogram({40: 1}, AgeGroups.parse("0-12,13-39,41-"))["bars"] == [(40, 1, "out")]
 
 
-def test_the_page_draws_the_histogram(tmp_path, archive):
-    page = report(tmp_path, [archive])
+def test_the_page_draws_the_histogram(page):
     assert len([a for a in page.all("rect") if a["class"] in ("even", "odd")]) == 30
     assert [a["x1"] for a in page.all("line") if a["class"] == "border"] == ["10", "20", "30"]
     assert "26 years: 2" in page.text

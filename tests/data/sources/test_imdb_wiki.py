@@ -230,23 +230,14 @@ def test_fields_that_are_not_needed_may_be_missing(read_entries):
     assert read_entries(FINE, leave_out=("face_location", "celeb_names", "celeb_id"))[FINE.full_path].age == 48
 
 
-@pytest.mark.parametrize(
-    ("damage", "detail"),
-    [
-        (lambda data: data[: len(data) // 2], "it is truncated or damaged"),
-        (lambda data: b"", "it is truncated or damaged"),
-        (lambda data: b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + data, "it is of MATLAB version 7.3"),
-    ],
-)
-def test_a_damaged_half_is_named_and_the_other_read(tmp_path, face, damage, detail):
+def test_a_damaged_half_is_named_and_the_other_read(tmp_path, face):
     root = make_imdb_wiki(tmp_path, face)
     mat = root / "imdb_crop" / "imdb.mat"
-    mat.write_bytes(damage(mat.read_bytes()))
+    mat.write_bytes(mat.read_bytes()[:300])
     items = list(get_source("imdb-wiki")().read(Container(root)))
     (named,) = [item for item in items if item.name == "imdb_crop/imdb.mat"]
     assert named.reason == "metadata not usable"
-    assert named.detail.startswith(detail)
-    assert "\n" not in named.detail
+    assert named.detail.startswith("it is truncated or damaged")
     assert sum(isinstance(item, Record) for item in items) == 2
     assert sum(item.reason == "not listed" for item in items if isinstance(item, Skipped)) == len(IMDB_ENTRIES)
 

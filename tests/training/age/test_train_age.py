@@ -19,10 +19,10 @@ from facegen.networks.age_estimator import AGES, AgeEstimator
 from facegen.training.age import loop as training
 from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, half_of, load_aged_faces
 from facegen.training.age.distort import distort
-from facegen.training.age.loop import age_loss, predict_ages, resume_age, train_age
+from facegen.training.age.loop import age_loss, predict_ages, train_age
 from facegen.training.age.options import AgeOptions
 from facegen.training.generator.batches import picture_weights
-from facegen.training.run.folder import read_stats
+from facegen.training.run.folder import read_options, read_stats
 from facegen.training.run.list import as_table, find_runs
 from facegen.weights.load import load_age_estimator
 
@@ -64,7 +64,7 @@ def test_halves_are_disjoint_and_complete(count: int):
     np.testing.assert_array_equal(half_of(count, None), np.arange(count))
 
 
-def test_a_half_is_no_run_of_neighbours():
+def test_a_half_is_no_run_of_neighbors():
     # Pictures of an archive are sorted by age: the half must be a random one.
     first = half_of(1000, "first")
     assert 450 < first.mean() < 550
@@ -191,7 +191,7 @@ def test_learns_sixteen_faces_by_heart(arch: str):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with torch.no_grad():  # as in training: the averages of batch normalisation lag behind so few steps
+    with torch.no_grad():  # as in training: the averages of batch normalization lag behind so few steps
         error = (network.predict(to_float(faces.images)) - faces.ages).abs().mean()
     assert error < 3  # always saying 45 costs 24 years
 
@@ -225,17 +225,17 @@ def test_the_file_tells_what_it_is(finished: Path, archive: Path, held: Path):
 
 
 def test_without_an_archive_to_validate_a_tenth_is_held_back(options: AgeOptions, archive: Path):
-    training_faces, validation = training.load_data(replace(options, val=None, half=None), progress=False)
-    assert len(training_faces) == 36
-    assert len(validation) == 4
-    assert not set(training_faces.ages.tolist()) & set(validation.ages.tolist())
+    data = training.load_data(replace(options, val=None, half=None), progress=False)
+    assert len(data.training) == 36
+    assert len(data.validation) == 4
+    assert not set(data.training.ages.tolist()) & set(data.validation.ages.tolist())
 
 
 def test_both_halves_validate_on_the_same_pictures(options: AgeOptions):
     one = training.load_data(replace(options, val=None, half="first"), progress=False)
     other = training.load_data(replace(options, val=None, half="second"), progress=False)
-    assert one[1].ages.tolist() == other[1].ages.tolist()
-    assert not set(one[0].ages.tolist()) & set(other[0].ages.tolist())
+    assert one.validation.ages.tolist() == other.validation.ages.tolist()
+    assert not set(one.training.ages.tolist()) & set(other.training.ages.tolist())
 
 
 def test_learning_rate_rises_and_falls():
@@ -278,6 +278,6 @@ def test_options_of_before_are_read(options: AgeOptions, tmp_path: Path):
     content = json.loads((run / "training_options.json").read_text())
     del content["fp32"]
     (run / "training_options.json").write_text(json.dumps(content))
-    resume_age(run, kimg=0.08, device="cpu", progress=False)
+    train_age(replace(read_options(run, AgeOptions), kimg=0.08), resume=run, device="cpu", progress=False)
     assert (run / "log.txt").read_text().count("precision: bfloat16 where it pays\n") == 2
     assert_refused("fp32 and bf16 exclude each other", replace, options, fp32=True, bf16=True)

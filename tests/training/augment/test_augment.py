@@ -266,14 +266,14 @@ def test_hue_and_saturation_keep_the_luma():
 
 
 @pytest.mark.parametrize("preset", ["color", "bgcfnc"])
-def test_grey_images_stay_grey(preset):
+def test_gray_images_stay_gray(preset):
     images = random_images(4, 1, 8, 8)
     result = enabled(preset)(images, seeded(0))
     assert result.shape == images.shape
     assert result.isfinite().all()
-    if preset == "color":  # the mean of the colours that the same grey in three channels becomes
-        colours = enabled(preset)(images.expand(-1, 3, -1, -1), seeded(0))
-        torch.testing.assert_close(result, colours.mean(dim=1, keepdim=True))
+    if preset == "color":  # the mean of the colors that the same gray in three channels becomes
+        colors = enabled(preset)(images.expand(-1, 3, -1, -1), seeded(0))
+        torch.testing.assert_close(result, colors.mean(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("preset", AUGPIPE_PRESETS)
@@ -302,7 +302,7 @@ def test_cutout_removes_a_quarter_at_most():
     images = torch.ones(500, 1, 16, 16)
     removed = (AugmentPipe(Strengths(cutout=1))(images, seeded(0)) == 0).double().mean(dim=(1, 2, 3))
     assert removed.max() == 0.25
-    assert 0 < removed.min() < 0.1  # centres near a corner
+    assert 0 < removed.min() < 0.1  # centers near a corner
 
 
 # --- Mistakes -------------------------------------------------------------------------------------------------------

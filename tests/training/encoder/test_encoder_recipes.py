@@ -18,7 +18,7 @@ from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.training.encoder.identity_loss import IdentityLoss
-from facegen.training.encoder.loop import resume_encoder, train_encoder
+from facegen.training.encoder.loop import train_encoder
 from facegen.training.encoder.objective import EncoderObjective, Faces
 from facegen.training.encoder.options import EncoderOptions
 from facegen.training.encoder.real_faces import load_real_faces
@@ -188,7 +188,7 @@ def test_a_run_with_real_faces_and_helpers_resumes_exactly(options: EncoderOptio
     assert ({"val_age", "val_near", "val_keep"} <= read_stats(whole)[-1].keys()) == (recipe != "adversarial")
     with interrupted_at(3):
         run = train_encoder(options, tmp_path / "stopped", device="cpu", progress=False)
-    resume_encoder(run, device="cpu", progress=False)
+    train_encoder(options, resume=run, device="cpu", progress=False)
     expected, resumed = (torch.load(folder / "encoder-state.pt", weights_only=True) for folder in (whole, run))
     assert ("latent_discriminator" in expected) == (recipe == "adversarial")
     assert_same(resumed, expected)

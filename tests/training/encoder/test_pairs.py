@@ -18,7 +18,7 @@ def same(one: Pairs, other: Pairs) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images", "z", "classes"))
 
 
-def test_pairs_are_pictures_and_normalised_latents(generator: Generator):
+def test_pairs_are_pictures_and_normalized_latents(generator: Generator):
     pairs = generate_pairs(generator, 50, progress=False)
     assert len(pairs) == 50
     assert pairs.images.shape == (50, 3, 16, 16)
@@ -29,7 +29,7 @@ def test_pairs_are_pictures_and_normalised_latents(generator: Generator):
 
 def test_pairs_belong_together(generator: Generator):
     pairs = generate_pairs(generator, 4, progress=False)
-    # The length of z leaves no trace in the picture, so the normalised z must make the same one. The noise differs
+    # The length of z leaves no trace in the picture, so the normalized z must make the same one. The noise differs
     # (its strength is 0 in an untrained generator), rounding costs up to one level.
     again = generator(pairs.z, one_hot(pairs.classes, 10), noise_mode="none").detach()
     assert ((again * 127.5 + 128).clamp(0, 255) - pairs.images.float()).abs().max() < 1.1

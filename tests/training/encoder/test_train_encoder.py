@@ -83,7 +83,7 @@ def test_learning_rate_rises_at_the_start_and_falls_in_steps():
 
 
 def test_an_encoder_learns_what_a_picture_shows():
-    # Pictures that spell z out in flat colours: a dozen steps must beat the mean by far.
+    # Pictures that spell z out in flat colors: a dozen steps must beat the mean by far.
     torch.manual_seed(0)
     z = torch.nn.functional.normalize(torch.randn(16, 3), dim=1) * 3**0.5
     images = ((z * 60 + 128).clamp(0, 255).to(torch.uint8))[:, :, None, None].expand(-1, -1, 16, 16)
@@ -95,5 +95,5 @@ def test_an_encoder_learns_what_a_picture_shows():
     for epoch in range(6):
         losses = [train_step(state, batch, data, 1e-3) for batch in epoch_batches(16, options, epoch, data)]
     mse = sum(losses) / len(losses)
-    # The running averages of batch normalisation lag behind so few steps: look at the training error.
+    # The running averages of batch normalization lag behind so few steps: look at the training error.
     assert mse < 0.3

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import CPU, narrow_options, train, train_whole_and_resumed
+from helpers import write_faces
+from trainings import CPU, go_on, narrow_options, train, train_whole_and_resumed
 
+from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
 from facegen.training.generator import compiling, loop
 from facegen.training.generator.options import TrainOptions
@@ -17,14 +19,21 @@ from facegen.training.generator.step import train_step
 from facegen.training.run.folder import read_options, read_stats
 
 
-def small_options(archive: Path, outdir: Path | str = "", **chosen: object) -> TrainOptions:
-    return narrow_options(archive, outdir, **{"cfg": "auto", "p": 0.3, "mirror": True, **chosen})
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """Faces of 8x8 pixels: what has fewer layers takes less time to compile."""
+    groups = AgeGroups.parse("0-20,21-60,61-")
+    return write_faces(tmp_path_factory.mktemp("archive") / "faces.zip", [5, 30, 40, 70] * 5, groups, size=8)
+
+
+def small_options(archive: Path, **chosen: object) -> TrainOptions:
+    return narrow_options(archive, resolution=8, **{"cfg": "auto", "p": 0.3, "mirror": True, **chosen})
 
 
 def steps(
     options: TrainOptions, count: int, backend: str | None, device: torch.device = CPU
 ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-    """Weights and the losses of G after so many steps, the first of which has both regularisations."""
+    """Weights and the losses of G after so many steps, the first of which has both regularizations."""
     torch.compiler.reset()
     state = build_state(options, FaceArchive(options.data), device)
     if backend:
@@ -46,28 +55,28 @@ def assert_same_training(one, other, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize(("batch_gpu", "backend"), [(None, "aot_eager"), (2, "eager")])  # which takes a third of that
-def test_the_training_is_the_same(face_archive, batch_gpu, backend):
-    options = small_options(face_archive, batch_gpu=batch_gpu, mbstd_group=2)
+def test_the_training_is_the_same(archive, batch_gpu, backend):
+    options = small_options(archive, batch_gpu=batch_gpu, mbstd_group=2)
     assert_same_training(steps(options, 3, None), steps(options, 3, backend), 1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # a C++ compiler on a busy core
-def test_the_training_is_the_same_in_compiled_code(face_archive):
-    options = small_options(face_archive)
+def test_the_training_is_the_same_in_compiled_code(archive):
+    options = small_options(archive)
     assert_same_training(steps(options, 3, None), steps(options, 3, "inductor"), 1e-4)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_training_is_the_same_on_a_gpu(face_archive, monkeypatch):
+def test_the_training_is_the_same_on_a_gpu(archive, monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    options, device = small_options(face_archive, fp32=True), torch.device("cuda")
+    options, device = small_options(archive, fp32=True), torch.device("cuda")
     assert_same_training(steps(options, 2, None, device), steps(options, 2, "inductor", device), 1e-3)
 
 
-def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
+def test_networks_are_called_compiled_but_for_second_derivatives(archive):
     calls = []
 
     def backend(graph, inputs):
@@ -78,8 +87,8 @@ def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
         return run
 
     torch.compiler.reset()
-    options = small_options(face_archive)
-    state = build_state(options, FaceArchive(face_archive), CPU)
+    options = small_options(archive)
+    state = build_state(options, FaceArchive(archive), CPU)
     assert compiling.compile_networks(state.loss, backend) is None
     calls.clear()
     train_step(state, options, CPU)
@@ -88,24 +97,24 @@ def test_networks_are_called_compiled_but_for_second_derivatives(face_archive):
     assert calls.count(False) == 1
 
 
-def test_a_resumed_run_ends_like_one_that_went_through(face_archive, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_like_one_that_went_through(archive, tmp_path, monkeypatch):
     # What a backend computes is tested above; this one takes the least time.
     monkeypatch.setattr(loop, "compile_networks", partial(compiling.compile_networks, backend="eager"))
-    whole, half = train_whole_and_resumed(face_archive, tmp_path, kimg=0.016, compile=True, mbstd_group=2)
+    whole, half = train_whole_and_resumed(archive, tmp_path, kimg=0.016, compile=True, mbstd_group=2)
     assert read_options(whole, TrainOptions).compile
     # A run may change to networks that are not compiled, and back.
     for compile in (False, True):
         kimg = read_stats(half)[-1]["step"] + 0.008
-        loop.resume_generator(half, kimg=kimg, compile=compile, progress=False)
+        go_on(half, kimg=kimg, compile=compile)
         assert read_options(half, TrainOptions).compile == compile
 
 
-def test_without_a_compiler_it_trains_all_the_same_and_says_so(face_archive, tmp_path, monkeypatch):
+def test_without_a_compiler_it_trains_all_the_same_and_says_so(archive, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("backend='inductor' raised:\n\nNo working C++ compiler found\nand what else there is to say")
 
     monkeypatch.setattr(torch, "compile", fail)
-    run = train(face_archive, tmp_path, kimg=0.008, compile=True)
+    run = train(archive, tmp_path, kimg=0.008, compile=True)
     told = [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("not compiled")]
     assert len(told) == 1
     assert told[0].endswith("as without --compile: backend='inductor' raised: No working C++ compiler found")

@@ -137,7 +137,7 @@ def test_what_a_penalty_does_not_depend_on_gets_a_gradient_of_zero(phase):
 
 
 @pytest.mark.parametrize(("name", "interval"), [("G", G_REG_INTERVAL), ("D", D_REG_INTERVAL)])
-def test_lazy_regularisation(name, interval):
+def test_lazy_regularization(name, interval):
     about = LOSS.about["lazy_regularisation"]
     assert interval == about[f"{name}_interval"]
     ratio = interval / (interval + 1)

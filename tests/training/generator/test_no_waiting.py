@@ -38,7 +38,7 @@ def on_meta(face_archive, monkeypatch):
 def test_a_step_of_all_phases_never_waits(on_meta, monkeypatch):
     options, state = on_meta
     collector = Collector()
-    state.steps = 0  # both regularisations are due
+    state.steps = 0  # both regularizations are due
     refuse_constants(monkeypatch)
     with Waits() as waits:
         for name, values in train_step(state, options, META).items():

@@ -34,7 +34,7 @@ def unconditional(face_archive, tmp_path_factory):
 
 
 def test_classes_start_from_a_network_without_and_learn(face_archive, unconditional, tmp_path):
-    options = narrow_options(face_archive, tmp_path, resume=str(unconditional))
+    options = narrow_options(face_archive, resume=str(unconditional))
     state = build_state(options, FaceArchive(face_archive), CPU)
     old, _ = load_networks(unconditional)
     z, images = torch.randn(3, 16), torch.rand(3, 3, 16, 16)
@@ -59,9 +59,10 @@ def test_classes_start_from_a_network_without_and_learn(face_archive, unconditio
 
 
 def test_the_command_prints_what_fitted(face_archive, unconditional, tmp_path, monkeypatch):
-    options = narrow_options(face_archive, tmp_path, resume=str(unconditional), kimg=0.004)
+    options = narrow_options(face_archive, resume=str(unconditional), kimg=0.004)
     monkeypatch.setattr(TrainOptions, "decide", lambda self, resolution: options)
-    result = CliRunner().invoke(facegen, ["train", "--data", str(face_archive), "--resume", str(unconditional)])
+    command = ["train", "--data", face_archive, "--outdir", tmp_path, "--resume", unconditional]
+    result = CliRunner().invoke(facegen, [*map(str, command)])
     assert result.exit_code == 0, result.output
     line = r"starts from     G: copied \d+ of \d+ tensors; adapted: mapping\.fc0\.\*; new: mapping\.embed\.\*\n"
     assert re.search(line, result.output)
@@ -76,7 +77,7 @@ def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
     networks, _ = load_networks(unconditional)
     path = tmp_path / "alone.safetensors"
     save_networks(path, {"G_ema": networks["G_ema"]}, {})
-    state = build_state(narrow_options(face_archive, tmp_path, resume=str(path)), FaceArchive(face_archive), CPU)
+    state = build_state(narrow_options(face_archive, resume=str(path)), FaceArchive(face_archive), CPU)
     assert set(state.started_from) == {"G", "G_ema"}
     const = networks["G_ema"].synthesis.b4.const
     assert torch.equal(state.G.synthesis.b4.const, const)
@@ -85,7 +86,7 @@ def test_a_generator_alone_is_enough(face_archive, unconditional, tmp_path):
 
 def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, tmp_path):
     """32x32 and ten classes there, 16x16 and three classes here."""
-    options = narrow_options(face_archive, tmp_path, resume=str(GOLDEN / "legacy_tiny.pkl"))
+    options = narrow_options(face_archive, resume=str(GOLDEN / "legacy_tiny.pkl"))
     options = replace(options, channel_base=512, channel_max=32, latent=64)
     state = build_state(options, FaceArchive(face_archive), CPU)
     for name in ("G", "G_ema"):
@@ -96,7 +97,7 @@ def test_a_network_pickle_of_another_resolution_and_other_classes(face_archive, 
 
 
 def test_another_width(face_archive, unconditional, tmp_path):
-    options = replace(narrow_options(face_archive, tmp_path, resume=str(unconditional)), channel_max=8)
+    options = replace(narrow_options(face_archive, resume=str(unconditional)), channel_max=8)
     state = build_state(options, FaceArchive(face_archive), CPU)
     assert "synthesis.b16.torgb.affine.weight" in state.started_from["G"].copied
     assert "synthesis.b4.conv1.weight" in state.started_from["G"].new
@@ -110,9 +111,9 @@ def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive,
         (encoder, {}, "holds encoder, but no generator to start from"),
         (unconditional, {"map_layers": 5}, "2 mapping layers, this run's --cfg asks for .* 5 mapping layers"),
     ):
-        options = narrow_options(face_archive, tmp_path / "runs", resume=str(weights))
+        options = narrow_options(face_archive, resume=str(weights))
         with pytest.raises((FacegenError, FileNotFoundError), match=words):
-            loop.train_generator(replace(options, **changes), progress=False)
+            loop.train_generator(replace(options, **changes), tmp_path, progress=False)
     assert not (tmp_path / "runs").exists()
 
 
@@ -123,5 +124,5 @@ def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, uncondit
     result = CliRunner().invoke(facegen, command)
     assert result.exit_code == 0, result.output
     assert f'"resume": "{tmp_path / "saved"}"' in result.output
-    options = narrow_options(face_archive, tmp_path, resume=str(tmp_path / "saved"))
+    options = narrow_options(face_archive, resume=str(tmp_path / "saved"))
     assert build_state(options, FaceArchive(face_archive), CPU).started_from["G"].copied

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from trainings import CPU, narrow_options, only_run, train, train_whole_and_resumed
+from trainings import CPU, go_on, narrow_options, only_run, train, train_whole_and_resumed
 
 from facegen.ages import AgeGroups
 from facegen.cli import main as facegen
@@ -126,22 +126,22 @@ def test_reals_take_turns(gendered, tmp_path, monkeypatch):
     np.testing.assert_array_equal(shown[2].reshape(8, 2).T, brightness[np.stack(drawn)])
 
 
-def test_training_moves_the_generator_towards_the_data(face_archive, tmp_path):
-    """A few hundred images must bring the mean colour of fakes close to that of the data."""
-    options = narrow_options(face_archive, tmp_path, kimg=0.4, batch=8, tick=1, aug="noaug", cfg="auto")
+def test_training_moves_the_generator_toward_the_data(face_archive, tmp_path):
+    """A few hundred images must bring the mean color of fakes close to that of the data."""
+    options = narrow_options(face_archive, kimg=0.4, batch=8, tick=1, aug="noaug", cfg="auto")
     archive = FaceArchive(face_archive)
     target = torch.from_numpy(archive.load_all()).float().mean(dim=(0, 2, 3)) / 127.5 - 1
     start = build_state(options, archive, CPU).G_ema
     z, c = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
     before = (start(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
-    generator, _ = load_generator(loop.train_generator(options, progress=False))
+    generator, _ = load_generator(loop.train_generator(options, tmp_path, progress=False))
     after = (generator(z, c).mean(dim=(0, 2, 3)) - target).abs().mean()
     assert after < before / 2
 
 
 @pytest.mark.parametrize("batch_gpu", [None, 2])
 def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
-    options = narrow_options(face_archive, "", batch_gpu=batch_gpu, mbstd_group=2)
+    options = narrow_options(face_archive, batch_gpu=batch_gpu, mbstd_group=2)
     state = build_state(options, FaceArchive(face_archive), CPU)
 
     def bad():
@@ -154,7 +154,7 @@ def test_a_bad_gradient_does_not_spoil_the_weights(face_archive, batch_gpu):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive, tmp_path, monkeypatch):
-    options = narrow_options(face_archive, tmp_path, snap=1)
+    options = narrow_options(face_archive, snap=1)
     real_step = loop.train_step
 
     def step(state, *rest):
@@ -165,25 +165,25 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
 
     monkeypatch.setattr(loop, "train_step", step)
     with pytest.raises(FacegenError, match=r"Loss/G/loss stopped being a finite number .*last good snapshot is"):
-        loop.train_generator(options, progress=False)
+        loop.train_generator(options, tmp_path, progress=False)
     run = only_run(tmp_path)
     assert Header.read(only_snapshot(run))["kimg"] == pytest.approx(0.016)
 
 
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
     snapshot = only_snapshot(finished_run)
-    options = narrow_options(face_archive, tmp_path, resume=str(snapshot), freezed=2)
+    options = narrow_options(face_archive, resume=str(snapshot), freezed=2)
     state = build_state(options, FaceArchive(face_archive), CPU)
     assert torch.equal(state.G.synthesis.b4.const, load_networks(snapshot)[0]["G"].synthesis.b4.const)
     assert "b16.conv0.weight" in dict(state.D.named_buffers())  # frozen, and loaded all the same
 
 
-def test_unlabelled_data_is_refused_for_a_conditional_run(tmp_path):
+def test_unlabeled_data_is_refused_for_a_conditional_run(tmp_path):
     path = tmp_path / "plain.zip"
     with ArchiveWriter(path) as writer:
         writer.add("a.png", Image.new("RGB", (16, 16)))
     with pytest.raises(FacegenError, match="no labels in it"):
-        loop.train_generator(narrow_options(path, tmp_path))
+        loop.train_generator(narrow_options(path), tmp_path)
     assert not list(tmp_path.glob("0*"))
     assert train(path, tmp_path, cond=False, kimg=0.008).is_dir()
 
@@ -206,18 +206,18 @@ def test_resume_from_a_damaged_folder(finished_run, tmp_path, damage, message):
     run = shutil.copytree(finished_run, tmp_path / "run")
     damage(run)
     with pytest.raises((FacegenError, FileNotFoundError), match=message):
-        loop.resume_generator(run, kimg=0.04, progress=False)
+        go_on(run, kimg=0.04)
 
 
 def test_a_run_goes_on_with_another_batch(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    assert loop.resume_generator(run, kimg=0.048, batch=8, progress=False) == run
+    assert go_on(run, kimg=0.048, batch=8) == run
     assert read_options(run, TrainOptions).batch == 8
     state = torch.load(run / "training-state.pt", weights_only=True)
     assert state["images_seen"] == state["position"] == 48
     assert state["steps"] == 32 / 4 + 16 / 8
     with pytest.raises(FacegenError, match="batch must be a multiple of 4"):
-        loop.resume_generator(run, kimg=0.1, batch=6, progress=False)
+        go_on(run, kimg=0.1, batch=6)
 
 
 class TestCommand:

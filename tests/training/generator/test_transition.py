@@ -10,7 +10,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.generator import loop
-from facegen.training.generator.options import resolve_options
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import effective_parameters, fade_labels, label_weight
@@ -70,7 +70,7 @@ def test_the_average_makes_of_plain_labels_what_the_generator_makes_of_faded_one
 
 
 def test_a_run_shows_one_class_at_first_and_all_of_them_in_the_end(face_archive, tmp_path):
-    options = narrow_options(face_archive, tmp_path, **FADING)
+    options = narrow_options(face_archive, **FADING)
     state = build_state(options, loop.open_archive(options), CPU)
     z, c = torch.randn([1, 16]).expand(3, -1), torch.eye(3)
     spread = []
@@ -94,7 +94,7 @@ def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(f
     assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
     snapshot = run / "network-snapshot-000000.safetensors"
     was, _ = load_networks(snapshot)
-    new = narrow_options(face_archive, tmp_path, resume=str(snapshot))
+    new = narrow_options(face_archive, resume=str(snapshot))
     state = build_state(new, loop.open_archive(new), CPU)
     state.batches.close()
     z, c, pictures = torch.randn(3, 16), torch.eye(3), torch.randn(3, 3, 16, 16)
@@ -118,4 +118,4 @@ def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(f
 )
 def test_impossible_transitions_are_refused(chosen, complaint):
     with pytest.raises(FacegenError, match=complaint):
-        resolve_options(data="x", outdir="y", resolution=16, cfg="tiny", kimg=5, **chosen)
+        TrainOptions("x", "tiny", 5, **chosen).decide(16)

@@ -27,7 +27,7 @@ from facegen.networks.discriminator import append_minibatch_std
 from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.augment.strengths import AUGPIPE_PRESETS
 from facegen.training.draws import BatchRandom, Part
-from facegen.training.generator.options import resolve_options
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import batch_parts
 from facegen.training.run import distributed
 from facegen.training.run.folder import read_stats
@@ -164,13 +164,13 @@ def test_random_states_go_on_split_or_not():
 )
 def test_batches_that_cannot_be_shared_out(batch, batch_gpu, processes, words):
     chosen = {"batch": batch, "batch_gpu": batch_gpu, "mbstd_group": 2 if batch == 10 else 4}
-    options = resolve_options(data="d", outdir="o", resolution=16, cfg="tiny", **chosen)
+    options = TrainOptions("d", cfg="tiny", **chosen).decide(16)
     with pytest.raises(FacegenError, match=words):
         batch_parts(options, 0, processes)
 
 
 def test_shares_of_all_processes_make_the_batch():
-    options = resolve_options(data="d", outdir="o", resolution=16, cfg="tiny", batch=16, batch_gpu=4)
+    options = TrainOptions("d", cfg="tiny", batch=16, batch_gpu=4).decide(16)
     parts = [part for rank in range(2) for part in batch_parts(options, rank, 2)]
     assert sorted(part.index for part in parts) == [0, 1, 2, 3]
     assert {part.count for part in parts} == {4}
@@ -361,7 +361,7 @@ def test_two_processes_stop_go_on_and_measure_together(face_archive, two_process
 
 
 def test_the_encoder_does_not_depend_on_how_a_batch_is_shared_out(two_processes, tmp_path):
-    """Batch normalisation included; 1e-4 for the same reason as above."""
+    """Batch normalization included; 1e-4 for the same reason as above."""
     distributed_worker.train_encoder(str(tmp_path / "one.pt"))
     assert difference(torch.load(tmp_path / "one.pt"), torch.load(two_processes[0] / "encoder.pt")) < 1e-4
 
@@ -384,7 +384,7 @@ def test_train_encoder_of_two_processes(tmp_path):
     result = CliRunner().invoke(facegen, [*map(str, command), "--outdir", str(tmp_path / "alone")])
     assert result.exit_code == 0, result.output
     (run,) = (tmp_path / "alone").iterdir()
-    # Batch normalisation's statistics are of whole batches, however many processes share them.
+    # Batch normalization's statistics are of whole batches, however many processes share them.
     assert read_stats(run)[0]["val_mse"] == pytest.approx(shared[0]["val_mse"], rel=1e-3)
 
 

@@ -41,7 +41,7 @@ def make_run(outdir: Path, name: str, ticks: int, kimg: float = 40, **options: o
 
 
 def save_fakes(path: Path, brightness: int, columns: int = 3) -> None:
-    """Eight rows as training draws them, each face of its own colour."""
+    """Eight rows as training draws them, each face of its own color."""
     rows = np.linspace(0, 100, 8).astype(np.uint8)
     faces = np.zeros([8 * columns, 16, 16, 3], np.uint8) + rows.repeat(columns)[:, None, None, None]
     save_image_grid(faces + np.uint8(brightness), path, columns, column_labels=GROUPS[:columns])

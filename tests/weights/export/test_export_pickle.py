@@ -106,12 +106,6 @@ def test_names_nothing_of_facegen_and_holds_the_source_once(tmp_path):
     ast.parse(SOURCE, feature_version=(3, 7))  # which the family's tools were made for
 
 
-def test_the_note_keeps_metadata_and_which_networks_were_given(tmp_path):
-    metadata = {"groups": ["0-10", "11+"], "kimg": 12.5, "license": "ünïcode – ok", "template": None}
-    write_pickle(tmp_path / "networks.pkl", {"G_ema": small_generator()}, metadata=metadata)
-    assert read_note(read_records(tmp_path / "networks.pkl")) == (["G_ema"], metadata)
-
-
 @pytest.mark.parametrize(
     "note",
     [None, 3, "", "[]", "{}", '{"networks": 1, "metadata": {}}', '{"networks": ["os"], "metadata": {}}', "[" * 9999],

@@ -14,9 +14,7 @@ from small_networks import assert_same_weights
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.weights.export.pickle import write_pickle as write_our_pickle
 from facegen.weights.family.pickles import read_networks
-from facegen.weights.native import load_networks, save_networks
 
 SMALL = {
     "z_dim": 4,
@@ -96,15 +94,6 @@ def test_what_else_the_file_tells():
     json.dumps(dict(metadata))
 
 
-def test_networks_go_on_as_a_native_file(tmp_path):
-    networks, metadata = read_networks(FOLDER / "legacy_protocol3.pkl")
-    save_networks(tmp_path / "new.safetensors", networks, {"origin": metadata["origin"]})
-    loaded, header = load_networks(tmp_path / "new.safetensors")
-    assert header["origin"] == metadata["origin"]
-    for name, network in networks.items():
-        assert_same_weights(loaded[name], network)
-
-
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_golden_configuration_survives_a_pickle(config, tmp_path):
     G, D, about = golden_pair(config)
@@ -154,15 +143,6 @@ def test_only_the_wanted_network_is_built(monkeypatch):
     assert built.count(Generator) == 1
     assert Discriminator not in built
     assert read_networks(FOLDER / "legacy_protocol3.pkl", ("encoder",))[0] == {}
-
-
-def test_a_pickle_that_facegen_wrote_of_a_generator_alone(tmp_path):
-    G = Generator(**SMALL)
-    write_our_pickle(tmp_path / "ours.pkl", {"G_ema": G})
-    networks, metadata = read_networks(tmp_path / "ours.pkl")
-    assert list(networks) == ["G_ema"]  # its note says so; for other tools it stands there as G too
-    assert_same_weights(networks["G_ema"], G)
-    assert metadata["networks"]["G_ema"]["kwargs"] == G.init_kwargs
 
 
 def test_half_precision_weights_are_widened(tmp_path):
@@ -216,13 +196,6 @@ def test_a_truncated_file_says_so(tmp_path):
     (tmp_path / "cut.pkl").write_bytes(data[: len(data) // 2])
     assert_refused("cut.pkl: a damaged pickle", read_networks, tmp_path / "cut.pkl")
     assert_refused("there is no such", read_networks, tmp_path / "missing.pkl", error=FileNotFoundError)
-
-
-@pytest.mark.parametrize("name", ["legacy_evil", "legacy_evil_nested"])
-def test_evil_pickles_are_refused_and_nothing_runs(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert_refused("names posix.system", read_networks, FOLDER / f"{name}.pkl")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_embedded_source_that_raises_is_in_what_these_tests_write():

@@ -20,43 +20,23 @@ State = dict[str, torch.Tensor]
 KERNEL = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 
 
+WIDTHS = {4: 8, 8: 8, 16: 6, 32: 3}  # they are its own affair, so they are small here
+
+
 def generator_state(resolution: int = 16, dim: int = 6, layers: int = 2) -> State:
-    """A random generator in rosinality's names; the widths are its own affair, so they are small here."""
-    widths = {4: 8, 8: 8, 16: 6, 32: 3}
-    state = {"input.input": torch.randn(1, widths[4], 4, 4)}
-    for i in range(layers):
-        state |= {f"style.{i + 1}.weight": torch.randn(dim, dim) * 100, f"style.{i + 1}.bias": torch.randn(dim)}
-
-    def layer(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        state[f"{name}.conv.weight"] = torch.randn(1, outputs, inputs, kernel, kernel)
-        state[f"{name}.conv.modulation.weight"] = torch.randn(inputs, dim)
-        state[f"{name}.conv.modulation.bias"] = torch.randn(inputs)
-        if kernel == 3:
-            state.update({f"{name}.noise.weight": torch.randn(1), f"{name}.activate.bias": torch.randn(outputs)})
-        else:
-            state[f"{name}.bias"] = torch.randn(1, 3, 1, 1)
-
-    layer("conv1", widths[4], widths[4], 3)
-    layer("to_rgb1", widths[4], 3, 1)
-    state["noises.noise_0"] = torch.randn(1, 1, 4, 4)
-    for i, size in enumerate(size for size in widths if 8 <= size <= resolution):
-        layer(f"convs.{2 * i}", widths[size // 2], widths[size], 3)
-        layer(f"convs.{2 * i + 1}", widths[size], widths[size], 3)
-        layer(f"to_rgbs.{i}", widths[size], 3, 1)
-        state[f"convs.{2 * i}.conv.blur.kernel"] = state[f"to_rgbs.{i}.upsample.kernel"] = KERNEL * 4
-        state |= {f"noises.noise_{2 * i + j}": torch.randn(1, 1, size, size) for j in (1, 2)}
-    return state
+    """A random generator in rosinality's names."""
+    shapes = rosinality_model.shapes(resolution, dim, layers, widths=WIDTHS)
+    state = {name: torch.randn(shape) for name, shape in shapes.items()}
+    kernels = {name: KERNEL * 4 for name in shapes if name.endswith("kernel")}
+    return state | kernels | {f"style.{i + 1}.weight": torch.randn(dim, dim) * 100 for i in range(layers)}
 
 
 def discriminator_state(resolution: int = 16) -> State:
     """A random discriminator in rosinality's names."""
-    widths = {32: 3, 16: 6, 8: 8, 4: 8}
-    state = {
-        "convs.0.0.weight": torch.randn(widths[resolution], 3, 1, 1),
-        "convs.0.1.bias": torch.randn(widths[resolution]),
-    }
-    for i, size in enumerate((size for size in widths if 8 <= size <= resolution), start=1):
-        inputs, outputs = widths[size], widths[size // 2]
+    first = WIDTHS[resolution]
+    state = {"convs.0.0.weight": torch.randn(first, 3, 1, 1), "convs.0.1.bias": torch.randn(first)}
+    for i, size in enumerate((size for size in (32, 16, 8) if size <= resolution), start=1):
+        inputs, outputs = WIDTHS[size], WIDTHS[size // 2]
         state |= {
             f"convs.{i}.conv1.0.weight": torch.randn(inputs, inputs, 3, 3),
             f"convs.{i}.conv1.1.bias": torch.randn(inputs),

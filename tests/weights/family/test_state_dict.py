@@ -13,7 +13,7 @@ from refusals import assert_refused
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
-from facegen.weights.family.state_dict import fit_channels, read_networks, recognise
+from facegen.weights.family.state_dict import fit_channels, read_networks, recognize
 
 
 def small(**kwargs: object) -> Generator:
@@ -28,7 +28,7 @@ def save(path: Path, content: object, **kwargs: object) -> Path:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_every_golden_configuration_is_recognised(config, zipped, tmp_path):
+def test_every_golden_configuration_is_recognized(config, zipped, tmp_path):
     G, D, about = golden_pair(config)
     content = {"G_ema": G.state_dict(), "D": D.state_dict(), "epoch": 3}
     path = save(tmp_path / "all.pt", content, _use_new_zipfile_serialization=zipped)
@@ -156,8 +156,8 @@ def test_damaged_and_missing_files(tmp_path):
     assert_refused("there is no such", read_networks, tmp_path / "missing.pt", error=FileNotFoundError)
 
 
-def test_numpy_arrays_are_recognised_too():
+def test_numpy_arrays_are_recognized_too():
     state = {name: tensor.numpy() for name, tensor in small().state_dict().items()}
-    kind, arguments = recognise(state, "f")
+    kind, arguments = recognize(state, "f")
     assert kind is Generator
     assert arguments["img_resolution"] == 8

@@ -55,7 +55,7 @@ HOST_DEVICE int64_t count_tiles(const Upfirdn2d& p, int planes, int rows, int co
 template <bool LAST>
 HOST_DEVICE Tile find_tile(
     const Upfirdn2d& p, int64_t block, int planes, int rows, int columns, int skip_y, int skip_x) {
-    // Neighbours in memory are neighbours in time: channels first where they are last.
+    // Neighbors in memory are neighbors in time: channels first where they are last.
     Tile tile{0, 0, 0, 0};
     if (LAST) {
         const int groups = divide_up(p.channels, planes);
@@ -127,7 +127,7 @@ template <class T, int UP, int DOWN, bool LAST, bool LARGE> struct SmallFilter {
     static constexpr int SHRINK = sizeof(A) / sizeof(float);
     static constexpr int TAPS = 4, HIGH = 4;  // HIGH: outputs of a thread, one above the other
     static constexpr int PACK = LAST && sizeof(T) == 2 ? 2 : 1;
-    // Outputs of a tile, and packs of planes. Channels: a warp reads neighbours. Large pictures: a warp reads half a row.
+    // Outputs of a tile, and packs of planes. Channels: a warp reads neighbors. Large pictures: a warp reads half a row.
     static constexpr int PACKS = LAST ? 32 / SHRINK : LARGE ? 1 : 8 / SHRINK;
     static constexpr int PLANES = PACKS * PACK;
     static constexpr int ROWS = LAST ? 16 / DOWN / PACK : LARGE ? 32 / SHRINK : 16;
@@ -273,7 +273,7 @@ template <class T, bool LAST, bool ALONG_X> struct Line {
 
         constexpr int ITEMS = PLANES * LENGTH * (LINES / WIDE);
         for (int item = thread; item < ITEMS; item += THREADS) {
-            // Neighbouring threads make neighbours in memory.
+            // Neighboring threads make neighbors in memory.
             const int plane = item % PLANES, pixel = item / PLANES;
             constexpr int IN_ROW = ALONG_X ? COLUMNS : COLUMNS / WIDE;
             const int row = pixel / IN_ROW, column = pixel % IN_ROW;
