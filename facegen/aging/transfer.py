@@ -32,7 +32,8 @@ from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
-from facegen.weights.locate import shipped_file
+from facegen.weights.locate import locate, shipped_file
+from facegen.weights.trained_for import check_trained_for, own_generator
 
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
 TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time
@@ -154,19 +155,19 @@ class AgeTransfer:
         """Load the networks; None for the ones that come with the package.
 
         Weights are what `facegen.load_generator` takes: files of any kind, run folders, addresses, hub repositories.
-        An encoder that was trained by the recipe `tune` brings its generator along, which then is the one for None.
+        An encoder alone takes the generator that it was trained for (`facegen.weights.trained_for.own_generator`).
 
         Raises:
             FileNotFoundError, FacegenError: missing or damaged files, or networks that do not belong together.
         """
-        encoder_file = shipped_file("encoder") if encoder is None else encoder
-        networks, header = read_networks(encoder_file)
-        encoder_network, generator_network = networks.get("encoder"), networks.get("G_ema")
-        age_shift = networks.get("age_shift")
+        encoder_file = shipped_file("encoder") if encoder is None else locate(encoder)
+        networks, about_encoder = read_networks(encoder_file)
+        encoder_network, age_shift = networks.get("encoder"), networks.get("age_shift")
         if not isinstance(encoder_network, Encoder):
             raise FacegenError(f"{encoder_file}: holds {', '.join(networks) or 'nothing'}, but no encoder")
-        if generator is not None or not isinstance(generator_network, Generator):
-            generator_network, header = load_generator(shipped_file("generator") if generator is None else generator)
+        generator_file = own_generator(encoder_file) if generator is None else generator
+        generator_network, header = load_generator(generator_file)
+        check_trained_for(generator_network, encoder_file, networks, about_encoder, str(generator_file))
         return cls(
             generator_network,
             encoder_network,

@@ -7,6 +7,7 @@ import io
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import FrameType
 
@@ -37,7 +38,7 @@ COMMANDS = {
 # Options that several commands have.
 device_option = click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
 generator_option = click.option(
-    "--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package."
+    "--generator", metavar="FILE|RUN|URL", help="The encoder's generator.  [default: the one that it was trained for]"
 )
 encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
 outdir_option = click.option(
@@ -52,6 +53,11 @@ gpus_option = click.option(
 )
 
 
+def _warning(message: Warning | str, category: type[Warning], file: str, number: int, line: str | None = None) -> str:
+    """A warning as one line, without the place in our source that gave it."""
+    return f"Warning: {message if isinstance(message, str) else one_line(message)}\n"
+
+
 def leave(number: int, frame: FrameType | None) -> None:
     """End the process as an exception does, so that half-written files are removed on the way."""
     sys.exit(128 + number)
@@ -61,11 +67,13 @@ class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
 
     def invoke(self, ctx: click.Context) -> object:
+        before, warnings.formatwarning = warnings.formatwarning, _warning
         try:
             return super().invoke(ctx)
         except (FacegenError, OSError) as error:
             raise click.ClickException(one_line(error) if isinstance(error, OSError) else str(error)) from error
         finally:
+            warnings.formatwarning = before
             # Nothing is half written any more, and an exception in the interpreter's own clearing up is a traceback.
             if signal.getsignal(signal.SIGTERM) is leave:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)

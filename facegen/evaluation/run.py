@@ -29,8 +29,8 @@ from facegen.metrics.features import (
     locate_weights,
 )
 from facegen.metrics.names import parse_metrics
-from facegen.weights.load import read_networks
 from facegen.weights.locate import locate, shipped_file
+from facegen.weights.trained_for import own_generator
 
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
@@ -94,8 +94,8 @@ def run_evaluation(
         outdir: Where results.json, table.md, report.html and strips/ go.
         systems: The first is the one that the report is about, the others stand beside it.
         options: Target ages, how many faces, and the judges.
-        generator: The generator of all systems that name none; None for the one that comes with a system's encoder, or
-            else the one in the package.
+        generator: The generator of all systems that name none; None for the one that a system's encoder
+            was trained for.
         device: None takes a GPU when there is one.
         progress: Show bars with the remaining time.
 
@@ -153,20 +153,20 @@ def _load_system(
 ) -> System:
     transfer = AgeTransfer.from_files(generator, spec.encoder, age_estimator=age_estimator, device=device)
     description = {
-        "generator": _generator_name(generator, spec.encoder),
+        "generator": _own_generator_name(spec.encoder) if generator is None else str(generator),
         "encoder": _name(spec.encoder),
         "edit": asdict(spec.edit),
     }
     return System(spec.name, transfer, spec.edit, description)
 
 
-def _generator_name(generator: Reference | None, encoder: Reference | None) -> str:
-    """Which generator `AgeTransfer.from_files` takes."""
-    if generator is None:
-        networks, _ = read_networks(shipped_file("encoder") if encoder is None else encoder, ["G_ema"])
-        if "G_ema" in networks:
-            return "the encoder's own"
-    return _name(generator)
+def _own_generator_name(encoder: Reference | None) -> str:
+    """Which generator `AgeTransfer.from_files` takes for an encoder alone."""
+    path = shipped_file("encoder") if encoder is None else locate(encoder)
+    generator = own_generator(path)
+    if generator == path:
+        return "the encoder's own"
+    return _name(None if generator == shipped_file("generator") else generator)
 
 
 def _load_judges(

@@ -6,6 +6,7 @@ In a file it is a JSON object:
     networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
     groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
     kimg, metrics, training_options, license     how the weights came about, and what may be done with them
+    trained_for        of an encoder: its generator, see `facegen.weights.trained_for`
     sha256             the checksum of this object without this entry, as JSON with sorted keys and no spaces
 
 Files of version 1 have no checksums. Keys that this version of facegen does not know are kept.

@@ -26,6 +26,7 @@ PUBLISHED = {
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
 SHIPPED = {"generator": "--generator", "encoder": "--encoder", "age": "--age-estimator", "age_judge": "--age-judge"}
 
+RUN_OPTIONS = "training_options.json"  # what a run folder keeps its options in
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}

@@ -38,9 +38,10 @@ from facegen.weights.load import load_age_estimator, load_generator, read_networ
 from facegen.weights.locate import BEST_ENCODER as BEST
 from facegen.weights.locate import locate, shipped_file
 from facegen.weights.native import save_networks
+from facegen.weights.trained_for import ENTRY, name_generator
 
 STATE = "encoder-state.pt"
-INHERITED = ("groups", "class_names", "template", "license", "resolution", "kimg")  # kimg: of the generator
+INHERITED = ("groups", "class_names", "template", "license", "resolution", "kimg", ENTRY)  # kimg: of the generator
 VALIDATED = {"cosine_similarity": "val_cosine"}  # what the statistics call it; other losses are called val_<loss>
 
 
@@ -52,6 +53,7 @@ class Progress:
     step: int = 0  # finished batches of the epoch under way
     loss_sum: float = 0.0  # over those batches
     best: float = math.inf  # lowest validation loss so far
+    trained_for: str = ""  # the generator's fingerprint; runs of the version before have none
 
 
 @dataclass
@@ -107,7 +109,7 @@ def train_encoder(
         objective, header = build_objective(options, session.progress)
         saved = None
         if resume is not None:
-            saved = _go_on(session, options, resume)
+            saved = _go_on(session, options, resume, header)
         else:
             if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is made
                 generator = objective.generator
@@ -121,14 +123,20 @@ def train_encoder(
     return session.path
 
 
-def _go_on(session: Session, options: EncoderOptions, folder: str | os.PathLike[str]) -> dict[str, Any]:
+def _go_on(session: Session, options: EncoderOptions, folder: str | os.PathLike[str], header: Header) -> dict[str, Any]:
     """Go on in the folder of an earlier run and return the content of its state file."""
     check_goes_on(folder, options)
     saved = read_state(Path(folder) / STATE, ("encoder", "average", "optimizer", "training"))
     done = Progress(**saved["training"])
     if done.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
+    if done.trained_for not in ("", header[ENTRY]["sha256"]):
+        raise FacegenError(
+            f"{options.generator}: another generator than the one that {folder} began with: give that with --generator"
+        )
     session.resume(folder, done.epoch, options)
+    if not done.trained_for:
+        session.log("warning: a run of an older version, which does not say by content which generator it began with")
     session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
     return saved
 
@@ -152,6 +160,7 @@ def _with_absolute_paths(options: EncoderOptions) -> EncoderOptions:
 def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObjective, Header]:
     """Build the networks of a run, the encoder untrained; return also what the generator's file says of it."""
     generator, header = load_generator(options.generator)
+    header = Header({**header, ENTRY: name_generator(generator, locate(options.generator))})
     recipe = options.chosen_recipe()
     if recipe.real or recipe.age:
         groups_of(generator, header)  # complains of a generator without
@@ -198,10 +207,11 @@ def _build(
     # By the generator as it was, before any tuning.
     data = load_data(options, objective.generator, header, session.device, session.progress)
     distributed.broadcast(list(objective.learning().values()))
+    progress = Progress(trained_for=header[ENTRY]["sha256"])
     average = WeightAverage(objective)  # of one process, so before batch normalization is shared
     if distributed.world_size() > 1:
         share_batch_norm(objective.encoder)
-    return TrainingState(objective, average, objective.optimizer(options.lr), Progress()), data
+    return TrainingState(objective, average, objective.optimizer(options.lr), progress), data
 
 
 def _train(session: Session, options: EncoderOptions, state: TrainingState, data: FaceData, header: Header) -> None:

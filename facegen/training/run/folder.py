@@ -18,6 +18,7 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path, write_json
 from facegen.options import Options
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
+from facegen.weights.locate import RUN_OPTIONS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,7 +27,7 @@ Some = TypeVar("Some", bound=Options)
 
 LOG = "log.txt"
 STATS = "stats.jsonl"
-OPTIONS = "training_options.json"
+OPTIONS = RUN_OPTIONS
 
 
 class RunFolder:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from helpers import small_generator
 from PIL import Image
+from refusals import assert_refused
 from trainings import SHALLOW
 
 from facegen.networks.encoder import Encoder
@@ -18,8 +21,10 @@ from facegen.training.encoder.pairs import Pairs
 from facegen.training.encoder.recipes import RECIPES
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run.folder import read_stats
-from facegen.weights.load import load_encoder
+from facegen.weights.convert import convert
+from facegen.weights.load import load_encoder, load_generator
 from facegen.weights.native import save_networks
+from facegen.weights.trained_for import fingerprint
 
 GROUPS = ["0-20", "21-40", "41-60", "61-"]
 TEMPLATE = [[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]
@@ -66,6 +71,28 @@ def test_encoder_files_know_their_groups_template_and_error(finished: Path):
     assert header["epoch"] == best["step"]
     assert header["val_mse"] == pytest.approx(best["val_mse"], abs=1e-4)
     assert header["training_options"]["generator"] == "tiny.safetensors"
+
+
+def test_the_encoders_file_names_its_generator(finished: Path, generator_file: Path):
+    _, header = load_encoder(finished)
+    generator, _ = load_generator(generator_file)
+    assert header["trained_for"] == {"generator": "tiny.safetensors", "sha256": fingerprint(generator)}
+
+
+def test_a_run_goes_on_with_no_other_generator(finished: Path, options: EncoderOptions, tmp_path: Path):
+    """The file may move, and its format may be another; a file that was overwritten is noticed."""
+    run, generator = tmp_path / finished.name, small_generator(4, z_dim=4)
+    shutil.copytree(finished, run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    torch.nn.init.normal_(generator.synthesis.b4.const)
+    save_networks(tmp_path / "tiny.safetensors", {"G_ema": generator.requires_grad_(False)}, {"groups": GROUPS})
+    changed = replace(options, generator=str(tmp_path / "tiny.safetensors"), epochs=3)
+    assert_refused("another generator", train_encoder, changed, resume=run, device="cpu", progress=False)
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    convert(options.generator, tmp_path / "tiny.pkl")
+    moved = replace(options, generator=str(tmp_path / "tiny.pkl"), epochs=3)
+    train_encoder(moved, resume=run, device="cpu", progress=False)
+    assert "epoch 3/3" in (run / "log.txt").read_text()
 
 
 def test_reconstructions_show_four_rows_of_every_class(finished: Path):
