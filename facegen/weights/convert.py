@@ -28,6 +28,7 @@ def convert(
     network: str | None = None,
     group: str | None = None,
     truncation_psi: float | None = None,
+    groups: AgeGroups | None = None,
 ) -> list[str]:
     """Write the networks of one file in another format, atomically.
 
@@ -37,6 +38,7 @@ def convert(
         to: One of `FORMATS`; None goes by the destination's suffix.
         network: One of `KINDS`; None takes all for `safetensors` and `pkl`, else the generator, else the encoder.
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
+        groups: Age groups of a generator whose file does not say which they are; the new file says them.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
 
     Returns:
@@ -56,6 +58,8 @@ def convert(
         raise FacegenError(f"{destination}: is the file that is read: choose another name")
 
     networks, header = read_networks(path)
+    if groups is not None:
+        header = _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
     lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
     if to == "safetensors":
@@ -76,6 +80,13 @@ def convert(
         difference = _export_graph(chosen, destination, to, truncation_psi, {**header.metadata, "network": name})
         lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
     return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
+
+
+def _with_groups(header: Header, networks: Mapping[str, nn.Module], groups: AgeGroups) -> Header:
+    for network in networks.values():
+        if isinstance(network, Generator) and network.c_dim > 0:
+            header.groups_of(network.c_dim, groups)
+    return Header({**header, "groups": groups.labels})
 
 
 def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
