@@ -12,6 +12,7 @@ from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
+from facegen.files import check_free
 from facegen.networks.generator import Generator
 from facegen.weights.formats import FORMATS, HOLDS, SUFFIXES
 from facegen.weights.header import Header
@@ -28,6 +29,7 @@ def convert(
     network: str | None = None,
     group: str | None = None,
     truncation_psi: float | None = None,
+    force: bool = False,
 ) -> list[str]:
     """Write the networks of one file in another format, atomically.
 
@@ -38,13 +40,14 @@ def convert(
         network: One of `KINDS`; None takes all for `safetensors` and `pkl`, else the generator, else the encoder.
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
+        force: Replace the destination if it is there.
 
     Returns:
         Lines for people: what was written, and what was left out.
 
     Raises:
         FileNotFoundError: no such source.
-        FacegenError: the format cannot hold what is asked for, or the destination is the source.
+        FacegenError: the format cannot hold what is asked for, or the destination is there or the source.
     """
     destination = Path(destination)
     to = _format(destination, to)
@@ -54,6 +57,7 @@ def convert(
     path = locate(source)
     if destination.exists() and destination.samefile(path):
         raise FacegenError(f"{destination}: is the file that is read: choose another name")
+    check_free(destination, force)
 
     networks, header = read_networks(path)
     kept = _choose(path, networks, to, network)
