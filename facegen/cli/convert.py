@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from facegen.cli import force_option
+from facegen.ages import AgeGroups
+from facegen.cli import force_option, groups_option
 from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
 
 
@@ -24,6 +25,7 @@ from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
     help="Which network; by default all that the format holds, or the generator where it holds one.",
 )
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
+@groups_option
 @click.option("--psi", type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]")
 @force_option
 def command(
@@ -32,6 +34,7 @@ def command(
     to: str | None,
     network: str | None,
     group: str | None,
+    groups: AgeGroups | None,
     psi: float | None,
     force: bool,
 ) -> None:
@@ -52,6 +55,8 @@ def command(
     """
     from facegen.weights.convert import convert
 
-    lines = convert(source, destination, to=to, network=network, group=group, truncation_psi=psi, force=force)
+    lines = convert(
+        source, destination, to=to, network=network, group=group, truncation_psi=psi, groups=groups, force=force
+    )
     for line in lines:
         click.echo(line)

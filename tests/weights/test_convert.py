@@ -12,12 +12,13 @@ from small_networks import METADATA, assert_same_weights, discriminator, encoder
 from small_networks import generator as small_generator
 from torch import nn
 
+from facegen.ages import AgeGroups
 from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.weights.convert import convert
 from facegen.weights.header import Header
-from facegen.weights.load import read_networks
+from facegen.weights.load import load_generator, read_networks
 from facegen.weights.native import load_networks, save_networks
 
 
@@ -201,3 +202,15 @@ def test_command_in_a_process_of_its_own(tmp_path, snapshot):
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out.pkl").is_file()
+
+
+def test_age_groups_of_a_foreign_file_go_into_the_new_one(tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    save_networks(foreign, {"G_ema": generator(c_dim=3)}, {})
+    groups = AgeGroups.parse("0-20,21-40,41+")
+    convert(foreign, tmp_path / "named.safetensors", groups=groups)
+    assert load_generator(tmp_path / "named.safetensors")[1].groups == groups
+    message = assert_refused("3 classes", convert, foreign, tmp_path / "x.pkl", groups=AgeGroups.parse("0-20,21+"))
+    assert not (tmp_path / "x.pkl").exists(), message
+    other = AgeGroups.parse("0-10,11-40,41+")
+    assert_refused("leave out --groups", convert, tmp_path / "named.safetensors", tmp_path / "x.pkl", groups=other)
