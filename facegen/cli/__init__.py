@@ -43,6 +43,7 @@ generator_option = click.option(
     "--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package."
 )
 encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
+force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 outdir_option = click.option(
     "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from facegen.ages import AgeGroups
-from facegen.cli import groups_option
+from facegen.cli import force_option, groups_option
 from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
 
 
@@ -27,6 +27,7 @@ from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
 @groups_option
 @click.option("--psi", type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]")
+@force_option
 def command(
     source: str,
     destination: Path,
@@ -35,6 +36,7 @@ def command(
     group: str | None,
     groups: AgeGroups | None,
     psi: float | None,
+    force: bool,
 ) -> None:
     """Convert the weights IN (a file, a run folder, an address or a published network) into the file OUT.
 
@@ -53,5 +55,8 @@ def command(
     """
     from facegen.weights.convert import convert
 
-    for line in convert(source, destination, to=to, network=network, group=group, truncation_psi=psi, groups=groups):
+    lines = convert(
+        source, destination, to=to, network=network, group=group, truncation_psi=psi, groups=groups, force=force
+    )
+    for line in lines:
         click.echo(line)

@@ -52,6 +52,24 @@ def test_to_a_pickle_and_back_to_the_bit(tmp_path, snapshot):
     assert second.read_bytes() == pickled.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["out.safetensors", "out.pkl", "out.onnx"])
+def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path, snapshot, name):
+    there = tmp_path / name
+    there.write_bytes(b"mine")
+    result = run(snapshot, there)
+    assert result.exit_code == 1
+    assert f"{there}: is there already" in result.output
+    assert "--force" in result.output
+    assert there.read_bytes() == b"mine"
+
+
+def test_a_file_that_is_there_is_replaced_with_force(tmp_path, snapshot):
+    there = tmp_path / "out.pkl"
+    there.write_bytes(b"mine")
+    assert run(snapshot, there, "--force").exit_code == 0
+    assert set(read_networks(there)[0]) == {"G", "D", "G_ema"}
+
+
 def test_a_generator_alone_to_a_pickle_and_back_to_the_bit(tmp_path):
     path = write(tmp_path / "g.safetensors", G_ema=generator())
     convert(path, tmp_path / "g.pkl")
