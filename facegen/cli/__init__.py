@@ -7,13 +7,16 @@ import io
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import FrameType
 
 import click
 
 import facegen
+from facegen.ages import AgeGroups
 from facegen.errors import FacegenError, one_line
+from facegen.options import Parsed
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
@@ -40,8 +43,15 @@ generator_option = click.option(
     "--generator", metavar="FILE|RUN|URL", help="Another generator than the one in the package."
 )
 encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
+force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 outdir_option = click.option(
     "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."
+)
+groups_option = click.option(
+    "--groups",
+    type=Parsed(AgeGroups.parse),
+    metavar="GROUPS",
+    help="Age groups, as 0-12,13-19,20-, of a generator whose file does not say them.",
 )
 gpus_option = click.option(
     "--gpus",
@@ -50,6 +60,11 @@ gpus_option = click.option(
     show_default=True,
     help="GPUs of this machine to train on; several machines: see docs/scaling.md.",
 )
+
+
+def format_warning(message: Warning | str, *place: object, **more: object) -> str:
+    """Return a warning as one line, without the place in the code."""
+    return f"Warning: {' '.join(str(message).split())}\n"
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -95,5 +110,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names that are no UTF-8, terminals that know few letters
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = format_warning
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)

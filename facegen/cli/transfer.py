@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from facegen.ages import AgeGroups
 from facegen.aging.edit import PASTE_MODES, VIDEO_SUFFIXES, Edit, Request
-from facegen.cli import device_option, encoder_option, generator_option
+from facegen.cli import device_option, encoder_option, generator_option, groups_option
 from facegen.errors import one_line
 from facegen.options import click_options
 
@@ -33,6 +34,7 @@ from facegen.options import click_options
 )
 @generator_option
 @encoder_option
+@groups_option
 @click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
 @device_option
 def command(
@@ -42,6 +44,7 @@ def command(
     video: str | None,
     generator: str | None,
     encoder: str | None,
+    groups: AgeGroups | None,
     age_estimator: str | None,
     device: str | None,
     **chosen: Any,
@@ -71,7 +74,7 @@ def command(
     if video is not None:
         check_video(outdir / f"ages.{video}")
     request, edit = Request.from_command(chosen), Edit.from_command(chosen)
-    transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, device=device)
+    transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
     done = 0
     try:
         for outcome in save_all(transfer, photos, outdir, request, edit, paste_back=paste_back, video=video):

@@ -79,12 +79,16 @@ class _Shard:
 
 
 def merge(
-    shards: Sequence[str | os.PathLike[str]], archive: str | os.PathLike[str], *, progress: bool = True
+    shards: Sequence[str | os.PathLike[str]],
+    archive: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    progress: bool = True,
 ) -> PrepareReport:
     """Join shards into the archive that one run of `prepare` would have written, its splits and its report included.
 
     Raises FacegenError, and writes nothing, when a shard is missing, given twice, of another data set or made with
-    other options.
+    other options, or without `force` when the archive is there already.
     """
     archive = Path(archive)
     opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
@@ -93,7 +97,7 @@ def merge(
     crop, groups = CropOptions(**same["crop"]), AgeGroups.from_labels(same["groups"])
     choice = Choice(**same["choice"] | {"split": tuple(map(tuple, same["choice"]["split"]))})
     for shard in opened:
-        check_targets(archive, shard.files.path, choice)
+        check_targets(archive, shard.files.path, choice, force)
     report = PrepareReport(
         opened[0].source, same["source_name"], same["title"], same["options"], same["groups"], crop.resolution
     )

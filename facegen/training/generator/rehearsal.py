@@ -17,6 +17,7 @@ from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import batch_parts
 from facegen.training.generator.start_from import start_from
 from facegen.training.generator.state import build_networks
+from facegen.training.run.data import check_same_classes, note_of
 from facegen.training.run.folder import check_goes_on
 from facegen.training.run.launch import check_gpus
 from facegen.training.run.lock import RUNNING, read_status
@@ -33,7 +34,7 @@ def rehearse(
 ) -> TrainOptions:
     """Return the options that `train_generator` would train with, once all that it looks at first was found right.
 
-    Nothing is written or downloaded, and of the pictures only headers are read.
+    Nothing is written or downloaded, and no picture is decoded.
 
     Args:
         options, outdir, device, resume: as `train_generator` takes them.
@@ -49,6 +50,7 @@ def rehearse(
     G_ema = copy.deepcopy(G)
     if resume is not None:
         check_goes_on(resume, options)
+        check_same_classes(resume, {"data": note_of(archive, archive.class_names)})
         _check_idle(Path(resume))
         content, snapshot = checkpoint.find(resume)
         checkpoint.load_weights(snapshot, {"G": G, "D": D, "G_ema": G_ema})
