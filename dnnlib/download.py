@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag, urlsplit, urlunsplit
 
-from dnnlib.disk import flush_to_disk
+from .disk import flush_to_disk
 
 if TYPE_CHECKING:
     import requests

@@ -117,6 +117,10 @@ class Container:
         except (KeyError, OSError, FacegenError):
             return [0, 0]
 
+    def checksum(self, name: str) -> int:
+        """The CRC-32 of a file; of a zip's entry as the zip tells it, without reading the entry."""
+        return self._entry(name).CRC if self.is_zip else zlib.crc32(self.read(name))
+
     def close(self) -> None:
         """Close the zip; the next read opens it again."""
         if self._zip is not None and self._zip_process == os.getpid():

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dnnlib.disk import flush_to_disk
+from facegen.beside import disk
 from facegen.errors import FacegenError
 
 
@@ -39,7 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with suppress(OSError):  # many file systems that anybody may write to have no modes
             temporary.chmod(mode)
-        flush_to_disk(temporary)
+        disk.flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

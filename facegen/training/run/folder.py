@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dnnlib.disk import flush_to_disk
+from facegen.beside import disk
 from facegen.errors import FacegenError
 from facegen.files import at_home, atomic_path, write_json
 from facegen.options import Options
@@ -232,7 +232,7 @@ def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> I
             torch.save(content, temporary)
         except RuntimeError as error:  # so it tells of a full disk
             raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
-        flush_to_disk(temporary)
+        disk.flush_to_disk(temporary)
         yield
 
 
