@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dnnlib.download import sha256_of
+from facegen import beside
 from facegen.errors import FacegenError
 from facegen.weights.cache import download
 from facegen.weights.read import read_state_dict
@@ -183,4 +183,4 @@ def _run(network: nn.Module, images: torch.Tensor, device: torch.device | str) -
 
 def file_fingerprint(path: Path) -> str:
     """The first 16 hexadecimal digits of a file's SHA-256."""
-    return sha256_of(path)[:16]
+    return beside.download.sha256_of(path)[:16]

@@ -108,7 +108,7 @@ def assert_same_state(training: Training, one: Path, other: Path) -> None:
         assert_same_weights(one, other)
 
 
-FILES = ("training_options.json", "log.txt", "stats.jsonl", "status.json", ".lock")
+FILES = ("training_options.json", "data.json", "log.txt", "stats.jsonl", "status.json", ".lock")
 EPOCHS = ("encoder-epoch001.safetensors", "encoder-epoch002.safetensors")
 OWN_FILES = {
     "train": ("training-state.pt", "reals.png", "fakes000000.png", "network-snapshot-000000.safetensors"),
