@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from facegen.errors import FacegenError
+from facegen.files import at_home
 from facegen.weights.cache import download
 from facegen.weights.hub import USUAL, hub_download
 
@@ -56,7 +57,7 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     text = os.fspath(reference)
     if isinstance(reference, str) and "://" in text and text.isprintable():
         return _from_address(text)
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    path = at_home(text)
     if text and _is_here(path):
         return weights_of_folder(path) if path.is_dir() else path
     if isinstance(reference, str):
