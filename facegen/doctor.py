@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 import facegen
+from facegen.beside import custom_ops
 from facegen.device import cpu_has_bfloat16
-from torch_utils import custom_ops
 
 
 @dataclass(frozen=True)

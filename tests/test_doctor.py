@@ -109,7 +109,7 @@ def test_a_driver_that_does_not_answer(nvidia_smi):
 
 
 def test_a_build_that_is_there(gpu, monkeypatch, tmp_path):
-    from torch_utils import custom_ops
+    from facegen.beside.torch_utils import custom_ops
 
     monkeypatch.setattr(custom_ops, "build_state", lambda: custom_ops.BuildState("built", folder=tmp_path))
     assert doctor.operations() == doctor.Finding("CUDA operations", f"built, in {Path(tmp_path)}", True)

@@ -247,3 +247,22 @@ def test_a_warning_is_one_line(weights: Path, tmp_path: Path):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     (warning,) = [shown for shown in result.stderr.splitlines() if "groups" in shown]
     assert warning.startswith("Warning: the generator's file does not say which ages")
+
+
+def test_a_folder_of_photos_and_home(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder = tmp_path / "photos"
+    (folder / "empty").mkdir(parents=True)
+    small = Image.open(HOPPER).resize((128, 150))
+    for name in ("b.png", "a.JPG", ".hidden.png", "empty/../c.txt"):
+        small.save(folder / name, format="png")
+    result = run("~/photos", "--outdir=~/out", "--ages", "50")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        *("a-face1-age50.png", "a-face1-strip.png", "b-face1-age50.png", "b-face1-strip.png")
+    ]
+    assert result.stdout.index("a-face1-strip") < result.stdout.index("b-face1-strip")
+    result = run(folder / "empty")
+    assert result.exit_code == 1
+    assert f"{folder / 'empty'}: no pictures in this folder" in result.output

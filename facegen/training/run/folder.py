@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dnnlib.disk import flush_to_disk
+from facegen.beside import disk
 from facegen.errors import FacegenError
-from facegen.files import atomic_path, write_json
+from facegen.files import at_home, atomic_path, write_json
 from facegen.options import Options
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 
@@ -57,7 +57,7 @@ class RunFolder:
     @classmethod
     def create(cls, outdir: str | os.PathLike[str], name: str) -> RunFolder:
         """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
-        outdir = Path(outdir)
+        outdir = at_home(outdir)
         outdir.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[\ud800-\udfff]", "_", name)  # bytes of a file name that are no UTF-8
         numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
@@ -233,7 +233,7 @@ def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> I
             torch.save(content, temporary)
         except RuntimeError as error:  # so it tells of a full disk
             raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
-        flush_to_disk(temporary)
+        disk.flush_to_disk(temporary)
         yield
 
 
