@@ -31,6 +31,7 @@ BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
+_ADDRESS = re.compile("(https?|hf)://", re.IGNORECASE)
 _SHA256 = "#sha256="  # as pip writes it
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -62,8 +63,7 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     if isinstance(reference, str):
         if text in PUBLISHED:
             return download(PUBLISHED[text])
-        hub = _HUB.fullmatch(text)
-        if hub and not hub["file"] and path.suffix.lower() not in FILE_SUFFIXES and not _is_here(path.parent):
+        if hub := _hub_name(path, text):
             try:
                 return hub_download(hub["repository"], None, hub["revision"])
             except FacegenError as error:
@@ -75,6 +75,16 @@ def locate(reference: str | os.PathLike[str]) -> Path:
         f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an address "
         f"(https://... or hf://organization/name){hint}"
     )
+
+
+def is_remote(reference: str | os.PathLike[str]) -> bool:
+    """Whether `locate` would look for it in the cache and download it, as it means nothing on this machine."""
+    if not isinstance(reference, str):
+        return False
+    path = Path(reference).expanduser() if reference.startswith("~") else Path(reference)
+    if _is_here(path):
+        return False
+    return reference in PUBLISHED or _hub_name(path, reference) is not None or bool(_ADDRESS.match(reference))
 
 
 def shipped_file(name: str) -> Path:
@@ -120,6 +130,13 @@ def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the snapshots in a run folder, oldest first."""
     found = (re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name) for path in Path(folder).iterdir())
     return [Path(folder) / name for _, name in sorted((int(match[1]), match[0]) for match in found if match)]
+
+
+def _hub_name(path: Path, text: str) -> re.Match[str] | None:
+    """The `organization/name` of the hub that a text is, unless it looks like a file or there is such a folder."""
+    hub = _HUB.fullmatch(text)
+    taken = hub is None or hub["file"] or path.suffix.lower() in FILE_SUFFIXES or _is_here(path.parent)
+    return None if taken else hub
 
 
 def _is_here(path: Path) -> bool:

@@ -65,7 +65,27 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
     """Load into a freshly built state what `save` wrote, random states included.
 
     Raises:
-        FileNotFoundError, FacegenError: the folder holds no whole state, or its snapshot is gone or damaged.
+        FileNotFoundError, FacegenError: as `find` and `load_weights`.
+    """
+    content, snapshot = find(folder)
+    load_weights(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema})
+    state.images_seen, state.steps = content["images_seen"], content["steps"]
+    state.batches.position = content["position"]
+    state.loss.pl_mean.copy_(content["pl_mean"])
+    for name, optimizer in state.optimizers.items():
+        optimizer.load_state_dict(content["optimizers"][name])
+    if state.augment is not None:
+        state.augment.p.copy_(content["p"])
+    if state.ada is not None:
+        state.ada.load_state_dict(content["ada"])
+    state.random.load_state_dict(content)
+
+
+def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
+    """Return what the state file in a folder holds, and the snapshot that belongs to it.
+
+    Raises:
+        FileNotFoundError, FacegenError: the folder holds no whole state, or the snapshot is another or damaged.
     """
     path = Path(folder) / STATE
     if not path.is_file():
@@ -79,17 +99,7 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
             f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
             f"start from these weights: facegen train --resume {snapshot}"
         )
-    _load_weights(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema})
-    state.images_seen, state.steps = content["images_seen"], content["steps"]
-    state.batches.position = content["position"]
-    state.loss.pl_mean.copy_(content["pl_mean"])
-    for name, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(content["optimizers"][name])
-    if state.augment is not None:
-        state.augment.p.copy_(content["p"])
-    if state.ada is not None:
-        state.ada.load_state_dict(content["ada"])
-    state.random.load_state_dict(content)
+    return content, snapshot
 
 
 def clear_leftovers(folder: Path, images_seen: int) -> None:
@@ -125,8 +135,12 @@ def _is_of(snapshot: Path, images_seen: int) -> bool:
     return round(Header.read(snapshot)["kimg"] * 1000) == images_seen
 
 
-def _load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
-    """Copy the weights of a snapshot into networks of the same shape."""
+def load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
+    """Copy the weights of a snapshot into networks of the same shape.
+
+    Raises:
+        FileNotFoundError, FacegenError: it is gone or damaged, or of other shapes.
+    """
     loaded, _ = load_networks(path, list(networks))
     for name, network in networks.items():
         try:
