@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dnnlib.download import fetch, local_name
+from .download import fetch, local_name
 
 
 class EasyDict(dict):

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facegen.errors import FacegenError
+from facegen.files import at_home
 
 # What `facegen.images` decodes, under any name: .jfif is what Windows calls downloaded JPEGs.
 IMAGE_SUFFIXES = frozenset(
@@ -51,7 +52,7 @@ class Container:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
-        self.path = Path(path)
+        self.path = at_home(path)
         self.refused: dict[str, str] = {}
         self._zip: zipfile.ZipFile | None = None
         self._zip_process = -1
@@ -115,6 +116,10 @@ class Container:
             return [found.st_size, found.st_mtime_ns]
         except (KeyError, OSError, FacegenError):
             return [0, 0]
+
+    def checksum(self, name: str) -> int:
+        """The CRC-32 of a file; of a zip's entry as the zip tells it, without reading the entry."""
+        return self._entry(name).CRC if self.is_zip else zlib.crc32(self.read(name))
 
     def close(self) -> None:
         """Close the zip; the next read opens it again."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dnnlib.disk import flush_to_disk
+from facegen.beside import disk
+from facegen.errors import FacegenError
 
 
 @contextmanager
@@ -38,10 +39,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with suppress(OSError):  # many file systems that anybody may write to have no modes
             temporary.chmod(mode)
-        flush_to_disk(temporary)
+        disk.flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """Return the path with `~` as the home folder, where no shell has expanded it."""
+    path = Path(path)
+    if str(path).startswith("~") and not os.path.lexists(path):
+        with suppress(RuntimeError):  # there is no such user: a file that is yet to come may begin with ~
+            return path.expanduser()
+    return path
+
+
+def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
+    """Raise a FacegenError if a file is there that the caller would replace, unless the user wants that (`--force`)."""
+    if not force and os.path.lexists(path):
+        raise FacegenError(f"{path}: is there already and would be lost; --force replaces it")
 
 
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, ascii: bool = False) -> None:

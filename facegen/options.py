@@ -201,12 +201,12 @@ def _fixed(cls: type, given: Iterable[str]) -> str:
 def _value_type(cls: type, field: Field) -> Any:
     """Return the type of an option's value, None aside: `int`, `float`, `bool`, `str` or a click type."""
     if field.metadata["parse"]:
-        return _Parsed(field.metadata["parse"])
+        return Parsed(field.metadata["parse"])
     hint = get_type_hints(cls)[field.name]
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(part for part in get_args(hint) if part is not type(None))
     if get_origin(hint) is tuple:
-        return _Parsed(lambda text: _numbers(text, get_args(hint)))
+        return Parsed(lambda text: _numbers(text, get_args(hint)))
     return hint
 
 
@@ -224,7 +224,7 @@ class _Number(click.FloatRange):
         return click.FLOAT.convert(value, param, ctx)
 
 
-class _Parsed(click.ParamType):
+class Parsed(click.ParamType):
     """A value that a function reads from text."""
 
     name = "text"

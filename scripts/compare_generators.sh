@@ -44,5 +44,5 @@ compare_with=()
 for ((i = 3; i < ${#systems[@]}; i += 3)); do
     compare_with+=(--compare "${systems[i]}=${systems[i + 2]},generator=${systems[i + 1]}")
 done
-"$facegen" evaluate --photos "$held" --photos-limit "${PHOTOS:-200}" --outdir "$outdir/report" --name "${systems[0]}" \
+"$facegen" evaluate --photos "$held" --photos-limit "${PHOTOS:-200}" --outdir "$outdir/report" --force --name "${systems[0]}" \
     --generator "${systems[1]}" --encoder "${systems[2]}" "${compare_with[@]}"

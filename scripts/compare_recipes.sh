@@ -25,6 +25,6 @@ for recipe in $recipes; do
     compare+=(--compare "$recipe=$(run_of "$outdir/$recipe")")
 done
 # The first recipe, of z, also by the other method of aging.
-"$facegen" evaluate --photos "$held" --photos-limit "$photos" --generator "$generator" --outdir "$outdir/report" \
+"$facegen" evaluate --photos "$held" --photos-limit "$photos" --generator "$generator" --outdir "$outdir/report" --force \
     --name "${recipes%% *}" --encoder "$(run_of "$outdir/${recipes%% *}")" "${compare[@]:2}" \
     --compare "${recipes%% *} shifted=$(run_of "$outdir/${recipes%% *}"),method=shift"

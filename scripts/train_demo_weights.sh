@@ -70,5 +70,5 @@ once "$work/encoder_zmse" train-encoder --recipe zmse --pairs 15000 --epochs 10 
 "$python" "$here/export_pretrained.py" --generator "$generator" --encoder "$(run_of "$work/encoder")" \
     --age "$age" --age-judge "$(run_of "$work/age_judge")" --license "$license"
 
-"$facegen" evaluate --photos "$held" --outdir "$work/report" --photos-limit 200 \
+"$facegen" evaluate --photos "$held" --outdir "$work/report" --force --photos-limit 200 \
     --compare "zmse=$(run_of "$work/encoder_zmse")"

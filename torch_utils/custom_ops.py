@@ -26,7 +26,7 @@ from pathlib import Path
 import filelock
 import torch
 
-from torch_utils.ops import library  # noqa: F401  declares the operations, which what is built implements
+from .ops import library  # noqa: F401  declares the operations, which what is built implements
 
 SOURCES = Path(__file__).parent / "ops" / "cuda"
 SWITCH = "TORCH_UTILS_OPS"

@@ -22,10 +22,10 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from facegen.beside import convolution
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw
-from torch_utils.ops.convolution import first_derivatives
 
 LATENT_SHARE = 0.4  # share of steps and time for the latent; the rest tunes the generator
 LATENT_LR = 0.05
@@ -148,7 +148,7 @@ def refine_latents(generator: Generator, goal: Goal, schedule: Iterator[float]) 
     for done in schedule:
         optimizer.param_groups[0]["lr"] = LATENT_LR * _ramp(done)
         age = next(ages)
-        with torch.enable_grad(), first_derivatives():
+        with torch.enable_grad(), convolution.first_derivatives():
             ws = goal.start + offset * spread
             places = ws if age is None else torch.cat([ws, ws + goal.moves[:, age]])
             loss = goal.loss(draw(generator, places), age) + PULL * offset.square().mean(dim=(1, 2))
@@ -176,7 +176,7 @@ def tune_generator(generator: Generator, goal: Goal, pivot: torch.Tensor, schedu
         others, before = next(held)
         age = next(ages)
         places = pivot if age is None else torch.cat([pivot, pivot + goal.moves[:, age]])
-        with torch.enable_grad(), first_derivatives():
+        with torch.enable_grad(), convolution.first_derivatives():
             drawn = draw(tuned, torch.cat([places, others]))
             loss = goal.loss(drawn[: len(places)], age).sum()
             loss = loss + HOLD * functional.mse_loss(drawn[len(places) :], before)

@@ -150,11 +150,13 @@ class AgeTransfer:
         encoder: str | os.PathLike[str] | None = None,
         *,
         age_estimator: str | os.PathLike[str] | None = None,
+        groups: AgeGroups | None = None,
         device: str | torch.device | None = None,
     ) -> AgeTransfer:
         """Load the networks; None for the ones that come with the package.
 
         Weights are what `facegen.load_generator` takes: files of any kind, run folders, addresses, hub repositories.
+        `groups` are the age groups of a generator whose file does not say which they are, see `Header.groups_of`.
         An encoder alone takes the generator that it was trained for (`facegen.weights.trained_for.own_generator`).
 
         Raises:
@@ -171,7 +173,7 @@ class AgeTransfer:
         return cls(
             generator_network,
             encoder_network,
-            groups=header.groups,
+            groups=header.groups_of(generator_network.c_dim, groups) if generator_network.c_dim else None,
             template=header.template,
             age_shift=age_shift if isinstance(age_shift, AgeShift) else None,
             age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],

@@ -14,7 +14,10 @@ from types import FrameType
 import click
 
 import facegen
+from facegen.ages import AgeGroups
 from facegen.errors import FacegenError, one_line
+from facegen.files import at_home
+from facegen.options import Parsed
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
@@ -41,8 +44,15 @@ generator_option = click.option(
     "--generator", metavar="FILE|RUN|URL", help="The encoder's generator.  [default: the one that it was trained for]"
 )
 encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
+force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 outdir_option = click.option(
     "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."
+)
+groups_option = click.option(
+    "--groups",
+    type=Parsed(AgeGroups.parse),
+    metavar="GROUPS",
+    help="Age groups, as 0-12,13-19,20-, of a generator whose file does not say them.",
 )
 gpus_option = click.option(
     "--gpus",
@@ -53,9 +63,9 @@ gpus_option = click.option(
 )
 
 
-def _warning(message: Warning | str, category: type[Warning], file: str, number: int, line: str | None = None) -> str:
-    """A warning as one line, without the place in our source that gave it."""
-    return f"Warning: {message if isinstance(message, str) else one_line(message)}\n"
+def format_warning(message: Warning | str, *place: object, **more: object) -> str:
+    """Return a warning as one line, without the place in the code."""
+    return f"Warning: {' '.join(str(message).split())}\n"
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -63,17 +73,24 @@ def leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _with_home(argument: str) -> str:
+    """Expand `~/` where shells do not: in `--data=~/faces.zip`, and everywhere in Windows."""
+    option, equals, path = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + str(at_home(path)) if path == "~" or path.startswith(("~/", "~\\")) else argument
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_with_home(argument) for argument in args])
+
     def invoke(self, ctx: click.Context) -> object:
-        before, warnings.formatwarning = warnings.formatwarning, _warning
         try:
             return super().invoke(ctx)
         except (FacegenError, OSError) as error:
             raise click.ClickException(one_line(error) if isinstance(error, OSError) else str(error)) from error
         finally:
-            warnings.formatwarning = before
             # Nothing is half written any more, and an exception in the interpreter's own clearing up is a traceback.
             if signal.getsignal(signal.SIGTERM) is leave:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -103,5 +120,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names that are no UTF-8, terminals that know few letters
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = format_warning
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)

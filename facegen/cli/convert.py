@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from facegen.ages import AgeGroups
+from facegen.cli import force_option, groups_option
 from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
 
 
@@ -23,9 +25,18 @@ from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
     help="Which network; by default all that the format holds, or the generator where it holds one.",
 )
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
+@groups_option
 @click.option("--psi", type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]")
+@force_option
 def command(
-    source: str, destination: Path, to: str | None, network: str | None, group: str | None, psi: float | None
+    source: str,
+    destination: Path,
+    to: str | None,
+    network: str | None,
+    group: str | None,
+    groups: AgeGroups | None,
+    psi: float | None,
+    force: bool,
 ) -> None:
     """Convert the weights IN (a file, a run folder, an address or a published network) into the file OUT.
 
@@ -44,5 +55,8 @@ def command(
     """
     from facegen.weights.convert import convert
 
-    for line in convert(source, destination, to=to, network=network, group=group, truncation_psi=psi):
+    lines = convert(
+        source, destination, to=to, network=network, group=group, truncation_psi=psi, groups=groups, force=force
+    )
+    for line in lines:
         click.echo(line)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from facegen.aging.edit import Edit
-from facegen.cli import device_option, encoder_option, generator_option
+from facegen.cli import device_option, encoder_option, force_option, generator_option
 from facegen.evaluation.options import EvaluationOptions
 from facegen.options import click_options
 
@@ -27,6 +27,7 @@ from facegen.options import click_options
 )
 @click_options(Edit, EvaluationOptions)
 @device_option
+@force_option
 def command(
     photos: str,
     outdir: Path,
@@ -35,6 +36,7 @@ def command(
     name: str,
     compare: tuple[str, ...],
     device: str | None,
+    force: bool,
     **chosen: Any,
 ) -> None:
     """Measure how good age transfer is on real, held-out faces.
@@ -55,7 +57,9 @@ def command(
     systems = [SystemSpec(name, encoder, Edit.from_command(chosen)), *map(parse_system, compare)]
     options = EvaluationOptions.from_command(chosen)
     try:
-        evaluation, page = run_evaluation(photos, outdir, systems, options, generator=generator, device=device)
+        evaluation, page = run_evaluation(
+            photos, outdir, systems, options, generator=generator, device=device, force=force
+        )
     except KeyboardInterrupt:
         click.echo("\nStopped before the end: no report was written.", err=True)
         raise click.exceptions.Exit(130) from None

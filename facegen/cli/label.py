@@ -6,14 +6,18 @@ from pathlib import Path
 
 import click
 
+from facegen.cli import force_option
+
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def command(folder: Path) -> None:
+@force_option
+def command(folder: Path, force: bool) -> None:
     """Label the pictures in FOLDER by the folder they are in: write FOLDER/dataset.json.
 
     Classes are numbered in the order of their numbers when every class folder's name begins with a number
     (0-10, 11-20, ...), in the order of their names otherwise. Whatever gets no label is named here.
+    Labels that come from elsewhere are kept, unless you say --force.
 
     \b
     Example:
@@ -21,7 +25,7 @@ def command(folder: Path) -> None:
     """
     from facegen.data.label import label_folder
 
-    report = label_folder(folder)
+    report = label_folder(folder, force=force)
     width = max(len(name) for name in report.classes)
     for label, (name, count) in enumerate(report.counts.items()):
         click.echo(f"{label:3d}  {name:{width}}  {count:7,d}")

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from facegen.cli import force_option
+
 
 @click.command()
 @click.argument("shards", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.argument("archive", type=click.Path(path_type=Path))
-def command(shards: tuple[Path, ...], archive: Path) -> None:
+@force_option
+def command(shards: tuple[Path, ...], archive: Path, force: bool) -> None:
     """Join SHARDS, written by `facegen prepare --shard i/n`, into the training archive ARCHIVE.
 
     The result is what one run of `facegen prepare` with the same options would have written: caps, duplicates and
@@ -25,5 +28,5 @@ def command(shards: tuple[Path, ...], archive: Path) -> None:
     from facegen.data.in_words import prepared
     from facegen.data.shards import merge
 
-    for line in prepared(merge(shards, archive), archive):
+    for line in prepared(merge(shards, archive, force=force), archive):
         click.echo(line)

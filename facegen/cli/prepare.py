@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from facegen.cli import force_option
 from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import all_sources
 from facegen.options import click_options, click_options_of_some
@@ -29,9 +30,16 @@ from facegen.options import click_options, click_options_of_some
 )
 @click_options(CropOptions, Choice)
 @click.option("--shard", metavar="I/N", help="Work on every N-th file only; `facegen merge` joins the N archives.")
+@force_option
 @click_options_of_some(all_sources())
 def command(
-    source: Path, archive: Path, source_name: str | None, groups: str | None, shard: str | None, **chosen: Any
+    source: Path,
+    archive: Path,
+    source_name: str | None,
+    groups: str | None,
+    shard: str | None,
+    force: bool,
+    **chosen: Any,
 ) -> None:
     """Turn the pictures in SOURCE (a folder, zip or CSV table) into the training archive ARCHIVE (a zip).
 
@@ -60,7 +68,9 @@ def command(
     if source_name is None:
         click.echo(f"{source}: {opened.title} (--source {opened.name})")
     try:
-        report = prepare(source, archive, source=opened, crop=crop, groups=age_groups, choice=choice, shard=part)
+        report = prepare(
+            source, archive, source=opened, crop=crop, groups=age_groups, choice=choice, shard=part, force=force
+        )
     except KeyboardInterrupt:
         click.echo(
             f"\nstopped; what is done is kept in {spool_path(archive)}: the same command goes on from there", err=True

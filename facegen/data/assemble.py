@@ -25,7 +25,7 @@ from facegen.data.report.page import write_report
 from facegen.data.selection import Selection, assign_splits, offer_order
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
-from facegen.files import atomic_path, write_json
+from facegen.files import atomic_path, check_free, write_json
 
 if TYPE_CHECKING:
     from facegen.faces.template import AlignmentTemplate
@@ -94,8 +94,11 @@ def split_paths(archive: Path, choice: Choice) -> list[Path]:
     return [split_path(archive, name) for name, _ in choice.split] or [archive]
 
 
-def check_targets(archive: Path, source: Path, choice: Choice) -> None:
-    """Refuse names that archives cannot have, those of splits included, and the source's own."""
+def check_targets(archive: Path, source: Path, choice: Choice, force: bool) -> None:
+    """Refuse names that archives cannot have, those of splits included, and the source's own.
+
+    What is there already is refused too, without `force`.
+    """
     for path in split_paths(archive, choice):
         check_archive_name(path)
         if (length := len(os.fsencode(path.name))) > MAX_NAME:
@@ -104,6 +107,7 @@ def check_targets(archive: Path, source: Path, choice: Choice) -> None:
             )
         if path.exists() and path.samefile(source):
             raise FacegenError(f"{path}: is the source itself; give the archive another name")
+        check_free(path, force)
 
 
 def choose(

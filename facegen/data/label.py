@@ -14,7 +14,7 @@ from tqdm import tqdm
 from facegen import images as pictures
 from facegen.container import Container, is_image_name
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import atomic_path, check_free
 from facegen.parallel import map_in_order
 
 
@@ -53,7 +53,7 @@ def sort_classes(names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: (numbers[name], name)) if len(numbers) == len(names) else sorted(names)
 
 
-def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> LabelReport:
+def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progress: bool = True) -> LabelReport:
     """Write `folder/dataset.json`: every folder in `folder` is a class of the pictures in it, at any depth.
 
     Classes without a picture get no label. The file holds `labels` as the StyleGAN family reads it, `classes`
@@ -61,7 +61,8 @@ def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> La
     those beside the class folders), so that `FaceArchive(folder)` reads the folder as it is.
 
     Raises FileNotFoundError or FacegenError, and writes nothing, when there is no folder with pictures in
-    folders, or when the folder is a prepared archive, whose labels would be lost.
+    folders, or when labels would be lost: those of a prepared archive, and without `force` those of a
+    `dataset.json` that this function did not write.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -69,6 +70,8 @@ def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> La
     files = Container(folder)
     if "facegen.json" in files.names:
         raise FacegenError(f"{folder}: is a prepared archive and has labels already (facegen.json)")
+    if not _is_own(folder / "dataset.json"):
+        check_free(folder / "dataset.json", force)
     report = LabelReport()
     candidates = []
     for name in files.names:
@@ -105,6 +108,15 @@ def label_folder(folder: str | os.PathLike[str], *, progress: bool = True) -> La
     with atomic_path(folder / "dataset.json") as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
     return report
+
+
+def _is_own(path: Path) -> bool:
+    """Whether `label_folder` wrote this file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "left_out" in content
 
 
 def _try_decode(files: Container, name: str) -> Image.Image | FacegenError:

@@ -33,6 +33,7 @@ from facegen.data.shards import SHARD_FILE, describe_shard, digest_items
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
+from facegen.files import at_home
 from facegen.parallel import map_in_order
 
 BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
@@ -54,6 +55,7 @@ def prepare(
     groups: AgeGroups | None = None,
     choice: Choice | None = None,
     shard: tuple[int, int] | None = None,
+    force: bool = False,
     progress: bool = True,
 ) -> PrepareReport:
     """Write the training archive `archive` (a zip) from the data set at `path`.
@@ -73,17 +75,16 @@ def prepare(
         groups: the age groups; None for the ten default ones.
         choice: how many faces to take and how to split them; None takes all.
         shard: `(i, n)`, i from 1 to n: work on every n-th file only and leave the choice to `facegen merge`.
+        force: replace an archive that is there; a run that goes on does, as it may have been stopped before its report.
         progress: show bars.
 
     Raises FacegenError or FileNotFoundError, and writes no archive, when an argument is wrong or no face is left.
     """
-    archive = Path(archive)
+    archive = at_home(archive)
     files, source = open_source(path, source)
     crop, groups, choice = crop or CropOptions(crop=source.crop), groups or AgeGroups.default(), choice or Choice()
-    check_targets(archive, files.path, Choice() if shard else choice)
-    report = PrepareReport(
-        str(files.path), source.name, source.title, _in_words(source, crop, choice), groups.labels, crop.resolution
-    )
+    check_targets(archive, files.path, Choice() if shard else choice, force or spool_path(archive).exists())
+    report = _new_report(files, source, crop, groups, choice)
     items = list(_read_items(files, source, archive))
     if shard is not None:
         dealt, items = digest_items(items), items[shard[0] - 1 :: shard[1]]
@@ -170,8 +171,11 @@ def _thumbnail(files: Container, name: str) -> Image.Image | None:
     return pictures.to_rgb(image)
 
 
-def _in_words(source: Source, crop: CropOptions, choice: Choice) -> dict[str, str]:
-    """The options as people write them, without those that choose nothing."""
+def _new_report(
+    files: Container, source: Source, crop: CropOptions, groups: AgeGroups, choice: Choice
+) -> PrepareReport:
+    """A report with the options as people write them, without those that choose nothing."""
     words: dict[str, Any] = asdict(source) | asdict(crop) | asdict(choice)
     words["split"] = ",".join(f"{name}={share:g}" for name, share in choice.split) or None
-    return {name.replace("_", "-"): str(value) for name, value in words.items() if value is not None}
+    options = {name.replace("_", "-"): str(value) for name, value in words.items() if value is not None}
+    return PrepareReport(str(files.path), source.name, source.title, options, groups.labels, crop.resolution)

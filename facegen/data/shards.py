@@ -19,6 +19,7 @@ from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import Record, Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
+from facegen.files import at_home
 
 FORMAT = 1
 SHARD_FILE = "shard.json"
@@ -79,21 +80,25 @@ class _Shard:
 
 
 def merge(
-    shards: Sequence[str | os.PathLike[str]], archive: str | os.PathLike[str], *, progress: bool = True
+    shards: Sequence[str | os.PathLike[str]],
+    archive: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    progress: bool = True,
 ) -> PrepareReport:
     """Join shards into the archive that one run of `prepare` would have written, its splits and its report included.
 
     Raises FacegenError, and writes nothing, when a shard is missing, given twice, of another data set or made with
-    other options.
+    other options, or without `force` when the archive is there already.
     """
-    archive = Path(archive)
+    archive = at_home(archive)
     opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
     _check_complete(opened)
     same = opened[0].same
     crop, groups = CropOptions(**same["crop"]), AgeGroups.from_labels(same["groups"])
     choice = Choice(**same["choice"] | {"split": tuple(map(tuple, same["choice"]["split"]))})
     for shard in opened:
-        check_targets(archive, shard.files.path, choice)
+        check_targets(archive, shard.files.path, choice, force)
     report = PrepareReport(
         opened[0].source, same["source_name"], same["title"], same["options"], same["groups"], crop.resolution
     )

@@ -19,6 +19,7 @@ from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
 from facegen.evaluation.report import About, plain_name, write_report
 from facegen.evaluation.system import System
+from facegen.files import at_home, check_free
 from facegen.metrics.features import (
     LPIPS_URL,
     VGG_URL,
@@ -85,6 +86,7 @@ def run_evaluation(
     *,
     generator: Reference | None = None,
     device: str | None = None,
+    force: bool = False,
     progress: bool = True,
 ) -> tuple[Evaluation, Path]:
     """Evaluate systems on held-out photos, write the report and return what was measured, and the page.
@@ -97,13 +99,15 @@ def run_evaluation(
         generator: The generator of all systems that name none; None for the one that a system's encoder
             was trained for.
         device: None takes a GPU when there is one.
+        force: Replace the report that is in the folder.
         progress: Show bars with the remaining time.
 
     Raises:
-        FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face.
+        FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face; a report is there.
     """
-    outdir, options = Path(outdir), options or EvaluationOptions()
+    outdir, options = at_home(outdir), options or EvaluationOptions()
     _check_names(outdir, systems)
+    check_free(outdir / "results.json", force)
     tested = [_load_system(spec, spec.generator or generator, options.age_estimator, device) for spec in systems]
     _check_abilities(tested, options)
     first, notes = tested[0].renderer, list[str]()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dnnlib.download import sha256_of
+from facegen import beside
 from facegen.errors import FacegenError
 from facegen.weights.cache import download
 from facegen.weights.read import read_state_dict
@@ -113,6 +113,22 @@ def load_detectors(
     return Detectors(**found)
 
 
+def check_given_files(
+    metrics: Iterable[Metric],
+    inception: str | os.PathLike[str] | None,
+    vgg: str | os.PathLike[str] | None,
+    lpips: str | os.PathLike[str] | None,
+) -> None:
+    """Raise a FileNotFoundError for a file given to `load_detectors` that these metrics need and that is not there."""
+    kinds = {metric.kind for metric in metrics}
+    if inception is not None and kinds & {"fid", "kid", "is"}:
+        locate_weights(inception, INCEPTION_URL, "--inception")
+    if vgg is not None and kinds & {"pr", "ppl"}:
+        locate_weights(vgg, VGG_URL, "--vgg")
+    if lpips is not None and "ppl" in kinds:
+        locate_weights(lpips, LPIPS_URL, "--lpips")
+
+
 def locate_weights(given: str | os.PathLike[str] | None, url: str, option: str, progress: bool = True) -> Path:
     """Return the given file, or a copy of the file at `url`.
 
@@ -183,4 +199,4 @@ def _run(network: nn.Module, images: torch.Tensor, device: torch.device | str) -
 
 def file_fingerprint(path: Path) -> str:
     """The first 16 hexadecimal digits of a file's SHA-256."""
-    return sha256_of(path)[:16]
+    return beside.download.sha256_of(path)[:16]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from facegen.beside import upfirdn2d
 from facegen.networks.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
@@ -20,7 +21,6 @@ from facegen.networks.layers import (
     working_dtype,
     working_layout,
 )
-from torch_utils.ops import upfirdn2d
 
 
 def append_minibatch_std(x: torch.Tensor, group_size: int | None, num_channels: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from facegen.beside import bias_act, conv2d_resample, scaled_sum, upfirdn2d
 from facegen.networks.layers import (
     HOMOGENEOUS_ACTIVATIONS,
     Conv2dLayer,
@@ -22,8 +23,6 @@ from facegen.networks.layers import (
     working_dtype,
     working_layout,
 )
-from torch_utils.ops import bias_act, conv2d_resample, upfirdn2d
-from torch_utils.ops.scaled_sum import scaled_sum
 
 NOISE_MODES = ("random", "const", "none")
 
@@ -83,8 +82,8 @@ def modulated_conv2d(
         return _add(x, b, noise)
     scale = scale.to(x.dtype)[:, :, None, None]
     if b is not None:  # one pass for both
-        return _add(scaled_sum(b, x, scale), None, noise)
-    return x * scale if noise is None else scaled_sum(noise.to(x.dtype), x, scale)
+        return _add(scaled_sum.scaled_sum(b, x, scale), None, noise)
+    return x * scale if noise is None else scaled_sum.scaled_sum(noise.to(x.dtype), x, scale)
 
 
 def _within_float16(weight: torch.Tensor, styles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from torch_utils.ops import bias_act, conv2d_resample, upfirdn2d
+from facegen.beside import bias_act, conv2d_resample, upfirdn2d
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 # Of these, act(gain * x) = gain * act(x) for a gain > 0: the gain can move onto smaller tensors.

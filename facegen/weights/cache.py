@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from dnnlib.download import DownloadError, fetch, is_complete, local_name
+from facegen import beside
 from facegen.errors import FacegenError
 
 BY_HAND = "or download the file by hand and give its path instead"
@@ -47,19 +47,19 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
         FacegenError: it cannot be had or cannot be kept; one line that names the address and what to do.
     """
     try:
-        path = cache_folder() / "downloads" / local_name(url)
+        path = cache_folder() / "downloads" / beside.download.local_name(url)
     except ValueError as error:
         raise FacegenError(str(error)) from error
     try:
-        if is_complete(path, sha256):
+        if beside.download.is_complete(path, sha256):
             return path
         if offline():
             raise FacegenError(
                 f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; "
                 f"unset it, {BY_HAND}"
             )
-        fetch(url, path, sha256=sha256, progress=progress)
-    except DownloadError as error:
+        beside.download.fetch(url, path, sha256=sha256, progress=progress)
+    except beside.download.DownloadError as error:
         raise FacegenError(f"{error}; {BY_HAND}") from error
     except OSError as error:
         problem = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "cannot be written"

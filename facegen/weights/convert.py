@@ -12,6 +12,7 @@ from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
+from facegen.files import at_home, check_free
 from facegen.networks.generator import Generator
 from facegen.weights.formats import FORMATS, HOLDS, SUFFIXES
 from facegen.weights.header import Header
@@ -28,6 +29,8 @@ def convert(
     network: str | None = None,
     group: str | None = None,
     truncation_psi: float | None = None,
+    groups: AgeGroups | None = None,
+    force: bool = False,
 ) -> list[str]:
     """Write the networks of one file in another format, atomically.
 
@@ -37,25 +40,26 @@ def convert(
         to: One of `FORMATS`; None goes by the destination's suffix.
         network: One of `KINDS`; None takes all for `safetensors` and `pkl`, else the generator, else the encoder.
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
+        groups: Age groups of a generator whose file does not say which they are; the new file says them.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
+        force: Replace the destination if it is there.
 
     Returns:
         Lines for people: what was written, and what was left out.
 
     Raises:
         FileNotFoundError: no such source.
-        FacegenError: the format cannot hold what is asked for, or the destination is the source.
+        FacegenError: the format cannot hold what is asked for, or the destination is there or the source.
     """
-    destination = Path(destination)
+    destination = at_home(destination)
     to = _format(destination, to)
     _check(to, network, group, truncation_psi)
-    if destination.is_dir():
-        raise FacegenError(f"{destination}: is a folder: name the file to write")
     path = locate(source)
-    if destination.exists() and destination.samefile(path):
-        raise FacegenError(f"{destination}: is the file that is read: choose another name")
+    _check_destination(destination, path, force)
 
     networks, header = read_networks(path)
+    if groups is not None:
+        header = _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
     lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
     if to == "safetensors":
@@ -76,6 +80,22 @@ def convert(
         difference = _export_graph(chosen, destination, to, truncation_psi, {**header.metadata, "network": name})
         lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
     return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
+
+
+def _with_groups(header: Header, networks: Mapping[str, nn.Module], groups: AgeGroups) -> Header:
+    for network in networks.values():
+        if isinstance(network, Generator) and network.c_dim > 0:
+            header.groups_of(network.c_dim, groups)
+    return Header({**header, "groups": groups.labels})
+
+
+def _check_destination(destination: Path, source: Path, force: bool) -> None:
+    """Raise a FacegenError unless the file can be written without a loss."""
+    if destination.is_dir():
+        raise FacegenError(f"{destination}: is a folder: name the file to write")
+    if destination.exists() and destination.samefile(source):
+        raise FacegenError(f"{destination}: is the file that is read: choose another name")
+    check_free(destination, force)
 
 
 def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:

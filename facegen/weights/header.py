@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,38 @@ class Header(Mapping[str, Any]):
         """The age groups that the classes are; FacegenError where they are not understood."""
         labels = self.content.get("groups")
         return AgeGroups.from_labels(labels if isinstance(labels, list) else [labels]) if labels else None
+
+    def groups_of(self, classes: int, given: AgeGroups | None = None) -> AgeGroups:
+        """Return the age groups that a generator's classes are.
+
+        Files of other programs do not say. Then they are those that are given; ten classes are taken for the ten
+        default groups, with a warning.
+
+        Args:
+            classes: how many the generator has.
+            given: what the user says that they are.
+
+        Raises:
+            FacegenError: the file says otherwise, there are more or fewer classes, or nobody says.
+        """
+        known = self.groups
+        if known is not None and given not in (None, known):
+            raise FacegenError(f"this generator's age groups are {known}, as its file says: leave out --groups")
+        groups = known or given
+        if groups is None:
+            if classes != len(AgeGroups.default()):
+                raise FacegenError(
+                    f"this generator has {classes} classes, and its file does not say which ages they are: "
+                    "give --groups, as in --groups 0-12,13-19,20-39,40-59,60-"
+                )
+            groups = AgeGroups.default()
+            words = f"the generator's file does not say which ages its classes are: taken for {groups}"
+            warnings.warn(f"{words}; if not so, give --groups", stacklevel=3)
+        if len(groups) != classes:
+            raise FacegenError(
+                f"this generator has {classes} classes, but there are {len(groups)} age groups: {groups}"
+            )
+        return groups
 
     @property
     def class_names(self) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from dnnlib.download import sha256_of
+from facegen import beside
 from facegen.errors import FacegenError
 from facegen.weights import native
 from facegen.weights.family.safe_pickle import MAX_NAME, shown
@@ -53,7 +53,7 @@ def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str
     kind = kind_of_file(path)
     if kind == "unknown":
         read_networks(path)  # says what is wrong
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": beside.download.sha256_of(path)}
     found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:

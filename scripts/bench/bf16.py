@@ -17,6 +17,7 @@ from collections.abc import Callable
 import click
 import torch
 import torch.nn.functional as F
+from facegen.beside.torch_utils.ops import convolution, upfirdn2d
 
 from facegen.device import cpu_has_bfloat16
 from facegen.figures.grids import to_pixels
@@ -24,7 +25,6 @@ from facegen.networks.layers import bfloat16_on_cpu
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.weights.load import load_generator
 from facegen.weights.locate import shipped_file
-from torch_utils.ops import convolution, upfirdn2d
 
 SIZES = ((128, 16), (64, 16), (64, 32), (32, 32), (64, 64), (32, 64), (16, 64))  # channels, side
 TYPES = (torch.float32, torch.bfloat16)

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import click
 import torch
-
-from torch_utils import custom_ops
-from torch_utils.ops.bias_act import bias_act
-from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
+from facegen.beside.torch_utils import custom_ops
+from facegen.beside.torch_utils.ops.bias_act import bias_act
+from facegen.beside.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 COPY_BYTES = 2**30
 AIM_BIAS_ACT, AIM_UPFIRDN2D = 0.7, 0.5  # of the copy's speed

@@ -74,6 +74,15 @@ def test_the_command(run, folder: Path, tmp_path: Path):
     assert "its numbers flatter them" in numbers["independent"]
     assert "not independent" in numbers["independent"]
     assert (tmp_path / "report" / "report.html").is_file()
+    # The report stays until the user says otherwise.
+    before = (tmp_path / "report" / "results.json").read_bytes()
+    result = run("--photos-limit", 1, "--ages", "10")
+    assert result.exit_code == 1
+    assert "results.json: is there already" in result.output
+    assert "--force" in result.output
+    assert (tmp_path / "report" / "results.json").read_bytes() == before
+    assert run("--photos-limit", 1, "--ages", "10", "--force").exit_code == 0
+    assert (tmp_path / "report" / "results.json").read_bytes() != before
 
 
 def test_a_system_may_have_its_own_generator(run, folder: Path, tmp_path: Path):

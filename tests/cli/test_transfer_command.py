@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -219,3 +220,49 @@ def test_weights_that_are_named(weights: Path, tmp_path: Path):
     command = ["transfer", str(HOPPER), "--ages", "20", "--outdir", str(tmp_path), *named, "--device", "cpu"]
     assert CliRunner().invoke(main, command).exit_code == 0
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_age_groups_of_a_generator_whose_file_does_not_say_them(run, tmp_path: Path):
+    """As other programs write them: with nine groups, and with ten that need not be ours."""
+    for classes in (9, 10):
+        save_networks(tmp_path / f"{classes}.safetensors", {"G_ema": small_generator(classes)}, {})
+    line = [HOPPER, "--outdir", tmp_path / "out", "--encoder", locate.shipped_file("encoder")]
+    nine = ["--generator", tmp_path / "9.safetensors"]
+    assert "give --groups" in run(*line, *nine).stderr
+    groups = "0-3,4-7,8-12,13-18,19-25,26-35,36-50,51-70,71+"
+    result = run(*line, *nine, "--groups", groups)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "grace_hopper-face1-71+.png").is_file()
+    assert "which ages" not in result.stderr
+    assert "'young' is not an age group" in run(*line, *nine, "--groups", "young").stderr
+    result = run(*line, "--generator", tmp_path / "10.safetensors", "--ages", "5")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_warning_is_one_line(weights: Path, tmp_path: Path):
+    save_networks(tmp_path / "g.safetensors", {"G_ema": small_generator(10)}, {})
+    line = ["--generator", tmp_path / "g.safetensors", "--encoder", weights / "encoder.safetensors"]
+    line += ["--age-estimator", weights / "age.safetensors", "--ages", "5", "--outdir", tmp_path / "out"]
+    command = [sys.executable, "-m", "facegen", "transfer", str(HOPPER), *map(str, line)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    (warning,) = [shown for shown in result.stderr.splitlines() if "groups" in shown]
+    assert warning.startswith("Warning: the generator's file does not say which ages")
+
+
+def test_a_folder_of_photos_and_home(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder = tmp_path / "photos"
+    (folder / "empty").mkdir(parents=True)
+    small = Image.open(HOPPER).resize((128, 150))
+    for name in ("b.png", "a.JPG", ".hidden.png", "empty/../c.txt"):
+        small.save(folder / name, format="png")
+    result = run("~/photos", "--outdir=~/out", "--ages", "50")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        *("a-face1-age50.png", "a-face1-strip.png", "b-face1-age50.png", "b-face1-strip.png")
+    ]
+    assert result.stdout.index("a-face1-strip") < result.stdout.index("b-face1-strip")
+    result = run(folder / "empty")
+    assert result.exit_code == 1
+    assert f"{folder / 'empty'}: no pictures in this folder" in result.output

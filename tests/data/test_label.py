@@ -138,3 +138,17 @@ def test_refused(make_folder, tmp_path, tinted):
     (folder / "facegen.json").write_text("{}")
     assert_refused("is a prepared archive", label_folder, folder)
     assert not (folder / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("text", ['{"labels": [["a/0.png", 7]]}', '{"labels": null}', "[]", "no JSON", ""])
+def test_labels_from_elsewhere_are_kept(make_folder, text):
+    folder = make_folder(a=1, b=1)
+    (folder / "dataset.json").write_text(text)
+    result = CliRunner().invoke(main, ["label", str(folder)])
+    assert result.exit_code == 1
+    assert f"{folder / 'dataset.json'}: is there already" in result.output
+    assert "--force" in result.output
+    assert (folder / "dataset.json").read_text() == text
+    assert CliRunner().invoke(main, ["label", str(folder), "--force"]).exit_code == 0
+    assert stored(folder)["labels"] == [["a/0.png", 0], ["b/0.png", 1]]
+    assert CliRunner().invoke(main, ["label", str(folder)]).exit_code == 0  # its own are made again

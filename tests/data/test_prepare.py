@@ -305,10 +305,10 @@ def test_a_stopped_run_goes_on_where_it_was(many, whole, tmp_path, number, monke
     assert archive.read_bytes() == whole.read_bytes()
 
 
-def stop_before_the_archive(*arguments, **options):
+def stop_before_the_archive(*arguments, at="facegen.data.archive.ArchiveWriter.add_png", **options):
     """A run that fails when all pictures are done."""
     full_disk = mock.Mock(side_effect=OSError(28, "No space left on device"))
-    with mock.patch("facegen.data.archive.ArchiveWriter.add_png", full_disk), pytest.raises(OSError, match="No space"):
+    with mock.patch(at, full_disk), pytest.raises(OSError, match="No space"):
         prepare(*arguments, progress=False, **options)
 
 
@@ -324,16 +324,51 @@ def test_going_on_with_other_options_is_refused(folder, tmp_path):
 def test_an_archive_that_is_there_stays_until_the_new_one_is_whole(prepared, folder, tmp_path):
     path = tmp_path / "a.zip"
     path.write_bytes(b"the old one")
-    stop_before_the_archive(folder, path)
+    assert_refused("a.zip: is there already", prepare, folder, path, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+    stop_before_the_archive(folder, path, force=True)
     assert path.read_bytes() == b"the old one"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "a.zip.partial"]
+    prepare(folder, path, progress=False)  # it goes on, and need not be told
+    assert path.read_bytes() == prepared[1].read_bytes()
+
+
+def test_a_run_stopped_before_its_report_goes_on(prepared, folder, tmp_path):
+    path = tmp_path / "a.zip"
+    stop_before_the_archive(folder, path, at="facegen.data.prepare.write_report_files")
+    assert path.exists()
     prepare(folder, path, progress=False)
     assert path.read_bytes() == prepared[1].read_bytes()
+    assert not spool_path(path).exists()
+
+
+def test_finished_archives_are_not_replaced_unasked(folder, tmp_path):
+    run = lambda *more: CliRunner().invoke(main, [str(argument) for argument in more])  # noqa: E731
+    for number in (1, 2):
+        prepare(folder, tmp_path / f"{number}.zip", crop=CropOptions("as-is", 16), shard=(number, 2), progress=False)
+    split = tmp_path / "faces-val.zip"
+    split.write_bytes(b"mine")
+    merged = tmp_path / "merged.zip"
+    merged.write_bytes(b"mine")
+    for path, command in (
+        (split, ["prepare", folder, tmp_path / "faces.zip", "--split", "train=0.5,val=0.5"]),
+        (merged, ["merge", tmp_path / "1.zip", tmp_path / "2.zip", merged]),
+        (tmp_path / "1.zip", ["prepare", folder, tmp_path / "1.zip", "--shard", "1/2"]),
+    ):
+        before = path.read_bytes()
+        result = run(*command)
+        assert result.exit_code == 1
+        assert f"{path}: is there already" in result.output
+        assert "--force" in result.output
+        assert path.read_bytes() == before
+        result = run(*command, "--force")
+        assert result.exit_code == 0, result.output
+        assert path.read_bytes() != before
 
 
 def test_preparing_inside_the_source_leaves_its_own_files_out(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "set")
-    first, again = (prepare(tmp_path / "set", tmp_path / "set" / "a.zip", progress=False) for _ in range(2))
+    first, again = (prepare(tmp_path / "set", tmp_path / "set" / "a.zip", force=True, progress=False) for _ in range(2))
     assert first.dropped == again.dropped
     assert first.read == 15
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from facegen.beside.torch_utils.ops import convolution, reference, upfirdn2d
 
 from facegen.networks import discriminator, generator, layers
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator, modulated_conv2d
-from torch_utils.ops import convolution, reference, upfirdn2d
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 

@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from facegen.beside.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from golden_networks import CONFIGS, generator, inputs
 from golden_numbers import assert_golden, golden
 
 from facegen.networks.generator import Generator, SynthesisNetwork, modulated_conv2d
-from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 EXTRA = golden("networks_extra")
 

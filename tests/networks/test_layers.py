@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from facegen.beside.torch_utils.ops.bias_act import bias_act
 
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator, SynthesisNetwork
@@ -18,7 +19,6 @@ from facegen.networks.layers import (
     normalize_2nd_moment,
     working_dtype,
 )
-from torch_utils.ops.bias_act import bias_act
 
 CPU = torch.device("cpu")
 

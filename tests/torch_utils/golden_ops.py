@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from facegen.beside.torch_utils.ops import upfirdn2d
+from facegen.beside.torch_utils.ops.bias_act import bias_act
 from golden_numbers import assert_all_golden, golden
-
-from torch_utils.ops import upfirdn2d
-from torch_utils.ops.bias_act import bias_act
 
 FILES = ("ops", "ops_extra")
 

@@ -2,10 +2,9 @@ import math
 
 import pytest
 import torch
+from facegen.beside.torch_utils.ops.bias_act import activation_funcs, bias_act
 from golden_numbers import assert_golden
 from golden_ops import BIAS_ACT_CASES, assert_bias_act_is_golden, assert_every_golden_case_is_tested
-
-from torch_utils.ops.bias_act import activation_funcs, bias_act
 
 ACTIVATIONS = list(activation_funcs)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from facegen.beside.torch_utils import custom_ops
+from facegen.beside.torch_utils.ops import compiled, upfirdn2d
+from facegen.beside.torch_utils.ops.bias_act import activate_, activation_funcs, bias_act
 from torch._subclasses.fake_tensor import FakeTensorMode
-
-from torch_utils import custom_ops
-from torch_utils.ops import compiled, upfirdn2d
-from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act
 
 ACTIVATIONS = list(activation_funcs)
 OPS = torch.ops.torch_utils

@@ -1,10 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from facegen.beside.torch_utils.ops.conv2d_resample import conv2d_resample
+from facegen.beside.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from golden_numbers import assert_all_golden, golden
-
-from torch_utils.ops.conv2d_resample import conv2d_resample
-from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 CASES = golden("ops").about["conv2d_resample"]
 BINOMIAL = setup_filter([1, 3, 3, 1])

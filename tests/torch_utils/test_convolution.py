@@ -3,11 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-
-from torch_utils.ops import convolution, winograd
-from torch_utils.ops.conv2d_resample import conv2d_resample
-from torch_utils.ops.convolution import conv2d, conv_transpose2d, first_derivatives, takes_first_derivatives
-from torch_utils.ops.upfirdn2d import setup_filter
+from facegen.beside.torch_utils.ops import convolution, winograd
+from facegen.beside.torch_utils.ops.conv2d_resample import conv2d_resample
+from facegen.beside.torch_utils.ops.convolution import (
+    conv2d,
+    conv_transpose2d,
+    first_derivatives,
+    takes_first_derivatives,
+)
+from facegen.beside.torch_utils.ops.upfirdn2d import setup_filter
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

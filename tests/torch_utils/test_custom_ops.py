@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from torch_utils import custom_ops
+from facegen.beside.torch_utils import custom_ops
 
 TOOLKIT = custom_ops.find_toolkit()
 needs_nvcc = pytest.mark.skipif(TOOLKIT is None, reason="no CUDA toolkit here: nvcc and its headers")

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from facegen.beside.torch_utils import custom_ops
+from facegen.beside.torch_utils.ops import upfirdn2d as upfirdn2d_op
+from facegen.beside.torch_utils.ops.bias_act import activation_funcs, bias_act
 from golden_numbers import assert_golden, golden
 from random_filters import random_call
-
-from torch_utils import custom_ops
-from torch_utils.ops import upfirdn2d as upfirdn2d_op
-from torch_utils.ops.bias_act import activation_funcs, bias_act
 
 ACTIVATIONS = list(activation_funcs)
 TYPES = {torch.float16: 0, torch.float32: 2, torch.float64: 3}

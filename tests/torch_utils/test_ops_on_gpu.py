@@ -6,13 +6,12 @@ import itertools
 
 import pytest
 import torch
+from facegen.beside.torch_utils import custom_ops
+from facegen.beside.torch_utils.ops import upfirdn2d as upfirdn2d_ops
+from facegen.beside.torch_utils.ops.bias_act import activate_, activation_funcs, bias_act
+from facegen.beside.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from golden_ops import BIAS_ACT_CASES, FILTER_CASES, assert_bias_act_is_golden, assert_filter_is_golden
 from random_filters import random_call
-
-from torch_utils import custom_ops
-from torch_utils.ops import upfirdn2d as upfirdn2d_ops
-from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act
-from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 pytestmark = [
     pytest.mark.gpu,

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from torch_utils.ops.scaled_sum import scaled_sum
+from facegen.beside.torch_utils.ops.scaled_sum import scaled_sum
 
 SHAPES = [(3, 1, 1), (2, 1, 4, 5), (4, 5)]  # bias, noise of each picture, noise of all
 

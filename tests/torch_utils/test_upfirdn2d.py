@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from facegen.beside.torch_utils.ops import upfirdn2d as ops
 from golden_numbers import assert_golden, golden
 from golden_ops import (
     FILTER_CASES,
@@ -10,8 +11,6 @@ from golden_ops import (
     golden_cases,
     golden_filter,
 )
-
-from torch_utils.ops import upfirdn2d as ops
 
 
 def by_hand(x, f, up, down, padding, flip_filter, gain) -> torch.Tensor:

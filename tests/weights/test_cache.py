@@ -15,7 +15,7 @@ from helpers import start_python
 from refusals import assert_refused
 from weight_server import WeightServer, forget_settings
 
-import dnnlib.download
+from facegen import beside
 from facegen.weights.cache import cache_folder, download
 
 CONTENT = random.Random(0).randbytes(800_000)
@@ -27,7 +27,7 @@ HALF = 400_000
 def cache(tmp_path, monkeypatch):
     """A cache of the test's own, and nothing of the machine's settings."""
     forget_settings(monkeypatch, tmp_path / "cache")
-    monkeypatch.setattr(dnnlib.download, "PAUSE", 0.0)
+    monkeypatch.setattr(beside.download, "PAUSE", 0.0)
     return tmp_path / "cache"
 
 
@@ -84,7 +84,7 @@ def test_what_is_in_the_cache_needs_no_server_and_no_lock(server, cache, monkeyp
     url = server.put("/x.pkl", CONTENT)
     path = download(url, progress=False)
     monkeypatch.setenv("FACEGEN_OFFLINE", "1")
-    monkeypatch.setattr(dnnlib.download, "_alone", None)
+    monkeypatch.setattr(beside.download, "_alone", None)
     assert download(url) == path
 
 
@@ -183,7 +183,7 @@ def test_a_cut_download_begins_anew_where_it_cannot_go_on(server, validator, ran
 
 
 def test_the_next_call_goes_on(server, cache, monkeypatch):
-    monkeypatch.setattr(dnnlib.download, "ATTEMPTS", 1)
+    monkeypatch.setattr(beside.download, "ATTEMPTS", 1)
     url = server.put("/x.pkl", CONTENT)
     server.cuts = [HALF, 0]
     assert "bytes that came are kept" in fails(url, "the connection is cut")
@@ -196,13 +196,13 @@ def test_the_next_call_goes_on(server, cache, monkeypatch):
 @pytest.mark.parametrize("respect_if_range", [True, False])
 @pytest.mark.parametrize("changed", [OTHER, OTHER[:300_000], OTHER * 2])
 def test_a_file_that_changes_meanwhile_is_not_glued(server, cache, monkeypatch, respect_if_range, changed):
-    monkeypatch.setattr(dnnlib.download, "ATTEMPTS", 1)
+    monkeypatch.setattr(beside.download, "ATTEMPTS", 1)
     url = server.put("/x.pkl", CONTENT)
     server.cuts = [HALF, 0]
     fails(url, "the connection is cut")
     monkeypatch.undo()
     monkeypatch.setenv("FACEGEN_CACHE", str(cache))
-    monkeypatch.setattr(dnnlib.download, "PAUSE", 0.0)
+    monkeypatch.setattr(beside.download, "PAUSE", 0.0)
     server.put("/x.pkl", changed)
     server.respect_if_range = respect_if_range
     server.cuts = []
@@ -213,7 +213,7 @@ def test_a_server_that_always_cuts_is_given_up(server):
     server.cuts = [HALF] * 50
     server.ranges = False
     fails(server.put("/x.pkl", CONTENT), "the connection is cut")
-    assert len(server.asked) == 1 + dnnlib.download.ATTEMPTS
+    assert len(server.asked) == 1 + beside.download.ATTEMPTS
 
 
 def test_a_length_that_is_a_lie_is_never_complete(server, cache):
@@ -291,11 +291,28 @@ def test_no_such_host(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    fails("https://weights.invalid/x.pkl", "no server of the name weights.invalid is found")
+    fails("https://weights.invalid/x.pkl", "cannot reach weights.invalid (no network?)")
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+        TimeoutError("timed out"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    ],
+)
+def test_no_network(monkeypatch, cause):
+    def fail(*_, **__):
+        raise cause
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", fail)
+    fails("https://weights.invalid/x.pkl", "cannot reach weights.invalid (no network?)")
 
 
 def test_a_server_that_is_silent(server, monkeypatch):
-    monkeypatch.setattr(dnnlib.download, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(beside.download, "TIMEOUT", (0.2, 0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         fails(f"http://127.0.0.1:{silent.getsockname()[1]}/x.pkl", "does not answer in time")
     server.pause = 0.4
@@ -311,7 +328,7 @@ def test_from_https_to_http_is_refused():
 
     answer, step = requests.Response(), requests.Response()
     answer.url, step.url, answer.history = "https://h/x", "http://h/x?key=secret", [step]
-    check, error = dnnlib.download._check_status, dnnlib.download.DownloadError
+    check, error = beside.download._check_status, beside.download.DownloadError
     message = assert_refused("not encrypted", check, "https://h/x", answer, error=error)
     assert "secret" not in message
 
@@ -358,7 +375,7 @@ def test_a_disk_that_fills_up(server, cache, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(dnnlib.download, "_receive_body", full)
+    monkeypatch.setattr(beside.download, "_receive_body", full)
     fails(server.put("/x.pkl", CONTENT), "the disk is full")
     assert kept(cache) == ([], [])
 

@@ -12,12 +12,13 @@ from small_networks import METADATA, assert_same_weights, discriminator, encoder
 from small_networks import generator as small_generator
 from torch import nn
 
+from facegen.ages import AgeGroups
 from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
 from facegen.weights.convert import convert
 from facegen.weights.header import Header
-from facegen.weights.load import read_networks
+from facegen.weights.load import load_generator, read_networks
 from facegen.weights.native import load_networks, save_networks
 
 
@@ -49,6 +50,24 @@ def test_to_a_pickle_and_back_to_the_bit(tmp_path, snapshot):
     second = tmp_path / "second.pkl"
     convert(again, second)
     assert second.read_bytes() == pickled.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.pkl", "out.onnx"])
+def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path, snapshot, name):
+    there = tmp_path / name
+    there.write_bytes(b"mine")
+    result = run(snapshot, there)
+    assert result.exit_code == 1
+    assert f"{there}: is there already" in result.output
+    assert "--force" in result.output
+    assert there.read_bytes() == b"mine"
+
+
+def test_a_file_that_is_there_is_replaced_with_force(tmp_path, snapshot):
+    there = tmp_path / "out.pkl"
+    there.write_bytes(b"mine")
+    assert run(snapshot, there, "--force").exit_code == 0
+    assert set(read_networks(there)[0]) == {"G", "D", "G_ema"}
 
 
 def test_a_generator_alone_to_a_pickle_and_back_to_the_bit(tmp_path):
@@ -183,3 +202,15 @@ def test_command_in_a_process_of_its_own(tmp_path, snapshot):
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out.pkl").is_file()
+
+
+def test_age_groups_of_a_foreign_file_go_into_the_new_one(tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    save_networks(foreign, {"G_ema": generator(c_dim=3)}, {})
+    groups = AgeGroups.parse("0-20,21-40,41+")
+    convert(foreign, tmp_path / "named.safetensors", groups=groups)
+    assert load_generator(tmp_path / "named.safetensors")[1].groups == groups
+    message = assert_refused("3 classes", convert, foreign, tmp_path / "x.pkl", groups=AgeGroups.parse("0-20,21+"))
+    assert not (tmp_path / "x.pkl").exists(), message
+    other = AgeGroups.parse("0-10,11-40,41+")
+    assert_refused("leave out --groups", convert, tmp_path / "named.safetensors", tmp_path / "x.pkl", groups=other)

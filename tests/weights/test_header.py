@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from refusals import assert_refused
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
@@ -57,3 +58,18 @@ def test_folders_of_this_machine_go():
     assert without_paths(CONTENT)["training_options"] == {"data": "faces.zip", "lr": 0.002}
     assert CONTENT["training_options"]["data"] == "/home/me/faces.zip"
     assert without_paths({"kimg": 1}) == {"kimg": 1}
+
+
+def test_groups_of_a_generator(recwarn):
+    three = AgeGroups.parse("0-20,21-40,41+")
+    known = Header({"groups": three.labels, "networks": {}})
+    assert known.groups_of(3) == known.groups_of(3, three) == three
+    assert_refused("leave out --groups", known.groups_of, 3, AgeGroups.parse("0-10,11-40,41+"))
+    assert_refused("4 classes, but there are 3 age groups", known.groups_of, 4)
+    foreign = Header({"networks": {}})
+    assert foreign.groups_of(3, three) == three
+    assert_refused("10 classes, but there are 3 age groups", foreign.groups_of, 10, three)
+    assert_refused("give --groups", foreign.groups_of, 9)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="if not so, give --groups"):
+        assert foreign.groups_of(10) == AgeGroups.default()

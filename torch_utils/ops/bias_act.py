@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from torch_utils.ops import compiled, reference
-from torch_utils.ops.convolution import being_traced
-from torch_utils.ops.reference import Activation, activation_funcs
+from . import compiled, reference
+from .convolution import being_traced
+from .reference import Activation, activation_funcs
 
 __all__ = ["Activation", "activate_", "activation_funcs", "bias_act"]
 

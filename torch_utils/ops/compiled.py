@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
-from torch_utils import custom_ops
-from torch_utils.ops import reference
-from torch_utils.ops.library import LIBRARY
-from torch_utils.ops.reference import Pair
+from .. import custom_ops
+from . import library, reference
+from .reference import Pair
 
 TYPES = frozenset([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 # Their derivative is a constant on either side of 0; the sign of the result tells which.
@@ -221,13 +220,13 @@ class _BiasActGrad(torch.autograd.Function):
     backward = staticmethod(_bias_act_grad_backward)
 
 
-LIBRARY.impl("bias_act", _bias_act_cpu, "CPU")
-LIBRARY.impl("bias_act_grad", _bias_act_grad_cpu, "CPU")
-torch.library.register_fake("torch_utils::bias_act", lambda x, *others: torch.empty_like(x), lib=LIBRARY)
-torch.library.register_fake("torch_utils::bias_act_grad", lambda g, x, *others: torch.empty_like(x), lib=LIBRARY)
-torch.library.register_autograd("torch_utils::bias_act", _bias_act_backward, setup_context=_bias_act_setup, lib=LIBRARY)
-torch.library.register_autograd(
-    "torch_utils::bias_act_grad", _bias_act_grad_backward, setup_context=_bias_act_grad_setup, lib=LIBRARY
+library.register("bias_act", _bias_act_cpu, lambda x, *others: torch.empty_like(x), _bias_act_backward, _bias_act_setup)
+library.register(
+    "bias_act_grad",
+    _bias_act_grad_cpu,
+    lambda g, x, *others: torch.empty_like(x),
+    _bias_act_grad_backward,
+    _bias_act_grad_setup,
 )
 
 
@@ -284,8 +283,4 @@ class _Upfirdn2d(torch.autograd.Function):
     backward = staticmethod(_upfirdn2d_backward)
 
 
-LIBRARY.impl("upfirdn2d", _upfirdn2d_cpu, "CPU")
-torch.library.register_fake("torch_utils::upfirdn2d", _upfirdn2d_fake, lib=LIBRARY)
-torch.library.register_autograd(
-    "torch_utils::upfirdn2d", _upfirdn2d_backward, setup_context=_upfirdn2d_setup, lib=LIBRARY
-)
+library.register("upfirdn2d", _upfirdn2d_cpu, _upfirdn2d_fake, _upfirdn2d_backward, _upfirdn2d_setup)

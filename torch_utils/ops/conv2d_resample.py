@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from torch_utils.ops.convolution import conv2d, conv_transpose2d
-from torch_utils.ops.upfirdn2d import centered_padding, filter_size, parse_padding, upfirdn2d
+from .convolution import conv2d, conv_transpose2d
+from .upfirdn2d import centered_padding, filter_size, parse_padding, upfirdn2d
 
 
 def conv2d_resample(

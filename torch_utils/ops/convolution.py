@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from torch_utils.ops import winograd
+from . import winograd
 
 _thread = threading.local()
 

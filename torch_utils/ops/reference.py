@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from torch_utils.ops.convolution import being_traced, is_bfloat16_on_cpu, takes_first_derivatives
+from .convolution import being_traced, is_bfloat16_on_cpu, takes_first_derivatives
 
 Pair = tuple[int, int]  # one number for each axis, or before and after
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torch_utils.ops.convolution import being_traced
+from .convolution import being_traced
 
 
 def scaled_sum(base: torch.Tensor, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from torch_utils.ops import compiled, reference
-from torch_utils.ops.reference import Pair
+from . import compiled, reference
+from .reference import Pair
 
 # From this many taps on, a 1-D filter stays separable by default: two passes of n taps beat one of n * n.
 SEPARABLE_TAPS = 8

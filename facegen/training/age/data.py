@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.networks.age_estimator import AGES
 from facegen.training.age.options import HALVES, AgeOptions
+from facegen.training.run.data import note_of
 
 SPLIT_SEED = 101  # splits the halves always the same way, or a judge would have seen pictures of what it judges
 _CHUNK = 1024  # pictures resized at once
@@ -105,6 +107,12 @@ def load_data(options: AgeOptions, *, progress: bool = True) -> AgeData:
             f"too few for a batch of {options.batch}"
         )
     return AgeData(training, validation)
+
+
+def note_of_faces(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a run notes of an archive with exact ages; its classes are the age groups."""
+    archive = FaceArchive(path, use_labels=False)
+    return note_of(archive, (archive.groups or AgeGroups.default()).labels)
 
 
 def half_of(count: int, half: str | None) -> np.ndarray:

@@ -21,7 +21,7 @@ from facegen.errors import FacegenError
 from facegen.figures.plots import plot_ages
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
-from facegen.training.age.data import AgeData, AgedFaces, age_targets, errors_by_group, load_data
+from facegen.training.age.data import AgeData, AgedFaces, age_targets, errors_by_group, load_data, note_of_faces
 from facegen.training.age.distort import distort
 from facegen.training.age.options import SHAPES, AgeOptions
 from facegen.training.encoder.weight_average import floats_of, move_average
@@ -98,13 +98,14 @@ def train_age(
         state = build(options, session.device)
         if resume is not None:
             _restore(state, options, resume)
+        notes = {name: note_of_faces(path) for name, path in (("data", options.data), ("val", val)) if path is not None}
         data = load_data(options, progress=session.progress)
         if resume is not None:
             done = state.progress.step * options.batch / 1000
-            session.resume(resume, done, options)
+            session.resume(resume, done, options, notes)
             session.log(f"resuming at {done:.2f} kimg")
         else:
-            session.create(outdir, options.run_name(), options)
+            session.create(outdir, options.run_name(), options, notes)
         _train(session, options, state, data)
     return session.path
 
@@ -247,7 +248,8 @@ def _report(session: Session, options: AgeOptions, state: TrainingState, data: A
     mae = float((predicted - data.validation.ages).abs().mean())
     by_group = errors_by_group(predicted, data.validation)
     progress = state.progress
-    loss, kimg = progress.loss_sum / progress.loss_count, progress.step * options.batch / 1000
+    images = progress.step * options.batch
+    loss, kimg = progress.loss_sum / progress.loss_count, images / 1000
     per_kimg = progress.seconds / (progress.loss_count * options.batch / 1000)
     if better := mae < progress.best:  # never by an error that is no number
         progress.best = mae
@@ -260,6 +262,7 @@ def _report(session: Session, options: AgeOptions, state: TrainingState, data: A
         values,
         f"kimg {kimg:.1f}/{options.kimg:g}  loss {loss:.4f}  val MAE {mae:.3f} years  lr {values['lr']:.1e}  "
         f"{per_kimg:.2f} s/kimg  ETA {left / 60:.1f} min{'  best' if better else ''}",
+        images,
     )
     if better:
         measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_by_group": by_group}

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from facegen.beside import upfirdn2d
 from facegen.device import to_device
-from torch_utils.ops import upfirdn2d
 
 # Low-pass filter of the sym6 wavelet, scaled to sum 1. Tap CENTER lies on the pixel.
 SYM6 = tuple(

@@ -30,6 +30,7 @@ from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.validation import save_reconstructions, validate_average
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
+from facegen.training.run.data import Notes, note_of
 from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
@@ -107,15 +108,16 @@ def train_encoder(
         options = _with_absolute_paths(options)
         torch.manual_seed(options.seed)
         objective, header = build_objective(options, session.progress)
-        saved = None
+        saved, notes = None, {}
+        if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is touched
+            generator = objective.generator
+            archive = open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
+            notes = {"data": note_of(archive, archive.class_names)}
         if resume is not None:
-            saved = _go_on(session, options, resume, header)
+            saved = _go_on(session, options, resume, header, notes)
         else:
-            if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is made
-                generator = objective.generator
-                open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
             _start_from(objective, options.init)
-            session.create(outdir, options.run_name(), options)
+            session.create(outdir, options.run_name(), options, notes)
         state, data = _build(session, options, objective, header)
         if saved is not None:
             load_state(state.parts, saved)
@@ -123,7 +125,9 @@ def train_encoder(
     return session.path
 
 
-def _go_on(session: Session, options: EncoderOptions, folder: str | os.PathLike[str], header: Header) -> dict[str, Any]:
+def _go_on(
+    session: Session, options: EncoderOptions, folder: str | os.PathLike[str], header: Header, notes: Notes
+) -> dict[str, Any]:
     """Go on in the folder of an earlier run and return the content of its state file."""
     check_goes_on(folder, options)
     saved = read_state(Path(folder) / STATE, ("encoder", "average", "optimizer", "training"))
@@ -134,7 +138,7 @@ def _go_on(session: Session, options: EncoderOptions, folder: str | os.PathLike[
         raise FacegenError(
             f"{options.generator}: another generator than the one that {folder} began with: give that with --generator"
         )
-    session.resume(folder, done.epoch, options)
+    session.resume(folder, done.epoch, options, notes)
     if not done.trained_for:
         session.log("warning: a run of an older version, which does not say by content which generator it began with")
     session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")

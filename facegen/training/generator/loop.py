@@ -27,6 +27,7 @@ from facegen.training.generator.state import TrainingState, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
+from facegen.training.run.data import Notes, check_same_classes, note_of
 from facegen.training.run.folder import check_goes_on
 from facegen.training.run.session import Session
 from facegen.training.run.stats import Collector, Summary
@@ -60,18 +61,20 @@ def train_generator(
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
     with Session("train", device, progress) as session:
         archive = open_archive(options, resume)
-        options = options.decide(archive.resolution)
+        on_gpu = session.device.type == "cuda"
+        options = options.decide(archive.resolution, distributed.world_size(), on_gpu=on_gpu)
+        data = {"data": note_of(archive, archive.class_names)}
         if resume is None:
             state = build_state(options, archive, session.device)
             measurements = Measurements(options, session.device, session.progress)
-            session.create(outdir, options.run_name(), options)
+            session.create(outdir, options.run_name(), options, data)
             _describe(session, options, state, archive)
             if distributed.is_main():
                 save_reals(archive, session.path / "reals.png", options.seed, options.even)
         else:
-            state = _restored(options, archive, session.device, resume)
+            state = _restored(options, archive, session.device, resume, data)
             measurements = Measurements(options, session.device, session.progress)
-            session.resume(resume, state.images_seen / 1000, options)
+            session.resume(resume, state.images_seen / 1000, options, data)
             if distributed.is_main():
                 checkpoint.clear_leftovers(session.path, state.images_seen)
             session.log(f"resumed at {state.images_seen / 1000:.1f} kimg{_processes()}")
@@ -94,16 +97,22 @@ def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = 
 
 
 def _restored(
-    options: TrainOptions, archive: FaceArchive, device: torch.device, folder: str | os.PathLike[str]
+    options: TrainOptions, archive: FaceArchive, device: torch.device, folder: str | os.PathLike[str], data: Notes
 ) -> TrainingState:
     """Return the state of the run in a folder, as its last snapshot left it."""
     check_goes_on(folder, options)
+    check_same_classes(folder, data)  # before weights that do not fit them
     state = build_state(replace(options, resume=None), archive, device)
     checkpoint.restore(state, folder)
-    if state.images_seen >= options.kimg * 1000:
-        kimg = state.images_seen / 1000
-        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
+    check_unfinished(folder, options, state.images_seen)
     return state
+
+
+def check_unfinished(folder: str | os.PathLike[str], options: TrainOptions, images_seen: int) -> None:
+    """Raise a FacegenError if the run in a folder has nothing left to do."""
+    if images_seen >= options.kimg * 1000:
+        kimg = images_seen / 1000
+        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
 
 
 def _train(
@@ -189,6 +198,7 @@ def _report(session: Session, state: TrainingState, summaries: dict[str, Summary
         f"loss G {values['Loss/G/loss']:<6.3f} D {values['Loss/D/loss']:<6.3f} "
         f"D(real) {values['Loss/scores/real']:<+6.2f} D(fake) {values['Loss/scores/fake']:<+6.2f} {memory}  "
         f"ETA {tqdm.format_interval(eta)}",
+        state.images_seen,
     )
 
 

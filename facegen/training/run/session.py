@@ -14,6 +14,7 @@ from facegen.figures.plots import plot_curves
 from facegen.options import Options
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
+from facegen.training.run.data import DATA, Notes, changes, check_same_classes
 from facegen.training.run.folder import OPTIONS, RunFolder, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
 
@@ -36,7 +37,7 @@ class Session:
 
     Example:
         >>> with Session("train-age") as session:
-        ...     session.create("runs", "age-resnet", options)
+        ...     session.create("runs", "age-resnet", options, {"data": note_of(archive, classes)})
         ...     with session.interruptible():
         ...         while step < 100 and not session.should_stop():
         ...             ...
@@ -64,22 +65,29 @@ class Session:
     def __exit__(self, *exception: Any) -> None:
         self._exits.__exit__(*exception)
 
-    def create(self, outdir: str | os.PathLike[str], name: str, options: Options) -> None:
-        """Make the run folder `outdir/<number>-<name>` and write the options into it."""
-        self._open(lambda: RunFolder.create(outdir, name), options)
+    def create(self, outdir: str | os.PathLike[str], name: str, options: Options, data: Notes) -> None:
+        """Make the run folder `outdir/<number>-<name>`, and write into it the options and what it learns from."""
+        self._open(lambda: RunFolder.create(outdir, name), options, data)
 
-    def resume(self, folder: str | os.PathLike[str], last_step: float, options: Options) -> None:
+    def resume(self, folder: str | os.PathLike[str], last_step: float, options: Options, data: Notes) -> None:
         """Go on in the folder of an earlier run, which loses its statistics after `last_step`.
 
-        Raises:
-            FacegenError: another process trains in it.
-        """
-        self._open(lambda: RunFolder.open(folder, last_step), options)
+        Other pictures than the run has learned from so far are a line in the log.
 
-    def _open(self, opening: Callable[[], RunFolder], options: Options) -> None:
+        Raises:
+            FacegenError: their classes are others (nothing is touched then), or another process trains in the folder.
+        """
+        distributed.on_main(lambda: check_same_classes(folder, data))
+        changed = distributed.on_main(lambda: changes(folder, data))
+        self._open(lambda: RunFolder.open(folder, last_step), options, data)
+        for line in changed:
+            self.log(line)
+
+    def _open(self, opening: Callable[[], RunFolder], options: Options, data: Notes) -> None:
         def on_rank_0() -> Path:
             self._run = self._exits.enter_context(opening())
             self._run.write_json(OPTIONS, options.to_json())
+            self._run.write_json(DATA, data)
             return self._run.path
 
         self.path = distributed.on_main(on_rank_0)
@@ -94,10 +102,13 @@ class Session:
         if self._run is not None:
             self._run.log(text)
 
-    def report(self, step: float, values: Mapping[str, float], text: str) -> None:
-        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log."""
+    def report(self, step: float, values: Mapping[str, float], text: str, images: int | None = None) -> None:
+        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log.
+
+        TensorBoard counts in images seen, where they are given.
+        """
         if self._run is not None:
-            self._run.stats(step, values)
+            self._run.stats(step, values, images)
             self._run.log(text)
 
     def plot(self, curves: Mapping[str, str], **words: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facegen.beside.torch_utils.ops import upfirdn2d
 from golden_numbers import golden
 from golden_pairs import CONFIGS, golden_pair
 from pickle_writers import Network, write_tensorflow_pickle
@@ -14,7 +15,6 @@ from refusals import assert_refused
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator, modulated_conv2d
 from facegen.weights.family.pickles import read_networks
-from torch_utils.ops import upfirdn2d
 
 Variables = dict[str, np.ndarray]
 
