@@ -8,7 +8,7 @@ import click
 
 from facegen.ages import AgeGroups
 from facegen.cli import force_option, groups_option
-from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
+from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
 
 
 @click.command()
@@ -21,7 +21,7 @@ from facegen.weights.formats import FORMATS, KINDS, SUFFIXES
 )
 @click.option(
     "--network",
-    type=click.Choice(KINDS),
+    type=click.Choice([*KINDS, *PARTS]),
     help="Which network; by default all that the format holds, or the generator where it holds one.",
 )
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
@@ -44,14 +44,15 @@ def command(
     safetensors  facegen's own format
     pkl          for the tools of stylegan2-ada-pytorch; carries its own source, which those run
     rosinality   for rosinality/stylegan2-pytorch: one generator, one age group
-    onnx         generator or encoder, checked with onnxruntime (pip install 'facegen[onnx]')
-    torchscript  generator or encoder, for torch.jit.load
+    onnx         all that ages a face, checked with onnxruntime (pip install 'facegen[onnx]')
+    torchscript  the same, for torch.jit.load
 
     \b
     Example:
       facegen convert network-snapshot-000400.safetensors snapshot.pkl
       facegen convert ffhq.pkl ffhq.safetensors
       facegen convert generator.safetensors young.pt --to rosinality --group 21-30
+      facegen convert generator.safetensors synthesis.onnx --network synthesis
     """
     from facegen.weights.convert import convert
 

@@ -14,7 +14,7 @@ from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.files import at_home, check_free
 from facegen.networks.generator import Generator
-from facegen.weights.formats import FORMATS, HOLDS, SUFFIXES
+from facegen.weights.formats import FORMATS, HOLDS, PARTS, SUFFIXES
 from facegen.weights.header import Header
 from facegen.weights.load import read_networks
 from facegen.weights.locate import locate
@@ -38,7 +38,8 @@ def convert(
         source: What `facegen.weights.load.read_networks` reads.
         destination: The new file.
         to: One of `FORMATS`; None goes by the destination's suffix.
-        network: One of `KINDS`; None takes all for `safetensors` and `pkl`, else the generator, else the encoder.
+        network: One of `KINDS`, or of `PARTS` for `onnx` and `torchscript`; None takes all for `safetensors` and `pkl`,
+            else the generator, else the encoder.
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
         groups: Age groups of a generator whose file does not say which they are; the new file says them.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
@@ -75,9 +76,10 @@ def convert(
         lines.append(f"load it into rosinality's Generator({arguments})")
     else:
         ((name, chosen),) = kept.items()
-        if truncation_psi is not None and not isinstance(chosen, Generator):
-            raise FacegenError(f"{path}: only a generator has truncation, not the {name}: leave it out")
-        difference = _export_graph(chosen, destination, to, truncation_psi, {**header.metadata, "network": name})
+        part = network if network in PARTS else None
+        if truncation_psi is not None and (part or not isinstance(chosen, Generator)):
+            raise FacegenError(f"{path}: only a generator has truncation, not the {part or name}: leave it out")
+        difference = _export_graph(chosen, part, destination, to, truncation_psi, {**header.metadata, "network": name})
         lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
     return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
 
@@ -121,15 +123,23 @@ def _export_rosinality(path: Path, network: nn.Module, destination: Path, header
 
 
 def _export_graph(
-    network: nn.Module, path: Path, to: str, truncation_psi: float | None, metadata: Mapping[str, Any]
+    network: nn.Module,
+    part: str | None,
+    path: Path,
+    to: str,
+    truncation_psi: float | None,
+    metadata: Mapping[str, Any],
 ) -> float:
     """Write ONNX or TorchScript; return the largest difference from PyTorch."""
     from facegen.weights.export import graph
 
     export = graph.export_onnx if to == "onnx" else graph.export_torchscript
     psi = 1.0 if truncation_psi is None else truncation_psi
-    about = {**metadata, "truncation_psi": psi} if isinstance(network, Generator) else metadata
-    return export(network, path, truncation_psi=psi, metadata=about)
+    if part is not None:
+        about = {**metadata, "part": part}
+    else:
+        about = {**metadata, "truncation_psi": psi} if isinstance(network, Generator) else metadata
+    return export(network, path, part=part, truncation_psi=psi, metadata=about)
 
 
 def _format(destination: Path, to: str | None) -> str:
@@ -146,7 +156,7 @@ def _format(destination: Path, to: str | None) -> str:
 
 def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str | None) -> dict[str, nn.Module]:
     """Which networks are written; FacegenError when there is none that fits."""
-    kinds = network_kinds()
+    kinds = _kinds_and_parts()
     fitting = {
         kind: {name: candidate for name, candidate in networks.items() if isinstance(candidate, kinds[kind])}
         for kind in HOLDS[to]
@@ -163,8 +173,12 @@ def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str
     return {name: candidate for name, candidate in networks.items() if name in kept}
 
 
+def _kinds_and_parts() -> dict[str, type[nn.Module]]:
+    return {**network_kinds(), **dict.fromkeys(PARTS, Generator)}
+
+
 def _no_place(network: nn.Module, to: str) -> str:
-    kinds = network_kinds()
+    kinds = _kinds_and_parts()
     if any(isinstance(network, kinds[kind]) for kind in HOLDS[to]):
         return "not asked for"
     return f"for which {to} has no place"

@@ -1,8 +1,17 @@
-"""Write the generator and the encoder as graphs that run without facegen: ONNX and TorchScript.
+"""Write networks as graphs that run without facegen: ONNX and TorchScript.
 
-Both take and give float32 with any number of samples. A generator: `z` `[N, z_dim]` and `c` `[N, c_dim]` (none where
-the network has no classes) to `image` `[N, channels, R, R]`, about -1..1, with the noise that is stored with the
-weights. An encoder: `image` `[N, 3, R, R]`, R being the resolution of its generator, to `z` `[N, z_dim]`.
+All take and give float32 with any number of samples N; faces are `[N, 3, R, R]`, about -1..1:
+
+    generator      z [N, z_dim], c [N, c_dim] -> image [N, channels, R, R]
+    mapping        z, c -> ws [N, num_ws, w_dim], mean [N, w_dim]
+    synthesis      ws -> image
+    encoder        image, a face of the generator's resolution -> z, or ws for an encoder of w or w+
+    age_shift      ws, from_ages [N], to_ages [N] in years -> ws
+    age_estimator  image, a face of its own resolution -> age [N] in years
+
+c is missing where the network has no classes. Noise is that stored with the weights. Mapping and synthesis are the two
+halves of a generator; `mean` is the mean w of a class, toward which `facegen.networks.latents.place_latents` moves what
+an encoder of z is not sure of. docs/weights.md shows how they age a face.
 """
 
 from __future__ import annotations
@@ -21,21 +30,36 @@ from torch.nn import functional
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.networks.latents import group_means
 
 OPSET = 18  # ONNX runtimes since the end of 2022 have it
 METADATA_KEY = "facegen"
-MAX_DIFFERENCE = 1e-3  # between a written graph and PyTorch; images span -1..1, latents about -3..3
+MAX_DIFFERENCE = 1e-3  # between a written graph and PyTorch; images span -1..1, latents about -3..3, ages are years
 CHECKED_BATCHES = (1, 3)  # the example that a graph is made of has 2
 
 _Inputs = dict[str, torch.Tensor]
 
 
-class _GeneratorGraph(nn.Module):
-    """The generator with truncation and noise fixed."""
+class _Graph(nn.Module):
+    """A network as it is written: `forward` takes the tensors of `example` and gives those that `outputs` names."""
 
-    output = "image"
+    outputs: tuple[str, ...] = ("image",)
+
+    def example(self, batch: int) -> _Inputs:
+        """Random inputs, the same every time."""
+        raise NotImplementedError
+
+    def expected(self, inputs: _Inputs) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """What our network makes of them."""
+        return self(*inputs.values())
+
+
+class _GeneratorGraph(_Graph):
+    """The generator with truncation and noise fixed."""
 
     def __init__(self, generator: Generator, truncation_psi: float) -> None:
         super().__init__()
@@ -46,22 +70,53 @@ class _GeneratorGraph(nn.Module):
         return self.generator(z, c, truncation_psi=self.truncation_psi, noise_mode="const")
 
     def example(self, batch: int) -> _Inputs:
-        """Random inputs, the same every time."""
-        z_dim, c_dim = self.generator.z_dim, self.generator.c_dim
-        z = torch.randn([batch, z_dim], generator=torch.Generator().manual_seed(batch))
-        return {"z": z, "c": torch.eye(c_dim)[torch.arange(batch) % c_dim]} if c_dim else {"z": z}
+        return _random_latents(self.generator, batch)
 
 
-class _EncoderGraph(nn.Module):
+class _MappingGraph(_Graph):
+    """A generator's first half, and the mean w of each class."""
+
+    outputs = ("ws", "mean")
+    means: torch.Tensor
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.mapping = generator.mapping
+        self.z_dim, self.c_dim = generator.z_dim, generator.c_dim
+        self.register_buffer("means", group_means(generator))
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = self.means.expand(z.shape[0], -1) if c is None else c @ self.means
+        return self.mapping(z, c), mean
+
+    def example(self, batch: int) -> _Inputs:
+        return _random_latents(self, batch)
+
+
+class _SynthesisGraph(_Graph):
+    """A generator's second half, with the noise fixed."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.synthesis = generator.synthesis
+        self.shape = [generator.num_ws, generator.w_dim]
+
+    def forward(self, ws: torch.Tensor) -> torch.Tensor:
+        return self.synthesis(ws, noise_mode="const")
+
+    def example(self, batch: int) -> _Inputs:
+        return {"ws": torch.randn([batch, *self.shape], generator=torch.Generator().manual_seed(batch))}
+
+
+class _EncoderGraph(_Graph):
     """The encoder, its resizing written as two products with a constant matrix: any runtime has those."""
 
-    output = "z"
     resize: torch.Tensor
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.trunk, self.head = encoder.trunk, encoder.head
-        self.resolution = encoder.img_resolution
+        self.outputs = ("z",) if encoder.target == "z" else ("ws",)
+        self.encoder, self.resolution = encoder, encoder.img_resolution
         # Resizing is linear along each axis, so what it makes of the unit matrix is the matrix that resizes.
         unit = torch.eye(self.resolution)[None, None]
         size = (encoder.input_size, self.resolution)
@@ -70,26 +125,89 @@ class _EncoderGraph(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         if self.resize.shape[0] != self.resize.shape[1]:
             image = self.resize @ image @ self.resize.t()
-        return self.head(self.trunk(image).flatten(1))
+        return self.encoder(image)
 
     def example(self, batch: int) -> _Inputs:
-        shape = [batch, 3, self.resolution, self.resolution]
-        return {"image": torch.rand(shape, generator=torch.Generator().manual_seed(batch)) * 2 - 1}
+        return _random_faces(self.resolution, batch)
+
+    def expected(self, inputs: _Inputs) -> torch.Tensor:
+        return self.encoder(inputs["image"])
+
+
+class _AgeShiftGraph(_Graph):
+    """The age shift as a sum over the steps between neighboring groups: runtimes cannot look up an age in a table."""
+
+    outputs = ("ws",)
+    ages: torch.Tensor
+    steps: torch.Tensor
+
+    def __init__(self, shift: AgeShift) -> None:
+        super().__init__()
+        self.shift = shift
+        self.register_buffer("ages", torch.tensor(shift.ages))
+        self.register_buffer("steps", shift.table.detach().diff(dim=0).flatten(1))
+
+    def _steps_done(self, ages: torch.Tensor) -> torch.Tensor:
+        """How much of each step lies before ages `[N]`, 0..1: `[N, c_dim - 1]`."""
+        return ((ages[:, None] - self.ages[:-1]) / self.ages.diff()).clamp(0, 1)
+
+    def forward(self, ws: torch.Tensor, from_ages: torch.Tensor, to_ages: torch.Tensor) -> torch.Tensor:
+        change = (self._steps_done(to_ages) - self._steps_done(from_ages)) @ self.steps
+        return ws + change.unflatten(1, (self.shift.num_ws, self.shift.w_dim))
+
+    def example(self, batch: int) -> _Inputs:
+        random = torch.Generator().manual_seed(batch)
+        first, last = self.shift.ages[0] - 10, self.shift.ages[-1] + 10
+        from_ages, to_ages = (first + (last - first) * torch.rand([2, batch], generator=random)).unbind()
+        ws = torch.randn([batch, self.shift.num_ws, self.shift.w_dim], generator=random)
+        return {"ws": ws, "from_ages": from_ages, "to_ages": to_ages}
+
+    def expected(self, inputs: _Inputs) -> torch.Tensor:
+        return self.shift(*inputs.values())
+
+
+class _AgeEstimatorGraph(_Graph):
+    """The age estimator for faces of the size that it works at."""
+
+    outputs = ("age",)
+
+    def __init__(self, estimator: AgeEstimator) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.estimator.predict(image)
+
+    def example(self, batch: int) -> _Inputs:
+        return _random_faces(self.estimator.input_size, batch)
+
+
+def _random_latents(generator: Generator | _MappingGraph, batch: int) -> _Inputs:
+    z = torch.randn([batch, generator.z_dim], generator=torch.Generator().manual_seed(batch))
+    c_dim = generator.c_dim
+    return {"z": z, "c": torch.eye(c_dim)[torch.arange(batch) % c_dim]} if c_dim else {"z": z}
+
+
+def _random_faces(resolution: int, batch: int) -> _Inputs:
+    shape = [batch, 3, resolution, resolution]
+    return {"image": torch.rand(shape, generator=torch.Generator().manual_seed(batch)) * 2 - 1}
 
 
 def export_onnx(
     network: nn.Module,
     path: str | os.PathLike[str],
     *,
+    part: str | None = None,
     truncation_psi: float = 1.0,
     metadata: Mapping[str, Any] | None = None,
 ) -> float:
-    """Write a generator or an encoder as ONNX and compare it with PyTorch before the file gets its name.
+    """Write a network as ONNX and compare it with PyTorch before the file gets its name.
 
     Args:
-        network: A `Generator` or an `Encoder`.
+        network: A `Generator`, `Encoder`, `AgeShift` or `AgeEstimator`.
         path: The file, by custom `*.onnx`.
-        truncation_psi: The generator's truncation, fixed in the graph.
+        part: `mapping` or `synthesis` of a generator; None takes all of it.
+        truncation_psi: The truncation of a whole generator, fixed in the graph.
         metadata: What JSON can hold (age groups, alignment template, ...), stored under the model's metadata.
 
     Returns:
@@ -98,7 +216,7 @@ def export_onnx(
     Raises:
         FacegenError: another kind of network, a missing package, or a graph that does not compute the same.
     """
-    graph = _graph(network, truncation_psi)
+    graph = _graph(network, part, truncation_psi)
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (the exporter needs it)
@@ -115,7 +233,7 @@ def export_onnx(
             dynamo=True,
             dynamic_shapes=tuple({0: batch} for _ in inputs),
             input_names=list(inputs),
-            output_names=[graph.output],
+            output_names=list(graph.outputs),
             opset_version=OPSET,
             verbose=False,
         )
@@ -128,24 +246,25 @@ def export_onnx(
         program.save(temporary)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
 
-        def run(inputs: _Inputs) -> torch.Tensor:
-            return torch.from_numpy(session.run(None, {name: x.numpy() for name, x in inputs.items()})[0])
+        def run(inputs: _Inputs) -> tuple[torch.Tensor, ...]:
+            return tuple(map(torch.from_numpy, session.run(None, {name: x.numpy() for name, x in inputs.items()})))
 
-        return _compare(graph, network, run, Path(path))
+        return _compare(graph, run, Path(path))
 
 
 def export_torchscript(
     network: nn.Module,
     path: str | os.PathLike[str],
     *,
+    part: str | None = None,
     truncation_psi: float = 1.0,
     metadata: Mapping[str, Any] | None = None,
 ) -> float:
-    """Write a generator or an encoder as TorchScript, for `torch.jit.load` and libtorch; otherwise as `export_onnx`.
+    """Write a network as TorchScript, for `torch.jit.load` and libtorch; otherwise as `export_onnx`.
 
     The metadata is the extra file `facegen.json` in the archive.
     """
-    graph = _graph(network, truncation_psi)
+    graph = _graph(network, part, truncation_psi)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated; shape checks are constants in a trace, as is meant
         traced = torch.jit.trace(graph, tuple(graph.example(2).values()), check_trace=False)
@@ -153,37 +272,43 @@ def export_torchscript(
         with atomic_path(path) as temporary:
             traced.save(str(temporary), _extra_files=extra)
             loaded = torch.jit.load(str(temporary))
-            return _compare(graph, network, lambda inputs: loaded(*inputs.values()), Path(path))
+            return _compare(graph, lambda inputs: loaded(*inputs.values()), Path(path))
 
 
-def _graph(network: nn.Module, truncation_psi: float) -> _GeneratorGraph | _EncoderGraph:
-    network = copy.deepcopy(network).cpu()
+def _graph(network: nn.Module, part: str | None, truncation_psi: float) -> _Graph:
+    network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    graph: _Graph
     if isinstance(network, Generator):
-        return _GeneratorGraph(network, truncation_psi).eval().requires_grad_(False)
-    if isinstance(network, Encoder):
-        return _EncoderGraph(network).eval().requires_grad_(False)
-    kind = type(network).__name__.lower()
-    raise FacegenError(f"a {kind} has no use as ONNX or TorchScript: choose a generator or an encoder")
+        halves = {"mapping": _MappingGraph, "synthesis": _SynthesisGraph}
+        graph = halves[part](network) if part in halves else _GeneratorGraph(network, truncation_psi)
+    elif isinstance(network, Encoder):
+        graph = _EncoderGraph(network)
+    elif isinstance(network, AgeShift):
+        graph = _AgeShiftGraph(network)
+    elif isinstance(network, AgeEstimator):
+        graph = _AgeEstimatorGraph(network)
+    else:
+        raise FacegenError(
+            f"a {type(network).__name__.lower()} has no use as ONNX or TorchScript: choose another network"
+        )
+    return graph.eval()
 
 
 @torch.no_grad()
-def _compare(
-    graph: _GeneratorGraph | _EncoderGraph, network: nn.Module, run: Callable[[_Inputs], torch.Tensor], path: Path
-) -> float:
+def _compare(graph: _Graph, run: Callable[[_Inputs], torch.Tensor | tuple[torch.Tensor, ...]], path: Path) -> float:
     """Return the largest difference of a written graph from our network; FacegenError when it is too large."""
     worst = 0.0
     for batch in CHECKED_BATCHES:
         inputs = graph.example(batch)
-        if isinstance(graph, _GeneratorGraph):
-            z, c = inputs["z"], inputs.get("c")
-            expected = network(z, c, truncation_psi=graph.truncation_psi, noise_mode="const")
-        else:
-            expected = network(inputs["image"])
-        found = run(inputs)
-        if found.shape != expected.shape:
-            raise FacegenError(f"{path}: gives {list(found.shape)}, not {list(expected.shape)}: not written")
-        difference = float((found - expected).abs().max())
-        if not difference < MAX_DIFFERENCE:  # not a number is no difference that could be small
-            raise FacegenError(f"{path}: differs by {difference:.2g} from PyTorch: not written")
-        worst = max(worst, difference)
+        for expected, found in zip(_all(graph.expected(inputs)), _all(run(inputs)), strict=True):
+            if found.shape != expected.shape:
+                raise FacegenError(f"{path}: gives {list(found.shape)}, not {list(expected.shape)}: not written")
+            difference = float((found - expected).abs().max())
+            if not difference < MAX_DIFFERENCE:  # not a number is no difference that could be small
+                raise FacegenError(f"{path}: differs by {difference:.2g} from PyTorch: not written")
+            worst = max(worst, difference)
     return worst
+
+
+def _all(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (outputs,) if isinstance(outputs, torch.Tensor) else outputs
