@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _check(to: str, network: str | None, group: str | None, truncation_psi: floa
     """Raise a FacegenError for what the format has no use for."""
     if network is not None and network not in HOLDS[to]:
         article = "an" if network[0] in "aeiou" else "a"
-        raise FacegenError(f"{to} cannot hold {article} {network}, only {' and '.join(HOLDS[to])}")
+        raise FacegenError(f"{to} cannot hold {article} {network}, only {_listed(HOLDS[to], 'and')}")
     if group is not None and to != "rosinality":
         raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
     if truncation_psi is not None and to not in ("onnx", "torchscript"):
@@ -136,10 +136,10 @@ def _export_graph(
     export = graph.export_onnx if to == "onnx" else graph.export_torchscript
     psi = 1.0 if truncation_psi is None else truncation_psi
     if part is not None:
-        about = {**metadata, "part": part}
-    else:
-        about = {**metadata, "truncation_psi": psi} if isinstance(network, Generator) else metadata
-    return export(network, path, part=part, truncation_psi=psi, metadata=about)
+        metadata = {**metadata, "part": part}
+    elif isinstance(network, Generator):
+        metadata = {**metadata, "truncation_psi": psi}
+    return export(network, path, part=part, truncation_psi=psi, metadata=metadata)
 
 
 def _format(destination: Path, to: str | None) -> str:
@@ -169,12 +169,18 @@ def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str
                 return {name: named[name]}
     kept = {name: candidate for named in fitting.values() for name, candidate in named.items()}
     if not kept:
-        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {' or '.join(fitting)} to write as {to}")
+        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {_listed(fitting, 'or')} to write as {to}")
     return {name: candidate for name, candidate in networks.items() if name in kept}
 
 
 def _kinds_and_parts() -> dict[str, type[nn.Module]]:
     return {**network_kinds(), **dict.fromkeys(PARTS, Generator)}
+
+
+def _listed(names: Iterable[str], word: str) -> str:
+    """`one, two and three`."""
+    *names, last = names
+    return f"{', '.join(names)} {word} {last}" if names else last
 
 
 def _no_place(network: nn.Module, to: str) -> str:

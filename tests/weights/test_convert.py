@@ -15,6 +15,7 @@ from torch import nn
 from facegen.ages import AgeGroups
 from facegen.cli import main
 from facegen.errors import FacegenError
+from facegen.networks.age_shift import AgeShift
 from facegen.networks.generator import Generator
 from facegen.weights.convert import convert
 from facegen.weights.header import Header
@@ -135,7 +136,11 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
         ("out.pkl", {"to": "tensorflow"}, "tensorflow"),
         ("out.pkl", {"network": "encoder"}, "pkl cannot hold an encoder, only generator and discriminator"),
         ("out.pt", {"to": "rosinality", "network": "encoder"}, "rosinality cannot hold an encoder, only generator"),
-        ("out.onnx", {"network": "discriminator"}, "onnx cannot hold a discriminator, only generator and encoder"),
+        (
+            "out.onnx",
+            {"network": "discriminator"},
+            "onnx cannot hold a discriminator, only generator, encoder, age_shift",
+        ),
         ("out.safetensors", {"network": "encoder"}, "holds G, D, G_ema: no encoder"),
         ("out.pkl", {"network": "discriminator"}, "needs a generator"),
         ("out.pkl", {"group": "0-10"}, "for rosinality alone"),
@@ -151,10 +156,30 @@ def test_says_in_one_line_what_cannot_be_converted(tmp_path, snapshot, destinati
     assert list(tmp_path.iterdir()) == [snapshot]
 
 
-def test_an_encoder_has_no_truncation(tmp_path):
+def test_only_a_whole_generator_has_truncation(tmp_path, snapshot):
     path = write(tmp_path / "encoder.safetensors", encoder=encoder())
     options = {"to": "torchscript", "truncation_psi": 0.5}
     assert_refused("only a generator has truncation", convert, path, tmp_path / "e.pt", **options)
+    for half in ("mapping", "synthesis"):
+        text = assert_refused("has truncation", convert, snapshot, tmp_path / "g.pt", network=half, **options)
+        assert half in text
+
+
+def test_an_encoders_file_keeps_its_age_shift(tmp_path):
+    shift = AgeShift(3, 2, 4, [5, 15, 30])
+    torch.nn.init.normal_(shift.table)
+    path = write(tmp_path / "encoder.safetensors", encoder=encoder(), age_shift=shift)
+    assert convert(path, tmp_path / "e.safetensors") == [
+        f"{tmp_path / 'e.safetensors'}: encoder, age_shift as safetensors"
+    ]
+    assert (tmp_path / "e.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_half_says_which_it_is(tmp_path, snapshot):
+    convert(snapshot, tmp_path / "s.pt", to="torchscript", network="synthesis")
+    extra = {"facegen.json": ""}
+    torch.jit.load(str(tmp_path / "s.pt"), _extra_files=extra)
+    assert json.loads(extra["facegen.json"]) == {**METADATA, "network": "G_ema", "part": "synthesis"}
 
 
 def test_an_unconditional_generator_has_no_group(tmp_path):

@@ -6,7 +6,7 @@ All take and give float32 with any number of samples N; faces are `[N, 3, R, R]`
     mapping        z, c -> ws [N, num_ws, w_dim], mean [N, w_dim]
     synthesis      ws -> image
     encoder        image, a face of the generator's resolution -> z, or ws for an encoder of w or w+
-    age_shift      ws, from_ages [N], to_ages [N] in years -> ws
+    age_shift      ws, from_ages [N], to_ages [N] in years -> aged, as ws
     age_estimator  image, a face of its own resolution -> age [N] in years
 
 c is missing where the network has no classes. Noise is that stored with the weights. Mapping and synthesis are the two
@@ -137,7 +137,7 @@ class _EncoderGraph(_Graph):
 class _AgeShiftGraph(_Graph):
     """The age shift as a sum over the steps between neighboring groups: runtimes cannot look up an age in a table."""
 
-    outputs = ("ws",)
+    outputs = ("aged",)  # ONNX wants a name that no input has
     ages: torch.Tensor
     steps: torch.Tensor
 

@@ -27,9 +27,11 @@ def generator(c_dim: int = 3, **synthesis_kwargs) -> Generator:
     return G
 
 
-def encoder(img_resolution: int, input_size: int = 80) -> Encoder:
-    E = Encoder(6, img_resolution, input_size, blocks=(0, 1, 0))
+def encoder(img_resolution: int, input_size: int = 80, target: str = "z") -> Encoder:
+    E = Encoder(6, img_resolution, input_size, blocks=(0, 1, 0), target=target, num_ws=5)
     nn.init.normal_(E.head.weight)
+    if target != "z":
+        E.w_mean.normal_()
     return E.eval().requires_grad_(False)
 
 
@@ -75,6 +77,8 @@ OTHERS = [
     lambda: encoder(64),  # enlarges
     lambda: encoder(128),  # makes smaller, with antialiasing
     lambda: encoder(80),
+    lambda: encoder(80, target="w"),
+    lambda: encoder(64, target="w+"),
 ]
 
 
