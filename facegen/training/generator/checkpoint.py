@@ -46,12 +46,13 @@ def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
         "ada": state.ada.state_dict() if state.ada is not None else None,
         **state.random.state_dict(),
     }
+    reached = {"kimg": kimg} | ({} if state.augment is None else {"augment_p": float(state.augment.p)})
     before = _before(snapshot)
     try:
         with written_state(folder / STATE, content):
             if snapshot.exists():  # ticks under 1 kimg share a name
                 _link(snapshot, before)
-            save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
+            save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, **reached})
     except BaseException:
         if before.exists():
             before.replace(snapshot)
