@@ -16,6 +16,7 @@ from trainings import CPU, narrow_options, train, train_whole_and_resumed
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
+from facegen.networks.generator import Generator
 from facegen.training.generator import loop
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import build_state
@@ -169,12 +170,12 @@ def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive,
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, unconditional, tmp_path):
-    networks, header = load_networks(unconditional)
-    save_pretrained({"G_ema": networks["G_ema"]}, tmp_path / "saved", header)
+def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, tmp_path):
+    G = Generator(128, 0, 128, 16, 3, {"num_layers": 2}, {"channel_base": 128, "channel_max": 16})  # as `tiny` in depth
+    save_pretrained({"G_ema": G}, tmp_path / "saved", {})
     command = ["train", "--data", str(face_archive), "--cfg", "tiny", "--resume", str(tmp_path / "saved"), "-n"]
     result = CliRunner().invoke(facegen, command)
     assert result.exit_code == 0, result.output
     assert f'"resume": "{tmp_path / "saved"}"' in result.output
-    options = narrow_options(face_archive, resume=str(tmp_path / "saved"))
+    options = narrow_options(face_archive, resume=str(tmp_path / "saved"), latent=128)
     assert build_state(options, FaceArchive(face_archive), CPU).started_from["G"].copied
