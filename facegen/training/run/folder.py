@@ -109,9 +109,10 @@ class RunFolder:
         tqdm.write(text)
         self._append(LOG, text)
 
-    def stats(self, step: float, values: Mapping[str, float]) -> None:
+    def stats(self, step: float, values: Mapping[str, float], images: int | None = None) -> None:
         """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
 
+        TensorBoard counts in whole numbers: in images seen, where they are given, else in steps.
         Values that are not finite become `null` in the file: NaN is no JSON.
         """
         numbers = {name: float(value) for name, value in values.items()}
@@ -121,7 +122,7 @@ class RunFolder:
             return
         try:
             for name, value in numbers.items():
-                self._tensorboard.add_scalar(name, value, global_step=round(step))
+                self._tensorboard.add_scalar(name, value, global_step=round(step) if images is None else images)
             self._tensorboard.flush()
         except OSError:  # its thread ended for good; the next numbers get a new one
             self._events = None
