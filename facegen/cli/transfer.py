@@ -65,16 +65,19 @@ def command(
     """
     from tqdm import tqdm
 
-    from facegen.aging.save import save_all
-    from facegen.aging.transfer import AgeTransfer
-    from facegen.aging.video import check_video
+    from facegen.status import status
 
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
-    if video is not None:
-        check_video(outdir / f"ages.{video}")
-    request, edit = Request.from_command(chosen), Edit.from_command(chosen)
-    transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
+    with status("loading the networks ..."):
+        from facegen.aging.save import save_all
+        from facegen.aging.transfer import AgeTransfer
+        from facegen.aging.video import check_video
+
+        if video is not None:
+            check_video(outdir / f"ages.{video}")
+        request, edit = Request.from_command(chosen), Edit.from_command(chosen)
+        transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
     done = 0
     try:
         for outcome in save_all(transfer, photos, outdir, request, edit, paste_back=paste_back, video=video):
