@@ -308,8 +308,12 @@ def _reason(url: str, error: requests.RequestException) -> str:
         return f"no safe connection ({why}); name the certificates of your company's proxy in REQUESTS_CA_BUNDLE"
     if isinstance(error, exceptions.TooManyRedirects):
         return "the server sends us round in circles"
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return f"no server of the name {urlsplit(url).hostname} is found; check the network"
+    unreachable = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
+    if isinstance(error, exceptions.ConnectTimeout) or any(
+        isinstance(cause, socket.gaierror) or (isinstance(cause, OSError) and cause.errno in unreachable)
+        for cause in causes
+    ):
+        return f"cannot reach {urlsplit(url).hostname} (no network?)"
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return "the server refuses the connection; check the network and the address"
     if isinstance(error, exceptions.Timeout) or any(isinstance(cause, TimeoutError) for cause in causes):

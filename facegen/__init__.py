@@ -65,6 +65,8 @@ _DEFINED_IN = {
     "image_grid": "facegen.figures.grids",
     "age_strip": "facegen.figures.grids",
     # evaluation
+    "MetricsOptions": "facegen.metrics.options",
+    "run_metrics": "facegen.metrics.run",
     "Evaluator": "facegen.metrics.evaluate",
     "parse_system": "facegen.evaluation.run",
     "run_evaluation": "facegen.evaluation.run",

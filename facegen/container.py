@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facegen.errors import FacegenError
+from facegen.files import at_home
 
 # What `facegen.images` decodes, under any name: .jfif is what Windows calls downloaded JPEGs.
 IMAGE_SUFFIXES = frozenset(
@@ -51,7 +52,7 @@ class Container:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
-        self.path = Path(path)
+        self.path = at_home(path)
         self.refused: dict[str, str] = {}
         self._zip: zipfile.ZipFile | None = None
         self._zip_process = -1

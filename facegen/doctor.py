@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import platform
 import re
 import shutil
 import subprocess
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+import psutil
 import torch
 
 import facegen
 from facegen.beside import custom_ops
 from facegen.device import cpu_has_bfloat16
+from facegen.weights.cache import cache_folder
+from facegen.weights.locate import PRETRAINED, SHIPPED
+
+# What `pip install "facegen[extra]"` adds: the modules to look for, and what they are for.
+EXTRAS = {
+    "evaluate": (("dlib", "face_recognition_models", "torchmetrics"), "facegen evaluate: identities and SSIM"),
+    "heic": (("pi_heif",), "photos of iPhones"),
+    "metrics": (("torch_fidelity",), "facegen metrics"),
+    "onnx": (("onnx", "onnxscript", "onnxruntime"), "facegen convert to ONNX"),
+    "video": (("imageio_ffmpeg",), "mp4 of facegen transfer"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything that decides how fast facegen runs here. Builds nothing, changes nothing."""
+    """Look at everything that decides what facegen does here, and how fast. Builds nothing, changes nothing."""
     cuda = "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
     return [
         Finding("facegen", f"{facegen.__version__}, Python {platform.python_version()}, {platform.platform()}"),
@@ -36,6 +51,12 @@ def examine() -> list[Finding]:
         *gpus(),
         *tools(),
         operations(),
+        memory(),
+        disk(),
+        weights(),
+        cache(),
+        *extras(),
+        jupyter(),
     ]
 
 
@@ -133,6 +154,63 @@ def operations() -> Finding:
     if not torch.cuda.is_available():
         return Finding("CUDA operations", value)
     return Finding("CUDA operations", value, False, state.fix)
+
+
+def memory() -> Finding:
+    """The memory of the machine."""
+    found = psutil.virtual_memory()
+    return Finding("memory", f"{_size(found.total)}, {_size(found.available)} of it free")
+
+
+def disk() -> Finding:
+    """The room where commands write unless they are told otherwise."""
+    here = Path.cwd()
+    return Finding("disk", f"{_size(shutil.disk_usage(here).free)} free in {here}")
+
+
+def weights() -> Finding:
+    """The weights that come with the package."""
+    there = {name: PRETRAINED / f"{name}.safetensors" for name in SHIPPED}
+    sizes = [f"{name} {_size(path.stat().st_size)}" for name, path in there.items() if path.is_file()]
+    missing = [name for name, path in there.items() if not path.is_file()]
+    if missing:
+        fix = f"install facegen again, or name others with {', '.join(SHIPPED[name] for name in missing)}"
+        return Finding("weights", f"{', '.join(missing)} not in {PRETRAINED}", False, fix)
+    return Finding("weights", f"{', '.join(sizes)}, in {PRETRAINED}", True)
+
+
+def cache() -> Finding:
+    """Where downloads are kept, and how large they are."""
+    folder = cache_folder()
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    return Finding("cache", f"{_size(size) if size else 'nothing yet'}, in {folder} (FACEGEN_CACHE names another)")
+
+
+def extras() -> list[Finding]:
+    """What may be installed beside facegen: there, or the line that gets it."""
+    findings = []
+    for extra, (modules, purpose) in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        line = f"pip install 'facegen[{extra}]'"
+        found = f"no {', '.join(missing)}: {line}" if missing else "installed"
+        findings.append(Finding(extra, f"{found} ({purpose})", True if not missing else None))
+    return findings
+
+
+def jupyter() -> Finding:
+    """Whether the notebooks can be opened."""
+    for package in ("jupyterlab", "notebook"):
+        try:
+            return Finding("Jupyter", f"{package} {importlib.metadata.version(package)}", True)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Finding("Jupyter", "neither jupyterlab nor notebook: pip install jupyter (for notebooks/)")
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people."""
+    unit, size = ("GiB", 2**30) if count >= 2**30 else ("MiB", 2**20) if count >= 2**20 else ("KiB", 2**10)
+    return f"{count / size:.1f} {unit}"
 
 
 def _output(*command: str) -> str | None:

@@ -45,6 +45,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """Return the path with `~` as the home folder, where no shell has expanded it."""
+    path = Path(path)
+    if str(path).startswith("~") and not os.path.lexists(path):
+        with suppress(RuntimeError):  # there is no such user: a file that is yet to come may begin with ~
+            return path.expanduser()
+    return path
+
+
 def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
     """Raise a FacegenError if a file is there that the caller would replace, unless the user wants that (`--force`)."""
     if not force and os.path.lexists(path):

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from facegen import doctor
 from facegen.cli import main
 
+OTHERS = ("memory", "disk", "weights", "cache", "onnx", "metrics", "video", "heic", "evaluate", "Jupyter")
+
 
 def findings() -> dict[str, doctor.Finding]:
     return {finding.name: finding for finding in doctor.examine()}
@@ -44,7 +46,17 @@ def nvidia_smi(monkeypatch, tmp_path):
 def test_this_machine():
     done = CliRunner().invoke(main, ["doctor"])
     assert done.exit_code == 0, done.output
-    for name in ("facegen", "PyTorch", "processor", "driver", "GPU", "nvcc", "C++ compiler", "CUDA operations"):
+    for name in (
+        "facegen",
+        "PyTorch",
+        "processor",
+        "driver",
+        "GPU",
+        "nvcc",
+        "C++ compiler",
+        "CUDA operations",
+        *OTHERS,
+    ):
         assert f"  {name} " in done.stdout or f"! {name} " in done.stdout or f"+ {name} " in done.stdout
     assert torch.__version__ in done.stdout
 
@@ -113,3 +125,36 @@ def test_a_build_that_is_there(gpu, monkeypatch, tmp_path):
 
     monkeypatch.setattr(custom_ops, "build_state", lambda: custom_ops.BuildState("built", folder=tmp_path))
     assert doctor.operations() == doctor.Finding("CUDA operations", f"built, in {Path(tmp_path)}", True)
+
+
+def test_extras_are_those_of_the_package():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    lines = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0].splitlines()
+    assert {line.split(" = ")[0] for line in lines if " = [" in line} == {*doctor.EXTRAS, "dev"}
+
+
+def test_an_extra_that_is_missing_names_the_line_that_gets_it(monkeypatch):
+    monkeypatch.setitem(doctor.EXTRAS, "onnx", (("json", "no_such_module"), "graphs"))
+    monkeypatch.setitem(doctor.EXTRAS, "video", (("json",), "films"))
+    found = findings()
+    assert found["onnx"].value.startswith("no no_such_module: pip install 'facegen[onnx]'")
+    assert found["onnx"].good is None
+    assert (found["video"].value, found["video"].good) == ("installed (films)", True)
+
+
+def test_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "cache"))
+    assert findings()["cache"].value.startswith(f"nothing yet, in {tmp_path / 'cache'}")
+    (tmp_path / "cache" / "downloads").mkdir(parents=True)
+    (tmp_path / "cache" / "downloads" / "x").write_bytes(bytes(3 * 2**20))
+    assert findings()["cache"].value.startswith("3.0 MiB, in")
+
+
+def test_weights_that_are_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "PRETRAINED", tmp_path)
+    (tmp_path / "generator.safetensors").write_bytes(b"x")
+    finding = findings()["weights"]
+    assert finding.good is False
+    assert finding.value.startswith("encoder, age")
+    assert "--encoder" in finding.fix
+    assert "--generator" not in finding.fix

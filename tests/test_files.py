@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facegen.files import atomic_path, write_json
+from facegen.files import at_home, atomic_path, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -162,3 +162,15 @@ def test_a_disk_that_fails_is_told(tmp_path, monkeypatch, number):
         write_json(tmp_path / "x.json", [1])
     assert (tmp_path / "x.json").read_text() == "old"
     assert names(tmp_path) == ["x.json"]
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows
+    monkeypatch.chdir(tmp_path)
+    assert at_home("~/a/~b") == tmp_path / "a" / "~b"
+    assert at_home(Path("~")) == tmp_path
+    for as_it_is in ("a/~", "/~/a", "~nobody-of-this-name/a", "~1.png"):
+        assert at_home(as_it_is) == Path(as_it_is)
+    (tmp_path / "~").mkdir()
+    assert at_home("~") == Path("~")  # a folder that is really called so

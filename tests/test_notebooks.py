@@ -131,7 +131,7 @@ def test_train_generator(kernel: KernelManager, utkface: Path, tmp_path: Path, g
     assert facts["snapshots"] == 2
     run_folder = tmp_path / facts["run"]
     assert run_folder.parent == tmp_path / "runs"
-    assert (run_folder / "fakes000001.png").is_file()
+    assert (run_folder / "fakes000001_024.png").is_file()
     text = printed(notebook)
     assert "12 faces in runs/faces8.zip; left out: {'unreadable picture': 1}" in text
     assert "is not there" not in text

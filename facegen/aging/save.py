@@ -14,14 +14,32 @@ from tqdm import tqdm
 from facegen.aging.edit import ALL, Edit, Request
 from facegen.aging.paste import paste_results
 from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
+from facegen.container import is_image_name
 from facegen.errors import FacegenError
 from facegen.faces.find import open_original
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures.grids import save_picture
+from facegen.files import at_home
 from facegen.images import turn_upright
 
 if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer, FaceResult
+
+
+def photos_in(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return photo files, and in the place of each folder the pictures in it, sorted; those in its folders stay out.
+
+    Raises a FacegenError for a folder without pictures.
+    """
+    photos = []
+    for path in map(at_home, paths):
+        found = [path]
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if is_image_name(p.name) and p.name[0] != "." and p.is_file())
+        if not found:
+            raise FacegenError(f"{path}: no pictures in this folder")
+        photos += found
+    return photos
 
 
 def save_all(

@@ -16,6 +16,7 @@ import click
 import facegen
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError, one_line
+from facegen.files import at_home
 from facegen.options import Parsed
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
@@ -72,8 +73,17 @@ def leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _with_home(argument: str) -> str:
+    """Expand `~/` where shells do not: in `--data=~/faces.zip`, and everywhere in Windows."""
+    option, equals, path = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + str(at_home(path)) if path == "~" or path.startswith(("~/", "~\\")) else argument
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: click.Context) -> object:
         try:

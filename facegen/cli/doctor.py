@@ -13,7 +13,8 @@ import click
 def command(build: bool, as_json: bool) -> None:
     """Show what this machine has for facegen, and how to get more.
 
-    GPU, driver, PyTorch, the compilers, and whether the operations that are made faster by CUDA kernels are compiled.
+    GPU, driver, PyTorch, the compilers, and whether the operations that are made faster by CUDA kernels are compiled;
+    memory, disk, weights, the cache of downloads, and what may be installed beside facegen.
 
     \b
     Example:

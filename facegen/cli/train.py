@@ -19,7 +19,7 @@ from facegen.training.generator.options import TrainOptions
 @outdir_option
 @device_option
 @gpus_option
-@click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
+@click.option("-n", "--dry-run", is_flag=True, help="Check all that a start would check, print the options and stop.")
 @click.pass_context
 def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry_run: bool, **chosen: Any) -> None:
     """Train the generator on faces labeled with age groups.
@@ -33,9 +33,8 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
       facegen train --resume runs/00000-faces64-cond-mirror-tiny-batch16-gamma0.05-ada
       facegen train --data faces256.zip --gpus 8
     """
-    from facegen.data.archive import FaceArchive
     from facegen.training.generator.loop import train_generator
-    from facegen.training.generator.parts import batch_parts
+    from facegen.training.generator.rehearsal import decide_and_open, rehearse
     from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
     from facegen.weights.hub import USUAL
@@ -49,12 +48,13 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
         hint = f"; {resume} is no run folder to go on with" if resume else ""
         raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
     else:
-        archive = FaceArchive(chosen["data"], use_labels=False)
-        options = TrainOptions.from_command(chosen).decide(archive.resolution)
-        if options.even is not None:
-            archive.attribute(options.even)  # complains before anything starts
-    batch_parts(options, processes=gpus)  # complains once, not in every process
+        options = TrainOptions.from_command(chosen)
+    run = resume if goes_on else None
     if dry_run:
+        options = rehearse(options, outdir, processes=gpus, device=device, resume=run)
         click.echo(json.dumps(options.to_json(), indent=2))
-    elif not run_on_all(ctx, gpus):
-        train_generator(options, outdir, device=device, resume=resume if goes_on else None)
+        return
+    if gpus > 1:
+        decide_and_open(options, gpus, run)  # complains once, not in every process
+    if not run_on_all(ctx, gpus):
+        train_generator(options, outdir, device=device, resume=run)

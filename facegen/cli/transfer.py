@@ -49,7 +49,7 @@ def command(
     device: str | None,
     **chosen: Any,
 ) -> None:
-    """Change the age of the faces in photos.
+    """Change the age of the faces in photos. A PHOTO may be a folder: all pictures in it.
 
     Writes a picture per face and age, and per face a strip with its input, reconstruction and every age; with
     --paste-back also the photo itself at each age, in its own size, with all its faces changed. A photo that cannot
@@ -61,6 +61,7 @@ def command(
       facegen transfer photo.jpg family.png --outdir out --ages 5,25,45,65,85
       facegen transfer photo.jpg --ages 5:90:5 --input-age 40
       facegen transfer photo.jpg --face largest --refine 150
+      facegen transfer ~/Pictures/family --outdir out
       facegen transfer family.jpg --ages 5:90:5 --paste-back --video mp4
     """
     from tqdm import tqdm
@@ -70,17 +71,18 @@ def command(
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
     with status("loading the networks ..."):
-        from facegen.aging.save import save_all
+        from facegen.aging.save import photos_in, save_all
         from facegen.aging.transfer import AgeTransfer
         from facegen.aging.video import check_video
 
         if video is not None:
             check_video(outdir / f"ages.{video}")
+        files = photos_in(photos)
         request, edit = Request.from_command(chosen), Edit.from_command(chosen)
         transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
     done = 0
     try:
-        for outcome in save_all(transfer, photos, outdir, request, edit, paste_back=paste_back, video=video):
+        for outcome in save_all(transfer, files, outdir, request, edit, paste_back=paste_back, video=video):
             if isinstance(outcome, Exception):
                 tqdm.write(f"Error: {one_line(outcome)}", file=sys.stderr)
             else:
@@ -88,7 +90,7 @@ def command(
                 for path in outcome:
                     tqdm.write(str(path))
     except KeyboardInterrupt:
-        click.echo(f"Stopped: {done} of {len(photos)} photos are done.", err=True)
+        click.echo(f"Stopped: {done} of {len(files)} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
-    if done < len(photos):
+    if done < len(files):
         raise click.exceptions.Exit(1)

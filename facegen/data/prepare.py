@@ -33,6 +33,7 @@ from facegen.data.shards import SHARD_FILE, describe_shard, digest_items
 from facegen.data.sources import Record, Skipped, Source, open_source
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
+from facegen.files import at_home
 from facegen.parallel import map_in_order
 
 BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
@@ -79,7 +80,7 @@ def prepare(
 
     Raises FacegenError or FileNotFoundError, and writes no archive, when an argument is wrong or no face is left.
     """
-    archive = Path(archive)
+    archive = at_home(archive)
     files, source = open_source(path, source)
     crop, groups, choice = crop or CropOptions(crop=source.crop), groups or AgeGroups.default(), choice or Choice()
     check_targets(archive, files.path, Choice() if shard else choice, force or spool_path(archive).exists())

@@ -19,6 +19,7 @@ from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import Record, Skipped
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
+from facegen.files import at_home
 
 FORMAT = 1
 SHARD_FILE = "shard.json"
@@ -90,7 +91,7 @@ def merge(
     Raises FacegenError, and writes nothing, when a shard is missing, given twice, of another data set or made with
     other options, or without `force` when the archive is there already.
     """
-    archive = Path(archive)
+    archive = at_home(archive)
     opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
     _check_complete(opened)
     same = opened[0].same

@@ -19,7 +19,7 @@ from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
 from facegen.evaluation.report import About, plain_name, write_report
 from facegen.evaluation.system import System
-from facegen.files import check_free
+from facegen.files import at_home, check_free
 from facegen.metrics.features import (
     LPIPS_URL,
     VGG_URL,
@@ -105,7 +105,7 @@ def run_evaluation(
     Raises:
         FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face; a report is there.
     """
-    outdir, options = Path(outdir), options or EvaluationOptions()
+    outdir, options = at_home(outdir), options or EvaluationOptions()
     _check_names(outdir, systems)
     check_free(outdir / "results.json", force)
     tested = [_load_system(spec, spec.generator or generator, options.age_estimator, device) for spec in systems]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from facegen import images as pictures
 from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
+from facegen.files import at_home
 from facegen.images import to_rgb
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a photo's file; see `open_photo` for what it raises."""
-    path = Path(path)
+    path = at_home(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():

@@ -113,6 +113,22 @@ def load_detectors(
     return Detectors(**found)
 
 
+def check_given_files(
+    metrics: Iterable[Metric],
+    inception: str | os.PathLike[str] | None,
+    vgg: str | os.PathLike[str] | None,
+    lpips: str | os.PathLike[str] | None,
+) -> None:
+    """Raise a FileNotFoundError for a file given to `load_detectors` that these metrics need and that is not there."""
+    kinds = {metric.kind for metric in metrics}
+    if inception is not None and kinds & {"fid", "kid", "is"}:
+        locate_weights(inception, INCEPTION_URL, "--inception")
+    if vgg is not None and kinds & {"pr", "ppl"}:
+        locate_weights(vgg, VGG_URL, "--vgg")
+    if lpips is not None and "ppl" in kinds:
+        locate_weights(lpips, LPIPS_URL, "--lpips")
+
+
 def locate_weights(given: str | os.PathLike[str] | None, url: str, option: str, progress: bool = True) -> Path:
     """Return the given file, or a copy of the file at `url`.
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
-from facegen.files import check_free
+from facegen.files import at_home, check_free
 from facegen.networks.generator import Generator
 from facegen.weights.formats import FORMATS, HOLDS, SUFFIXES
 from facegen.weights.header import Header
@@ -51,7 +51,7 @@ def convert(
         FileNotFoundError: no such source.
         FacegenError: the format cannot hold what is asked for, or the destination is there or the source.
     """
-    destination = Path(destination)
+    destination = at_home(destination)
     to = _format(destination, to)
     _check(to, network, group, truncation_psi)
     path = locate(source)

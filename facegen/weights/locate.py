@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from facegen.errors import FacegenError
+from facegen.files import at_home
 from facegen.weights.cache import download
 from facegen.weights.hub import USUAL, hub_download
 
@@ -26,10 +27,12 @@ PUBLISHED = {
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
 SHIPPED = {"generator": "--generator", "encoder": "--encoder", "age": "--age-estimator", "age_judge": "--age-judge"}
 
+SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
+_ADDRESS = re.compile("(https?|hf)://", re.IGNORECASE)
 _SHA256 = "#sha256="  # as pip writes it
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -55,14 +58,13 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     text = os.fspath(reference)
     if isinstance(reference, str) and "://" in text and text.isprintable():
         return _from_address(text)
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    path = at_home(text)
     if text and _is_here(path):
         return weights_of_folder(path) if path.is_dir() else path
     if isinstance(reference, str):
         if text in PUBLISHED:
             return download(PUBLISHED[text])
-        hub = _HUB.fullmatch(text)
-        if hub and not hub["file"] and path.suffix.lower() not in FILE_SUFFIXES and not _is_here(path.parent):
+        if hub := _hub_name(path, text):
             try:
                 return hub_download(hub["repository"], None, hub["revision"])
             except FacegenError as error:
@@ -74,6 +76,16 @@ def locate(reference: str | os.PathLike[str]) -> Path:
         f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an address "
         f"(https://... or hf://organization/name){hint}"
     )
+
+
+def is_remote(reference: str | os.PathLike[str]) -> bool:
+    """Whether `locate` would look for it in the cache and download it, as it means nothing on this machine."""
+    if not isinstance(reference, str):
+        return False
+    path = Path(reference).expanduser() if reference.startswith("~") else Path(reference)
+    if _is_here(path):
+        return False
+    return reference in PUBLISHED or _hub_name(path, reference) is not None or bool(_ADDRESS.match(reference))
 
 
 def shipped_file(name: str) -> Path:
@@ -105,20 +117,46 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
-        f"{folder}: a folder without network-snapshot-*.safetensors, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
+        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
         "if its run has got so far, name a file in it"
     )
 
 
+def name_at(pattern: str, images_seen: int) -> str:
+    """Return what a file of a moment of a run is called, so that no two moments share a name.
+
+    The name counts kimg where they are whole: `fakes000400.png` after 400,000 images, of the pattern `fakes*.png`.
+    Else it counts images, which the `_` before the last three digits shows: `fakes000400_064.png` after 400,064.
+    """
+    kimg, rest = divmod(images_seen, 1000)
+    return pattern.replace("*", f"{kimg:06d}_{rest:03d}" if rest else f"{kimg:06d}")
+
+
+def files_by_images(folder: str | os.PathLike[str], pattern: str) -> list[tuple[int, Path]]:
+    """Return the files that `name_at` named in a run folder, each with its number of images, in that order.
+
+    Earlier versions rounded down to kimg, so theirs may have been written up to 999 images later.
+    """
+    named = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)(?:_(\d{3}))?"))
+    matches = (named.fullmatch(path.name) for path in Path(folder).iterdir())
+    return sorted((int(found[1] + (found[2] or "000")), Path(folder) / found[0]) for found in matches if found)
+
+
 def snapshot_name(images_seen: int) -> str:
-    """`network-snapshot-000400.safetensors` after 400,000 images."""
-    return f"network-snapshot-{images_seen // 1000:06d}.safetensors"
+    """`network-snapshot-000400.safetensors` after 400,000 images; see `name_at`."""
+    return name_at(SNAPSHOTS, images_seen)
 
 
 def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the snapshots in a run folder, oldest first."""
-    found = (re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name) for path in Path(folder).iterdir())
-    return [Path(folder) / name for _, name in sorted((int(match[1]), match[0]) for match in found if match)]
+    return [path for _, path in files_by_images(folder, SNAPSHOTS)]
+
+
+def _hub_name(path: Path, text: str) -> re.Match[str] | None:
+    """The `organization/name` of the hub that a text is, unless it looks like a file or there is such a folder."""
+    hub = _HUB.fullmatch(text)
+    taken = hub is None or hub["file"] or path.suffix.lower() in FILE_SUFFIXES or _is_here(path.parent)
+    return None if taken else hub
 
 
 def _is_here(path: Path) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def test_all_groups_by_default(run, tmp_path: Path):
     result = run(HOPPER, "--outdir", tmp_path)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 11
+    assert run(HOPPER, "--outdir", tmp_path, "--ages", "30", "--input-age", "77").stderr == ""
     assert (tmp_path / "grace_hopper-face1-91-100.png").is_file()
 
 
@@ -112,8 +114,10 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
     group.paste(image, (0, 10))
     group.paste(image.resize((410, 480)), (560, 60))
     group.save(tmp_path / "two.png")
-    run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
-    run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    both = run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
+    one = run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    assert re.fullmatch(r".*two\.png: 2 faces look \d+, \d+ \(largest first\)\n", both.stderr)
+    assert re.fullmatch(r".*two\.png: looks \d+\n", one.stderr)
     assert len(list((tmp_path / "all").iterdir())) == 4
     assert len(list((tmp_path / "one").iterdir())) == 2
 
@@ -247,3 +251,22 @@ def test_a_warning_is_one_line(weights: Path, tmp_path: Path):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     (warning,) = [shown for shown in result.stderr.splitlines() if "groups" in shown]
     assert warning.startswith("Warning: the generator's file does not say which ages")
+
+
+def test_a_folder_of_photos_and_home(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder = tmp_path / "photos"
+    (folder / "empty").mkdir(parents=True)
+    small = Image.open(HOPPER).resize((128, 150))
+    for name in ("b.png", "a.JPG", ".hidden.png", "empty/../c.txt"):
+        small.save(folder / name, format="png")
+    result = run("~/photos", "--outdir=~/out", "--ages", "50")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        *("a-face1-age50.png", "a-face1-strip.png", "b-face1-age50.png", "b-face1-strip.png")
+    ]
+    assert result.stdout.index("a-face1-strip") < result.stdout.index("b-face1-strip")
+    result = run(folder / "empty")
+    assert result.exit_code == 1
+    assert f"{folder / 'empty'}: no pictures in this folder" in result.output

@@ -291,7 +291,24 @@ def test_no_such_host(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    fails("https://weights.invalid/x.pkl", "no server of the name weights.invalid is found")
+    fails("https://weights.invalid/x.pkl", "cannot reach weights.invalid (no network?)")
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+        TimeoutError("timed out"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    ],
+)
+def test_no_network(monkeypatch, cause):
+    def fail(*_, **__):
+        raise cause
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", fail)
+    fails("https://weights.invalid/x.pkl", "cannot reach weights.invalid (no network?)")
 
 
 def test_a_server_that_is_silent(server, monkeypatch):

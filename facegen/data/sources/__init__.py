@@ -7,13 +7,13 @@ import os
 import pkgutil
 from dataclasses import fields, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from facegen.container import Container
 from facegen.data.sources.base import Record, Skipped, Source
 from facegen.data.sources.csv_table import CsvTable
 from facegen.errors import FacegenError
+from facegen.files import at_home
 
 __all__ = ["Record", "Skipped", "Source", "all_sources", "detect_source", "get_source", "open_source"]
 
@@ -62,7 +62,7 @@ def open_source(
     Raises FileNotFoundError or FacegenError when there is nothing, when it is not known which data set it is, or when
     it has no such option.
     """
-    path = Path(path)
+    path = at_home(path)
     is_table = path.suffix.lower() in {".csv", ".tsv"} and path.is_file()
     files = Container(path.parent if is_table else path, strict=False)
     if not isinstance(source, Source):

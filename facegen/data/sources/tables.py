@@ -17,6 +17,7 @@ from facegen.data.sources.base import Record, Skipped, Source
 from facegen.errors import FacegenError
 
 _DELIMITERS = ",;\t"
+_SEP_LINE = re.compile(r'\s*"?sep=([^\w"\s]|\t)"?[ ;,\t]*(?=[\r\n])', re.IGNORECASE)  # a first line for Excel: `sep=;`
 SHOWN_COLUMNS = 20  # at most this many columns stand in a message
 
 
@@ -58,7 +59,9 @@ class Table:
 
 
 def read_table(files: Container, name: str) -> Table:
-    """Read a table in UTF-8 (with or without a mark at its beginning) whose columns end at commas, semicolons or tabs.
+    """Read a table in UTF-8 (with or without a mark at its beginning).
+
+    Its columns end at commas, semicolons or tabs, or at what a first line `sep=|` says.
 
     Raises FacegenError, naming the file and line, when it is empty, not UTF-8, no table, or names a column twice.
     """
@@ -70,8 +73,11 @@ def read_table(files: Container, name: str) -> Table:
         raise FacegenError(
             f"{files.path}: {name}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the table as UTF-8"
         ) from error
-    unquoted = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=unquoted.count))
+    if told := _SEP_LINE.match(text):
+        delimiter, text = told[1], text[told.end() :]  # what remains of the line is blank: the lines keep their numbers
+    else:
+        delimiter = max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0]).count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows, ragged = [], []
     header: tuple[str, ...] = ()
     try:

@@ -61,7 +61,8 @@ def train_generator(
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
     with Session("train", device, progress) as session:
         archive = open_archive(options, resume)
-        options = options.decide(archive.resolution)
+        on_gpu = session.device.type == "cuda"
+        options = options.decide(archive.resolution, distributed.world_size(), on_gpu=on_gpu)
         data = {"data": note_of(archive, archive.class_names)}
         if resume is None:
             state = build_state(options, archive, session.device)
@@ -103,10 +104,15 @@ def _restored(
     check_same_classes(folder, data)  # before weights that do not fit them
     state = build_state(replace(options, resume=None), archive, device)
     checkpoint.restore(state, folder)
-    if state.images_seen >= options.kimg * 1000:
-        kimg = state.images_seen / 1000
-        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
+    check_unfinished(folder, options, state.images_seen)
     return state
+
+
+def check_unfinished(folder: str | os.PathLike[str], options: TrainOptions, images_seen: int) -> None:
+    """Raise a FacegenError if the run in a folder has nothing left to do."""
+    if images_seen >= options.kimg * 1000:
+        kimg = images_seen / 1000
+        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
 
 
 def _train(
@@ -192,6 +198,7 @@ def _report(session: Session, state: TrainingState, summaries: dict[str, Summary
         f"loss G {values['Loss/G/loss']:<6.3f} D {values['Loss/D/loss']:<6.3f} "
         f"D(real) {values['Loss/scores/real']:<+6.2f} D(fake) {values['Loss/scores/fake']:<+6.2f} {memory}  "
         f"ETA {tqdm.format_interval(eta)}",
+        state.images_seen,
     )
 
 

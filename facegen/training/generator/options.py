@@ -15,6 +15,7 @@ from facegen.training.augment.strengths import AUGPIPE_PRESETS
 # What each configuration decides; the names are fields of `TrainOptions`, which says what they are.
 STYLEGAN2: dict[str, Any] = {
     "batch": 32,
+    "batch_gpu": 4,  # here and below: what fell to each GPU of those that these settings were made on
     "mbstd_group": 4,
     "channel_base": 32768,
     "channel_max": 512,
@@ -30,12 +31,13 @@ STYLEGAN2: dict[str, Any] = {
     "style_mixing": 0.9,
     "d_architecture": "resnet",
 }
-_PAPER = {"batch": 64, "mbstd_group": 8, "lr": 0.0025, "ema_kimg": 20}
-_CIFAR: dict[str, Any] = {"batch": 64, "mbstd_group": 32, "lr": 0.0025, "gamma": 0.01, "ema_kimg": 500}
-_CIFAR |= {"ema_rampup": 0.05, "map_layers": 2, "pl_weight": 0, "style_mixing": 0, "d_architecture": "orig"}
+_PAPER = {"batch": 64, "batch_gpu": 8, "mbstd_group": 8, "lr": 0.0025, "ema_kimg": 20}
+_CIFAR: dict[str, Any] = {"batch": 64, "batch_gpu": 32, "mbstd_group": 32, "lr": 0.0025, "gamma": 0.01}
+_CIFAR |= {"ema_kimg": 500, "ema_rampup": 0.05, "map_layers": 2, "pl_weight": 0, "style_mixing": 0}
+_CIFAR |= {"d_architecture": "orig"}
 # For days on a CPU, hours on a GPU: four times as wide as `tiny`, with what makes the latent space smooth.
-_SMALL = {"batch": 16, "channel_base": 4096, "channel_max": 128, "lr": 0.0025, "gamma": 0.1, "ema_rampup": 0.05}
-_SMALL |= {"map_layers": 2, "latent": 256}
+_SMALL: dict[str, Any] = {"batch": 16, "batch_gpu": None, "channel_base": 4096, "channel_max": 128, "lr": 0.0025}
+_SMALL |= {"gamma": 0.1, "ema_rampup": 0.05, "map_layers": 2, "latent": 256}
 # Small enough for two CPU cores: narrow, a short latent, and neither of the two refinements that need extra passes.
 _TINY = {"channel_base": 1024, "gamma": 0.05, "ema_kimg": 5, "latent": 128, "num_fp16_res": 0, "conv_clamp": None}
 _TINY |= {"pl_weight": 0, "style_mixing": 0}
@@ -51,7 +53,7 @@ FIXED_PRESETS: dict[str, dict[str, Any]] = {
 PRESETS = ("auto", *FIXED_PRESETS)
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")
-NONE_IS_A_VALUE = {"ema_rampup", "conv_clamp"}  # among the options that `cfg` decides
+NONE_IS_A_VALUE = {"batch_gpu", "ema_rampup", "conv_clamp"}  # among the options that `cfg` decides
 
 
 def decided(help: str, **more: Any) -> Any:
@@ -68,7 +70,7 @@ class TrainOptions(Options):
     kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
     batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
     batch_gpu: int | None = option(
-        None, "Largest batch at a time on a GPU, to need less memory.", unset="its share", min=1, resumable=True
+        None, "Largest batch at a time on a GPU, to need less memory.", unset="by cfg", min=1, resumable=True
     )
     gamma: float = decided("R1 weight.", min=0)
     mbstd_group: int = decided("Pictures per group of the minibatch standard deviation.", command=False)
@@ -143,12 +145,19 @@ class TrainOptions(Options):
         """Return the options that `to_json` gave; earlier versions wrote the folder of the run folders among them."""
         return super().from_json({name: value for name, value in values.items() if name != "outdir"})
 
-    def decide(self, resolution: int) -> TrainOptions:
+    def decide(self, resolution: int, processes: int = 1, *, on_gpu: bool = False) -> TrainOptions:
         """Return the options of a run at a resolution: with what `cfg` decides wherever nothing was chosen.
 
         Options that are decided already stay as they are.
+
+        Args:
+            resolution: side of the pictures.
+            processes: how many train together, each on a GPU of its own; `auto` gives each its pictures.
+            on_gpu: the training runs on GPUs, so that batches are taken in the parts that `cfg` was made for.
         """
-        values = get_preset(self.cfg, resolution, self.batch) | {"ada_kimg": 500}
+        values = get_preset(self.cfg, resolution, self.batch, processes) | {"ada_kimg": 500}
+        if not on_gpu or (self.batch, self.mbstd_group) != (None, None):
+            values["batch_gpu"] = None  # on a CPU there is memory enough, and another batch was not made for any GPU
         if self.fp32:
             values |= {"num_fp16_res": 0, "conv_clamp": None}
         if self.resume:
@@ -182,8 +191,8 @@ class TrainOptions(Options):
         return "-".join(part for part in parts if part)
 
 
-def get_preset(name: str, resolution: int, batch: int | None = None) -> dict[str, Any]:
-    """Return what a configuration decides at a resolution; `auto` also adapts its rates to the batch.
+def get_preset(name: str, resolution: int, batch: int | None = None, processes: int = 1) -> dict[str, Any]:
+    """Return what a configuration decides at a resolution; `auto` also adapts to the batch and the number of processes.
 
     Raises:
         FacegenError: there is no such preset.
@@ -192,10 +201,11 @@ def get_preset(name: str, resolution: int, batch: int | None = None) -> dict[str
         raise FacegenError(f"unknown configuration {name!r}: choose one of {', '.join(PRESETS)}")
     if name != "auto":
         return FIXED_PRESETS[name] | ({} if batch is None else {"batch": batch})
-    images = max(min(4096 // resolution, 32), 4) if batch is None else batch
+    images = _auto_share(resolution, processes) * processes if batch is None else batch
     return STYLEGAN2 | {
         "batch": images,
-        "mbstd_group": min(images, 4),
+        "batch_gpu": None,
+        "mbstd_group": max(min(images // processes, 4), 1),
         "channel_base": 32768 if resolution >= 512 else 16384,
         "lr": 0.002 if resolution >= 1024 else 0.0025,
         "gamma": 0.0002 * resolution**2 / max(images, 1),
@@ -203,3 +213,13 @@ def get_preset(name: str, resolution: int, batch: int | None = None) -> dict[str
         "ema_rampup": 0.05,
         "map_layers": 2,
     }
+
+
+def _auto_share(resolution: int, processes: int) -> int:
+    """Return the pictures that each process gets of a batch by `auto`: what a GPU can hold, 64 in all if that is less.
+
+    As in stylegan2-ada-pytorch for a power of two of processes; for others 64 becomes a multiple of the
+    minibatch-stddev groups below it.
+    """
+    share = min(max(min(4096 // resolution, 32), 4), max(64 // processes, 1))
+    return share - share % 4 if share > 4 else share

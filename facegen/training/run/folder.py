@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from facegen.beside import disk
 from facegen.errors import FacegenError
-from facegen.files import atomic_path, write_json
+from facegen.files import at_home, atomic_path, write_json
 from facegen.options import Options
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 
@@ -57,7 +57,7 @@ class RunFolder:
     @classmethod
     def create(cls, outdir: str | os.PathLike[str], name: str) -> RunFolder:
         """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
-        outdir = Path(outdir)
+        outdir = at_home(outdir)
         outdir.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[\ud800-\udfff]", "_", name)  # bytes of a file name that are no UTF-8
         numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
@@ -109,9 +109,10 @@ class RunFolder:
         tqdm.write(text)
         self._append(LOG, text)
 
-    def stats(self, step: float, values: Mapping[str, float]) -> None:
+    def stats(self, step: float, values: Mapping[str, float], images: int | None = None) -> None:
         """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
 
+        TensorBoard counts in whole numbers: in images seen, where they are given, else in steps.
         Values that are not finite become `null` in the file: NaN is no JSON.
         """
         numbers = {name: float(value) for name, value in values.items()}
@@ -121,7 +122,7 @@ class RunFolder:
             return
         try:
             for name, value in numbers.items():
-                self._tensorboard.add_scalar(name, value, global_step=round(step))
+                self._tensorboard.add_scalar(name, value, global_step=round(step) if images is None else images)
             self._tensorboard.flush()
         except OSError:  # its thread ended for good; the next numbers get a new one
             self._events = None

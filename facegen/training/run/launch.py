@@ -30,13 +30,11 @@ def launch(command: Sequence[str], processes: int) -> int:
     Raises:
         FacegenError: one of them failed, or there are fewer GPUs.
     """
-    import torch
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise FacegenError(f"--gpus {processes}: this machine has {torch.cuda.device_count()} GPUs")
+    check_gpus(processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE))
     package = str(Path(__file__).parents[3])  # a checkout that is not installed is found from other folders, too
@@ -65,6 +63,14 @@ def launch(command: Sequence[str], processes: int) -> int:
             "Go on from the last snapshot with --resume"
         ) from error
     return 0
+
+
+def check_gpus(processes: int) -> None:
+    """Raise a FacegenError if a machine with GPUs has fewer than there are to be processes."""
+    import torch
+
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise FacegenError(f"--gpus {processes}: this machine has {torch.cuda.device_count()} GPUs")
 
 
 def run_on_all(ctx: click.Context, gpus: int) -> bool:

@@ -102,10 +102,13 @@ class Session:
         if self._run is not None:
             self._run.log(text)
 
-    def report(self, step: float, values: Mapping[str, float], text: str) -> None:
-        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log."""
+    def report(self, step: float, values: Mapping[str, float], text: str, images: int | None = None) -> None:
+        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log.
+
+        TensorBoard counts in images seen, where they are given.
+        """
         if self._run is not None:
-            self._run.stats(step, values)
+            self._run.stats(step, values, images)
             self._run.log(text)
 
     def plot(self, curves: Mapping[str, str], **words: Any) -> None:

@@ -31,10 +31,23 @@ def table(tmp_path):
         '"path","age"\n"a.jpg","35"\n"b.jpg",36\n',
         '\ufeff"path" ; age\na.jpg;35\n\nb.jpg;36\n;\n',
         "\n\n path , age \na.jpg,35\n\n,\nb.jpg,36\n\n",
+        "sep=;\npath;age\na.jpg;35\nb.jpg;36\n",
+        "\ufeffSEP=,\r\npath,age\r\na.jpg,35\r\nb.jpg,36\r\n",
+        "sep=\t\rpath\tage\ra.jpg\t35\rb.jpg\t36",
+        '"sep=|"\npath|age\na.jpg|35\nb.jpg|36\n',
+        "sep=;;\npath;age\na.jpg;35\nb.jpg;36\n",
     ],
 )
 def test_all_that_spreadsheets_write(table, content):
     assert [row for _, row in table(content)] == [{"path": "a.jpg", "age": "35"}, {"path": "b.jpg", "age": "36"}]
+
+
+def test_lines_are_counted_with_the_line_of_the_delimiter(table):
+    assert [line for line, _ in table("sep=;\npath;age\na;1\nb;2\n")] == [3, 4]
+
+
+def test_a_column_may_be_called_sep(table):
+    assert table("sep=x,age\na,1\n").header == ("sep=x", "age")
 
 
 def test_names_with_commas_line_breaks_and_unicode(table):

@@ -60,7 +60,7 @@ def test_classes_start_from_a_network_without_and_learn(face_archive, unconditio
 
 def test_the_command_prints_what_fitted(face_archive, unconditional, tmp_path, monkeypatch):
     options = narrow_options(face_archive, resume=str(unconditional), kimg=0.004)
-    monkeypatch.setattr(TrainOptions, "decide", lambda self, resolution: options)
+    monkeypatch.setattr(TrainOptions, "decide", lambda self, *rest, **more: options)
     command = ["train", "--data", face_archive, "--outdir", tmp_path, "--resume", unconditional]
     result = CliRunner().invoke(facegen, [*map(str, command)])
     assert result.exit_code == 0, result.output

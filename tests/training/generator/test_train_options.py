@@ -8,6 +8,7 @@ import pytest
 
 from facegen.errors import FacegenError
 from facegen.training.generator.options import PRESETS, TrainOptions, get_preset
+from facegen.training.generator.parts import batch_parts
 from facegen.training.run.folder import OPTIONS, read_options
 
 
@@ -106,6 +107,82 @@ def test_auto_follows_the_resolution(resolution, batch, expected):
     preset = get_preset("auto", resolution, batch)
     for name, value in expected.items():
         assert preset[name] == pytest.approx(value), name
+
+
+@pytest.mark.parametrize(
+    ("resolution", "processes", "expected"),
+    [
+        # as stylegan2-ada-pytorch: gamma = 0.0002 * resolution^2 / batch, half-life of the average = batch * 10 / 32
+        (256, 2, {"batch": 32, "gamma": 0.4096, "ema_kimg": 10, "mbstd_group": 4}),
+        (256, 8, {"batch": 64, "gamma": 0.2048, "ema_kimg": 20, "mbstd_group": 4}),
+        (512, 8, {"batch": 64, "gamma": 0.8192, "ema_kimg": 20, "mbstd_group": 4}),
+        (1024, 8, {"batch": 32, "gamma": 6.5536, "ema_kimg": 10, "mbstd_group": 4}),
+        (64, 32, {"batch": 64, "mbstd_group": 2}),
+        (64, 128, {"batch": 128, "mbstd_group": 1}),
+        # which asks for powers of two: others get batches that they divide, in whole groups
+        (64, 3, {"batch": 60, "mbstd_group": 4}),
+        (256, 6, {"batch": 48, "mbstd_group": 4}),
+        (1024, 20, {"batch": 60, "mbstd_group": 3}),
+    ],
+)
+def test_auto_follows_the_number_of_processes(resolution, processes, expected):
+    preset = get_preset("auto", resolution, None, processes)
+    for name, value in expected.items():
+        assert preset[name] == pytest.approx(value), name
+
+
+@pytest.mark.parametrize("processes", range(1, 40))
+@pytest.mark.parametrize("resolution", [32, 256, 1024])
+def test_the_batch_of_auto_can_be_shared_out(resolution, processes):
+    chosen = TrainOptions("faces.zip").decide(resolution, processes, on_gpu=True)
+    assert len(batch_parts(chosen, 0, processes)) == 1
+
+
+def test_auto_with_a_batch_of_ones_own_keeps_it_and_its_groups_fit_a_share():
+    assert get_preset("auto", 256, 32, 16)["batch"] == 32
+    assert get_preset("auto", 256, 32, 16)["mbstd_group"] == 2
+
+
+@pytest.mark.parametrize(
+    ("cfg", "processes", "passes", "part"),
+    [
+        ("paper256", 1, 8, 8),
+        ("paper512", 1, 8, 8),
+        ("paper1024", 1, 8, 4),
+        ("stylegan2", 1, 8, 4),
+        ("cifar", 1, 2, 32),
+        ("paper256", 2, 4, 8),
+        ("paper1024", 4, 2, 4),
+        ("stylegan2", 8, 1, 4),
+        ("paper256", 16, 1, 8),
+        ("auto", 1, 1, None),
+        ("small", 1, 1, None),
+        ("tiny", 1, 1, None),
+    ],
+)
+def test_on_a_gpu_a_batch_is_taken_in_the_parts_that_a_preset_was_made_for(cfg, processes, passes, part):
+    chosen = TrainOptions("faces.zip", cfg).decide(64, processes, on_gpu=True)
+    assert chosen.batch_gpu == part
+    parts = batch_parts(chosen, 0, processes)
+    assert len(parts) == passes
+    assert chosen.batch // parts[0].count % min(chosen.mbstd_group, chosen.batch // processes) == 0  # whole groups
+    assert TrainOptions("faces.zip", cfg).decide(64, processes).batch_gpu is None  # on a CPU
+
+
+@pytest.mark.parametrize("chosen", [{"batch_gpu": 16}, {"batch_gpu": 64}])
+def test_a_part_of_ones_own_wins(chosen):
+    assert TrainOptions("x", "paper256", **chosen).decide(256, on_gpu=True).batch_gpu == chosen["batch_gpu"]
+
+
+@pytest.mark.parametrize("chosen", [{"batch": 32}, {"mbstd_group": 16}])
+def test_another_batch_is_not_taken_in_a_presets_parts(chosen):
+    assert TrainOptions("x", "paper256", **chosen).decide(256, on_gpu=True).batch_gpu is None
+
+
+def test_a_run_of_before_keeps_its_whole_batches(tmp_path):
+    before = TrainOptions("faces.zip", "paper256").decide(64)
+    (tmp_path / OPTIONS).write_text(json.dumps(before.to_json()))
+    assert read_options(tmp_path, TrainOptions).decide(64, 4, on_gpu=True) == before
 
 
 def test_batch_overrides_a_fixed_preset():
