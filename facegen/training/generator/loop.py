@@ -19,6 +19,7 @@ from facegen.device import precision_in_words
 from facegen.errors import FacegenError
 from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
+from facegen.training.generator.forecast import Forecast
 from facegen.training.generator.grids import save_reals
 from facegen.training.generator.measure import Measurements
 from facegen.training.generator.options import TrainOptions
@@ -129,9 +130,11 @@ def _train(
                disable=not session.progress)  # fmt: skip
     with session.interruptible(), bar, closing(state.batches):
         finished = state.images_seen >= total
+        forecast = Forecast(session, options, state, total)
         while not finished:
             with saver.rescue():
                 observed = train_step(state, options, session.device)
+            forecast.after_step()
             for name, values in observed.items():
                 collector.report(name, values)
             bar.update(options.batch)
