@@ -217,6 +217,8 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")
+    if options.resume and options.p is None and state.augment is not None and (p := state.augment.probability()) > 0:
+        session.log(f"starts from     p: {p:.3f}, the strength of augmentation that {options.resume} had reached")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))
