@@ -27,6 +27,7 @@ PUBLISHED = {
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
 SHIPPED = {"generator": "--generator", "encoder": "--encoder", "age": "--age-estimator", "age_judge": "--age-judge"}
 
+SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
@@ -116,20 +117,39 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
-        f"{folder}: a folder without network-snapshot-*.safetensors, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
+        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
         "if its run has got so far, name a file in it"
     )
 
 
+def name_at(pattern: str, images_seen: int) -> str:
+    """Return what a file of a moment of a run is called, so that no two moments share a name.
+
+    The name counts kimg where they are whole: `fakes000400.png` after 400,000 images, of the pattern `fakes*.png`.
+    Else it counts images, which the `_` before the last three digits shows: `fakes000400_064.png` after 400,064.
+    """
+    kimg, rest = divmod(images_seen, 1000)
+    return pattern.replace("*", f"{kimg:06d}_{rest:03d}" if rest else f"{kimg:06d}")
+
+
+def files_by_images(folder: str | os.PathLike[str], pattern: str) -> list[tuple[int, Path]]:
+    """Return the files that `name_at` named in a run folder, each with its number of images, in that order.
+
+    Earlier versions rounded down to kimg, so theirs may have been written up to 999 images later.
+    """
+    named = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)(?:_(\d{3}))?"))
+    matches = (named.fullmatch(path.name) for path in Path(folder).iterdir())
+    return sorted((int(found[1] + (found[2] or "000")), Path(folder) / found[0]) for found in matches if found)
+
+
 def snapshot_name(images_seen: int) -> str:
-    """`network-snapshot-000400.safetensors` after 400,000 images."""
-    return f"network-snapshot-{images_seen // 1000:06d}.safetensors"
+    """`network-snapshot-000400.safetensors` after 400,000 images; see `name_at`."""
+    return name_at(SNAPSHOTS, images_seen)
 
 
 def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the snapshots in a run folder, oldest first."""
-    found = (re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name) for path in Path(folder).iterdir())
-    return [Path(folder) / name for _, name in sorted((int(match[1]), match[0]) for match in found if match)]
+    return [path for _, path in files_by_images(folder, SNAPSHOTS)]
 
 
 def _hub_name(path: Path, text: str) -> re.Match[str] | None:

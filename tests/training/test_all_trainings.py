@@ -111,7 +111,12 @@ def assert_same_state(training: Training, one: Path, other: Path) -> None:
 FILES = ("training_options.json", "data.json", "log.txt", "stats.jsonl", "status.json", ".lock")
 EPOCHS = ("encoder-epoch001.safetensors", "encoder-epoch002.safetensors")
 OWN_FILES = {
-    "train": ("training-state.pt", "reals.png", "fakes000000.png", "network-snapshot-000000.safetensors"),
+    "train": (
+        "training-state.pt",
+        "reals.png",
+        *(f"fakes000000_{images}.png" for images in ("016", "032")),
+        *(f"network-snapshot-000000_{images}.safetensors" for images in ("016", "032")),
+    ),
     "train-encoder": ("encoder-state.pt", "curve.png", "reconstructions.png", "encoder-best.safetensors", *EPOCHS),
     "train-age": ("age-state.pt", "curve.png", "ages.png", "age-best.safetensors"),
 }

@@ -248,7 +248,8 @@ def _report(session: Session, options: AgeOptions, state: TrainingState, data: A
     mae = float((predicted - data.validation.ages).abs().mean())
     by_group = errors_by_group(predicted, data.validation)
     progress = state.progress
-    loss, kimg = progress.loss_sum / progress.loss_count, progress.step * options.batch / 1000
+    images = progress.step * options.batch
+    loss, kimg = progress.loss_sum / progress.loss_count, images / 1000
     per_kimg = progress.seconds / (progress.loss_count * options.batch / 1000)
     if better := mae < progress.best:  # never by an error that is no number
         progress.best = mae
@@ -261,6 +262,7 @@ def _report(session: Session, options: AgeOptions, state: TrainingState, data: A
         values,
         f"kimg {kimg:.1f}/{options.kimg:g}  loss {loss:.4f}  val MAE {mae:.3f} years  lr {values['lr']:.1e}  "
         f"{per_kimg:.2f} s/kimg  ETA {left / 60:.1f} min{'  best' if better else ''}",
+        images,
     )
     if better:
         measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_by_group": by_group}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
-from facegen.files import atomic_path
 from facegen.training.generator.state import TrainingState
 from facegen.training.run.folder import read_state, written_state
 from facegen.training.run.snapshots import drop_later
@@ -21,14 +19,15 @@ from facegen.weights.native import load_networks, save_networks
 STATE = "training-state.pt"
 # The entries of that file.
 SAVED = ("snapshot", "images_seen", "steps", "position", "pl_mean", "optimizers", "p", "ada", "rng_cpu", "rng_cuda")
-BEFORE = ".before"  # ends the name of a snapshot while one of the same name takes its place
+# Earlier versions gave the snapshots of one kimg the same name, which this ended while another took its place.
+BEFORE = ".before"
 
 
 def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
     """Write a snapshot of the networks, and beside it what else a resumed run needs; return the snapshot's path.
 
     At every instant the state file names a whole snapshot that fits it: both files are written in full before either
-    is put in its place, the snapshot goes first, and one of the same name stays beside it until the state follows.
+    is put in its place, and the snapshot goes first.
 
     Raises:
         OSError: nothing can be written, because the disk is full for example. The pair before is as it was.
@@ -46,18 +45,8 @@ def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
         "ada": state.ada.state_dict() if state.ada is not None else None,
         **state.random.state_dict(),
     }
-    before = _before(snapshot)
-    try:
-        with written_state(folder / STATE, content):
-            if snapshot.exists():  # ticks under 1 kimg share a name
-                _link(snapshot, before)
-            save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
-    except BaseException:
-        if before.exists():
-            before.replace(snapshot)
-        before.unlink(missing_ok=True)  # two names of one file do not replace each other
-        raise
-    before.unlink(missing_ok=True)
+    with written_state(folder / STATE, content):
+        save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
     return snapshot
 
 
@@ -116,18 +105,8 @@ def clear_leftovers(folder: Path, images_seen: int) -> None:
 
 
 def _before(snapshot: Path) -> Path:
-    """Where a snapshot is kept while one of the same name takes its place."""
+    """Where an earlier version kept a snapshot while one of the same name took its place."""
     return snapshot.with_name(snapshot.name + BEFORE)
-
-
-def _link(path: Path, to: Path) -> None:
-    """Give a file a second name, or a copy where the file system has no links."""
-    to.unlink(missing_ok=True)
-    try:
-        os.link(path, to)
-    except OSError:
-        with atomic_path(to) as temporary:
-            shutil.copyfile(path, temporary)
 
 
 def _is_of(snapshot: Path, images_seen: int) -> bool:

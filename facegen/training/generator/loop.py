@@ -198,6 +198,7 @@ def _report(session: Session, state: TrainingState, summaries: dict[str, Summary
         f"loss G {values['Loss/G/loss']:<6.3f} D {values['Loss/D/loss']:<6.3f} "
         f"D(real) {values['Loss/scores/real']:<+6.2f} D(fake) {values['Loss/scores/fake']:<+6.2f} {memory}  "
         f"ETA {tqdm.format_interval(eta)}",
+        state.images_seen,
     )
 
 

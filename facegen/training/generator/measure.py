@@ -70,7 +70,7 @@ class Measurements:
         seconds = time.perf_counter() - start
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
         values = {"Progress/kimg": kimg, **{f"Metrics/{name}": value for name, value in results.items()}}
-        session.report(kimg, values, f"kimg {kimg:<8.1f} {numbers}  ({seconds:.0f} s)")
+        session.report(kimg, values, f"kimg {kimg:<8.1f} {numbers}  ({seconds:.0f} s)", state.images_seen)
         snapshot = snapshot_name(state.images_seen)
         if distributed.is_main() and (session.path / snapshot).exists():  # on a full disk there is none
             append_results(

@@ -19,8 +19,8 @@ from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import TrainingState
 from facegen.training.run import distributed
 from facegen.training.run.session import Session
-from facegen.training.run.snapshots import prune
-from facegen.weights.locate import list_snapshots
+from facegen.training.run.snapshots import FAKES, prune
+from facegen.weights.locate import list_snapshots, name_at
 
 
 class Saver:
@@ -77,8 +77,9 @@ class Saver:
             self._session.log(f"{words}. Going on, and trying again at every tick: make room")
             return
         try:
-            picture = self._session.path / f"fakes{self._state.images_seen // 1000:06d}.png"
+            picture = self._session.path / name_at(FAKES, self._state.images_seen)
             save_fakes(self._state.G_ema, self._latents, self._archive, picture)
+            self._session.show("fakes", self._state.images_seen, picture)
             prune(self._session.path, self._options.keep)
         except OSError as error:
             self._session.log(f"{self._when()}: {_words(error)}; the snapshot is whole")

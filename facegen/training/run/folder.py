@@ -13,6 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+from PIL import Image
+
 from facegen.beside import disk
 from facegen.errors import FacegenError
 from facegen.files import at_home, atomic_path, write_json
@@ -109,23 +112,23 @@ class RunFolder:
         tqdm.write(text)
         self._append(LOG, text)
 
-    def stats(self, step: float, values: Mapping[str, float]) -> None:
+    def stats(self, step: float, values: Mapping[str, float], images: int | None = None) -> None:
         """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
 
+        TensorBoard counts in whole numbers: in images seen, where they are given, else in steps.
         Values that are not finite become `null` in the file: NaN is no JSON.
         """
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._append(STATS, json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}))
-        self._to_tensorboard(
-            lambda events: [events.add_scalar(name, value, round(step)) for name, value in numbers.items()]
-        )
+        moment = round(step) if images is None else images
+        self._to_tensorboard(lambda events: [events.add_scalar(name, value, moment) for name, value in numbers.items()])
 
-    def show(self, name: str, step: float, picture: str | os.PathLike[str]) -> None:
-        """Show a picture of the folder in TensorBoard, too, at a step as of `stats`."""
+    def show(self, name: str, moment: int, picture: str | os.PathLike[str]) -> None:
+        """Show a picture in TensorBoard, too; its moment is an epoch or counts images seen, as for `stats`."""
         with Image.open(picture) as opened:
             pixels = np.asarray(opened.convert("RGB"))
-        self._to_tensorboard(lambda events: events.add_image(name, pixels, round(step), dataformats="HWC"))
+        self._to_tensorboard(lambda events: events.add_image(name, pixels, moment, dataformats="HWC"))
 
     def write_options(self, options: Options) -> None:
         """Write the options to training_options.json, and as a table into the TensorBoard events."""

@@ -176,9 +176,7 @@ def as_table(runs: Sequence[Run]) -> str:
     notes = [""]
     for run in runs:
         sources = printable(", ".join(run.sources))
-        rows.append(
-            (run.state, run.length, run.speed, run.strength, run.measured, run.config, sources, run.path.name)
-        )
+        rows.append((run.state, run.length, run.speed, run.strength, run.measured, run.config, sources, run.path.name))
         notes.append(f"\n  {run.reason}" if run.reason and run.state == BROKEN else "")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

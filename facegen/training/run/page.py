@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from PIL import Image
 from facegen import html
 from facegen.figures.grids import GAP, MIN_TILE
 from facegen.training.run.list import Run
+from facegen.training.run.snapshots import FAKES
+from facegen.weights.locate import files_by_images
 
 MOMENTS = 8  # at which faces are shown
 POINTS = 300  # of a curve, at most, on the page
@@ -81,18 +82,16 @@ def _opened(path: Path) -> Image.Image | None:
 
 def _faces(run: Run) -> dict[str, Any]:
     """The same faces at several moments, with the names above them, and all of the last picture."""
-    found = (re.fullmatch(r"fakes(\d+)\.png", path.name) for path in run.path.iterdir())
-    pictures = sorted((int(match[1]), run.path / match[0]) for match in found if match)
-    moments: list[tuple[int, Image.Image]] = []
+    moments: list[tuple[str, Image.Image]] = []
     names, last = None, None
-    for kimg, path in _spread(pictures, MOMENTS):
+    for images, path in _spread(files_by_images(run.path, FAKES), MOMENTS):
         if (opened := _opened(path)) is None:
             continue
         last = opened
         above, faces = cut_rows(last)
         if not moments:
             names = above
-        moments.append((kimg, faces))
+        moments.append((f"{images / 1000:g}", faces))
     return {"moments": moments, "names": names, "last": last}
 
 

@@ -102,16 +102,19 @@ class Session:
         if self._run is not None:
             self._run.log(text)
 
-    def report(self, step: float, values: Mapping[str, float], text: str) -> None:
-        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log."""
+    def report(self, step: float, values: Mapping[str, float], text: str, images: int | None = None) -> None:
+        """Note what was measured at a step (kimg or epoch): in stats.jsonl, TensorBoard and the log.
+
+        TensorBoard counts in images seen, where they are given.
+        """
         if self._run is not None:
-            self._run.stats(step, values)
+            self._run.stats(step, values, images)
             self._run.log(text)
 
-    def show(self, name: str, step: float, picture: Path) -> None:
-        """Show a picture of the run folder in TensorBoard, too."""
+    def show(self, name: str, moment: int, picture: Path) -> None:
+        """Show a picture in TensorBoard, too; its moment is an epoch or counts images seen."""
         if self._run is not None:
-            self._run.show(name, step, picture)
+            self._run.show(name, moment, picture)
 
     def plot(self, curves: Mapping[str, str], **words: Any) -> None:
         """Draw the run so far to curve.png.

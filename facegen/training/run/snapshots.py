@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, write_json
-from facegen.weights.locate import list_snapshots
+from facegen.weights.locate import SNAPSHOTS, files_by_images, list_snapshots
 
 METRICS = "metrics.jsonl"
 BEST = "best.json"
+FAKES = "fakes*.png"  # for `name_at`
 _HIGHER_IS_BETTER = ("pr", "is", "precision", "recall", "cosine", "accuracy")  # of all other metrics, lower
 
 
@@ -93,9 +93,8 @@ def drop_later(folder: str | os.PathLike[str], images_seen: int) -> None:
     kept = [line for line in measured if line["kimg"] <= images_seen / 1000]
     if len(kept) < len(measured):
         _write_metrics(Path(folder), kept)
-    for path in Path(folder).iterdir():
-        found = re.fullmatch(r"(?:network-snapshot-|fakes)(\d+)\.(?:safetensors|png)", path.name)
-        if found and int(found[1]) > images_seen // 1000:
+    for images, path in (*files_by_images(folder, SNAPSHOTS), *files_by_images(folder, FAKES)):
+        if images > images_seen:
             path.unlink(missing_ok=True)
 
 

@@ -30,9 +30,8 @@ from facegen.weights.locate import list_snapshots
 from facegen.weights.native import load_networks
 
 
-def only_snapshot(run):
-    (path,) = list_snapshots(run)
-    return path
+def newest_snapshot(run):
+    return list_snapshots(run)[-1]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_tick_lines_tell_how_it_goes(finished_run):
 
 
 def test_fakes_grid_has_a_column_per_group(finished_run):
-    with Image.open(finished_run / "fakes000000.png") as fakes, Image.open(finished_run / "reals.png") as reals:
+    with Image.open(finished_run / "fakes000000_032.png") as fakes, Image.open(finished_run / "reals.png") as reals:
         assert fakes.size == reals.size
         assert fakes.height > 2 * fakes.width  # eight rows, three columns
         assert np.asarray(fakes.convert("RGB")).std() > 10
@@ -81,7 +80,7 @@ def test_snapshot_knows_what_it_is(finished_run):
 
 
 def test_the_average_lags_behind_the_generator(finished_run):
-    networks, _ = load_networks(finished_run / "network-snapshot-000000.safetensors")
+    networks, _ = load_networks(newest_snapshot(finished_run))
     current, average = (networks[name].synthesis.b4.const for name in ("G", "G_ema"))
     assert not torch.equal(current, average)
     assert torch.equal(networks["G"].mapping.w_avg, networks["G_ema"].mapping.w_avg)
@@ -167,11 +166,11 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
     with pytest.raises(FacegenError, match=r"Loss/G/loss stopped being a finite number .*last good snapshot is"):
         loop.train_generator(options, tmp_path, progress=False)
     run = only_run(tmp_path)
-    assert Header.read(only_snapshot(run))["kimg"] == pytest.approx(0.016)
+    assert Header.read(newest_snapshot(run))["kimg"] == pytest.approx(0.016)
 
 
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
-    snapshot = only_snapshot(finished_run)
+    snapshot = newest_snapshot(finished_run)
     options = narrow_options(face_archive, resume=str(snapshot), freezed=2)
     state = build_state(options, FaceArchive(face_archive), CPU)
     assert torch.equal(state.G.synthesis.b4.const, load_networks(snapshot)[0]["G"].synthesis.b4.const)
@@ -197,8 +196,8 @@ def set_back(run):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: only_snapshot(run).unlink(), "no such weight file"),
-        (lambda run: only_snapshot(run).write_bytes(b"\0" * 100), "damaged"),
+        (lambda run: newest_snapshot(run).unlink(), "no such weight file"),
+        (lambda run: newest_snapshot(run).write_bytes(b"\0" * 100), "damaged"),
         (set_back, "not the snapshot that training-state"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_run_that_was_stopped_on_the_way_goes_on_as_if_it_had_not_been(face_ar
 def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(face_archive, tmp_path):
     run = train(face_archive, tmp_path, **FADING)
     assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
-    snapshot = run / "network-snapshot-000000.safetensors"
+    snapshot = run / "network-snapshot-000000_032.safetensors"
     was, _ = load_networks(snapshot)
     new = narrow_options(face_archive, resume=str(snapshot))
     state = build_state(new, loop.open_archive(new), CPU)

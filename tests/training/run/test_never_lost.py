@@ -27,9 +27,9 @@ from facegen.training.generator.options import TrainOptions
 from facegen.training.run import lock as run_state
 from facegen.training.run.folder import RunFolder, read_options, read_stats
 from facegen.training.run.lock import read_status
-from facegen.training.run.snapshots import drop_later, prune, read_best, read_metrics, record_metrics
+from facegen.training.run.snapshots import FAKES, drop_later, prune, read_best, read_metrics, record_metrics
 from facegen.weights.header import Header
-from facegen.weights.locate import list_snapshots
+from facegen.weights.locate import SNAPSHOTS, files_by_images, list_snapshots, name_at
 
 KILLER = Path(__file__).parents[1].joinpath("killed_runs.py")
 
@@ -99,7 +99,8 @@ class TestKilled:
         shutil.copyfile(newest, later)
         assert list_snapshots(run) == [newest, later]
         go_on(run, kimg=0.024)
-        assert list_snapshots(run) == [newest]
+        assert later not in list_snapshots(run)
+        assert newest in list_snapshots(run)
         assert not list(run.glob(".*.tmp"))
         assert saved_images(run) == 24
 
@@ -112,9 +113,66 @@ class TestSnapshots:
         assert len(read_stats(seldom)) == 4
         assert_same_weights(often, seldom)
 
+    def test_of_a_run_shorter_than_a_kimg_none_overwrites_another(self, undisturbed):
+        names = [f"000000_{images:03d}" for images in (8, 16, 24, 32)]
+        assert [path.name for path in list_snapshots(undisturbed)] == [
+            f"network-snapshot-{x}.safetensors" for x in names
+        ]
+        assert [round(Header.read(path)["kimg"] * 1000) for path in list_snapshots(undisturbed)] == [8, 16, 24, 32]
+        assert sorted(path.name for path in undisturbed.glob("fakes*")) == [f"fakes{x}.png" for x in names]
+
+    def test_tensorboard_counts_images(self, undisturbed):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(undisturbed)).Reload().Scalars("Loss/G/loss")
+        assert [event.step for event in events] == [8, 16, 24, 32]
+
+    def test_only_the_newest_are_kept(self, face_archive, tmp_path):
+        run = train(face_archive, tmp_path, keep=2)
+        assert [path.name[17:27] for path in list_snapshots(run)] == ["000000_024", "000000_032"]
+        assert len(list(run.glob("fakes*.png"))) == 4
+
+    @pytest.mark.parametrize("images_seen", [0, 8, 999, 1000, 1008, 4032, 399_999, 400_000, 1_000_000, 1_234_567_890])
+    def test_a_name_says_after_how_many_images(self, tmp_path, images_seen):
+        for pattern in (SNAPSHOTS, FAKES):
+            (tmp_path / name_at(pattern, images_seen)).touch()
+            assert files_by_images(tmp_path, pattern) == [(images_seen, tmp_path / name_at(pattern, images_seen))]
+
+    def test_names_of_the_version_before_stay_in_order_with_those_of_now(self, tmp_path):
+        """It rounded down to kimg: the first was written after 4,032 images."""
+        moments = ["000004", "000004_048", "000005", "000005_016", "000010", "1000000"]
+        paths = [tmp_path / f"network-snapshot-{moment}.safetensors" for moment in moments]
+        for path in reversed(paths):
+            path.touch()
+        assert list_snapshots(tmp_path) == paths
+        assert sorted(paths[:-1]) == paths[:-1]  # as who sorts names would have them
+        drop_later(tmp_path, 4032)
+        assert list_snapshots(tmp_path) == paths[:1]
+
+    @pytest.mark.parametrize("moment", ["before the state", "after the state"])
+    def test_a_run_that_the_version_before_left_while_one_took_the_name_of_another(
+        self, face_archive, undisturbed, tmp_path, moment
+    ):
+        """Killed while `network-snapshot-000000`, of 24 images, took the place of that of 16."""
+        run = shutil.copytree(undisturbed, tmp_path / undisturbed.name)
+        snapshots = {round(Header.read(path)["kimg"] * 1000): path for path in list_snapshots(run)}
+        of_state = 16 if moment == "before the state" else 24
+        stopped = train(face_archive, tmp_path / "stopped", kimg=of_state / 1000)
+        content = torch.load(stopped / checkpoint.STATE, weights_only=True)
+        torch.save({**content, "snapshot": "network-snapshot-000000.safetensors"}, run / checkpoint.STATE)
+        name = run / "network-snapshot-000000.safetensors"
+        snapshots[16].rename(f"{name}{checkpoint.BEFORE}")
+        snapshots[24].rename(name)
+        for images in (8, 32):
+            snapshots[images].unlink()
+        go_on(run)
+        assert not list(run.glob(f"*{checkpoint.BEFORE}"))
+        assert round(Header.read(name)["kimg"] * 1000) == of_state
+        assert_same_weights(run, undisturbed)
+
     def test_the_newest_and_the_best_are_kept(self, run):
         """At 16x16 no test gets to many kimg, so the older snapshots are copies under other names."""
-        snapshot = list_snapshots(run)[0]
+        snapshot = list_snapshots(run)[0].rename(run / "network-snapshot-000000.safetensors")
         for kimg, fid in ((1, 30.0), (2, 12.5), (3, float("nan")), (4, 20.0)):
             name = f"network-snapshot-{kimg:06d}.safetensors"
             shutil.copyfile(snapshot, run / name)
