@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def test_all_groups_by_default(run, tmp_path: Path):
     result = run(HOPPER, "--outdir", tmp_path)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 11
+    assert run(HOPPER, "--outdir", tmp_path, "--ages", "30", "--input-age", "77").stderr == ""
     assert (tmp_path / "grace_hopper-face1-91-100.png").is_file()
 
 
@@ -112,8 +114,10 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
     group.paste(image, (0, 10))
     group.paste(image.resize((410, 480)), (560, 60))
     group.save(tmp_path / "two.png")
-    run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
-    run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    both = run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
+    one = run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    assert re.fullmatch(r".*two\.png: 2 faces look \d+, \d+ \(largest first\)\n", both.stderr)
+    assert re.fullmatch(r".*two\.png: looks \d+\n", one.stderr)
     assert len(list((tmp_path / "all").iterdir())) == 4
     assert len(list((tmp_path / "one").iterdir())) == 2
 

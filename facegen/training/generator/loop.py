@@ -29,6 +29,7 @@ from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
 from facegen.training.run.data import Notes, check_same_classes, note_of
 from facegen.training.run.folder import check_goes_on
+from facegen.training.run.forecast import Forecast
 from facegen.training.run.session import Session
 from facegen.training.run.stats import Collector, Summary
 
@@ -129,9 +130,11 @@ def _train(
                disable=not session.progress)  # fmt: skip
     with session.interruptible(), bar, closing(state.batches):
         finished = state.images_seen >= total
+        forecast = Forecast(session, options.cfg, total - state.images_seen, options.batch)
         while not finished:
             with saver.rescue():
                 observed = train_step(state, options, session.device)
+            forecast.after_step()
             for name, values in observed.items():
                 collector.report(name, values)
             bar.update(options.batch)
@@ -214,6 +217,8 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")
+    if options.resume and options.p is None and state.augment is not None and (p := state.augment.probability()) > 0:
+        session.log(f"starts from     p: {p:.3f}, the strength of augmentation that {options.resume} had reached")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))
