@@ -109,6 +109,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
         identity_chart=None if evaluation.floor is None else identity_chart(evaluation, evaluation.floor),
         cases=cases,
         criterion=criterion(evaluation.systems[0]),
+        systems=_system_settings(evaluation),
         settings=_settings(evaluation, about),
         value_and_reach=_value_and_reach,
     )
@@ -187,10 +188,34 @@ def _value_and_reach(words: str) -> tuple[str, str]:
     return words, ""
 
 
-def _settings(evaluation: Evaluation, about: About) -> list[tuple[str, Any]]:
+def _system_settings(evaluation: Evaluation) -> Table:
+    """A row for each setting, a column for each system."""
+    described = [
+        {name: value for key, part in scores.system.description.items() for name, value in _flat(key, part)}
+        for scores in evaluation.systems
+    ]
+    names = list(dict.fromkeys(name for settings in described for name in settings))
+    rows = [[name, *(_in_words(settings.get(name)) for settings in described)] for name in names]
+    return Table("Systems", "", ["setting", *(scores.system.name for scores in evaluation.systems)], rows)
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    """What is in a group of settings, one by one."""
+    return list(value.items()) if isinstance(value, dict) else [(name, value)]
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _settings(evaluation: Evaluation, about: About) -> list[tuple[str, str]]:
+    """How it was measured, on what, and with which programs."""
     return [
-        *((scores.system.name, scores.system.description) for scores in evaluation.systems),
-        *about.options.items(),
+        *((name, _in_words(value)) for name, value in about.options.items()),
         *versions().items(),
         ("device", f"{evaluation.device}, {evaluation.threads} threads"),
         ("faces evaluated", ", ".join(f"{label}: {count}" for label, count in evaluation.group_counts.items())),

@@ -5,7 +5,7 @@ In a file it is a JSON object:
     format_version     2
     networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
     groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
-    kimg, metrics, training_options, license     how the weights came about, and what may be done with them
+    kimg, augment_p, metrics, training_options, license     how the weights came about, and what may be done with them
     sha256             the checksum of this object without this entry, as JSON with sorted keys and no spaces
 
 Files of version 1 have no checksums. Keys that this version of facegen does not know are kept.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -123,6 +124,12 @@ class Header(Mapping[str, Any]):
         """How many thousand pictures the training had seen."""
         kimg = self.content.get("kimg")
         return float(kimg) if isinstance(kimg, (int, float)) else None
+
+    @property
+    def augment_p(self) -> float | None:
+        """How strong the augmentation was when the file was written, 0 or more (`AugmentPipe.p`)."""
+        p = self.content.get("augment_p")
+        return float(p) if isinstance(p, (int, float)) and 0 <= p < math.inf else None
 
     @property
     def training_options(self) -> Mapping[str, Any]:

@@ -129,6 +129,10 @@ def test_the_report(photos, judges, system, tmp_path):
     assert "A note." in html
     assert "no face found" in html
     assert not re.search(r"""(?:src|href)="(?!data:|\#)""", html)  # nothing but the page itself
+    # A column of settings for each system, a row for each setting, in words.
+    assert "{" not in html.partition("<h2>Settings")[2]
+    assert re.search(r'<th scope="col">&lt;ours&gt;</th><th scope="col">still</th>', html.replace("\n", ""))
+    assert html.count('<div class="strip">') == 2 * 18
     strips = sorted(path.name for path in (folder / "strips").iterdir())
     assert len(strips) == 2 * 18
     assert "best1-_ours_.png" in strips
