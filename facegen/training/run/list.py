@@ -107,7 +107,7 @@ class Run:
     def speed(self) -> str:
         """`20.5 s/kimg`."""
         unit = "epoch" if self.kind == "encoder" else "kimg"
-        return "" if self.seconds is None else f"{self.seconds:.3g} s/{unit}"
+        return "" if self.seconds is None else f"{count(float(f'{self.seconds:.3g}'))} s/{unit}"
 
     @property
     def strength(self) -> str:

@@ -130,11 +130,11 @@ def test_the_best_is_what_the_best_file_holds(tmp_path: Path):
     with RunFolder.create(tmp_path, "age") as run:
         run.write_json("training_options.json", {"arch": "plain", "kimg": 12000.5, "half": "first"})
         for kimg, error in ((0.25, 9.0), (11234.5, 8.0), (12000, 8.5)):
-            run.stats(kimg, {"val_mae": error})
+            run.stats(kimg, {"val_mae": error, "seconds_per_kimg": 13456.7})
     encoder, age = find_runs(tmp_path)
     assert encoder.measured == "loss 0.7000, MSE 0.4000 at epoch 2"
     assert age.measured == "MAE 8.00 years at 11234.5 kimg"
-    assert age.length == "12000 of 12000.5 kimg"
+    assert (age.length, age.speed) == ("12000 of 12000.5 kimg", "13500 s/kimg")
 
 
 def test_a_run_before_its_first_tick_and_one_with_damaged_lines(tmp_path: Path):
