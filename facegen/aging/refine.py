@@ -49,6 +49,8 @@ def refine(
     moves: torch.Tensor | None = None,
     estimator: AgeEstimator | None = None,
     progress: bool = False,
+    first: int = 0,
+    count: int | None = None,
 ) -> tuple[torch.Tensor, list[Generator]]:
     """Bring the generator's pictures of faces closer to them.
 
@@ -60,7 +62,8 @@ def refine(
         seconds: For each face; ends both halves early, so that the result depends on the machine. None for no limit.
         moves: `[N, A, num_ws, w_dim]`, what is added to w to see the face at other ages.
         estimator: Its features judge likeness beside the pixels, and it watches over the ages of the `moves`.
-        progress: Show a bar with the time left.
+        progress: Show a bar with the time left, and which face is worked on.
+        first, count: These faces are those from number `first`, counted from 0, of so many; for the bar.
 
     Returns:
         ws `[N, num_ws, w_dim]`, and for each face a generator of its own that draws it there.
@@ -71,11 +74,14 @@ def refine(
     tune_steps = steps - latent_steps
     latent_seconds = None if seconds is None else LATENT_SHARE * seconds * len(faces)
     tune_seconds = None if seconds is None else (1 - LATENT_SHARE) * seconds
-    with tqdm(total=latent_steps + tune_steps * len(faces), desc="refining", disable=not progress, leave=False) as bar:
+    total = latent_steps + tune_steps * len(faces)
+    with tqdm(total=total, desc="refining", unit="step", disable=not progress, leave=False) as bar:
         goal = Goal(generator, faces, ws, moves, estimator)
         pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, bar))
         generators = []
         for index in range(len(faces)):
+            if (count or len(faces)) > 1:
+                bar.set_description(f"refining face {first + index + 1} of {count or len(faces)}")
             schedule = _until(tune_steps, tune_seconds, bar)
             pivot = pivots[index : index + 1]
             generators.append(tune_generator(generator, goal.of(index), pivot, schedule))

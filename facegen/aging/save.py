@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ def save_all(
 ) -> Iterator[list[Path] | Exception]:
     """Age the faces in photo files; of each photo in turn, the paths of its pictures, or why there are none.
 
+    What was found in a photo, several faces or the age that a face looks, is said on stderr.
+
     Raises a FacegenError for what is wrong for every photo.
 
     Args:
@@ -73,6 +76,8 @@ def save_all(
                 results = transfer.transfer(picture, ages, input_age=age, faces=request.face, edit=edit, progress=True)
                 if not results:
                     raise FacegenError(f"{photo}: no face found")
+                if words := found_in_words(results):
+                    tqdm.write(f"{photo}: {words}", file=sys.stderr)
                 paths = save_results(results, outdir, stem)
                 if video is not None:
                     paths += save_morphs(results, outdir, stem, video, progress=True)
@@ -84,6 +89,14 @@ def save_all(
                 yield paths
             except (FacegenError, OSError) as error:
                 yield error
+
+
+def found_in_words(results: Sequence[FaceResult]) -> str:
+    """`looks 73`, `3 faces look 41, 38, 7 (largest first)`, `3 faces`; empty for one face whose age was given."""
+    estimated = ", ".join(f"{result.input_age:.0f}" for result in results if result.age_is_estimated)
+    if len(results) == 1:
+        return estimated and f"looks {estimated}"
+    return f"{len(results)} faces look {estimated} (largest first)" if estimated else f"{len(results)} faces"
 
 
 def save_results(results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str) -> list[Path]:

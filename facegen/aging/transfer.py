@@ -31,6 +31,7 @@ from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means
+from facegen.status import status
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import locate, shipped_file
 from facegen.weights.trained_for import check_trained_for, own_generator
@@ -59,6 +60,7 @@ class FaceResult:
     reconstruction: its latent decoded at `input_age`; how close it comes to the input is how far to trust the rest.
     input_age: in years, as given or as estimated; `input_group` is its group.
     latent: what the encoder made of the input, [z_dim] or [num_ws, w_dim].
+    age_is_estimated: `input_age` was not given.
     """
 
     box: tuple[float, float, float, float]
@@ -69,11 +71,18 @@ class FaceResult:
     input_group: int
     aged: list[AgedFace]
     latent: np.ndarray
+    age_is_estimated: bool = False
+
+    @property
+    def input_caption(self) -> str:
+        """`input`, and how old the face looks where nobody said how old it is: `input, looks 73`."""
+        return f"input, looks {self.input_age:.0f}" if self.age_is_estimated else "input"
 
     def strip(self, tile: int = 160) -> Image.Image:
         """Input, reconstruction and every age side by side, with captions."""
         pictures = [self.input, self.reconstruction, *(face.image for face in self.aged)]
-        return age_strip(pictures, ["input", "reconstruction", *(face.caption for face in self.aged)], tile=tile)
+        captions = [self.input_caption, "reconstruction", *(face.caption for face in self.aged)]
+        return age_strip(pictures, captions, tile=tile)
 
 
 @dataclass(frozen=True)
@@ -256,6 +265,8 @@ class AgeTransfer:
                 moves=steps[some],
                 estimator=self.age_estimator,
                 progress=progress,
+                first=part,
+                count=len(faces),
             )
             for generator, pivot, face_steps in zip(generators, pivots, steps[some], strict=True):
                 drawn.append(_draw_many(generator, torch.cat([pivot[None], pivot + face_steps])))
@@ -316,7 +327,8 @@ class AgeTransfer:
             ages: Years; or "all" for the middle of every group.
             input_age: The age in the photo, if known; of several faces one for each, largest first.
             faces: "all" or "largest".
-            edit, progress: See `render`.
+            edit: See `render`.
+            progress: Say on the terminal what is going on; see `render`.
         """
         edit = edit or Edit()
         given = None if input_age is None else np.atleast_1d(input_age).tolist()
@@ -325,7 +337,8 @@ class AgeTransfer:
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
         image = open_photo(image) if isinstance(image, (str, os.PathLike)) else image
         image = to_rgb(image)  # once, not for the search and for every face
-        found = find_faces(image)
+        with status("looking for faces ...", progress):
+            found = find_faces(image)
         chosen = found if faces == ALL else found[:1]
         if not chosen:
             return []
@@ -335,7 +348,8 @@ class AgeTransfer:
                 "one for each, largest first, as in --input-age 40,8; or take one face with --face largest"
             )
         aligned = [align_face(image, face, self.template, self.size) for face in chosen]
-        rendered = self._render(self.to_tensor(aligned), wanted, given, edit, progress)
+        with status(f"looking for faces ... {len(found)} found", progress):
+            rendered = self._render(self.to_tensor(aligned), wanted, given, edit, progress)
         has_color = not shows_no_color(image)  # the generator knows faces in color only
         reconstructions = _pictures(rendered.reconstructions, has_color)
         results = []
@@ -351,6 +365,7 @@ class AgeTransfer:
                 input_group=group_of(own, self.groups),
                 aged=[AgedFace(age.caption, age.years, age.group, picture) for age, picture in pictures],
                 latent=rendered.latents[index].cpu().numpy(),
+                age_is_estimated=given is None,
             )
             results.append(result)
         return results

@@ -109,7 +109,9 @@ def morph_strip(result: FaceResult, fps: float, *, tile: int = TILE) -> Iterator
     if len(pictures) == 1:
         pictures, captions = [result.reconstruction, *pictures], ["reconstruction", *captions]
     # All in one, as the size of the letters and the height of their line depend on the captions.
-    sheet = age_strip([result.input, *pictures], ["input", *captions], tile=tile, columns=len(pictures) + 1)
+    sheet = age_strip(
+        [result.input, *pictures], [result.input_caption, *captions], tile=tile, columns=len(pictures) + 1
+    )
     step = tile + GAP
     for index, amount in _fades(len(pictures), fps):
         shown = index + 1 + (amount >= 0.5)

@@ -34,7 +34,7 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
       facegen train --data faces256.zip --gpus 8
     """
     from facegen.training.generator.loop import train_generator
-    from facegen.training.generator.rehearsal import decide_and_open, rehearse
+    from facegen.training.rehearsal import decide_and_open, rehearse
     from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
     from facegen.weights.hub import USUAL

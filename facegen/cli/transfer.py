@@ -66,17 +66,20 @@ def command(
     """
     from tqdm import tqdm
 
-    from facegen.aging.save import photos_in, save_all
-    from facegen.aging.transfer import AgeTransfer
-    from facegen.aging.video import check_video
+    from facegen.status import status
 
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
-    if video is not None:
-        check_video(outdir / f"ages.{video}")
-    files = photos_in(photos)
-    request, edit = Request.from_command(chosen), Edit.from_command(chosen)
-    transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
+    with status("loading the networks ..."):
+        from facegen.aging.save import photos_in, save_all
+        from facegen.aging.transfer import AgeTransfer
+        from facegen.aging.video import check_video
+
+        if video is not None:
+            check_video(outdir / f"ages.{video}")
+        files = photos_in(photos)
+        request, edit = Request.from_command(chosen), Edit.from_command(chosen)
+        transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
     done = 0
     try:
         for outcome in save_all(transfer, files, outdir, request, edit, paste_back=paste_back, video=video):

@@ -5,7 +5,7 @@ In a file it is a JSON object:
     format_version     2
     networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
     groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
-    kimg, metrics, training_options, license     how the weights came about, and what may be done with them
+    kimg, augment_p, metrics, training_options, license     how the weights came about, and what may be done with them
     trained_for        of an encoder: its generator, see `facegen.weights.trained_for`
     sha256             the checksum of this object without this entry, as JSON with sorted keys and no spaces
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,8 @@ from facegen.faces.template import AlignmentTemplate
 
 FORMAT_VERSION = 2
 HEADER_KEY = "facegen"  # names the JSON object in the metadata of a safetensors file
-WRITTEN_ANEW = ("format_version", "networks", "sha256")  # every file's writer says these itself
+# Every file's writer says these itself; `left_out` are networks of another program's file that were not taken.
+WRITTEN_ANEW = ("format_version", "networks", "sha256", "left_out")
 # Training options that name files of one machine.
 PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
 
@@ -126,10 +128,22 @@ class Header(Mapping[str, Any]):
         return float(kimg) if isinstance(kimg, (int, float)) else None
 
     @property
+    def augment_p(self) -> float | None:
+        """How strong the augmentation was when the file was written, 0 or more (`AugmentPipe.p`)."""
+        p = self.content.get("augment_p")
+        return float(p) if isinstance(p, (int, float)) and 0 <= p < math.inf else None
+
+    @property
     def training_options(self) -> Mapping[str, Any]:
         """The options of the training; empty where the file does not say."""
         options = self.content.get("training_options")
         return options if isinstance(options, Mapping) else {}
+
+    @property
+    def left_out(self) -> list[str]:
+        """Networks in a file of another program that facegen does not take."""
+        names = self.content.get("left_out")
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     @property
     def metadata(self) -> dict[str, Any]:

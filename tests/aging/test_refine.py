@@ -126,6 +126,16 @@ def test_one_step_is_enough_to_ask_for(generator: Generator):
     assert torch.isfinite(draw(tuned[0], pivots)).all()
 
 
+def test_the_bar_says_which_face(generator: Generator, capsys: pytest.CaptureFixture[str]):
+    faces, ws = torch.zeros(2, 3, 8, 8), torch.zeros(2, generator.num_ws, generator.w_dim)
+    refine(generator, faces, ws, steps=2, progress=True, first=8, count=10)
+    told = capsys.readouterr().err
+    assert "refining face 9 of 10" in told
+    assert "refining face 10 of 10" in told
+    refine(generator, faces[:1], ws[:1], steps=2, progress=True)
+    assert "face" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("target", ["z", "w+"])
 def test_age_transfer_refines(generator: Generator, estimator: AgeEstimator, target: str):
     encoder = Encoder(8, 8, 75, (0, 0, 0), target=target, num_ws=generator.num_ws).eval()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from refusals import assert_refused
 from facegen.ages import AgeGroups
 from facegen.aging.edit import Edit, group_of, wanted_ages
 from facegen.aging.paste import paste_results
-from facegen.aging.save import save_results, unique_stems
+from facegen.aging.save import found_in_words, save_results, unique_stems
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
@@ -111,6 +111,19 @@ def test_reconstruction_is_in_the_group_of_the_given_age(transfer: AgeTransfer, 
         assert (result.input_age, result.input_group) == (age, group)
         # One level: a batch of another size may round the last bit of a float the other way.
         np.testing.assert_allclose(pixels(result.reconstruction), pixels(result.aged[group].image), atol=1)
+
+
+def test_an_estimated_age_is_shown(transfer: AgeTransfer, hopper: Image.Image):
+    (told,), (estimated,) = transfer.transfer(hopper, input_age=44.4), transfer.transfer(hopper)
+    assert told.input_caption == "input"
+    assert estimated.input_caption == f"input, looks {estimated.input_age:.0f}"
+    shown = replace(told, age_is_estimated=True)
+    assert shown.input_caption == "input, looks 44"
+    assert (pixels(shown.strip(tile=160)) != pixels(told.strip(tile=160))).any()
+    assert found_in_words([told]) == ""
+    assert found_in_words([shown]) == "looks 44"
+    assert found_in_words([told] * 3) == "3 faces"
+    assert found_in_words([shown, shown]) == "2 faces look 44, 44 (largest first)"
 
 
 def test_reconstruction_without_an_age_is_the_closest_picture(transfer: AgeTransfer, hopper: Image.Image):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def test_all_groups_by_default(run, tmp_path: Path):
     result = run(HOPPER, "--outdir", tmp_path)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 11
+    assert run(HOPPER, "--outdir", tmp_path, "--ages", "30", "--input-age", "77").stderr == ""
     assert (tmp_path / "grace_hopper-face1-91-100.png").is_file()
 
 
@@ -79,10 +81,10 @@ def test_bad_photos_are_named_and_the_others_done(run, tmp_path: Path):
     (tmp_path / "cut.jpg").write_bytes(HOPPER.read_bytes()[:20000])
     Image.new("RGB", (200, 200), "green").save(tmp_path / "meadow.png")
     bad = ["empty.jpg", "text.jpg", "cut.jpg", "meadow.png", "missing.jpg"]
-    result = run(*(tmp_path / name for name in bad), tmp_path, HOPPER, "--outdir", tmp_path / "out", "--ages", "30")
+    result = run(*(tmp_path / name for name in bad), HOPPER, "--outdir", tmp_path / "out", "--ages", "30")
     assert result.exit_code == 1
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 6
+    assert len(errors) == 5
     for name, reason in zip(bad, ["empty", "not a picture", "truncated", "no face", "no such file"], strict=True):
         assert sum(name in line and reason in line for line in errors) == 1, result.stderr
     assert "Traceback" not in result.output
@@ -112,8 +114,10 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
     group.paste(image, (0, 10))
     group.paste(image.resize((410, 480)), (560, 60))
     group.save(tmp_path / "two.png")
-    run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
-    run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    both = run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
+    one = run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
+    assert re.fullmatch(r".*two\.png: 2 faces look \d+, \d+ \(largest first\)\n", both.stderr)
+    assert re.fullmatch(r".*two\.png: looks \d+\n", one.stderr)
     assert len(list((tmp_path / "all").iterdir())) == 4
     assert len(list((tmp_path / "one").iterdir())) == 2
 

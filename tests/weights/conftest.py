@@ -1,1 +1,1 @@
-"""Being here, it puts this folder where tests find `pickle_writers` and its neighbors."""
+"""Being here, it puts this folder where tests find `weight_server` and its neighbors."""

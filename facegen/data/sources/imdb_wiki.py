@@ -54,7 +54,8 @@ class ImdbWiki(Source):
     """IMDB-WIKI (Rothe et al. 2015), faces only: `imdb_crop/imdb.mat`, `wiki_crop/wiki.mat`, either or both.
 
     The age is computed as its authors do, as if the photo was taken in the middle of its year. A person is a name: the
-    same in both halves is the same person. The default rules are those of processed-imdb-wiki-dataset.
+    same in both halves is the same person. For their scores the same faces are dropped by default as in
+    processed-imdb-wiki-dataset, whose ages are full years on 1 January, up to 101, by the dates in file names.
     """
 
     name: ClassVar[str] = "imdb-wiki"

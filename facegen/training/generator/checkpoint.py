@@ -45,8 +45,9 @@ def save(state: TrainingState, folder: Path, metadata: dict[str, Any]) -> Path:
         "ada": state.ada.state_dict() if state.ada is not None else None,
         **state.random.state_dict(),
     }
+    reached = {"kimg": kimg} | ({} if state.augment is None else {"augment_p": float(state.augment.p)})
     with written_state(folder / STATE, content):
-        save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, "kimg": kimg})
+        save_networks(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema}, {**metadata, **reached})
     return snapshot
 
 

@@ -19,7 +19,6 @@ from facegen.device import precision_in_words
 from facegen.errors import FacegenError
 from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
-from facegen.training.generator.forecast import Forecast
 from facegen.training.generator.grids import save_reals
 from facegen.training.generator.measure import Measurements
 from facegen.training.generator.options import TrainOptions
@@ -30,6 +29,7 @@ from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
 from facegen.training.run.data import Notes, check_same_classes, note_of
 from facegen.training.run.folder import check_goes_on
+from facegen.training.run.forecast import Forecast
 from facegen.training.run.session import Session
 from facegen.training.run.stats import Collector, Summary
 
@@ -130,7 +130,7 @@ def _train(
                disable=not session.progress)  # fmt: skip
     with session.interruptible(), bar, closing(state.batches):
         finished = state.images_seen >= total
-        forecast = Forecast(session, options, state, total)
+        forecast = Forecast(session, options.cfg, total - state.images_seen, options.batch)
         while not finished:
             with saver.rescue():
                 observed = train_step(state, options, session.device)
@@ -217,6 +217,8 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")
+    if options.resume and options.p is None and state.augment is not None and (p := state.augment.probability()) > 0:
+        session.log(f"starts from     p: {p:.3f}, the strength of augmentation that {options.resume} had reached")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))

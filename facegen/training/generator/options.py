@@ -53,7 +53,7 @@ FIXED_PRESETS: dict[str, dict[str, Any]] = {
 PRESETS = ("auto", *FIXED_PRESETS)
 
 AUGMENTATIONS = ("ada", "fixed", "noaug")
-NONE_IS_A_VALUE = {"batch_gpu", "ema_rampup", "conv_clamp"}  # among the options that `cfg` decides
+NONE_IS_A_VALUE = {"batch_gpu", "ema_rampup", "conv_clamp", "p"}  # among the options that `cfg` decides
 
 
 def decided(help: str, **more: Any) -> Any:
@@ -108,7 +108,9 @@ class TrainOptions(Options):
         unset="labels from the start",
     )
     aug: str = option("ada", "Augmentation: ada adapts its strength, fixed keeps it at --p.", choices=AUGMENTATIONS)
-    p: float = option(0, "Strength for --aug fixed, start for ada.", min=0, max=1)
+    p: float | None = option(
+        None, "Strength for --aug fixed, start for ada.", unset="0, or what the weights of --resume had", min=0, max=1
+    )
     augpipe: str = option(
         "bgc", f"Which augmentations: {', '.join(AUGPIPE_PRESETS)}.", choices=AUGPIPE_PRESETS, metavar="NAME"
     )
@@ -155,14 +157,14 @@ class TrainOptions(Options):
             processes: how many train together, each on a GPU of its own; `auto` gives each its pictures.
             on_gpu: the training runs on GPUs, so that batches are taken in the parts that `cfg` was made for.
         """
-        values = get_preset(self.cfg, resolution, self.batch, processes) | {"ada_kimg": 500}
+        values = get_preset(self.cfg, resolution, self.batch, processes) | {"ada_kimg": 500, "p": 0}
         if not on_gpu or (self.batch, self.mbstd_group) != (None, None):
             values["batch_gpu"] = None  # on a CPU there is memory enough, and another batch was not made for any GPU
         if self.fp32:
             values |= {"num_fp16_res": 0, "conv_clamp": None}
         if self.resume:
-            # A trained network needs no run-up, and its augmentation should find its strength soon.
-            values |= {"ema_rampup": None, "ada_kimg": 100}
+            # A trained network needs no run-up, and ADA should find its strength soon; the file may say which.
+            values |= {"ema_rampup": None, "ada_kimg": 100, "p": None}
         missing = {name: value for name, value in values.items() if getattr(self, name) is None}
         return replace(self, **missing) if missing.keys() - NONE_IS_A_VALUE else self
 
@@ -173,7 +175,7 @@ class TrainOptions(Options):
             group = max(1, min(self.mbstd_group, self.batch))
             words = f"batch must be a multiple of {group} (minibatch-stddev group), got {self.batch}"
             yield self.batch % group == 0, words
-        yield self.aug != "fixed" or self.p > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"
+        yield self.aug != "fixed" or (self.p or 0) > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"
         yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
         yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"
         yield end is None or start < end, f"t-end-kimg must be above t-start-kimg ({start:g}), got {end}"
@@ -183,7 +185,7 @@ class TrainOptions(Options):
         """Return what the run folder is called, after its number."""
         parts = [Path(self.data).stem, "cond" if self.cond else "", "mirror" if self.mirror else "", self.cfg]
         parts += [f"batch{self.batch}", f"gamma{self.gamma:g}"]
-        parts += [self.aug if self.aug != "fixed" else f"p{self.p:g}"]
+        parts += [self.aug if self.aug != "fixed" else f"p{self.p or 0:g}"]
         parts += ["" if self.t_end_kimg is None else f"t{self.t_start_kimg:g}to{self.t_end_kimg:g}"]
         parts += ["" if self.even is None else f"even-{self.even}"]
         parts += [self.augpipe if self.aug != "noaug" and self.augpipe != "bgc" else ""]

@@ -34,6 +34,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import normalize_2nd_moment
+from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.generator.transition import effective_parameters, label_weight
 from facegen.weights.header import Header
 from facegen.weights.load import read_networks
@@ -70,7 +71,11 @@ class CopyReport:
 
 
 def start_from(
-    reference: str | os.PathLike[str], G: Generator, D: Discriminator, G_ema: Generator
+    reference: str | os.PathLike[str],
+    G: Generator,
+    D: Discriminator,
+    G_ema: Generator,
+    augment: AugmentPipe | None = None,
 ) -> dict[str, CopyReport]:
     """Copy what fits of a weight file of any kind into new networks, and report for each of them.
 
@@ -78,6 +83,7 @@ def start_from(
         reference: what `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
             without `D`, D starts new.
         G, D, G_ema: the new networks; G_ema is the moving average of G.
+        augment: gets the strength that the file's training had reached, if the file says.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
@@ -94,6 +100,8 @@ def start_from(
             f"{reference}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
             "choose the --cfg that it was trained with"
         )
+    if augment is not None and header.augment_p is not None:
+        augment.p.fill_(header.augment_p)
     sources = {"G": (current, G), "D": (loaded.get("D"), D), "G_ema": (average, G_ema)}
     return {name: copy_matching(source, target) for name, (source, target) in sources.items() if source is not None}
 

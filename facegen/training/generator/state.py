@@ -56,7 +56,8 @@ class TrainingState:
 def build_state(options: TrainOptions, archive: FaceArchive, device: torch.device) -> TrainingState:
     """Build networks, optimizers, and data stream of a new run.
 
-    `options.resume` gives the first weights, as far as they fit: classes, resolution, and widths may be others.
+    `options.resume` gives the first weights, as far as they fit: classes, resolution, and widths may be others. Where
+    the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given.
     Of several processes each builds its own; rank 0's weights go to all.
 
     Raises:
@@ -66,14 +67,17 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
     torch.manual_seed(options.seed)
     G, D = build_networks(options, archive)
     G_ema = copy.deepcopy(G)
-    started_from = start_from(options.resume, G, D, G_ema) if options.resume else {}
+    augment, ada = build_augmentation(options, device)
+    started_from = {}
+    if options.resume:
+        adapting = augment if ada is not None and options.p is None else None
+        started_from = start_from(options.resume, G, D, G_ema, adapting)
     for network in (G, D, G_ema):
         network.to(device).requires_grad_(False)
     distributed.broadcast((G, D, G_ema))
     G.train()
     D.train()
     G_ema.eval()
-    augment, ada = build_augmentation(options, device)
     loss = GanLoss(
         G,
         D,
@@ -136,7 +140,7 @@ def build_augmentation(options: TrainOptions, device: torch.device) -> tuple[Aug
     if options.aug == "noaug":
         return None, None
     augment = AugmentPipe(AUGPIPE_PRESETS[options.augpipe]).to(device)
-    augment.p.fill_(options.p)
+    augment.p.fill_(options.p or 0)
     return augment, AdaController(options.target, kimg=options.ada_kimg) if options.aug == "ada" else None
 
 

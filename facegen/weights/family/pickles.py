@@ -1,14 +1,15 @@
 """Network pickles of the StyleGAN2 family, read without running a line of them.
 
 `stylegan2-ada-pytorch` (and its forks) writes a dictionary of modules `G`, `D` and `G_ema`, each with its source code;
-other entries, such as `augment_pipe`, are left out. `stylegan2-ada` for TensorFlow writes a tuple (G, D, Gs). Both
-become our own networks.
+of other entries only the strength of `augment_pipe` is of use. `stylegan2-ada` for TensorFlow writes a tuple
+(G, D, Gs). Both become our own networks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,8 +46,8 @@ def read_networks(
     Returns:
         The networks by name, `G`, `D` and `G_ema` as far as the file has them (float32, on the CPU, in evaluation
         mode, without gradients), and what else it tells: `networks` with each one's `kind` and constructor `kwargs`,
-        and `origin` with the `format`, the embedded source's `sources` (lines and SHA-256 by network) and
-        `training_set_kwargs`.
+        `augment_p`, the strength of the augmentation, and `origin` with the `format`, the embedded source's `sources`
+        (lines and SHA-256 by network) and `training_set_kwargs`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,7 +76,9 @@ def read_networks(
         "sources": {name: _about_source(record.module_src) for name, record in records.items()},
         "training_set_kwargs": _plain(content.get("training_set_kwargs")),
     }
-    return networks, Header({"networks": described, "origin": origin})
+    told = {"networks": described, "origin": origin}
+    strength = _strength(content.get("augment_pipe"))
+    return networks, Header(told if strength is None else {**told, "augment_p": strength})
 
 
 def _part(record: Any, where: str) -> Part:
@@ -95,6 +98,15 @@ def _part(record: Any, where: str) -> Part:
             raise FacegenError(f"{where} is a generator of StyleGAN3: not supported, facegen reads StyleGAN2-ADA")
     kind = CLASSES[record.class_name]
     return Part(kind, _arguments(record, kind, where), tensors)
+
+
+def _strength(record: Any) -> float | None:
+    """The `p` of a pickled augmentation, if there is one and it is a number that can be a strength."""
+    buffers = record.state.get("_buffers") if isinstance(record, Persistent) else None
+    p = buffers.get("p") if isinstance(buffers, Mapping) else None
+    if not isinstance(p, np.ndarray) or p.size != 1:
+        return None
+    return value if 0 <= (value := float(p.item())) < math.inf else None
 
 
 def _about_source(source: str) -> dict[str, Any]:

@@ -10,15 +10,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import small_encoder
-from trainings import CPU, narrow_options, train
+from pickle_writers import Persistent, persistent, write_pickle
+from trainings import CPU, narrow_options, train, train_whole_and_resumed
 
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
+from facegen.networks.generator import Generator
 from facegen.training.generator import loop
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.state import build_state
 from facegen.training.generator.step import train_step
+from facegen.training.run.folder import read_options
+from facegen.weights.convert import convert
+from facegen.weights.header import Header
 from facegen.weights.hub_folder import save_pretrained
 from facegen.weights.native import load_networks, save_networks
 
@@ -103,6 +108,54 @@ def test_another_width(face_archive, unconditional, tmp_path):
     assert "synthesis.b4.conv1.weight" in state.started_from["G"].new
 
 
+@pytest.fixture(scope="module")
+def augmented(unconditional, tmp_path_factory):
+    """A pickle of stylegan2-ada-pytorch whose training had come to p = 1.375."""
+    networks, header = load_networks(unconditional)
+    content = {name: persistent(network, header.networks[name]["kwargs"]) for name, network in networks.items()}
+    pipe = Persistent("AugmentPipe", {"_parameters": {}, "_modules": {}, "_buffers": {"p": torch.tensor(1.375)}})
+    path = tmp_path_factory.mktemp("augmented") / "network-snapshot-000200.pkl"
+    path.write_bytes(write_pickle({**content, "augment_pipe": pipe}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("chosen", "p"),
+    [({}, 1.375), ({"p": 0.25}, 0.25), ({"p": 0}, 0), ({"aug": "fixed", "p": 0.5}, 0.5), ({"aug": "noaug"}, None)],
+)
+def test_ada_starts_as_strong_as_it_was(face_archive, augmented, chosen, p):
+    state = build_state(narrow_options(face_archive, resume=str(augmented), **chosen), FaceArchive(face_archive), CPU)
+    assert (None if state.augment is None else state.augment.probability()) == p
+
+
+@pytest.mark.parametrize("form", ["pkl", "safetensors"])
+def test_the_strength_outlives_a_conversion(face_archive, augmented, tmp_path, form):
+    path = tmp_path / f"converted.{form}"
+    convert(augmented, path)
+    state = build_state(narrow_options(face_archive, resume=str(path)), FaceArchive(face_archive), CPU)
+    assert state.augment.probability() == 1.375
+
+
+def test_weights_that_say_no_strength_start_at_0(face_archive):
+    options = narrow_options(face_archive, resume=str(GOLDEN / "legacy_tiny.pkl"), channel_base=512, latent=64)
+    assert build_state(options, FaceArchive(face_archive), CPU).augment.probability() == 0
+
+
+def test_a_snapshot_of_facegen_says_its_strength_too(face_archive, augmented, tmp_path):
+    """Stop with p above 0, start a new run from the snapshot, stop and go on with that: p goes on rising."""
+    chosen = {"ada_kimg": 1, "kimg": 0.016, "target": -1}  # p only rises
+    first = train(face_archive, tmp_path, resume=str(augmented), **chosen)
+    assert read_options(first, TrainOptions).p is None
+    assert "starts from     p: 1.375" in (first / "log.txt").read_text()
+    (snapshot,) = first.glob("*.safetensors")
+    p = torch.load(first / "training-state.pt", weights_only=True)["p"]
+    assert p > 1.375
+    assert Header.read(snapshot).augment_p == p
+    state = build_state(narrow_options(face_archive, resume=str(snapshot)), FaceArchive(face_archive), CPU)
+    assert state.augment.p == p
+    train_whole_and_resumed(face_archive, tmp_path, resume=str(augmented), ada_kimg=1)
+
+
 def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive, unconditional, tmp_path):
     encoder = tmp_path / "encoder.safetensors"
     save_networks(encoder, {"encoder": small_encoder()}, {})
@@ -117,12 +170,12 @@ def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive,
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, unconditional, tmp_path):
-    networks, header = load_networks(unconditional)
-    save_pretrained({"G_ema": networks["G_ema"]}, tmp_path / "saved", header)
+def test_a_folder_saved_for_the_hub_is_weights_and_no_run(face_archive, tmp_path):
+    G = Generator(128, 0, 128, 16, 3, {"num_layers": 2}, {"channel_base": 128, "channel_max": 16})  # as `tiny` in depth
+    save_pretrained({"G_ema": G}, tmp_path / "saved", {})
     command = ["train", "--data", str(face_archive), "--cfg", "tiny", "--resume", str(tmp_path / "saved"), "-n"]
     result = CliRunner().invoke(facegen, command)
     assert result.exit_code == 0, result.output
     assert f'"resume": "{tmp_path / "saved"}"' in result.output
-    options = narrow_options(face_archive, resume=str(tmp_path / "saved"))
+    options = narrow_options(face_archive, resume=str(tmp_path / "saved"), latent=128)
     assert build_state(options, FaceArchive(face_archive), CPU).started_from["G"].copied

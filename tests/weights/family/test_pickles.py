@@ -178,6 +178,33 @@ def test_other_networks_say_what_they_are(tmp_path, record, words):
     assert "other.pkl: G" in assert_refused(words, read_networks, path)
 
 
+@pytest.mark.parametrize(
+    ("p", "told"),
+    [
+        (torch.tensor(0.25), 0.25),
+        (torch.tensor([1.375], dtype=torch.float64), 1.375),
+        (torch.tensor(0), 0),
+        (torch.tensor(float("nan")), None),
+        (torch.tensor(float("inf")), None),
+        (torch.tensor(-0.5), None),
+        (torch.tensor([0.1, 0.2]), None),
+        ("0.3", None),
+    ],
+)
+def test_the_strength_of_the_augmentation_is_told_where_it_is_one(tmp_path, p, told):
+    pipe = Persistent(
+        "AugmentPipe", {"_parameters": {}, "_modules": {}, "_buffers": {"p": p, "Hz_geom": torch.ones(2)}}
+    )
+    path = write(tmp_path / "ada.pkl", G_ema=persistent(Generator(**SMALL), SMALL), augment_pipe=pipe)
+    assert read_networks(path)[1].augment_p == told
+
+
+@pytest.mark.parametrize("pipe", [None, {"p": 0.3}, Persistent("AugmentPipe", {}), Persistent("A", {"_buffers": 5})])
+def test_an_augmentation_without_a_strength_tells_none(tmp_path, pipe):
+    path = write(tmp_path / "noaug.pkl", G_ema=persistent(Generator(**SMALL), SMALL), augment_pipe=pipe)
+    assert "augment_p" not in read_networks(path)[1]
+
+
 def test_a_missing_tensor_is_named(tmp_path):
     record = persistent(Generator(**SMALL), SMALL)
     del record.meta["state"]["_modules"]["mapping"].meta["state"]["_buffers"]["w_avg"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from trainings import go_on, narrow_options, train
+from trainings import go_on, train
 
-from facegen.training.generator import forecast
 from facegen.training.generator.options import PRESETS
+from facegen.training.run import forecast
 
 
 def lines_on_time(run) -> list[str]:
@@ -32,13 +32,12 @@ class Log:
         self.lines.append(text)
 
 
-def measured(monkeypatch, device: str = "cpu", seconds: float = 3600, **chosen) -> list[str]:
+def measured(monkeypatch, cfg: str, device: str = "cpu", seconds: float = 3600) -> list[str]:
     """What is logged after a step of twice as many seconds and four of `seconds`; 1,000 steps are left."""
     times = iter([0, 2 * seconds, 3 * seconds, 4 * seconds, 5 * seconds, 6 * seconds])
     monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(times))
-    log, state = Log(device), type("State", (), {"images_seen": 4000})
-    options = narrow_options("faces.zip", **chosen)
-    watch = forecast.Forecast(log, options, state, 4000 + 1000 * options.batch)
+    log = Log(device)
+    watch = forecast.Forecast(log, cfg, images=32_000, batch=32)
     for _ in range(5):
         watch.after_step()
     return log.lines
@@ -46,7 +45,7 @@ def measured(monkeypatch, device: str = "cpu", seconds: float = 3600, **chosen) 
 
 @pytest.mark.parametrize("cfg", [cfg for cfg in PRESETS if cfg not in ("tiny", "small")])
 def test_the_first_step_counts_as_one_of_four(monkeypatch, cfg):
-    (line,) = measured(monkeypatch, cfg=cfg, batch=32)
+    (line,) = measured(monkeypatch, cfg)
     assert "about 52 days for the 32 kimg" in line  # 1,000 steps of 1.25 hours
     assert f"--cfg {cfg} is for GPUs" in line
 

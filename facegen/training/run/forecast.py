@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from facegen.training.generator.options import TrainOptions
-from facegen.training.generator.state import TrainingState
 from facegen.training.run.session import Session
 
 FOR_CPU = ("tiny", "small")
@@ -18,14 +16,15 @@ class Forecast:
     """Measures the first steps on a CPU and logs one line; does nothing where there is a GPU or a small network.
 
     Args:
-        session, options, state: the training, about to begin.
-        total: images at its end.
+        session: the training, about to begin.
+        cfg: its configuration.
+        images: how many it has yet to see.
+        batch: images per step.
     """
 
-    def __init__(self, session: Session, options: TrainOptions, state: TrainingState, total: int) -> None:
-        self._session, self._cfg, self._batch = session, options.cfg, options.batch
-        self._left = total - state.images_seen
-        self._wanted = session.device.type == "cpu" and options.cfg not in FOR_CPU
+    def __init__(self, session: Session, cfg: str, images: int, batch: int) -> None:
+        self._session, self._cfg, self._images, self._batch = session, cfg, images, batch
+        self._wanted = session.device.type == "cpu" and cfg not in FOR_CPU
         self._times = [time.perf_counter()]
 
     def after_step(self) -> None:
@@ -38,9 +37,9 @@ class Forecast:
         self._wanted = False
         start, first, second = self._times
         seconds = FIRST_SHARE * (first - start) + (1 - FIRST_SHARE) * (second - first)
-        duration = in_words(seconds * self._left / self._batch)
+        duration = in_words(seconds * self._images / self._batch)
         self._session.log(
-            f"time            {duration} for the {self._left / 1000:g} kimg to come: "
+            f"time            {duration} for the {self._images / 1000:g} kimg to come: "
             f"--cfg {self._cfg} is for GPUs, this is a CPU; --cfg tiny and --cfg small are for CPUs"
         )
 
