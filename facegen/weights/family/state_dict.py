@@ -1,6 +1,6 @@
 """Bare state dicts: tensors by name, without constructor arguments. The architecture is read off names and shapes.
 
-Those of StyleGAN2-ADA's PyTorch code, and of rosinality/stylegan2-pytorch.
+Those of StyleGAN2-ADA's PyTorch code, of rosinality/stylegan2-pytorch, and encoders by facenet-pytorch.
 
 What no shape tells (activation, clamps, learning rate multipliers, minibatch-stddev group, half precision) is assumed
 to be the default of StyleGAN2-ADA, and listed.
@@ -25,6 +25,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.latents import group_means
+from facegen.weights.facenet import encoder_of, is_facenet
 from facegen.weights.family import rosinality
 from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.safe_pickle import shown
@@ -39,12 +40,12 @@ ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num
 def read_networks(
     path: str | os.PathLike[str], first_of: Sequence[str] | None = None
 ) -> tuple[dict[str, nn.Module], Header]:
-    """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA.
+    """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA, or an encoder.
 
     Args:
         path: A file of `torch.save`: one state dict, or a dictionary of some by the names `G`, `D`, `G_ema`.
             A state dict without a name counts as `G_ema` or `D`. Or a checkpoint of rosinality/stylegan2-pytorch
-            with `g`, `d`, `g_ema`.
+            with `g`, `d`, `g_ema`. Or a facenet-pytorch InceptionResnetV1, which counts as an encoder of z.
         first_of: build only the first of these that is there; None builds all
 
     Returns:
@@ -56,6 +57,8 @@ def read_networks(
     """
     path = Path(path)
     content = _load(path)
+    if is_facenet(content):
+        return _encoder(content, path, first_of)
     named = {ours: content[name] for name, ours in NAMES.items() if isinstance(content.get(name), Mapping)}
     if not named:
         is_discriminator = "b4.out.weight" in content or "final_linear.1.weight" in content
@@ -79,6 +82,20 @@ def read_networks(
             if isinstance(network, Generator):
                 network.mapping.w_avg.copy_(group_means(network, samples=AVERAGED_LATENTS)[0])
     return networks, Header({"networks": described, "origin": origin})
+
+
+def _encoder(
+    content: Mapping[Any, Any], path: Path, first_of: Sequence[str] | None
+) -> tuple[dict[str, nn.Module], Header]:
+    """What `read_networks` returns of an InceptionResnetV1 of facenet-pytorch that was trained as an encoder of z."""
+    state = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    if sum(tensor.numel() for tensor in state.values()) > path.stat().st_size:  # one number can be repeated at will
+        raise FacegenError(f"{path}: its tensors claim more than the file holds: refused")
+    encoder = encoder_of(state, str(path))
+    described = {"encoder": {"kind": "encoder", "kwargs": encoder.init_kwargs}}
+    wanted = first_of is None or "encoder" in first_of
+    origin = {"format": "facenet-pytorch", "assumed": ["input_size"]}
+    return {"encoder": encoder} if wanted else {}, Header({"networks": described, "origin": origin})
 
 
 def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
