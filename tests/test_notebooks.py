@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from helpers import crops, small_generator
+from helpers import HOPPER, crops, small_generator
 from jupyter_client import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -153,10 +153,10 @@ def test_train_generator_without_data(kernel: KernelManager, tmp_path: Path, gen
         notebook,
         tmp_path,
         settings | {"MADE_FACES": 20},
-        facts="{'written': report.written, 'counts': list(report.archives[0]['groups'].values())}",
+        facts="{'written': report.written, 'counts': list(report.archives[0]['groups'].values()), 'is': dataset.name}",
         stop_after="prepare(source",
     )
-    assert facts == {"written": 20, "counts": [2] * 10}
+    assert facts == {"written": 20, "counts": [2] * 10, "is": "folders"}  # not called UTKFace
     assert "nowhere/UTKFace.zip is not there; get UTKFace" in printed(notebook)
 
 
@@ -205,6 +205,17 @@ def test_age_transfer(kernel: KernelManager, tmp_path: Path):
     assert ends.width == 3 * 162 - 2
     views = [out for cell in notebook.cells for out in cell.get("outputs", []) if "widget-view" in str(out.get("data"))]
     assert len(views) == 1
+
+
+@needs_weights
+@pytest.mark.parametrize(("given", "expected"), [({}, None), ({"INPUT_AGE": 30}, 30)])
+def test_the_age_of_another_photo_is_estimated(
+    kernel: KernelManager, tmp_path: Path, given: dict, expected: int | None
+):
+    Image.open(HOPPER).save(tmp_path / "other.png")
+    settings = {"PHOTO": "other.png", "OUTDIR": "out", **given}
+    facts = run(kernel, read("age_transfer"), tmp_path, settings, facts="[input_age]", stop_after="find_faces(photo)")
+    assert facts == [expected]
 
 
 @needs_weights

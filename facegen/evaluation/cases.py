@@ -12,10 +12,6 @@ from facegen.figures.grids import age_strip
 
 EACH = 6
 TILE = 96
-CRITERION = (
-    "People are ordered by the mean of two ranks: how similar their results are to the input, and how close the judged "
-    "ages are to the targets, both means over all ages."
-)
 
 
 @dataclass(frozen=True)
@@ -33,13 +29,25 @@ class Case:
     strip: Image.Image
 
 
+def criterion(scores: SystemScores) -> str:
+    """How `order_people` orders them, in words."""
+    close = "how close the judged ages are to the targets"
+    if scores.similarity is None:
+        return f"People are ordered by {close}, the mean over all ages."
+    return (
+        f"People are ordered by the mean of two ranks: how similar their results are to the input, and {close}, both "
+        "means over all ages."
+    )
+
+
 def order_people(scores: SystemScores, targets: np.ndarray) -> np.ndarray:
-    """The people `[N]` from best to worst, by `CRITERION`."""
+    """The people `[N]` from best to worst, by `criterion`."""
     from scipy.stats import rankdata
 
-    unlike = rankdata(-scores.similarity.mean(axis=1))
-    wrong = rankdata(np.abs(scores.predicted - targets).mean(axis=1))
-    return np.argsort(unlike + wrong, kind="stable")
+    ranks = rankdata(np.abs(scores.predicted - targets).mean(axis=1))
+    if scores.similarity is not None:
+        ranks += rankdata(-scores.similarity.mean(axis=1))
+    return np.argsort(ranks, kind="stable")
 
 
 def choose_cases(order: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
@@ -55,23 +63,27 @@ def choose_cases(order: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
 def make_case(evaluation: Evaluation, scores: SystemScores, person: int) -> Case:
     """The strip of one person as one system made it.
 
-    Below a picture stand the target age, the judged age and the similarity to the input.
+    Below a picture stand the target age, the judged age and, where that is judged, the similarity to the input.
     """
-    faces = evaluation.faces
+    faces, similarity, again = evaluation.faces, None, ""
+    if scores.similarity is not None and scores.similarity_reconstructions is not None:
+        similarity, again = scores.similarity[person], f", {scores.similarity_reconstructions[person]:.2f}"
     known = f"age {faces.ages[person]:.0f}, judged" if faces.known[person] else "judged"
     captions = [f"{known} {faces.predicted[person]:.0f}"]
-    judged, similar = scores.predicted_reconstructions[person], scores.similarity_reconstructions[person]
-    captions.append(f"again: {judged:.0f}, {similar:.2f}")
-    for age, judged, similar in zip(
-        evaluation.targets, scores.predicted[person], scores.similarity[person], strict=True
-    ):
-        captions.append(f"{age:g}: {judged:.0f}, {similar:.2f}")
+    captions.append(f"again: {scores.predicted_reconstructions[person]:.0f}{again}")
+    for index, (age, judged) in enumerate(zip(evaluation.targets, scores.predicted[person], strict=True)):
+        captions.append(f"{age:g}: {judged:.0f}" + ("" if similarity is None else f", {similarity[index]:.2f}"))
     rendered = scores.rendered
     tensors = [faces.images[person], rendered.reconstructions[person], *rendered.aged[person]]
     pictures = [Image.fromarray(tensor.permute(1, 2, 0).numpy()) for tensor in tensors]
     correlation = scores.correlations[person]
     error = np.abs(scores.predicted[person] - np.array(evaluation.targets)).mean()
-    words = f"{scores.system.name}: similarity {scores.similarity[person].mean():.3f}, age error {error:.1f} years"
+    words = f"{scores.system.name}: "
+    if similarity is not None:
+        words += f"similarity {similarity.mean():.3f}, "
+    words += f"age error {error:.1f} years"
+    if np.isfinite(rendered.estimated[person]):
+        words += f", looks {rendered.estimated[person]:.0f} to it"
     if np.isfinite(correlation):
         words += f", order {correlation:.2f}"
     return Case(person, words, age_strip(pictures, captions, tile=TILE))

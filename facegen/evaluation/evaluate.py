@@ -29,13 +29,13 @@ class Judges:
 
     Attributes:
         age: Tells ages.
-        identity: Tells people; features of length 1.
+        identity: Tells people; features of length 1. None leaves identity out, and realism by its features.
         inception: For the realism that papers measure; None to leave it out.
         lpips: Perceptual distance; None to leave it out.
     """
 
     age: AgeJudge
-    identity: Extractor
+    identity: Extractor | None
     inception: Extractor | None = None
     lpips: Distance | None = None
 
@@ -67,7 +67,8 @@ class SystemScores:
         system: Which.
         age, age_per_target: Predicted against target ages, over all targets and for each.
         correlations: Spearman's along each strip `[N]`, NaN where there is no order.
-        identity: With the ceiling of this system's own reconstructions.
+        identity: With the ceiling of this system's own reconstructions. None without a judge of identities; then
+            `share_of_best`, `realism`, `realism_per_target`, `similarity` and `similarity_reconstructions` are, too.
         share_of_best: As `identity.share`, with the highest ceiling of all systems of the run.
         reconstruction: At the input's own age.
         realism, realism_per_target: Measured with features of the identity judge.
@@ -82,18 +83,18 @@ class SystemScores:
     age: AgeScores
     age_per_target: list[AgeScores]
     correlations: np.ndarray
-    identity: IdentityScores
-    share_of_best: Estimate
+    identity: IdentityScores | None
+    share_of_best: Estimate | None
     reconstruction: ReconstructionScores
-    realism: Realism
-    realism_per_target: list[Realism]
+    realism: Realism | None
+    realism_per_target: list[Realism] | None
     inception: Realism | None
     inception_per_target: list[Realism] | None
     seconds: tuple[float, float, float]
     predicted: np.ndarray
-    similarity: np.ndarray
+    similarity: np.ndarray | None
     predicted_reconstructions: np.ndarray
-    similarity_reconstructions: np.ndarray
+    similarity_reconstructions: np.ndarray | None
     rendered: Rendered
 
     @property
@@ -112,7 +113,7 @@ class Evaluation:
         targets: Ages in years; `target_labels` in words.
         real_age: The judge on the real faces of known age: its own error; `real_age_per_group` by age group.
             None where no age is known.
-        floor: Cosine of two different people's inputs.
+        floor: Cosine of two different people's inputs; None without a judge of identities.
         group_counts: Evaluated faces of each age group, by its label.
         real_counts: Real faces of each target's group, with which results are compared.
         systems: In the order given; the first is the one that the report is about.
@@ -127,7 +128,7 @@ class Evaluation:
     target_labels: list[str]
     real_age: AgeScores | None
     real_age_per_group: dict[str, AgeScores]
-    floor: Estimate
+    floor: Estimate | None
     group_counts: dict[str, int]
     real_counts: list[int]
     systems: list[SystemScores]
@@ -175,7 +176,7 @@ def evaluate(
         target_labels=labels,
         real_age=real_age,
         real_age_per_group=real_age_per_group,
-        floor=pairs_estimate(bench.pairs, bench.counts),
+        floor=None if bench.inputs is None else pairs_estimate(bench.inputs @ bench.inputs.T, bench.counts),
         group_counts={label: int((tested_groups == i).sum()) for i, label in enumerate(groups.labels)},
         real_counts=[len(indices) for indices in bench.reals],
         systems=scores,
@@ -242,11 +243,8 @@ class _Bench:
         self.reals = [np.flatnonzero(of_face == index) for index in group_of_years(np.array(targets), groups)]
         self.counts = draw_counts(photos.tested, seed=seed)
         self.real_identity = self._look(judges.identity, photos.images, "real faces: identity")
-        self.inputs = self.real_identity[tested]
-        self.pairs = self.inputs.numpy() @ self.inputs.numpy().T
-        self.real_inception = None
-        if judges.inception is not None:
-            self.real_inception = self._look(judges.inception, photos.images, "real faces: Inception")
+        self.inputs = None if self.real_identity is None else self.real_identity[tested].numpy()
+        self.real_inception = self._look(judges.inception, photos.images, "real faces: Inception")
 
     def measure(self, system: System) -> SystemScores:
         """Let a system work and measure what comes out."""
@@ -254,14 +252,20 @@ class _Bench:
         rendered = render_all(system, self.photos, self.targets, give_ages=self.give_ages, progress=self.progress)
         pictures = rendered.aged.flatten(0, 1)
         predicted = self.judges.age.predict(pictures).reshape(people, -1)
-        aged = self._look(self.judges.identity, pictures, f"{system.name}: identity").unflatten(0, (people, -1))
+        identity, similar, similar_again = None, None, None
+        realism: tuple[Realism | None, list[Realism] | None] = (None, None)
+        inception = realism
+        aged = self._look(self.judges.identity, pictures, f"{system.name}: identity")
         again = self._look(self.judges.identity, rendered.reconstructions, f"{system.name}: identity at own age")
-        realism = self._realism(scale_unit_features(aged), scale_unit_features(self.real_identity))
-        inception: tuple[Realism | None, list[Realism] | None] = (None, None)
-        if self.judges.inception is not None and self.real_inception is not None:
-            looked = self._look(self.judges.inception, pictures, f"{system.name}: Inception")
+        if self.real_identity is not None and self.inputs is not None and aged is not None and again is not None:
+            aged = aged.unflatten(0, (people, -1))
+            realism = self._realism(scale_unit_features(aged), scale_unit_features(self.real_identity))
+            identity = identity_scores(self.inputs, aged.numpy(), again.numpy(), self.counts)
+            similar = similarities(self.inputs, aged.numpy())
+            similar_again = similarities(self.inputs, again.numpy()[:, None])[:, 0]
+        looked = self._look(self.judges.inception, pictures, f"{system.name}: Inception")
+        if looked is not None and self.real_inception is not None:
             inception = self._realism(looked.unflatten(0, (people, -1)), self.real_inception)
-        identity = identity_scores(self.inputs.numpy(), aged.numpy(), again.numpy(), self.counts)
         return SystemScores(
             system=system,
             age=age_scores(predicted, targets, self.groups, self.counts),
@@ -271,7 +275,7 @@ class _Bench:
             ],
             correlations=strip_correlations(predicted, targets),
             identity=identity,
-            share_of_best=identity.share,
+            share_of_best=None,  # known when all systems are measured
             reconstruction=reconstruction_scores(
                 self.faces.images, rendered.reconstructions, self.counts, lpips=self.judges.lpips
             ),
@@ -281,16 +285,18 @@ class _Bench:
             inception_per_target=inception[1],
             seconds=quartiles(rendered.seconds),
             predicted=predicted,
-            similarity=similarities(self.inputs.numpy(), aged.numpy()),
+            similarity=similar,
             predicted_reconstructions=self.judges.age.predict(rendered.reconstructions),
-            similarity_reconstructions=similarities(self.inputs.numpy(), again.numpy()[:, None])[:, 0],
+            similarity_reconstructions=similar_again,
             rendered=rendered,
         )
 
     def _realism(self, results: torch.Tensor, reals: torch.Tensor) -> tuple[Realism, list[Realism]]:
         return realism_scores(list(results.unbind(1)), [reals[indices] for indices in self.reals], seed=self.seed)
 
-    def _look(self, judge: Extractor, images: torch.Tensor, words: str) -> torch.Tensor:
+    def _look(self, judge: Extractor | None, images: torch.Tensor, words: str) -> torch.Tensor | None:
+        if judge is None:
+            return None
         # The real faces are the same in every run of one seed, whatever the systems.
         return picture_features(images, judge, words, keep=images is self.photos.images, progress=self.progress)
 
@@ -311,8 +317,13 @@ def _judge_on_real_faces(faces: Faces, groups: AgeGroups, seed: int) -> tuple[Ag
 
 def _against_the_best(scores: list[SystemScores], bench: _Bench) -> list[SystemScores]:
     """Measure identity against the best reconstructions of the run, too: one ceiling for all."""
-    ceiling = max(scores, key=lambda s: s.identity.ceiling.value).similarity_reconstructions
+    if bench.inputs is None:
+        return scores
+    best = max(scores, key=lambda s: -np.inf if s.identity is None else s.identity.ceiling.value)
+    ceiling, pairs = best.similarity_reconstructions, bench.inputs @ bench.inputs.T
+    assert ceiling is not None
     return [
-        replace(s, share_of_best=share_of_range(s.similarity.mean(axis=1), bench.pairs, ceiling, bench.counts))
+        replace(s, share_of_best=share_of_range(s.similarity.mean(axis=1), pairs, ceiling, bench.counts))
         for s in scores
+        if s.similarity is not None
     ]

@@ -25,7 +25,9 @@ class EvaluationOptions(Options):
     seed: int = option(0, "Seeds every draw.", min=0)
     age_estimator: str | None = option(None, "Another age estimator for the systems (not the judge).", metavar="FILE")
     age_judge: str | None = option(None, "Another judge of ages than the one in the package.", metavar="FILE")
-    id_judge: str | None = option(None, "Judge of identities.", metavar="dlib|vggface2|FILE", unset="dlib if installed")
+    id_judge: str | None = option(
+        None, "Judge of identities.", metavar="dlib|vggface2|FILE|none", unset="dlib if installed"
+    )
     inception: str | None = option(None, "Weights of Inception, for FID and KID.", metavar="FILE", unset="downloaded")
     vgg: str | None = option(None, "Weights of VGG16, for LPIPS.", metavar="FILE", unset="downloaded")
     lpips: str | None = option(None, "Weights of LPIPS.", metavar="FILE", unset="downloaded")

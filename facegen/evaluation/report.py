@@ -19,7 +19,8 @@ from PIL import Image
 
 import facegen
 from facegen import html
-from facegen.evaluation.cases import CRITERION, choose_cases, make_case, order_people
+from facegen.evaluation.bootstrap import Estimate
+from facegen.evaluation.cases import choose_cases, criterion, make_case, order_people
 from facegen.evaluation.evaluate import Evaluation
 from facegen.evaluation.tables import (
     NOTHING,
@@ -28,6 +29,7 @@ from facegen.evaluation.tables import (
     as_numbers,
     cosine,
     detail_tables,
+    identity_of,
     main_tables,
     percent,
     to_json,
@@ -52,7 +54,7 @@ class About:
         options: The options of the command.
         photos: The archive or folder of the faces.
         available: How many pictures it has.
-        age_judge, identity_judge: The judges in words.
+        age_judge, identity_judge: The judges in words; None where identity is left out.
         independent: A sentence on what the judges had to do with the systems.
         notes: What a reader must know: what was left out, and why.
         left_out: Why, by file name.
@@ -62,7 +64,7 @@ class About:
     photos: str
     available: int
     age_judge: str
-    identity_judge: str
+    identity_judge: str | None
     independent: str
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -104,9 +106,10 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
         tables=tables,
         details=details,
         age_chart=age_chart(evaluation),
-        identity_chart=identity_chart(evaluation),
+        identity_chart=None if evaluation.floor is None else identity_chart(evaluation, evaluation.floor),
         cases=cases,
-        criterion=CRITERION,
+        criterion=criterion(evaluation.systems[0]),
+        systems=_system_settings(evaluation),
         settings=_settings(evaluation, about),
         value_and_reach=_value_and_reach,
     )
@@ -150,22 +153,28 @@ def _faces_in_words(evaluation: Evaluation, about: About) -> str:
 
 
 def _judges_in_words(about: About) -> str:
-    return f"Judge of ages: {about.age_judge}; of identities: {about.identity_judge}."
+    identity = "" if about.identity_judge is None else f"; of identities: {about.identity_judge}"
+    return f"Judge of ages: {about.age_judge}{identity}."
 
 
 def _facts(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """The first system's numbers that matter most: name, value, what is to be known with it."""
     first = evaluation.systems[0]
-    near, similarity, share = percent(first.age.near), cosine(first.identity.similarity), percent(first.identity.share)
+    near = percent(first.age.near)
     error, interval = _value_and_reach(years(first.age.error))
     order = f"{first.monotone[1]:.2f}" if math.isfinite(first.monotone[1]) else NOTHING
+    identity = []
+    if first.identity is not None:
+        identity = [
+            ("Similarity", *_value_and_reach(cosine(first.identity.similarity))),
+            ("From floor to ceiling", *_value_and_reach(percent(first.identity.share))),
+        ]
     return [
         ("System", html.cut(first.system.name, 40), f"and {len(evaluation.systems) - 1} to compare"),
         ("Right group or the next", *_value_and_reach(near)),
         ("Age error", error, f"years {interval}"),
         ("Order along a strip", order, "Spearman, median"),
-        ("Similarity", *_value_and_reach(similarity)),
-        ("From floor to ceiling", *_value_and_reach(share)),
+        *identity,
         ("Time per photo", f"{first.seconds[1]:.2g} s", html.cut(evaluation.device, 40)),
     ]
 
@@ -179,10 +188,34 @@ def _value_and_reach(words: str) -> tuple[str, str]:
     return words, ""
 
 
-def _settings(evaluation: Evaluation, about: About) -> list[tuple[str, Any]]:
+def _system_settings(evaluation: Evaluation) -> Table:
+    """A row for each setting, a column for each system."""
+    described = [
+        {name: value for key, part in scores.system.description.items() for name, value in _flat(key, part)}
+        for scores in evaluation.systems
+    ]
+    names = list(dict.fromkeys(name for settings in described for name in settings))
+    rows = [[name, *(_in_words(settings.get(name)) for settings in described)] for name in names]
+    return Table("Systems", "", ["setting", *(scores.system.name for scores in evaluation.systems)], rows)
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    """What is in a group of settings, one by one."""
+    return list(value.items()) if isinstance(value, dict) else [(name, value)]
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _settings(evaluation: Evaluation, about: About) -> list[tuple[str, str]]:
+    """How it was measured, on what, and with which programs."""
     return [
-        *((scores.system.name, scores.system.description) for scores in evaluation.systems),
-        *about.options.items(),
+        *((name, _in_words(value)) for name, value in about.options.items()),
         *versions().items(),
         ("device", f"{evaluation.device}, {evaluation.threads} threads"),
         ("faces evaluated", ", ".join(f"{label}: {count}" for label, count in evaluation.group_counts.items())),
@@ -214,20 +247,21 @@ def age_chart(evaluation: Evaluation) -> Image.Image:
     return _drawn(figure, axes)
 
 
-def identity_chart(evaluation: Evaluation) -> Image.Image:
+def identity_chart(evaluation: Evaluation, floor: Estimate) -> Image.Image:
     """Similarity of input and result at each target age with its 95 % interval, between floor and ceilings."""
     figure, axes = _axes("target age, years", "similarity to the input")
     targets, order = np.array(evaluation.targets), np.argsort(evaluation.targets)
     for number, scores in enumerate(evaluation.systems):
-        found = [scores.identity.per_target[index] for index in order]
+        identity = identity_of(scores)
+        found = [identity.per_target[index] for index in order]
         values = np.array([estimate.value for estimate in found])
         reach = np.array([[e.value - e.low, e.high - e.value] for e in found]).T
         color = COLORS[number % len(COLORS)]
         axes.errorbar(
             targets[order], values, reach, color=color, marker="o", markersize=4, capsize=3, label=scores.system.name
         )
-        axes.axhline(scores.identity.ceiling.value, color=color, linestyle=":", linewidth=1.2)
-    axes.axhline(evaluation.floor.value, color="0.5", linestyle="--", label="two different people")
+        axes.axhline(identity.ceiling.value, color=color, linestyle=":", linewidth=1.2)
+    axes.axhline(floor.value, color="0.5", linestyle="--", label="two different people")
     axes.plot([], [], color="0.3", linestyle=":", label="ceiling: reconstruction")
     return _drawn(figure, axes)
 

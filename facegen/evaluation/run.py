@@ -179,7 +179,7 @@ def _load_judges(
     """Return the judges, and a sentence on what they had to do with the systems; note what is left out."""
     device = renderer.device
     age = load_age_judge(options.age_judge, device=device)
-    identity = load_identity_judge(options.id_judge, renderer.template, device=device, progress=progress)
+    identity = _load_identity(renderer, options, notes, progress)
 
     def load_inception() -> Extractor | None:
         fid = parse_metrics("fid5")
@@ -198,7 +198,22 @@ def _load_judges(
         _if_possible(load_lpips, has_lpips, "LPIPS (--lpips and --vgg)", notes),
     )
     estimator = shipped_file("age") if options.age_estimator is None else locate(options.age_estimator)
-    return judges, _independence(file_fingerprint(estimator) in age.name, identity.name.startswith("facenet"))
+    return judges, _independence(
+        file_fingerprint(estimator) in age.name, identity is not None and identity.name.startswith("facenet")
+    )
+
+
+def _load_identity(
+    renderer: AgeTransfer, options: EvaluationOptions, notes: list[str], progress: bool
+) -> Extractor | None:
+    """Return the judge of identities; None where the user wants none."""
+    if options.id_judge == "none":
+        notes.append("Identity, and realism by features of its judge: left out (--id-judge none).")
+        return None
+    try:
+        return load_identity_judge(options.id_judge, renderer.template, device=renderer.device, progress=progress)
+    except FacegenError as error:
+        raise FacegenError(f"{error}; or leave identity out: --id-judge none") from error
 
 
 def _independence(own_estimator: bool, facenet: bool) -> str:
@@ -262,15 +277,17 @@ def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[st
 
 
 def _about(options: dict[str, Any], photos: Photos, judges: Judges, independent: str, notes: list[str]) -> About:
-    identity = judges.identity.name
-    is_dlib = identity.startswith("dlib")
-    whose = "dlib's face recognition ResNet" if is_dlib else "InceptionResnetV1 of facenet-pytorch"
+    identity = None
+    if judges.identity is not None:
+        is_dlib = judges.identity.name.startswith("dlib")
+        whose = "dlib's face recognition ResNet" if is_dlib else "InceptionResnetV1 of facenet-pytorch"
+        identity = f"{whose} ({judges.identity.name})"
     return About(
         options=options,
         photos=options["photos"],
         available=photos.available,
         age_judge=judges.age.name,
-        identity_judge=f"{whose} ({identity})",
+        identity_judge=identity,
         independent=independent,
         notes=notes,
         left_out=photos.left_out,

@@ -42,11 +42,13 @@ class Rendered:
         reconstructions: uint8 `[N, 3, S, S]`.
         aged: uint8 `[N, targets, 3, S, S]`.
         seconds: `[N]`, each face alone: encoding, reconstruction and all ages.
+        estimated: `[N]`, how old the system took each face for, in years; NaN where it was told.
     """
 
     reconstructions: torch.Tensor
     aged: torch.Tensor
     seconds: np.ndarray
+    estimated: np.ndarray
 
 
 def render_all(
@@ -59,7 +61,7 @@ def render_all(
         give_ages: Tell it the age of a face where it is known; otherwise it has to estimate.
         progress: Show a bar.
     """
-    renderer, reconstructions, aged, seconds = system.renderer, [], [], []
+    renderer, reconstructions, aged, seconds, estimated = system.renderer, [], [], [], []
     first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
     bar = tqdm(range(photos.tested), f"{system.name}: aging", unit="face", disable=not progress)
     for index in bar:
@@ -74,7 +76,8 @@ def render_all(
         seconds.append(time.perf_counter() - start)
         reconstructions.append(_as_files(rendering.reconstructions))
         aged.append(_as_files(rendering.aged[0])[None])
-    return Rendered(torch.cat(reconstructions), torch.cat(aged), np.array(seconds))
+        estimated.append(float(rendering.input_ages[0]) if ages is None else np.nan)
+    return Rendered(torch.cat(reconstructions), torch.cat(aged), np.array(seconds), np.array(estimated))
 
 
 def _as_files(images: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 
 from facegen.evaluation.bootstrap import Estimate
 from facegen.evaluation.evaluate import Evaluation, SystemScores
+from facegen.evaluation.identity import IdentityScores
 from facegen.evaluation.realism import Realism
 
 NOTHING = "–"
@@ -114,41 +115,56 @@ def to_json(value: Any) -> Any:
 
 
 def _age_and_identity(evaluation: Evaluation) -> Table:
+    floor = evaluation.floor
     cells: dict[str, Callable[[SystemScores], str]] = {
         "error, years": lambda scores: years(scores.age.error),
         "right": lambda scores: percent(scores.age.right),
         "near": lambda scores: percent(scores.age.near),
         "order": lambda scores: _quartiles(scores.monotone),
-        "similarity": lambda scores: cosine(scores.identity.similarity),
-        "to others": lambda scores: cosine(scores.identity.strangers),
-        "recognized": lambda scores: percent(scores.identity.recognised),
-        "ceiling": lambda scores: cosine(scores.identity.ceiling),
-        "from floor to ceiling": lambda scores: percent(scores.identity.share),
-        "to the best ceiling": lambda scores: percent(scores.share_of_best),
     }
+    if floor is not None:
+        cells |= {
+            "similarity": lambda scores: cosine(identity_of(scores).similarity),
+            "to others": lambda scores: cosine(identity_of(scores).strangers),
+            "recognized": lambda scores: percent(identity_of(scores).recognised),
+            "ceiling": lambda scores: cosine(identity_of(scores).ceiling),
+            "from floor to ceiling": lambda scores: percent(identity_of(scores).share),
+            "to the best ceiling": lambda scores: percent(scores.share_of_best),
+        }
     rows = [[scores.system.name, *(cell(scores) for cell in cells.values())] for scores in evaluation.systems]
     if (real := evaluation.real_age) is not None:
         row = ["real faces at their own age", years(real.error), percent(real.right), percent(real.near)]
-        rows.append([*row, *[NOTHING] * 7])
-    rows.append(["two different people", *[NOTHING] * 4, cosine(evaluation.floor), *[NOTHING] * 5])
-    return Table(
-        "Age and identity",
+        rows.append([*row, *[NOTHING] * (len(cells) - 3)])
+    note = (
         "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
         "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
-        "of judged and target age along a person's strip, median (quartiles). Similarity: cosine of input and result; "
+        "of judged and target age along a person's strip, median (quartiles)."
+    )
+    if floor is None:
+        return Table("Age", note, ["system", *cells], rows)
+    rows.append(["two different people", *[NOTHING] * 4, cosine(floor), *[NOTHING] * 5])
+    note += (
+        " Similarity: cosine of input and result; "
         "to others: that of input and other people's results. Recognized: share of other people who are less like the "
         "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
-        "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows.",
-        ["system", *cells],
-        rows,
+        "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows."
     )
+    return Table("Age and identity", note, ["system", *cells], rows)
+
+
+def identity_of(scores: SystemScores) -> IdentityScores:
+    """What was measured of identity, where there is a judge of it."""
+    assert scores.identity is not None
+    return scores.identity
 
 
 def _pictures(evaluation: Evaluation) -> Table:
     systems = evaluation.systems
-    columns = ["system", "MSE", "PSNR, dB", "SSIM", "LPIPS", "Fréchet", "kernel ×1000", "seconds per photo"]
-    if systems[0].inception is not None:
-        columns[-1:-1] = ["FID", "KID ×1000"]
+    by_identity, by_inception = systems[0].realism, systems[0].inception
+    columns = ["system", "MSE", "PSNR, dB", "SSIM", "LPIPS"]
+    columns += ["Fréchet", "kernel ×1000"] if by_identity is not None else []
+    columns += ["FID", "KID ×1000"] if by_inception is not None else []
+    columns += ["seconds per photo"]
     rows = []
     for scores in systems:
         found = scores.reconstruction
@@ -156,18 +172,23 @@ def _pictures(evaluation: Evaluation) -> Table:
         row += [NOTHING if x is None else _estimate(x, 3) for x in (found.ssim, found.lpips)]
         row += [*_distances(scores.realism), *_distances(scores.inception)]
         rows.append([*row, _quartiles(scores.seconds, ".3g")])
-    floor = systems[0].realism
-    row = ["real faces and real faces", *[NOTHING] * 4, *_distances(floor, real=True)]
-    rows.append([*row, *_distances(systems[0].inception, real=True), NOTHING])
-    return Table(
-        "Reconstruction, realism and time",
-        "MSE (of pixels in 0 to 1), PSNR, SSIM and LPIPS: input and reconstruction at the input's own age. Fréchet and "
-        f"kernel distance: of {floor.count:,d} results and as many real faces of the targets' groups, by features of "
-        "the judge of identities; below all, of two halves of the real faces. Time: one photo alone, its encoding, "
+    note = "MSE (of pixels in 0 to 1), PSNR, SSIM and LPIPS: input and reconstruction at the input's own age."
+    if (floor := by_identity or by_inception) is not None:
+        row = ["real faces and real faces", *[NOTHING] * 4, *_distances(by_identity, real=True)]
+        rows.append([*row, *_distances(by_inception, real=True), NOTHING])
+        note += (
+            f" {'FID and KID' if by_identity is None else 'Fréchet and kernel distance'}: of {floor.count:,d} results "
+            "and as many real faces of the targets' groups, by features of "
+            f"{'Inception' if by_identity is None else 'the judge of identities'}; below all, of two halves of the "
+            "real faces."
+        )
+    note += (
+        " Time: one photo alone, its encoding, "
         f"reconstruction and {len(evaluation.targets)} ages, median (quartiles), on {evaluation.device}, "
-        f"{evaluation.threads} threads.",
-        columns,
-        rows,
+        f"{evaluation.threads} threads."
+    )
+    return Table(
+        "Reconstruction and time" if floor is None else "Reconstruction, realism and time", note, columns, rows
     )
 
 
@@ -185,21 +206,26 @@ def _per_target(evaluation: Evaluation) -> list[Table]:
         lambda scores, i: _quartiles(scores.age_per_target[i].quartiles, ".0f"),
     )
     ages.rows.insert(0, ["target", *(f"{age:g}" for age in evaluation.targets)])
-    realism = evaluation.systems[0].realism_per_target
-    return [
+    tables = [
         ages,
         table("Error for each target", "Mean, in years.", lambda s, i: years(s.age_per_target[i].error)),
         table("Right group for each target", "", lambda s, i: percent(s.age_per_target[i].right)),
         table("Right group or the next for each target", "", lambda s, i: percent(s.age_per_target[i].near)),
-        table("Similarity for each target", "", lambda s, i: cosine(s.identity.per_target[i])),
-        table(
-            "Realism for each target",
-            "Kernel distance ×1000 of results and real faces, and of real and real; unbiased, so it may fall below 0.",
-            lambda scores, i: _kernel(scores.realism_per_target[i].kernel),
-            ["real and real", *(_kernel(found.real_kernel) for found in realism)],
-            ["faces on each side", *(str(found.count) for found in realism)],
-        ),
     ]
+    if evaluation.floor is not None:
+        tables.append(table("Similarity for each target", "", lambda s, i: cosine(identity_of(s).per_target[i])))
+    if (real := evaluation.systems[0].realism_per_target) is not None:
+        tables.append(
+            table(
+                "Realism for each target",
+                "Kernel distance ×1000 of results and real faces, and of real and real; unbiased, so it may fall "
+                "below 0.",
+                lambda scores, i: _kernel((scores.realism_per_target or real)[i].kernel),
+                ["real and real", *(_kernel(found.real_kernel) for found in real)],
+                ["faces on each side", *(str(found.count) for found in real)],
+            )
+        )
+    return tables
 
 
 def _judge(evaluation: Evaluation) -> list[Table]:
@@ -230,9 +256,9 @@ def cosine(estimate: Estimate) -> str:
     return _estimate(estimate, 3)
 
 
-def percent(estimate: Estimate) -> str:
+def percent(estimate: Estimate | None) -> str:
     """A share as `62 % [58, 66]`."""
-    if not math.isfinite(estimate.value):
+    if estimate is None or not math.isfinite(estimate.value):
         return NOTHING
     return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
 

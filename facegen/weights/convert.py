@@ -62,6 +62,7 @@ def convert(
         header = _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
     lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
+    lines += [f"left out: {name}, of another program" for name in header.left_out]
     if to == "safetensors":
         save_networks(destination, kept, header.metadata)
     elif to == "pkl":

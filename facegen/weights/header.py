@@ -31,7 +31,8 @@ from facegen.faces.template import AlignmentTemplate
 
 FORMAT_VERSION = 2
 HEADER_KEY = "facegen"  # names the JSON object in the metadata of a safetensors file
-WRITTEN_ANEW = ("format_version", "networks", "sha256")  # every file's writer says these itself
+# Every file's writer says these itself; `left_out` are networks of another program's file that were not taken.
+WRITTEN_ANEW = ("format_version", "networks", "sha256", "left_out")
 # Training options that name files of one machine.
 PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
 
@@ -136,6 +137,12 @@ class Header(Mapping[str, Any]):
         """The options of the training; empty where the file does not say."""
         options = self.content.get("training_options")
         return options if isinstance(options, Mapping) else {}
+
+    @property
+    def left_out(self) -> list[str]:
+        """Networks in a file of another program that facegen does not take."""
+        names = self.content.get("left_out")
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{facts['bytes']:,} bytes"),
         ("sha256", facts["sha256"]),
         *((name or "tensors", _network(entry)) for name, entry in facts["networks"].items()),
+        ("left out", _listed(facts.get("left_out"))),
         ("classes", _listed(names)),
         ("aligned to", "a template of five points" if facts.get("template") else ""),
         ("images seen", f"{kimg:,g} thousand" if isinstance(kimg, (int, float)) else ""),

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from facegen.errors import FacegenError
 from facegen.weights.family.safe_pickle import shown
 
+WRAPPERS = ("module.", "_orig_mod.")
+
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """Read a state dict: a `.safetensors` file, or a file of `torch.save` with tensors by name and nothing else.
@@ -30,13 +32,25 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such weight file")
         try:
-            return load_file(path)
+            return without_wrapper(load_file(path))
         except (SafetensorError, ValueError) as error:
             raise FacegenError(f"{path}: not a readable safetensors file ({shown(error, 200)})") from error
     content = read_torch_file(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise FacegenError(f"{path}: holds no state dict, that is tensors by name and nothing else")
-    return dict(content)
+    return without_wrapper(content)
+
+
+def without_wrapper(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict without the prefix that wrappers of a network give to all of its names.
+
+    `module.` is that of DataParallel and DistributedDataParallel, `_orig_mod.` that of torch.compile.
+    """
+    state = dict(state)
+    for prefix in WRAPPERS * len(WRAPPERS):  # one may lie in the other
+        if state and all(isinstance(name, str) and name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def read_torch_file(path: str | Path) -> Any:

@@ -85,6 +85,21 @@ def test_the_command(run, folder: Path, tmp_path: Path):
     assert (tmp_path / "report" / "results.json").read_bytes() != before
 
 
+def test_without_a_judge_of_identities(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("facegen.evaluation.judges.dlib_weights", lambda: None)
+    result = run("--id-judge", "none", "--photos-limit", 2, "--ages", "10:70:60")
+    assert result.exit_code == 0, result.output
+    assert "error, years" in result.stdout
+    assert "similarity" not in result.stdout
+    numbers = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert numbers["identity_judge"] is None
+    assert sum("--id-judge none" in note for note in numbers["notes"]) == 1
+    # Who cannot have one is told that it goes without.
+    result = run("--id-judge", "dlib", "--force")
+    assert result.exit_code == 1
+    assert "--id-judge none" in result.output
+
+
 def test_a_system_may_have_its_own_generator(run, folder: Path, tmp_path: Path):
     encoder = folder / "e.safetensors"
     same, other = f"same={encoder},psi=1.0", f"other={encoder},generator={folder / 'g2.safetensors'}"

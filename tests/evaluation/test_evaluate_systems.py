@@ -12,7 +12,7 @@ import pytest
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
-from facegen.evaluation.cases import choose_cases, order_people
+from facegen.evaluation.cases import choose_cases, make_case, order_people
 from facegen.evaluation.evaluate import evaluate, target_ages
 from facegen.evaluation.report import About, write_report
 from facegen.evaluation.tables import as_markdown, as_plain_text, detail_tables, main_tables, to_json
@@ -76,6 +76,9 @@ def test_faces_of_unknown_age(photos, judges, system):
     assert evaluation.real_age_per_group == {}
     assert sum(evaluation.real_counts) == 40  # the judge says to which group they belong
     assert tested.renderer.told == [None] * 24
+    assert "looks 0 to it" in make_case(evaluation, evaluation.systems[0], 3).caption
+    told = run(photos, judges, system())
+    assert "looks" not in make_case(told, told.systems[0], 3).caption
     hidden = system()
     run(photos, judges, hidden, give_ages=False)
     assert hidden.renderer.told == [None] * 24
@@ -126,6 +129,10 @@ def test_the_report(photos, judges, system, tmp_path):
     assert "A note." in html
     assert "no face found" in html
     assert not re.search(r"""(?:src|href)="(?!data:|\#)""", html)  # nothing but the page itself
+    # A column of settings for each system, a row for each setting, in words.
+    assert "{" not in html.partition("<h2>Settings")[2]
+    assert re.search(r'<th scope="col">&lt;ours&gt;</th><th scope="col">still</th>', html.replace("\n", ""))
+    assert html.count('<div class="strip">') == 2 * 18
     strips = sorted(path.name for path in (folder / "strips").iterdir())
     assert len(strips) == 2 * 18
     assert "best1-_ours_.png" in strips
@@ -133,6 +140,32 @@ def test_the_report(photos, judges, system, tmp_path):
     markdown = (folder / "table.md").read_text()
     assert "| still | " in markdown
     assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("inception", [False, True])
+def test_without_a_judge_of_identities(photos, judges, system, tmp_path, inception):
+    systems = system("a"), system("nobody", persons=False)
+    ages_alone = dataclasses.replace(judges, identity=None, inception=judges.identity if inception else None)
+    evaluation, full = run(photos, ages_alone, *systems), run(photos, judges, *systems)
+    assert evaluation.floor is None
+    for scores, known in zip(evaluation.systems, full.systems, strict=True):
+        left_out = (scores.identity, scores.share_of_best, scores.realism, scores.similarity)
+        assert left_out == (None, None, None, None)
+        assert scores.age == known.age
+        np.testing.assert_array_equal(scores.predicted, known.predicted)
+        assert scores.reconstruction == known.reconstruction
+    tables = [*main_tables(evaluation), *detail_tables(evaluation)]
+    for table in tables:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert tables[0].columns == ["system", "error, years", "right", "near", "order"]
+    assert ("FID" in tables[1].columns) == inception
+    page = write_report(tmp_path, evaluation, dataclasses.replace(ABOUT, identity_judge=None))
+    html = re.sub(r"data:[^\"]*", "", page.read_text())  # no word by chance in a picture
+    for text in (html, (tmp_path / "table.md").read_text(), as_plain_text(tables[0])):
+        assert not re.search("similarity|identit|floor|recogni[sz]ed|ceiling|Fréchet", text, re.IGNORECASE)
+    numbers = json.loads((tmp_path / "results.json").read_text())
+    assert numbers["floor"] is numbers["systems"][0]["identity"] is numbers["identity_judge"] is None
+    assert order_people(evaluation.systems[0], np.array(evaluation.targets)).shape == (24,)
 
 
 def test_tables_have_a_row_for_each_system_and_the_references(photos, judges, system):

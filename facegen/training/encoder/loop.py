@@ -230,7 +230,9 @@ def _train(session: Session, options: EncoderOptions, state: TrainingState, data
     if distributed.is_main():
         for name, network in read_networks(session.path / BEST)[0].items():
             objective.trained()[name].load_state_dict(network.state_dict())
-        save_reconstructions(session.path / "reconstructions.png", objective, data, header.get("groups") or None)
+        picture = session.path / "reconstructions.png"
+        save_reconstructions(picture, objective, data, header.get("groups") or None)
+        session.show("reconstructions", progress.epoch, picture)
     session.finish(
         f"done: best validation loss {progress.best:.4f} in {session.path / BEST}; look at reconstructions.png"
     )

@@ -79,6 +79,7 @@ class Saver:
         try:
             picture = self._session.path / name_at(FAKES, self._state.images_seen)
             save_fakes(self._state.G_ema, self._latents, self._archive, picture)
+            self._session.show("fakes", self._state.images_seen, picture)
             prune(self._session.path, self._options.keep)
         except OSError as error:
             self._session.log(f"{self._when()}: {_words(error)}; the snapshot is whole")

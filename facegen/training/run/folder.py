@@ -8,10 +8,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image
 
 from facegen.beside import disk
 from facegen.errors import FacegenError
@@ -118,11 +121,28 @@ class RunFolder:
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._append(STATS, json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}))
+        moment = round(step) if images is None else images
+        self._to_tensorboard(lambda events: [events.add_scalar(name, value, moment) for name, value in numbers.items()])
+
+    def show(self, name: str, moment: int, picture: str | os.PathLike[str]) -> None:
+        """Show a picture in TensorBoard, too; its moment is an epoch or counts images seen, as for `stats`."""
+        with Image.open(picture) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        self._to_tensorboard(lambda events: events.add_image(name, pixels, moment, dataformats="HWC"))
+
+    def write_options(self, options: Options) -> None:
+        """Write the options to training_options.json, and as a table into the TensorBoard events."""
+        self.write_json(OPTIONS, options.to_json())
+        lines = [f"| {name} | {value} |" for name, value in options.to_json().items()]
+        table = "\n".join(["| option | value |", "|---|---|", *lines]).encode("utf-8", "backslashreplace").decode()
+        self._to_tensorboard(lambda events: events.add_text("options", table, 0))
+
+    def _to_tensorboard(self, write: Callable[[SummaryWriter], object]) -> None:
+        """Write into the TensorBoard events, where that is possible."""
         if not self._has_tensorboard:
             return
         try:
-            for name, value in numbers.items():
-                self._tensorboard.add_scalar(name, value, global_step=round(step) if images is None else images)
+            write(self._tensorboard)
             self._tensorboard.flush()
         except OSError:  # its thread ended for good; the next numbers get a new one
             self._events = None

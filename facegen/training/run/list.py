@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, printable
 from facegen.training.run.folder import OPTIONS, STATS, read_stats
 from facegen.training.run.lock import BROKEN, FINISHED, STATUS, STOPPED, read_status
 from facegen.training.run.snapshots import read_best, read_metrics
@@ -44,11 +44,18 @@ class Run:
     def config(self) -> str:
         """What it trains with, in a few words."""
         if self.kind == "encoder":
-            return f"encoder, {self.options.get('pairs', '?')} pairs"
+            recipe = f" {self.options['recipe']}" if self.options.get("recipe") else ""
+            return f"encoder{recipe}, {self.options.get('pairs', '?')} pairs"
         if self.kind == "age estimator":
             half = self.options.get("half")
             return f"age estimator, {self.options['arch']}" + (f", {half} half" if half else "")
         return f"{self.options['cfg']}, batch {self.options.get('batch', '?')}" if self.kind else ""
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of what it learns from: the archive, and of an encoder the generator."""
+        found = [self.options.get("data"), self.options.get("generator") if self.kind == "encoder" else None]
+        return [Path(str(source)).name for source in found if source]
 
     @property
     def done(self) -> float:
@@ -75,23 +82,48 @@ class Run:
 
     @property
     def measured(self) -> str:
-        """The best of its metrics, in words."""
+        """The numbers of its best weights, which `best.json`, `encoder-best` or `age-best` name or hold, in words."""
         if self.kind == "encoder":
-            errors = [line["val_mse"] for line in self.stats if isinstance(line.get("val_mse"), int | float)]
-            return f"MSE {min(errors):.4f}" if errors else ""
+            if not (best := _lowest(self.stats, "val_loss")):
+                return ""
+            mse = f", MSE {best['val_mse']:.4f}" if isinstance(best.get("val_mse"), int | float) else ""
+            return f"loss {best['val_loss']:.4f}{mse} at epoch {count(best['step'])}"
         if self.kind == "age estimator":
-            errors = [line["val_mae"] for line in self.stats if isinstance(line.get("val_mae"), int | float)]
-            return f"MAE {min(errors):.2f} years" if errors else ""
+            best = _lowest(self.stats, "val_mae")
+            return f"MAE {best['val_mae']:.2f} years at {count(best['step'])} kimg" if best else ""
         best = read_best(self.path)
         if not best:
             return ""
         words = f"{best['metric']} {best['value']:.4g}"
-        return words if len(self.metrics) < 2 else f"{words} at {best['kimg']:.4g}"
+        return words if len(self.metrics) < 2 else f"{words} at {count(best['kimg'])} kimg"
 
+    @property
     def length(self) -> str:
         """`162 of 400 kimg`."""
         unit = "epochs" if self.kind == "encoder" else "kimg"
-        return f"{self.done:.4g} of {self.planned:.6g} {unit}" if self.planned else ""
+        return f"{count(self.done)} of {count(self.planned)} {unit}" if self.planned else ""
+
+    @property
+    def speed(self) -> str:
+        """`20.5 s/kimg`."""
+        unit = "epoch" if self.kind == "encoder" else "kimg"
+        return "" if self.seconds is None else f"{count(float(f'{self.seconds:.3g}'))} s/{unit}"
+
+    @property
+    def strength(self) -> str:
+        """`0.120`, of the augmentation."""
+        return "" if self.p is None else f"{self.p:.3f}"
+
+
+def count(number: float) -> str:
+    """Return kimg or epochs in words: all digits before the point, one behind it, three of what is below ten."""
+    return f"{round(number, 1 if number >= 10 else 3):.10g}"
+
+
+def _lowest(lines: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """The first of the lines whose number of that name is the lowest, as a training keeps its best weights."""
+    measured = [line for line in lines if isinstance(line.get(name), int | float)]
+    return min(measured, key=lambda line: line[name], default=None)
 
 
 def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
@@ -140,12 +172,11 @@ def read_run(path: Path) -> Run:
 
 def as_table(runs: Sequence[Run]) -> str:
     """Return a table of runs as text, the reason for each that is broken below it."""
-    rows = [("STATE", "DONE", "SEC/KIMG", "P", "BEST", "CONFIG", "RUN")]
+    rows = [("STATE", "DONE", "SPEED", "P", "BEST", "CONFIG", "FROM", "RUN")]
     notes = [""]
     for run in runs:
-        seconds = "" if run.seconds is None else f"{run.seconds:.3g}" + (" /epoch" if run.kind == "encoder" else "")
-        p = "" if run.p is None else f"{run.p:.3f}"
-        rows.append((run.state, run.length(), seconds, p, run.measured, run.config, run.path.name))
+        sources = printable(", ".join(run.sources))
+        rows.append((run.state, run.length, run.speed, run.strength, run.measured, run.config, sources, run.path.name))
         notes.append(f"\n  {run.reason}" if run.reason and run.state == BROKEN else "")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

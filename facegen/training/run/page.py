@@ -41,6 +41,16 @@ _CURVES = {
     },
 }
 
+# Heading, words and file of the picture that such a training ends with.
+_RESULTS = {
+    "encoder": (
+        "Reconstructions",
+        "Faces that it never saw, and below each what the generator makes of the latent.",
+        "reconstructions.png",
+    ),
+    "age estimator": ("Ages", "What it says of the faces kept back, against their ages.", "ages.png"),
+}
+
 
 def write_page(path: str | os.PathLike[str], runs: Sequence[Run], heading: str) -> None:
     """Write the page, whole or not at all.
@@ -50,14 +60,24 @@ def write_page(path: str | os.PathLike[str], runs: Sequence[Run], heading: str) 
         runs: The runs it shows, see `facegen.training.run.list.find_runs`.
         heading: Its title.
     """
-    sections = [{"run": run, "data": _data_name(run), "charts": _charts(run), **_faces(run)} for run in runs]
+    sections = [{"run": run, "charts": _charts(run), "result": _result(run), **_faces(run)} for run in runs]
     html.write_page(path, "runs.html", heading=heading, sections=sections)
 
 
-def _data_name(run: Run) -> str:
-    """The name of the archive or generator that a run learns from."""
-    data = run.options.get("data") or run.options.get("generator")
-    return Path(str(data)).name if data else ""
+def _result(run: Run) -> tuple[str, str, Image.Image] | None:
+    """The picture that a training makes of what it has learned, with a heading and words on it."""
+    heading, words, name = _RESULTS.get(run.kind, ("", "", ""))
+    picture = _opened(run.path / name) if name else None
+    return None if picture is None else (heading, words, picture)
+
+
+def _opened(path: Path) -> Image.Image | None:
+    """A picture of a run; None where it is missing or damaged, which is no reason to show nothing else."""
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 def _faces(run: Run) -> dict[str, Any]:
@@ -65,11 +85,9 @@ def _faces(run: Run) -> dict[str, Any]:
     moments: list[tuple[str, Image.Image]] = []
     names, last = None, None
     for images, path in _spread(files_by_images(run.path, FAKES), MOMENTS):
-        try:
-            with Image.open(path) as opened:
-                last = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError):  # a damaged picture is no reason to show none
+        if (opened := _opened(path)) is None:
             continue
+        last = opened
         above, faces = cut_rows(last)
         if not moments:
             names = above

@@ -15,7 +15,7 @@ from facegen.options import Options
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.data import DATA, Notes, changes, check_same_classes
-from facegen.training.run.folder import OPTIONS, RunFolder, read_stats, save_state
+from facegen.training.run.folder import RunFolder, read_stats, save_state
 from facegen.training.run.interrupt import StopRequest
 
 
@@ -86,7 +86,7 @@ class Session:
     def _open(self, opening: Callable[[], RunFolder], options: Options, data: Notes) -> None:
         def on_rank_0() -> Path:
             self._run = self._exits.enter_context(opening())
-            self._run.write_json(OPTIONS, options.to_json())
+            self._run.write_options(options)
             self._run.write_json(DATA, data)
             return self._run.path
 
@@ -110,6 +110,11 @@ class Session:
         if self._run is not None:
             self._run.stats(step, values, images)
             self._run.log(text)
+
+    def show(self, name: str, moment: int, picture: Path) -> None:
+        """Show a picture in TensorBoard, too; its moment is an epoch or counts images seen."""
+        if self._run is not None:
+            self._run.show(name, moment, picture)
 
     def plot(self, curves: Mapping[str, str], **words: Any) -> None:
         """Draw the run so far to curve.png.

@@ -1,6 +1,6 @@
 """Bare state dicts: tensors by name, without constructor arguments. The architecture is read off names and shapes.
 
-Those of StyleGAN2-ADA's PyTorch code, of rosinality/stylegan2-pytorch, and encoders by facenet-pytorch.
+Those of StyleGAN2-ADA's PyTorch code, of rosinality/stylegan2-pytorch, and of encoders with such a generator in them.
 
 What no shape tells (activation, clamps, learning rate multipliers, minibatch-stddev group, half precision) is assumed
 to be the default of StyleGAN2-ADA, and listed.
@@ -27,13 +27,14 @@ from facegen.networks.generator import Generator
 from facegen.networks.latents import group_means
 from facegen.weights.facenet import encoder_of, is_facenet
 from facegen.weights.family import rosinality
-from facegen.weights.family.assemble import Part, assemble
+from facegen.weights.family.assemble import MAX_LISTED, Part, assemble
 from facegen.weights.family.safe_pickle import shown
 from facegen.weights.header import Header
-from facegen.weights.read import read_torch_file
+from facegen.weights.read import read_torch_file, without_wrapper
 
 NAMES = {"G": "G", "D": "D", "G_ema": "G_ema", **rosinality.NAMES}  # a file's names of the networks, and ours
 AVERAGED_LATENTS = 10_000  # random, but the same every time: their mean is the average of w where a file has none
+ENCODER = "an encoder with its generator (decoder.*), as of pSp, e4e, ReStyle, SAM"
 ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num_fp16_res", "w_avg_beta")
 
 
@@ -45,7 +46,9 @@ def read_networks(
     Args:
         path: A file of `torch.save`: one state dict, or a dictionary of some by the names `G`, `D`, `G_ema`.
             A state dict without a name counts as `G_ema` or `D`. Or a checkpoint of rosinality/stylegan2-pytorch
-            with `g`, `d`, `g_ema`. Or a facenet-pytorch InceptionResnetV1, which counts as an encoder of z.
+            with `g`, `d`, `g_ema`. Or that of an encoder such as pSp, e4e, ReStyle or SAM: a `state_dict` of which
+            `decoder.*`, a generator, is taken as `G_ema`, and all else is not. A facenet-pytorch
+            InceptionResnetV1 counts as an encoder of z.
         first_of: build only the first of these that is there; None builds all
 
     Returns:
@@ -57,31 +60,33 @@ def read_networks(
     """
     path = Path(path)
     content = _load(path)
-    if is_facenet(content):
-        return _encoder(content, path, first_of)
-    named = {ours: content[name] for name, ours in NAMES.items() if isinstance(content.get(name), Mapping)}
-    if not named:
-        is_discriminator = "b4.out.weight" in content or "final_linear.1.weight" in content
-        named = {"D" if is_discriminator else "G_ema": content}
-    origin: dict[str, Any] = {"format": "state dict", "assumed": list(ASSUMED)}
+    nested = content.get("state_dict")
+    if is_facenet(state := without_wrapper(nested if isinstance(nested, Mapping) else content)):
+        return _encoder(state, path, first_of)
+    named, left_out = _named(content, path)
+    origin: dict[str, Any] = {"format": ENCODER if left_out else "state dict", "assumed": list(ASSUMED)}
     parts: dict[str, Part] = {}
-    for name, state in named.items():
-        where = f"{path}: {name}"
+    without_average: list[str] = []
+    for (name, where), state in named.items():
         tensors = {key: tensor for key, tensor in state.items() if isinstance(tensor, torch.Tensor)}
         if not all(isinstance(key, str) for key in tensors) or len(tensors) < len(state):
-            raise FacegenError(f"{where} holds other things than tensors by name: not a state dict")
+            odd = [shown(key, 40) for key in state if key not in tensors or not isinstance(key, str)]
+            odd = [*odd[:MAX_LISTED], *(["..."] if len(odd) > MAX_LISTED else [])]
+            raise FacegenError(f"{where} holds other things than tensors by name ({', '.join(odd)}): not a state dict")
         if rosinality.is_rosinality(tensors):
-            origin["format"] = "rosinality/stylegan2-pytorch"
+            origin["format"] = ENCODER if left_out else "rosinality/stylegan2-pytorch"
             tensors = rosinality.renamed(tensors, where)
             if name != "D":
-                tensors["mapping.w_avg"] = _latent_average(content, tensors)
+                average = _latent_average(content)
+                affine = tensors.get("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1))
+                tensors["mapping.w_avg"] = torch.zeros(affine.shape[-1:]) if average is None else average
+                without_average += [name] if average is None else []
         parts[name] = Part(*recognize(tensors, where), tensors)
     networks, described = assemble(path, parts.items(), first_of)
-    if origin["format"] != "state dict" and "latent_avg" not in content:
-        for network in networks.values():
-            if isinstance(network, Generator):
-                network.mapping.w_avg.copy_(group_means(network, samples=AVERAGED_LATENTS)[0])
-    return networks, Header({"networks": described, "origin": origin})
+    for name in without_average:
+        if isinstance(network := networks.get(name), Generator):
+            network.mapping.w_avg.copy_(group_means(network, samples=AVERAGED_LATENTS)[0])
+    return networks, Header({"networks": described, "origin": origin} | ({"left_out": left_out} if left_out else {}))
 
 
 def _encoder(
@@ -98,13 +103,38 @@ def _encoder(
     return {"encoder": encoder} if wanted else {}, Header({"networks": described, "origin": origin})
 
 
-def _latent_average(content: Mapping[Any, Any], tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The average of w that a file has beside rosinality's generator; zeros to be filled in where it has none."""
+def _named(content: Mapping[Any, Any], path: Path) -> tuple[dict[tuple[str, str], dict[str, Any]], list[str]]:
+    """Find the state dicts of a file.
+
+    Returns:
+        Each by our name of the network and what a message calls it, and which other networks of an encoder's file
+        are left out.
+    """
+    named = {name: content[name] for name in NAMES if isinstance(content.get(name), Mapping)}
+    if named:
+        return {(NAMES[name], f"{path}: {NAMES[name]}"): without_wrapper(state) for name, state in named.items()}, []
+    nested = content.get("state_dict")
+    state = without_wrapper(nested if isinstance(nested, Mapping) else content)
+    tops = list(dict.fromkeys(name.split(".")[0] for name in state if isinstance(name, str)))
+    if "encoder" in tops and "decoder" not in tops:
+        raise FacegenError(f"{path}: the encoder of another program, without a generator (decoder.*): not supported")
+    if "encoder" in tops:
+        decoder = {name[len("decoder.") :]: value for name, value in state.items() if str(name).startswith("decoder.")}
+        return {("G_ema", f"{path}: its decoder"): without_wrapper(decoder)}, [
+            shown(top, 40) for top in tops if top != "decoder"
+        ][:MAX_LISTED]
+    is_discriminator = "b4.out.weight" in state or "final_linear.1.weight" in state
+    return {("D" if is_discriminator else "G_ema", str(path)): state}, []
+
+
+def _latent_average(content: Mapping[Any, Any]) -> torch.Tensor | None:
+    """The average of w that a file has beside rosinality's generator; encoders' files repeat it for every layer."""
     average = content.get("latent_avg")
-    if isinstance(average, torch.Tensor) and average.ndim == 1:
-        return average
-    affine = tensors.get("synthesis.b4.conv1.affine.weight", torch.zeros(1, 1))
-    return torch.zeros(affine.shape[-1:])
+    if not isinstance(average, torch.Tensor) or average.ndim not in (1, 2) or not len(average):
+        return None
+    if average.ndim == 1 or bool((average == average[0]).all()):
+        return average if average.ndim == 1 else average[0]
+    return average.mean(dim=0)
 
 
 def _load(path: Path) -> Mapping[Any, Any]:

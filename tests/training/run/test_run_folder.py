@@ -3,12 +3,21 @@ from __future__ import annotations
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from facegen.options import Options, option
 from facegen.training.run.folder import RunFolder, read_stats, save_state
+
+
+@dataclass(frozen=True)
+class Few(Options):
+    data: str = option("")
+    kimg: float = option(3.0)
 
 
 def test_runs_are_numbered_one_after_the_other(tmp_path: Path):
@@ -50,6 +59,22 @@ def test_stats_go_to_json_lines_and_tensorboard(tmp_path: Path):
     assert second["lr"] == 1e-3
     events = EventAccumulator(str(run.path)).Reload()
     assert [e.value for e in events.Scalars("loss")][:1] == [0.5]
+
+
+def test_pictures_and_options_go_to_tensorboard(tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with RunFolder.create(tmp_path, "a") as run:
+        run.write_options(Few("faces\udcff.zip"))
+        Image.new("L", (20, 10), 77).save(run.path / "fakes.png")
+        run.show("fakes", 12_345, run.path / "fakes.png")
+    assert json.loads((run.path / "training_options.json").read_text())["kimg"] == 3.0
+    events = EventAccumulator(str(run.path)).Reload()
+    (shown,) = events.Images("fakes")
+    assert (shown.step, shown.width, shown.height) == (12_345, 20, 10)
+    (tag,) = events.Tags()["tensors"]
+    (text,) = events.Tensors(tag)[0].tensor_proto.string_val
+    assert b"| kimg | 3.0 |" in text
 
 
 def test_open_drops_statistics_after_the_last_step(tmp_path: Path):

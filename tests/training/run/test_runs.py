@@ -64,14 +64,15 @@ def outdir(tmp_path: Path) -> Path:
     (outdir / "00003-lost").mkdir()
     (outdir / "00003-lost" / "training_options.json").write_text("{")
     with RunFolder.create(outdir, "encoder-faces") as run:
-        run.write_json("training_options.json", {"pairs": 1000, "epochs": 8, "generator": "/data/faces.safetensors"})
+        options = {"pairs": 1000, "epochs": 8, "generator": "/data/faces.safetensors", "data": "/x/held.zip"}
+        run.write_json("training_options.json", options | {"recipe": "age"})
         for epoch in (1, 2):
             run.stats(
                 epoch,
                 {
                     "train_loss": 1 / epoch,
-                    "val_loss": 0.9 / epoch,
-                    "val_mse": 0.9 / epoch,
+                    "val_loss": 0.45 * epoch,
+                    "val_mse": 0.5 / epoch,
                     "val_cosine": 0.5,
                     "seconds": 60,
                 },
@@ -109,14 +110,31 @@ def test_a_run_of_an_older_version_that_did_not_come_to_its_end_is_stopped(outdi
 
 def test_the_table_has_a_line_for_each_run(outdir: Path):
     lines = as_table(find_runs(outdir)).splitlines()
-    assert re.split(r"  +", lines[0]) == ["STATE", "DONE", "SEC/KIMG", "P", "BEST", "CONFIG", "RUN"]
-    finished = ["finished", "40 of 40 kimg", "20", "0.100", "fid5k_full 25.25 at 40", "tiny, batch 16"]
-    assert re.split(r"  +", lines[1]) == [*finished, "00000-faces-finished"]
+    assert re.split(r"  +", lines[0]) == ["STATE", "DONE", "SPEED", "P", "BEST", "CONFIG", "FROM", "RUN"]
+    finished = ["finished", "40 of 40 kimg", "20 s/kimg", "0.100", "fid5k_full 25.25 at 40 kimg", "tiny, batch 16"]
+    assert re.split(r"  +", lines[1]) == [*finished, "faces.zip", "00000-faces-finished"]
     assert lines[4] == "  Loss/G/loss stopped being a finite number <near> 4.0 kimg"
     assert any("training_options.json is missing or damaged" in line for line in lines)
     (encoder,) = (line for line in lines if line.endswith("encoder-faces"))
-    assert "2 of 8 epochs  60 /epoch" in encoder
-    assert "MSE 0.4500" in encoder
+    assert "2 of 8 epochs  60 s/epoch" in encoder
+    assert "loss 0.4500, MSE 0.5000 at epoch 1" in encoder
+    assert "encoder age, 1000 pairs  held.zip, faces.safetensors" in encoder
+
+
+def test_the_best_is_what_the_best_file_holds(tmp_path: Path):
+    """An encoder's best file is of the lowest loss, whatever its error of the latent."""
+    with RunFolder.create(tmp_path, "encoder") as run:
+        run.write_json("training_options.json", {"pairs": 1000, "epochs": 8, "generator": "g.pkl"})
+        for epoch, loss, mse in ((1, 0.9, 0.2), (2, 0.7, 0.4), (3, float("nan"), 0.1), (4, 0.7, 0.3)):
+            run.stats(epoch, {"val_loss": loss, "val_mse": mse})
+    with RunFolder.create(tmp_path, "age") as run:
+        run.write_json("training_options.json", {"arch": "plain", "kimg": 12000.5, "half": "first"})
+        for kimg, error in ((0.25, 9.0), (11234.5, 8.0), (12000, 8.5)):
+            run.stats(kimg, {"val_mae": error, "seconds_per_kimg": 13456.7})
+    encoder, age = find_runs(tmp_path)
+    assert encoder.measured == "loss 0.7000, MSE 0.4000 at epoch 2"
+    assert age.measured == "MAE 8.00 years at 11234.5 kimg"
+    assert (age.length, age.speed) == ("12000 of 12000.5 kimg", "13500 s/kimg")
 
 
 def test_a_run_before_its_first_tick_and_one_with_damaged_lines(tmp_path: Path):
@@ -150,6 +168,30 @@ def test_the_page_shows_faces_and_curves_and_loads_nothing(outdir: Path, tmp_pat
     # Losses, p and speed of the three runs with two ticks or more, one metric, three numbers of the encoder.
     assert html.count("<polyline") == 3 * 4 + 1 + 4
     assert "fid5k_full" in html
+
+
+def test_text_and_page_say_the_same(outdir: Path, tmp_path: Path):
+    runs = find_runs(outdir)
+    write_page(tmp_path / "runs.html", runs, "runs")
+    html, table = (tmp_path / "runs.html").read_text(encoding="utf-8"), as_table(runs)
+    for run in runs:
+        for words in (run.length, run.speed, run.strength, run.measured, *run.sources):
+            assert words in table
+            assert words in html
+
+
+def test_the_page_shows_what_a_training_ended_with(outdir: Path, tmp_path: Path):
+    def pictures() -> int:
+        write_page(tmp_path / "runs.html", find_runs(outdir), "runs")
+        return (tmp_path / "runs.html").read_text(encoding="utf-8").count("<img")
+
+    (encoder,) = outdir.glob("*-encoder-faces")
+    without = pictures()
+    save_fakes(encoder / "reconstructions.png", 9)
+    assert pictures() == without + 1
+    assert "Reconstructions</h3>" in (tmp_path / "runs.html").read_text(encoding="utf-8")
+    (encoder / "reconstructions.png").write_bytes(b"damaged")
+    assert pictures() == without
 
 
 def test_the_page_of_runs_without_a_tick(tmp_path: Path):

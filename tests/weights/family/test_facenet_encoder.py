@@ -80,6 +80,9 @@ def test_reading_draws_nothing_and_can_be_converted_and_told(trained, tmp_path):
     networks, _ = read_networks(path)
     assert torch.equal(torch.get_rng_state(), before)
     assert read_networks(path, ("G_ema", "G"))[0] == {}
+    wrapped = {f"module.{name}": tensor for name, tensor in torch.load(path, weights_only=True).items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "wrapped.pt")  # as DataParallel names them, in a checkpoint
+    assert load_encoder(tmp_path / "wrapped.pt")[0].z_dim == Z
     assert info(path)["networks"]["encoder"]["kwargs"]["z_dim"] == Z
     convert(path, tmp_path / "encoder.safetensors")
     again, _ = load_encoder(tmp_path / "encoder.safetensors")

@@ -113,7 +113,7 @@ def without(state: dict, name: str) -> dict:
 )  # fmt: skip
 def test_other_tensors_say_what_they_are(state, words, tmp_path):
     path = save(tmp_path / "other.pt", dict(state))
-    assert "other.pt: G_ema" in assert_refused(words, read_networks, path)
+    assert "other.pt" in assert_refused(words, read_networks, path)
 
 
 class Evil:
