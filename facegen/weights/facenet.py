@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from facegen.weights.read import read_state_dict
 # to a square; the box was measured on 59 faces of UTKFace.
 FACENET_TEMPLATE = AlignmentTemplate(((0.292, 0.421), (0.723, 0.422), (0.509, 0.613), (0.310, 0.744), (0.697, 0.745)))
 FACENET_SIZE = 160
+CLASSES = (8631, 10575)  # people that the published networks tell apart: VGGFace2's, CASIA-WebFace's
+BATCH_NORM_EPS = 0.001  # of its last batch normalization
 
 PRETRAINED = ("vggface2", "casia-webface")
 RELEASES = "https://github.com/timesler/facenet-pytorch/releases/tag/v2.2.9"
@@ -45,6 +48,46 @@ def load_facenet(path: Path) -> nn.Module:
             f"{path}: not the weights of facenet-pytorch's InceptionResnetV1 ({VGGFACE2_URL})"
         ) from error
     return network.eval().requires_grad_(False)
+
+
+def is_facenet(tensors: Mapping[Any, Any]) -> bool:
+    """Whether tensors by name are those of an InceptionResnetV1 as facenet-pytorch names them."""
+    return {"conv2d_1a.conv.weight", "last_linear.weight", "last_bn.weight"} <= tensors.keys()
+
+
+def encoder_of(state: Mapping[str, torch.Tensor], where: str) -> Encoder:
+    """Return the encoder of z that a whole InceptionResnetV1 is which was trained to be one.
+
+    Its last layers (a linear one, batch normalization and, with `classify`, another linear one) become a single one.
+    Without `classify` it ends by scaling to length 1, which is left out: a generator does not see how long z is.
+
+    Args:
+        state: its state dict.
+        where: the file, for messages.
+
+    Raises:
+        FacegenError: it tells people, not latents, or tensors are missing or of other shapes.
+    """
+    last = {name: x.double() for name, x in state.items() if name.startswith(("last_", "logits.")) and x.ndim > 0}
+    trunk = {f"trunk.{name}": tensor for name, tensor in state.items() if not name.startswith(("last_", "logits."))}
+    try:
+        gain = last["last_bn.weight"] / (last["last_bn.running_var"] + BATCH_NORM_EPS).sqrt()
+        weight = gain[:, None] * last["last_linear.weight"]
+        bias = last["last_bn.bias"] - last["last_bn.running_mean"] * gain
+        if "logits.weight" in last:
+            weight, bias = last["logits.weight"] @ weight, last["logits.weight"] @ bias + last["logits.bias"]
+        if len(bias) in CLASSES:
+            raise FacegenError(
+                f"{where}: a network that tells {len(bias):,} people, no encoder; `facegen train-encoder --init` can "
+                "start one from it"
+            )
+        with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
+            encoder = Encoder(len(bias), input_size=FACENET_SIZE)
+        encoder.load_state_dict({**trunk, "head.weight": weight, "head.bias": bias})
+    except (KeyError, RuntimeError) as error:
+        words = one_line(error, 200)
+        raise FacegenError(f"{where}: not all the weights of a facenet-pytorch InceptionResnetV1 ({words})") from error
+    return encoder.eval().requires_grad_(False)
 
 
 def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:

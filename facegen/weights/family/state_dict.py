@@ -25,6 +25,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.latents import group_means
+from facegen.weights.facenet import encoder_of, is_facenet
 from facegen.weights.family import rosinality
 from facegen.weights.family.assemble import MAX_LISTED, Part, assemble
 from facegen.weights.family.safe_pickle import shown
@@ -40,13 +41,14 @@ ASSUMED = ("activation", "conv_clamp", "lr_multiplier", "mbstd_group_size", "num
 def read_networks(
     path: str | os.PathLike[str], first_of: Sequence[str] | None = None
 ) -> tuple[dict[str, nn.Module], Header]:
-    """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA.
+    """Read a `.pt` or `.pth` file with the state dict of a generator or discriminator of StyleGAN2-ADA, or an encoder.
 
     Args:
         path: A file of `torch.save`: one state dict, or a dictionary of some by the names `G`, `D`, `G_ema`.
             A state dict without a name counts as `G_ema` or `D`. Or a checkpoint of rosinality/stylegan2-pytorch
             with `g`, `d`, `g_ema`. Or that of an encoder such as pSp, e4e, ReStyle or SAM: a `state_dict` of which
-            `decoder.*`, a generator, is taken as `G_ema`, and all else is not.
+            `decoder.*`, a generator, is taken as `G_ema`, and all else is not. A facenet-pytorch
+            InceptionResnetV1 counts as an encoder of z.
         first_of: build only the first of these that is there; None builds all
 
     Returns:
@@ -58,6 +60,9 @@ def read_networks(
     """
     path = Path(path)
     content = _load(path)
+    nested = content.get("state_dict")
+    if is_facenet(state := without_wrapper(nested if isinstance(nested, Mapping) else content)):
+        return _encoder(state, path, first_of)
     named, left_out = _named(content, path)
     origin: dict[str, Any] = {"format": ENCODER if left_out else "state dict", "assumed": list(ASSUMED)}
     parts: dict[str, Part] = {}
@@ -82,6 +87,20 @@ def read_networks(
         if isinstance(network := networks.get(name), Generator):
             network.mapping.w_avg.copy_(group_means(network, samples=AVERAGED_LATENTS)[0])
     return networks, Header({"networks": described, "origin": origin} | ({"left_out": left_out} if left_out else {}))
+
+
+def _encoder(
+    content: Mapping[Any, Any], path: Path, first_of: Sequence[str] | None
+) -> tuple[dict[str, nn.Module], Header]:
+    """What `read_networks` returns of an InceptionResnetV1 of facenet-pytorch that was trained as an encoder of z."""
+    state = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    if sum(tensor.numel() for tensor in state.values()) > path.stat().st_size:  # one number can be repeated at will
+        raise FacegenError(f"{path}: its tensors claim more than the file holds: refused")
+    encoder = encoder_of(state, str(path))
+    described = {"encoder": {"kind": "encoder", "kwargs": encoder.init_kwargs}}
+    wanted = first_of is None or "encoder" in first_of
+    origin = {"format": "facenet-pytorch", "assumed": ["input_size"]}
+    return {"encoder": encoder} if wanted else {}, Header({"networks": described, "origin": origin})
 
 
 def _named(content: Mapping[Any, Any], path: Path) -> tuple[dict[tuple[str, str], dict[str, Any]], list[str]]:
