@@ -77,10 +77,10 @@ def convert(
         lines.append(f"load it into rosinality's Generator({arguments})")
     else:
         ((name, chosen),) = kept.items()
-        part = network if network in PARTS else None
-        if truncation_psi is not None and (part or not isinstance(chosen, Generator)):
-            raise FacegenError(f"{path}: only a generator has truncation, not the {part or name}: leave it out")
-        difference = _export_graph(chosen, part, destination, to, truncation_psi, {**header.metadata, "network": name})
+        about = {**header.metadata, "network": name}
+        difference = _export_graph(
+            chosen, network if network in PARTS else None, destination, to, truncation_psi, about
+        )
         lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
     return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
 
@@ -132,6 +132,9 @@ def _export_graph(
     metadata: Mapping[str, Any],
 ) -> float:
     """Write ONNX or TorchScript; return the largest difference from PyTorch."""
+    if truncation_psi is not None and (part or not isinstance(network, Generator)):
+        what = part or type(network).__name__.lower()
+        raise FacegenError(f"{path}: only a generator has truncation, not the {what}: leave it out")
     from facegen.weights.export import graph
 
     export = graph.export_onnx if to == "onnx" else graph.export_torchscript
