@@ -59,18 +59,16 @@ def convert(
     _check_destination(destination, path, force)
 
     networks, header = read_networks(path)
-    if groups is not None:
-        header = _with_groups(header, networks, groups)
+    header = header if groups is None else _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
-    lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
-    lines += [f"left out: {name}, of another program" for name in header.left_out]
+    lines = _left_out(networks, kept, header, to)
     if to == "safetensors":
         save_networks(destination, kept, header.metadata)
     elif to == "pkl":
         from facegen.weights.export.pickle import write_pickle
 
-        options = (header.get("origin") or {}).get("training_set_kwargs")
-        write_pickle(destination, kept, training_set_kwargs=options, metadata=header.metadata)
+        origin = header.get("origin") or {}
+        write_pickle(destination, kept, origin.get("training_set_kwargs"), metadata=header.metadata)
     elif to == "rosinality":
         (generator,) = kept.values()
         arguments = _export_rosinality(path, generator, destination, header, group)
@@ -83,6 +81,12 @@ def convert(
         )
         lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
     return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
+
+
+def _left_out(networks: Mapping[str, nn.Module], kept: Mapping[str, nn.Module], header: Header, to: str) -> list[str]:
+    """Say what of the source is not in the new file."""
+    lines = [f"left out: {name}, {_no_place(networks[name], to)}" for name in networks if name not in kept]
+    return lines + [f"left out: {name}, of another program" for name in header.left_out]
 
 
 def _with_groups(header: Header, networks: Mapping[str, nn.Module], groups: AgeGroups) -> Header:

@@ -123,7 +123,12 @@ class RunFolder:
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._append(STATS, json.dumps({"step": float(step), "time": round(time.time(), 3), **finite}))
         moment = round(step) if images is None else images
-        self._to_tensorboard(lambda events: [events.add_scalar(name, value, moment) for name, value in numbers.items()])
+
+        def write(events: SummaryWriter) -> None:
+            for name, value in numbers.items():
+                events.add_scalar(name, value, moment)
+
+        self._to_tensorboard(write)
 
     def show(self, name: str, moment: int, picture: str | os.PathLike[str]) -> None:
         """Show a picture in TensorBoard, too; its moment is an epoch or counts images seen, as for `stats`."""
