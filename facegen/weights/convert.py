@@ -76,10 +76,7 @@ def convert(
     else:
         ((name, chosen),) = kept.items()
         about = {**header.metadata, "network": name}
-        difference = _export_graph(
-            chosen, network if network in PARTS else None, destination, to, truncation_psi, about
-        )
-        lines.append(f"checked: at most {difference:.1g} from what PyTorch computes")
+        lines.append(_export_graph(chosen, network, destination, to, truncation_psi, about))
     return [*lines, f"{destination}: {', '.join(kept)} as {to}"]
 
 
@@ -129,13 +126,14 @@ def _export_rosinality(path: Path, network: nn.Module, destination: Path, header
 
 def _export_graph(
     network: nn.Module,
-    part: str | None,
+    asked: str | None,
     path: Path,
     to: str,
     truncation_psi: float | None,
     metadata: Mapping[str, Any],
-) -> float:
-    """Write ONNX or TorchScript; return the largest difference from PyTorch."""
+) -> str:
+    """Write ONNX or TorchScript; return a line on how close it comes to PyTorch."""
+    part = asked if asked in PARTS else None
     if truncation_psi is not None and (part or not isinstance(network, Generator)):
         what = part or type(network).__name__.lower()
         raise FacegenError(f"{path}: only a generator has truncation, not the {what}: leave it out")
@@ -147,7 +145,8 @@ def _export_graph(
         metadata = {**metadata, "part": part}
     elif isinstance(network, Generator):
         metadata = {**metadata, "truncation_psi": psi}
-    return export(network, path, part=part, truncation_psi=psi, metadata=metadata)
+    difference = export(network, path, part=part, truncation_psi=psi, metadata=metadata)
+    return f"checked: at most {difference:.1g} from what PyTorch computes"
 
 
 def _format(destination: Path, to: str | None) -> str:
