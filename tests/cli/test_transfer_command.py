@@ -230,7 +230,8 @@ def test_age_groups_of_a_generator_whose_file_does_not_say_them(run, tmp_path: P
     """As other programs write them: with nine groups, and with ten that need not be ours."""
     for classes in (9, 10):
         save_networks(tmp_path / f"{classes}.safetensors", {"G_ema": small_generator(classes)}, {})
-    line = [HOPPER, "--outdir", tmp_path / "out", "--encoder", locate.shipped_file("encoder")]
+    save_networks(tmp_path / "e.safetensors", {"encoder": small_encoder()}, {})
+    line = [HOPPER, "--outdir", tmp_path / "out", "--encoder", tmp_path / "e.safetensors"]
     nine = ["--generator", tmp_path / "9.safetensors"]
     assert "give --groups" in run(*line, *nine).stderr
     groups = "0-3,4-7,8-12,13-18,19-25,26-35,36-50,51-70,71+"
