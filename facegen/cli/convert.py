@@ -20,7 +20,8 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
     help=f"The format; by default what OUT's suffix says ({', '.join(SUFFIXES)}).",
 )
 @click.option(
-    "--network",
+    "--only",
+    "network",
     type=click.Choice([*KINDS, *PARTS]),
     help="Which network; by default all that the format holds, or the generator where it holds one.",
 )
@@ -52,7 +53,7 @@ def command(
       facegen convert network-snapshot-000400.safetensors snapshot.pkl
       facegen convert ffhq.pkl ffhq.safetensors
       facegen convert generator.safetensors young.pt --to rosinality --group 21-30
-      facegen convert generator.safetensors synthesis.onnx --network synthesis
+      facegen convert generator.safetensors synthesis.onnx --only synthesis
     """
     from facegen.weights.convert import convert
 

@@ -46,6 +46,21 @@ def test_prints_and_writes_numbers(network, faces, tmp_path, judges):
     assert judges["inception"] == "weights.pth"
 
 
+def test_numbers_of_a_run_are_noted_in_its_folder(network, faces, tmp_path, judges):
+    folder = tmp_path / "00000-faces"
+    folder.mkdir()
+    snapshot = folder / "network-snapshot-000001.safetensors"
+    snapshot.write_bytes(network.read_bytes())
+    line = ["--data", faces, "--metrics", "fid20_full"]
+    assert run("--network", snapshot, *line).exit_code == 0
+    assert [path.name for path in folder.iterdir()] == [snapshot.name]  # no run folder: nothing is written
+    (folder / "training_options.json").write_text("{}", encoding="utf-8")
+    assert run("--network", snapshot, *line).exit_code == 0
+    (noted,) = (folder / "metric-fid20_full.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(noted)["snapshot_pkl"] == snapshot.name
+    assert json.loads(noted)["results"].keys() == {"fid20_full"}
+
+
 def test_offline_without_the_file_is_one_line(network, faces):
     pytest.importorskip("torch_fidelity")
     result = run("--network", network, "--data", faces, "--metrics", "fid5k")

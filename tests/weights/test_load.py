@@ -99,6 +99,6 @@ def test_files_that_hold_no_networks(tmp_path, content, words):
 def test_commands_take_every_kind(files, tmp_path):
     for kind in ("pickle", "torch", "run"):
         out = tmp_path / f"{kind}.safetensors"
-        result = CliRunner().invoke(main, ["convert", str(files[kind]), str(out), "--network", "generator"])
+        result = CliRunner().invoke(main, ["convert", str(files[kind]), str(out), "--only", "generator"])
         assert result.exit_code == 0, result.output
         assert kind_of_file(out) == "safetensors"

@@ -67,9 +67,9 @@ def exported(folder: Path, target: str, suffix: str, outdir: Path) -> dict[str, 
     made = {"encoder": convert(folder / f"{target}.safetensors", outdir / f"encoder{suffix}", *to)}
     parts = ["synthesis", "mapping"] if target == "z" else ["synthesis"]
     for part in parts:
-        made[part] = convert(folder / "generator.safetensors", outdir / f"{part}{suffix}", *to, "--network", part)
+        made[part] = convert(folder / "generator.safetensors", outdir / f"{part}{suffix}", *to, "--only", part)
     if target != "z":
-        shift = convert(folder / f"{target}.safetensors", outdir / f"shift{suffix}", *to, "--network", "age_shift")
+        shift = convert(folder / f"{target}.safetensors", outdir / f"shift{suffix}", *to, "--only", "age_shift")
         made |= {"shift": shift, "age": convert(folder / "age.safetensors", outdir / f"age{suffix}", *to)}
     return made
 
