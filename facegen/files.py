@@ -60,10 +60,10 @@ def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
         raise FacegenError(f"{path}: is there already and would be lost; --force replaces it")
 
 
-def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2, ascii: bool = False) -> None:
-    """Write what JSON can hold, atomically and readable by people; with `ascii` also halves of characters."""
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:
+    """Write what JSON can hold, atomically and readable by people."""
     with atomic_path(path) as temporary:
-        text = json.dumps(content, indent=indent, ensure_ascii=ascii)
+        text = json.dumps(content, indent=indent, ensure_ascii=False)
         # What is no character (of a file name that is no UTF-8) becomes JSON's own escape.
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
 

@@ -36,4 +36,4 @@ def command(json_file: str | None, device: str | None, **chosen: Any) -> None:
         click.echo(f"{name:<{width}}  " + (f"{value:.6g}" if math.isfinite(value) else "too few real faces"))
     if json_file:
         about = {"network": options.network, "data": options.data, "seed": options.seed}
-        write_json(json_file, {**about, "results": finite_or_none(results)}, ascii=True)
+        write_json(json_file, {**about, "results": finite_or_none(results)})

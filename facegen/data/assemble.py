@@ -253,5 +253,5 @@ def write_report_files(
 ) -> None:
     """Write the report beside the archive: JSON for programs, HTML for people."""
     summary = asdict(report)
-    write_json(report_path(archive), summary, indent=1, ascii=True)
+    write_json(report_path(archive), summary, indent=1)
     write_report(report_path(archive, ".html"), summary, archives, examples, progress=progress)

@@ -49,7 +49,7 @@ class Inspection:
 
     def write_json(self, path: str | os.PathLike[str]) -> None:
         """Write the summary, with every problem in it, as JSON."""
-        write_json(path, self.summary, indent=1, ascii=True)
+        write_json(path, self.summary, indent=1)
 
     def _examples(self) -> dict[str, list[tuple[str, Image.Image | None]]]:
         """The first pictures of each kind of problem that can be shown."""

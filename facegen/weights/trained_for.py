@@ -61,6 +61,8 @@ def own_generator(encoder: Path) -> Path:
     if networks:
         return encoder
     packaged = locate.shipped_file("generator")
+    if _is_packaged(encoder, header):
+        return packaged
     named = _entry(encoder, header)
     if named is None:
         return next((path for path in _options_say(encoder) if path.is_file()), packaged)
