@@ -1,0 +1,193 @@
+"""The one way to open what may come from a stranger: plain files only, and never more of one than memory can hold.
+
+A small file can claim any size: a zip unpacks to a thousand times its own, `[[],[],...]` takes twenty times its bytes
+once it is parsed, a pipe never ends. So sizes are looked at before anything is read. `docs/security.md` lists the
+bounds; whoever needs more of one sets the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from facegen.errors import FacegenError
+
+MAX_BYTES = 4 * 1024**3  # of any file that is read as a whole
+MAX_TEXT_BYTES = 64 * 1024**2  # of notes: options, statistics, logs; a training of years writes a tenth
+MAX_JSON_MEMORY = 1024**3  # estimated, of a parsed document; a table of a million faces takes half
+MAX_JSON_DEPTH = 64
+MAX_ZIP_ENTRIES = 3_000_000
+
+# What a parsed container or item takes at most, in bytes, by the character in the text that stands for it.
+_JSON_MEMORY = {b"{": 240, b"[": 72, b",": 128}
+_LONG_NUMBER = re.compile(rb"\d{100}")  # no float has as many digits, and larger ones overflow wherever they are used
+# What zipfile raises on a broken zip; RuntimeError: an encrypted entry, or an unknown compression.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
+
+
+def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading bytes, unless it is a pipe, a device or a socket: to read one may never end.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+        FacegenError: it is not a plain file.
+        OSError: it cannot be read.
+    """
+    # Opened first and looked at then, so that nobody can exchange it in between; without O_NONBLOCK a pipe would wait.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        opened = os.open(path, flags)
+    except PermissionError:
+        if Path(path).is_dir():  # as Windows says it
+            raise FacegenError(f"{path}: a folder, not a file") from None
+        raise
+    except OSError:
+        check_plain(path)  # a socket cannot even be opened
+        raise
+    try:
+        _check_kind(os.fstat(opened).st_mode, path)
+    except BaseException:
+        os.close(opened)
+        raise
+    return os.fdopen(opened, "rb")
+
+
+def check_plain(path: str | os.PathLike[str]) -> None:
+    """Raise as `open_plain` does, for libraries that open a file by its name themselves."""
+    _check_kind(Path(path).stat().st_mode, path)
+
+
+def _check_kind(mode: int, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(mode):
+        raise FacegenError(f"{path}: a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise FacegenError(f"{path}: not a plain file but a pipe, a device or a socket: refused")
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """Return a plain file's content.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have; None for MAX_BYTES.
+
+    Raises:
+        As `open_plain`; FacegenError, too, if it has more bytes.
+    """
+    limit = MAX_BYTES if limit is None else limit
+    with open_plain(path) as file:
+        data = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
+    if data is None or len(data) > limit:
+        raise FacegenError(f"{path}: more than {_mb(limit)}, no file of this kind is so large: refused")
+    return data
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return a note's text, at most MAX_TEXT_BYTES. Raises as `read_bytes`, and FacegenError if it is not UTF-8."""
+    try:
+        return read_bytes(path, MAX_TEXT_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FacegenError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start:,})") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return a JSON file's content; raises as `read_bytes` and `parse_json` do."""
+    return parse_json(read_bytes(path), str(path))
+
+
+def parse_json(data: bytes | str, where: str) -> Any:
+    """Return the content of a JSON document whose bytes are in memory.
+
+    Args:
+        data: The document; bytes are UTF-8, with or without a byte order mark.
+        where: What to call it in messages.
+
+    Raises:
+        FacegenError: not JSON, nested deeper than MAX_JSON_DEPTH, with numbers of a hundred digits, or so that it would
+            take more than MAX_JSON_MEMORY once it is parsed.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if len(raw) + sum(size * raw.count(character) for character, size in _JSON_MEMORY.items()) > MAX_JSON_MEMORY:
+        raise FacegenError(f"{where}: would take more than {_mb(MAX_JSON_MEMORY)} of memory: refused")
+    if _LONG_NUMBER.search(raw):
+        raise FacegenError(f"{where}: holds a number of a hundred digits or more: refused")
+    try:
+        content = json.loads(raw.decode("utf-8-sig", "surrogatepass"))
+    except RecursionError:
+        raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused") from None
+    except ValueError as error:
+        raise FacegenError(f"{where}: not JSON ({error})") from error
+    containers, depth = [content] if isinstance(content, (dict, list)) else [], 0
+    while containers:
+        depth += 1
+        if depth > MAX_JSON_DEPTH:
+            raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused")
+        containers = [
+            value
+            for container in containers
+            for value in (container.values() if isinstance(container, dict) else container)
+            if isinstance(value, (dict, list))
+        ]
+    return content
+
+
+def open_zip(file: str | os.PathLike[str] | BinaryIO, where: str | None = None) -> zipfile.ZipFile:
+    """Open a zip for reading: a plain file by its path, or one that is open already.
+
+    Args:
+        file: The path, or the file.
+        where: What to call it in messages; None for the path.
+
+    Raises:
+        As `open_plain`; FacegenError, too, if it is no zip, a broken one, or has more than MAX_ZIP_ENTRIES entries.
+    """
+    where = str(file) if where is None else where
+    if isinstance(file, (str, os.PathLike)):
+        check_plain(file)
+    try:
+        archive = zipfile.ZipFile(file)
+    except BROKEN_ZIP as error:
+        raise FacegenError(f"{where}: not a readable zip ({error})") from error
+    if len(archive.filelist) > MAX_ZIP_ENTRIES:
+        archive.close()
+        raise FacegenError(f"{where}: a zip of more than {MAX_ZIP_ENTRIES:,} files: refused")
+    return archive
+
+
+def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo, where: str, limit: int | None = None) -> bytes:
+    """Return one file of a zip; what it unpacks to is bounded whatever the zip claims.
+
+    Args:
+        archive: The zip, from `open_zip`.
+        entry: The file in it, or its name.
+        where: What to call the zip in messages.
+        limit: Bytes that it may have; None for MAX_BYTES.
+
+    Raises:
+        FacegenError: there is no such file, it has more bytes, or it is damaged or encrypted.
+    """
+    limit = MAX_BYTES if limit is None else limit
+    name = entry if isinstance(entry, str) else entry.filename
+    try:
+        info = archive.getinfo(entry) if isinstance(entry, str) else entry
+        data = None
+        if info.file_size <= limit:
+            with archive.open(info) as file:
+                data = file.read(limit + 1)
+    except KeyError:
+        raise FacegenError(f"{where}: there is no file {name} in it") from None
+    except (*BROKEN_ZIP, OSError) as error:
+        raise FacegenError(f"{where}: cannot read {name} ({error})") from error
+    if data is None or len(data) > limit:
+        raise FacegenError(f"{where}: cannot read {name} (it has more than {_mb(limit)})")
+    return data
+
+
+def _mb(size: int) -> str:
+    return f"{size // 1024**2:,d} MB"
