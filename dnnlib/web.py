@@ -135,18 +135,19 @@ def shown(url: str) -> str:
 
 
 def _follow(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
-    """Ask, and ask where the server sends us on to. requests would read whatever comes with a redirect, too."""
+    """Ask, and ask where the server sends us on to."""
+    # Else requests reads all that comes with a redirect into memory, even one that it is not to follow.
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
     for _ in range(MOST_REDIRECTS + 1):
         response = session.get(url, stream=True, timeout=(CONNECT, START), headers=headers, allow_redirects=False)
-        location = session.get_redirect_target(response)
-        if location is None:
+        if not response.is_redirect:
             packings = {word.strip().lower() for word in response.headers.get("Content-Encoding", "").split(",")}
             if packings & PACKED:
                 response.close()
                 raise RefusedError("the server packs the file, which it was asked not to: it could unpack to any size")
             return response
         response.close()
-        url = _redirected(url, location)
+        url = _redirected(url, response.headers["Location"].encode("latin-1").decode("utf-8", "replace"))
     raise RefusedError("the server sends us round in circles")
 
 
