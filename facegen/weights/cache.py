@@ -94,7 +94,7 @@ def removed_if_damaged(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         except OSError:
             raise error from None
-        raise FacegenError(f"{error}; this copy is removed from the cache, so the next try downloads it anew") from error
+        raise FacegenError(f"{error}; this copy is removed from the cache, so the next try gets a new one") from error
 
 
 def _downloads() -> Path:

@@ -19,9 +19,9 @@ from facegen import beside
 from facegen.errors import FacegenError
 from facegen.text import shown, visible
 from facegen.weights import native
+from facegen.weights.cache import removed_if_damaged
 from facegen.weights.family.safe_pickle import MAX_NAME
 from facegen.weights.family.state_dict import is_torchscript
-from facegen.weights.cache import removed_if_damaged
 from facegen.weights.header import HEADER_KEY, Header
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
