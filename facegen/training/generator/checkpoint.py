@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
+from facegen.text import as_argument
 from facegen.training.generator.state import TrainingState
 from facegen.training.run.check_state import checked, cuda_states, fitting, generator_state, number, whole
 from facegen.training.run.folder import read_state, written_state
@@ -111,7 +112,7 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
         raise FacegenError(
             f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
-            f"start from these weights: facegen train --resume {snapshot}"
+            f"start from these weights: facegen train --resume {as_argument(snapshot)}"
         )
     return content, snapshot
 
