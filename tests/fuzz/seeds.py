@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from fuzz.containers import join_parts, zipped
-from fuzz.states import generator_training, take_step, to_json
+from fuzz.states import age_training, generator_training, to_json
 from fuzz.targets import pictures
 from pickle_writers import persistent, write_pickle
 from PIL import Image
@@ -126,17 +126,13 @@ def runs() -> Iterator[tuple[str, str, bytes]]:
 
 def states() -> Iterator[tuple[str, str, bytes]]:
     """What two trainings go on from."""
-    from facegen.training.age.loop import build
-    from facegen.training.age.options import AgeOptions
     from facegen.training.generator.checkpoint import STATE
     from facegen.training.run.session import _state_of
 
     with tempfile.TemporaryDirectory() as folder:
         generator_training(Path(folder))
         yield "state", "generator", to_json(torch.load(Path(folder) / STATE))
-    state = build(AgeOptions("", widths=(8, 8), depths=(1, 1), size=16), torch.device("cpu"))
-    take_step(state.network, state.optimizer)
-    yield "state", "age", to_json(_state_of(state.parts))
+    yield "state", "age", to_json(_state_of(age_training().parts))
 
 
 def texts() -> Iterator[tuple[str, str, bytes]]:

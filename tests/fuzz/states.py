@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from facegen.training.age.loop import TrainingState as AgeTraining
 from facegen.training.generator.state import TrainingState
 
 LARGEST = 4096  # numbers of a tensor that are stored one by one
@@ -66,18 +67,28 @@ def _tensor(told: Any) -> Any:
 
 def of_age_estimator(folder: Path) -> Callable[[], None]:
     """Return a function that goes on from the `age-state.pt` in a folder, and trains a step."""
-    from facegen.training.age.loop import STATE, build
-    from facegen.training.age.options import AgeOptions
+    from facegen.training.age.loop import STATE
     from facegen.training.run.folder import read_state
     from facegen.training.run.session import load_state
 
-    state = build(AgeOptions("", widths=(8, 8), depths=(1, 1), size=16), torch.device("cpu"))
+    state = age_training()
 
     def restore() -> None:
-        load_state(state.parts, read_state(folder / STATE, list(state.parts)))
+        load_state(state.parts, read_state(folder / STATE, list(state.parts)), folder / STATE)
         take_step(state.network, state.optimizer)
 
     return restore
+
+
+@cache
+def age_training() -> AgeTraining:
+    """Build the smallest training of an age estimator."""
+    from facegen.training.age.loop import build
+    from facegen.training.age.options import AgeOptions
+
+    state = build(AgeOptions("", widths=(8, 8), depths=(1, 1), size=16), torch.device("cpu"))
+    take_step(state.network, state.optimizer)
+    return state
 
 
 def of_generator(folder: Path) -> Callable[[], None]:
