@@ -1,4 +1,4 @@
-"""Writes the honest part of the corpora, `corpus/TARGET/seed-*`: small files as facegen and other programs write them.
+"""Writes `corpus/TARGET/seed-*` where they are missing: small files as facegen and other programs write them.
 
 PYTHONPATH=tests python -m fuzz.seeds
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from fuzz.containers import join_parts, zipped
+from fuzz.states import age_training, generator_training, to_json
 from fuzz.targets import pictures
 from pickle_writers import persistent, write_pickle
 from PIL import Image
@@ -123,6 +124,17 @@ def runs() -> Iterator[tuple[str, str, bytes]]:
         yield "run", kind, join_parts({name: content.encode() for name, content in files.items()})
 
 
+def states() -> Iterator[tuple[str, str, bytes]]:
+    """What two trainings go on from."""
+    from facegen.training.generator.checkpoint import STATE
+    from facegen.training.run.session import _state_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        generator_training(Path(folder))
+        yield "state", "generator", to_json(torch.load(Path(folder) / STATE))
+    yield "state", "age", to_json(_state_of(age_training().parts))
+
+
 def texts() -> Iterator[tuple[str, str, bytes]]:
     """One of each kind."""
     for name, words in (
@@ -138,12 +150,13 @@ def texts() -> Iterator[tuple[str, str, bytes]]:
 
 
 def main() -> None:
-    """Write all of them."""
-    for kind in (weights, data_sets, tables_of_matlab, runs, texts):
+    """Write those that are not there: not every writer gives the same bytes each time."""
+    for kind in (weights, data_sets, tables_of_matlab, runs, states, texts):
         for target, name, data in kind():
             path = CORPUS / target / f"seed-{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            if not path.exists():
+                path.write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import torch
 from click.testing import CliRunner
 from fuzz.containers import (
     split_parts,
@@ -284,6 +285,24 @@ def run(data: bytes) -> None:
     check_page(workplace() / "runs.html")
     for kind in (TrainOptions, EncoderOptions, AgeOptions):
         answers(read_options, folder, kind)
+
+
+@target
+def state(data: bytes) -> None:
+    """A state file that a training goes on from, as JSON (see `fuzz.states`): of an age estimator or a generator."""
+    from fuzz.states import from_json, of_age_estimator, of_generator
+
+    from facegen.training.generator.checkpoint import STATE
+
+    try:
+        content = from_json(data)
+    except ValueError:  # no JSON
+        return
+    is_generator = isinstance(content, dict) and "images_seen" in content
+    path = (workplace() / STATE).with_stem("training-state" if is_generator else "age-state")
+    torch.save(content, path)
+    restore = of_generator(workplace()) if is_generator else of_age_estimator(workplace())
+    answers(restore)
 
 
 # Texts
