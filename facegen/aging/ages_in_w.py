@@ -58,8 +58,8 @@ class LatentAges:
     def steps(self, latents: torch.Tensor, own: torch.Tensor, ages: torch.Tensor, edit: Edit) -> torch.Tensor:
         """The steps in w `[N, A, num_ws, w_dim]` from the faces' own ages `[N]` to each of `ages` `[A]`.
 
-        `shift` takes the difference between the places of the two ages, `swap` that between the two w of the latent z;
-        layers that the edit leaves out do not move.
+        `shift` takes the difference between the places of the two ages, `swap` that between the two w of the latent z.
+        What the edit holds is taken out of the steps; layers that the edit leaves out do not move.
         """
         if self.method(edit) == "shift":
             steps = self.shift.place(ages)[None] - self.shift.place(own)[:, None]
@@ -68,7 +68,7 @@ class LatentAges:
             steps = torch.einsum("nag,ngld->nald", change, self._in_groups(latents, edit.psi))
         changed = torch.zeros([self.generator.num_ws, 1], device=steps.device)
         changed[layer_indices(edit.layers, self.generator.num_ws)] = 1
-        return steps * changed
+        return self.shift.hold(steps, edit.hold) * changed
 
     def _in_groups(self, z: torch.Tensor, psi: float) -> torch.Tensor:
         """The w of latents `[N, z_dim]` in every group: `[N, c_dim, num_ws, w_dim]`.

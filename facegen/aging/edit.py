@@ -16,6 +16,7 @@ METHODS = ("swap", "shift")
 PASTE_MODES = ("change", "face")  # see `paste`
 VIDEO_SUFFIXES = (".mp4", ".gif")
 MAX_AGES = 1000
+HELD = ("sex",)
 # Karras et al. 2019, section 3.1: coarse styles are those of 4x4 and 8x8, middle ones of 16x16 and 32x32, fine ones of
 # the rest. A w is counted at the resolution whose convolution it steers.
 PARTS = {"coarse": (0, 3), "middle": (3, 7), "fine": (7, None)}
@@ -39,6 +40,22 @@ class Edit(Options):
         None, "Only these w change: coarse, middle, fine, or as in 0-3,7.", metavar="LAYERS", unset="all"
     )
     psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.")
+    strength: float | None = option(
+        None,
+        "How much of the change goes into the photo; auto is as little as makes the face look its age.",
+        metavar="auto|0.0-3.0",
+        parse=lambda text: parse_strength(text),
+        unset="auto",
+        min=0,
+        max=3,
+    )
+    hold: Sequence[str] | None = option(
+        None,
+        "What aging leaves as it is: sex, or none.",
+        metavar="sex|none",
+        parse=lambda text: parse_hold(text),
+        unset="sex, if the encoder's file says how",
+    )
     refine: int = option(
         0,
         "Fit latent and generator to each face in this many steps; 150 is a good start.",
@@ -52,6 +69,24 @@ class Edit(Options):
             self.refine_seconds is None or self.refine > 0,
             "a time to refine needs steps to take in it: give refine (--refine), too",
         )
+
+
+def parse_strength(text: str) -> float | None:
+    """Read `auto`, which is None, or a number; raises a FacegenError for anything else."""
+    if text.strip().lower() == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise FacegenError(f"strength {text!r}: write auto, or a number from 0 to 3, as in 1.5") from error
+
+
+def parse_hold(text: str) -> list[str]:
+    """Read what to hold, `sex` or `none`; raises a FacegenError for anything else."""
+    names = [] if text.strip().lower() == "none" else [part.strip().lower() for part in text.split(",")]
+    if unknown := [name for name in names if name not in HELD]:
+        raise FacegenError(f"hold {unknown[0]!r}: write {', '.join(HELD)}, or none")
+    return names
 
 
 def parse_ages(text: str) -> list[float]:

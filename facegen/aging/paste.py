@@ -21,7 +21,7 @@ all but T drops out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,12 +53,14 @@ class PastedFace:
     reconstruction: what the generator makes of it at its own age.
     aged: the face at another age.
     matrix: [2, 3], pixels of the photo to pixels of the pictures, see `facegen.faces.template.alignment_matrix`.
+    strength: how much of the change is put in, in mode `change`: 1 as the generator draws it.
     """
 
     input: Image.Image
     reconstruction: Image.Image
     aged: Image.Image
     matrix: np.ndarray
+    strength: float = 1.0
 
 
 def paste_faces(
@@ -115,7 +117,7 @@ def paste_faces(
 def _in_profile(face: PastedFace, profile: bytes, mode: str) -> PastedFace:
     """Return the face with its pictures in the numbers that the photo's color profile has for their colors."""
     own, copy, aged = (from_srgb(to_rgb(p), profile, mode) for p in (face.input, face.reconstruction, face.aged))
-    return PastedFace(own, copy, aged, face.matrix)
+    return replace(face, input=own, reconstruction=copy, aged=aged)
 
 
 def paste_results(
@@ -133,7 +135,9 @@ def paste_results(
         mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
     """
     for index in range(len(results[0].aged) if results else 0):
-        faces = [PastedFace(face.input, face.reconstruction, face.aged[index].image, face.matrix) for face in results]
+        faces = [
+            PastedFace(f.input, f.reconstruction, f.aged[index].image, f.matrix, f.aged[index].strength) for f in results
+        ]
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
 
 
@@ -227,6 +231,26 @@ def _mask_in(face: PastedFace, box: tuple[int, int, int, int], template: Alignme
     )
 
 
+def face_changes(
+    source: Image.Image, copy: Image.Image, aged: Sequence[Image.Image], template: AlignmentTemplate = UTKFACE_TEMPLATE
+) -> np.ndarray:
+    """Return what aging changes in a face that is pasted at strength 1 in mode `change`.
+
+    Args:
+        source: the face as it was cut from the photo.
+        copy: its reconstruction.
+        aged: the face at other ages; all of one size.
+        template: see `paste_faces`.
+
+    Returns:
+        float32 `[A, H, W, 3]`, in levels, for every age; 0 where the mask ends.
+    """
+    source, copy, *aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in (source, copy, *aged))
+    mask = _own_mask(source.shape[:2], template)
+    adapt = _color_map(_covariance(copy, mask), _covariance(source, mask))
+    return np.stack([(picture - copy) @ adapt * mask for picture in aged])
+
+
 def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.ndarray:
     """What is put into the photo, in its colors, at the crop's size: float32 [H, W, 3]. See the module."""
     from scipy.ndimage import gaussian_filter
@@ -234,12 +258,10 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
     pictures = (face.input, face.reconstruction, face.aged)
     source, copy, aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in pictures)
     height, width = source.shape[:2]
-    y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width]).reshape(2, 1, 1)
-    mask = face_mask(x, y, template)[..., None].astype(np.float32)
-
+    mask = _own_mask((height, width), template)
     adapt = _color_map(_covariance(copy, mask), _covariance(source, mask))
     if mode == "change":
-        return (aged - copy) @ adapt
+        return face.strength * ((aged - copy) @ adapt)
 
     def low(picture: np.ndarray) -> np.ndarray:
         """Only of the face: the background has another light."""
@@ -247,6 +269,12 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
         return gaussian_filter(picture * mask, sigma) / np.maximum(gaussian_filter(mask, sigma), 1e-3)
 
     return low(source) + (aged - low(copy)) @ adapt
+
+
+def _own_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
+    """The mask at the pixels of the crop: float32 [H, W, 1]."""
+    y, x = (np.mgrid[: shape[0], : shape[1]] + 0.5) / np.array(shape).reshape(2, 1, 1)
+    return face_mask(x, y, template)[..., None].astype(np.float32)
 
 
 def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from PIL import Image
 from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
+from facegen.aging.paste import face_changes
 from facegen.aging.refine import refine
+from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
@@ -42,12 +45,21 @@ TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time
 
 @dataclass(frozen=True)
 class AgedFace:
-    """One face at another age. `caption` says the age that was asked for, or the group; `group` is the age's group."""
+    """One face at another age.
+
+    caption: the age that was asked for, or the group.
+    group: the age's group.
+    image: as the generator draws it.
+    strength: how much of its change goes into the photo, see `Edit.strength`.
+    looks: the age that the face in the photo then looks; NaN where nobody looked.
+    """
 
     caption: str
     age: float
     group: int
     image: Image.Image
+    strength: float = 1.0
+    looks: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -355,7 +367,10 @@ class AgeTransfer:
         results = []
         for index, face in enumerate(chosen):
             own = round(float(rendered.input_ages[index]), 1)
-            pictures = zip(wanted, _pictures(rendered.aged[index], has_color), strict=True)
+            pictures = _pictures(rendered.aged[index], has_color)
+            changes = face_changes(aligned[index], reconstructions[index], pictures, self.template)
+            strengths, looks = self._strengths(aligned[index], changes, [age.years for age in wanted], edit.strength)
+            aged = zip(wanted, pictures, strengths, looks, strict=True)
             result = FaceResult(
                 box=face.box,
                 matrix=alignment_matrix(face, self.template, self.size),
@@ -363,12 +378,34 @@ class AgeTransfer:
                 reconstruction=reconstructions[index],
                 input_age=own,
                 input_group=group_of(own, self.groups),
-                aged=[AgedFace(age.caption, age.years, age.group, picture) for age, picture in pictures],
+                aged=[AgedFace(age.caption, age.years, age.group, *rest) for age, *rest in aged],
                 latent=rendered.latents[index].cpu().numpy(),
                 age_is_estimated=given is None,
             )
             results.append(result)
         return results
+
+    @torch.no_grad()
+    def _strengths(
+        self, face: Image.Image, changes: np.ndarray, ages: Sequence[float], given: float | None
+    ) -> tuple[list[float], list[float]]:
+        """How much of each change a face takes, and how old it then looks."""
+        if self.age_estimator is None:
+            return [1.0 if given is None else given] * len(ages), [math.nan] * len(ages)
+        estimator, middles = self.age_estimator, self.latent_ages.middles
+        start = self.to_tensor([face])
+        change = torch.from_numpy(changes).to(self.device).permute(0, 3, 1, 2) / 127.5
+
+        def read(strengths: torch.Tensor) -> torch.Tensor:
+            pasted = (start + strengths[0, :, None, None, None] * change).clamp(-1, 1)
+            return torch.cat([estimator.predict(part) for part in pasted.split(PICTURES_AT_ONCE)])[None]
+
+        if given is not None:
+            looks = read(torch.full([1, len(ages)], given, device=self.device))
+            return [given] * len(ages), looks[0].tolist()
+        targets = self._years(ages).clamp(middles[0], middles[-1])
+        strengths, looks = solve_strengths(read, estimator.predict(start), targets)
+        return [round(value, 3) for value in strengths[0].tolist()], looks[0].tolist()
 
     def check(
         self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
@@ -388,6 +425,8 @@ class AgeTransfer:
             )
         self.latent_ages.method(edit)
         layer_indices(edit.layers, self.generator.num_ws)
+        if missing := [name for name in edit.hold or () if name not in self.latent_ages.shift.holds]:
+            raise FacegenError(f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none")
         return wanted
 
 

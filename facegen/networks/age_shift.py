@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,24 +41,67 @@ class AgeShift(nn.Module):
         num_ws: Layers of the generator that take a w.
         w_dim: Length of w.
         ages: The middle age of every group in years, growing.
+        holds: What steps can leave alone that they would carry along, such as `sex`: see `hold`.
     """
 
-    def __init__(self, c_dim: int, num_ws: int, w_dim: int, ages: Sequence[float]) -> None:
+    normals: torch.Tensor
+    directions: torch.Tensor
+
+    def __init__(
+        self, c_dim: int, num_ws: int, w_dim: int, ages: Sequence[float], holds: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         ages = [float(age) for age in ages]
         if len(ages) != c_dim or any(not one < other for one, other in pairwise(ages)):
             raise FacegenError(f"an age shift needs {c_dim} growing ages, one for each group, got {ages}")
-        self.init_kwargs = {"c_dim": c_dim, "num_ws": num_ws, "w_dim": w_dim, "ages": ages}
-        self.c_dim, self.num_ws, self.w_dim, self.ages = c_dim, num_ws, w_dim, ages
+        self.init_kwargs: dict[str, Any] = {"c_dim": c_dim, "num_ws": num_ws, "w_dim": w_dim, "ages": ages}
+        if holds:  # earlier versions know no such argument
+            self.init_kwargs["holds"] = list(holds)
+        self.c_dim, self.num_ws, self.w_dim, self.ages, self.holds = c_dim, num_ws, w_dim, ages, list(holds)
         self.table = nn.Parameter(torch.zeros(c_dim, num_ws, w_dim))
+        if holds:
+            self.register_buffer("normals", torch.zeros(len(holds), w_dim))
+            self.register_buffer("directions", torch.zeros(len(holds), w_dim))
+
+    def holding(self, name: str, normal: torch.Tensor, direction: torch.Tensor) -> AgeShift:
+        """Return this shift, able to hold one thing more.
+
+        Among people of one age, what is to be held grows along `direction` `[w_dim]` and is told apart by the plane
+        whose `normal` `[w_dim]` is given (`facegen.training.encoder.sex_direction` finds both).
+        """
+        shift = AgeShift(self.c_dim, self.num_ws, self.w_dim, self.ages, [*self.holds, name]).to(self.table.device)
+        with torch.no_grad():
+            shift.table.copy_(self.table)
+            old = len(self.holds)
+            if old:
+                shift.normals[:old], shift.directions[:old] = self.normals, self.directions
+            shift.normals[old], shift.directions[old] = normal, direction
+        return shift.requires_grad_(self.table.requires_grad)
+
+    def hold(self, steps: torch.Tensor, names: Sequence[str] | None = None) -> torch.Tensor:
+        """Return steps `[..., w_dim]` in w without what they would change of the things to hold.
+
+        What a step goes along a thing's normal is taken out of it along the thing's direction: the subspace projection
+        of Shen et al. 2020, section 3.2, which takes it out along the normal, and so moves faces to where there are
+        fewer.
+
+        Args:
+            steps: differences of two w.
+            names: some of `holds`; None for all.
+        """
+        for index, name in enumerate(self.holds):
+            if names is None or name in names:
+                normal, direction = self.normals[index], self.directions[index]
+                steps = steps - (steps @ normal / (normal @ direction))[..., None] * direction
+        return steps
 
     def place(self, ages: torch.Tensor) -> torch.Tensor:
         """Where ages `[N]` in years lie: `[N, num_ws, w_dim]`."""
         return torch.einsum("ng,gld->nld", soft_labels(ages, self.ages), self.table)
 
     def forward(self, ws: torch.Tensor, from_ages: torch.Tensor, to_ages: torch.Tensor) -> torch.Tensor:
-        """Latents `[N, num_ws, w_dim]` of faces of `from_ages` `[N]`, moved to `to_ages` `[N]` (years)."""
-        return ws + self.place(to_ages) - self.place(from_ages)
+        """Latents `[N, num_ws, w_dim]` of faces of `from_ages` `[N]`, moved to `to_ages` `[N]` (years); all is held."""
+        return ws + self.hold(self.place(to_ages) - self.place(from_ages))
 
 
 def group_mean_shift(means: torch.Tensor, num_ws: int, ages: Sequence[float]) -> AgeShift:

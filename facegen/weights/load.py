@@ -14,6 +14,7 @@ from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.networks.sex_classifier import SexClassifier
 from facegen.weights.cache import removed_if_damaged
 from facegen.weights.header import Header
 from facegen.weights.locate import locate
@@ -94,6 +95,11 @@ def load_encoder(reference: str | os.PathLike[str]) -> tuple[Encoder, Header]:
 def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[AgeEstimator, Header]:
     """Load the age estimator of a weight file or run folder, and what the file says of it; see `load_generator`."""
     return _load(reference, ("age",), AgeEstimator, "age estimator")
+
+
+def load_sex_classifier(reference: str | os.PathLike[str]) -> tuple[SexClassifier, Header]:
+    """Load the sex classifier of a weight file, and what the file says of it; see `load_generator`."""
+    return _load(reference, ("sex",), SexClassifier, "sex classifier")
 
 
 def _load(

@@ -34,6 +34,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
     from facegen.networks.discriminator import Discriminator
     from facegen.networks.encoder import Encoder
     from facegen.networks.generator import Generator
+    from facegen.networks.sex_classifier import SexClassifier
 
     return {
         "generator": Generator,
@@ -41,6 +42,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
         "encoder": Encoder,
         "age_shift": AgeShift,
         "age_estimator": AgeEstimator,
+        "sex_classifier": SexClassifier,
     }
 
 

@@ -1,0 +1,50 @@
+"""How much of the change a face takes until it looks the age that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+LEAST, MOST = 0.0, 2.0  # beyond, what the photo has shows through as ghosts: wrinkles in a child's face
+LOOKS = 4  # of the age estimator at every face and age: each takes as long as drawing the face
+CLOSE = 2.0  # years that are as good as the age itself: half of the estimator's error
+
+
+def solve_strengths(
+    read: Callable[[torch.Tensor], torch.Tensor], own: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find for each face and age the least strength at which the face looks the age.
+
+    The age that a face looks moves toward the target as the strength grows, so each look halves, roughly, where the
+    answer lies: the next one is where a straight line between its two ends meets the target, but never close to an end.
+
+    Args:
+        read: the ages `[N, A]` that the faces look at strengths `[N, A]`.
+        own: the ages `[N]` that the faces look as they are.
+        targets: years `[A]`.
+
+    Returns:
+        The strengths `[N, A]`, MOST where that is not enough, and the ages `[N, A]` that the faces then look.
+    """
+    way = targets[None] - own[:, None]
+    direction = way.sign()
+
+    def missing(ages: torch.Tensor) -> torch.Tensor:
+        """How many years are missing; none or less where a face looks the age."""
+        return (targets[None] - ages) * direction - CLOSE
+
+    low, high = torch.full_like(way, LEAST), torch.full_like(way, MOST)
+    at_low, ages = way.abs() - CLOSE, read(high)
+    at_high = missing(ages)
+    enough = at_high <= 0
+    for _ in range(LOOKS - 1):
+        share = (at_low / (at_low - at_high).clamp(min=1e-3)).clamp(0.2, 0.8)
+        middle = low + share * (high - low)
+        seen = read(middle)
+        found = missing(seen)
+        there = enough & (found <= 0)
+        high, at_high, ages = (torch.where(there, new, old) for new, old in ((middle, high), (found, at_high), (seen, ages)))
+        low, at_low = torch.where(there, low, middle), torch.where(there, at_low, found)
+    as_it_is = way.abs() <= CLOSE
+    return torch.where(as_it_is, LEAST, high), torch.where(as_it_is, own[:, None].expand_as(ages), ages)
