@@ -323,11 +323,10 @@ def state(data: bytes) -> None:
 
     try:
         content = from_json(data)
-    except ValueError:  # no JSON
+        is_generator = isinstance(content, dict) and "images_seen" in content
+        torch.save(content, (workplace() / STATE).with_stem("training-state" if is_generator else "age-state"))
+    except (ValueError, RecursionError):  # no JSON, or too deep to be written
         return
-    is_generator = isinstance(content, dict) and "images_seen" in content
-    path = (workplace() / STATE).with_stem("training-state" if is_generator else "age-state")
-    torch.save(content, path)
     restore = of_generator(workplace()) if is_generator else of_age_estimator(workplace())
     answers(restore)
 
