@@ -16,6 +16,7 @@ from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces_batch, yaw
 from facegen.faces.template import Face, alignment_matrix, invert_matrix
+from facegen.text import visible
 
 # Faces are first sought in pictures of this side: in most pictures of data sets the face is large, and a search costs
 # by the pixel. Landmarks come out as steady as at 1280 (they scatter by 1.5 % of the distance of the eyes). Where that
@@ -135,7 +136,7 @@ def _load(name: str, read: _Read, options: CropOptions) -> _Picture | Skipped:
 
 def _without(name: str, error: FacegenError) -> str:
     """What an error says, without the name that stands beside it in the report."""
-    return str(error).removeprefix(f"{name}: ")
+    return str(error).removeprefix(visible(f"{name}: "))
 
 
 def _load_in_portions(names: Sequence[str], read: _Read, options: CropOptions) -> Iterator[list[_Picture | Skipped]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, shorten
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class AlignmentTemplate:
     def from_json(cls, points: Sequence[Sequence[float]]) -> AlignmentTemplate:
         try:
             return cls(tuple((float(x), float(y)) for x, y in points))
-        except (TypeError, ValueError) as error:
-            raise FacegenError(f"an alignment template is five finite (x, y) points, got {points!r}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            got = shorten(repr(points), 200)
+            raise FacegenError(f"an alignment template is five finite (x, y) points, got {got}") from error
 
 
 # Medians over 300 pictures of UTKFace's "aligned and cropped" faces, measured with `measure_template`.

@@ -29,6 +29,7 @@ from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.faces.template import AlignmentTemplate
 from facegen.reading import parse_json
+from facegen.text import visible
 from facegen.weights.tensors.safetensors_file import open_safetensors
 
 FORMAT_VERSION = 2
@@ -100,7 +101,7 @@ class Header(Mapping[str, Any]):
                 )
             groups = AgeGroups.default()
             words = f"the generator's file does not say which ages its classes are: taken for {groups}"
-            warnings.warn(f"{words}; if not so, give --groups", stacklevel=3)
+            warnings.warn(visible(f"{words}; if not so, give --groups"), stacklevel=3)
         if len(groups) != classes:
             raise FacegenError(
                 f"this generator has {classes} classes, but there are {len(groups)} age groups: {groups}"

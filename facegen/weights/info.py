@@ -16,8 +16,10 @@ from torch import nn
 from facegen import beside
 from facegen.errors import FacegenError
 from facegen.reading import open_plain, read_bytes
+from facegen.text import shown, visible
 from facegen.weights import native
-from facegen.weights.family.safe_pickle import MAX_NAME, shown
+from facegen.weights.cache import removed_if_damaged
+from facegen.weights.family.safe_pickle import MAX_NAME
 from facegen.weights.header import HEADER_KEY, Header
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
@@ -54,7 +56,8 @@ def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str
     if kind == "unknown":
         read_networks(path)  # says what is wrong
     facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": beside.download.sha256_of(path)}
-    found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
+    with removed_if_damaged(path):
+        found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
         facts["layers"] = list(_layers(tensors))
@@ -139,7 +142,7 @@ def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
 
 def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
     """What can be said of a file that is no network which facegen takes."""
-    reason = str(error).removeprefix(f"{path}: ")
+    reason = str(error).removeprefix(visible(f"{path}: "))
     container = _container(path)
     pickle = _pickle_bytes(path)
     if container == "PyTorch file":

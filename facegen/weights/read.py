@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from facegen.errors import FacegenError
-from facegen.weights.family.safe_pickle import shown
+from facegen.text import shown
 from facegen.weights.tensors.safetensors_file import open_safetensors
 from facegen.weights.tensors.torch_file import read_torch_file
 

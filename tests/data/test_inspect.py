@@ -15,8 +15,8 @@ from facegen.cli import main
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.data.inspect import inspect_archive
 from facegen.data.label import label_folder
-from facegen.errors import printable
 from facegen.images import encode_png
+from facegen.text import visible
 
 GROUPS = ["0-10", "11-20", "21-30"]
 NAMES = [f"00000/img{i:08d}.png" for i in range(3)]
@@ -51,7 +51,7 @@ def assert_problem(path, kind, file=None):
     else:
         message = assert_refused(f"{kind}: ", FaceArchive, path)
         assert str(path) in message
-        assert printable(problem.file) in message
+        assert visible(problem.file) in message
     return problem
 
 

@@ -18,7 +18,7 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.reading import MAX_TEXT_BYTES, open_plain, parse_json
-from facegen.weights.family.safe_pickle import shown
+from facegen.text import shown
 from facegen.weights.tensors.blocks import MAX_TENSORS, as_numbers, check_apart, checked_shape, read_block
 
 # What the format calls torch's types; those with several numbers in a byte are left out.

@@ -10,8 +10,9 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.reading import open_plain, read_bytes
+from facegen.text import shown
 from facegen.weights.family.records import STORAGE_MAGIC, STORAGE_PROTOCOL
-from facegen.weights.family.safe_pickle import Budget, shown
+from facegen.weights.family.safe_pickle import Budget
 from facegen.weights.tensors.blocks import MAX_TENSORS, check_apart, read_block
 from facegen.weights.tensors.torch_pickle import TorchPickle
 from facegen.weights.tensors.torch_zip import TorchZip
