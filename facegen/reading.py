@@ -8,11 +8,14 @@ bounds; whoever needs more of one sets the constant here, as in `facegen.reading
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import re
+import reprlib
 import stat
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +31,7 @@ MAX_ZIP_ENTRIES = 3_000_000
 _JSON_MEMORY = {b"{": 240, b"[": 72, b",": 128}
 _LONG_NUMBER = re.compile(rb"\d{100}")  # no float has as many digits, and larger ones overflow wherever they are used
 # What zipfile raises on a broken zip; RuntimeError: an encrypted entry, or an unknown compression.
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
@@ -135,6 +138,20 @@ def parse_json(data: bytes | str, where: str) -> Any:
             if isinstance(value, (dict, list))
         ]
     return content
+
+
+def check_types(row: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """Return a JSON object all of whose values are of these types; true and false are no whole numbers.
+
+    Raises:
+        FacegenError: it is no object, lacks a name or has another, or a value is of another type.
+    """
+    if not isinstance(row, dict) or row.keys() != types.keys():
+        raise FacegenError(f"{reprlib.repr(row)} is no object of {', '.join(types)}")
+    for name, kinds in types.items():
+        if type(row[name]) not in kinds:
+            raise FacegenError(f"{name} is {reprlib.repr(row[name])}")
+    return row
 
 
 def open_zip(file: str | os.PathLike[str] | BinaryIO, where: str | None = None) -> zipfile.ZipFile:
