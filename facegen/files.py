@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from facegen.beside import disk
 from facegen.errors import FacegenError
+from facegen.text import json_text
 
 
 @contextmanager
@@ -63,9 +63,7 @@ def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:
     """Write what JSON can hold, atomically and readable by people."""
     with atomic_path(path) as temporary:
-        text = json.dumps(content, indent=indent, ensure_ascii=False)
-        # What is no character (of a file name that is no UTF-8) becomes JSON's own escape.
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace", newline="\n")
+        temporary.write_text(json_text(content, indent) + "\n", encoding="utf-8", newline="\n")
 
 
 def take_lock(path: str | os.PathLike[str], wait: float = 0.0) -> FileLock | None:

@@ -1,7 +1,7 @@
 """Pages for people: one HTML file each, with its pictures inside. A page runs no script and loads nothing.
 
 The pages are the templates in `facegen/templates`. Names of files, groups and systems come from strangers, so whatever
-a template prints is made visible (`visible`) and escaped.
+a template prints is made visible and escaped.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 import facegen
-from facegen.errors import printable, shorten
 from facegen.files import atomic_path
 from facegen.images import to_rgb
+from facegen.text import shorten, visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -36,7 +36,7 @@ def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> No
     values = {"version": facegen.__version__, "now": datetime.now(timezone.utc), **values}
     page = templates().get_template(template).render(values)
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(page, encoding="utf-8")
 
 
 @cache
@@ -47,7 +47,7 @@ def templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("facegen"),
         autoescape=True,
-        finalize=visible,
+        finalize=printed,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -57,15 +57,9 @@ def templates() -> jinja2.Environment:
     return environment
 
 
-def visible(value: object) -> object:
-    """Any value as text without control characters; HTML that a template has made stays as it is.
-
-    Newlines, characters that turn the reading direction and halves of characters would hide what a name is.
-    """
-    if hasattr(value, "__html__"):
-        return value
-    raw = str(value)
-    return raw if raw.isprintable() else printable(raw)  # a picture's data is long, and printable
+def printed(value: object) -> object:
+    """Any value as visible text, which the template escapes; HTML that a template has made stays as it is."""
+    return value if hasattr(value, "__html__") else visible(str(value))
 
 
 def cut(value: object, limit: int = 1000) -> str:

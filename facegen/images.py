@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 # Refused by the header, before anything is decoded: more pixels than any photo of a face has,
 MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
-# and what would take more memory than this, or than ten times the file. A JPEG or PNG in color has 134 megapixels then.
-MAX_MEMORY = 1024**3
-# Bytes for each pixel: four decoded, four turned or converted; what decoders need meanwhile was measured.
-_BYTES_PER_PIXEL = {"TIFF": 12, "WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}
-_PROGRESSIVE_JPEG = 12  # its coefficients wait in memory,
-MAX_SCANS = 200  # and each of its scans goes through all of them: real ones have about ten
+# and what would take more memory than this, or than ten times the file. A JPEG or PNG in color has 104 megapixels then.
+MAX_MEMORY = 600 * 1024**2
+# Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
+# decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
+_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 7
+_DECODERS = {"WEBP": 11, "AVIF": 11, "HEIF": 11, "JPEG2000": 14}
+MAX_SCANS = 200  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
 MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts
 MAX_EXIFS = 1000  # Pillow joins them, each time from the beginning
 LARGE = 64 * 1024**2  # bytes: pictures that take more, beyond ten times their file, are decoded one after another
@@ -98,12 +99,9 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
 
 def _memory(image: Image.Image) -> int:
     """Return the bytes that it takes to decode an opened picture and to bring it to plain RGB."""
-    is_progressive = image.info.get("progressive", False)
-    per_pixel = _PROGRESSIVE_JPEG if is_progressive else _BYTES_PER_PIXEL.get(image.format or "", 8)
-    is_plain = image.mode in {"L", "RGB"} and "icc_profile" not in image.info
-    if not is_plain and _turn(image) is not None:
-        per_pixel += 4
-    return image.width * image.height * per_pixel
+    per_pixel = _DECODERS.get(image.format or "", _PROGRESSIVE if image.info.get("progressive") else _PLAIN)
+    is_plain = image.mode in {"L", "RGB"} and "icc_profile" not in image.info and "transparency" not in image.info
+    return int(image.width * image.height * (per_pixel if is_plain else max(per_pixel, _CONVERTED)))
 
 
 def _too_large(image: Image.Image) -> str:

@@ -1,13 +1,25 @@
-"""What is going on, where it takes longer and no bar says so."""
+"""What a person at the terminal is told: lines, above the bars if there are any."""
 
 from __future__ import annotations
 
+import sys
+
 from tqdm import tqdm
+
+from facegen.text import visible
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines on stdout or stderr; whatever strangers wrote in them is visible, line breaks too."""
+    file = sys.stderr if err else sys.stdout
+    tqdm.write("\n".join(map(visible, lines)), file=file)
+    file.flush()
 
 
 def status(words: str, shown: bool = True) -> tqdm:
-    """A line on the terminal that is there as long as the `with` block runs; where stderr is a file, nothing.
+    """What is going on, where it takes longer and no bar says so: a line as long as the `with` block runs.
 
-    It is a bar of tqdm, so other bars find their place below it; `set_description_str` changes the words.
+    Where stderr is a file, nothing. It is a bar of tqdm, so other bars find their place below it;
+    `set_description_str` changes the words.
     """
-    return tqdm(desc=words, bar_format="{desc}", leave=False, disable=None if shown else True)
+    return tqdm(desc=visible(words), bar_format="{desc}", leave=False, disable=None if shown else True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures.grids import save_picture
 from facegen.files import at_home
 from facegen.images import turn_upright
+from facegen.status import say
 
 if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer, FaceResult
@@ -77,7 +77,7 @@ def save_all(
                 if not results:
                     raise FacegenError(f"{photo}: no face found")
                 if words := found_in_words(results):
-                    tqdm.write(f"{photo}: {words}", file=sys.stderr)
+                    say(f"{photo}: {words}", err=True)
                 paths = save_results(results, outdir, stem)
                 if video is not None:
                     paths += save_morphs(results, outdir, stem, video, progress=True)

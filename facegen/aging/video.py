@@ -21,6 +21,7 @@ from facegen.errors import FacegenError
 from facegen.figures.grids import GAP, age_strip
 from facegen.files import atomic_path
 from facegen.images import to_rgb
+from facegen.text import shown
 
 if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
@@ -72,7 +73,7 @@ def save_video(
     if not (np.isfinite(fps) and fps > 0):
         raise FacegenError(f"a video has more than 0 frames per second, got {fps}")
     path = Path(path)
-    pictures = _same_size(tqdm(frames, desc=path.name, total=total, unit="frame", disable=not progress))
+    pictures = _same_size(tqdm(frames, desc=shown(path.name, 40), total=total, unit="frame", disable=not progress))
     try:
         first = next(pictures)
     except StopIteration:

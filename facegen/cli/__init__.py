@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -15,9 +17,10 @@ import click
 
 import facegen
 from facegen.ages import AgeGroups
-from facegen.errors import FacegenError, one_line
+from facegen.errors import MAX_LETTERS, FacegenError, one_line
 from facegen.files import at_home
 from facegen.options import Parsed
+from facegen.text import shorten, visible
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
@@ -65,7 +68,19 @@ gpus_option = click.option(
 
 def format_warning(message: Warning | str, *place: object, **more: object) -> str:
     """Return a warning as one line, without the place in the code."""
-    return f"Warning: {' '.join(str(message).split())}\n"
+    return f"Warning: {visible(' '.join(str(message).split()))}\n"
+
+
+@contextmanager
+def visible_errors() -> Iterator[None]:
+    """Turn errors that a user can put right into click's, without a traceback; arguments hold odd names, too."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = visible(shorten(error.message, MAX_LETTERS))  # type: ignore[misc]
+        raise
+    except (FacegenError, OSError) as error:
+        raise click.ClickException(one_line(error) if isinstance(error, OSError) else str(error)) from error
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -83,13 +98,13 @@ class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [_with_home(argument) for argument in args])
+        with visible_errors():
+            return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
-        except (FacegenError, OSError) as error:
-            raise click.ClickException(one_line(error) if isinstance(error, OSError) else str(error)) from error
+            with visible_errors():
+                return super().invoke(ctx)
         finally:
             # Nothing is half written any more, and an exception in the interpreter's own clearing up is a traceback.
             if signal.getsignal(signal.SIGTERM) is leave:

@@ -55,10 +55,10 @@ def command(
       facegen convert generator.safetensors young.pt --to rosinality --group 21-30
       facegen convert generator.safetensors synthesis.onnx --only synthesis
     """
+    from facegen.status import say
     from facegen.weights.convert import convert
 
     lines = convert(
         source, destination, to=to, network=network, group=group, truncation_psi=psi, groups=groups, force=force
     )
-    for line in lines:
-        click.echo(line)
+    say(*lines)

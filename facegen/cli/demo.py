@@ -23,10 +23,11 @@ def command(outdir: Path) -> None:
     from facegen.aging.save import save_results
     from facegen.aging.transfer import AgeTransfer
     from facegen.faces.find import open_photo
+    from facegen.status import say
 
     transfer = AgeTransfer.from_files()
     photo = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
     results = transfer.transfer(open_photo(photo), input_age=HOPPER_AGE, faces="largest")
     paths = save_results(results, outdir, photo.stem)
-    click.echo(f"{len(paths) - 1} pictures of {photo.name} at other ages are in {outdir}.")
-    click.echo(f"Look at the strip: {paths[-1]}")
+    say(f"{len(paths) - 1} pictures of {photo.name} at other ages are in {outdir}.")
+    say(f"Look at the strip: {paths[-1]}")

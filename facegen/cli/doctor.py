@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 
@@ -21,16 +19,18 @@ def command(build: bool, as_json: bool) -> None:
       facegen doctor
     """
     from facegen import doctor
+    from facegen.status import say
+    from facegen.text import json_text
 
     built = [doctor.build()] if build else []
     findings = [*doctor.examine(), *built]
     if as_json:
-        click.echo(json.dumps(doctor.summary(findings), indent=2, ensure_ascii=False))
+        say(*json_text(doctor.summary(findings), indent=2).split("\n"))
         return
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         mark = {True: "+", False: "!", None: " "}[finding.good]
-        click.echo(f"{mark} {finding.name:<{width}}  {finding.value}")
+        say(f"{mark} {finding.name:<{width}}  {finding.value}")
     for finding in findings:
         if finding.fix:
-            click.echo(f"\nTo fix {finding.name}: {finding.fix}.")
+            say("", f"To fix {finding.name}: {finding.fix}.")

@@ -53,6 +53,7 @@ def command(
     """
     from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation
     from facegen.evaluation.tables import as_plain_text, main_tables
+    from facegen.status import say
 
     systems = [SystemSpec(name, encoder, Edit.from_command(chosen)), *map(parse_system, compare)]
     options = EvaluationOptions.from_command(chosen)
@@ -61,8 +62,8 @@ def command(
             photos, outdir, systems, options, generator=generator, device=device, force=force
         )
     except KeyboardInterrupt:
-        click.echo("\nStopped before the end: no report was written.", err=True)
+        say("", "Stopped before the end: no report was written.", err=True)
         raise click.exceptions.Exit(130) from None
     for table in main_tables(evaluation):
-        click.echo(as_plain_text(table))
-    click.echo(f"look at {page}")
+        say(*as_plain_text(table).split("\n"))
+    say(f"look at {page}")

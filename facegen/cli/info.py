@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 
@@ -21,12 +19,13 @@ def command(file: str, layers: bool, as_json: bool) -> None:
     Example:
       facegen info ffhq.pkl --layers
     """
+    from facegen.status import say
+    from facegen.text import json_text
     from facegen.weights.in_words import in_words
     from facegen.weights.info import info
 
     facts = info(file, layers=layers)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        say(*json_text(facts, indent=2).split("\n"))
         return
-    for line in in_words(facts):
-        click.echo(line)
+    say(*in_words(facts))

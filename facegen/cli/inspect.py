@@ -30,16 +30,16 @@ def command(ctx: click.Context, archive: Path, full: bool, html: Path | None, js
     """
     from facegen.data.in_words import inspected
     from facegen.data.inspect import inspect_archive
+    from facegen.status import say
 
     found = inspect_archive(archive, full=full)
-    for line in inspected(found, archive):
-        click.echo(line)
+    say(*inspected(found, archive))
     if html:
         found.write_html(html)
-        click.echo(f"report in {html}")
+        say(f"report in {html}")
     if json_path:
         found.write_json(json_path)
-        click.echo(f"everything in {json_path}")
+        say(f"everything in {json_path}")
     if found.problems:
         ctx.exit(1)
-    click.echo("no problem found")
+    say("no problem found")

@@ -24,21 +24,22 @@ def command(folder: Path, force: bool) -> None:
       facegen label faces/        # faces/0-10/*.png, faces/11-20/*.png, ...
     """
     from facegen.data.label import label_folder
+    from facegen.status import say
 
     report = label_folder(folder, force=force)
     width = max(len(name) for name in report.classes)
     for label, (name, count) in enumerate(report.counts.items()):
-        click.echo(f"{label:3d}  {name:{width}}  {count:7,d}")
+        say(f"{label:3d}  {name:{width}}  {count:7,d}")
     for name in report.empty:
-        click.echo(f"no picture in {name}: it is not a class")
+        say(f"no picture in {name}: it is not a class")
     for name in report.stray:
-        click.echo(f"not in a class folder, left out: {name}")
+        say(f"not in a class folder, left out: {name}")
     for name in report.not_pictures:
-        click.echo(f"not a picture, left out: {name}")
+        say(f"not a picture, left out: {name}")
     for reason in report.unreadable.values():
-        click.echo(f"unreadable, left out: {reason}")
+        say(f"unreadable, left out: {reason}")
     if not report.is_trainable:
         sizes = ", ".join(f"{w}x{h}" for w, h in sorted(report.sizes)[:5])
-        click.echo(f"sizes are {sizes}...: before training, make them squares of one size, a power of two")
+        say(f"sizes are {sizes}...: before training, make them squares of one size, a power of two")
     total, classes = sum(report.counts.values()), len(report.classes)
-    click.echo(f"{folder / 'dataset.json'}: {total:,d} pictures in {classes} classes")
+    say(f"{folder / 'dataset.json'}: {total:,d} pictures in {classes} classes")

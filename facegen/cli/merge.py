@@ -27,6 +27,6 @@ def command(shards: tuple[Path, ...], archive: Path, force: bool) -> None:
     """
     from facegen.data.in_words import prepared
     from facegen.data.shards import merge
+    from facegen.status import say
 
-    for line in prepared(merge(shards, archive, force=force), archive):
-        click.echo(line)
+    say(*prepared(merge(shards, archive, force=force), archive))

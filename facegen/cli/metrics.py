@@ -28,12 +28,13 @@ def command(json_file: str | None, device: str | None, **chosen: Any) -> None:
     from facegen.files import write_json
     from facegen.metrics.record import finite_or_none
     from facegen.metrics.run import run_metrics
+    from facegen.status import say
 
     options = MetricsOptions.from_command(chosen)
     results = run_metrics(options, device=device)
     width = max(map(len, results))
     for name, value in results.items():
-        click.echo(f"{name:<{width}}  " + (f"{value:.6g}" if math.isfinite(value) else "too few real faces"))
+        say(f"{name:<{width}}  " + (f"{value:.6g}" if math.isfinite(value) else "too few real faces"))
     if json_file:
         about = {"network": options.network, "data": options.data, "seed": options.seed}
         write_json(json_file, {**about, "results": finite_or_none(results)})

@@ -57,6 +57,7 @@ def command(
     from facegen.data.prepare import prepare, spool_path
     from facegen.data.shards import parse_shard
     from facegen.data.sources import open_source
+    from facegen.status import say
 
     choice = Choice.from_command(chosen)
     age_groups = AgeGroups.default() if groups is None else AgeGroups.parse(groups)
@@ -66,15 +67,13 @@ def command(
     opened = open_source(source, source_name, **given)[1]
     crop = CropOptions.from_command(chosen | {"crop": chosen["crop"] or opened.crop})
     if source_name is None:
-        click.echo(f"{source}: {opened.title} (--source {opened.name})")
+        say(f"{source}: {opened.title} (--source {opened.name})")
     try:
         report = prepare(
             source, archive, source=opened, crop=crop, groups=age_groups, choice=choice, shard=part, force=force
         )
     except KeyboardInterrupt:
-        click.echo(
-            f"\nstopped; what is done is kept in {spool_path(archive)}: the same command goes on from there", err=True
-        )
+        kept = spool_path(archive)
+        say("", f"stopped; what is done is kept in {kept}: the same command goes on from there", err=True)
         raise click.Abort from None
-    for line in prepared(report, archive):
-        click.echo(line)
+    say(*prepared(report, archive))

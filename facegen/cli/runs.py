@@ -22,12 +22,13 @@ def command(folder: Path, html: Path | None) -> None:
     Example:
       facegen runs runs --html runs.html
     """
+    from facegen.status import say
     from facegen.training.run.list import as_table, find_runs
 
     runs = find_runs(folder)
-    click.echo(as_table(runs))
+    say(*as_table(runs).split("\n"))
     if html is not None:
         from facegen.training.run.page import write_page
 
         write_page(html, runs, folder.resolve().name)
-        click.echo(f"\n{html}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")
+        say("", f"{html}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")

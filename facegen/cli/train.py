@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,8 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
       facegen train --resume runs/00000-faces64-cond-mirror-tiny-batch16-gamma0.05-ada
       facegen train --data faces256.zip --gpus 8
     """
+    from facegen.status import say
+    from facegen.text import json_text
     from facegen.training.generator.loop import train_generator
     from facegen.training.rehearsal import decide_and_open, rehearse
     from facegen.training.run.folder import read_options
@@ -52,7 +53,7 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
     run = resume if goes_on else None
     if dry_run:
         options = rehearse(options, outdir, processes=gpus, device=device, resume=run)
-        click.echo(json.dumps(options.to_json(), indent=2))
+        say(*json_text(options.to_json(), indent=2).split("\n"))
         return
     if gpus > 1:
         decide_and_open(options, gpus, run)  # complains once, not in every process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +63,7 @@ def command(
       facegen transfer ~/Pictures/family --outdir out
       facegen transfer family.jpg --ages 5:90:5 --paste-back --video mp4
     """
-    from tqdm import tqdm
-
-    from facegen.status import status
+    from facegen.status import say, status
 
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
@@ -84,13 +81,12 @@ def command(
     try:
         for outcome in save_all(transfer, files, outdir, request, edit, paste_back=paste_back, video=video):
             if isinstance(outcome, Exception):
-                tqdm.write(f"Error: {one_line(outcome)}", file=sys.stderr)
+                say(f"Error: {one_line(outcome)}", err=True)
             else:
                 done += 1
-                for path in outcome:
-                    tqdm.write(str(path))
+                say(*map(str, outcome))
     except KeyboardInterrupt:
-        click.echo(f"Stopped: {done} of {len(files)} photos are done.", err=True)
+        say(f"Stopped: {done} of {len(files)} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
     if done < len(files):
         raise click.exceptions.Exit(1)

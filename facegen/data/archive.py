@@ -30,6 +30,7 @@ from facegen.errors import FacegenError
 from facegen.faces.template import AlignmentTemplate
 from facegen.files import atomic_path
 from facegen.parallel import map_in_order
+from facegen.text import shown, visible
 
 # What is wrong and no harm to training: such an age counts as unknown, such an entry as not there.
 _HARMLESS = {"label without a picture", "age without a picture", "impossible age", "label contradicts the age"}
@@ -128,7 +129,7 @@ class FaceArchive:
         """Decode everything into memory: uint8 `[N, C, H, W]`."""
         images = np.empty((len(self), self.channels, self.resolution, self.resolution), np.uint8)
         decoded = map_in_order(self.image, range(len(self)))
-        bar = tqdm(decoded, f"decoding {self.name}", len(self), unit="img", disable=not progress)
+        bar = tqdm(decoded, f"decoding {shown(self.name, 40)}", len(self), unit="img", disable=not progress)
         for index, image in enumerate(bar):
             images[index] = image
         return images
@@ -188,7 +189,7 @@ class FaceArchive:
         gone = [problem.file for problem in contents.problems if problem.kind == "label without a picture"]
         if gone:
             warnings.warn(
-                f"{self.path}: dataset.json labels {len(gone)} files that are not there (first: {gone[0]})",
+                visible(f"{self.path}: dataset.json labels {len(gone)} files that are not there (first: {gone[0]})"),
                 stacklevel=3,
             )
 

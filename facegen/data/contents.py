@@ -16,8 +16,9 @@ from typing import Any
 
 from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.container import AGAIN, DOUBLE, Container, is_image_name, leads_out
-from facegen.errors import FacegenError, printable
+from facegen.errors import FacegenError
 from facegen.faces.template import AlignmentTemplate
+from facegen.text import visible
 
 FORMAT = 1  # version of facegen.json
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
@@ -56,7 +57,7 @@ class Problem:
     detail: str
 
     def __str__(self) -> str:
-        file = "" if self.file in self.kind else f"{printable(self.file)}: "
+        file = "" if self.file in self.kind else f"{visible(self.file)}: "
         return f"{self.kind}: {file}{self.detail}"
 
 
@@ -193,9 +194,8 @@ def _read_json(contents: Contents, name: str) -> dict[str, Any]:
     try:
         content = contents.files.read_json(name)
     except FacegenError as error:
-        contents.report(
-            f"broken {name}", name, str(error).removeprefix(f"{contents.files.path}: ").removeprefix(f"{name}: ")
-        )
+        path = visible(str(contents.files.path))
+        contents.report(f"broken {name}", name, str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: "))
         return {}
     if not isinstance(content, dict):
         contents.report(f"broken {name}", name, f"holds a {type(content).__name__}, not a JSON object")

@@ -20,6 +20,7 @@ from facegen.faces.align import align_face
 from facegen.faces.find import find_faces_batch, yaw
 from facegen.faces.template import Face, alignment_matrix, invert_matrix
 from facegen.reading import check_types
+from facegen.text import visible
 
 # Faces are first sought in pictures of this side: in most pictures of data sets the face is large, and a search costs
 # by the pixel. Landmarks come out as steady as at 1280 (they scatter by 1.5 % of the distance of the eyes). Where that
@@ -60,7 +61,7 @@ class Cropped:
 
 
 def read_outcome(row: Any) -> Cropped | Skipped:
-    """Return what came of a picture, by its fields in JSON, without its PNG. Raises FacegenError if that is nonsense."""
+    """Return what came of a picture, from its fields in JSON, no PNG among them. Raises FacegenError for nonsense."""
     if isinstance(row, dict) and "reason" in row:
         skipped = read_item(row)
         assert isinstance(skipped, Skipped)  # as it has a reason
@@ -168,7 +169,7 @@ def _load(name: str, read: _Read, options: CropOptions, turn: ExitStack) -> _Pic
 
 def _without(name: str, error: FacegenError) -> str:
     """What an error says, without the name that stands beside it in the report."""
-    return str(error).removeprefix(f"{name}: ")
+    return str(error).removeprefix(visible(f"{name}: "))
 
 
 def _load_in_portions(names: Sequence[str], read: _Read, options: CropOptions) -> Iterator[list[_Picture | Skipped]]:

@@ -9,10 +9,11 @@ from facegen.data.assemble import PrepareReport, report_path
 from facegen.data.contents import count_by_kind
 from facegen.data.inspect import Inspection
 from facegen.data.report.page import FEW
-from facegen.errors import printable, shorten
+from facegen.text import shown
 
 _SHOWN = 3  # problems of each kind that are told; --json has them all
 _MAX_CLASSES = 40
+_LONGEST = 240  # letters that strangers wrote in a line
 
 
 def prepared(report: PrepareReport, archive: Path) -> Iterator[str]:
@@ -25,9 +26,9 @@ def prepared(report: PrepareReport, archive: Path) -> Iterator[str]:
             yield f"  {label:>{width}}  {count:7,d}{hint}"
     for reason, files in report.dropped.items():
         detail = f"; {files[0]['detail']}" if files[0]["detail"] else ""
-        yield f"dropped {len(files):,d}: {reason} (first: {printable(files[0]['file'])}{printable(detail)})"
+        yield f"dropped {len(files):,d}: {reason} (first: {shown(files[0]['file'] + detail, _LONGEST)})"
     for note, names in report.notes.items():
-        yield f"note on {len(names):,d}: {note} (first: {printable(names[0])})"
+        yield f"note on {len(names):,d}: {note} (first: {shown(names[0], _LONGEST)})"
     if report.template is None:
         yield "no faces were found to measure the alignment on; transfer will use the default alignment"
     yield f"{report.written:,d} of {report.read:,d} written, {report.resolution}x{report.resolution}"
@@ -41,25 +42,25 @@ def inspected(found: Inspection, archive: Path) -> Iterator[str]:
     size = f" of {resolution}x{resolution}" if resolution else ""
     yield f"{archive}: {summary['written']:,d} pictures{size}, {len(summary['groups'])} classes; {summary['title']}"
     filled = {name: count for name, count in entry["groups"].items() if count or len(entry["groups"]) <= _MAX_CLASSES}
-    width = max(map(len, filled), default=0)
+    width = max((len(shown(name)) for name in filled), default=0)
     for name, count in list(filled.items())[:_MAX_CLASSES]:
-        yield f"  {name:>{width}}  {count:7,d}"
+        yield f"  {shown(name):>{width}}  {count:7,d}"
     if len(filled) > _MAX_CLASSES:
         yield f"  and {len(filled) - _MAX_CLASSES} more classes"
     for attribute, table in entry.get("attributes", {}).items():
-        shown = {name: table[name] for name in list(filled or table)[:_MAX_CLASSES]}
-        yield from _attributes(attribute, shown, width)
+        first = {name: table[name] for name in list(filled or table)[:_MAX_CLASSES]}
+        yield from _attributes(attribute, first, width)
     if entry["ages"]:
         ages = [int(age) for age in entry["ages"]]
         yield f"ages from {min(ages)} to {max(ages)}, known exactly for {sum(entry['ages'].values()):,d} pictures"
     if entry.get("persons"):
         yield f"persons: {entry['persons']:,d}"
     for note in found.notes:
-        yield f"note: {_visible(note)}"
+        yield f"note: {shown(note, _LONGEST)}"
     for kind, problems in count_by_kind(found.problems).items():
         yield f"PROBLEM: {kind} ({len(problems):,d})"
         for problem in problems[:_SHOWN]:
-            yield f"  {_visible(': '.join(filter(None, (problem.file, problem.detail))))}"
+            yield f"  {shown(': '.join(filter(None, (problem.file, problem.detail))), _LONGEST)}"
         if len(problems) > _SHOWN:
             yield f"  and {len(problems) - _SHOWN:,d} more"
 
@@ -67,14 +68,9 @@ def inspected(found: Inspection, archive: Path) -> Iterator[str]:
 def _attributes(attribute: str, table: dict[str, dict[str, int]], width: int) -> Iterator[str]:
     """How many pictures of each class have each value of an attribute."""
     values = next(iter(table.values()), {})
-    words = {value: _visible(value) for value in values}
-    yield f"{_visible(attribute)}:"
+    words = {value: shown(value) for value in values}
+    yield f"{shown(attribute)}:"
     yield "  " + " " * width + "".join(f"  {word:>7}" for word in words.values())
     for name, counts in table.items():
         cells = (f"  {counts[value]:{max(7, len(word))},d}" for value, word in words.items())
-        yield f"  {name:>{width}}{''.join(cells)}"
-
-
-def _visible(words: str) -> str:
-    """Return one line for a terminal, whatever a file name holds."""
-    return shorten(printable(words), 240)
+        yield f"  {shown(name):>{width}}{''.join(cells)}"

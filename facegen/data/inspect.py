@@ -20,6 +20,7 @@ from facegen.errors import FacegenError
 from facegen.files import write_json
 from facegen.parallel import map_in_order
 from facegen.reading import open_zip
+from facegen.text import visible
 
 IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note
 
@@ -194,9 +195,6 @@ def _title(contents: Contents) -> str:
 
 def _without(error: str, path: Path, name: str) -> str:
     """An error's words without the names that stand beside them anyway."""
-    return (
-        error.removeprefix(f"{path / name}: ")
-        .removeprefix(f"{path}: ")
-        .removeprefix(f"{name}: ")
-        .replace(f"cannot read {name} ", "cannot be read ")
-    )
+    path_shown, inside, shown = visible(str(path)), visible(str(path / name)), visible(name)
+    error = error.removeprefix(f"{inside}: ").removeprefix(f"{path_shown}: ").removeprefix(f"{shown}: ")
+    return error.replace(f"cannot read {shown} ", "cannot be read ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import json
 import math
 import platform
 import re
@@ -37,6 +36,7 @@ from facegen.evaluation.tables import (
 )
 from facegen.figures.grids import save_picture
 from facegen.files import atomic_path
+from facegen.text import in_markdown, json_text, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
         kind: [[make_case(evaluation, scores, person) for scores in evaluation.systems] for _, person in group]
         for kind, group in groupby(choose_cases(order), key=lambda choice: choice[0])
     }
-    _write(outdir / "results.json", json.dumps(_results(evaluation, about), indent=1) + "\n")
+    _write(outdir / "results.json", json_text(_results(evaluation, about), indent=1) + "\n")
     _write(outdir / "table.md", _markdown([*tables, *details], evaluation, about))
     for old in (outdir / "strips").glob("*.png"):
         if re.match(r"(best|median|worst)\d+-", old.name):  # left by an earlier report in this folder
@@ -138,8 +138,8 @@ def versions() -> dict[str, str]:
 
 
 def _markdown(tables: list[Table], evaluation: Evaluation, about: About) -> str:
-    head = f"{_faces_in_words(evaluation, about)} {_judges_in_words(about)} {about.independent}"
-    notes = "".join(f"* {note}\n" for note in about.notes)
+    head = in_markdown(f"{_faces_in_words(evaluation, about)} {_judges_in_words(about)} {about.independent}")
+    notes = "".join(f"* {in_markdown(note)}\n" for note in about.notes)
     return f"{head}\n\n{notes}\n" + "\n".join(map(as_markdown, tables))
 
 
@@ -229,7 +229,7 @@ def plain_name(name: str) -> str:
 
 def _write(path: Path, content: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(content, encoding="utf-8")
 
 
 def age_chart(evaluation: Evaluation) -> Image.Image:
@@ -241,7 +241,9 @@ def age_chart(evaluation: Evaluation) -> Image.Image:
     for number, scores in enumerate(evaluation.systems):
         low, middle, high = np.array([found.quartiles for found in scores.age_per_target]).T
         color = COLORS[number % len(COLORS)]
-        axes.plot(targets[order], middle[order], color=color, marker="o", markersize=4, label=scores.system.name)
+        axes.plot(
+            targets[order], middle[order], color=color, marker="o", markersize=4, label=_in_chart(scores.system.name)
+        )
         axes.fill_between(targets[order], low[order], high[order], color=color, alpha=0.15, linewidth=0)
     axes.set(xlim=reach, ylim=reach)
     return _drawn(figure, axes)
@@ -258,12 +260,24 @@ def identity_chart(evaluation: Evaluation, floor: Estimate) -> Image.Image:
         reach = np.array([[e.value - e.low, e.high - e.value] for e in found]).T
         color = COLORS[number % len(COLORS)]
         axes.errorbar(
-            targets[order], values, reach, color=color, marker="o", markersize=4, capsize=3, label=scores.system.name
+            targets[order],
+            values,
+            reach,
+            color=color,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label=_in_chart(scores.system.name),
         )
         axes.axhline(identity.ceiling.value, color=color, linestyle=":", linewidth=1.2)
     axes.axhline(floor.value, color="0.5", linestyle="--", label="two different people")
     axes.plot([], [], color="0.3", linestyle=":", label="ceiling: reconstruction")
     return _drawn(figure, axes)
+
+
+def _in_chart(name: str) -> str:
+    """A name for a legend, where dollars would begin a formula and an underscore would hide the line."""
+    return " " * name.startswith("_") + shown(name, 40).replace("$", r"\$")
 
 
 def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

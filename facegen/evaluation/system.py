@@ -15,6 +15,7 @@ from facegen.aging.edit import Edit
 from facegen.aging.transfer import AgeTransfer
 from facegen.evaluation.photos import Photos
 from facegen.images import to_float, to_uint8
+from facegen.text import shown
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def render_all(
     """
     renderer, reconstructions, aged, seconds, estimated = system.renderer, [], [], [], []
     first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
-    bar = tqdm(range(photos.tested), f"{system.name}: aging", unit="face", disable=not progress)
+    bar = tqdm(range(photos.tested), f"{shown(system.name, 40)}: aging", unit="face", disable=not progress)
     for index in bar:
         face = to_float(photos.images[index : index + 1].to(renderer.device))
         age = photos.ages[index]

@@ -13,6 +13,7 @@ from facegen.evaluation.bootstrap import Estimate
 from facegen.evaluation.evaluate import Evaluation, SystemScores
 from facegen.evaluation.identity import IdentityScores
 from facegen.evaluation.realism import Realism
+from facegen.text import in_markdown, visible
 
 NOTHING = "–"
 KERNEL_UNIT = 1000  # kernel distances are written in thousandths
@@ -49,10 +50,11 @@ def as_markdown(table: Table) -> str:
     """A table in GitHub's Markdown, with its title and note."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
-    head = [line(table.columns), "|" + " --- |" + " ---: |" * (len(table.columns) - 1)]
-    return f"### {table.title}\n\n{table.note}\n\n" + "\n".join([*head, *map(line, table.rows)]) + "\n"
+    head = [line([*map(in_markdown, table.columns)]), "|" + " --- |" + " ---: |" * (len(table.columns) - 1)]
+    rows = [line([in_markdown(name), *cells]) for name, *cells in table.rows]  # other cells are numbers
+    return f"### {table.title}\n\n{table.note}\n\n" + "\n".join([*head, *rows]) + "\n"
 
 
 def as_plain_text(table: Table) -> str:
@@ -61,7 +63,7 @@ def as_plain_text(table: Table) -> str:
     blocks = []
     for name, *cells in table.rows:
         lines = [f"  {column:<{width}}  {cell}" for column, cell in zip(table.columns[1:], cells, strict=True)]
-        blocks.append("\n".join([name, *(line for line in lines if not line.endswith(NOTHING))]))
+        blocks.append("\n".join([visible(name), *(line for line in lines if not line.endswith(NOTHING))]))
     return "\n".join(blocks)
 
 

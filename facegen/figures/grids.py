@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.images import to_rgb, to_uint8
+from facegen.text import shown
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ BACKGROUND = "white"
 INK = (40, 40, 40)
 GAP = 2  # pixels between tiles
 MIN_TILE = 64  # smaller pictures are enlarged to at least this
+MAX_LABEL = 40  # letters of a text in a picture
 
 
 def to_pixels(images: torch.Tensor) -> np.ndarray:
@@ -56,8 +58,9 @@ def image_grid(
         if labels is not None and len(labels) != count:
             raise FacegenError(f"{len(labels)} {name} labels for {count} {name}s")
 
+    column_labels, row_labels = _drawable(column_labels), _drawable(row_labels)
     width, height = _tile_size(tiles[0].size, tile)
-    font = _font_that_fits(column_labels or [], width, _font_size(width))
+    font = _font_that_fits(column_labels, width, _font_size(width))
     row_font = ImageFont.load_default(_font_size(width))
     top = _text_size(column_labels, font)[1] + 2 * GAP if column_labels else 0
     left = _text_size(row_labels, row_font)[0] + 4 * GAP if row_labels else 0
@@ -68,9 +71,9 @@ def image_grid(
         row, column = divmod(index, columns)
         place = (left + column * (width + GAP), top + row * (height + GAP))
         canvas.paste(_resize(image, (width, height)), place)
-    for column, text in enumerate(column_labels or []):
+    for column, text in enumerate(column_labels):
         draw.text((left + column * (width + GAP) + width / 2, top / 2), text, INK, font, anchor="mm")
-    for row, text in enumerate(row_labels or []):
+    for row, text in enumerate(row_labels):
         draw.text((left - 2 * GAP, top + row * (height + GAP) + height / 2), text, INK, row_font, anchor="rm")
     return canvas
 
@@ -101,6 +104,7 @@ def age_strip(
         raise FacegenError(f"a strip needs one caption per picture: {len(pictures)} pictures, {len(captions)} captions")
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
+    captions = _drawable(captions)
     font = _font_that_fits(captions, tile, _font_size(tile))
     caption_height = _text_size(captions, font)[1] + 4 * GAP
     step = (tile + GAP, tile + caption_height)
@@ -149,6 +153,11 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _font_size(tile: int) -> int:
     """Letters that stay legible when a strip is shown at half its size."""
     return max(12, round(tile * 0.14))
+
+
+def _drawable(texts: Sequence[str] | None) -> list[str]:
+    """Texts that fonts can draw in little room: strangers name classes."""
+    return [shown(text, MAX_LABEL) for text in texts or []]
 
 
 def _text_size(texts: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from facegen.metrics.features import BATCH, Extractor
 from facegen.metrics.share import ALONE, Share
 from facegen.parallel import map_in_order
 from facegen.reading import open_zip
+from facegen.text import visible
 from facegen.weights.cache import cache_folder
 
 
@@ -124,4 +125,4 @@ def _write(path: Path, features: torch.Tensor) -> None:
         with atomic_path(path) as temporary:
             save_file({"features": features.contiguous()}, temporary)
     except (OSError, SafetensorError) as error:  # the number is worth more than the cache
-        warnings.warn(f"{path}: cannot be kept for the next time ({error})", stacklevel=2)
+        warnings.warn(visible(f"{path}: cannot be kept for the next time ({error})"), stacklevel=2)

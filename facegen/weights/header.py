@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError, one_line
 from facegen.faces.template import AlignmentTemplate
+from facegen.text import visible
 
 FORMAT_VERSION = 2
 HEADER_KEY = "facegen"  # names the JSON object in the metadata of a safetensors file
@@ -97,7 +98,7 @@ class Header(Mapping[str, Any]):
                 )
             groups = AgeGroups.default()
             words = f"the generator's file does not say which ages its classes are: taken for {groups}"
-            warnings.warn(f"{words}; if not so, give --groups", stacklevel=3)
+            warnings.warn(visible(f"{words}; if not so, give --groups"), stacklevel=3)
         if len(groups) != classes:
             raise FacegenError(
                 f"this generator has {classes} classes, but there are {len(groups)} age groups: {groups}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from facegen.weights.family.safe_pickle import shown
+from facegen.text import shown
 
 MAX_TEXT = 2000  # characters of a line
+MAX_NAME = 200  # of a tensor
 
 
 def in_words(facts: dict[str, Any]) -> Iterator[str]:
     """What `facegen.weights.info.info` found, line by line; what the file does not tell is left out."""
-    lines = _facts(facts)
+    lines = [(shown(name), shown(text, MAX_TEXT)) for name, text in _facts(facts) if text]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         yield f"{name:<{width}}  {text}"
@@ -24,7 +25,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Headings and texts."""
     options, origin, metrics = (_mapping(facts.get(name)) for name in ("training_options", "origin", "metrics"))
     names, kimg = facts.get("class_names") or facts.get("groups"), facts.get("kimg")
-    lines = [
+    return [
         ("file", facts["file"]),
         ("format", facts["format"]),
         ("refused", facts["refused"]),
@@ -50,7 +51,6 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("license", facts.get("license") or ("not stated" if facts["networks"] else "")),
     ]
-    return [(shown(name), shown(text, MAX_TEXT)) for name, text in lines if text]
 
 
 def _listed(value: Any) -> str:
@@ -92,9 +92,10 @@ def _network(entry: dict[str, Any]) -> str:
 
 def _table(layers: list[dict[str, Any]]) -> Iterator[str]:
     """Every tensor in a line."""
-    names = [f"{row['network']}.{row['name']}" if row["network"] else row["name"] for row in layers]
+    names = [shown(f"{row['network']}.{row['name']}" if row["network"] else row["name"], MAX_NAME) for row in layers]
     width = max(map(len, names), default=0)
-    yield f"\n{'tensor':<{width}}  {'shape':<18} {'type':<9} {'numbers':>11} {'mean':>11} {'std':>11}"
+    yield ""
+    yield f"{'tensor':<{width}}  {'shape':<18} {'type':<9} {'numbers':>11} {'mean':>11} {'std':>11}"
     for name, row in zip(names, layers, strict=True):
         shape = "x".join(map(str, row["shape"])) or "scalar"
         mean, std = ("-" if row[key] is None else f"{row[key]:.4g}" for key in ("mean", "std"))

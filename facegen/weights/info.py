@@ -17,8 +17,9 @@ from torch import nn
 
 from facegen import beside
 from facegen.errors import FacegenError
+from facegen.text import shown, visible
 from facegen.weights import native
-from facegen.weights.family.safe_pickle import MAX_NAME, shown
+from facegen.weights.family.safe_pickle import MAX_NAME
 from facegen.weights.family.state_dict import is_torchscript
 from facegen.weights.header import HEADER_KEY, Header
 from facegen.weights.load import kind_of_file, read_networks
@@ -142,7 +143,7 @@ def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
 
 def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
     """What can be said of a file that is no network which facegen takes."""
-    reason = str(error).removeprefix(f"{path}: ")
+    reason = str(error).removeprefix(visible(f"{path}: "))
     container = _container(path)
     if _is_zip(path) and is_torchscript(path):
         raise error

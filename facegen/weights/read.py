@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from facegen.errors import FacegenError
-from facegen.weights.family.safe_pickle import shown
+from facegen.text import shown
 
 WRAPPERS = ("module.", "_orig_mod.")
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
+from facegen.text import visible
 from facegen.weights import locate
 from facegen.weights.header import Header
 from facegen.weights.load import load_generator, read_networks
@@ -92,7 +93,8 @@ def check_trained_for(
     named = _entry(encoder, header)
     if named is None:
         warnings.warn(
-            f"{encoder}: an older file, which does not say for which generator it was trained: only sizes are compared",
+            f"{visible(str(encoder))}: an older file, which does not say for which generator it was trained: only "
+            "sizes are compared",
             stacklevel=3,
         )
     elif found != named["sha256"]:

@@ -15,6 +15,7 @@ from facegen import images as pictures
 from facegen.ages import AgeGroups
 from facegen.data.contents import Contents, Face
 from facegen.data.report.portraits import SAMPLES, portray
+from facegen.text import visible
 
 EXAMPLES = 8  # files that stand in the page for each reason; the JSON report has them all
 FEW = 100  # faces in a group: with fewer, a network learns these faces, not the age
@@ -94,7 +95,7 @@ def _reasons(found: Mapping[str, Sequence[dict[str, str]]], examples: Examples |
     reasons = []
     for reason, entries in found.items():
         # An error begins with its file, which stands in the page already.
-        details = [(e["file"], e.get("detail", "").removeprefix(f"{e['file']}: ")) for e in entries]
+        details = [(e["file"], e.get("detail", "").removeprefix(visible(f"{e['file']}: "))) for e in entries]
         thumbnails = [(name, image) for name, image in (examples or {}).get(reason, ()) if image is not None][:EXAMPLES]
         detail_of, pictured = dict(details), {name for name, _ in thumbnails}
         rest = [entry for entry in details if entry[0] not in pictured][: EXAMPLES - len(thumbnails)]

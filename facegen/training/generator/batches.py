@@ -16,6 +16,7 @@ from facegen.data.archive import FaceArchive, label_counts
 from facegen.device import to_device
 from facegen.errors import FacegenError
 from facegen.parallel import map_in_order
+from facegen.text import shown
 from facegen.training.draws import WHOLE, Part
 
 IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
@@ -216,7 +217,7 @@ def load_onto(archive: FaceArchive, device: torch.device, chunk: int = 256) -> t
     size = archive.resolution
     images = torch.empty([len(archive), archive.channels, size, size], dtype=torch.uint8, device=device)
     decoded = map_in_order(archive.image, range(len(archive)))
-    bar = iter(tqdm(decoded, f"decoding {archive.name}", len(archive), unit="img"))
+    bar = iter(tqdm(decoded, f"decoding {shown(archive.name, 40)}", len(archive), unit="img"))
     start = 0
     while pictures := list(islice(bar, chunk)):
         images[start : start + len(pictures)] = torch.from_numpy(np.stack(pictures)).to(device)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
+from facegen.text import as_argument
 from facegen.training.generator.state import TrainingState
 from facegen.training.run.folder import read_state, written_state
 from facegen.training.run.snapshots import drop_later
@@ -87,7 +88,7 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
         raise FacegenError(
             f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
-            f"start from these weights: facegen train --resume {snapshot}"
+            f"start from these weights: facegen train --resume {as_argument(snapshot)}"
         )
     return content, snapshot
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,8 @@ from facegen.beside import disk
 from facegen.errors import FacegenError
 from facegen.files import at_home, atomic_path, write_json
 from facegen.options import Options
+from facegen.status import say
+from facegen.text import in_markdown, visible
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 from facegen.weights.locate import RUN_OPTIONS
 
@@ -108,10 +109,8 @@ class RunFolder:
 
     def log(self, text: str = "") -> None:
         """Print a line (above a progress bar, if there is one) and append it to log.txt."""
-        from tqdm import tqdm
-
-        tqdm.write(text)
-        self._append(LOG, text)
+        say(text)
+        self._append(LOG, visible(text))
 
     def stats(self, step: float, values: Mapping[str, float], images: int | None = None) -> None:
         """Append named numbers at a step (kimg or epoch) to stats.jsonl and to the TensorBoard events.
@@ -139,8 +138,8 @@ class RunFolder:
     def write_options(self, options: Options) -> None:
         """Write the options to training_options.json, and as a table into the TensorBoard events."""
         self.write_json(OPTIONS, options.to_json())
-        lines = [f"| {name} | {value} |" for name, value in options.to_json().items()]
-        table = "\n".join(["| option | value |", "|---|---|", *lines]).encode("utf-8", "backslashreplace").decode()
+        lines = [f"| {name} | {in_markdown(str(value))} |" for name, value in options.to_json().items()]
+        table = "\n".join(["| option | value |", "|---|---|", *lines])
         self._to_tensorboard(lambda events: events.add_text("options", table, 0))
 
     def _to_tensorboard(self, write: Callable[[SummaryWriter], object]) -> None:
@@ -154,7 +153,7 @@ class RunFolder:
             self._events = None
         except UnicodeEncodeError:
             self._has_tensorboard = False
-            print(f"{self.path}: TensorBoard writes to no folder whose name is not UTF-8; no events", file=sys.stderr)
+            say(f"{self.path}: TensorBoard writes to no folder whose name is not UTF-8; no events", err=True)
 
     def write_json(self, name: str, obj: Any) -> None:
         """Write an object to a JSON file in the folder, atomically."""
@@ -168,7 +167,7 @@ class RunFolder:
             self._events = None
         if isinstance(error, Exception):  # Ctrl-C and SIGTERM are none
             words = str(error) if isinstance(error, FacegenError | OSError) else repr(error)[:500]
-            reason = " ".join(words.split())
+            reason = visible(" ".join(words.split()))
             self._append(LOG, f"broke off: {reason}")
             self._lock.release(BROKEN, reason)
         else:
@@ -188,7 +187,7 @@ class RunFolder:
             self._cut_short.discard(name)
         except OSError as error:
             if name not in self._cut_short:
-                print(f"{self.path / name}: cannot be written ({error.strerror}); going on without", file=sys.stderr)
+                say(f"{self.path / name}: cannot be written ({error.strerror}); going on without", err=True)
             self._cut_short.add(name)
 
     @property

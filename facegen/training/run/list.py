@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from facegen.errors import FacegenError, printable
+from facegen.errors import FacegenError
+from facegen.text import shown
 from facegen.training.run.folder import OPTIONS, STATS, read_stats
 from facegen.training.run.lock import BROKEN, FINISHED, STATUS, STOPPED, read_status
 from facegen.training.run.snapshots import read_best, read_metrics
@@ -172,12 +173,13 @@ def read_run(path: Path) -> Run:
 
 def as_table(runs: Sequence[Run]) -> str:
     """Return a table of runs as text, the reason for each that is broken below it."""
-    rows = [("STATE", "DONE", "SPEED", "P", "BEST", "CONFIG", "FROM", "RUN")]
+    rows: list[tuple[str, ...]] = [("STATE", "DONE", "SPEED", "P", "BEST", "CONFIG", "FROM", "RUN")]
     notes = [""]
     for run in runs:
-        sources = printable(", ".join(run.sources))
-        rows.append((run.state, run.length, run.speed, run.strength, run.measured, run.config, sources, run.path.name))
-        notes.append(f"\n  {run.reason}" if run.reason and run.state == BROKEN else "")
+        sources = ", ".join(run.sources)
+        row = (run.state, run.length, run.speed, run.strength, run.measured, run.config, sources, run.path.name)
+        rows.append(tuple(shown(cell, 255) for cell in row))
+        notes.append(f"\n  {shown(run.reason, 500)}" if run.reason and run.state == BROKEN else "")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(line + note for line, note in zip(lines, notes, strict=True))

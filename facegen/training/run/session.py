@@ -12,6 +12,7 @@ from typing import Any
 from facegen.device import pick_device
 from facegen.figures.plots import plot_curves
 from facegen.options import Options
+from facegen.text import as_argument
 from facegen.training.run import distributed
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.data import DATA, Notes, changes, check_same_classes
@@ -95,7 +96,7 @@ class Session:
     @property
     def resume_command(self) -> str:
         """The command that goes on with this run."""
-        return f"facegen {self._command} --resume {self.path}"
+        return f"facegen {self._command} --resume {as_argument(self.path)}"
 
     def log(self, text: str) -> None:
         """Print a line and append it to log.txt."""

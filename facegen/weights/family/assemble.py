@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
-from facegen.weights.family.safe_pickle import shown
+from facegen.text import shown
 
 # Arguments that choose a memory layout on a GPU; the numbers are the same without them.
 WITHOUT_EFFECT = {"fp16_channels_last", "channels_last"}

@@ -21,10 +21,10 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.text import shown
 from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.pickle_note import NAMES, read_note
 from facegen.weights.family.records import Persistent, TensorflowNetwork, read_records
-from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.tensorflow import convert_networks
 from facegen.weights.header import Header
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from facegen.errors import FacegenError
-from facegen.weights.family.safe_pickle import Budget, Global, Record, checked_key, read_pickle, shown
+from facegen.text import shown
+from facegen.weights.family.safe_pickle import Budget, Global, Record, checked_key, read_pickle
 
 MAX_DIMENSIONS = 8
 MAX_FILE_BYTES = 8 * 2**30

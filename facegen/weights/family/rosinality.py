@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from facegen.errors import FacegenError
-from facegen.weights.family.safe_pickle import shown
+from facegen.text import shown
 
 NAMES = {"g": "G", "d": "D", "g_ema": "G_ema"}  # a checkpoint's names of the networks, and ours
 MAX_BLOCKS = 12

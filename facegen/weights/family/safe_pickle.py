@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from facegen.errors import FacegenError
+from facegen.text import shown
 
 MAX_INSTRUCTIONS = 1_000_000  # the largest network files of the family have about 100,000
 MAX_NAME = 256  # characters of a global's module and name
@@ -57,16 +58,6 @@ class Record:
 
 class Damaged(Exception):
     """The bytes are no well-formed pickle."""
-
-
-def shown(value: object, limit: int = 80) -> str:
-    """Return text, a number or an error of a file as one short printable line for a message.
-
-    Of anything else only the kind: the `str` of a container whose parts refer to each other can be endless.
-    """
-    text = str(value) if isinstance(value, (str, int, BaseException)) else f"a {type(value).__name__}"
-    text = "".join(char if char.isprintable() else "?" for char in text[: limit + 1])
-    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def read_pickle(

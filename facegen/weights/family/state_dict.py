@@ -25,10 +25,10 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.latents import group_means
+from facegen.text import shown
 from facegen.weights.facenet import encoder_of, is_facenet
 from facegen.weights.family import rosinality
 from facegen.weights.family.assemble import MAX_LISTED, Part, assemble
-from facegen.weights.family.safe_pickle import shown
 from facegen.weights.header import Header
 from facegen.weights.read import read_torch_file, without_wrapper
 

@@ -18,11 +18,11 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
+from facegen.text import shown
 from facegen.weights.family.assemble import Part, assemble
 from facegen.weights.family.pickle_note import NAMES
 from facegen.weights.family.records import TensorflowNetwork
 from facegen.weights.family.rosinality import noise_name
-from facegen.weights.family.safe_pickle import shown
 from facegen.weights.family.state_dict import recognize
 from facegen.weights.header import Header
 

@@ -32,7 +32,6 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.training.augment.pipe import AugmentPipe
 from facegen.training.augment.strengths import Strengths
-from facegen.weights.family import safe_pickle
 from facegen.weights.family.records import BUILDERS, read_records
 from facegen.weights.family.safe_pickle import read_pickle
 
@@ -562,13 +561,6 @@ def test_what_may_be_named_is_a_short_list():
     }  # fmt: skip
     assert len(BUILDERS) < 20
     assert all(builder.__module__.startswith("facegen.") for builder in BUILDERS.values())
-
-
-def test_messages_of_a_file_are_short_and_printable():
-    assert safe_pickle.shown("a\nb\x1b[31m\u202e") == "a?b?[31m?"
-    assert safe_pickle.shown("x" * 500) == "x" * 80 + "..."
-    assert safe_pickle.shown(ValueError("bad\nluck")) == "bad?luck"
-    assert safe_pickle.shown([[[]]]) == "a list"  # its text could be endless
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
