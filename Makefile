@@ -1,15 +1,17 @@
 # make demo   change the age of the face in a sample photo; writes the pictures to out/
 # make test   run the tests
 # make lint   check style, format and types
+# make fuzz   give damaged files to all that reads files, ten minutes each kind; FUZZ_SECONDS=60 for less
 #
 # Each creates .venv when it is missing and installs the package there. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
+FUZZ_SECONDS ?= 600
 PIP := $(VENV_PYTHON) -m pip --disable-pip-version-check
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint fuzz
 .NOTPARALLEL:
 
 help:
@@ -26,6 +28,9 @@ lint: $(VENV)/.installed-dev
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
 
+fuzz: $(VENV)/.installed-fuzz
+	PYTHONPATH=tests $(VENV_PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)
+
 # The stamps say that what pyproject.toml asks for is installed. What the tests need includes what the demo needs.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing facegen into $(VENV) (the first time PyTorch is downloaded: several GB, some minutes)"
@@ -36,6 +41,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing facegen into $(VENV) (the first time PyTorch is downloaded: several GB, some minutes)"
 	$(PIP) install -e ".[dev]"
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(PIP) install -e ".[dev,fuzz]"
+	@touch $@
 
 # pip comes last into a new environment, so an interrupted creation is repeated. Editable installs need pip 21.3.
 $(VENV)/bin/pip:

@@ -29,6 +29,7 @@ MAX_ZIP_ENTRIES = 3_000_000
 
 # What a parsed container or item takes at most, in bytes, by the character in the text that stands for it.
 _JSON_MEMORY = {b"{": 240, b"[": 72, b",": 128}
+_FOUR_BYTES = [bytes([first]) for first in range(0xF0, 0xF5)]  # what letters of four bytes in UTF-8 begin with
 _LONG_NUMBER = re.compile(rb"\d{100}")  # no float has as many digits, and larger ones overflow wherever they are used
 # What zipfile raises on a broken zip; RuntimeError: an encrypted entry, or an unknown compression.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OverflowError)
@@ -116,7 +117,7 @@ def parse_json(data: bytes | str, where: str) -> Any:
             take more than MAX_JSON_MEMORY once it is parsed.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    if len(raw) + sum(size * raw.count(character) for character, size in _JSON_MEMORY.items()) > MAX_JSON_MEMORY:
+    if _json_memory(raw) > MAX_JSON_MEMORY:
         raise FacegenError(f"{where}: would take more than {_mb(MAX_JSON_MEMORY)} of memory: refused")
     if _LONG_NUMBER.search(raw):
         raise FacegenError(f"{where}: holds a number of a hundred digits or more: refused")
@@ -138,6 +139,16 @@ def parse_json(data: bytes | str, where: str) -> Any:
             if isinstance(value, (dict, list))
         ]
     return content
+
+
+def _json_memory(raw: bytes) -> int:
+    """Return about how many bytes a JSON document takes while it is parsed: the text, its strings and the rest."""
+    # One letter that takes four bytes makes every letter of its text take four; an escaped one, of its string, which may
+    # be all of the document.
+    text = 1 if raw.isascii() else 4 if any(first in raw for first in _FOUR_BYTES) else 2
+    strings = max(text, 4 if b"\\ud" in raw or b"\\uD" in raw else 2 if b"\\u" in raw else 1)
+    containers = sum(size * raw.count(character) for character, size in _JSON_MEMORY.items())
+    return len(raw) * (text + strings) + containers
 
 
 def check_types(row: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:

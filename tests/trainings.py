@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,39 @@ from facegen.weights.native import load_networks
 CPU = torch.device("cpu")
 SHALLOW = {"epochs": 2, "init": "none", "blocks": (0, 0, 0), "input_size": 75}  # the smallest encoder there is
 NARROW = {"channel_base": 128, "channel_max": 16, "latent": 16}  # a step takes milliseconds
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of the three.
+
+    Attributes:
+        command: the command that starts it.
+        options: of a run of two epochs, or of two halves that end with statistics and saved weights.
+        length: name of the option that says how long to train, and its value for half a run.
+        state: name of the state file.
+        losses: numbers in the statistics that do not depend on time.
+        start: takes options and a folder for runs, or a run to go on with.
+    """
+
+    command: str
+    options: Any
+    length: tuple[str, float]
+    state: str
+    losses: tuple[str, ...]
+    start: Callable[..., Path]
+
+    def train(self, outdir: Path, **changes: Any) -> Path:
+        return self.start(replace(self.options, **changes), outdir, device="cpu", progress=False)
+
+    def go_on(self, run: Path, **changes: Any) -> Path:
+        options = replace(read_options(run, type(self.options)), **changes)
+        return self.start(options, resume=run, device="cpu", progress=False)
+
+    def halves(self, count: int) -> dict[str, Any]:
+        """The option for so many halves."""
+        name, half = self.length
+        return {name: count * half}
 
 
 def narrow_options(archive: object, resolution: int = 16, **chosen: Any) -> TrainOptions:

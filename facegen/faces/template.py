@@ -33,7 +33,7 @@ class AlignmentTemplate:
     def from_json(cls, points: Sequence[Sequence[float]]) -> AlignmentTemplate:
         try:
             return cls(tuple((float(x), float(y)) for x, y in points))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             message = f"an alignment template is five finite (x, y) points, got {reprlib.repr(points)}"
             raise FacegenError(message) from error
 

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,88 +15,22 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import small_generator, write_faces
 from PIL import Image
 from trainings import (
-    SHALLOW,
+    Training,
     assert_one_line,
     assert_same,
     assert_same_weights,
     interrupted_at,
-    narrow_options,
     only_run,
 )
 
 from facegen.cli import main
 from facegen.errors import FacegenError
-from facegen.training.age.loop import train_age
-from facegen.training.age.options import AgeOptions
-from facegen.training.encoder.loop import train_encoder
-from facegen.training.encoder.options import EncoderOptions
-from facegen.training.generator.loop import train_generator
 from facegen.training.generator.options import TrainOptions
-from facegen.training.run.folder import RunFolder, read_options, read_stats
+from facegen.training.run.folder import RunFolder, read_stats
 from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
-from facegen.weights.native import save_networks
-
-
-@dataclass(frozen=True)
-class Training:
-    """One of the three.
-
-    Attributes:
-        command: the command that starts it.
-        options: of a run of two epochs, or of two halves that end with statistics and saved weights.
-        length: name of the option that says how long to train, and its value for half a run.
-        state: name of the state file.
-        losses: numbers in the statistics that do not depend on time.
-        start: takes options and a folder for runs, or a run to go on with.
-    """
-
-    command: str
-    options: Any
-    length: tuple[str, float]
-    state: str
-    losses: tuple[str, ...]
-    start: Callable[..., Path]
-
-    def train(self, outdir: Path, **changes: Any) -> Path:
-        return self.start(replace(self.options, **changes), outdir, device="cpu", progress=False)
-
-    def go_on(self, run: Path, **changes: Any) -> Path:
-        options = replace(read_options(run, type(self.options)), **changes)
-        return self.start(options, resume=run, device="cpu", progress=False)
-
-    def halves(self, count: int) -> dict[str, Any]:
-        """The option for so many halves."""
-        name, half = self.length
-        return {name: count * half}
-
-
-@pytest.fixture(scope="module", params=["generator", "encoder", "age"])
-def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
-    folder = tmp_path_factory.mktemp("data")
-    if request.param == "generator":
-        options = narrow_options(face_archive, cfg="auto", p=0.3, mirror=True, balance=0.5)
-        losses = ("Loss/G/loss", "Loss/D/loss")
-        length = ("kimg", 0.016)
-        return Training("train", options, length, "training-state.pt", losses, train_generator)
-    if request.param == "encoder":
-        save_networks(folder / "g.safetensors", {"G_ema": small_generator(4)}, {})
-        options = EncoderOptions(str(folder / "g.safetensors"), recipe="zmse", pairs=10, batch=4, **SHALLOW)
-        losses = ("train_loss", "val_mse")
-        length = ("epochs", 1)
-        return Training("train-encoder", options, length, "encoder-state.pt", losses, train_encoder)
-    data = str(write_faces(folder / "aged.zip", range(0, 80, 4)))
-    small = {"widths": (8, 12), "depths": (1, 1), "size": 16, "batch": 8, "snap": 0.04}
-    options = AgeOptions(data=data, val=data, kimg=0.08, license="none", **small)
-    return Training("train-age", options, ("kimg", 0.04), "age-state.pt", ("loss", "val_mae"), train_age)
-
-
-@pytest.fixture(scope="module")
-def finished(training: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return training.train(tmp_path_factory.mktemp("runs"))
 
 
 def assert_same_state(training: Training, one: Path, other: Path) -> None:

@@ -158,7 +158,8 @@ def age_loss(logits: torch.Tensor, ages: torch.Tensor, sigma: float) -> torch.Te
 def _restore(state: TrainingState, options: AgeOptions, folder: str | os.PathLike[str]) -> None:
     """Load what the run in a folder saved into a freshly built state."""
     check_goes_on(folder, options)
-    load_state(state.parts, read_state(Path(folder) / STATE, list(state.parts)))
+    path = Path(folder) / STATE
+    load_state(state.parts, read_state(path, list(state.parts)), path)
     if state.progress.step >= options.steps:
         raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
 

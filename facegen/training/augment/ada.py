@@ -9,6 +9,7 @@ import torch.distributed
 
 from facegen.errors import FacegenError
 from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.run.check_state import as_dict, number, whole
 
 
 class AdaController:
@@ -79,6 +80,19 @@ class AdaController:
             "sign_mean": self.sign_mean,
             "sum": float(self._sum),
             "count": self._count,
+        }
+
+    def fitting(self, saved: Any, where: str) -> dict[str, Any]:
+        """Return what a file holds, if `state_dict` can have given it; `where` is its name in the FacegenError."""
+        saved = as_dict(saved, where)
+        count = whole(saved.get("count"), f"{where}.count")
+        if (mean := saved.get("sign_mean")) is not None:
+            number(mean, f"{where}.sign_mean", -1, 1)
+        return {
+            "minibatches": whole(saved.get("minibatches"), f"{where}.minibatches"),
+            "sign_mean": mean,
+            "sum": number(saved.get("sum"), f"{where}.sum", -count, count),
+            "count": count,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import nn
 from tqdm import tqdm
 
 from facegen.device import precision_in_words, trains_in_bfloat16
@@ -30,6 +31,7 @@ from facegen.training.encoder.recipes import Recipe
 from facegen.training.encoder.validation import save_reconstructions, validate_average
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
+from facegen.training.run.check_state import fitting
 from facegen.training.run.data import Notes, note_of
 from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
@@ -69,13 +71,13 @@ class TrainingState:
     @property
     def parts(self) -> dict[str, Any]:
         """What the state file holds."""
-        average = self.average.objective.trained()
-        return {
-            **self.objective.learning(),
-            "average": average,
-            "optimizer": self.optimizer,
-            "training": self.progress,
-        }
+        return _parts(self.objective, self.average.objective.trained(), self.optimizer, self.progress)
+
+
+def _parts(
+    objective: EncoderObjective, average: dict[str, nn.Module], optimizer: torch.optim.Optimizer, progress: Progress
+) -> dict[str, Any]:
+    return {**objective.learning(), "average": average, "optimizer": optimizer, "training": progress}
 
 
 def train_encoder(
@@ -114,26 +116,37 @@ def train_encoder(
             archive = open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
             notes = {"data": note_of(archive, archive.class_names)}
         if resume is not None:
-            saved = _go_on(session, options, resume, header, notes)
+            saved = _go_on(session, options, objective, resume, header, notes)
         else:
             _start_from(objective, options.init)
             session.create(outdir, options.run_name(), options, notes)
         state, data = _build(session, options, objective, header)
-        if saved is not None:
-            load_state(state.parts, saved)
+        if saved is not None and resume is not None:
+            load_state(state.parts, saved, Path(resume) / STATE)
         _train(session, options, state, data, header)
     return session.path
 
 
 def _go_on(
-    session: Session, options: EncoderOptions, folder: str | os.PathLike[str], header: Header, notes: Notes
+    session: Session,
+    options: EncoderOptions,
+    objective: EncoderObjective,
+    folder: str | os.PathLike[str],
+    header: Header,
+    notes: Notes,
 ) -> dict[str, Any]:
     """Go on in the folder of an earlier run and return the content of its state file."""
     check_goes_on(folder, options)
-    saved = read_state(Path(folder) / STATE, ("encoder", "average", "optimizer", "training"))
-    done = Progress(**saved["training"])
+    path = Path(folder) / STATE
+    parts = _parts(objective, objective.trained(), objective.optimizer(options.lr), Progress())
+    saved = read_state(path, list(parts))
+    done = Progress(**fitting(parts, saved, str(path))["training"])  # before the folder is touched
     if done.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
+    if done.step * options.batch > options.pairs:
+        raise FacegenError(
+            f"{path}: stands at batch {done.step}, but an epoch of {options.pairs} pairs has not as many"
+        )
     if done.trained_for not in ("", header[ENTRY]["sha256"]):
         raise FacegenError(
             f"{options.generator}: another generator than the one that {folder} began with: give that with --generator"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
 from facegen.text import as_argument
 from facegen.training.generator.state import TrainingState
+from facegen.training.run.check_state import checked, cuda_states, fitting, generator_state, number, whole
 from facegen.training.run.folder import read_state, written_state
 from facegen.training.run.snapshots import drop_later
 from facegen.weights.header import Header
-from facegen.weights.locate import snapshot_name
+from facegen.weights.locate import SNAPSHOTS, snapshot_name
 from facegen.weights.native import load_networks, save_networks
 
 STATE = "training-state.pt"
 # The entries of that file.
 SAVED = ("snapshot", "images_seen", "steps", "position", "pl_mean", "optimizers", "p", "ada", "rng_cpu", "rng_cuda")
+COUNTERS = ("images_seen", "steps", "position")
 # Earlier versions gave the snapshots of one kimg the same name, which this ended while another took its place.
 BEFORE = ".before"
 
@@ -56,9 +60,10 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
     """Load into a freshly built state what `save` wrote, random states included.
 
     Raises:
-        FileNotFoundError, FacegenError: as `find` and `load_weights`.
+        FileNotFoundError, FacegenError: as `find` and `load_weights`, and where the state is not of this training.
     """
     content, snapshot = find(folder)
+    content = _fitting(state, content, str(Path(folder) / STATE))
     load_weights(snapshot, {"G": state.G, "D": state.D, "G_ema": state.G_ema})
     state.images_seen, state.steps = content["images_seen"], content["steps"]
     state.batches.position = content["position"]
@@ -72,6 +77,21 @@ def restore(state: TrainingState, folder: str | os.PathLike[str]) -> None:
     state.random.load_state_dict(content)
 
 
+def _fitting(state: TrainingState, content: dict[str, Any], where: str) -> dict[str, Any]:
+    """What a state file holds, if it fits a training. Raises FacegenError."""
+    fit: dict[str, Any] = {name: whole(content[name], f"{where}: {name}") for name in COUNTERS}
+    fit["pl_mean"] = checked(content["pl_mean"], (), torch.float32, f"{where}: pl_mean")
+    fit["optimizers"] = fitting(state.optimizers, content["optimizers"], f"{where}: optimizers")
+    fit["rng_cpu"] = generator_state(content["rng_cpu"], f"{where}: rng_cpu")
+    fit["rng_cuda"] = cuda_states(content["rng_cuda"], f"{where}: rng_cuda")
+    if state.augment is not None:
+        fit["p"] = checked(content["p"], (), torch.float32, f"{where}: p")
+        number(float(fit["p"]), f"{where}: p", least=0)
+    if state.ada is not None:
+        fit["ada"] = state.ada.fitting(content["ada"], f"{where}: ada")
+    return fit
+
+
 def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     """Return what the state file in a folder holds, and the snapshot that belongs to it.
 
@@ -82,7 +102,11 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there; this run never got to its first snapshot, start a new one")
     content = read_state(path, SAVED)
-    snapshot = Path(folder) / content["snapshot"]
+    name = content["snapshot"]
+    if not isinstance(name, str) or Path(name).name != name or not fnmatchcase(name, SNAPSHOTS):
+        raise FacegenError(f"{path}: snapshot: does not name a snapshot in its folder")
+    whole(content["images_seen"], f"{path}: images_seen")
+    snapshot = Path(folder) / name
     if _before(snapshot).exists() and not _is_of(snapshot, content["images_seen"]):
         snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before
     if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
@@ -120,10 +144,12 @@ def load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
     """Copy the weights of a snapshot into networks of the same shape.
 
     Raises:
-        FileNotFoundError, FacegenError: it is gone or damaged, or of other shapes.
+        FileNotFoundError, FacegenError: it is gone or damaged, of other shapes, or no numbers.
     """
     loaded, _ = load_networks(path, list(networks))
     for name, network in networks.items():
+        for key, tensor in loaded[name].state_dict().items():
+            checked(tensor, tensor.shape, tensor.dtype, f"{path}: {name}.{key}")
         try:
             network.load_state_dict(loaded[name].state_dict())
         except RuntimeError as error:

@@ -64,7 +64,7 @@ class RunFolder:
         """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
         outdir = at_home(outdir)
         outdir.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[\ud800-\udfff]", "_", name)  # bytes of a file name that are no UTF-8
+        name = "".join(letter if visible(letter) == letter else "_" for letter in name)  # data sets have odd names
         numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
         number = max(numbers, default=-1) + 1
         while True:
@@ -229,14 +229,13 @@ def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     Raises:
         FileNotFoundError, FacegenError: there is no such file, it is damaged, or lacks one of the `needed` entries.
     """
-    import torch
+    from facegen.training.run.check_state import as_dict
+    from facegen.weights.read import read_torch_file
 
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = as_dict(read_torch_file(path), str(path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path.parent}: no {path.name} to go on from; start a new run") from error
-    except Exception as error:  # a damaged file: unpickling has many kinds of errors
-        raise FacegenError(f"{path}: damaged, start a new run ({type(error).__name__})") from error
     if missing := [name for name in needed if name not in saved]:
         raise FacegenError(f"{path}: no {missing[0]} in it, so it is of another version of facegen; start a new run")
     return saved

@@ -14,6 +14,7 @@ from facegen.figures.plots import plot_curves
 from facegen.options import Options
 from facegen.text import as_argument
 from facegen.training.run import distributed
+from facegen.training.run.check_state import fitting
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.data import DATA, Notes, changes, check_same_classes
 from facegen.training.run.folder import RunFolder, read_stats, save_state
@@ -163,15 +164,23 @@ class Session:
             self._run.log(text)
 
 
-def load_state(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Load what `Session.save` wrote into the same parts."""
-    for name, part in parts.items():
-        if isinstance(part, Mapping):
-            load_state(part, saved[name])
-        elif is_dataclass(part):
-            vars(part).update(saved[name])
-        else:
-            part.load_state_dict(saved[name])
+def load_state(parts: Mapping[str, Any], saved: Mapping[str, Any], path: Path) -> None:
+    """Load what `Session.save` wrote to a path into the same parts: all of it, or nothing if some of it does not fit.
+
+    Raises:
+        FacegenError: as `check_state.fitting`.
+    """
+    _put(parts, fitting(parts, saved, str(path)))
+
+
+def _put(part: Any, state: Mapping[str, Any]) -> None:
+    if isinstance(part, Mapping):
+        for name, inner in part.items():
+            _put(inner, state[name])
+    elif is_dataclass(part):
+        vars(part).update(state)
+    else:
+        part.load_state_dict(state)
 
 
 def _state_of(part: Any) -> Any:

@@ -1,0 +1,325 @@
+"""Who reads what a stranger may send: functions of bytes, which raise only on a finding.
+
+Each gives its bytes to the package as a file, a folder or a text, most by way of the command that a user would run. A
+FacegenError and a missing file are answers; every other exception, more than one line of it, characters that a
+terminal obeys, and a page with somebody else's markup are findings. So are more than SECONDS and MEGABYTES, which
+`facegen` must never need; `fuzz.run` watches them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from click.testing import CliRunner
+from fuzz.containers import (
+    split_parts,
+    torch_zip,
+    with_compressed_elements,
+    with_png_checksums,
+    with_safetensors_checksums,
+    zipped,
+)
+
+from facegen.cli import main
+from facegen.errors import FacegenError
+
+SECONDS, MEGABYTES = 10, 1500
+TARGETS: dict[str, Callable[[bytes], None]] = {}
+
+
+def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Enter a function into TARGETS."""
+    TARGETS[function.__name__] = function
+    return function
+
+
+@cache
+def workplace() -> Path:
+    """A folder of this process."""
+    return Path(tempfile.mkdtemp(prefix="fuzz-"))
+
+
+def written(name: str, data: bytes) -> Path:
+    """Write a file into the workplace and return it."""
+    path = workplace() / name
+    path.write_bytes(data)
+    return path
+
+
+def folder_of(name: str, files: dict[str, bytes]) -> Path:
+    """Make a folder of files in the workplace, a new one each time, and return it."""
+    folder = workplace() / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def facegen(*arguments: str | Path) -> None:
+    """Run a command of `facegen` in this process, and look at what it says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code in (0, 1, 2), f"exit code {result.exit_code}"
+    obeyed = {char for char in result.output if not char.isprintable()} - set("\n\r")
+    assert not obeyed, f"the terminal sees {obeyed}"
+    error = result.stderr.partition("Error: ")[2]
+    assert error.count("\n") <= 1, f"an error of many lines: {error!r}"
+
+
+def answers(call: Callable[..., object], *arguments: object, **options: object) -> object:
+    """Call a function that may refuse what it is given; return what it returns, None if it refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return call(*arguments, **options)
+        except (FacegenError, FileNotFoundError):
+            return None
+
+
+def check_page(path: Path) -> None:
+    """A page must not hold the markup that the corpora strew in."""
+    if path.exists():
+        assert b"<script" not in path.read_bytes(), "somebody else's markup is on the page"
+        path.unlink()
+
+
+# Weights
+
+
+def _read_weights(path: Path) -> None:
+    from facegen.weights.load import read_networks
+    from facegen.weights.read import read_state_dict
+
+    facegen("info", path, "--layers")
+    facegen("info", path, "--json")
+    answers(read_networks, path)
+    answers(read_state_dict, path)
+
+
+@target
+def safetensors(data: bytes) -> None:
+    """A weight file of facegen, or any safetensors."""
+    _read_weights(written("w.safetensors", with_safetensors_checksums(data)))
+
+
+@target
+def pickle(data: bytes) -> None:
+    """A network pickle of the StyleGAN family."""
+    from facegen.weights.load import read_networks
+
+    path = written("w.pkl", data)
+    facegen("info", path)
+    answers(read_networks, path)
+
+
+@target
+def torch_pickle(data: bytes) -> None:
+    """The pickle in a file of `torch.save`."""
+    torch_file(torch_zip(data))
+
+
+@target
+def torch_file(data: bytes) -> None:
+    """A file of `torch.save`: a zip, or a pickle of before 1.6."""
+    from facegen.training.run.folder import read_state
+
+    path = written("w.pt", data)
+    _read_weights(path)
+    answers(read_state, path, ("optimizer",))
+
+
+# Data sets
+
+
+@target
+def archive(data: bytes) -> None:
+    """What lies beside the pictures of a training archive: dataset.json, facegen.json, shard.json."""
+    zip_file(zipped({**pictures(), **split_parts(data)}))
+
+
+@cache
+def pictures() -> dict[str, bytes]:
+    """Three small pictures, as of an archive."""
+    from PIL import Image
+
+    from facegen.images import encode_png
+
+    colors = ("red", "green", "blue")
+    return {f"img{i}.png": encode_png(Image.new("RGB", (8, 8), color)) for i, color in enumerate(colors)}
+
+
+@target
+def zip_file(data: bytes) -> None:
+    """A training archive as a zip."""
+    from facegen.data.archive import FaceArchive
+
+    path = written("faces.zip", data)
+    facegen("inspect", path, "--html", workplace() / "faces.html", "--json", workplace() / "faces.json")
+    check_page(workplace() / "faces.html")
+    if opened := answers(FaceArchive, path):
+        assert isinstance(opened, FaceArchive)
+        answers(opened.__getitem__, 0)
+        answers(opened.attribute, "gender")
+        answers(opened.digest)
+        opened.close()
+    facegen("merge", path, workplace() / "merged.zip", "--force")
+    check_page(workplace() / "merged.report.html")
+
+
+@target
+def table(data: bytes) -> None:
+    """A CSV table of a data set; the name of each says whose."""
+    from facegen.data.sources import all_sources, open_source
+
+    for source, name in (
+        ("csv", "faces.csv"),
+        ("fairface", "fairface_label_train.csv"),
+        ("appa-real", "gt_avg_train.csv"),
+        ("ffhq-aging", "ffhq_aging_labels.csv"),
+    ):
+        assert source in all_sources()
+        files, reader = open_source(folder_of("table", {**pictures(), name: data}), source)
+        answers(lambda files=files, reader=reader: list(reader.read(files)))
+
+
+@target
+def mat(data: bytes) -> None:
+    """imdb.mat; a file that begins with a small letter has compressed elements."""
+    from facegen.container import Container
+    from facegen.data.sources import matlab
+    from facegen.data.sources.imdb_wiki import ImdbWiki
+
+    if data[:1].islower():
+        data = with_compressed_elements(data)
+    files = Container(folder_of("mat", {"imdb.mat": data}))
+    before, matlab.run_in_child = matlab.run_in_child, forked  # the real child takes a second to import scipy
+    try:
+        answers(lambda: list(ImdbWiki().read(files)))
+    finally:
+        matlab.run_in_child = before
+
+
+def forked(function, *arguments, stdin, **options):
+    """As `facegen.parallel.run_in_child`, in a fork of this process."""
+    import subprocess
+    import sys
+
+    import scipy.io  # noqa: F401 (so that no child imports it again)
+
+    output = written("child", b"")
+    if not (child := os.fork()):
+        code = 1
+        try:
+            sys.argv[1:] = arguments
+            sys.stdin = os.fdopen(stdin.fileno(), "r", closefd=False)
+            with output.open("w", encoding="utf-8") as sys.stdout:
+                function()
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return subprocess.CompletedProcess(arguments, code, output.read_bytes(), b"")
+
+
+@target
+def picture(data: bytes) -> None:
+    """A photo, as `prepare` and `transfer` decode it."""
+    from facegen import images
+    from facegen.data.crops import crop_pictures
+    from facegen.data.options import CropOptions
+
+    data = with_png_checksums(data)
+    if zlib.crc32(data) % 2:  # by chance: each has the whole time
+        crop_pictures(["photo.png"], lambda _: data, CropOptions(crop="center", min_size=1, min_sharpness=1))
+        return
+
+    def with_alpha() -> None:
+        with images.opened(data, "photo.jpg") as opened:
+            images.oddities(opened, "photo.jpg")
+            images.upright_with_alpha(opened)
+
+    answers(with_alpha)
+
+
+@target
+def spool(data: bytes) -> None:
+    """What `prepare` keeps of a run that was stopped."""
+    from facegen.data.spool import Spool
+
+    def read() -> None:
+        folder = folder_of("spool", {"job.json": b"{}", "pictures.bin": pictures()["img0.png"], **split_parts(data)})
+        with Spool(folder, {}) as opened:
+            for name in ("a.jpg", "b.jpg"):
+                if name in opened:
+                    opened.is_done(name, [1, 2])
+                    opened.get(name)
+
+    answers(read)
+
+
+# Trainings
+
+
+@target
+def run(data: bytes) -> None:
+    """A run folder: options, status, statistics, metrics."""
+    from facegen.training.age.options import AgeOptions
+    from facegen.training.encoder.options import EncoderOptions
+    from facegen.training.generator.options import TrainOptions
+    from facegen.training.run.folder import read_options
+
+    folder = folder_of("run", split_parts(data))
+    facegen("runs", folder, "--html", workplace() / "runs.html")
+    check_page(workplace() / "runs.html")
+    for kind in (TrainOptions, EncoderOptions, AgeOptions):
+        answers(read_options, folder, kind)
+
+
+@target
+def state(data: bytes) -> None:
+    """A state file that a training goes on from, as JSON (see `fuzz.states`): of an age estimator or a generator."""
+    from fuzz.states import from_json, of_age_estimator, of_generator
+
+    from facegen.training.generator.checkpoint import STATE
+
+    try:
+        content = from_json(data)
+    except ValueError:  # no JSON
+        return
+    is_generator = isinstance(content, dict) and "images_seen" in content
+    path = (workplace() / STATE).with_stem("training-state" if is_generator else "age-state")
+    torch.save(content, path)
+    restore = of_generator(workplace()) if is_generator else of_age_estimator(workplace())
+    answers(restore)
+
+
+# Texts
+
+
+@target
+def text(data: bytes) -> None:
+    """What stands on a command line."""
+    from facegen.ages import AgeGroups
+    from facegen.aging.edit import parse_ages
+    from facegen.data.options import parse_split
+    from facegen.data.shards import parse_shard
+    from facegen.data.sources.words import face
+    from facegen.evaluation.run import parse_system
+    from facegen.metrics.names import parse_metrics
+
+    words = os.fsdecode(data)
+    for parse in (parse_ages, AgeGroups.parse, parse_split, parse_shard, parse_system, parse_metrics):
+        answers(parse, words)
+    answers(face, "a.jpg", words, words, words)
