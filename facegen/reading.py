@@ -143,8 +143,7 @@ def parse_json(data: bytes | str, where: str) -> Any:
 
 def _json_memory(raw: bytes) -> int:
     """Return about how many bytes a JSON document takes while it is parsed: the text, its strings and the rest."""
-    # One letter that takes four bytes makes every letter of its text take four; an escaped one, of its string, which may
-    # be all of the document.
+    # One letter of four bytes makes every letter of its text take four; an escaped one, of its string alone.
     text = 1 if raw.isascii() else 4 if any(first in raw for first in _FOUR_BYTES) else 2
     strings = max(text, 4 if b"\\ud" in raw or b"\\uD" in raw else 2 if b"\\u" in raw else 1)
     containers = sum(size * raw.count(character) for character, size in _JSON_MEMORY.items())
