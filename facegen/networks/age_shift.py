@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -52,7 +53,8 @@ class AgeShift(nn.Module):
     ) -> None:
         super().__init__()
         ages = [float(age) for age in ages]
-        if len(ages) != c_dim or any(not one < other for one, other in pairwise(ages)):
+        growing = all(one < other for one, other in pairwise(ages))
+        if len(ages) != c_dim or not growing or not all(map(math.isfinite, ages)):
             raise FacegenError(f"an age shift needs {c_dim} growing ages, one for each group, got {ages}")
         self.init_kwargs: dict[str, Any] = {"c_dim": c_dim, "num_ws": num_ws, "w_dim": w_dim, "ages": ages}
         if holds:  # earlier versions know no such argument

@@ -64,6 +64,12 @@ def data_sets() -> Iterator[tuple[str, str, bytes]]:
     vectors = {"labels": [[name, [0.0, 1.0]] for name in names]}
     yield "archive", "vectors", join_parts({"dataset.json": json.dumps(vectors).encode()})
     yield "zip_file", "own", zipped({**pictures(), **files})
+    yield "names", "utkface", b"part1/26_1_2_20170116.jpg\n1_0_0_20161219140623097.jpg.chip.jpg\n"
+    yield (
+        "names",
+        "others",
+        b"001A02.JPG\n16_CaryGrant_40_m.jpg\nnm01_rm2_1955-1-6_2003.jpg\n20-29/a.png\n",
+    )
     yield "table", "csv", b"file,age,person,gender\nimg0.png,20-29,p,f\nimg1.png,35.7,,male\nimg2.png,70+,q,\n"
     yield "table", "fairface", b"file,age,gender,race,service_test\nimg0.png,more than 70,Male,White,True\n"
     yield "table", "appa-real", b"file_name,apparent_age_avg,real_age\nimg0.png,5.1,4\n"
@@ -80,6 +86,7 @@ def data_sets() -> Iterator[tuple[str, str, bytes]]:
         image = image.convert("L").convert(mode) if mode.startswith("I") else image.convert(mode)
         image.save(buffer, kind)
         yield "picture", f"{mode}.{kind}".lower().replace(";", ""), buffer.getvalue()
+    yield "picture", "heic", (Path(__file__).parents[1] / "face.heic").read_bytes()
     for kind in ("JPEG", "WEBP", "JPEG2000", "TGA", "PPM", "AVIF"):
         buffer = io.BytesIO()
         Image.fromarray(noise, "RGBA").convert("RGB").save(buffer, kind)
