@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.metrics.features import BATCH, Extractor
 from facegen.metrics.share import ALONE, Share
@@ -22,6 +23,7 @@ from facegen.parallel import map_in_order
 from facegen.reading import open_zip
 from facegen.text import visible
 from facegen.weights.cache import cache_folder
+from facegen.weights.tensors.safetensors_file import open_safetensors
 
 
 def real_features(
@@ -114,8 +116,9 @@ def cache_key(archive: FaceArchive, indices: Sequence[int], extractor: Extractor
 
 def _read(path: Path, count: int) -> torch.Tensor | None:
     try:
-        features = load_file(path)["features"]
-    except (OSError, SafetensorError, KeyError):  # not there, or damaged: it is computed again
+        with open_safetensors(path) as file:
+            features = file.tensor("features")
+    except (OSError, FacegenError, KeyError):  # not there, or damaged: it is computed again
         return None
     return features if len(features) == count else None
 
