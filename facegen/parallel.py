@@ -50,5 +50,13 @@ def run_in_child(function: Callable[[], None], *arguments: str, **options: Any) 
         arguments: the child's `sys.argv[1:]`.
         options: of `subprocess.run`, such as `input`. Standard output is caught.
     """
-    code = f"import sys; sys.path[:] = {sys.path}; from {function.__module__} import {function.__name__} as f; f()"
+    code = python_code(f"from {function.__module__} import {function.__name__} as f; f()")
     return subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, **options)
+
+
+def python_code(statement: str) -> str:
+    """Return what `python -c` is to run so that it finds the modules that this process finds, and no others.
+
+    `python -c` and `python -m` look in the current folder first, which may be a stranger's and hold a `torch.py`.
+    """
+    return f"import sys; sys.path[:] = {sys.path}; {statement}"
