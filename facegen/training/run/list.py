@@ -93,7 +93,10 @@ class Run:
         if self.kind == "age estimator":
             best = _lowest(self.stats, "val_mae")
             return f"MAE {best['val_mae']:.2f} years at {count(best['step'])} kimg" if best else ""
-        best = read_best(self.path)
+        try:
+            best = read_best(self.path)
+        except OSError:
+            return ""
         if not best:
             return ""
         words = f"{best['metric']} {best['value']:.4g}"
