@@ -13,22 +13,26 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urldefrag, urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urldefrag, urlsplit
 
 from .disk import flush_to_disk
+from .own_files import create_own, is_own, open_own
+from .web import Answer, RefusedError, TooSlowError, checked, shown
 
 if TYPE_CHECKING:
     import requests
 
-CHUNK = 1 << 16  # bytes
-TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of the answer
 ATTEMPTS = 4  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second attempt, doubled for each one after it
 BUSY = {429, 500, 502, 503, 504}  # a later attempt may do better
+MAX_BYTES = 4 * 1024**3  # of a file; the largest network of the StyleGAN family has 0.4 GB
+KEPT_FREE = 256 * 1024**2  # bytes of the disk that a file of unknown size leaves to others
+MAX_NOTE = 1 << 16  # bytes
+_NUMBER = r"\d{1,15}"  # of bytes; Python refuses to read numbers of 5,000 digits
 
 
 class DownloadError(ConnectionError):
@@ -45,13 +49,18 @@ def local_name(url: str) -> str:
     Raises:
         ValueError: not an http or https address.
     """
-    name = re.sub(r"[^\w.-]", "_", _checked(url).path.rsplit("/", 1)[-1], flags=re.ASCII)[-80:].strip(".") or "file"
+    name = re.sub(r"[^\w.-]", "_", checked(url).path.rsplit("/", 1)[-1], flags=re.ASCII)[-80:].strip(".") or "file"
     return f"{hashlib.sha256(urldefrag(url).url.encode('utf-8', 'replace')).hexdigest()[:16]}_{name}"
 
 
 def is_complete(path: Path, sha256: str | None = None) -> bool:
-    """Whether the file is there and, where it is known, has this SHA-256 (in hex)."""
-    return path.is_file() and (sha256 is None or sha256_of(path) == sha256.lower())
+    """Whether the file is there and, where it is known, has this SHA-256 (in hex).
+
+    Without one, a file that a stranger may have put there (see `own_files.is_own`) counts as not there.
+    """
+    if not path.is_file():
+        return False
+    return is_own(path) if sha256 is None else sha256_of(path) == sha256.lower()
 
 
 def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, progress: bool = True) -> None:
@@ -61,9 +70,11 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, 
     changed since; else it begins anew. Until then what came so far lies beside `path`, as `.<name>.part`. Of several
     processes that want the same path one downloads and the others wait for it.
 
+    A server that is slower than 2 kB a second is given up, as is one that sends more than MAX_BYTES.
+
     Args:
         url: http or https. A proxy is used where HTTP_PROXY, HTTPS_PROXY and NO_PROXY say so.
-        path: The file. A missing folder is made.
+        path: The file. A missing folder is made, for its owner alone.
         sha256: What the content must have, in hex.
         progress: Show a bar with the remaining time.
 
@@ -72,15 +83,15 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, 
         DownloadError: no connection, refused, not the expected content, ...
         OSError: the file cannot be written.
     """
-    _checked(url)
+    checked(url)
     path = Path(path)
     if is_complete(path, sha256):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(path, progress):
         if is_complete(path, sha256):  # the process that we waited for has fetched it
             return
-        part = _Part(url, path)
+        part = _Part(url, path, hashed=sha256 is not None)
         try:
             _receive(url, part, progress)
         except OSError as error:
@@ -88,11 +99,11 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, 
                 raise
             part.remove()
             raise OSError(errno.ENOSPC, error.strerror, str(path.parent)) from error
-        if not is_complete(part.data, sha256):
-            found = f"{part.size()} bytes with the SHA-256 {sha256_of(part.data)}"
+        if sha256 is not None and part.sha256() != sha256.lower():
+            found = f"{part.size()} bytes with the SHA-256 {part.sha256()}"
             part.remove()
             raise DownloadError(
-                f"{_shown(url)}: what the server sent is not the expected file: {found}, not the SHA-256 {sha256}"
+                f"{shown(url)}: what the server sent is not the expected file: {found}, not the SHA-256 {sha256}"
             )
         flush_to_disk(part.data)
         part.data.replace(path)
@@ -102,10 +113,12 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, 
 class _Part:
     """What of a file has arrived, and a note beside it of which version of the file that is."""
 
-    def __init__(self, url: str, path: Path) -> None:
+    def __init__(self, url: str, path: Path, hashed: bool) -> None:
         self.url = url
         self.data = path.with_name(f".{path.name}.part")
         self.note = path.with_name(f".{path.name}.part.json")
+        self._hashed = hashed
+        self._digest, self._digested = hashlib.sha256(), 0  # of so many bytes
 
     def size(self) -> int:
         return self.data.stat().st_size if self.data.is_file() else 0
@@ -113,20 +126,48 @@ class _Part:
     def begin(self, version: str | None, total: int | None) -> None:
         """Forget what has arrived: the server's file is of this version and this many bytes."""
         self.remove()  # before the note: old data must never lie beside a new note
+        self._digest, self._digested = hashlib.sha256(), 0
         note = {"url": self.url, "version": version, "total": total}
-        self.note.write_text(json.dumps(note), encoding="utf-8")
+        with os.fdopen(create_own(self.note, 0o600), "w", encoding="utf-8") as file:  # an address can be a secret
+            json.dump(note, file)
 
     def resume(self) -> tuple[int, str | None, int | None]:
         """The bytes that can be kept, the version they are of and its size; 0 and None where there is nothing."""
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
+            with os.fdopen(open_own(self.note, os.O_RDONLY), "rb") as file:
+                note = json.loads(file.read(MAX_NOTE))
             url, version, total = note["url"], note["version"], note["total"]
-        except (OSError, ValueError, TypeError, LookupError):
+            with os.fdopen(open_own(self.data, os.O_RDONLY), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
             return 0, None, None
-        size = self.size()
-        if url != self.url or not size or not version or (total is not None and size > total):
+        fits = total is None or (type(total) is int and size <= total)
+        if url != self.url or not size or not isinstance(version, str) or not fits:
             return 0, None, None
         return size, version, total
+
+    @contextmanager
+    def writing(self, start: int) -> Iterator[Callable[[bytes], None]]:
+        """Give a function that writes a piece behind the `start` bytes that are there, and hashes it on the way."""
+        if self._hashed and self._digested != start:  # another process received the beginning
+            self._digest, self._digested = hashlib.sha256(), start
+            with os.fdopen(open_own(self.data, os.O_RDONLY), "rb") as beginning:
+                while piece := beginning.read(1 << 20):
+                    self._digest.update(piece)
+        opened = open_own(self.data, os.O_WRONLY | os.O_APPEND) if start else create_own(self.data, 0o666)
+        with os.fdopen(opened, "ab") as file:
+
+            def write(piece: bytes) -> None:
+                file.write(piece)
+                if self._hashed:
+                    self._digest.update(piece)
+                    self._digested += len(piece)
+
+            yield write
+
+    def sha256(self) -> str:
+        """The SHA-256 of what has arrived, in hex."""
+        return self._digest.hexdigest() if self._digested == self.size() else sha256_of(self.data)
 
     def remove(self) -> None:
         self.data.unlink(missing_ok=True)
@@ -163,16 +204,18 @@ def _receive(url: str, part: _Part, progress: bool) -> None:
         try:
             _attempt(url, part, progress)
             return
+        except RefusedError as error:
+            raise DownloadError(f"{shown(url)}: {error}") from error
         except _Interrupted as error:
             reason, cause, begun = str(error), error, True
-        except requests.RequestException as error:
+        except (requests.RequestException, TooSlowError) as error:
             reason, cause = _reason(url, error), error
         in_vain = 0 if part.size() > most else in_vain + 1
         most = max(most, part.size())
         if in_vain == ATTEMPTS or not begun:
             kept = f"; the {part.size()} bytes that came are kept for the next try" if part.resume()[0] else ""
-            raise DownloadError(f"{_shown(url)}: {reason}{kept}") from cause
-        time.sleep(PAUSE * 2**in_vain)
+            raise DownloadError(f"{shown(url)}: {reason}{kept}") from cause
+        time.sleep(PAUSE * 2 ** max(in_vain - 1, 0))
 
 
 def _attempt(url: str, part: _Part, progress: bool) -> None:
@@ -185,12 +228,13 @@ def _attempt(url: str, part: _Part, progress: bool) -> None:
     headers = {"Accept-Encoding": "identity"}
     if start and version:
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
-    with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
-        _check_status(url, answer)
-        if answer.status_code == 200:
-            start, total = 0, _total(answer)
-            part.begin(_version(answer), total)
-        elif not _goes_on(answer, start, version, total):
+    with closing(Answer(url, headers)) as answer:
+        response = answer.response
+        _check_status(response)
+        if response.status_code == 200:
+            start, total = 0, _total(response)
+            part.begin(_version(response), total)
+        elif not _goes_on(response, start, version, total):
             part.remove()
             raise _Interrupted("the server's ranges do not fit together")
         free = shutil.disk_usage(part.data.parent).free
@@ -198,10 +242,10 @@ def _attempt(url: str, part: _Part, progress: bool) -> None:
             raise OSError(errno.ENOSPC, f"{total - start} more bytes are needed, {free} are free")
         try:
             _receive_body(url, part, answer, start, total, progress)
-        except requests.RequestException as error:
+        except (requests.RequestException, TooSlowError) as error:
             raise _Interrupted(_reason(url, error)) from error
     if part.size() == 0:
-        raise DownloadError(f"{_shown(url)}: the server sends an empty file")
+        raise RefusedError("the server sends an empty file")
     if total is not None and part.size() != total:
         cut = part.size() < total
         if not cut:
@@ -209,53 +253,56 @@ def _attempt(url: str, part: _Part, progress: bool) -> None:
         raise _Interrupted("the connection is cut" if cut else "the server sends more than it says")
 
 
-def _receive_body(
-    url: str, part: _Part, answer: requests.Response, start: int, total: int | None, progress: bool
-) -> None:
+def _receive_body(url: str, part: _Part, answer: Answer, start: int, total: int | None, progress: bool) -> None:
     """Append what comes to what is there."""
     from tqdm import tqdm
 
-    chunks = answer.iter_content(CHUNK)
-    chunk = next(chunks, b"")
-    if start == 0 and chunk.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        raise _page(url, answer)
-    name = urlsplit(url).path.rsplit("/", 1)[-1][-40:]
+    pieces = answer.pieces()
+    piece = next(pieces, b"")
+    if start == 0 and piece.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise _page(answer.response)
+    name = urlsplit(shown(url)).path.rsplit("/", 1)[-1][-40:]
+    room = MAX_BYTES - start
     with (
-        part.data.open("ab") as file,
+        part.writing(start) as write,
         tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=not progress) as bar,
     ):
-        while chunk:
-            file.write(chunk)
-            bar.update(len(chunk))
-            chunk = next(chunks, b"")
+        while piece:
+            room -= len(piece)
+            if room < 0:
+                raise _too_large(part)
+            if total is None and shutil.disk_usage(part.data.parent).free < KEPT_FREE:
+                raise OSError(errno.ENOSPC, "the server does not say how much it sends, and little is free")
+            write(piece)
+            bar.update(len(piece))
+            piece = next(pieces, b"")
 
 
-def _check_status(url: str, answer: requests.Response) -> None:
-    """Raise unless the answer has the file, or the rest of it, in it."""
-    status = answer.status_code
-    if urlsplit(url).scheme == "https":
-        for step in (*answer.history, answer):
-            if urlsplit(step.url).scheme != "https":
-                raise DownloadError(f"{_shown(url)}: leads to {_shown(step.url)}, which is not encrypted: refused")
+def _too_large(part: _Part) -> RefusedError:
+    part.remove()
+    return RefusedError(f"the server sends more than {MAX_BYTES // 1024**2:,d} MB; no network is so large: refused")
+
+
+def _check_status(response: requests.Response) -> None:
+    """Raise unless the response has the file, or the rest of it, in it."""
+    status = response.status_code
     if status == 416:
         return  # what lies here is not the beginning of the server's file: `_goes_on` will say no
     if status in BUSY:
         raise _Interrupted(f"the server answers {_status(status)}; try again later")
     if status in {401, 403, 407}:
-        raise DownloadError(f"{_shown(url)}: the server answers {_status(status)}: it wants a login")
+        raise RefusedError(f"the server answers {_status(status)}: it wants a login")
     if status in {404, 410}:
-        raise DownloadError(f"{_shown(url)}: the server answers {_status(status)}: check the address")
+        raise RefusedError(f"the server answers {_status(status)}: check the address")
     if status not in {200, 206}:
-        raise DownloadError(f"{_shown(url)}: the server answers {_status(status)}")
-    if answer.headers.get("Content-Type", "").split(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}:
-        raise _page(url, answer)
+        raise RefusedError(f"the server answers {_status(status)}")
+    if response.headers.get("Content-Type", "").split(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}:
+        raise _page(response)
 
 
-def _page(url: str, answer: requests.Response) -> DownloadError:
-    host = urlsplit(answer.url).hostname
-    return DownloadError(
-        f"{_shown(url)}: {host} sends a web page, not a file: a login, a question or an error to be read in a browser"
-    )
+def _page(response: requests.Response) -> RefusedError:
+    host = urlsplit(shown(response.url)).hostname
+    return RefusedError(f"{host} sends a web page, not a file: a login, a question or an error to be read in a browser")
 
 
 def _status(status: int) -> str:
@@ -265,39 +312,40 @@ def _status(status: int) -> str:
         return str(status)
 
 
-def _version(answer: requests.Response) -> str | None:
+def _version(response: requests.Response) -> str | None:
     """What names this very content in a later request; None where nothing does."""
-    if _is_encoded(answer):
+    tag = response.headers.get("ETag")
+    version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+    return version if version and re.fullmatch("[ -~]{1,1000}", version) else None
+
+
+def _total(response: requests.Response) -> int | None:
+    """The size of the file, where the server says it."""
+    said = response.headers.get("Content-Length")
+    if said is None or "chunked" in response.headers.get("Transfer-Encoding", "").lower():
         return None
-    tag = answer.headers.get("ETag")
-    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+    if not re.fullmatch(_NUMBER, said, flags=re.ASCII):
+        raise RefusedError("the server says a size that no file has")
+    if int(said) > MAX_BYTES:
+        raise RefusedError(f"{int(said):,} bytes; no network has more than {MAX_BYTES // 1024**2:,d} MB: refused")
+    return int(said)
 
 
-def _total(answer: requests.Response) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() and not _is_encoded(answer) else None
-
-
-def _is_encoded(answer: requests.Response) -> bool:
-    """Whether the bytes on the way are not those of the file, so that neither length nor ranges mean anything."""
-    return answer.headers.get("Content-Encoding", "identity").lower() != "identity"
-
-
-def _goes_on(answer: requests.Response, start: int, version: str | None, total: int | None) -> bool:
+def _goes_on(response: requests.Response, start: int, version: str | None, total: int | None) -> bool:
     """Whether a partial answer begins at `start` of the version that we have."""
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    span = re.fullmatch(rf"bytes ({_NUMBER})-\d+/(\d+|\*)", response.headers.get("Content-Range", ""), flags=re.ASCII)
     return (
         start > 0
-        and answer.status_code == 206
+        and response.status_code == 206
         and span is not None
         and int(span[1]) == start
         and (total is None or span[2] in {"*", str(total)})
-        and _version(answer) in {None, version}
+        and _version(response) in {None, version}
     )
 
 
-def _reason(url: str, error: requests.RequestException) -> str:
-    """What an error of requests means, and what to do about it."""
+def _reason(url: str, error: Exception) -> str:
+    """What an error of requests, or a TooSlowError, means, and what to do about it."""
     from requests import exceptions
 
     causes = list(_causes(error))
@@ -306,8 +354,6 @@ def _reason(url: str, error: requests.RequestException) -> str:
     if isinstance(error, exceptions.SSLError):
         why = next((c.verify_message for c in causes if isinstance(c, ssl.SSLCertVerificationError)), "TLS fails")
         return f"no safe connection ({why}); name the certificates of your company's proxy in REQUESTS_CA_BUNDLE"
-    if isinstance(error, exceptions.TooManyRedirects):
-        return "the server sends us round in circles"
     unreachable = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
     if isinstance(error, exceptions.ConnectTimeout) or any(
         isinstance(cause, socket.gaierror) or (isinstance(cause, OSError) and cause.errno in unreachable)
@@ -316,7 +362,9 @@ def _reason(url: str, error: requests.RequestException) -> str:
         return f"cannot reach {urlsplit(url).hostname} (no network?)"
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return "the server refuses the connection; check the network and the address"
-    if isinstance(error, exceptions.Timeout) or any(isinstance(cause, TimeoutError) for cause in causes):
+    if isinstance(error, (TooSlowError, exceptions.Timeout)) or any(
+        isinstance(cause, TimeoutError) for cause in causes
+    ):
         return "the server does not answer in time; check the network"
     if isinstance(error, (exceptions.ConnectionError, exceptions.ChunkedEncodingError)):
         return "the connection is cut; check the network"
@@ -336,20 +384,3 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _checked(url: str) -> Any:
-    """The parts of an address that can be downloaded."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0):
-            return parts
-    except ValueError:
-        pass
-    raise ValueError(f"{url}: not an address that can be downloaded; it must begin with http:// or https://")
-
-
-def _shown(url: str) -> str:
-    """The address without what may be secret: names, passwords, signatures."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "..." if parts.query else "", ""))

@@ -36,7 +36,7 @@ from facegen.evaluation.tables import (
 )
 from facegen.figures.grids import save_picture
 from facegen.files import atomic_path
-from facegen.text import in_markdown, json_text, shown
+from facegen.text import in_markdown, json_text, shorten, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,8 +223,9 @@ def _settings(evaluation: Evaluation, about: About) -> list[tuple[str, str]]:
 
 
 def plain_name(name: str) -> str:
-    """A system's name as part of a file name; letter case does not tell two apart, as on some file systems."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).casefold()
+    """A system's name as a part of a file name, not long; letter case does not tell two apart, as on some systems."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).casefold()
+    return shorten(plain, 40).replace("…", "__")
 
 
 def _write(path: Path, content: str) -> None:

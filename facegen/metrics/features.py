@@ -14,7 +14,7 @@ from torch import nn
 
 from facegen import beside
 from facegen.errors import FacegenError
-from facegen.weights.cache import download
+from facegen.weights.cache import download, removed_if_damaged
 from facegen.weights.read import read_state_dict
 
 if TYPE_CHECKING:
@@ -174,15 +174,20 @@ def load_distance(vgg: Path, lpips: Path, device: torch.device | str = "cpu") ->
     from facegen.metrics.perceptual import PerceptualDistance
 
     try:
-        return PerceptualDistance(read_state_dict(vgg), read_state_dict(lpips)).to(device)
+        return PerceptualDistance(_state_dict(vgg), _state_dict(lpips)).to(device)
     except FacegenError as error:
         raise FacegenError(f"{vgg}, {lpips}: {error}") from error
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+    with removed_if_damaged(path):
+        return read_state_dict(path)
 
 
 def _build(make: Callable[[io.BytesIO], Any], path: Path, device: torch.device | str) -> Any:
     """Build a network of torch-fidelity from a file, which is read safely first: torch-fidelity would run it."""
     safe = io.BytesIO()
-    torch.save(read_state_dict(path), safe)
+    torch.save(_state_dict(path), safe)
     safe.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced

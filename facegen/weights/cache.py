@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from facegen import beside
@@ -15,7 +18,7 @@ BY_HAND = "or download the file by hand and give its path instead"
 def cache_folder() -> Path:
     """Return the folder of facegen's downloads: FACEGEN_CACHE, else where the platform keeps caches.
 
-    It need not exist. Everything in it may be deleted at any time.
+    It need not exist; it is made for its owner alone. Everything in it may be deleted at any time.
     """
     from platformdirs import user_cache_path
 
@@ -47,7 +50,7 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
         FacegenError: it cannot be had or cannot be kept; one line that names the address and what to do.
     """
     try:
-        path = cache_folder() / "downloads" / beside.download.local_name(url)
+        path = _downloads() / beside.download.local_name(url)
     except ValueError as error:
         raise FacegenError(str(error)) from error
     try:
@@ -58,6 +61,7 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
                 f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; "
                 f"unset it, {BY_HAND}"
             )
+        cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         beside.download.fetch(url, path, sha256=sha256, progress=progress)
     except beside.download.DownloadError as error:
         raise FacegenError(f"{error}; {BY_HAND}") from error
@@ -68,3 +72,30 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
             "name another folder in FACEGEN_CACHE"
         ) from error
     return path
+
+
+@contextmanager
+def removed_if_damaged(path: Path) -> Iterator[None]:
+    """Remove a download from the cache when the block that reads it finds it damaged: the next try gets it again.
+
+    Only files that `download` has put there are removed. Of the hub's, which other programs may use, the message says
+    what to delete.
+    """
+    try:
+        yield
+    except FacegenError as error:
+        in_hub = path.parent.parent.name == "snapshots" and path.parents[2].name.startswith("models--")
+        if in_hub:
+            raise FacegenError(f"{error}; to download it again, delete {path.resolve()}") from error
+        ours = path.parent == _downloads() and re.match("[0-9a-f]{16}_", path.name)
+        if not ours or offline():
+            raise
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            raise error from None
+        raise FacegenError(f"{error}; this copy is removed from the cache, so the next try gets a new one") from error
+
+
+def _downloads() -> Path:
+    return cache_folder() / "downloads"

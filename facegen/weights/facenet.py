@@ -13,6 +13,7 @@ from torch import nn
 from facegen.errors import FacegenError, one_line
 from facegen.faces.template import AlignmentTemplate
 from facegen.networks.encoder import Encoder
+from facegen.weights.cache import removed_if_damaged
 from facegen.weights.read import read_state_dict
 
 # Where the landmarks of `facegen.faces.template` lie in its training pictures: MTCNN's box with its margin, squeezed
@@ -38,7 +39,8 @@ def load_facenet(path: Path) -> nn.Module:
     """
     from facenet_pytorch import InceptionResnetV1
 
-    state = {name: tensor for name, tensor in read_state_dict(path).items() if not name.startswith("logits.")}
+    with removed_if_damaged(path):
+        state = {name: tensor for name, tensor in read_state_dict(path).items() if not name.startswith("logits.")}
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
         network = InceptionResnetV1()
     try:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from facegen.files import atomic_path, write_json
+from facegen.text import in_markdown, visible
 from facegen.weights.header import Header, without_paths
 from facegen.weights.hub import CONFIG, USUAL
 from facegen.weights.native import save_networks
@@ -47,7 +48,7 @@ def save_pretrained(
     header = _save_weights(networks, folder, metadata or {})
     if not (folder / CARD).exists():
         with atomic_path(folder / CARD) as temporary:
-            temporary.write_text(model_card(header), encoding="utf-8", errors="backslashreplace")
+            temporary.write_text(model_card(header), encoding="utf-8")
 
 
 def _save_weights(networks: Mapping[str, nn.Module], folder: Path, metadata: Mapping[str, Any]) -> Header:
@@ -86,7 +87,7 @@ def push_to_hub(
     repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
     with TemporaryDirectory() as folder:
         header = _save_weights(networks, Path(folder), metadata or {})
-        (Path(folder) / CARD).write_text(model_card(header, repository), encoding="utf-8", errors="backslashreplace")
+        (Path(folder) / CARD).write_text(model_card(header, repository), encoding="utf-8")
         return api.upload_folder(repo_id=repository, folder_path=folder, **upload)
 
 
@@ -95,7 +96,7 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
     identifier = header.license if header.license and _LICENSE_ID.fullmatch(header.license) else "other"
     networks = [f"- {_sentence(name, entry)}" for name, entry in header.networks.items()]
     if header.class_names:
-        networks.append(f"- classes: {', '.join(map(str, header.class_names))}")
+        networks.append(f"- classes: {in_markdown(', '.join(map(str, header.class_names)))}")
     kinds = {entry["kind"] for entry in header.networks.values()}
     kind = next((name for name in ("generator", "encoder", "discriminator") if name in kinds), "generator")
     data = header.training_options.get("data") or header.training_options.get("generator")
@@ -117,13 +118,14 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
         "",
         "## License",
         "",
-        header.license or "Not stated. Write here under which terms these weights may be used.",
+        "\n".join(map(in_markdown, (header.license or "").split("\n")))
+        or "Not stated. Write here under which terms these weights may be used.",
         "",
         "## Data and training",
         "",
-        f"Trained on `{data}`." if data else "Write here what the weights were trained on.",
+        f"Trained on {_code(data)}." if data else "Write here what the weights were trained on.",
         *([f"Images seen: {header.kimg:g} thousand."] if header.kimg is not None else []),
-        *[f"{name}: {value}." for name, value in (header.get("metrics") or {}).items()],
+        *[in_markdown(f"{name}: {value}.") for name, value in (header.get("metrics") or {}).items()],
         "",
         "## Limits",
         "",
@@ -135,4 +137,9 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
 
 def _sentence(name: str, entry: Mapping[str, Any]) -> str:
     side, classes = entry["kwargs"]["img_resolution"], entry["kwargs"].get("c_dim")
-    return f"`{name}`: {entry['kind']}, {side}x{side} pixels" + (f", {classes} classes" if classes else "")
+    return f"{_code(name)}: {entry['kind']}, {side}x{side} pixels" + (f", {classes} classes" if classes else "")
+
+
+def _code(name: object) -> str:
+    """A name as code in Markdown, which it cannot end."""
+    return f"`{visible(str(name)).replace('`', chr(39))}`"

@@ -19,6 +19,7 @@ from facegen import beside
 from facegen.errors import FacegenError
 from facegen.text import shown, visible
 from facegen.weights import native
+from facegen.weights.cache import removed_if_damaged
 from facegen.weights.family.safe_pickle import MAX_NAME
 from facegen.weights.family.state_dict import is_torchscript
 from facegen.weights.header import HEADER_KEY, Header
@@ -55,7 +56,8 @@ def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str
     if kind == "unknown":
         read_networks(path)  # says what is wrong
     facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": beside.download.sha256_of(path)}
-    found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
+    with removed_if_damaged(path):
+        found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
         facts["layers"] = list(_layers(tensors))

@@ -14,6 +14,7 @@ from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.weights.cache import removed_if_damaged
 from facegen.weights.header import Header
 from facegen.weights.locate import locate
 from facegen.weights.native import load_networks
@@ -38,6 +39,11 @@ def read_networks(
         FacegenError: it is damaged, or no weight file.
     """
     path = locate(reference)
+    with removed_if_damaged(path):
+        return _read(path, first_of)
+
+
+def _read(path: Path, first_of: Sequence[str] | None) -> tuple[dict[str, nn.Module], Header]:
     kind = kind_of_file(path)
     if kind == "pickle":
         from facegen.weights.family.pickles import read_networks as read_pickle

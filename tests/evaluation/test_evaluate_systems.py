@@ -6,10 +6,12 @@ import dataclasses
 import importlib.metadata
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from refusals import assert_refused
+from strangers import LONG, NAME, TEXT, assert_clean, assert_safe_page
 
 from facegen.ages import AgeGroups
 from facegen.evaluation.cases import choose_cases, make_case, order_people
@@ -110,6 +112,21 @@ def test_inception_and_lpips_where_they_are(photos, judges, system):
     assert "FID" in main_tables(evaluation)[1].columns
 
 
+def test_names_that_strangers_gave(photos, judges, system, tmp_path):
+    photos = dataclasses.replace(photos, names=[f"{TEXT}{index}.png" for index in range(40)], path=Path(f"{NAME}.zip"))
+    evaluation = run(photos, judges, system(TEXT), system("$\\frac" + "x" * 1000), system("_$a$|b"))
+    about = dataclasses.replace(ABOUT, photos=TEXT, notes=[TEXT], left_out={TEXT: TEXT}, options={TEXT: LONG})
+    page = write_report(tmp_path, evaluation, dataclasses.replace(about, age_judge=TEXT, independent=TEXT))
+    assert_safe_page(page)
+    markdown = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert_clean(markdown)
+    assert "<" not in markdown
+    numbers = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert_clean(numbers)
+    assert json.loads(numbers)["systems"][0]["name"] == TEXT
+    assert_clean("\n".join(map(as_plain_text, main_tables(evaluation))))
+
+
 def test_the_report(photos, judges, system, tmp_path):
     evaluation = run(photos, judges, system("<ours>"), system("still", aging=False))
     about = dataclasses.replace(ABOUT, notes=["A note."], left_out={"x.png": "x.png: no face found"})
@@ -175,7 +192,7 @@ def test_tables_have_a_row_for_each_system_and_the_references(photos, judges, sy
     assert second.rows[-1][0] == "real faces and real faces"
     for table in (first, second, *detail_tables(evaluation)):
         assert {len(row) for row in table.rows} == {len(table.columns)}
-        assert as_markdown(table).count("a\\|b") == (table.title != "The judge of ages on real faces")
+        assert as_markdown(table).count("a&#124;b") == (table.title != "The judge of ages on real faces")
     assert re.search(r"a\|b\n +error, years +0\.0 \[0\.0, 0\.0\]", as_plain_text(first))
     assert to_json({1: np.float32("nan"), "a": (np.int64(2), None, True)}) == {"1": None, "a": [2, None, True]}
 

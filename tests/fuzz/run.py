@@ -94,8 +94,9 @@ def _peak() -> float:
         import resource
     except ImportError:
         return 0
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (2**20 if sys.platform == "darwin" else 2**10)
+    from fuzz.targets import megabytes
+
+    return megabytes(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def fuzz(name: str, seconds: int) -> None:

@@ -1,4 +1,4 @@
-"""Writes the honest part of the corpora, `corpus/TARGET/seed-*`: small files as facegen and other programs write them.
+"""Writes `corpus/TARGET/seed-*` where they are missing: small files as facegen and other programs write them.
 
 PYTHONPATH=tests python -m fuzz.seeds
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from fuzz.containers import join_parts, zipped
+from fuzz.states import age_training, generator_training, to_json
 from fuzz.targets import pictures
 from pickle_writers import persistent, write_pickle
 from PIL import Image
@@ -63,6 +64,12 @@ def data_sets() -> Iterator[tuple[str, str, bytes]]:
     vectors = {"labels": [[name, [0.0, 1.0]] for name in names]}
     yield "archive", "vectors", join_parts({"dataset.json": json.dumps(vectors).encode()})
     yield "zip_file", "own", zipped({**pictures(), **files})
+    yield "names", "utkface", b"part1/26_1_2_20170116.jpg\n1_0_0_20161219140623097.jpg.chip.jpg\n"
+    yield (
+        "names",
+        "others",
+        b"001A02.JPG\n16_CaryGrant_40_m.jpg\nnm01_rm2_1955-1-6_2003.jpg\n20-29/a.png\n",
+    )
     yield "table", "csv", b"file,age,person,gender\nimg0.png,20-29,p,f\nimg1.png,35.7,,male\nimg2.png,70+,q,\n"
     yield "table", "fairface", b"file,age,gender,race,service_test\nimg0.png,more than 70,Male,White,True\n"
     yield "table", "appa-real", b"file_name,apparent_age_avg,real_age\nimg0.png,5.1,4\n"
@@ -79,6 +86,7 @@ def data_sets() -> Iterator[tuple[str, str, bytes]]:
         image = image.convert("L").convert(mode) if mode.startswith("I") else image.convert(mode)
         image.save(buffer, kind)
         yield "picture", f"{mode}.{kind}".lower().replace(";", ""), buffer.getvalue()
+    yield "picture", "heic", (Path(__file__).parents[1] / "face.heic").read_bytes()
     for kind in ("JPEG", "WEBP", "JPEG2000", "TGA", "PPM", "AVIF"):
         buffer = io.BytesIO()
         Image.fromarray(noise, "RGBA").convert("RGB").save(buffer, kind)
@@ -123,6 +131,17 @@ def runs() -> Iterator[tuple[str, str, bytes]]:
         yield "run", kind, join_parts({name: content.encode() for name, content in files.items()})
 
 
+def states() -> Iterator[tuple[str, str, bytes]]:
+    """What two trainings go on from."""
+    from facegen.training.generator.checkpoint import STATE
+    from facegen.training.run.session import _state_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        generator_training(Path(folder))
+        yield "state", "generator", to_json(torch.load(Path(folder) / STATE))
+    yield "state", "age", to_json(_state_of(age_training().parts))
+
+
 def texts() -> Iterator[tuple[str, str, bytes]]:
     """One of each kind."""
     for name, words in (
@@ -138,12 +157,13 @@ def texts() -> Iterator[tuple[str, str, bytes]]:
 
 
 def main() -> None:
-    """Write all of them."""
-    for kind in (weights, data_sets, tables_of_matlab, runs, texts):
+    """Write those that are not there: not every writer gives the same bytes each time."""
+    for kind in (weights, data_sets, tables_of_matlab, runs, states, texts):
         for target, name, data in kind():
             path = CORPUS / target / f"seed-{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            if not path.exists():
+                path.write_bytes(data)
 
 
 if __name__ == "__main__":

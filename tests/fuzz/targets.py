@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from click.testing import CliRunner
 from fuzz.containers import (
     split_parts,
@@ -29,6 +34,9 @@ from fuzz.containers import (
 
 from facegen.cli import main
 from facegen.errors import FacegenError
+
+if TYPE_CHECKING:
+    import resource
 
 SECONDS, MEGABYTES = 10, 1500
 TARGETS: dict[str, Callable[[bytes], None]] = {}
@@ -71,7 +79,8 @@ def facegen(*arguments: str | Path) -> None:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code in (0, 1, 2), f"exit code {result.exit_code}"
-    obeyed = {char for char in result.output if not char.isprintable()} - set("\n\r")
+    obeyed = {char for char in result.output if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    obeyed -= set("\n\r\u200c\u200d")  # progress bars, and what joins letters
     assert not obeyed, f"the terminal sees {obeyed}"
     error = result.stderr.partition("Error: ")[2]
     assert error.count("\n") <= 1, f"an error of many lines: {error!r}"
@@ -85,6 +94,11 @@ def answers(call: Callable[..., object], *arguments: object, **options: object) 
             return call(*arguments, **options)
         except (FacegenError, FileNotFoundError):
             return None
+
+
+def megabytes(used: resource.struct_rusage) -> float:
+    """The most memory that a process has had."""
+    return used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def check_page(path: Path) -> None:
@@ -178,6 +192,21 @@ def zip_file(data: bytes) -> None:
 
 
 @target
+def names(data: bytes) -> None:
+    """The names of a data set's pictures, a line each."""
+    from facegen.container import Container
+    from facegen.data.sources import all_sources, detect_source
+
+    listed = {line.replace("\0", ""): b"" for line in data.decode("utf-8", "ignore").split("\n")[:200]}
+    path = written("names.zip", zipped({name: pictures()["img0.png"] for name in listed if 0 < len(name) < 10_000}))
+    facegen("inspect", path)
+    if files := answers(Container, path):
+        answers(detect_source, files)
+        for source in all_sources().values():
+            answers(lambda source=source: list(source().read(files)))
+
+
+@target
 def table(data: bytes) -> None:
     """A CSV table of a data set; the name of each says whose."""
     from facegen.data.sources import all_sources, open_source
@@ -212,9 +241,6 @@ def mat(data: bytes) -> None:
 
 def forked(function, *arguments, stdin, **options):
     """As `facegen.parallel.run_in_child`, in a fork of this process."""
-    import subprocess
-    import sys
-
     import scipy.io  # noqa: F401 (so that no child imports it again)
 
     output = written("child", b"")
@@ -228,7 +254,9 @@ def forked(function, *arguments, stdin, **options):
             code = 0
         finally:
             os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _, status, used = os.wait4(child, 0)
+    assert megabytes(used) < MEGABYTES, f"{megabytes(used):,.0f} MB"
+    code = os.waitstatus_to_exitcode(status)
     return subprocess.CompletedProcess(arguments, code, output.read_bytes(), b"")
 
 
@@ -284,6 +312,23 @@ def run(data: bytes) -> None:
     check_page(workplace() / "runs.html")
     for kind in (TrainOptions, EncoderOptions, AgeOptions):
         answers(read_options, folder, kind)
+
+
+@target
+def state(data: bytes) -> None:
+    """A state file that a training goes on from, as JSON (see `fuzz.states`): of an age estimator or a generator."""
+    from fuzz.states import from_json, of_age_estimator, of_generator
+
+    from facegen.training.generator.checkpoint import STATE
+
+    try:
+        content = from_json(data)
+        is_generator = isinstance(content, dict) and "images_seen" in content
+        torch.save(content, (workplace() / STATE).with_stem("training-state" if is_generator else "age-state"))
+    except (ValueError, RecursionError):  # no JSON, or too deep to be written
+        return
+    restore = of_generator(workplace()) if is_generator else of_age_estimator(workplace())
+    answers(restore)
 
 
 # Texts

@@ -1,5 +1,6 @@
 import doctest
 import json
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -8,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 from refusals import assert_refused
 from small_networks import assert_same_weights, discriminator, encoder, generator
+from strangers import TEXT, assert_clean
 
 import facegen
 from facegen.weights import hub_folder
@@ -102,6 +104,20 @@ def test_model_card_with_a_license_that_the_hub_does_not_know(license):
     card = ModelCard(hub_folder.model_card(Header(header)))
     assert card.data.license == "other"
     assert (license or "Not stated") in card.text
+
+
+def test_a_model_card_holds_no_markup_of_strangers():
+    networks = {TEXT: {"kind": "generator", "kwargs": {"img_resolution": 8}}}
+    told = {
+        "license": "MIT\n\n" + TEXT.replace("\n", ""),
+        "class_names": [TEXT],
+        "metrics": {TEXT: TEXT},
+        "training_options": {"data": "`" + TEXT},
+    }
+    card = hub_folder.model_card(Header({"networks": networks, **told}))
+    assert_clean(card)
+    assert "MIT\n" in card
+    assert "<" not in re.sub(r"`[^`]*`", "", card)
 
 
 def test_a_card_that_somebody_wrote_stays(tmp_path):

@@ -66,7 +66,7 @@ class RunFolder:
         """Make `outdir/<number>-<name>` with the next free five-digit number; two runs never share one."""
         outdir = at_home(outdir)
         outdir.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[\ud800-\udfff]", "_", name)  # bytes of a file name that are no UTF-8
+        name = "".join(letter if visible(letter) == letter else "_" for letter in name)  # data sets have odd names
         numbers = [int(found[0]) for p in outdir.iterdir() if (found := re.match(r"\d+(?=-|$)", p.name))]
         number = max(numbers, default=-1) + 1
         while True:
