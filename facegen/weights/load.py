@@ -14,6 +14,7 @@ from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.reading import open_plain
 from facegen.weights.cache import removed_if_damaged
 from facegen.weights.header import Header
 from facegen.weights.locate import locate
@@ -112,7 +113,7 @@ def kind_of_file(path: Path) -> str:
 
     What a download is called says little, but a name that ends in .safetensors is trusted to mean it.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         start = file.read(9)
     # A safetensors file begins with the length of its header, 8 bytes of any value, and the header's brace.
     fits = int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
