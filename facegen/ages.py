@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -68,7 +69,7 @@ class AgeGroups:
         for label in labels:
             match = _GROUP.fullmatch(label) if isinstance(label, str) else None
             if match is None:
-                raise FacegenError(f"{label!r} is not an age group: {_EXAMPLE}")
+                raise FacegenError(f"{reprlib.repr(label)} is not an age group: {_EXAMPLE}")
             bounds.append((int(match[1]), None if match[2] is None else int(match[2])))
         return cls(tuple(bounds))
 

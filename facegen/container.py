@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import re
-import stat
 import zipfile
 import zlib
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.files import at_home
+from facegen.reading import open_zip, parse_json, read_bytes, read_entry
 
 # What `facegen.images` decodes, under any name: .jfif is what Windows calls downloaded JPEGs.
 IMAGE_SUFFIXES = frozenset(
     f".{end}"
     for end in "png jpg jpeg jpe jfif webp bmp gif tif tiff jp2 avif heic heif".split()  # noqa: SIM905
 )
-# The largest files that are read: no face and no table has more, but a small zip can hold any size.
-MAX_PICTURE_BYTES, MAX_BYTES = 256 * 1024**2, 4 * 1024**3
+MAX_FILE_BYTES = 256 * 1024**2  # no face and no table has more, but a small zip can hold any size
+# Of all pictures of a zip: they are compressed already, so that zips of them hold little more than their own size.
+MAX_UNPACKED, MAX_UNPACKED_TIMES = 1024**3, 20
+MAX_FILES = 3_000_000  # in a folder
 
 
 def is_image_name(name: str) -> bool:
@@ -30,6 +32,7 @@ def is_image_name(name: str) -> bool:
 
 
 DOUBLE = "the zip holds two files of this name"
+AGAIN = "a link to a folder that is there already"
 
 
 class Container:
@@ -45,10 +48,10 @@ class Container:
 
     Attributes:
         names: the files, sorted.
-        refused: what was left out as dangerous or endless, and why.
+        refused: what was left out as dangerous, endless or the same again, and why.
 
     Raises FileNotFoundError when there is nothing at `path`, FacegenError when it is neither a folder nor a
-    zip, or holds what `strict` refuses.
+    zip, holds more than memory is meant for, or what `strict` refuses.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
@@ -60,10 +63,9 @@ class Container:
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: there is no such folder or zip")
         self.is_zip = not self.path.is_dir()
-        if self.is_zip and not self.path.is_file():  # a device would fill the memory, a pipe never end
-            raise FacegenError(f"{self.path}: neither a folder nor a readable zip (it is not a plain file)")
         if self.is_zip:
             entries = [info.filename for info in self._open_zip().infolist()]
+            self._check_unpacked()
             # Older programs of Windows write backslashes between folders.
             self._entry_of = {name.replace("\\", "/"): name for name in entries if "\\" in name}
             found = [name for name in (entry.replace("\\", "/") for entry in entries) if not name.endswith("/")]
@@ -73,35 +75,23 @@ class Container:
             found = self._list_folder()
         if strict:
             for name, why in self.refused.items():
+                if why == AGAIN:
+                    continue
                 raise FacegenError(f"{self.path}: {why}: {name!r}; take it out, or do not use this archive")
         self.names: list[str] = sorted({n for n in found if not _is_noise(n) and n not in self.refused})
 
     def read(self, name: str) -> bytes:
         """The content of one file. Raises FacegenError, naming the file, when it cannot be read."""
-        limit = MAX_PICTURE_BYTES if is_image_name(name) else MAX_BYTES
         try:
             if self.is_zip:
-                opened = self._open_zip()
-                info = self._entry(name)
-                with opened.open(info) as file:
-                    claimed = info.file_size
-                    data = file.read(limit + 1) if claimed <= limit else None  # never more, whatever the zip claims
-            else:
-                found = (self.path / name).stat()
-                if not stat.S_ISREG(found.st_mode):  # to read a pipe or a device may never end
-                    raise FacegenError(f"{self.path}: cannot read {name} (it is not a plain file)")
-                data = (self.path / name).read_bytes() if found.st_size <= limit else None
-            if data is None or len(data) > limit:
-                raise FacegenError(f"{self.path}: cannot read {name} (it has more than {limit // 1024**2:,d} MB)")
-            return data
-        except KeyError:
-            raise FacegenError(f"{self.path}: there is no file {name} in it") from None
-        except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
-            if isinstance(error, FacegenError):
-                raise
-            # RuntimeError: an encrypted zip; NotImplementedError, its subclass: an unknown compression; ValueError:
-            # what zipfile makes of a broken header.
-            raise FacegenError(f"{self.path}: cannot read {name} ({error})") from error
+                return read_entry(self._open_zip(), self._entry_of.get(name, name), str(self.path), MAX_FILE_BYTES)
+            return read_bytes(self.path / name, MAX_FILE_BYTES)
+        except OSError as error:
+            raise FacegenError(f"{self.path}: cannot read {name} ({error.strerror or error})") from error
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file. Raises FacegenError, naming the file, as `read` and `parse_json` do."""
+        return parse_json(self.read(name), f"{self.path}: {name}")
 
     def stamp(self, name: str) -> list[int]:
         """Return what changes when a file is replaced: size and time of change, of a zip's entry size and checksum.
@@ -134,27 +124,51 @@ class Container:
         def fail(error: OSError) -> None:  # os.walk would leave out, silently, what it may not read
             raise error
 
-        names = []
-        # Links to folders are followed: class folders are often links to another disk.
-        for parent, folders, files in os.walk(self.path, onerror=fail, followlinks=True):
-            here = Path(parent)
-            for name in list(folders):
-                link = here / name
-                if link.is_symlink() and link.resolve() in {p.resolve() for p in (here, *here.parents)}:
-                    self.refused[link.relative_to(self.path).as_posix()] = "a link to a folder that it lies in"
-                    folders.remove(name)
-            # Plain strings: half a million Path objects take minutes.
-            prefix = "" if here == self.path else here.relative_to(self.path).as_posix() + "/"
-            names += [prefix + file for file in files]
+        names: list[str] = []
+        visited: set[str] = set()
+        # Links to folders are followed, as class folders are often links to another disk, but no folder is read twice:
+        # a few dozen links make millions of paths. What is no link comes first.
+        starts = deque([self.path])
+        while starts:
+            start = starts.popleft()
+            real_start = os.path.realpath(start)
+            for parent, folders, files in os.walk(start, onerror=fail):
+                here, real = Path(parent), real_start + parent[len(str(start)) :]
+                if real in visited:
+                    self.refused[here.relative_to(self.path).as_posix()] = AGAIN
+                    folders.clear()
+                    continue
+                visited.add(real)
+                starts += self._links(here, sorted(folders))
+                # Plain strings: half a million Path objects take minutes.
+                prefix = "" if here == self.path else here.relative_to(self.path).as_posix() + "/"
+                names += [prefix + file for file in files]
+                if len(names) > MAX_FILES:
+                    raise FacegenError(f"{self.path}: a folder of more than {MAX_FILES:,d} files: refused")
         return names
+
+    def _links(self, here: Path, folders: Iterable[str]) -> list[Path]:
+        """Return the folders that are links, but for those to a folder that they lie in."""
+        links = [here / name for name in folders if Path(here / name).is_symlink()]
+        above = {os.path.realpath(path) for path in (here, *here.parents)} if links else set()
+        endless = [link for link in links if os.path.realpath(link) in above]
+        self.refused |= {
+            link.relative_to(self.path).as_posix(): "a link to a folder that it lies in" for link in endless
+        }
+        return [link for link in links if link not in endless]
+
+    def _check_unpacked(self) -> None:
+        """Raise a FacegenError if the pictures unpack to far more than the zip, or are read from the same bytes."""
+        unpacked = sum(info.file_size for info in self._open_zip().infolist() if is_image_name(info.filename))
+        if unpacked > max(MAX_UNPACKED, MAX_UNPACKED_TIMES * self.path.stat().st_size):
+            raise FacegenError(
+                f"{self.path}: its pictures unpack to {unpacked // 1024**2:,d} MB, far more than pictures do: refused"
+            )
 
     def _open_zip(self) -> zipfile.ZipFile:
         # A forked process shares the file position of its parent, so it must not share the parent's handle.
         if self._zip is None or self._zip_process != os.getpid():
-            try:
-                self._zip = zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:  # of a broken list of files
-                raise FacegenError(f"{self.path}: neither a folder nor a readable zip ({error})") from error
+            self._zip = open_zip(self.path)
             self._zip_process = os.getpid()
         return self._zip
 

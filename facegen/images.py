@@ -5,22 +5,34 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
 from facegen.errors import FacegenError
 
 if TYPE_CHECKING:
     import torch
 
-# More pixels than any photo of a face has, and 500 MB decoded: refused by the header, before anything is decoded.
+# Refused by the header, before anything is decoded: more pixels than any photo of a face has,
 MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
+# and what would take more memory than this, or than ten times the file. A JPEG or PNG in color has 104 megapixels then.
+MAX_MEMORY = 600 * 1024**2
+# Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
+# decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
+_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 7
+_DECODERS = {"WEBP": 11, "AVIF": 11, "HEIF": 11, "JPEG2000": 14}
+MAX_SCANS = 200  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
+MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts
+MAX_EXIFS = 1000  # Pillow joins them, each time from the beginning
+LARGE = 64 * 1024**2  # bytes: pictures that take more, beyond ten times their file, are decoded one after another
+STRIP = 4_000_000  # pixels that are converted at a time
 
 # What photos come in. Of Pillow's other formats some start another program (EPS), and none holds faces.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -29,27 +41,82 @@ FAINT = 2  # levels between a pixel's channels, on average; color photos have te
 
 # Modes whose numbers a color profile can describe, and what kind of profile does.
 _PROFILED_MODES = {"L": "GRAY", "LA": "GRAY", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "CMYK": "CMYK"}
+# How a picture is turned upright, by the orientation in its EXIF (CIPA DC-008, 4.6.5.1), and where that may stand.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SAY_THE_TURN = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 # Pillow warns of pictures of half that size. They are meant to be read, and the thread-safe way to say so is for good.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+_ALONE = threading.RLock()
+
+
 class TooManyPixelsError(FacegenError):
-    """A picture has more than MAX_PIXELS pixels, by its header."""
+    """A picture has more than MAX_PIXELS pixels, or decoding it would take more than MAX_MEMORY, by its header."""
+
+
+class _Metered(io.BytesIO):
+    """A file in memory that says no when it is read in more than MAX_READS pieces."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise FacegenError(f"has more than {MAX_READS:,d} parts: refused")
+        return super().read(size)
 
 
 @contextmanager
 def opened(data: bytes, name: str) -> Iterator[Image.Image]:
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
-    Whatever goes wrong with it while it is open becomes a FacegenError naming the file.
+    Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises
+    more than memory is meant for.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
+        if data.count(b"Exif\0\0") > MAX_EXIFS:
+            raise FacegenError(f"{name}: has more than {MAX_EXIFS:,d} notes of a camera: refused")
+        with Image.open(_Metered(data), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
+            if _memory(image) > max(MAX_MEMORY, 10 * len(data)):
+                raise TooManyPixelsError(f"{name}: {_too_large(image)}; make it smaller")
+            if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
+                raise FacegenError(f"{name}: a JPEG of more than {MAX_SCANS} scans: refused")
             yield image
     except Exception as error:  # Pillow's plugins raise anything, SyntaxError included, on broken files
         raise _unreadable(data, name, error) from error
+
+
+def _memory(image: Image.Image) -> int:
+    """Return the bytes that it takes to decode an opened picture and to bring it to plain RGB."""
+    per_pixel = _DECODERS.get(image.format or "", _PROGRESSIVE if image.info.get("progressive") else _PLAIN)
+    is_plain = image.mode in {"L", "RGB"} and "icc_profile" not in image.info and "transparency" not in image.info
+    return int(image.width * image.height * (per_pixel if is_plain else max(per_pixel, _CONVERTED)))
+
+
+def _too_large(image: Image.Image) -> str:
+    size = f"{image.width}x{image.height} pixels in {image.mode}"
+    return f"{size} would take {_memory(image) // 1024**2:,d} MB to decode, more than {MAX_MEMORY // 1024**2:,d} MB"
+
+
+def is_large(image: Image.Image, data: bytes) -> bool:
+    """Tell whether an opened picture takes much more memory than ten times its file, as hardly a photo does."""
+    return _memory(image) - 10 * len(data) > LARGE
+
+
+def in_turn(image: Image.Image, data: bytes) -> AbstractContextManager[Any]:
+    """Return a context in which an opened picture is decoded and used: of those that are large, one at a time."""
+    return _ALONE if is_large(image, data) else nullcontext()
 
 
 def _newer_formats(data: bytes, name: str) -> list[str]:
@@ -94,32 +161,36 @@ def decode(data: bytes, name: str) -> Image.Image:
     16-bit pictures are scaled to 8 bits, transparent ones laid over white, of an animation the first picture is
     taken. Raises FacegenError naming the file when it is empty, truncated, no picture, or of more than MAX_PIXELS.
     """
-    with opened(data, name) as image:
+    with opened(data, name) as image, in_turn(image, data):
         return upright(image)
 
 
 def upright(image: Image.Image) -> Image.Image:
     """The pixels of an opened picture, in mode RGB or L, turned upright; see `decode`."""
     image.load()
-    return to_rgb_or_gray(ImageOps.exif_transpose(image))
+    return to_rgb_or_gray(turn_upright(image))
 
 
 def upright_with_alpha(image: Image.Image) -> Image.Image:
     """As `upright`, but a picture keeps its transparency and its color profile: mode L, LA, RGB or RGBA."""
     image.load()
-    image = ImageOps.exif_transpose(image)
+    image = turn_upright(image)
     if image.mode in {"L", "RGB"} and "transparency" not in image.info:
         return image
     if not image.has_transparency_data or image.mode.startswith("I"):
         return to_rgb_or_gray(image)
-    layer = image.convert("RGBA")
-    return layer.convert("LA") if image.mode in _GRAY_MODES else layer
+
+    def with_alpha(strip: Image.Image) -> Image.Image:
+        layer = strip.convert("RGBA")
+        return layer.convert("LA") if strip.mode in _GRAY_MODES else layer
+
+    return _in_strips(image, with_alpha)
 
 
 def oddities(image: Image.Image, name: str) -> list[str]:
     """What a person should know of an opened picture that decodes all the same: its ending, colors or frames are odd.
 
-    To be called before the picture is decoded: to count frames is to move between them.
+    To be called before the picture is decoded: to look for more frames is to move between them.
     """
     found = []
     suffix = PurePosixPath(name).suffix.lower()
@@ -127,7 +198,7 @@ def oddities(image: Image.Image, name: str) -> list[str]:
     kind = "JPEG" if is_mpo else image.format
     if Image.registered_extensions().get(suffix) not in {kind, None}:
         found.append(f"a {kind} picture named {suffix}")
-    if getattr(image, "n_frames", 1) > 1 and not is_mpo:
+    if getattr(image, "is_animated", False) and not is_mpo:
         found.append("animated: the first picture was taken")
     if image.mode not in {"RGB", "L"}:
         found.append(f"colors converted from {image.mode}")
@@ -150,22 +221,56 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def turn_upright(image: Image.Image) -> Image.Image:
     """Return a picture turned upright by its EXIF entry; the picture itself if there is nothing to turn."""
-    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+    turn = _turn(image)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for note in _SAY_THE_TURN:
+        turned.info.pop(note, None)
+    return turned
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def to_rgb_or_gray(image: Image.Image) -> Image.Image:
     """The picture in mode L if it is gray, else RGB, in sRGB: 16 bits scaled to 8, transparency laid over white."""
-    image = _to_srgb(image)
-    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
+    is_plain = image.mode in {"L", "RGB"} and "transparency" not in image.info
+    if is_plain and _srgb_transform(image) is None:
         return image
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        return Image.fromarray((values / _full_scale(image.mode, values) * 255).clip(0, 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
-        return flat.convert("L") if image.mode in _GRAY_MODES else flat
-    return image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+    white = _full_scale(image) if image.mode[0] in "IF" else 0.0
+
+    def plain(strip: Image.Image) -> Image.Image:
+        strip = _to_srgb(strip)
+        if strip.mode in {"L", "RGB"} and "transparency" not in strip.info:
+            return strip
+        if white:
+            values = np.nan_to_num(np.asarray(strip, dtype=np.float64))
+            return Image.fromarray((values / white * 255).clip(0, 255).round().astype(np.uint8))
+        if strip.has_transparency_data:
+            layer = strip.convert("RGBA")
+            flat = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), layer).convert("RGB")
+            return flat.convert("L") if strip.mode in _GRAY_MODES else flat
+        return strip.convert("L" if strip.mode in _GRAY_MODES else "RGB")
+
+    return _in_strips(image, plain)
+
+
+def _in_strips(image: Image.Image, function: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return what a function of single pixels makes of a picture; what it needs meanwhile, for a strip at a time."""
+    rows = max(1, STRIP // max(image.width, 1))
+    if image.height <= rows:
+        return function(image)
+    result = None
+    for top in range(0, image.height, rows):
+        strip = function(image.crop((0, top, image.width, min(top + rows, image.height))))
+        if result is None:
+            result = Image.new(strip.mode, image.size)
+            result.info = strip.info
+        result.paste(strip, (0, top))
+    assert result is not None
+    return result
 
 
 def from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
@@ -188,8 +293,7 @@ def from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
 
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Return a picture whose numbers mean sRGB, by its color profile; the picture itself if they do so already."""
-    profile = image.info.get("icc_profile")
-    transform = _transform(profile, image.mode, to_srgb=True) if profile else None
+    transform = _srgb_transform(image)
     if transform is None:
         return image
     is_gray = image.mode in _GRAY_MODES
@@ -202,6 +306,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         result.putalpha(layer.getchannel("A"))
     result.info = {key: value for key, value in image.info.items() if key not in {"icc_profile", "transparency"}}
     return result
+
+
+def _srgb_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+    profile = image.info.get("icc_profile")
+    return _transform(profile, image.mode, to_srgb=True) if profile else None
 
 
 @functools.lru_cache(maxsize=16)  # the photos of one camera have one profile
@@ -228,18 +337,24 @@ def _transform(profile: bytes, mode: str, *, to_srgb: bool) -> ImageCms.ImageCms
     return transform if np.abs(change).max() > 1 else None  # sRGB under any of its names, but for rounding
 
 
-def _full_scale(mode: str, values: np.ndarray) -> float:
+def _full_scale(image: Image.Image) -> float:
     """What white is: integers are 8 or 16 bits deep, floats 0..1 by custom or the values of integers."""
-    top = float(values.max(initial=0.0))
-    if mode == "F" and top <= 1:
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    top = float(image.getextrema()[1])
+    if image.mode == "F" and top <= 1:
         return 1.0
-    return 65535.0 if mode.startswith("I;16") or top > 255 else 255.0
+    return 65535.0 if top > 255 else 255.0
 
 
 def shows_no_color(image: Image.Image) -> bool:
     """Tell whether a picture of mode RGB is black and white, but for the faint colors of a scan."""
-    pixels = np.asarray(image)
-    return float((pixels.max(axis=2) - pixels.min(axis=2)).mean()) < FAINT
+    total = 0
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        pixels = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        total += int((pixels.max(axis=2) - pixels.min(axis=2)).sum(dtype=np.int64))
+    return total / (image.width * image.height) < FAINT
 
 
 def center_square(image: Image.Image) -> Image.Image:

@@ -8,12 +8,15 @@ bounds; whoever needs more of one sets the constant here, as in `facegen.reading
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import re
+import reprlib
 import stat
 import sys
 import zipfile
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,9 +33,10 @@ MAX_ZIP_ENTRIES = 3_000_000
 
 # What a parsed container or item takes at most, in bytes, by the character in the text that stands for it.
 _JSON_MEMORY = {b"{": 240, b"[": 72, b",": 128}
+_FOUR_BYTES = [bytes([first]) for first in range(0xF0, 0xF5)]  # what letters of four bytes in UTF-8 begin with
 _LONG_NUMBER = re.compile(rb"\d{100}")  # no float has as many digits, and larger ones overflow wherever they are used
 # What zipfile raises on a broken zip; RuntimeError: an encrypted entry, or an unknown compression.
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
@@ -167,8 +171,31 @@ def parse_json(data: bytes | str, where: str) -> Any:
 
 
 def _check_memory(raw: bytes, where: str) -> None:
-    if len(raw) + sum(size * raw.count(character) for character, size in _JSON_MEMORY.items()) > MAX_JSON_MEMORY:
+    if _json_memory(raw) > MAX_JSON_MEMORY:
         raise FacegenError(f"{where}: would take more than {_mb(MAX_JSON_MEMORY)} of memory: refused")
+
+
+def _json_memory(raw: bytes) -> int:
+    """Return about how many bytes a JSON document takes while it is parsed: the text, its strings and the rest."""
+    # One letter of four bytes makes every letter of its text take four; an escaped one, of its string alone.
+    text = 1 if raw.isascii() else 4 if any(first in raw for first in _FOUR_BYTES) else 2
+    strings = max(text, 4 if b"\\ud" in raw or b"\\uD" in raw else 2 if b"\\u" in raw else 1)
+    containers = sum(size * raw.count(character) for character, size in _JSON_MEMORY.items())
+    return len(raw) * (text + strings) + containers
+
+
+def check_types(row: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """Return a JSON object all of whose values are of these types; true and false are no whole numbers.
+
+    Raises:
+        FacegenError: it is no object, lacks a name or has another, or a value is of another type.
+    """
+    if not isinstance(row, dict) or row.keys() != types.keys():
+        raise FacegenError(f"{reprlib.repr(row)} is no object of {', '.join(types)}")
+    for name, kinds in types.items():
+        if type(row[name]) not in kinds:
+            raise FacegenError(f"{name} is {reprlib.repr(row[name])}")
+    return row
 
 
 def open_zip(file: str | os.PathLike[str] | BinaryIO, where: str | None = None) -> zipfile.ZipFile:

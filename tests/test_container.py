@@ -17,26 +17,25 @@ def test_what_is_no_plain_file_is_not_read(tmp_path):
     (tmp_path / "device.jpg").symlink_to("/dev/zero")
     files = Container(tmp_path)
     for name in ("pipe.jpg", "device.jpg"):
-        with pytest.raises(FacegenError, match=f"cannot read {name} .it is not a plain file"):
+        with pytest.raises(FacegenError, match="not a plain file"):
             files.read(name)
-        assert_refused("it is not a plain file", Container, tmp_path / name)
+        assert_refused("not a plain file", Container, tmp_path / name)
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_a_file_larger_than_any_picture_is_not_read(tmp_path, monkeypatch, is_zip):
-    monkeypatch.setattr(container, "MAX_PICTURE_BYTES", 1024**2)
-    for name, size in (("fits.jpg", 1024**2), ("bomb.jpg", 1024**2 + 1), ("table.csv", 1024**2 + 1)):
+    monkeypatch.setattr(container, "MAX_FILE_BYTES", 1024**2)
+    for name, size in (("fits.jpg", 1024**2), ("bomb.jpg", 1024**2 + 1)):
         (tmp_path / name).write_bytes(bytes(size))
     path = tmp_path
     if is_zip:
         path = tmp_path / "faces.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in ("fits.jpg", "bomb.jpg", "table.csv"):
+            for name in ("fits.jpg", "bomb.jpg"):
                 archive.write(tmp_path / name, name)
     files = Container(path)
     assert len(files.read("fits.jpg")) == 1024**2
-    assert len(files.read("table.csv")) == 1024**2 + 1
-    assert_refused("cannot read bomb.jpg (it has more than 1 MB", files.read, "bomb.jpg")
+    assert_refused("more than 1 MB", files.read, "bomb.jpg")
 
 
 def test_a_file_that_lzma_cannot_read(tmp_path):
@@ -58,7 +57,7 @@ def test_a_zip_with_a_broken_list_of_files(tmp_path, offset, value):
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + offset] = value
     path.write_bytes(data)
-    assert_refused("neither a folder nor a readable zip", Container, path)
+    assert_refused("not a readable zip", Container, path)
 
 
 def windows_zip(path: Path, files: dict[str, bytes]) -> Path:

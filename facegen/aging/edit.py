@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from facegen.ages import OLDEST_PERSON, AgeGroups
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, shorten
 from facegen.options import Options, option
 
 ALL = "all"  # the middle age of every group
@@ -60,24 +60,28 @@ def parse_ages(text: str) -> list[float]:
     Whole years come as int, so that they read well. Raises a FacegenError for anything else.
     """
     ages: list[float] = []
+    too_many = FacegenError(f"ages {shorten(text, 60)} are more than {MAX_AGES}: take a larger step, or fewer")
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         try:
             numbers = [float(number) for number in match.groups(default="1")] if match else [float(part)]
         except ValueError as error:
-            raise FacegenError(f"{text!r} is no list of ages: {_AGES_EXAMPLE}") from error
+            raise FacegenError(f"{shorten(text, 60)!r} is no list of ages: {_AGES_EXAMPLE}") from error
         if not all(map(math.isfinite, numbers)):
-            raise FacegenError(f"{text!r} is no list of ages: {_AGES_EXAMPLE}")
+            raise FacegenError(f"{shorten(text, 60)!r} is no list of ages: {_AGES_EXAMPLE}")
         if not match:
             ages += numbers
             continue
         start, stop, step = numbers
         if step == 0 or (stop - start) / step < 0:
-            raise FacegenError(f"ages {part.strip()} never arrive: the step must lead from {start:g} to {stop:g}")
-        count = int((stop - start) / step + 1e-9) + 1
-        if count > MAX_AGES:
-            raise FacegenError(f"ages {part.strip()} are {count}, more than {MAX_AGES}: take a larger step")
-        ages += [round(start + index * step, 6) for index in range(count)]
+            words = shorten(part.strip(), 60)
+            raise FacegenError(f"ages {words} never arrive: the step must lead from {start:g} to {stop:g}")
+        steps = (stop - start) / step + 1e-9
+        if not steps < MAX_AGES:  # or infinite, or no number, of tiny steps and huge ages
+            raise too_many
+        ages += [round(start + index * step, 6) for index in range(int(steps) + 1)]
+    if len(ages) > MAX_AGES:
+        raise too_many
     return [int(age) if age == int(age) else age for age in ages]
 
 
@@ -173,14 +177,16 @@ def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:
     chosen: set[int] = set()
     for part in layers.split(",") if isinstance(layers, str) else layers:
         text = str(part).strip()
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text)
         if text in PARTS:
             first, end = PARTS[text]
             indices = range(first, num_ws if end is None else min(end, num_ws))
         elif match:
             indices = range(int(match[1]), int(match[2] or match[1]) + 1)
         else:
-            raise FacegenError(f"{text!r} names no layers: write {', '.join(PARTS)}, or numbers, as in 0-3,7")
+            raise FacegenError(
+                f"{shorten(text, 60)!r} names no layers: write {', '.join(PARTS)}, or numbers, as in 0-3,7"
+            )
         if not indices or indices[-1] >= num_ws:
             raise FacegenError(f"this generator has no layers {text}: it has {num_ws}, 0 to {num_ws - 1}")
         chosen |= set(indices)

@@ -86,27 +86,30 @@ def paste_faces(
         _check(face, number)
 
     photo = turn_upright(photo)  # as the faces were found
-    before = np.asarray(photo).reshape(photo.height, photo.width, -1)
-    after = before.copy()
+    result = photo.copy()  # bands of it become arrays: a photo of 100 megapixels takes 400 MB
+    result.info = {}
     colors = 3 if photo.mode.startswith("RGB") else 1
-    is_gray = colors == 1 or bool((before[:, :, :3] == before[:, :, :1]).all())
+    whole = (0, 0, *photo.size)
+    is_gray = colors == 1 or all(
+        bool((pixels[:, :, :3] == pixels[:, :, :1]).all())
+        for pixels in (_pixels(photo, band) for band in _bands(whole))
+    )
     profile = photo.info.get("icc_profile") or b""
     faces = [_in_profile(face, profile, photo.mode) for face in faces]
     boxes = [_box(face, photo.size) for face in faces]
     for number, face in enumerate(faces):
         pasted = _matched(face, mode, template)
         for band in _bands(boxes[number]):
-            left, top, right, bottom = band
             near = [_overlap(box, band) for box in boxes]
             weight = _share(faces, number, near, band, template)[..., None]
             new = _warp(pasted, face.matrix, band)
             if is_gray:
                 new = new @ LIGHTNESS
             # From the photo as it was, so that nothing is done twice where faces overlap.
-            change = new if mode == "change" else new - before[top:bottom, left:right, :colors].astype(np.float32)
-            place = after[top:bottom, left:right, :colors]
-            place[:] = np.rint(place + weight * change).clip(0, 255)
-    result = Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode)
+            change = new if mode == "change" else new - _pixels(photo, band)[:, :, :colors].astype(np.float32)
+            after = _pixels(result, band)
+            after[:, :, :colors] = np.rint(after[:, :, :colors] + weight * change).clip(0, 255)
+            result.paste(Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode), band[:2])
     if profile[16:20] == (b"RGB " if colors == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
         result.info["icc_profile"] = profile
     return result
@@ -186,6 +189,12 @@ def _box(face: PastedFace, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
     return max(one[0], other[0]) < min(one[2], other[2]) and max(one[1], other[1]) < min(one[3], other[3])
+
+
+def _pixels(photo: Image.Image, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The pixels of a box of a photo, uint8 [height, width, channels]."""
+    pixels = np.array(photo.crop(box))
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _bands(box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:

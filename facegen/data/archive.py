@@ -106,10 +106,12 @@ class FaceArchive:
         """Picture `index` as uint8 `[C, H, W]`."""
         index = range(len(self))[index]  # IndexError beyond the end, so that a for loop stops
         name = self.file_names[index]
-        image = pictures.decode(self._files.read(name), f"{self.path}: {name}")
-        if image.size != (self.resolution, self.resolution):
-            size = f"{image.width}x{image.height} pixels, the others {self.resolution}x{self.resolution}"
-            raise FacegenError(f"{self.path}: {name} is {size}; make them one size")
+        data = self._files.read(name)
+        with pictures.opened(data, f"{self.path}: {name}") as file:
+            if file.size != (self.resolution, self.resolution):
+                size = f"{file.width}x{file.height} pixels, the others {self.resolution}x{self.resolution}"
+                raise FacegenError(f"{self.path}: {name} is {size}; make them one size")
+            image = pictures.upright(file)
         if self.channels == 1 and image.mode != "L":
             raise FacegenError(f"{self.path}: {name} is a color picture among gray ones; make them all alike")
         array = np.asarray(image if self.channels == 1 else pictures.to_rgb(image))

@@ -26,6 +26,7 @@ from facegen.data.selection import Selection, assign_splits, offer_order
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, check_free, write_json
+from facegen.images import read_header
 
 if TYPE_CHECKING:
     from facegen.faces.template import AlignmentTemplate
@@ -216,7 +217,11 @@ def write_archives(
     if template is None:
         count = min(TEMPLATE_FACES, len(faces))
         names = [faces[i * len(faces) // count][0].name for i in range(count)]
-        template = measure_alignment([png(name) for name in names], progress=progress)
+        sample = [png(name) for name in names]
+        for name, data in zip(names, sample, strict=True):  # another process decodes them
+            if read_header(data, name)[:2] != (report.resolution, report.resolution):
+                raise FacegenError(f"{name}: is not of {report.resolution}x{report.resolution} pixels; start anew")
+        template = measure_alignment(sample, progress=progress)
     report.template = template.to_json() if template else None
     report.written = len(faces)
     written: list[Contents] = []

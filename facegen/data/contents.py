@@ -6,7 +6,6 @@ first one, as training must.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter, defaultdict
@@ -16,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from facegen.ages import OLDEST_PERSON, AgeGroups
-from facegen.container import DOUBLE, Container, is_image_name, leads_out
+from facegen.container import AGAIN, DOUBLE, Container, is_image_name, leads_out
 from facegen.errors import FacegenError
 from facegen.faces.template import AlignmentTemplate
 from facegen.text import visible
 
 FORMAT = 1  # version of facegen.json
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
+MAX_ATTRIBUTES = 100  # that are counted; of facegen's own there are three
 MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
 
 
@@ -112,9 +112,8 @@ class Contents:
         Attributes are those that take few values (FEW_VALUES), all of them in every class; `unknown` is the last.
         """
         tables: dict[str, dict[str, dict[str, int]]] = {}
-        for name, kept in sorted(self.attribute_values().items()):
-            if len(kept) > FEW_VALUES:
-                continue
+        few = [(name, kept) for name, kept in self.attribute_values().items() if len(kept) <= FEW_VALUES]
+        for name, kept in sorted(few)[:MAX_ATTRIBUTES]:
             values = sorted(kept) + ["unknown"] * any(name not in face.attributes for face in self.faces)
             tables[name] = {}
             for label, faces in self.by_class():
@@ -149,7 +148,12 @@ def read_contents(path: str | os.PathLike[str], *, use_labels: bool = True) -> C
     wrong raises: it stands in `problems`. Without `use_labels`, labels are passed over, right or wrong.
     """
     contents = Contents(Container(path, strict=False))
+    again = sorted(name for name, why in contents.files.refused.items() if why == AGAIN)
+    if again:
+        contents.notes["links to folders that are there already: left out"] = again
     for name, why in contents.files.refused.items():
+        if why == AGAIN:
+            continue
         kind = "name leads out" if leads_out(name) else "duplicate name" if why == DOUBLE else "endless link"
         contents.report(kind, name, why)
     dataset, extra = _read_json(contents, "dataset.json"), _read_json(contents, "facegen.json")
@@ -188,9 +192,10 @@ def _read_json(contents: Contents, name: str) -> dict[str, Any]:
     if name not in contents.files.names:
         return {}
     try:
-        content = json.loads(contents.files.read(name))
-    except (ValueError, RecursionError) as error:  # FacegenError of a file that cannot be read is a ValueError
-        contents.report(f"broken {name}", name, f"not valid JSON ({error})")
+        content = contents.files.read_json(name)
+    except FacegenError as error:
+        path = visible(str(contents.files.path))
+        contents.report(f"broken {name}", name, str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: "))
         return {}
     if not isinstance(content, dict):
         contents.report(f"broken {name}", name, f"holds a {type(content).__name__}, not a JSON object")
@@ -240,7 +245,7 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
 
     classes = dataset.get("classes")
     named = contents.age_groups.labels if contents.age_groups else classes
-    limit = len(named) if isinstance(named, list) and named else MAX_CLASSES
+    limit = min(len(named), MAX_CLASSES) if isinstance(named, list) and named else MAX_CLASSES
     origin = "facegen.json's groups" if contents.age_groups else "dataset.json's classes"
     bound = f"outside 0 to {limit - 1}" + (f" ({origin})" if limit != MAX_CLASSES else "")
     good: dict[str, int] = {}
@@ -256,7 +261,7 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
     if contents.label_kind == "continuous":
         return
     count = max(good.values(), default=-1) + 1
-    if isinstance(named, list) and len(named) >= count and all(isinstance(name, str) for name in named):
+    if isinstance(named, list) and count <= len(named) <= MAX_CLASSES and all(isinstance(name, str) for name in named):
         contents.classes = list(named)
     else:
         contents.classes = [str(label) for label in range(count)]

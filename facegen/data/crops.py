@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from facegen import images as pictures
 from facegen.data.options import CropOptions
-from facegen.data.sources.base import Skipped
-from facegen.errors import FacegenError
+from facegen.data.sources.base import Skipped, read_item
+from facegen.errors import FacegenError, shorten
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces_batch, yaw
 from facegen.faces.template import Face, alignment_matrix, invert_matrix
+from facegen.reading import check_types
 from facegen.text import visible
 
 # Faces are first sought in pictures of this side: in most pictures of data sets the face is large, and a search costs
@@ -32,6 +36,7 @@ FLAT = 8  # gray levels: a picture of less contrast has no difference hash, it w
 
 UNREADABLE = "unreadable picture"  # why a picture is dropped that cannot be decoded
 _Read = Callable[[str], bytes]
+_CROPPED_TYPES = {"name": (str,), "sha256": (str,), "dhash": (int, type(None)), "notes": (list,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +60,33 @@ class Cropped:
     png: bytes = b""
 
 
+def read_outcome(row: Any) -> Cropped | Skipped:
+    """Return what came of a picture, from its fields in JSON, no PNG among them. Raises FacegenError for nonsense."""
+    if isinstance(row, dict) and "reason" in row:
+        skipped = read_item(row)
+        assert isinstance(skipped, Skipped)  # as it has a reason
+        return skipped
+    found = Cropped(**check_types(row, _CROPPED_TYPES) | {"notes": tuple(row["notes"])})
+    if not re.fullmatch("[0-9a-f]{64}", found.sha256) or not 0 <= (found.dhash or 0) < 2**64:
+        raise FacegenError(f"{shorten(found.name, 60)}: its checksums are none")
+    if not all(isinstance(note, str) for note in found.notes):
+        raise FacegenError(f"{shorten(found.name, 60)}: its notes are none")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A picture decoded to RGB. `size` is that of the file, turned upright: a JPEG may have been decoded smaller."""
+    """A picture decoded to RGB. `size` is that of the file, turned upright: a JPEG may have been decoded smaller.
+
+    One that `is_large` has its turn, see `pictures.in_turn`, and is used up before the next is loaded.
+    """
 
     name: str
     image: Image.Image
     size: tuple[int, int]
     sha256: str
     notes: tuple[str, ...]
+    is_large: bool
 
 
 def crop_pictures(names: Sequence[str], read: _Read, options: CropOptions) -> list[Cropped | Skipped]:
@@ -73,14 +96,22 @@ def crop_pictures(names: Sequence[str], read: _Read, options: CropOptions) -> li
     keeps one core busy. With crop `align` a few dozen pictures make a good batch.
     """
     if options.crop != "align":
-        loaded_one_by_one = (_load(name, read, options) for name in names)
-        return [p if isinstance(p, Skipped) else _crop_middle(p, options) for p in loaded_one_by_one]
+        return [_load_and_crop_middle(name, read, options) for name in names]
     results: list[Cropped | Skipped] = []
     for loaded in _load_in_portions(names, read, options):
-        faces = iter(_search([picture.image for picture in loaded if isinstance(picture, _Picture)]))
-        for picture in loaded:
-            results.append(picture if isinstance(picture, Skipped) else _crop_face(picture, next(faces), options))
+        results += _crop_faces(loaded, options)
     return results
+
+
+def _load_and_crop_middle(name: str, read: _Read, options: CropOptions) -> Cropped | Skipped:
+    with ExitStack() as turn:
+        picture = _load(name, read, options, turn)
+        return picture if isinstance(picture, Skipped) else _crop_middle(picture, options)
+
+
+def _crop_faces(loaded: Sequence[_Picture | Skipped], options: CropOptions) -> list[Cropped | Skipped]:
+    faces = iter(_search([picture.image for picture in loaded if isinstance(picture, _Picture)]))
+    return [p if isinstance(p, Skipped) else _crop_face(p, next(faces), options) for p in loaded]
 
 
 def sharpness(crop: Image.Image) -> float:
@@ -113,8 +144,8 @@ def difference_hash(image: Image.Image) -> int | None:
 # -- reading
 
 
-def _load(name: str, read: _Read, options: CropOptions) -> _Picture | Skipped:
-    """Decode a picture, once and if its header shows that it is worth it."""
+def _load(name: str, read: _Read, options: CropOptions, turn: ExitStack) -> _Picture | Skipped:
+    """Decode a picture, once and if its header shows that it is worth it; a large one when it is its turn."""
     try:
         data = read(name)
         with pictures.opened(data, name) as image:
@@ -124,6 +155,8 @@ def _load(name: str, read: _Read, options: CropOptions) -> _Picture | Skipped:
                 if problem := _why_not_whole(name, size, options):
                     return problem
                 _decode_small(image, options)
+            is_large = pictures.is_large(image, data)
+            turn.enter_context(pictures.in_turn(image, data))
             upright = pictures.upright(image)
             if upright.size != image.size:  # it was turned
                 size = size[::-1]
@@ -131,7 +164,7 @@ def _load(name: str, read: _Read, options: CropOptions) -> _Picture | Skipped:
         return Skipped(name, "too large", _without(name, error))
     except FacegenError as error:
         return Skipped(name, UNREADABLE, _without(name, error))
-    return _Picture(name, pictures.to_rgb(upright), size, hashlib.sha256(data).hexdigest(), notes)
+    return _Picture(name, pictures.to_rgb(upright), size, hashlib.sha256(data).hexdigest(), notes, is_large)
 
 
 def _without(name: str, error: FacegenError) -> str:
@@ -144,14 +177,21 @@ def _load_in_portions(names: Sequence[str], read: _Read, options: CropOptions) -
     portion: list[_Picture | Skipped] = []
     pixels = 0
     for name in names:
-        picture = _load(name, read, options)
-        portion.append(picture)
-        if isinstance(picture, _Picture):
-            pixels += picture.size[0] * picture.size[1]
-        if pixels >= MAX_PIXELS_AT_ONCE:
-            yield portion
-            portion, pixels = [], 0
+        with ExitStack() as turn:
+            portion.append(_load(name, read, options, turn))
+            pixels += _count(portion[-1])
+            if pixels >= MAX_PIXELS_AT_ONCE:
+                yield portion
+                portion.clear()
+                pixels = 0
     yield portion
+
+
+def _count(item: _Picture | Skipped) -> int:
+    """How many of MAX_PIXELS_AT_ONCE a picture takes."""
+    if isinstance(item, Skipped):
+        return 0
+    return MAX_PIXELS_AT_ONCE if item.is_large else item.size[0] * item.size[1]
 
 
 def _decode_small(image: Image.Image, options: CropOptions) -> None:

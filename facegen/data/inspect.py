@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from facegen.data.report.page import EXAMPLES, FEW, write_report
 from facegen.errors import FacegenError
 from facegen.files import write_json
 from facegen.parallel import map_in_order
+from facegen.reading import open_zip
 from facegen.text import visible
 
 IMBALANCE = 10  # the largest group by the smallest, from which it is worth a note
@@ -106,7 +106,7 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
 
 def _check_zip(contents: Contents) -> None:
     """Note what is odd in the zip's list of files."""
-    with zipfile.ZipFile(contents.files.path) as archive:
+    with open_zip(contents.files.path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
     if compressed:
@@ -195,6 +195,6 @@ def _title(contents: Contents) -> str:
 
 def _without(error: str, path: Path, name: str) -> str:
     """An error's words without the names that stand beside them anyway."""
-    path_shown, shown = visible(str(path)), visible(name)
-    error = error.removeprefix(f"{path_shown}: ").removeprefix(f"{shown}: ")
+    path_shown, inside, shown = visible(str(path)), visible(str(path / name)), visible(name)
+    error = error.removeprefix(f"{inside}: ").removeprefix(f"{path_shown}: ").removeprefix(f"{shown}: ")
     return error.replace(f"cannot read {shown} ", "cannot be read ")

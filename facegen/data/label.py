@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from facegen import images as pictures
@@ -16,6 +15,7 @@ from facegen.container import Container, is_image_name
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, check_free
 from facegen.parallel import map_in_order
+from facegen.reading import read_json
 
 
 @dataclass
@@ -85,15 +85,15 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
     members: dict[str, list[str]] = {
         entry.name: [] for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     }
-    images = map_in_order(lambda name: _try_decode(files, name), candidates)
-    for name, image in zip(
-        candidates, tqdm(images, "reading", len(candidates), unit="img", disable=not progress), strict=True
+    sizes = map_in_order(lambda name: _try_decode(files, name), candidates)
+    for name, size in zip(
+        candidates, tqdm(sizes, "reading", len(candidates), unit="img", disable=not progress), strict=True
     ):
-        if isinstance(image, FacegenError):
-            report.unreadable[name] = str(image)
+        if isinstance(size, FacegenError):
+            report.unreadable[name] = str(size)
             continue
         members[name.split("/", 1)[0]].append(name)
-        report.sizes[image.size] = report.sizes.get(image.size, 0) + 1
+        report.sizes[size] = report.sizes.get(size, 0) + 1
 
     report.classes = sort_classes([name for name, pictures_of in members.items() if pictures_of])
     report.empty = sorted(members.keys() - set(report.classes))
@@ -113,14 +113,15 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
 def _is_own(path: Path) -> bool:
     """Whether `label_folder` wrote this file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except (OSError, FacegenError):
         return False
     return isinstance(content, dict) and "left_out" in content
 
 
-def _try_decode(files: Container, name: str) -> Image.Image | FacegenError:
+def _try_decode(files: Container, name: str) -> tuple[int, int] | FacegenError:
+    """The size of a picture that can be decoded, in pixels."""
     try:
-        return pictures.decode(files.read(name), name)
+        return pictures.decode(files.read(name), name).size
     except FacegenError as error:
         return error

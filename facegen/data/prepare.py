@@ -16,7 +16,7 @@ from PIL import Image
 
 from facegen import images as pictures
 from facegen.ages import AgeGroups
-from facegen.container import Container
+from facegen.container import AGAIN, Container
 from facegen.data.assemble import (
     Outcome,
     PrepareReport,
@@ -125,7 +125,7 @@ def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Rec
         own = {prefix + archive.name, *beside, *beside.values()}
         files.names = [name for name in files.names if name not in own]
     for name, why in files.refused.items():
-        yield Skipped(name, "unsafe name", why)
+        yield Skipped(name, "the same folder again" if why == AGAIN else "unsafe name", why)
     yield from source.read(files)
 
 

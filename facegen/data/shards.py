@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, zip_longest
@@ -14,21 +14,28 @@ from typing import Any
 from facegen.ages import AgeGroups
 from facegen.container import Container
 from facegen.data.assemble import Outcome, PrepareReport, check_targets, choose, write_archives, write_report_files
-from facegen.data.crops import Cropped
-from facegen.data.options import Choice, CropOptions
+from facegen.data.crops import read_outcome
+from facegen.data.options import Choice, CropOptions, parse_split
 from facegen.data.sources import Record, Skipped
+from facegen.data.sources.base import read_item
 from facegen.data.spool import Spool
 from facegen.errors import FacegenError
 from facegen.files import at_home
+from facegen.reading import check_types
 
 FORMAT = 1
 SHARD_FILE = "shard.json"
+_HEAD_TYPES = {"number": (int,), "count": (int,), "source": (str,)}
+_SAME_TYPES = {"source_name": (str,), "title": (str,), "options": (dict,), "groups": (list,)}
+_SAME_TYPES |= {"crop": (dict,), "choice": (dict,), "files": (str,)}
 
 
 def parse_shard(text: str) -> tuple[int, int]:
     """Read `3/8`. Raises FacegenError unless it is one of the shards from 1 to as many as there are."""
     number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and len(count) < 10) or not 1 <= int(number) <= int(count):
+    if not (number.isdecimal() and count.isdecimal() and max(len(number), len(count)) < 10) or not 1 <= int(
+        number
+    ) <= int(count):
         raise FacegenError(f"--shard is {text}: write which of how many, as 3/8, from 1/8 to 8/8")
     return int(number), int(count)
 
@@ -95,8 +102,7 @@ def merge(
     opened = sorted((_open(Path(path)) for path in shards), key=lambda shard: shard.number)
     _check_complete(opened)
     same = opened[0].same
-    crop, groups = CropOptions(**same["crop"]), AgeGroups.from_labels(same["groups"])
-    choice = Choice(**same["choice"] | {"split": tuple(map(tuple, same["choice"]["split"]))})
+    crop, groups, choice = _read_options(same, opened[0].files.path)
     for shard in opened:
         check_targets(archive, shard.files.path, choice, force)
     report = PrepareReport(
@@ -108,10 +114,15 @@ def merge(
 
     def look_up(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
         for record in records:
+            if record.name not in owners:
+                raise FacegenError(f"{record.name}: no shard says what came of it; make the shards again")
             yield record, owners[record.name].outcomes[record.name]
 
     def png(name: str) -> bytes:
-        return owners[name].files.read(owners[name].pictures[name])
+        shard = owners[name]
+        if not isinstance(file := shard.pictures.get(name), str):
+            raise FacegenError(f"{shard.files.path}: there is no picture of {name} in it; make the shard again")
+        return shard.files.read(file)
 
     faces = choose(items, groups, choice, look_up, report, progress=progress)
     written = write_archives(archive, faces, groups, choice, crop.template, png, report, progress=progress)
@@ -124,29 +135,33 @@ def _open(path: Path) -> _Shard:
     if SHARD_FILE not in files.names:
         raise FacegenError(f"{path}: is not a shard; `facegen prepare --shard i/n` writes shards")
     try:
-        content = json.loads(files.read(SHARD_FILE))
+        content = files.read_json(SHARD_FILE)
         if content["format"] != FORMAT:
-            raise FacegenError(f"{path}: is a shard of format {content['format']}, this facegen reads {FORMAT}")
+            raise FacegenError(f"is of format {reprlib.repr(content['format'])}, this facegen reads {FORMAT}")
         number, count = content["shard"]
-        shard = _Shard(files, number, count, content["source"], content["same"], [], {}, {})
+        source, same = content["source"], check_types(content["same"], _SAME_TYPES)
+        check_types({"number": number, "count": count, "source": source}, _HEAD_TYPES)
+        shard = _Shard(files, number, count, source, same, [], {}, {})
         for row in content["items"]:
-            item, outcome = row["item"], row["outcome"]
-            shard.items.append(Skipped(**item) if "reason" in item else Record(**item))
-            if outcome is not None:
-                shard.outcomes[item["name"]] = _read_outcome(outcome)
-        faces = json.loads(files.read("facegen.json"))["faces"] if "facegen.json" in files.names else []
+            item = read_item(row["item"])
+            shard.items.append(item)
+            if row["outcome"] is not None:
+                shard.outcomes[item.name] = read_outcome(row["outcome"])
+        faces = files.read_json("facegen.json")["faces"] if "facegen.json" in files.names else []
         shard.pictures = {face["source"]: face["file"] for face in faces}
-    except FacegenError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # FacegenError among them
         raise FacegenError(f"{path}: {SHARD_FILE} is damaged ({error}); make the shard again") from error
     return shard
 
 
-def _read_outcome(row: dict[str, Any]) -> Outcome:
-    if "reason" in row:
-        return Skipped(**row)
-    return Cropped(**row | {"notes": tuple(row["notes"])})
+def _read_options(same: dict[str, Any], path: Path) -> tuple[CropOptions, AgeGroups, Choice]:
+    """What the shards were made with. Raises FacegenError if it makes no sense."""
+    try:
+        split = ",".join(f"{name}={share}" for name, share in same["choice"]["split"])
+        choice = Choice.from_json(same["choice"] | {"split": parse_split(split) if split else ()})
+        return CropOptions.from_json(same["crop"]), AgeGroups.from_labels(same["groups"]), choice
+    except (ValueError, KeyError, TypeError) as error:
+        raise FacegenError(f"{path}: the options in its {SHARD_FILE} are damaged ({error})") from error
 
 
 def _check_complete(shards: Sequence[_Shard]) -> None:
@@ -165,7 +180,7 @@ def _check_complete(shards: Sequence[_Shard]) -> None:
     for shard, other in pairwise(shards):
         if shard.number == other.number:
             raise FacegenError(f"{other.files.path}: is shard {shard.number} again, as {shard.files.path}; give one")
-    missing = ", ".join(str(number) for number in range(1, first.count + 1) if number not in numbers)
+    missing = ", ".join(str(n) for n in range(1, min(first.count, len(shards) + 20) + 1) if n not in numbers)
     if missing:
         raise FacegenError(
             f"shard {missing} of {first.count} is missing; prepare it with --shard {missing}/{first.count}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -13,10 +14,11 @@ from typing import Any
 
 from filelock import Timeout
 
-from facegen.data.crops import UNREADABLE, Cropped
+from facegen.data.crops import UNREADABLE, Cropped, read_outcome
 from facegen.data.sources import Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, take_lock
+from facegen.reading import parse_json, read_json
 
 _JOB, _PICTURES, _OUTCOMES, _LOCK = "job.json", "pictures.bin", "outcomes.jsonl", ".lock"
 
@@ -54,6 +56,9 @@ class Spool:
             self._lock = take_lock(folder / _LOCK)
         except Timeout:
             raise FacegenError(f"{folder}: another run is working on this archive; wait for it or stop it") from None
+        for name in (_OUTCOMES, _PICTURES):
+            if os.path.lexists(folder / name) and ((folder / name).is_symlink() or not (folder / name).is_file()):
+                raise FacegenError(f"{folder / name}: not a plain file: refused, as it would be written to")
         self._lines = (folder / _OUTCOMES).open("a+b")
         self._pictures = (folder / _PICTURES).open("a+b")
         self._read()
@@ -135,12 +140,16 @@ class Spool:
                 temporary.write_text(json.dumps(job), encoding="utf-8")
             return
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            found = read_json(path)
+        except FacegenError:
+            found = {}
+        if not isinstance(found, dict):
             found = {}
         if found != job:
             differing = [
-                f"{key} {found.get(key)!r}, now {value!r}" for key, value in job.items() if found.get(key) != value
+                f"{key} {reprlib.repr(found.get(key))}, now {value!r}"
+                for key, value in job.items()
+                if found.get(key) != value
             ]
             raise FacegenError(
                 f"{self.folder}: holds the pictures of a run with other options ({'; '.join(differing) or 'unknown'});"
@@ -153,12 +162,12 @@ class Spool:
         self._lines.seek(0)
         for line in self._lines:
             try:
-                outcome = json.loads(line)
-                end = outcome["offset"] + outcome["size"] if "offset" in outcome else pictures_used
-                if not line.endswith(b"\n") or end > pictures_end:
+                outcome = parse_json(line, _OUTCOMES)
+                end = _check_line(outcome, pictures_end)
+                if not line.endswith(b"\n"):
                     break
                 self._remember(outcome)
-            except (ValueError, KeyError, TypeError):
+            except FacegenError:
                 break
             good_end += len(line)
             pictures_used = max(pictures_used, end)
@@ -195,3 +204,16 @@ class Spool:
         notes = self._notes.setdefault(notes, notes)
         sha256 = bytes.fromhex(line["sha256"])
         self._outcomes[name] = _Stored(sha256, line["dhash"], notes, line["offset"], line["size"])
+
+
+def _check_line(line: Any, pictures_end: int) -> int:
+    """Return where the picture of a line ends, 0 for none; raise a FacegenError if `Spool` has not written the line."""
+    if not isinstance(line, dict):
+        raise FacegenError("a line is no object")
+    read_outcome({name: value for name, value in line.items() if name not in {"offset", "size", "stamp"}})
+    if "reason" in line:
+        return 0
+    offset, size = line.get("offset"), line.get("size")
+    if type(offset) is not int or type(size) is not int or not 0 <= offset <= offset + size <= pictures_end:
+        raise FacegenError("a line's picture is not there")
+    return offset + size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen.faces.find import crop_with_edges, find_faces_padded
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, invert_matrix
+from facegen.faces.template import (
+    UTKFACE_TEMPLATE,
+    AlignmentTemplate,
+    Face,
+    alignment_matrix,
+    invert_matrix,
+    landmarks_of,
+)
 from facegen.images import to_rgb
 
+LARGE_FACE = 16_000_000  # pixels of a photo that one face takes; of more, a smaller copy of the photo is warped
 PATCH_BATCH = 16  # pictures decoded at a time when many are measured
 
 
@@ -39,6 +48,9 @@ def align_face(
     corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) @ inverse[:, :2].T + inverse[:, 2]
     left, top = np.floor(corners.min(axis=0)).astype(int) - 2
     right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
+    shrink = math.isqrt((right - left) * (bottom - top) // LARGE_FACE)
+    if shrink > 1:  # still far finer than the result, or nearly as fine as a photo can be
+        return align_face(image.reduce(shrink), landmarks_of(face) / shrink, template, size)
     region = crop_with_edges(image, left, top, right, bottom)
 
     to_region = inverse.copy()

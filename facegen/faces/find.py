@@ -14,6 +14,7 @@ from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
 from facegen.files import at_home
 from facegen.images import to_rgb
+from facegen.reading import read_bytes
 
 if TYPE_CHECKING:
     from facegen.faces.mtcnn import Detector
@@ -24,6 +25,8 @@ MAX_DETECTION_SIDE = 1280
 MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
 SURE = 0.99  # of 60 upright faces of UTKFace none was less sure, of 36 that were "found" in other turns half
 TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
+REDUCING_GAP = 3.0  # see `_resize`
+LARGE_PHOTO = 16_000_000  # pixels; of larger photos a small copy is searched, as each turn would take as much memory
 NOSE_DEPTH = 0.5  # how far the tip of the nose stands out before the eyes, as a share of their distance (see `yaw`)
 
 
@@ -41,7 +44,8 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
 
 def open_original(path: str | os.PathLike[str]) -> Image.Image:
     """Open a photo as `open_photo` does, but let gray stay gray and transparency stay: mode L, LA, RGB or RGBA."""
-    with pictures.opened(_read(path), str(path)) as image:
+    data = _read(path)
+    with pictures.opened(data, str(path)) as image, pictures.in_turn(image, data):
         return pictures.upright_with_alpha(image)
 
 
@@ -66,6 +70,8 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETEC
     three turns, and the surest face decides. Boxes and landmarks are those of the picture as it is given.
     """
     images = [to_rgb(image) for image in images]
+    shrinks = [_shrink(image.size, max_side) for image in images]
+    images = [image if by == 1 else image.reduce(by) for image, by in zip(images, shrinks, strict=True)]
     found = _find_upright(images, max_side)
     unsure = [index for index, faces in enumerate(found) if _may_be_turned(images[index], faces)]
     for turn in TURNS:
@@ -73,7 +79,16 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETEC
         for index, faces in zip(unsure, turned, strict=True):
             if _surest(faces) > max(_surest(found[index]), SURE):
                 found[index] = [_turned_back(face, turn, images[index].size) for face in faces]
+    for faces, by in zip(found, shrinks, strict=True):
+        for face in faces if by > 1 else ():
+            face.box = tuple((np.array(face.box) * by).tolist())
+            face.landmarks = face.landmarks * by
     return found
+
+
+def _shrink(size: tuple[int, int], max_side: int) -> int:
+    """By which number photos beyond any camera's are reduced at once: as much as `_resize` would begin with."""
+    return max(1, int(max(size) / max_side / REDUCING_GAP)) if size[0] * size[1] > LARGE_PHOTO else 1
 
 
 def _find_upright(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
@@ -185,12 +200,10 @@ def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom:
 def _read(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a photo's file; see `open_photo` for what it raises."""
     path = at_home(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise FacegenError(f"{path}: not a file; give a photo (JPEG, PNG, WebP, TIFF, ...)")
     try:
-        return path.read_bytes()
+        return read_bytes(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
     except PermissionError as error:
         raise FacegenError(f"{path}: no permission to read it") from error
 
@@ -231,7 +244,7 @@ def _detection_size(size: tuple[int, int], max_side: int, min_side: int = 160) -
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize without aliasing; `reducing_gap` makes it quick for large photos by averaging blocks first."""
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
 
 
 def _is_cut_off(face: Face, size: tuple[int, int]) -> bool:

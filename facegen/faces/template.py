@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from facegen.errors import FacegenError, shorten
+from facegen.errors import FacegenError
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class AlignmentTemplate:
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=float)
         if points.shape != (5, 2) or not np.isfinite(points).all():
-            raise FacegenError(f"an alignment template is five finite (x, y) points, got {self.points!r}")
+            raise FacegenError(f"an alignment template is five finite (x, y) points, got {reprlib.repr(self.points)}")
 
     def to_json(self) -> list[list[float]]:
         return [[float(x), float(y)] for x, y in self.points]
@@ -33,8 +34,8 @@ class AlignmentTemplate:
         try:
             return cls(tuple((float(x), float(y)) for x, y in points))
         except (TypeError, ValueError, OverflowError) as error:
-            got = shorten(repr(points), 200)
-            raise FacegenError(f"an alignment template is five finite (x, y) points, got {got}") from error
+            message = f"an alignment template is five finite (x, y) points, got {reprlib.repr(points)}"
+            raise FacegenError(message) from error
 
 
 # Medians over 300 pictures of UTKFace's "aligned and cropped" faces, measured with `measure_template`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-import zipfile
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,16 +11,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.metrics.features import BATCH, Extractor
 from facegen.metrics.share import ALONE, Share
 from facegen.parallel import map_in_order
+from facegen.reading import open_zip
 from facegen.text import visible
 from facegen.weights.cache import cache_folder
+from facegen.weights.tensors.safetensors_file import open_safetensors
 
 
 def real_features(
@@ -104,7 +106,7 @@ def cache_key(archive: FaceArchive, indices: Sequence[int], extractor: Extractor
         stats = ((name, (archive.path / name).stat()) for name in archive.file_names)
         marks = {name: f"{stat.st_size} {stat.st_mtime_ns} {archive.path.resolve()}" for name, stat in stats}
     else:
-        with zipfile.ZipFile(archive.path) as file:
+        with open_zip(archive.path) as file:
             marks = {info.filename.replace("\\", "/"): f"{info.CRC} {info.file_size}" for info in file.infolist()}
     for name in archive.file_names:
         digest.update(f"{name} {marks.get(name)}\n".encode())
@@ -114,8 +116,9 @@ def cache_key(archive: FaceArchive, indices: Sequence[int], extractor: Extractor
 
 def _read(path: Path, count: int) -> torch.Tensor | None:
     try:
-        features = load_file(path)["features"]
-    except (OSError, SafetensorError, KeyError):  # not there, or damaged: it is computed again
+        with open_safetensors(path) as file:
+            features = file.tensor("features")
+    except (OSError, FacegenError, KeyError):  # not there, or damaged: it is computed again
         return None
     return features if len(features) == count else None
 

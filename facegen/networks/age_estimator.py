@@ -12,6 +12,9 @@ from facegen.errors import FacegenError
 
 AGES = 101  # 0, 1, ..., 100 years; older faces count as 100
 MAX_WIDTH, MAX_STAGES, MAX_DEPTH = 2048, 8, 50
+# No weight says how large the pictures are, so a tiny file could ask for any memory.
+MAX_INPUT_SIZE = 1024
+MAX_FEATURES = 2**24  # of one picture in one stage
 
 
 class AgeEstimator(nn.Module):
@@ -45,8 +48,12 @@ class AgeEstimator(nn.Module):
             raise FacegenError(f"the age estimator needs a width and a depth for each stage, got {widths} and {depths}")
         if not all(4 <= width <= MAX_WIDTH for width in widths) or not all(1 <= d <= MAX_DEPTH for d in depths):
             raise FacegenError(f"the age estimator cannot have widths {widths} and depths {depths}")
-        if input_size < 2 ** len(widths):
-            raise FacegenError(f"{len(widths)} stages need an input size of at least {2 ** len(widths)}")
+        if not 2 ** len(widths) <= input_size <= MAX_INPUT_SIZE:
+            raise FacegenError(
+                f"{len(widths)} stages need an input size from {2 ** len(widths)} to {MAX_INPUT_SIZE}, got {input_size}"
+            )
+        if any(width * (input_size // 2 ** (i + 1)) ** 2 > MAX_FEATURES for i, width in enumerate(widths)):
+            raise FacegenError(f"widths {widths} are too many for pictures of {input_size} pixels")
         if not 0 <= dropout < 1:
             raise FacegenError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.init_kwargs = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -45,7 +46,8 @@ class AgeShift(nn.Module):
     def __init__(self, c_dim: int, num_ws: int, w_dim: int, ages: Sequence[float]) -> None:
         super().__init__()
         ages = [float(age) for age in ages]
-        if len(ages) != c_dim or any(not one < other for one, other in pairwise(ages)):
+        growing = all(one < other for one, other in pairwise(ages))
+        if len(ages) != c_dim or not growing or not all(map(math.isfinite, ages)):
             raise FacegenError(f"an age shift needs {c_dim} growing ages, one for each group, got {ages}")
         self.init_kwargs = {"c_dim": c_dim, "num_ws": num_ws, "w_dim": w_dim, "ages": ages}
         self.c_dim, self.num_ws, self.w_dim, self.ages = c_dim, num_ws, w_dim, ages

@@ -12,6 +12,8 @@ from facegen.errors import FacegenError
 
 MAX_BLOCKS = (5, 10, 5)  # residual blocks in repeat_1, repeat_2, repeat_3 of the whole InceptionResnetV1
 MIN_INPUT_SIZE = 75  # below this its unpadded convolutions run out of pixels
+MAX_INPUT_SIZE = 1024  # no weight says how large the pictures are, so a tiny file could ask for any memory
+MAX_WS = 100
 FEATURES = 1792  # channels that the trunk ends with
 TARGETS = ("z", "w", "w+")
 
@@ -22,7 +24,7 @@ class Encoder(nn.Module):
     Args:
         z_dim: Length of the latent, be it z or w.
         img_resolution: Side of the generator's pictures, for the record; any size is accepted.
-        input_size: Side to which pictures are resized before the first convolution, at least 75.
+        input_size: Side to which pictures are resized before the first convolution, 75 to 1024.
         blocks: How many residual blocks to keep of the trunk's three stages, at most (5, 10, 5). Fewer make a
             smaller, faster encoder; pretrained weights fit by name all the same.
         target: What it predicts. `z`: the mapping network's input, `[N, z_dim]`. `w`: what the mapping network makes
@@ -48,8 +50,12 @@ class Encoder(nn.Module):
         blocks = tuple(int(count) for count in blocks)
         if len(blocks) != 3 or any(not 0 <= n <= most for n, most in zip(blocks, MAX_BLOCKS, strict=True)):
             raise FacegenError(f"the encoder's blocks are three numbers of at most {MAX_BLOCKS}, got {blocks}")
-        if input_size < MIN_INPUT_SIZE:
-            raise FacegenError(f"the encoder's input size is at least {MIN_INPUT_SIZE}, got {input_size}")
+        if not MIN_INPUT_SIZE <= input_size <= MAX_INPUT_SIZE:
+            raise FacegenError(
+                f"the encoder's input size is from {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels, got {input_size}"
+            )
+        if not 1 <= num_ws <= MAX_WS:
+            raise FacegenError(f"the encoder's num_ws is from 1 to {MAX_WS}, got {num_ws}")
         if z_dim < 1:
             raise FacegenError(f"the encoder's z_dim is at least 1, got {z_dim}")
         if target not in TARGETS:

@@ -16,6 +16,10 @@ from torch import nn
 
 from facegen.beside import bias_act, conv2d_resample, upfirdn2d
 
+# What a file of a few numbers may ask for: the pictures of a network take memory that its weights do not have.
+MAX_RESOLUTION = 4096
+MAX_FEATURES = 2**27  # of one picture in one layer; StyleGAN2 has a quarter at 1024 pixels
+
 ARCHITECTURES = ("orig", "skip", "resnet")
 # Of these, act(gain * x) = gain * act(x) for a gain > 0: the gain can move onto smaller tensors.
 HOMOGENEOUS_ACTIVATIONS = ("linear", "relu", "lrelu")
@@ -25,16 +29,21 @@ def block_resolutions(img_resolution: int) -> list[int]:
     """Return 4, 8, ..., `img_resolution`.
 
     Raises:
-        ValueError: not a power of two, or below 4.
+        ValueError: not a power of two, below 4, or above MAX_RESOLUTION.
     """
+    if img_resolution > MAX_RESOLUTION:
+        raise ValueError(f"the resolution is at most {MAX_RESOLUTION}, got {img_resolution}")
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(f"the resolution must be a power of two and at least 4, got {img_resolution}")
     return [2**i for i in range(2, img_resolution.bit_length())]
 
 
 def channels_per_resolution(img_resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """Return the number of feature channels of every resolution."""
-    return {r: min(channel_base // r, channel_max) for r in block_resolutions(img_resolution)}
+    """Return the number of feature channels of every resolution; ValueError where they need more than MAX_FEATURES."""
+    channels = {r: min(channel_base // r, channel_max) for r in block_resolutions(img_resolution)}
+    if any(count * r * r > MAX_FEATURES for r, count in channels.items()):
+        raise ValueError(f"more features than any network has: {channels[img_resolution]} at {img_resolution} pixels")
+    return channels
 
 
 def lowest_fp16_resolution(img_resolution: int, num_fp16_res: int) -> int:

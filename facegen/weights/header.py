@@ -21,17 +21,20 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from facegen.ages import AgeGroups
-from facegen.errors import FacegenError, one_line
+from facegen.errors import FacegenError
 from facegen.faces.template import AlignmentTemplate
+from facegen.reading import parse_json
 from facegen.text import visible
+from facegen.weights.tensors.safetensors_file import open_safetensors
 
 FORMAT_VERSION = 2
+MAX_KIMG = 2**53
+MAX_NETWORKS = 32  # of one file; a snapshot has three
 HEADER_KEY = "facegen"  # names the JSON object in the metadata of a safetensors file
 # Every file's writer says these itself; `left_out` are networks of another program's file that were not taken.
 WRITTEN_ANEW = ("format_version", "networks", "sha256", "left_out")
@@ -124,9 +127,9 @@ class Header(Mapping[str, Any]):
 
     @property
     def kimg(self) -> float | None:
-        """How many thousand pictures the training had seen."""
+        """How many thousand pictures the training had seen; None where the file says nothing that can be."""
         kimg = self.content.get("kimg")
-        return float(kimg) if isinstance(kimg, (int, float)) else None
+        return float(kimg) if isinstance(kimg, (int, float)) and 0 <= kimg < MAX_KIMG else None
 
     @property
     def augment_p(self) -> float | None:
@@ -163,14 +166,12 @@ class Header(Mapping[str, Any]):
             FileNotFoundError: there is no such file.
             FacegenError: it is not one of facegen's weight files, damaged, or of a newer version.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: there is no such weight file")
+        with open_safetensors(path) as file:
+            text = file.metadata.get(HEADER_KEY, "null")
         try:
-            with safe_open(path, framework="pt") as file:
-                content = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
-        except (SafetensorError, ValueError, RecursionError) as error:
-            raise FacegenError(f"{path}: damaged, or not a safetensors file ({one_line(error, 300)})") from error
+            content = parse_json(text, "its header")
+        except FacegenError as error:
+            raise FacegenError(f"{path}: damaged, or not a safetensors file ({error})") from error
         if not _has_layout(content):
             raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
         version = content["format_version"]
@@ -180,6 +181,9 @@ class Header(Mapping[str, Any]):
             )
         if (version > 1 or "sha256" in content) and content.get("sha256") != checksum(content):
             raise FacegenError(f"{path}: damaged: its header does not match its checksum; get the file again")
+        names = sorted(f"{name}." for name in content["networks"])
+        if len(names) > MAX_NETWORKS or any(longer.startswith(name) for name, longer in pairwise(names)):
+            raise FacegenError(f"{path}: more than {MAX_NETWORKS} networks, or one within another: refused")
         return cls(content)
 
 

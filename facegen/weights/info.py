@@ -6,28 +6,28 @@ import io
 import math
 import os
 import pickletools
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from facegen import beside
 from facegen.errors import FacegenError
+from facegen.reading import open_plain, read_bytes
 from facegen.text import shown, visible
 from facegen.weights import native
 from facegen.weights.cache import removed_if_damaged
 from facegen.weights.family.safe_pickle import MAX_NAME
-from facegen.weights.family.state_dict import is_torchscript
 from facegen.weights.header import HEADER_KEY, Header
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
 from facegen.weights.read import read_torch_file
+from facegen.weights.tensors.safetensors_file import open_safetensors
+from facegen.weights.tensors.torch_zip import TorchZip, is_zip
 
-MAX_INSTRUCTIONS = 1_000_000  # at most this many instructions of a refused pickle are read
+MAX_INSTRUCTIONS = 200_000  # at most this many instructions of a refused pickle are read
 FOUND_OUT = {"file", "bytes", "sha256", "format", "format_version", "refused", "networks", "globals", "layers"}
 MAX_NESTING = 4  # pickles in pickles, dictionaries in dictionaries
 
@@ -116,15 +116,12 @@ def _known(networks: Mapping[str, nn.Module], header: Header, tensors: Tensors, 
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if HEADER_KEY not in metadata:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                facts = _bare("safetensors", tensors, "not one of facegen's files: it does not say what it holds")
-                return {**facts, "metadata": {shown(key): shown(metadata[key]) for key in metadata}}, {"": tensors}
-    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise FacegenError(f"{path}: damaged, or not a safetensors file ({shown(error, 200)})") from error
+    with open_safetensors(path) as file:
+        if HEADER_KEY not in file.metadata:
+            tensors = {name: file.tensor(name) for name in file.entries}
+            facts = _bare("safetensors", tensors, "not one of facegen's files: it does not say what it holds")
+            told = {shown(key): shown(value) for key, value in file.metadata.items()}
+            return {**facts, "metadata": told}, {"": tensors}
     networks, header = native.load_networks(path)
     stored = native.read_tensors(path, header)
     version = header["format_version"]
@@ -147,47 +144,25 @@ def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
     """What can be said of a file that is no network which facegen takes."""
     reason = str(error).removeprefix(visible(f"{path}: "))
     container = _container(path)
-    if _is_zip(path) and is_torchscript(path):
-        raise error
-    if _is_zip(path) and not _is_torch_zip(path):
-        raise FacegenError(f"{path}: a zip file without weights in it") from error
+    pickle = _pickle_bytes(path)
     if container == "PyTorch file":
         tensors = _state_dict(path)
         if tensors:
             return _bare(container, tensors, reason), {"": tensors}
-    names = named_globals(_pickle_bytes(path))
+    names = named_globals(pickle)
     return {"format": container, "refused": reason, "networks": {}, "globals": names}, {}
 
 
 def _container(path: Path) -> str:
-    return "PyTorch file" if path.suffix.lower() in (".pt", ".pth") or _is_zip(path) else "pickle"
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _is_torch_zip(path: Path) -> bool:
-    """Whether it has a pickle and nothing is compressed: torch never does that, and it could unpack to any size."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
-    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries) and any(
-        entry.filename.endswith("data.pkl") for entry in entries
-    )
+    return "PyTorch file" if path.suffix.lower() in (".pt", ".pth") or is_zip(path) else "pickle"
 
 
 def _pickle_bytes(path: Path) -> bytes:
-    if not _is_zip(path):
-        return path.read_bytes()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(next(e for e in archive.infolist() if e.filename.endswith("data.pkl")))
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError):
-        return b""
+    """The bytes of a pickle, or of the one in a zip; FacegenError for a zip that is no file of PyTorch."""
+    if not is_zip(path):
+        return read_bytes(path)
+    with open_plain(path) as file:
+        return TorchZip(file, str(path)).read("data.pkl") or b""
 
 
 def _state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -196,17 +171,17 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
         content = read_torch_file(path)
     except FacegenError:
         return {}
-    tensors = dict(_named_tensors(content, "", MAX_NESTING))
-    # A tensor may repeat one number as often as it likes.
-    return tensors if sum(tensor.numel() for tensor in tensors.values()) <= 4 * path.stat().st_size else {}
+    return dict(_named_tensors(content, "", MAX_NESTING, set()))
 
 
-def _named_tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+def _named_tensors(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in dictionaries in dictionaries, each of these looked at once: it may occur any number of times."""
     if isinstance(value, torch.Tensor):
         yield name, value
-    elif isinstance(value, Mapping) and depth:
+    elif isinstance(value, Mapping) and depth and id(value) not in seen:
+        seen.add(id(value))
         for key, item in value.items():
-            yield from _named_tensors(item, f"{name}.{shown(key)}" if name else shown(key), depth - 1)
+            yield from _named_tensors(item, f"{name}.{shown(key)}" if name else shown(key), depth - 1, seen)
 
 
 def _bare(container: str, tensors: Mapping[str, torch.Tensor], reason: str) -> dict[str, Any]:

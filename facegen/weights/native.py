@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.weights.header import FORMAT_VERSION, HEADER_KEY, Header
+from facegen.weights.read import check_finite
+from facegen.weights.tensors.safetensors_file import open_safetensors
 
 MAX_SIZE = 2**20  # no constructor argument is larger
 MAX_LAYERS = 100
@@ -140,18 +142,12 @@ def read_tensors(
     Raises:
         FacegenError: damaged.
     """
-    networks: dict[str, dict[str, torch.Tensor]] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = sorted(file.keys())
-            for name in header.networks if names is None else names:
-                prefix = f"{name}."
-                # Copies: what is checked is what is used, whatever becomes of the file.
-                networks[name] = {
-                    key[len(prefix) :]: file.get_tensor(key).clone() for key in keys if key.startswith(prefix)
-                }
-    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise FacegenError(f"{path}: damaged ({one_line(error)})") from error
+    networks: dict[str, dict[str, torch.Tensor]] = {name: {} for name in (header.networks if names is None else names)}
+    with open_safetensors(path) as file:
+        for key in sorted(file.entries):
+            # No network's name begins with another's and a dot, and there are few: see `Header.read`.
+            if name := next((name for name in networks if key.startswith(f"{name}.")), None):
+                networks[name][key[len(name) + 1 :]] = file.tensor(key)
     for name, state in networks.items():
         expected = header.networks[name].get("sha256")
         if (expected is not None or header["format_version"] > 1) and expected != tensors_checksum(state):
@@ -166,6 +162,7 @@ def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], st
     kinds = network_kinds()
     if entry["kind"] not in kinds:
         raise FacegenError(f"{path}: {name} is a {entry['kind']!r}, which this facegen does not know")
+    check_finite(state, f"{path}: {name}")
     try:
         _check_sizes(entry["kwargs"])
         with torch.device("meta"):  # whatever the arguments say, only what the file holds takes memory
@@ -175,7 +172,7 @@ def _build(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], st
                 raise ValueError(f"{key} is {state[key].dtype}")
         wide = {key: x.to(torch.float32) if x.is_floating_point() else x for key, x in state.items()}
         network.load_state_dict(wide, strict=True, assign=True)
-    except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise FacegenError(f"{path}: the weights of {name} do not fit: {one_line(error)}") from error
     return network.eval().requires_grad_(False)
 
@@ -185,5 +182,7 @@ def _check_sizes(kwargs: Any) -> None:
     for name, value in kwargs.items() if isinstance(kwargs, dict) else ():
         if isinstance(value, dict):
             _check_sizes(value)
-        elif isinstance(value, int) and value > (MAX_LAYERS if name == "num_layers" else MAX_SIZE):
+        elif isinstance(value, int) and value > (MAX_LAYERS if name in ("num_layers", "num_ws") else MAX_SIZE):
             raise ValueError(f"{name} cannot be {value if value < 2**64 else 'so large'}")
+        elif isinstance(value, float) and not abs(value) < MAX_SIZE * MAX_SIZE:
+            raise ValueError(f"{name} cannot be {value}")

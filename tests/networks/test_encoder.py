@@ -82,7 +82,9 @@ def test_encoder_keeps_its_arguments_and_goes_through_a_file(tmp_path: Path):
         ({"blocks": (6, 10, 5)}, "blocks"),
         ({"blocks": (1, -1, 1)}, "blocks"),
         ({"blocks": (1, 1)}, "blocks"),
-        ({"input_size": 64}, "at least 75"),
+        ({"input_size": 64}, "from 75 to"),
+        ({"input_size": 2**20}, "from 75 to"),
+        ({"target": "w", "num_ws": 2**20}, "num_ws"),
         ({"z_dim": 0}, "z_dim"),
     ],
 )
@@ -150,7 +152,7 @@ def test_load_trunk_refuses_files_that_do_not_fit(tmp_path: Path, facenet_state:
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "code.pt")
     for name, reason in [
         ("text.pt", "damaged"),
-        ("text.safetensors", "not a readable"),
+        ("text.safetensors", "not a safetensors"),
         ("list.pt", "no state dict"),
         ("other.pt", "missing"),
         ("shape.pt", "has shape"),

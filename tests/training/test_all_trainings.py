@@ -165,7 +165,7 @@ def test_nan_stops_with_one_line(training: Training, tmp_path: Path, monkeypatch
         ("encoder", {"batch": 1}, "at least 2"),
         ("encoder", {"pairs": 4}, "no batch of 4"),
         ("encoder", {"blocks": (9, 9, 9)}, "blocks"),
-        ("encoder", {"input_size": 10}, "at least 75"),
+        ("encoder", {"input_size": 10}, "from 75 to"),
         ("encoder", {"init": "missing.pt"}, "missing.pt"),
         ("encoder", {"generator": "missing.safetensors"}, "missing.safetensors"),
         ("encoder", {"recipe": "real"}, "give --data"),

@@ -10,6 +10,7 @@ what was audited beyond opening the file itself; it must be empty. `modules` are
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -89,7 +90,8 @@ class Watch:
         sys.addaudithook(self._note)
 
     def _note(self, event: str, args: tuple) -> None:
-        if not self.on or (event == "open" and str(args[0]) == self.file and str(args[1]) in ("rb", "r")):
+        for_writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        if not self.on or (event == "open" and str(args[0]) == self.file and not args[2] & for_writing):
             return
         if event not in ("object.__getattr__", "builtins.id", "signal.alarm"):  # these do nothing
             self.events.append(f"{event} {str(args)[:100]}")

@@ -285,7 +285,8 @@ def test_checking_is_cheap():
         # Too large; that must show before memory is taken.
         {"z_dim": 2**19},
         {"z_dim": 2**40},
-        {"z_dim": 10**400},
+        {"z_dim": 10**90},
+        {"mapping_kwargs": {"lr_multiplier": float("inf")}},
         {"img_resolution": 2**20, "synthesis_kwargs": {"channel_base": 2**20, "channel_max": 2**20}},
         {"mapping_kwargs": {"num_layers": 10**6}},
     ],

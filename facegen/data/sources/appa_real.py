@@ -45,4 +45,4 @@ class AppaReal(TableSource):
 
 def _rounded(age: str) -> str:
     """An average of guesses, `34.62`, in full years: `35`. Other text stays as it is."""
-    return str(int(float(age) + 0.5)) if re.fullmatch(r"\s*\d+\.\d+\s*", age) else age
+    return str(int(float(age) + 0.5)) if re.fullmatch(r"\s*\d{1,9}\.\d+\s*", age) else age

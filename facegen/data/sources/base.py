@@ -5,10 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from facegen.container import Container
 from facegen.options import Options
+from facegen.reading import check_types
+
+_TEXT_OR_NONE = (str, type(None))
+_RECORD_TYPES = {
+    "name": (str,),
+    "low": (int,),
+    "high": (int, type(None)),
+    "person": _TEXT_OR_NONE,
+    "gender": _TEXT_OR_NONE,
+}
+_SKIPPED_TYPES = dict.fromkeys(("name", "reason", "detail"), (str,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,13 @@ class Skipped:
     name: str
     reason: str
     detail: str = ""
+
+
+def read_item(row: Any) -> Record | Skipped:
+    """Return a record, or what was skipped, from its fields in JSON. Raises FacegenError if it is neither."""
+    if isinstance(row, dict) and "reason" in row:
+        return Skipped(**check_types(row, _SKIPPED_TYPES))
+    return Record(**check_types(row, _RECORD_TYPES))
 
 
 @dataclass(frozen=True)

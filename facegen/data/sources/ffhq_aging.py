@@ -34,7 +34,7 @@ class FfhqAging(TableSource):
         pictures = _by_number(files)
         table.require("image_number", "age_group", "age_group_confidence", "gender")
         for line, row in table:
-            if not row["image_number"].isdecimal():
+            if not re.fullmatch(r"\d{1,9}", row["image_number"]):
                 yield Skipped(row_name(table.name, line), "row not understood", "image_number is no number")
                 continue
             number = int(row["image_number"])

@@ -18,6 +18,8 @@ from facegen.errors import FacegenError
 
 _DELIMITERS = ",;\t"
 _SEP_LINE = re.compile(r'\s*"?sep=([^\w"\s]|\t)"?[ ;,\t]*(?=[\r\n])', re.IGNORECASE)  # a first line for Excel: `sep=;`
+MAX_MEMORY = 1024**3  # that a table may take: one of a million rows and ten columns does
+_CELL_BYTES, _ROW_BYTES = 60, 160
 SHOWN_COLUMNS = 20  # at most this many columns stand in a message
 
 
@@ -66,6 +68,10 @@ def read_table(files: Container, name: str) -> Table:
     Raises FacegenError, naming the file and line, when it is empty, not UTF-8, no table, or names a column twice.
     """
     data = files.read(name)
+    told = _SEP_LINE.match(data[:200].decode("utf-8-sig", "replace"))
+    if (needed := _memory(data, told[1] if told else _DELIMITERS)) > MAX_MEMORY:
+        needed, most = needed // 1024**2, MAX_MEMORY // 1024**2
+        raise FacegenError(f"{files.path}: {name}: would take {needed:,d} MB of memory, more than {most:,d}: refused")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -73,7 +79,7 @@ def read_table(files: Container, name: str) -> Table:
         raise FacegenError(
             f"{files.path}: {name}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the table as UTF-8"
         ) from error
-    if told := _SEP_LINE.match(text):
+    if told:
         delimiter, text = told[1], text[told.end() :]  # what remains of the line is blank: the lines keep their numbers
     else:
         delimiter = max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0]).count)
@@ -99,6 +105,14 @@ def read_table(files: Container, name: str) -> Table:
     if twice:
         raise FacegenError(f"{files.path}: {name}: the column {twice[0]!r} is there twice; rename one")
     return Table(name, header, rows, ragged)
+
+
+def _memory(data: bytes, delimiters: str) -> int:
+    """Return about how many bytes a table takes in memory whose cells end at one of these letters."""
+    widest = 4 if re.search(rb"[\xf0-\xff]", data) else 2 if re.search(rb"[\xc4-\xef]", data) else 1
+    cells = max(data.count(delimiter.encode()) for delimiter in delimiters)
+    rows = data.count(b"\n") + data.count(b"\r")
+    return len(data) * (5 + 2 * widest) + cells * _CELL_BYTES + rows * _ROW_BYTES
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from tqdm import tqdm
 
@@ -41,6 +40,7 @@ from facegen.weights.load import load_age_estimator, load_generator, read_networ
 from facegen.weights.locate import BEST_ENCODER as BEST
 from facegen.weights.locate import locate, shipped_file
 from facegen.weights.native import save_networks
+from facegen.weights.tensors.safetensors_file import open_safetensors
 from facegen.weights.trained_for import ENTRY, name_generator
 
 STATE = "encoder-state.pt"
@@ -207,8 +207,8 @@ def _start_from(objective: EncoderObjective, init: str) -> None:
     load_trunk(objective.encoder, init)
     if objective.shift is None or Path(init).suffix != ".safetensors":
         return
-    with safe_open(init, framework="pt") as file:
-        table = file.get_tensor("age_shift.table").float() if "age_shift.table" in file.keys() else None  # noqa: SIM118
+    with open_safetensors(init) as file:
+        table = file.tensor("age_shift.table").float() if "age_shift.table" in file.entries else None
     if table is not None and table.shape == objective.shift.table.shape:
         with torch.no_grad():
             objective.shift.table.copy_(table)

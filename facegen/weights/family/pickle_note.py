@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from facegen.reading import parse_json
+
 NOTE_KEY = "facegen"  # at the top level of the pickle, beside G, D and G_ema
 NAMES = ("G", "D", "G_ema")
 
@@ -25,8 +27,11 @@ def read_note(content: Mapping[Any, Any]) -> tuple[list[str], dict[str, Any]] | 
     Args:
         content: The top level of the pickle, as read by `pickle_records.read_records`.
     """
+    text = content.get(NOTE_KEY)
+    if not isinstance(text, str):
+        return None
     try:
-        note = json.loads(content[NOTE_KEY])
+        note = parse_json(text, "its note")
         names, metadata = note["networks"], note["metadata"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from facegen.errors import FacegenError
+from facegen.reading import read_bytes
 from facegen.text import shown
 from facegen.weights.family.safe_pickle import Budget, Global, Record, checked_key, read_pickle
 
@@ -106,7 +107,8 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
     return shape
 
 
-def _set(values: Any = None) -> set[Any]:
+def as_set(values: Any = None) -> set[Any]:
+    """Return a set of the values that a pickle gives for it; TypeError where they are no list."""
     if values is None:
         return set()
     if type(values) is not list:
@@ -200,8 +202,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     **{f"{package}.{name}": call for package in ("numpy.core", "numpy._core") for name, call in _ARRAYS.items()},
     "numpy.dtype": Dtype,
     "numpy.ndarray": _no_call,
-    "builtins.set": _set,
-    "__builtin__.set": _set,
+    "builtins.set": as_set,
+    "__builtin__.set": as_set,
     "collections.OrderedDict": lambda: {},  # the file fills it
     "dnnlib.util.EasyDict": lambda: {},
     "dnnlib.EasyDict": lambda: {},
@@ -220,11 +222,9 @@ def read_records(path: str | Path) -> Any:
         FacegenError: it is damaged, or it holds something that no network file needs.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such weight file")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise FacegenError(f"{path}: {path.stat().st_size:,} bytes, no network file is so large: refused")
-    data = path.read_bytes()
+    data = read_bytes(path, MAX_FILE_BYTES)
     if not data.startswith(b"\x80"):
         raise FacegenError(f"{path}: not a pickle of protocol 2 or newer (a web page, or another format?)")
     budget = Budget(len(data))

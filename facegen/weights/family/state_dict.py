@@ -12,7 +12,6 @@ import itertools
 import math
 import os
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,21 +137,10 @@ def _latent_average(content: Mapping[Any, Any]) -> torch.Tensor | None:
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
-    if path.is_file() and is_torchscript(path):
-        raise FacegenError(f"{path}: TorchScript, which is a program: facegen writes those, but does not read them")
     content = read_torch_file(path)
     if not isinstance(content, Mapping):
         raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
     return content
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether it is a zip file with code in it, as `torch.jit.save` writes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
 
 
 def recognize(tensors: Mapping[str, np.ndarray | torch.Tensor], where: str) -> tuple[type[nn.Module], dict[str, Any]]:

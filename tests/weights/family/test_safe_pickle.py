@@ -564,12 +564,12 @@ def test_what_may_be_named_is_a_short_list():
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
-    for path in (tmp_path / "nothing.pkl", tmp_path):
-        assert_refused("there is no such weight file", read_records, path, error=FileNotFoundError)
+    assert_refused("there is no such weight file", read_records, tmp_path / "nothing.pkl", error=FileNotFoundError)
+    assert_refused("a folder", read_records, tmp_path)
 
 
 def test_a_file_larger_than_any_network_is_not_read(tmp_path):
     path = tmp_path / "huge.pkl"
     with path.open("wb") as file:
         file.truncate(9 * 2**30)  # sparse: takes no room
-    assert_refused("no network file is so large", read_records, path)
+    assert_refused("no file of this kind is so large", read_records, path)

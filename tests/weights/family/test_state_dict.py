@@ -125,12 +125,13 @@ class Evil:
 def test_more_than_tensors_is_refused_and_nothing_runs(zipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = save(tmp_path / "evil.pt", {"G_ema": Evil()}, _use_new_zipfile_serialization=zipped)
-    assert ".system): refused" in assert_refused("evil.pt: damaged, or it holds more than tensors", read_networks, path)
+    assert ".system, which no network file needs: refused" in assert_refused("evil.pt: names ", read_networks, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["evil.pt"]
 
 
 def test_a_whole_module_is_refused(tmp_path):
-    assert_refused("holds more than tensors", read_networks, save(tmp_path / "module.pt", small()))
+    path = save(tmp_path / "module.pt", small())
+    assert_refused("names facegen.networks.generator.Generator", read_networks, path)
 
 
 def test_a_compressed_zip_that_unpacks_to_anything_is_refused(tmp_path):
@@ -151,7 +152,7 @@ def test_damaged_and_missing_files(tmp_path):
     path = save(tmp_path / "g.pt", small().state_dict())
     for content in (path.read_bytes()[:5000], b"this is no file of torch"):
         path.write_bytes(content)
-        assert_refused("g.pt: damaged", read_networks, path)
+        assert_refused("g.pt: ", read_networks, path)
     assert_refused("holds a list, not tensors", read_networks, save(tmp_path / "list.pt", [torch.zeros(1)]))
     assert_refused("there is no such", read_networks, tmp_path / "missing.pt", error=FileNotFoundError)
 

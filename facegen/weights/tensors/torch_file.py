@@ -1,0 +1,92 @@
+"""Files of `torch.save`, in both of its formats; torch itself never sees them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from facegen.errors import FacegenError
+from facegen.reading import open_plain, read_bytes
+from facegen.text import shown
+from facegen.weights.family.records import STORAGE_MAGIC, STORAGE_PROTOCOL
+from facegen.weights.family.safe_pickle import Budget
+from facegen.weights.tensors.blocks import MAX_TENSORS, check_apart, read_block
+from facegen.weights.tensors.torch_pickle import TorchPickle
+from facegen.weights.tensors.torch_zip import TorchZip
+
+
+def read_torch_file(path: str | os.PathLike[str]) -> Any:
+    """Read what `torch.save` wrote: tensors and plain values, in dictionaries, lists, tuples and sets.
+
+    Tensors come on the CPU, without gradients, and share memory where they did. An `argparse.Namespace` comes as a
+    dictionary. Whatever else is in the file (quantized and sparse tensors, networks, code) is refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FacegenError: it is damaged, or holds anything else.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such weight file")
+    with open_plain(path) as file:
+        start = file.read(2)
+        try:
+            if start == b"PK":
+                return _read_zip(file, str(path))
+            if start.startswith(b"\x80"):
+                return _read_legacy(file, path)
+        except FacegenError:
+            raise
+        except (ValueError, LookupError, RuntimeError, OSError) as error:  # RuntimeError: torch has no memory left
+            raise FacegenError(f"{path}: damaged ({shown(error, 200)})") from error
+    raise FacegenError(f"{path}: damaged, or no file of PyTorch")
+
+
+def _read_zip(file: BinaryIO, where: str) -> Any:
+    """The format since PyTorch 1.6: a zip of a pickle, and of the bytes of every storage."""
+    archive = TorchZip(file, where)
+    if archive.read("byteorder") not in (None, b"little"):
+        raise FacegenError(f"{where}: written by a machine with another order of bytes: not supported")
+
+    def storage(key: str, count: int) -> torch.Tensor:
+        span = archive.span(f"data/{key}")
+        if span is None or span[1] != count:
+            raise ValueError("a storage that the file does not have, or of another length")
+        return read_block(file, *span)
+
+    data = archive.read("data.pkl") or b""
+    return TorchPickle(os.fstat(file.fileno()).st_size, storage, where).read(data)[0]
+
+
+def _read_legacy(file: BinaryIO, path: Path) -> Any:
+    """The format before PyTorch 1.6: a magic number, a version, the machine, the content, the storages' keys; each is a
+    pickle. Then the storages, each a count of its elements (8 bytes) and these.
+
+    Only the content says of which type, and so how long, the storages are: it is read twice, the first time without.
+    """
+    where, data = str(path), read_bytes(path)
+    without = TorchPickle(len(data), lambda _, count: torch.empty(count, dtype=torch.uint8, device="meta"), where)
+    budget, position, parts = Budget(len(data)), 0, []
+    for _ in range(5):
+        begin = position
+        part, position = without.read(data, begin, budget)
+        parts.append((begin, part))
+        if parts[0][1] != STORAGE_MAGIC:
+            raise FacegenError(f"{where}: a pickle, but no file of PyTorch")
+    (_, _), (_, version), (_, machine), (content, _), (_, keys) = parts
+    if version != STORAGE_PROTOCOL or type(machine) is not dict or machine.get("little_endian") is not True:
+        raise FacegenError(f"{where}: written by a machine with another order of bytes: not supported")
+    if type(keys) is not list or len(keys) > MAX_TENSORS or sorted(keys) != sorted(without.numbers):
+        raise FacegenError(f"{where}: damaged, it holds other storages than its tensors need")
+    spans = {}
+    for key in keys:
+        count, size = without.numbers[key].numel(), without.numbers[key].nbytes
+        if int.from_bytes(data[position : position + 8], "little") != count:
+            raise FacegenError(f"{where}: damaged, a storage of another length than announced")
+        spans[key] = (position + 8, size)
+        position += 8 + size
+    check_apart(spans.values(), len(data))
+    return TorchPickle(len(data), lambda key, _: read_block(file, *spans[key]), where).read(data, content)[0]
