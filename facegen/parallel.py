@@ -53,7 +53,7 @@ def run_in_child(function: Callable[[], None], *arguments: str, **options: Any) 
         options: of `subprocess.run`, such as `input`. Standard output is caught.
     """
     names = f"from {__name__} import end_with; from {function.__module__} import {function.__name__} as f"
-    code = f"import sys; sys.path[:] = {sys.path}; {names}; end_with({os.getpid()}); f()"
+    code = python_code(f"{names}; end_with({os.getpid()}); f()")
     return subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, **options)
 
 
@@ -66,3 +66,11 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def python_code(statement: str) -> str:
+    """Return what `python -c` is to run so that it finds the modules that this process finds, and no others.
+
+    `python -c` and `python -m` look in the current folder first, which may be a stranger's and hold a `torch.py`.
+    """
+    return f"import sys; sys.path[:] = {sys.path}; {statement}"
