@@ -42,8 +42,8 @@ def test_a_child_ends_with_its_parent(kind: str):
             children = psutil.Process(parent.pid).children()
         assert len(children) == 1
         parent.send_signal(getattr(signal, kind))
-        parent.wait(10)
-        _, alive = psutil.wait_procs(children, timeout=10)
+        parent.wait(30)
+        _, alive = psutil.wait_procs(children, timeout=30)
         assert not alive
     finally:
         parent.kill()
