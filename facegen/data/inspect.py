@@ -107,7 +107,7 @@ def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progres
 def _check_zip(contents: Contents) -> None:
     """Note what is odd in the zip's list of files."""
     with open_zip(contents.files.path) as archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
     if compressed:
         contents.notes["compressed in the zip: slower to read, hardly smaller"] = compressed
