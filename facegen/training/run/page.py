@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from facegen.training.run.snapshots import FAKES
 from facegen.weights.locate import files_by_images
 
 MOMENTS = 8  # at which faces are shown
+MAX_METRICS = 30  # that have a chart; there are half as many
 POINTS = 300  # of a curve, at most, on the page
 GRID_ROWS = 8  # in a picture of fakes
 SHOWN_ROWS = (3, 5)  # two of these rows: faces that never change their latent
@@ -129,8 +131,9 @@ def _charts(run: Run) -> list[dict[str, Any]]:
         line_chart(heading, {words: _points(run.stats, "step", name) for words, name in curves})
         for heading, curves in _CURVES.get(run.kind, {}).items()
     ]
-    names = {name for line in run.metrics for name in line if "/" not in name} - {"snapshot", "kimg"}
-    charts += [line_chart(name, {name: _points(run.metrics, "kimg", name)}) for name in sorted(names)]
+    named = Counter(name for line in run.metrics for name in line.keys() - {"snapshot", "kimg"} if "/" not in name)
+    for name, _ in sorted(named.most_common(MAX_METRICS)):
+        charts.append(line_chart(name, {name: _points(run.metrics, "kimg", name)}))
     return [chart for chart in charts if chart is not None]
 
 

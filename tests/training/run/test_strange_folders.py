@@ -222,3 +222,13 @@ def test_options_without_end(tmp_path: Path):
         with pytest.raises(FacegenError) as caught:
             read_options(tmp_path, TrainOptions)
         assert_one_line(str(caught.value))
+
+
+def test_the_page_draws_some_metrics_however_many_names_there_are(tmp_path: Path):
+    lines = (f'{{"snapshot": "a", "kimg": {k}, "fid": 2, "m{k // 2}": {k}}}\n' for k in range(3000))
+    for name, content in (GOOD | {"metrics.jsonl": "".join(lines)}).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert CliRunner().invoke(main, ["runs", str(tmp_path), "--html", str(tmp_path / "runs.html")]).exit_code == 0
+    headings = re.findall("<h4>(fid|m.*?)</h4>", (tmp_path / "runs.html").read_text(encoding="utf-8"))
+    assert headings[0] == "fid"
+    assert 2 <= len(headings) < 100
