@@ -26,8 +26,8 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 MAX_MEMORY = 600 * 1024**2
 # Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
 # decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
-_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 7
-_DECODERS = {"WEBP": 11, "AVIF": 11, "HEIF": 11, "JPEG2000": 14}
+_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 12
+_DECODERS = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}
 MAX_SCANS = 30  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
 MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts
 MAX_EXIFS = 1000  # Pillow joins them, each time from the beginning
