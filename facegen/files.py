@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -43,6 +45,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_in_place(path: str | os.PathLike[str], *, append: bool = False) -> BinaryIO:
+    """Open a file to write in it where it is, made when missing: for notes that a full disk must not keep from saying.
+
+    Args:
+        path: the file; never what a link in its place names, which in a folder from a stranger may be any file.
+        append: write behind what it holds.
+
+    Raises:
+        OSError: it cannot be written, or is a link, a pipe or a device.
+    """
+    flags = os.O_RDWR | os.O_CREAT | (os.O_APPEND if append else 0)
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # no system has all of them
+        flags |= getattr(os, name, 0)
+    if Path(path).is_symlink():  # for systems without O_NOFOLLOW
+        raise OSError(errno.ELOOP, "is a link", str(path))
+    file = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    return os.fdopen(file, "ab" if append else "r+b")
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:

@@ -26,9 +26,9 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 MAX_MEMORY = 600 * 1024**2
 # Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
 # decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
-_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 7
-_DECODERS = {"WEBP": 11, "AVIF": 11, "HEIF": 11, "JPEG2000": 14}
-MAX_SCANS = 200  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
+_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 12
+_DECODERS = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}
+MAX_SCANS = 30  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
 MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts
 MAX_EXIFS = 1000  # Pillow joins them, each time from the beginning
 LARGE = 64 * 1024**2  # bytes: pictures that take more, beyond ten times their file, are decoded one after another
@@ -68,12 +68,14 @@ class TooManyPixelsError(FacegenError):
 class _Metered(io.BytesIO):
     """A file in memory that says no when it is read in more than MAX_READS pieces."""
 
-    reads = 0
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name, self.reads = name, 0
 
     def read(self, size: int | None = -1) -> bytes:
         self.reads += 1
         if self.reads > MAX_READS:
-            raise FacegenError(f"has more than {MAX_READS:,d} parts: refused")
+            raise FacegenError(f"{self.name}: has more than {MAX_READS:,d} parts: refused")
         return super().read(size)
 
 
@@ -87,7 +89,7 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
     try:
         if data.count(b"Exif\0\0") > MAX_EXIFS:
             raise FacegenError(f"{name}: has more than {MAX_EXIFS:,d} notes of a camera: refused")
-        with Image.open(_Metered(data), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
+        with Image.open(_Metered(data, name), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
             if _memory(image) > max(MAX_MEMORY, 10 * len(data)):
                 raise TooManyPixelsError(f"{name}: {_too_large(image)}; make it smaller")
             if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
@@ -246,7 +248,7 @@ def to_rgb_or_gray(image: Image.Image) -> Image.Image:
         if strip.mode in {"L", "RGB"} and "transparency" not in strip.info:
             return strip
         if white:
-            values = np.nan_to_num(np.asarray(strip, dtype=np.float64))
+            values = np.nan_to_num(np.asarray(strip, dtype=np.float64), posinf=white, neginf=0)
             return Image.fromarray((values / white * 255).clip(0, 255).round().astype(np.uint8))
         if strip.has_transparency_data:
             layer = strip.convert("RGBA")

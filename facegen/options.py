@@ -21,6 +21,9 @@ import click
 from click.core import ParameterSource
 
 from facegen.errors import FacegenError
+from facegen.text import shown as described
+
+MAX_NUMBER, MAX_LETTERS, MAX_PARTS = 2.0**63, 4096, 64  # of an option's value in a file
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Some = TypeVar("Some", bound="Options")
@@ -95,6 +98,11 @@ class Options:
         for field in fields(cls):
             if field.metadata.get("was") in values:
                 values[field.name] = values.pop(field.metadata["was"])
+        hints = get_type_hints(cls)
+        for field in fields(cls):
+            value = values.get(field.name, field.default)
+            if value is not field.default and not _is_a(value, hints[field.name]):
+                raise FacegenError(f"{field.name} cannot be {described(value)}")
         return cls(**values)
 
     @classmethod
@@ -196,6 +204,25 @@ def _fixed(cls: type, given: Iterable[str]) -> str:
     resumable = {field.name for field in fields(cls) if field.metadata.get("resumable")}
     fixed = sorted(shown(name) for name in set(given) - resumable)
     return f"--resume takes its options from the run folder; leave out --{', --'.join(fixed)}" if fixed else ""
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value from a file is of a field's type, and of a size that no training exceeds."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_is_a(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        if not isinstance(value, tuple) or not (
+            1 <= len(value) <= MAX_PARTS if Ellipsis in kinds else len(value) == len(kinds)
+        ):
+            return False
+        return all(_is_a(part, kinds[0]) for part in value)
+    if hint in (int, float):
+        numbers = (int, float) if hint is float else (int,)
+        return type(value) in numbers and (abs(value) < MAX_NUMBER or math.isinf(value))
+    if hint is str:
+        return isinstance(value, str) and len(value) <= MAX_LETTERS and "\0" not in value
+    return isinstance(value, hint)
 
 
 def _value_type(cls: type, field: Field) -> Any:

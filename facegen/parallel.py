@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,5 +52,25 @@ def run_in_child(function: Callable[[], None], *arguments: str, **options: Any) 
         arguments: the child's `sys.argv[1:]`.
         options: of `subprocess.run`, such as `input`. Standard output is caught.
     """
-    code = f"import sys; sys.path[:] = {sys.path}; from {function.__module__} import {function.__name__} as f; f()"
+    names = f"from {__name__} import end_with; from {function.__module__} import {function.__name__} as f"
+    code = python_code(f"{names}; end_with({os.getpid()}); f()")
     return subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, **options)
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after the one that started it, however that ends: none is left working for nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def python_code(statement: str) -> str:
+    """Return what `python -c` is to run so that it finds the modules that this process finds, and no others.
+
+    `python -c` and `python -m` look in the current folder first, which may be a stranger's and hold a `torch.py`.
+    """
+    return f"import sys; sys.path[:] = {sys.path}; {statement}"

@@ -13,9 +13,11 @@ import os
 import re
 import reprlib
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +25,8 @@ from facegen.errors import FacegenError
 
 MAX_BYTES = 4 * 1024**3  # of any file that is read as a whole
 MAX_TEXT_BYTES = 64 * 1024**2  # of notes: options, statistics, logs; a training of years writes a tenth
+MAX_NOTE_BYTES = 4 * 1024**2  # of an object of options and the like
+MAX_LINES = 500_000  # of statistics
 MAX_JSON_MEMORY = 1024**3  # estimated, of a parsed document; a table of a million faces takes half
 MAX_JSON_DEPTH = 64
 MAX_ZIP_ENTRIES = 3_000_000
@@ -105,6 +109,32 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     return parse_json(read_bytes(path), str(path))
 
 
+def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return a small JSON object; raises as `read_json`, and FacegenError if it has more than MAX_NOTE_BYTES."""
+    content = parse_json(read_bytes(path, MAX_NOTE_BYTES), str(path))
+    if not isinstance(content, dict):
+        raise FacegenError(f"{path}: not an object of names and values")
+    return content
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file with one in each line; what is none, such as a line cut short, is left out.
+
+    Raises:
+        As `open_plain`; FacegenError, too, if it has more than MAX_TEXT_BYTES, MAX_LINES or MAX_JSON_MEMORY.
+    """
+    data = read_bytes(path, MAX_TEXT_BYTES)
+    if data.count(b"\n") > MAX_LINES:
+        raise FacegenError(f"{path}: more than {MAX_LINES:,} lines: refused")
+    _check_memory(data, str(path))
+    found = []
+    for line in data.split(b"\n"):
+        with suppress(ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+            if isinstance(content := json.loads(line), dict):
+                found.append(content)
+    return found
+
+
 def parse_json(data: bytes | str, where: str) -> Any:
     """Return the content of a JSON document whose bytes are in memory.
 
@@ -117,8 +147,7 @@ def parse_json(data: bytes | str, where: str) -> Any:
             take more than MAX_JSON_MEMORY once it is parsed.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    if _json_memory(raw) > MAX_JSON_MEMORY:
-        raise FacegenError(f"{where}: would take more than {_mb(MAX_JSON_MEMORY)} of memory: refused")
+    _check_memory(raw, where)
     if _LONG_NUMBER.search(raw):
         raise FacegenError(f"{where}: holds a number of a hundred digits or more: refused")
     try:
@@ -139,6 +168,11 @@ def parse_json(data: bytes | str, where: str) -> Any:
             if isinstance(value, (dict, list))
         ]
     return content
+
+
+def _check_memory(raw: bytes, where: str) -> None:
+    if _json_memory(raw) > MAX_JSON_MEMORY:
+        raise FacegenError(f"{where}: would take more than {_mb(MAX_JSON_MEMORY)} of memory: refused")
 
 
 def _json_memory(raw: bytes) -> int:
@@ -214,6 +248,11 @@ def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo, where: st
     if data is None or len(data) > limit:
         raise FacegenError(f"{where}: cannot read {name} (it has more than {_mb(limit)})")
     return data
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON document is a finite number, and no larger than a float can be."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _mb(size: int) -> str:

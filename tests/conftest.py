@@ -33,6 +33,15 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a command sets for the processes that it starts ends with the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def hopper() -> Image.Image:
     """Grace Hopper, 512x600, RGB."""

@@ -100,3 +100,59 @@ def test_a_stamp_changes_with_the_file(tmp_path):
     assert files.stamp("a.txt") == [0, 0]
     zips = [Container(windows_zip(tmp_path / f"{text}.zip", {"a": text.encode()})) for text in ("one", "two")]
     assert zips[0].stamp("a") != zips[1].stamp("a")
+
+
+def test_links_to_folders_are_visited_once(tmp_path):
+    """66 links between 12 folders make 6^11 paths."""
+    for number in range(12):
+        (tmp_path / f"d{number}").mkdir()
+        (tmp_path / f"d{number}" / "a.jpg").touch()
+        for link in range(6 if number < 11 else 0):
+            (tmp_path / f"d{number}" / f"l{link}").symlink_to(f"../d{number + 1}")
+    files = Container(tmp_path)
+    assert files.names == sorted(f"d{number}/a.jpg" for number in range(12))
+    assert set(files.refused.values()) == {container.AGAIN}
+
+
+def test_class_folders_may_be_links_to_another_disk(tmp_path):
+    for name in ("disk/young", "disk/old/deep", "set/real"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.jpg").touch()
+    for link, target in (("0-10", "young"), ("60+", "old"), ("70+", "old"), ("80+", "old/deep")):
+        (tmp_path / "set" / link).symlink_to(tmp_path / "disk" / target)
+    files = Container(tmp_path / "set")
+    assert files.names == ["0-10/a.jpg", "60+/deep/a.jpg", "real/a.jpg"]
+    assert files.refused == dict.fromkeys(["70+", "80+"], container.AGAIN)
+
+
+def test_a_folder_itself_comes_before_links_to_it(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").touch()
+    (tmp_path / "a-link").symlink_to("real")
+    assert Container(tmp_path).names == ["real/a.jpg"]
+
+
+def test_a_link_to_a_folder_that_it_lies_in_is_refused(tmp_path):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "a" / "up").symlink_to(tmp_path)
+    assert_refused("a link to a folder that it lies in", Container, tmp_path / "set")
+    assert Container(tmp_path / "set", strict=False).names == []
+
+
+def test_pictures_that_unpack_to_far_more_than_their_zip(tmp_path, monkeypatch):
+    monkeypatch.setattr(container, "MAX_UNPACKED", 1024**2)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", bytes(400_000))
+    assert_refused("far more than pictures do", Container, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", bytes(400_000))
+    assert len(Container(tmp_path / "b.zip").names) == 3
+
+
+def test_a_folder_of_too_many_files(tmp_path, monkeypatch):
+    for number in range(4):
+        (tmp_path / str(number)).touch()
+    monkeypatch.setattr(container, "MAX_FILES", 3)
+    assert_refused("more than 3 files", Container, tmp_path)

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -114,11 +115,12 @@ def load() -> None:
         folder = build_folder()
         if not (folder / COMPLETE).exists():
             toolkit = check_tools()
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The system releases it when its holder dies; other processes of this machine wait here for the build.
             with filelock.FileLock(folder / "building.lock", timeout=MAX_WAIT):
                 if not (folder / COMPLETE).exists():
                     _build(folder, toolkit)
+        _check_owner(folder)
         torch.ops.load_library(str(folder / BUILT))
     except CannotBuildError:
         raise
@@ -130,7 +132,7 @@ def build_folder() -> Path:
     """Return the folder for the build of these sources, for this PyTorch and these GPUs.
 
     Raises:
-        CannotBuildError: switched off, no GPU, or no sources.
+        CannotBuildError: switched off, no GPU, no sources, or the folder is not the user's own.
     """
     if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
         raise CannotBuildError(f"switched off by {SWITCH}={os.environ[SWITCH]}", f"unset {SWITCH}")
@@ -144,10 +146,34 @@ def build_folder() -> Path:
         raise CannotBuildError(
             f"the sources of the CUDA operations in {SOURCES} are missing", "install the package again"
         )
+    folder = _name_folder()
+    _check_owner(folder)
+    return folder
+
+
+def _name_folder() -> Path:
     fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in source_files()))
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     parts = [f"torch{torch.__version__}", f"cuda{torch.version.cuda}", *architectures(), fingerprint.hexdigest()[:12]]
     return Path(root) / "torch_utils_ops" / re.sub(r"[^\w.-]", "_", "-".join(parts))
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise a CannotBuildError if somebody else could have put a library of theirs there: loading it runs it.
+
+    `TORCH_EXTENSIONS_DIR` may be in /tmp, or be shared by a laboratory.
+    """
+    if not hasattr(os, "geteuid"):  # Windows
+        return
+    for path in (folder, folder / BUILT):
+        if not os.path.lexists(path):
+            continue
+        found = path.lstat()
+        if found.st_uid not in {os.geteuid(), 0} or found.st_mode & stat.S_IWOTH or stat.S_ISLNK(found.st_mode):
+            raise CannotBuildError(
+                f"{path} is a link, belongs to another user, or anybody may write to it, so it may be anybody's code",
+                "set TORCH_EXTENSIONS_DIR to a folder of your own",
+            )
 
 
 def source_files() -> list[Path]:

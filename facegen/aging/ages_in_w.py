@@ -66,7 +66,7 @@ class LatentAges:
         else:
             change = soft_labels(ages, self.middles)[None] - soft_labels(own, self.middles)[:, None]
             steps = torch.einsum("nag,ngld->nald", change, self._in_groups(latents, edit.psi))
-        changed = torch.zeros([self.generator.num_ws, 1], device=steps.device)
+        changed = torch.zeros([self.generator.num_ws, 1], dtype=torch.float32, device=steps.device)
         changed[layer_indices(edit.layers, self.generator.num_ws)] = 1
         return self.shift.hold(steps, edit.hold) * changed
 
@@ -79,6 +79,6 @@ class LatentAges:
         fastest halfway: with labels that are far apart, ages would jump there.
         """
         groups = len(self.middles)
-        labels = torch.eye(groups, device=z.device).repeat(len(z), 1)
+        labels = torch.eye(groups, dtype=torch.float32, device=z.device).repeat(len(z), 1)
         ws = place_latents(self.generator, z.repeat_interleave(groups, dim=0), labels, self.means, psi)
         return ws.unflatten(0, (len(z), groups))

@@ -245,7 +245,7 @@ def _ramp(done: float) -> float:
 def _random_ws(generator: Generator, count: int, random: torch.Generator) -> torch.Tensor:
     """w `[count, num_ws, w_dim]` of random faces of random groups."""
     device = next(generator.parameters()).device
-    z = torch.randn([count, generator.z_dim], generator=random).to(device)
+    z = torch.randn([count, generator.z_dim], generator=random, dtype=torch.float32).to(device)
     groups = torch.randint(max(generator.c_dim, 1), [count], generator=random)
     labels = functional.one_hot(groups, max(generator.c_dim, 1)).float()[:, : generator.c_dim].to(device)
     return generator.mapping(z, labels, skip_w_avg_update=True)

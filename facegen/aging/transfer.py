@@ -295,7 +295,7 @@ class AgeTransfer:
         return middles[(drawn - faces[:, None]).square().mean(dim=(2, 3, 4)).argmin(dim=1)]
 
     def _years(self, ages: Iterable[float]) -> torch.Tensor:
-        return torch.tensor([float(age) for age in ages], device=self.device)
+        return torch.tensor([float(age) for age in ages], dtype=torch.float32, device=self.device)
 
     @torch.no_grad()
     def decode(

@@ -220,12 +220,13 @@ def _write_mp4(first: Image.Image, others: Iterable[Image.Image], path: Path, fp
     sides = ((0, height % 2), (0, width % 2), (0, 0))  # 4:2:0 has one color for two by two pixels
     command = [_encoder(), "-y", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width + width % 2}x{height + height % 2}"]
-    command += ["-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
+    command += ["-r", f"{fps:.6g}", "-i", "pipe:0", "-an", "-c:v", "libx264", "-crf", str(CRF), "-pix_fmt", "yuv420p"]
     # Colors as players take them to be for large videos, and said so for the small ones.
     command += ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
     command += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
-    # The index in front lets browsers start at once; the temporary name says no format.
-    command += ["-movflags", "+faststart", "-f", "mp4", str(path)]
+    # The index in front lets browsers start at once; the temporary name says no format. Without `file:`, a folder
+    # called `-x` would be an option, and `concat:` or `http:` an address.
+    command += ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]
     with TemporaryFile() as complaints:
         encoder = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints, start_new_session=True

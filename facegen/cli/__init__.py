@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import signal
 import sys
 import threading
@@ -136,5 +137,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # file names that are no UTF-8, terminals that know few letters
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = format_warning
+    # The current folder may be a stranger's: no Python (since 3.11) and no program of Windows looks for code there.
+    os.environ.update(PYTHONSAFEPATH="1", NoDefaultCurrentDirectoryInExePath="1")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)

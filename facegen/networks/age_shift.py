@@ -20,11 +20,11 @@ def soft_labels(ages: torch.Tensor, middles: Sequence[float]) -> torch.Tensor:
     """
     known = torch.tensor(middles, dtype=torch.float32, device=ages.device)
     if len(middles) == 1:
-        return torch.ones([len(ages), 1], device=ages.device)
+        return torch.ones([len(ages), 1], dtype=torch.float32, device=ages.device)
     ages = ages.float().clamp(known[0], known[-1]).contiguous()
     above = torch.searchsorted(known, ages).clamp(min=1)
     share = (ages - known[above - 1]) / (known[above] - known[above - 1])
-    labels = torch.zeros([len(ages), len(middles)], device=ages.device)
+    labels = torch.zeros([len(ages), len(middles)], dtype=torch.float32, device=ages.device)
     labels.scatter_(1, above[:, None], share[:, None])
     return labels.scatter_add_(1, above[:, None] - 1, 1 - share[:, None])
 

@@ -27,8 +27,9 @@ def group_means(generator: Generator, *, samples: int = MEAN_SAMPLES, seed: int 
     `mapping.w_avg` is one mean over all classes; drawing w toward it would draw every face to a middle age.
     """
     device = next(generator.parameters()).device
-    z = torch.randn([samples, generator.z_dim], generator=torch.Generator().manual_seed(seed)).to(device)
-    labels = torch.eye(generator.c_dim, device=device) if generator.c_dim else torch.zeros([1, 0], device=device)
+    random = torch.Generator().manual_seed(seed)
+    z = torch.randn([samples, generator.z_dim], generator=random, dtype=torch.float32, device="cpu").to(device)
+    labels = torch.eye(max(generator.c_dim, 1), generator.c_dim, dtype=torch.float32, device=device)
     with torch.no_grad():
         ws = (generator.mapping(z, label.expand(samples, -1), skip_w_avg_update=True)[:, 0] for label in labels)
         return torch.stack([w.mean(dim=0) for w in ws])

@@ -174,6 +174,9 @@ class Header(Mapping[str, Any]):
             raise FacegenError(f"{path}: damaged, or not a safetensors file ({error})") from error
         if not _has_layout(content):
             raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
+        names = sorted(f"{name}." for name in content["networks"])
+        if len(names) > MAX_NETWORKS or any(longer.startswith(name) for name, longer in pairwise(names)):
+            raise FacegenError(f"{path}: more than {MAX_NETWORKS} networks, or one within another: refused")
         version = content["format_version"]
         if version > FORMAT_VERSION:
             raise FacegenError(
@@ -181,9 +184,6 @@ class Header(Mapping[str, Any]):
             )
         if (version > 1 or "sha256" in content) and content.get("sha256") != checksum(content):
             raise FacegenError(f"{path}: damaged: its header does not match its checksum; get the file again")
-        names = sorted(f"{name}." for name in content["networks"])
-        if len(names) > MAX_NETWORKS or any(longer.startswith(name) for name, longer in pairwise(names)):
-            raise FacegenError(f"{path}: more than {MAX_NETWORKS} networks, or one within another: refused")
         return cls(content)
 
 

@@ -6,8 +6,8 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
+from facegen import beside
 from facegen.errors import FacegenError
 from facegen.weights.cache import cache_folder, offline
 
@@ -15,6 +15,9 @@ SUFFIX = ".safetensors"
 USUAL = "model.safetensors"  # what `save_pretrained` writes
 CONFIG = "config.json"
 MAX_LISTED = 10  # files in a message
+MAX_CONFIG = 1 << 20  # bytes; facegen's own have 10,000
+# What the hub calls versions; they become parts of paths in its cache, as the names of files do.
+_VERSION = re.compile(r"\w[\w.+=:-]{0,199}", re.ASCII)
 
 
 def hub_download(repository: str, file: str | None = None, revision: str | None = None) -> Path:
@@ -39,15 +42,14 @@ def hub_download(repository: str, file: str | None = None, revision: str | None 
             f"https://huggingface.co/{repository}/resolve/{revision or 'main'}/{file}"
         )
     name = f"hf://{repository}" + (f"/{file}" if file else "") + (f"@{revision}" if revision else "")
-    # The hub's errors and those of the HTTP library under it, which is another one in each of its versions.
-    of_http = cast("tuple[type[Exception], ...]", errors.HfHubHTTPError.__bases__)
-    families: tuple[type[Exception], ...] = (OSError, errors.HFValidationError, errors.EntryNotFoundError, *of_http)
     try:
         path = _weights(repository, file, revision)
-        with suppress(errors.EntryNotFoundError):  # the weights tell enough
-            _get(repository, CONFIG, revision)
+        with suppress(errors.EntryNotFoundError, _TooLargeError):  # the weights tell enough
+            _get(repository, CONFIG, revision, MAX_CONFIG)
         return path
-    except families as error:
+    except FacegenError:
+        raise
+    except Exception as error:  # huggingface_hub takes each answer for what it should be, so a lying hub causes any
         raise FacegenError(f"{name}: {_reason(error, repository)}") from error
 
 
@@ -61,7 +63,8 @@ def _weights(repository: str, file: str | None, revision: str | None) -> Path:
     except errors.LocalEntryNotFoundError:
         raise
     except errors.EntryNotFoundError:
-        files = sorted(name for name in HfApi().list_repo_files(repository, revision=revision) if name.endswith(SUFFIX))
+        names = HfApi().list_repo_files(repository, revision=revision)
+    files = sorted(name for name in names if name.endswith(SUFFIX) and _is_plain(name))
     if not files:
         raise FacegenError(f"hf://{repository}: the repository has no {SUFFIX} file, so nothing that facegen takes")
     if len(files) > 1:
@@ -73,11 +76,47 @@ def _weights(repository: str, file: str | None, revision: str | None) -> Path:
     return _get(repository, files[0], revision)
 
 
-def _get(repository: str, file: str, revision: str | None) -> Path:
+def _is_plain(name: str) -> bool:
+    """Whether a repository's file has a name that is one on every system, and can be shown."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and all(part.strip(".") and len(part) < 200 for part in parts)
+
+
+def _get(repository: str, file: str, revision: str | None, limit: int | None = None) -> Path:
     from huggingface_hub import hf_hub_download
 
+    if not offline():
+        _check(repository, file, revision, limit or beside.download.MAX_BYTES)
     cache = cache_folder() / "hub" if os.environ.get("FACEGEN_CACHE") else None
     return Path(hf_hub_download(repository, file, revision=revision, cache_dir=cache, local_files_only=offline()))
+
+
+def _check(repository: str, file: str, revision: str | None, limit: int) -> None:
+    """Ask the hub about a file, and raise unless huggingface_hub may download it: it believes what it is told.
+
+    Raises:
+        _TooLargeError: it has more bytes than `limit`, or the hub does not say how many.
+        FacegenError: it would not land in the cache.
+        EntryNotFoundError: there is no such file.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        about = get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+    except errors.EntryNotFoundError:
+        raise
+    except Exception:
+        return  # no connection: there may be a copy, or huggingface_hub says why not
+    if about.size is None or about.size > limit:
+        size = about.size or "an unknown number of"
+        raise _TooLargeError(f"hf://{repository}/{file}: {size} bytes; at most {limit:,} are taken: refused")
+    for version in (about.etag, about.commit_hash):
+        if version is not None and not _VERSION.fullmatch(version):
+            raise FacegenError(f"hf://{repository}/{file}: the hub names a version {version[:80]!r}: refused")
+
+
+class _TooLargeError(FacegenError):
+    pass
 
 
 def _reason(error: Exception, repository: str) -> str:

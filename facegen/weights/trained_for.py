@@ -21,7 +21,7 @@ from torch import nn
 
 from facegen.errors import FacegenError
 from facegen.networks.generator import Generator
-from facegen.reading import read_json
+from facegen.reading import read_note
 from facegen.text import visible
 from facegen.weights import locate
 from facegen.weights.header import Header
@@ -139,7 +139,7 @@ def _is(path: Path, sha256: str) -> bool:
 def _options_say(encoder: Path) -> Iterator[Path]:
     """The generator in the options of the encoder's run; nothing where it lies in none."""
     try:
-        options = read_json(encoder.parent / locate.RUN_OPTIONS)
+        options = read_note(encoder.parent / locate.RUN_OPTIONS)
         yield Path(options["generator"])
     except (OSError, ValueError, TypeError, LookupError):
         return

@@ -182,3 +182,33 @@ def test_years_make_even_steps(generator: Generator, method: str):
     lengths = steps.diff(dim=0).flatten(1).norm(dim=1)
     for part in lengths.split(20):
         torch.testing.assert_close(part, part.mean().expand(20), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * 300 + ":0:-0." + "0" * 100 + "1",
+        "0:1:1e-300",
+        "1e400",
+        "-1e400:1:1",
+        "nan",
+        "nan:1:1",
+        "inf",
+        "9" * 5000,
+        "0:90:0.0001",
+        ",".join(["0:90:0.1"] * 2),
+        "1," * 2000 + "1",
+        "1:" + "9" * 400,
+    ],
+)
+def test_ages_beyond_all_bounds_are_one_line(text):
+    with pytest.raises(FacegenError) as caught:
+        parse_ages(text)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "0-" + "9" * 5000, "0-999999999", "-" * 5000])
+def test_layers_beyond_all_bounds_are_one_line(text):
+    with pytest.raises(FacegenError) as caught:
+        layer_indices(text, 10)
+    assert len(str(caught.value)) < 250

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -211,3 +212,12 @@ def test_what_the_encoder_complains_of_is_said(monkeypatch: pytest.MonkeyPatch, 
 def test_importing_needs_no_torch():
     code = "import sys, facegen.aging.video, facegen.aging.paste; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["-x", "concat:a", "http:", "%d", "|x", "pipe:1"])
+@pytest.mark.skipif(os.name != "posix", reason="names that Windows does not have")
+def test_a_name_is_neither_an_option_nor_an_address(tmp_path, monkeypatch, face, folder):
+    monkeypatch.chdir(tmp_path)
+    path = save_video([face, face], Path(folder) / "-%d.mp4", 12)
+    assert mp4_frames(tmp_path / path)[1]
+    assert [file.name for file in (tmp_path / folder).iterdir()] == ["-%d.mp4"]

@@ -190,3 +190,31 @@ def test_another_pytorch_gpu_or_source_is_another_build(machine, tmp_path):
     folders.add(custom_ops.build_folder())
     assert len(folders) == 4
     assert all(folder.is_relative_to(tmp_path / "cache") for folder in folders)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners")
+@pytest.mark.parametrize("planted", ["anybody may write", "a link", "another user's", "a library of another user's"])
+def test_a_library_that_somebody_may_have_planted_is_not_loaded(machine, tmp_path, planted):
+    folder = custom_ops.build_folder()
+    folder.mkdir(parents=True)
+    (folder / custom_ops.COMPLETE).touch()
+    (folder / custom_ops.BUILT).touch()
+    assert custom_ops.build_state().state == "built"
+    if planted == "anybody may write":
+        folder.chmod(0o777)
+    elif planted == "a link":
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        owned = folder / custom_ops.BUILT if "library" in planted else folder
+        real = Path.lstat
+
+        def of_a_stranger(self):
+            found = list(real(self))
+            return os.stat_result([*found[:4], 4711, *found[5:]]) if self == owned else real(self)
+
+        machine.setattr(Path, "lstat", of_a_stranger)
+    machine.setattr(torch.ops, "load_library", lambda path: pytest.fail(f"{path} is loaded"))
+    with pytest.raises(custom_ops.CannotBuildError, match="anybody's code"):
+        custom_ops.load()
+    assert custom_ops.build_state().state == "cannot be built"

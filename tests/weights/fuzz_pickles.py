@@ -91,7 +91,8 @@ class Watch:
 
     def _note(self, event: str, args: tuple) -> None:
         for_writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-        if not self.on or (event == "open" and str(args[0]) == self.file and not args[2] & for_writing):
+        opened = event == "open" and (str(args[0]) == self.file or type(args[0]) is int)  # by name, then by number
+        if not self.on or (opened and not args[2] & for_writing):
             return
         if event not in ("object.__getattr__", "builtins.id", "signal.alarm"):  # these do nothing
             self.events.append(f"{event} {str(args)[:100]}")

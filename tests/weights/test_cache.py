@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -18,7 +20,9 @@ from refusals import assert_refused
 from weight_server import WeightServer, forget_settings
 
 from facegen import beside
+from facegen.errors import FacegenError
 from facegen.weights.cache import cache_folder, download
+from facegen.weights.load import load_generator
 
 CONTENT = random.Random(0).randbytes(800_000)
 OTHER = random.Random(1).randbytes(800_000)
@@ -248,6 +252,70 @@ def test_what_is_packed_on_the_way_is_refused(server, cache):
     fails(server.put("/x.pkl", gzip.compress(CONTENT)), "could unpack to any size")
     assert kept(cache) == ([], [])
     assert all(headers["Accept-Encoding"] == "identity" for _, _, headers in server.log)
+
+
+# --- what others put there ---
+
+
+def test_the_cache_is_its_owners_alone(server, cache):
+    path = download(server.put("/x.pkl", CONTENT), progress=False)
+    if os.name == "posix":
+        assert [oct(folder.stat().st_mode & 0o777) for folder in (cache, path.parent)] == ["0o700", "0o700"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("name", [".{}.part", ".{}.part.json", ".{}.lock"])
+def test_links_are_not_written_through(server, cache, tmp_path, link, name):
+    url = server.put("/x.pkl", CONTENT)
+    path = download(url, progress=False)
+    path.unlink()
+    precious = tmp_path / "precious"
+    version = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
+    note = {"url": url, "version": version, "total": len(CONTENT)}
+    for suffix, content in ((".part", CONTENT[:5]), (".part.json", json.dumps(note).encode())):
+        path.with_name(f".{path.name}{suffix}").write_bytes(content)
+    precious.write_text(json.dumps(note) if "json" in name else "precious")
+    before = precious.read_text()
+    planted = path.with_name(name.format(path.name))
+    planted.unlink(missing_ok=True)
+    link(precious, planted)
+    with contextlib.suppress(FacegenError):  # there is a link where the lock should be
+        assert download(url, progress=False).read_bytes() == CONTENT
+    assert precious.read_text() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners")
+def test_a_strangers_file_in_a_folder_for_all_is_not_taken(server, cache, monkeypatch):
+    url = server.put("/x.pkl", CONTENT)
+    path = download(url, progress=False)
+    path.write_bytes(OTHER)
+    assert download(url).read_bytes() == OTHER  # its owner's own doing
+    real = type(path).lstat
+
+    def of_a_stranger(self):
+        found = list(real(self))
+        return os.stat_result([*found[:4], 4711, *found[5:]])
+
+    monkeypatch.setattr(type(path), "lstat", of_a_stranger)
+    assert download(url).read_bytes() == OTHER  # whom the folder's owner has let in
+    path.parent.chmod(0o777)
+    assert download(url, progress=False).read_bytes() == CONTENT
+
+
+def test_a_damaged_download_leaves_the_cache(server, cache, tmp_path, monkeypatch):
+    url = server.put("/x.safetensors", CONTENT)
+    for _ in range(2):
+        assert_refused("removed from the cache", load_generator, url)
+        assert kept(cache) == ([], [])
+    assert len(server.asked) == 2
+    path = download(url, progress=False)
+    monkeypatch.setenv("FACEGEN_OFFLINE", "1")
+    assert "removed" not in assert_refused("", load_generator, url)
+    monkeypatch.delenv("FACEGEN_OFFLINE")
+    own = path.rename(tmp_path / path.name)
+    assert "removed" not in assert_refused("", load_generator, own)
+    assert own.exists()
 
 
 # --- no connection ---

@@ -13,6 +13,7 @@ from refusals import assert_refused
 from weight_server import WeightServer, forget_settings
 
 import facegen.weights.locate as locate_module
+from facegen import beside
 from facegen.weights.locate import PUBLISHED, locate, weights_of_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -273,6 +274,44 @@ def test_offline_takes_what_the_cache_has(hub, monkeypatch, variable):
     assert locate("org/name") == path
     assert_refused("FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids", locate, "org/other")
     assert len(asked_of(hub)) == count
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x.safetensors",
+        "/x.safetensors",
+        "a\\\\..\\\\x.safetensors",
+        "a\x1b[2J.safetensors",
+        f"{'n' * 300}.safetensors",
+    ],
+)
+def test_files_with_names_that_are_none(hub, name):
+    offer(hub, name)
+    assert_refused("has no .safetensors file", locate, "org/name")
+
+
+@pytest.mark.parametrize("header", ["ETag", "X-Repo-Commit"])
+def test_a_hub_that_names_a_place_outside_of_its_cache(hub, tmp_path, header):
+    offer(hub, "model.safetensors")
+    hub.headers[header] = "../../../../evil"
+    assert_refused("the hub names a version", locate, "org/name")
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_files_that_are_too_large(hub, monkeypatch):
+    offer(hub, "model.safetensors", "config.json")
+    monkeypatch.setattr("facegen.weights.hub.MAX_CONFIG", 5)
+    assert sorted(file.name for file in locate("org/name").parent.iterdir()) == ["model.safetensors"]
+    offer(hub, "model.safetensors", revision="v2")
+    monkeypatch.setattr(beside.download, "MAX_BYTES", 5)
+    assert_refused("at most 5 are taken", locate, "hf://org/name@v2")
+
+
+def test_a_list_that_is_none(hub, monkeypatch):
+    offer(hub, "generator.safetensors")
+    monkeypatch.setattr("huggingface_hub.hf_api.HfApi.list_repo_files", lambda *_, **__: [{}["name"]])
+    assert_refused("KeyError", locate, "org/name")
 
 
 def test_a_name_that_no_repository_can_have(hub):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 from facegen.container import Container
 from facegen.errors import FacegenError
 from facegen.parallel import run_in_child
+
+MAX_MEMORY = 1024**3  # that reading may take: imdb.mat, of half a million pictures, takes a third
 
 
 def read_struct(
@@ -68,6 +71,7 @@ def _child() -> None:
 def _read(file: BinaryIO, variable: str, numbers: Sequence[str], texts: Sequence[str]) -> dict[str, list]:
     from scipy.io import loadmat
 
+    _bound_memory()
     if file.read(10) == b"MATLAB 7.3":
         raise FacegenError("it is of MATLAB version 7.3; save it with MATLAB's `save -v7`")
     file.seek(0)
@@ -95,6 +99,19 @@ def _read(file: BinaryIO, variable: str, numbers: Sequence[str], texts: Sequence
         counts = ", ".join(f"{field} {length}" for field, length in lengths.items())
         raise FacegenError(f"the fields of {variable} differ in length: {counts}")
     return result
+
+
+def _bound_memory() -> None:
+    """Let this process take no more than MAX_MEMORY beside what it has, where the system can see to that (Linux)."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (ImportError, OSError):
+        return
+    limit = pages * resource.getpagesize() + MAX_MEMORY
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _texts(values: np.ndarray) -> list[str]:

@@ -238,7 +238,7 @@ def _train(session: Session, options: EncoderOptions, state: TrainingState, data
     progress = state.progress
     with session.interruptible():
         while progress.epoch < options.epochs:
-            started = time.time()
+            started = time.perf_counter()
             if not _train_epoch(session, options, state, data):
                 session.save(STATE, state.parts)
                 return session.stop()
@@ -248,7 +248,7 @@ def _train(session: Session, options: EncoderOptions, state: TrainingState, data
             )
             measured = {"train_loss": progress.loss_sum / progress.step, "mean_baseline": data.baseline}
             measured |= {VALIDATED.get(name, f"val_{name}"): loss for name, loss in losses.items()}
-            measured |= {"lr": options.lr_at(progress.epoch), "seconds": time.time() - started}
+            measured |= {"lr": options.lr_at(progress.epoch), "seconds": time.perf_counter() - started}
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             _report(session, options, state, header, losses, measured)
             session.save(STATE, state.parts)

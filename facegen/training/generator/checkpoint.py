@@ -148,8 +148,6 @@ def load_weights(path: Path, networks: dict[str, nn.Module]) -> None:
     """
     loaded, _ = load_networks(path, list(networks))
     for name, network in networks.items():
-        for key, tensor in loaded[name].state_dict().items():
-            checked(tensor, tensor.shape, tensor.dtype, f"{path}: {name}.{key}")
         try:
             network.load_state_dict(loaded[name].state_dict())
         except RuntimeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
+from facegen.reading import read_note
 
 DATA = "data.json"
 Notes = Mapping[str, Mapping[str, Any]]  # by the option that names the archive: what `note_of` says of it
@@ -60,10 +60,21 @@ def changes(folder: str | os.PathLike[str], notes: Notes) -> list[str]:
 def _read(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """What a run noted, or nothing."""
     try:
-        noted = json.loads((Path(folder) / DATA).read_text(encoding="utf-8"))
-        return {name: {key: note[key] for key in ("classes", "pictures", "content")} for name, note in noted.items()}
-    except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
+        noted = read_note(Path(folder) / DATA)
+    except (FileNotFoundError, ValueError):
         return {}
+    return {name: note for name, note in noted.items() if _is_note(note)}
+
+
+def _is_note(note: Any) -> bool:
+    """Whether this is what `note_of` returns."""
+    if (
+        not isinstance(note, dict)
+        or not isinstance(note.get("classes"), list)
+        or not {"pictures", "content"} <= {*note}
+    ):
+        return False
+    return all(isinstance(name, str) for name in note["classes"])
 
 
 def _listed(classes: Sequence[str]) -> str:

@@ -17,12 +17,13 @@ from PIL import Image
 
 from facegen.beside import disk
 from facegen.errors import FacegenError
-from facegen.files import at_home, atomic_path, write_json
+from facegen.files import at_home, atomic_path, open_in_place, write_json
 from facegen.options import Options
+from facegen.reading import is_number, read_json_lines, read_note
 from facegen.status import say
 from facegen.text import in_markdown, visible
 from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
-from facegen.weights.locate import RUN_OPTIONS
+from facegen.weights.locate import RUN_OPTIONS, is_remote
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -32,6 +33,7 @@ Some = TypeVar("Some", bound=Options)
 LOG = "log.txt"
 STATS = "stats.jsonl"
 OPTIONS = RUN_OPTIONS
+READ = ("generator", "age_estimator", "face_network")  # options that `locate` could look for elsewhere
 
 
 class RunFolder:
@@ -182,8 +184,9 @@ class RunFolder:
     def _append(self, name: str, line: str) -> None:
         """Add a line to a file; where that fails, say so and go on."""
         try:
-            with (self.path / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(("\n" if name in self._cut_short else "") + line + "\n")
+            with open_in_place(self.path / name, append=True) as file:
+                text = ("\n" if name in self._cut_short else "") + line + "\n"
+                file.write(text.encode("utf-8", "backslashreplace"))
             self._cut_short.discard(name)
         except OSError as error:
             if name not in self._cut_short:
@@ -211,11 +214,18 @@ def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
     """
     path = Path(folder) / OPTIONS
     try:
-        return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
+        options = kind.from_json(read_note(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is no run folder to go on with") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise FacegenError(f"{path}: not the options of such a training run of this version ({error})") from error
+    for name in READ:
+        # A training writes the files that it found there. So an address, which --resume would ask, is a stranger's.
+        if isinstance(value := getattr(options, name, None), str) and is_remote(value):
+            raise FacegenError(
+                f"{path}: {name} {value}: not on this machine; say which with --{name.replace('_', '-')}"
+            )
+    return options
 
 
 def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
@@ -263,10 +273,8 @@ def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> I
 
 def read_stats(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of a run folder's stats.jsonl, oldest first. A line cut short by a crash is left out."""
-    lines = []
-    for line in (Path(path) / STATS).read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return lines
+    lines = (
+        {name: value for name, value in line.items() if value is None or is_number(value)}
+        for line in read_json_lines(Path(path) / STATS)
+    )
+    return [line for line in lines if line.get("step") is not None]

@@ -7,20 +7,20 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from facegen.errors import FacegenError
+from facegen.parallel import python_code
 from facegen.training.run.interrupt import RESUME_ME
 
 GRACE = 600  # seconds that processes have to finish their step and save; torchrun alone gives them 30
 
 
 def launch(command: Sequence[str], processes: int) -> int:
-    """Run `python -m facegen COMMAND...` in several processes that train together, and wait for them.
+    """Run `facegen COMMAND...` in several processes that train together, and wait for them.
 
     Ctrl-C and SIGTERM are passed on to all. If one of them fails, the others are ended.
 
@@ -37,8 +37,6 @@ def launch(command: Sequence[str], processes: int) -> int:
     check_gpus(processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE))
-    package = str(Path(__file__).parents[3])  # a checkout that is not installed is found from other folders, too
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # "Received 2 death signal" helps nobody
     config = LaunchConfig(
         min_nodes=1,
@@ -50,7 +48,8 @@ def launch(command: Sequence[str], processes: int) -> int:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "facegen", *command)
+        code = python_code("from facegen.cli import main; main(prog_name='facegen')")
+        elastic_launch(config, sys.executable)("-c", code, *command)
     except SignalException as stop:
         return RESUME_ME if stop.sigval == signal.SIGTERM else 0
     except ChildFailedError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from facegen.errors import FacegenError
+from facegen.errors import FacegenError, one_line
+from facegen.reading import is_number, read_note
 from facegen.text import shown
 from facegen.training.run.folder import OPTIONS, STATS, read_stats
 from facegen.training.run.lock import BROKEN, FINISHED, STATUS, STOPPED, read_status
 from facegen.training.run.snapshots import read_best, read_metrics
 
+_CONFIG = {"generator": "cfg", "encoder": "pairs", "age estimator": "arch"}  # the option that says which it is
 _RECENT = 5  # ticks whose median is the speed: what a run does now, without a tick that was slow by chance
 
 
@@ -72,13 +73,13 @@ class Run:
     def seconds(self) -> float | None:
         """Seconds per kimg or epoch, of late."""
         name = {"encoder": "seconds", "age estimator": "seconds_per_kimg"}.get(self.kind, "Timing/sec_per_kimg")
-        found = [line[name] for line in self.stats if isinstance(line.get(name), int | float)]
+        found = [line[name] for line in self.stats if line.get(name) is not None]
         return median(found[-_RECENT:]) if found else None
 
     @property
     def p(self) -> float | None:
         """Strength of the augmentation."""
-        found = [line["Progress/augment"] for line in self.stats if "Progress/augment" in line]
+        found = [line["Progress/augment"] for line in self.stats if line.get("Progress/augment") is not None]
         return found[-1] if found else None
 
     @property
@@ -87,12 +88,15 @@ class Run:
         if self.kind == "encoder":
             if not (best := _lowest(self.stats, "val_loss")):
                 return ""
-            mse = f", MSE {best['val_mse']:.4f}" if isinstance(best.get("val_mse"), int | float) else ""
+            mse = f", MSE {best['val_mse']:.4f}" if best.get("val_mse") is not None else ""
             return f"loss {best['val_loss']:.4f}{mse} at epoch {count(best['step'])}"
         if self.kind == "age estimator":
             best = _lowest(self.stats, "val_mae")
             return f"MAE {best['val_mae']:.2f} years at {count(best['step'])} kimg" if best else ""
-        best = read_best(self.path)
+        try:
+            best = read_best(self.path)
+        except OSError:
+            return ""
         if not best:
             return ""
         words = f"{best['metric']} {best['value']:.4g}"
@@ -123,7 +127,7 @@ def count(number: float) -> str:
 
 def _lowest(lines: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | None:
     """The first of the lines whose number of that name is the lowest, as a training keeps its best weights."""
-    measured = [line for line in lines if isinstance(line.get(name), int | float)]
+    measured = [line for line in lines if line.get(name) is not None]
     return min(measured, key=lambda line: line[name], default=None)
 
 
@@ -149,15 +153,17 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
 
 def read_run(path: Path) -> Run:
     """Return what a run folder tells, whatever is missing or damaged in it."""
-    stats = read_stats(path) if (path / STATS).exists() else []
-    stats = [line for line in stats if isinstance(line, dict) and isinstance(line.get("step"), int | float)]
-    metrics = read_metrics(path)
     try:
-        options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        stats = read_stats(path) if (path / STATS).exists() else []
+        metrics = read_metrics(path)
+    except (OSError, FacegenError) as error:
+        return Run(path, "", {}, [], [], BROKEN, one_line(error))
+    try:
+        options = read_note(path / OPTIONS)
         kind = "encoder" if "pairs" in options else "age estimator" if "arch" in options else "generator"
-        planned = float(options["epochs" if kind == "encoder" else "kimg"])
-        if kind == "generator":
-            options["cfg"]
+        planned = options["epochs" if kind == "encoder" else "kimg"]
+        if not is_number(planned) or not isinstance(options[_CONFIG[kind]], str | int):
+            raise ValueError
     except (OSError, ValueError, TypeError, LookupError):
         status = read_status(path)
         if status is None or status.state != "running":  # else it is just being made

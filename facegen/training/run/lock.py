@@ -18,7 +18,8 @@ import psutil
 from filelock import Timeout
 
 from facegen.errors import FacegenError
-from facegen.files import take_lock
+from facegen.files import open_in_place, take_lock
+from facegen.reading import is_number, read_note
 
 STATUS, LOCK = "status.json", ".lock"
 RUNNING, STOPPED, FINISHED, BROKEN = "running", "stopped", "finished", "broken"
@@ -82,7 +83,7 @@ class RunLock:
         """Write in place: a full disk has no room for a new file."""
         status = Status(state, reason, os.getpid(), socket.gethostname(), time.time())
         try:
-            with os.fdopen(os.open(self._status, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            with open_in_place(self._status) as file:
                 file.write(json.dumps(asdict(status)).encode() + b"\n")
                 file.truncate()
         except OSError as error:
@@ -121,7 +122,12 @@ def _goes_on(path: Path, status: Status) -> bool:
 
 
 def _read(path: Path) -> Status | None:
+    """What a status file says; None where there is none, or it says what no training writes."""
     try:
-        return Status(**json.loads(path.read_text(encoding="utf-8")))
+        status = Status(**read_note(path))
     except (OSError, ValueError, TypeError):
         return None
+    right = isinstance(status.reason, str) and isinstance(status.host, str) and type(status.pid) is int
+    if not right or status.state not in (RUNNING, STOPPED, FINISHED, BROKEN) or not is_number(status.time):
+        return None
+    return status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from PIL import Image
 
 from facegen import html
 from facegen.figures.grids import GAP, MIN_TILE
+from facegen.images import opened
+from facegen.reading import MAX_TEXT_BYTES, is_number, read_bytes
 from facegen.training.run.list import Run
 from facegen.training.run.snapshots import FAKES
 from facegen.weights.locate import files_by_images
 
 MOMENTS = 8  # at which faces are shown
+MAX_METRICS = 30  # that have a chart; there are half as many
 POINTS = 300  # of a curve, at most, on the page
 GRID_ROWS = 8  # in a picture of fakes
 SHOWN_ROWS = (3, 5)  # two of these rows: faces that never change their latent
+MANY_PIXELS, MOST_PIXELS_PER_BYTE = 2**24, 40  # a picture of more pixels has at least a byte for so many
 Points = list[tuple[float, float]]
 
 # Heading, and what is drawn in it: (words, name in stats.jsonl).
@@ -74,9 +79,12 @@ def _result(run: Run) -> tuple[str, str, Image.Image] | None:
 def _opened(path: Path) -> Image.Image | None:
     """A picture of a run; None where it is missing or damaged, which is no reason to show nothing else."""
     try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+        data = read_bytes(path, MAX_TEXT_BYTES)
+        with opened(data, str(path)) as picture:
+            if picture.width * picture.height > max(MANY_PIXELS, MOST_PIXELS_PER_BYTE * len(data)):
+                return None  # nothing that a training draws packs so well
+            return picture.convert("RGB")
+    except (OSError, ValueError):
         return None
 
 
@@ -85,9 +93,9 @@ def _faces(run: Run) -> dict[str, Any]:
     moments: list[tuple[str, Image.Image]] = []
     names, last = None, None
     for images, path in _spread(files_by_images(run.path, FAKES), MOMENTS):
-        if (opened := _opened(path)) is None:
+        if (picture := _opened(path)) is None:
             continue
-        last = opened
+        last = picture
         above, faces = cut_rows(last)
         if not moments:
             names = above
@@ -123,14 +131,15 @@ def _charts(run: Run) -> list[dict[str, Any]]:
         line_chart(heading, {words: _points(run.stats, "step", name) for words, name in curves})
         for heading, curves in _CURVES.get(run.kind, {}).items()
     ]
-    names = {name for line in run.metrics for name in line if "/" not in name} - {"snapshot", "kimg"}
-    charts += [line_chart(name, {name: _points(run.metrics, "kimg", name)}) for name in sorted(names)]
+    named = Counter(name for line in run.metrics for name in line.keys() - {"snapshot", "kimg"} if "/" not in name)
+    for name, _ in sorted(named.most_common(MAX_METRICS)):
+        charts.append(line_chart(name, {name: _points(run.metrics, "kimg", name)}))
     return [chart for chart in charts if chart is not None]
 
 
 def _points(lines: Iterable[Mapping[str, Any]], x: str, y: str) -> Points:
     """The finite values of a number, thinned to what a screen can show."""
-    found = [(line[x], line[y]) for line in lines if _is_finite(line.get(x)) and _is_finite(line.get(y))]
+    found = [(line[x], line[y]) for line in lines if is_number(line.get(x)) and is_number(line.get(y))]
     step = max(1, math.ceil(len(found) / POINTS))
     return found[::step] + ([found[-1]] if found and (len(found) - 1) % step else [])
 
@@ -172,7 +181,3 @@ def line_chart(heading: str, curves: Mapping[str, Points]) -> dict[str, Any] | N
         "x": [(f"{across(x, 100):.2f}", html.short(x)) for x in html.ticks(left, max(xs)) if left <= x <= max(xs)],
         "y": [(f"{100 * (mark - low) / (high - low):.2f}", html.short(mark)) for mark in marks],
     }
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

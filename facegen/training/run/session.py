@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -127,7 +128,7 @@ class Session:
         """
         lines = read_stats(self.path)
         steps = [line["step"] for line in lines]
-        columns = {name: (steps, [line[key] for line in lines]) for name, key in curves.items()}
+        columns = {name: (steps, [line.get(key, math.nan) for line in lines]) for name, key in curves.items()}
         plot_curves(self.path / "curve.png", columns, **words)
 
     def save(self, name: str, parts: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, write_json
+from facegen.reading import is_number, read_json_lines, read_note
 from facegen.weights.locate import SNAPSHOTS, files_by_images, list_snapshots
 
 METRICS = "metrics.jsonl"
@@ -42,7 +42,7 @@ def _write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     names = [name for line in lines[:1] for name in line if name not in ("snapshot", "kimg")]
     metric = (read_best(folder) or {}).get("metric") or next(iter(names), "")
-    measured = [entry for entry in lines if _is_number(entry.get(metric))]
+    measured = [entry for entry in lines if is_number(entry.get(metric))]
     if not measured:
         (folder / BEST).unlink(missing_ok=True)
     else:
@@ -54,26 +54,25 @@ def _write_metrics(folder: Path, lines: list[dict[str, Any]]) -> None:
 
 def read_metrics(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl, oldest first; none where nothing was measured."""
-    lines = []
     try:
-        content = (Path(folder) / METRICS).read_text(encoding="utf-8")
+        found = read_json_lines(Path(folder) / METRICS)
     except FileNotFoundError:
         return []
-    for line in content.splitlines():
-        try:
-            entry = json.loads(line)
-            lines.append({"snapshot": entry["snapshot"], "kimg": float(entry["kimg"]), **entry})
-        except (ValueError, TypeError, LookupError):
-            continue
-    return lines
+    return [
+        {name: value for name, value in line.items() if name == "snapshot" or is_number(value)}
+        for line in found
+        if isinstance(line.get("snapshot"), str) and is_number(line.get("kimg"))
+    ]
 
 
 def read_best(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return what best.json says: `snapshot`, `kimg`, `metric`, `value`; None where nothing was measured."""
     try:
-        return json.loads((Path(folder) / BEST).read_text(encoding="utf-8"))
+        best = read_note(Path(folder) / BEST)
     except (FileNotFoundError, ValueError):
         return None
+    named = isinstance(best.get("snapshot"), str) and isinstance(best.get("metric"), str)
+    return best if named and is_number(best.get("kimg")) and is_number(best.get("value")) else None
 
 
 def prune(folder: str | os.PathLike[str], keep: int | None) -> list[Path]:
@@ -100,7 +99,3 @@ def drop_later(folder: str | os.PathLike[str], images_seen: int) -> None:
 
 def _higher_is_better(metric: str) -> bool:
     return metric.lower().startswith(_HIGHER_IS_BETTER)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -118,7 +118,7 @@ def _reshaped(name: str, tensor: torch.Tensor, where: str) -> torch.Tensor:
 
 
 def _check_filter(name: str, kernel: torch.Tensor, where: str) -> None:
-    usual = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    usual = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float32)
     usual = torch.outer(usual, usual) / 64
     if kernel.shape != usual.shape or not torch.allclose(kernel.float() / kernel.float().sum(), usual, atol=1e-4):
         raise FacegenError(f"{where}: its {shown(name)} is not the filter 1, 3, 3, 1: not supported")

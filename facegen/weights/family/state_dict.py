@@ -248,7 +248,7 @@ def _filter(tensors: Mapping[str, Any], name: str) -> dict[str, Any]:
     taps = torch.as_tensor(tensors[name], dtype=torch.float32)
     if taps.ndim == 2:
         taps = taps.sum(dim=0)  # each row is a multiple of them
-    usual = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    usual = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float32) / 8
     if taps.shape == usual.shape and torch.allclose(taps, usual, atol=1e-4):
         return {}
     return {"resample_filter": taps.tolist()}

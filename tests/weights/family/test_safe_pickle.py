@@ -314,6 +314,7 @@ INSTRUCTIONS = {
     "resolution of a million": generator_with(
         img_resolution=2**20, synthesis_kwargs={"channel_base": 2**20}
     ),
+    "resolution of four thousand": generator_with(img_resolution=2**12, synthesis_kwargs={"channel_base": 2**12}),
     "resolution of 2^62": generator_with(img_resolution=2**62),
     "resolution negative": generator_with(img_resolution=-4),
     "resolution of text": generator_with(img_resolution="4"),
@@ -424,7 +425,8 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report):
         ("one dictionary of nothing in many modules", "more parts in parts than any network has"),
         ("one list of variables in many components", "30,000 variables, no network has so many"),
         ("one variable of a long name, many times", "a variable's name of 3,000,004 characters"),
-        ("resolution of a million", "larger tensors than the file has"),
+        ("resolution of a million", "the resolution is at most"),
+        ("resolution of four thousand", "larger tensors than the file has"),
         ("no z", "a layer would have no inputs"),
         ("resolution of 2^62", "the argument img_resolution cannot be"),
         ("unknown argument", "'custom_op_source', which StyleGAN2-ADA's G_ema does not take"),
