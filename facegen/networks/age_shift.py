@@ -48,9 +48,7 @@ class AgeShift(nn.Module):
     normals: torch.Tensor
     directions: torch.Tensor
 
-    def __init__(
-        self, c_dim: int, num_ws: int, w_dim: int, ages: Sequence[float], holds: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, c_dim: int, num_ws: int, w_dim: int, ages: Sequence[float], holds: Sequence[str] = ()) -> None:
         super().__init__()
         ages = [float(age) for age in ages]
         growing = all(one < other for one, other in pairwise(ages))

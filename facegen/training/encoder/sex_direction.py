@@ -19,7 +19,9 @@ DECAY = 1e-3  # of the classifier's weights: with few faces there are many plane
 BATCH = 50
 
 
-def sex_direction(generator: Generator, classifier: SexClassifier, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def sex_direction(
+    generator: Generator, classifier: SexClassifier, *, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Find how women and men of one age group lie in w.
 
     Args:

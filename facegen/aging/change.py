@@ -1,0 +1,104 @@
+"""What aging changes in a face: the difference of two generated faces, in the photo's colors, where it is to be trusted.
+
+The aged face less the reconstruction is what aging alone has changed. Added to the photo as it is, it brings what a
+small generator does wrong along: dark sockets, patches of color, the moustache of the reconstruction that the photo does
+not have. So
+
+- it is turned into the photo's colors (see `facegen.aging.paste`);
+- eyes and mouth get less of it (`facegen.aging.mask.protection`);
+- it gets less where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the encoder
+  did not understand;
+- no pixel changes by more than about LIGHTER levels of lightness and COLORED of color, at any strength: skin does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from facegen.aging.mask import crop_mask, protection
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.images import to_rgb
+
+LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
+MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
+LIGHTER, COLORED = 60.0, 16.0  # levels
+FAR = 45.0  # levels that lie between photo and reconstruction where 1/e of the change is left
+FINE, AROUND = (
+    1 / 64,
+    1 / 32,
+)  # blurs of that distance, as shares of the crop's side: of a detail, and of its surroundings
+UNDERSTOOD = 0.6  # share of a change that is let through in a face, on average, below which people are told
+
+
+class FaceChange:
+    """What aging changes in one face of a photo.
+
+    Args:
+        source: the face as it was cut from the photo.
+        copy: its reconstruction, of the same size.
+        template: where the landmarks lie in both.
+
+    Attributes:
+        understood: 0..1, how much of the change is let through for the sake of the reconstruction, over the face.
+    """
+
+    def __init__(self, source: Image.Image, copy: Image.Image, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> None:
+        photo = _levels(source)
+        self._copy = _levels(copy)
+        self.mask = crop_mask(photo.shape[:2], template)
+        self.colors = color_map(_covariance(self._copy, self.mask), _covariance(photo, self.mask))
+        trust = _trust(photo - self._copy)
+        self.understood = float((trust * self.mask).sum() / max(float(self.mask.sum()), 1e-3))
+        self._through = trust * protection(photo.shape[:2], template)
+
+    def to(self, aged: Image.Image, strength: float = 1.0) -> np.ndarray:
+        """Return what is added to the photo's face for an aged face: float32 `[H, W, 3]`, in levels, not yet masked."""
+        return _limited(strength * self._through * ((_levels(aged) - self._copy) @ self.colors))
+
+
+def _levels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(to_rgb(picture), dtype=np.float32)
+
+
+def _trust(residual: np.ndarray) -> np.ndarray:
+    """How far to trust a change by what the reconstruction lacks, `[H, W, 3]`: `[H, W, 1]`, 1 where it lacks nothing."""
+    from scipy.ndimage import gaussian_filter
+
+    side = residual.shape[0]
+    distance = np.abs(gaussian_filter((residual @ LIGHTNESS)[..., 0], FINE * side))
+    return np.exp(-((gaussian_filter(distance, AROUND * side) / FAR) ** 2))[..., None]
+
+
+def _limited(change: np.ndarray) -> np.ndarray:
+    """The change with lightness and color bent toward their limits."""
+    lighter = change @ LIGHTNESS
+    colored = change - lighter
+    length = np.sqrt(np.square(colored).sum(axis=-1, keepdims=True)) + 1e-6
+    return LIGHTER * np.tanh(lighter / LIGHTER) + colored * (COLORED * np.tanh(length / COLORED) / length)
+
+
+def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The 3x3 covariance of the colors of [H, W, 3], weighted by [H, W, 1]."""
+    weights = (mask / max(float(mask.sum()), 1e-3)).reshape(-1, 1)
+    colors = pixels.reshape(-1, 3).astype(np.float64)
+    centered = colors - (colors * weights).sum(axis=0)
+    return (centered * weights).T @ centered
+
+
+def color_map(have: np.ndarray, want: np.ndarray) -> np.ndarray:
+    """The symmetric 3x3 matrix that turns colors of one covariance into those of another; see `facegen.aging.paste`.
+
+    Colors that hardly occur tell nothing of how much there should be of them: both get the noise of rounding to
+    whole levels, which for two flat pictures makes the identity, and no factor is above MAX_GAIN.
+    """
+    have, want = have + np.eye(3) / 12, want + np.eye(3) / 12
+    root, inverse_root = _power(have, 0.5), _power(have, -0.5)
+    values, vectors = np.linalg.eigh(inverse_root @ _power(root @ want @ root, 0.5) @ inverse_root)
+    return ((vectors * values.clip(0, MAX_GAIN)) @ vectors.T).astype(np.float32)
+
+
+def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    """A power of a symmetric matrix without negative eigenvalues."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * values.clip(0, None) ** exponent) @ vectors.T

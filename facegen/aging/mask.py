@@ -1,0 +1,81 @@
+"""Where a face may change: an ellipse around eyes, nose and mouth, and in it the places that aging hardly touches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+
+FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
+BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
+# How much of a change is left out at the middle of an eye, and of the mouth: what a small generator knows of irises and
+# teeth are dark and white patches, and doubled they are holes.
+EYES, MOUTH = 0.65, 0.5
+
+
+def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
+    """How much of a pasted face shows at points of its crop: 1 on the face, smoothly 0 toward its outline.
+
+    The face is an ellipse around the landmarks of the template, upright between eyes and mouth: the forehead, the
+    cheeks and the chin lie inside of it, ears and background outside. Where it reaches the border of the crop, it
+    fades before it.
+
+    Args:
+        x, y: float, fractions of the crop's width and height, of any one shape.
+
+    Returns:
+        0..1, of that shape.
+    """
+    points = np.asarray(template.points, dtype=np.float32)
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    eye_distance = max(float(np.hypot(*(points[1] - points[0]))), 1e-3)
+    height = max(float(np.hypot(*(mouth - eyes))), 1e-3)
+    down = (mouth - eyes) / height
+    middle = eyes + 0.42 * (mouth - eyes)
+    along = (x - middle[0]) * down[0] + (y - middle[1]) * down[1]
+    across = (x - middle[0]) * down[1] - (y - middle[1]) * down[0]
+    radius = np.hypot(across / (1.15 * eye_distance), along / (1.3 * height))
+    ellipse = _smooth_step((1 - radius) / FEATHER)
+    sides = _smooth_step(np.minimum(x, 1 - x) / BORDER)
+    ends = _smooth_step(np.minimum(y, 1 - y) / BORDER)
+    return ellipse * sides * ends
+
+
+def _smooth_step(values: np.ndarray) -> np.ndarray:
+    """0 below 0, 1 above 1, and a ramp without a kink between."""
+    values = values.clip(0, 1)
+    return values * values * (3 - 2 * values)
+
+
+def crop_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
+    """Return `face_mask` at the pixels of a crop: float32 `[H, W, 1]`."""
+    return face_mask(*_points_of(shape), template)[..., None].astype(np.float32)
+
+
+def protection(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
+    """Return how much of a change is let through at the pixels of a crop: float32 `[H, W, 1]`, 1 but for eyes and mouth."""
+    x, y = _points_of(shape)
+    points = np.asarray(template.points, dtype=np.float32)
+    eyes, mouth = points[:2], points[3:].mean(axis=0)
+    eye_distance, mouth_width = (max(float(np.hypot(*(b - a))), 1e-3) for a, b in (points[:2], points[3:]))
+    through = 1 - MOUTH * _blob(x - mouth[0], y - mouth[1], 0.6 * mouth_width, 0.28 * mouth_width)
+    for eye in eyes:
+        through = through * (1 - EYES * _blob(x - eye[0], y - eye[1], 0.3 * eye_distance, 0.2 * eye_distance))
+    return through[..., None].astype(np.float32)
+
+
+def _points_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of a crop, as fractions of its width and height."""
+    y, x = (np.mgrid[: shape[0], : shape[1]] + 0.5) / np.array(shape).reshape(2, 1, 1)
+    return x, y
+
+
+def _blob(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
+    """1 in an ellipse around the origin, smoothly 0 beyond."""
+    return np.exp(-(((x / width) ** 2 + (y / height) ** 2) ** 2))
+
+
+def _smooth_step(values: np.ndarray) -> np.ndarray:
+    """0 below 0, 1 above 1, and a ramp without a kink between."""
+    values = values.clip(0, 1)
+    return values * values * (3 - 2 * values)
