@@ -1,13 +1,12 @@
-"""What aging changes in a face: the difference of two generated faces, in the photo's colors, where it is to be trusted.
+"""What aging changes in a face: the difference of two generated faces, in the photo's colors, as far as it is good.
 
 The aged face less the reconstruction is what aging alone has changed. Added to the photo as it is, it brings what a
-small generator does wrong along: dark sockets, patches of color, the moustache of the reconstruction that the photo does
-not have. So
+small generator does wrong along: dark sockets, patches of color, a moustache that goes where none was. So
 
 - it is turned into the photo's colors (see `facegen.aging.paste`);
 - eyes and mouth get less of it (`facegen.aging.mask.protection`);
-- it gets less where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the encoder
-  did not understand;
+- so do places where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the
+  encoder did not understand;
 - no pixel changes by more than about LIGHTER levels of lightness and COLORED of color, at any strength: skin does not.
 """
 
@@ -24,10 +23,7 @@ LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
 LIGHTER, COLORED = 60.0, 16.0  # levels
 FAR = 45.0  # levels that lie between photo and reconstruction where 1/e of the change is left
-FINE, AROUND = (
-    1 / 64,
-    1 / 32,
-)  # blurs of that distance, as shares of the crop's side: of a detail, and of its surroundings
+FINE, AROUND = 1 / 64, 1 / 32  # blurs before and after that distance is taken, as shares of the crop's side
 UNDERSTOOD = 0.6  # share of a change that is let through in a face, on average, below which people are told
 
 
@@ -62,7 +58,7 @@ def _levels(picture: Image.Image) -> np.ndarray:
 
 
 def _trust(residual: np.ndarray) -> np.ndarray:
-    """How far to trust a change by what the reconstruction lacks, `[H, W, 3]`: `[H, W, 1]`, 1 where it lacks nothing."""
+    """How far to trust a change, 0..1 `[H, W, 1]`, by what the reconstruction lacks, `[H, W, 3]`."""
     from scipy.ndimage import gaussian_filter
 
     side = residual.shape[0]

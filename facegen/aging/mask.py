@@ -53,7 +53,7 @@ def crop_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray
 
 
 def protection(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
-    """Return how much of a change is let through at the pixels of a crop: float32 `[H, W, 1]`, 1 but for eyes and mouth."""
+    """Return how much of a change is let through at a crop's pixels, for eyes and mouth: float32 `[H, W, 1]`, 0..1."""
     x, y = _points_of(shape)
     points = np.asarray(template.points, dtype=np.float32)
     eyes, mouth = points[:2], points[3:].mean(axis=0)

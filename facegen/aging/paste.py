@@ -2,8 +2,8 @@
 
 Two modes, named by what is put into the photo:
 
-- `change` adds the difference between the aged face and the reconstruction, what aging alone has changed, where it is to
-  be trusted (`facegen.aging.change`). The photo keeps what the generator cannot draw: identity, pores, glasses, its own
+- `change` adds the difference between the aged face and the reconstruction, what aging alone has changed, as far as
+  it is good (`facegen.aging.change`). The photo keeps what the generator cannot draw: identity, pores, glasses, its own
   sharpness. A face that did not change leaves every pixel as it was.
 - `face` replaces the face by the generated one. It shows the generator's work in full, also where it is another person,
   and is as blurred as a picture of the generator's size is at the photo's.
@@ -136,10 +136,10 @@ def paste_results(
         mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
     """
     for index in range(len(results[0].aged) if results else 0):
-        faces = [
-            PastedFace(f.input, f.reconstruction, f.aged[index].image, f.matrix, f.aged[index].strength)
-            for f in results
-        ]
+        faces = []
+        for result in results:
+            aged = result.aged[index]
+            faces.append(PastedFace(result.input, result.reconstruction, aged.image, result.matrix, aged.strength))
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
 
 

@@ -44,9 +44,8 @@ def solve_strengths(
         seen = read(middle)
         found = missing(seen)
         there = enough & (found <= 0)
-        high, at_high, ages = (
-            torch.where(there, new, old) for new, old in ((middle, high), (found, at_high), (seen, ages))
-        )
+        high, at_high = torch.where(there, middle, high), torch.where(there, found, at_high)
+        ages = torch.where(there, seen, ages)
         low, at_low = torch.where(there, low, middle), torch.where(there, at_low, found)
     as_it_is = way.abs() <= CLOSE
     return torch.where(as_it_is, LEAST, high), torch.where(as_it_is, own[:, None].expand_as(ages), ages)
