@@ -8,7 +8,9 @@ from icc import RED_IS_GREEN
 from PIL import Image, ImageCms, ImageFilter
 from refusals import assert_refused
 
-from facegen.aging.paste import PastedFace, _color_map, _warp, face_mask, paste_faces, paste_results
+from facegen.aging.change import LIGHTER, color_map
+from facegen.aging.mask import face_mask
+from facegen.aging.paste import PastedFace, _warp, paste_faces, paste_results
 from facegen.aging.save import save_pasted
 from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.errors import FacegenError
@@ -144,10 +146,11 @@ def test_colors_are_the_photos(hopper: Image.Image):
     for reconstruct in (dull, lambda picture: lighter(dull(picture))):
         result = pixels(paste_faces(hopper, [pasted(hopper, reconstruct=reconstruct)], "face"))
         assert np.abs(result - right).mean() < 1.5
-    # The contrast of what changes is put right, too: 24 dull levels are 40 of the photo, as far as MAX_GAIN allows.
+    # The contrast of what changes is put right, too: 24 dull levels are 40 of the photo, as far as MAX_GAIN and LIGHTER
+    # allow.
     face = pasted(hopper, reconstruct=dull, aged=lambda picture: picture.point(lambda level: level + 24))
     added = pixels(paste_faces(hopper, [face])) - pixels(hopper)
-    assert np.median(added[230:280, 240:290]) == pytest.approx(24 * 1.2, abs=1.5)
+    assert np.median(added[230:280, 240:290]) == pytest.approx(LIGHTER * np.tanh(24 * 1.2 / LIGHTER), abs=2.5)
 
 
 def test_changes_of_aging_stay(hopper: Image.Image):
@@ -164,11 +167,11 @@ def test_changes_of_aging_stay(hopper: Image.Image):
 def test_colors_map_onto_one_another():
     rng = np.random.default_rng(0)
     have, want = (np.cov(rng.normal(size=(3, 500)) * np.array([[30], [20], [10]]) * gain) for gain in (1, 0.7))
-    matrix = _color_map(have, want)
+    matrix = color_map(have, want)
     np.testing.assert_allclose(matrix @ have @ matrix.T, want, rtol=0.05, atol=5)
     sepia = np.array([0.85, 0.72, 0.5])
     change = np.array([10, -20, 5])
-    shown = _color_map(have, 900 * np.outer(sepia, sepia)) @ change
+    shown = color_map(have, 900 * np.outer(sepia, sepia)) @ change
     # A sepia photo has but one line of colors. Of others a variance of 1/12 is left, of about 20 levels: 1.5 %.
     assert np.linalg.norm(np.cross(shown, sepia)) < 0.03 * np.linalg.norm(np.cross(change, sepia))
 

@@ -1,0 +1,60 @@
+"""What aging changes in a face, as far as it is good."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facegen.aging.change import COLORED, LIGHTER, LIGHTNESS, UNDERSTOOD, FaceChange
+from facegen.faces.template import UTKFACE_TEMPLATE
+
+
+def noisy(level: float, seed: int = 0) -> Image.Image:
+    """A face's crop of about one level; with noise, so that colors have a spread."""
+    noise = np.random.default_rng(seed).normal(0, 12, (64, 64, 3))
+    return Image.fromarray((level + noise).clip(0, 255).astype(np.uint8))
+
+
+def test_nothing_changes_nothing():
+    face = noisy(120)
+    assert not FaceChange(face, face).to(face, 3.0).any()
+
+
+def test_a_change_is_as_strong_as_asked_and_never_beyond_its_limits():
+    face = noisy(120)
+    change = FaceChange(face, face)
+    redder = Image.fromarray(np.asarray(face) + np.array([4, 0, 0], np.uint8))
+    cheek = (40, 20)
+    small = [change.to(redder, strength)[cheek][0] for strength in (0.0, 1.0, 2.0)]
+    assert small[0] == 0
+    assert 2.5 < small[1] <= 4
+    assert small[2] == pytest.approx(2 * small[1], rel=0.1)
+    for aged in (noisy(250, 1), noisy(5, 2), Image.new("RGB", (64, 64), "magenta")):
+        added = change.to(aged, 3.0)
+        lighter = added @ LIGHTNESS
+        assert np.abs(lighter).max() <= LIGHTER + 0.01
+        assert np.linalg.norm(added - lighter, axis=-1).max() <= COLORED + 0.01
+
+
+def test_eyes_and_mouth_change_less():
+    face = noisy(120)
+    added = np.abs(FaceChange(face, face).to(noisy(140))).mean(axis=2)
+    (left, right, nose, *corners) = (np.array(UTKFACE_TEMPLATE.points) * 64).astype(int)
+    mouth = np.mean(corners, axis=0).astype(int)
+    cheek = added[nose[1] : nose[1] + 4, left[0] - 4 : left[0]].mean()
+    for x, y in (left, right, mouth):
+        assert added[y - 1 : y + 2, x - 1 : x + 2].mean() < 0.75 * cheek
+
+
+def test_where_the_reconstruction_is_far_off_less_changes():
+    face, copy = noisy(120), noisy(120)
+    hat = np.asarray(copy).copy()
+    hat[:20] = 10
+    hidden = FaceChange(Image.fromarray(hat), copy)
+    plain = FaceChange(face, copy)
+    aged = noisy(150)
+    assert np.abs(hidden.to(aged)[8:14]).mean() < 0.25 * np.abs(plain.to(aged)[8:14]).mean()
+    assert np.abs(hidden.to(aged)[38:44]).mean() > 0.5 * np.abs(plain.to(aged)[38:44]).mean()
+    assert plain.understood > 0.95
+    assert FaceChange(noisy(200), noisy(60)).understood < UNDERSTOOD
