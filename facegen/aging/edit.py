@@ -54,7 +54,7 @@ class Edit(Options):
         "What aging leaves as it is: sex, or none.",
         metavar="sex|none",
         parse=lambda text: parse_hold(text),
-        unset="sex, if the encoder's file says how",
+        unset="none",
     )
     refine: int = option(
         0,

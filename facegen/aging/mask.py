@@ -41,12 +41,6 @@ def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFAC
     return ellipse * sides * ends
 
 
-def _smooth_step(values: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, and a ramp without a kink between."""
-    values = values.clip(0, 1)
-    return values * values * (3 - 2 * values)
-
-
 def crop_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
     """Return `face_mask` at the pixels of a crop: float32 `[H, W, 1]`."""
     return face_mask(*_points_of(shape), template)[..., None].astype(np.float32)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
-from facegen.aging.edit import ALL, Edit, Request
+from facegen.aging.change import UNDERSTOOD
+from facegen.aging.edit import ALL, PASTE_MODES, Edit, Request
 from facegen.aging.paste import paste_results
 from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
 from facegen.container import is_image_name
@@ -78,6 +79,8 @@ def save_all(
                     raise FacegenError(f"{photo}: no face found")
                 if words := found_in_words(results):
                     say(f"{photo}: {words}", err=True)
+                if paste_back == PASTE_MODES[0] and (number := not_understood(results)):
+                    say(f"{photo}: face {number} is not understood well: it hardly changes", err=True)
                 paths = save_results(results, outdir, stem)
                 if video is not None:
                     paths += save_morphs(results, outdir, stem, video, progress=True)
@@ -89,6 +92,11 @@ def save_all(
                 yield paths
             except (FacegenError, OSError) as error:
                 yield error
+
+
+def not_understood(results: Sequence[FaceResult]) -> str:
+    """The numbers of faces of which the generator's picture is so far from the photo that they hardly change."""
+    return ", ".join(str(n) for n, result in enumerate(results, start=1) if result.understood < UNDERSTOOD)
 
 
 def found_in_words(results: Sequence[FaceResult]) -> str:

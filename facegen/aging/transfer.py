@@ -373,7 +373,10 @@ class AgeTransfer:
             change = FaceChange(aligned[index], reconstructions[index], self.template)
             years = [age.years for age in wanted]
             strengths, looks = self._strengths(aligned[index], change, pictures, years, edit.strength)
-            aged = zip(wanted, pictures, strengths, looks, strict=True)
+            faces_at = [
+                AgedFace(age.caption, age.years, age.group, picture, strength, look)
+                for age, picture, strength, look in zip(wanted, pictures, strengths, looks, strict=True)
+            ]
             result = FaceResult(
                 box=face.box,
                 matrix=alignment_matrix(face, self.template, self.size),
@@ -381,7 +384,7 @@ class AgeTransfer:
                 reconstruction=reconstructions[index],
                 input_age=own,
                 input_group=group_of(own, self.groups),
-                aged=[AgedFace(age.caption, age.years, age.group, *rest) for age, *rest in aged],
+                aged=faces_at,
                 latent=rendered.latents[index].cpu().numpy(),
                 understood=change.understood,
                 age_is_estimated=given is None,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facegen.aging.edit import Edit
+from facegen.aging.edit import Edit, parse_hold
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
@@ -36,9 +36,9 @@ from facegen.weights.trained_for import own_generator
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
-SPEC = "NAME=ENCODER[,generator=...][,method=...][,layers=...][,psi=...][,refine=...][,refine_seconds=...]"
-_SETTING = re.compile(r",\s*(generator|method|layers|psi|refine|refine_seconds)=")
-_KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float}
+SPEC = "NAME=ENCODER[,generator=...][,method=...][,layers=...][,hold=...][,psi=...][,refine=...][,refine_seconds=...]"
+_SETTING = re.compile(r",\s*(generator|method|layers|hold|psi|refine|refine_seconds)=")
+_KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float, "hold": parse_hold}
 
 
 @dataclass(frozen=True)

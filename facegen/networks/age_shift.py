@@ -78,7 +78,7 @@ class AgeShift(nn.Module):
             shift.normals[old], shift.directions[old] = normal, direction
         return shift.requires_grad_(self.table.requires_grad)
 
-    def hold(self, steps: torch.Tensor, names: Sequence[str] | None = None) -> torch.Tensor:
+    def hold(self, steps: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
         """Return steps `[..., w_dim]` in w without what they would change of the things to hold.
 
         What a step goes along a thing's normal is taken out of it along the thing's direction: the subspace projection
@@ -87,10 +87,10 @@ class AgeShift(nn.Module):
 
         Args:
             steps: differences of two w.
-            names: some of `holds`; None for all.
+            names: some of `holds`.
         """
         for index, name in enumerate(self.holds):
-            if names is None or name in names:
+            if name in names:
                 normal, direction = self.normals[index], self.directions[index]
                 steps = steps - (steps @ normal / (normal @ direction))[..., None] * direction
         return steps
@@ -100,8 +100,8 @@ class AgeShift(nn.Module):
         return torch.einsum("ng,gld->nld", soft_labels(ages, self.ages), self.table)
 
     def forward(self, ws: torch.Tensor, from_ages: torch.Tensor, to_ages: torch.Tensor) -> torch.Tensor:
-        """Latents `[N, num_ws, w_dim]` of faces of `from_ages` `[N]`, moved to `to_ages` `[N]` (years); all is held."""
-        return ws + self.hold(self.place(to_ages) - self.place(from_ages))
+        """Latents `[N, num_ws, w_dim]` of faces of `from_ages` `[N]`, moved to `to_ages` `[N]` (years)."""
+        return ws + self.place(to_ages) - self.place(from_ages)
 
 
 def group_mean_shift(means: torch.Tensor, num_ws: int, ages: Sequence[float]) -> AgeShift:

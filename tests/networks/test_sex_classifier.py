@@ -45,5 +45,5 @@ def test_the_packages_age_shift_holds_the_sex():
     steps = shift.place(torch.tensor([5.0, 80.0])) - shift.place(torch.tensor([40.0]))
     along = steps @ shift.normals[0]
     assert along.abs().max() > 0.1  # what the table has,
-    assert (shift.hold(steps) @ shift.normals[0]).abs().max() < 1e-5  # and what is left of it
+    assert (shift.hold(steps, ["sex"]) @ shift.normals[0]).abs().max() < 1e-5  # and what is left of it
     torch.testing.assert_close(shift.hold(steps, ()), steps)

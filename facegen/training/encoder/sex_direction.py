@@ -76,5 +76,5 @@ def _normal(centered: torch.Tensor, men: torch.Tensor) -> torch.Tensor:
         error.backward()
         return error
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     return functional.normalize(weight.detach(), dim=0)
