@@ -102,7 +102,7 @@ def opened(data: bytes, name: str, *, for_pasting: bool = False) -> Iterator[Ima
 
 
 def _memory(image: Image.Image, at_least: float = 0) -> int:
-    """Return the bytes that it takes to decode an opened picture and bring it to plain RGB: `at_least` for each pixel."""
+    """Return the bytes that it takes to decode an opened picture and make it plain RGB, `at_least` for each pixel."""
     per_pixel = _DECODERS.get(image.format or "", _PROGRESSIVE if image.info.get("progressive") else _PLAIN)
     is_plain = image.mode in {"L", "RGB"} and "icc_profile" not in image.info and "transparency" not in image.info
     return int(image.width * image.height * max(at_least, per_pixel, 0 if is_plain else _CONVERTED))

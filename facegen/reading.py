@@ -91,8 +91,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     limit = MAX_BYTES if limit is None else limit
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
-        # `read` takes at once what it is asked for; the file may have grown, and some systems' own say 0.
-        data = file.read(min(limit, max(size, 2**20)) + 1) if size <= limit else None
+        data = file.read(size + 1) if size <= limit else None  # memory is reserved for what is asked
     if data is None or len(data) > limit:
         raise FacegenError(f"{path}: more than {_mb(limit)}, no file of this kind is so large: refused")
     return data

@@ -68,9 +68,9 @@ def read_struct(
 
 def _child() -> None:
     """What the other process does: read standard input, write JSON, the fields as lists or a text that says why not."""
+    _bound_memory()
     variable, *numbers = json.loads(sys.argv[1])
     result: dict[str, list] | str
-    _bound_memory()
     try:
         result = _read(sys.stdin.buffer, variable, numbers, sys.argv[2:])
     except FacegenError as error:
