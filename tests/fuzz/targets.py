@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -246,6 +247,8 @@ def forked(function, *arguments, stdin, **options):
     output = written("child", b"")
     if not (child := os.fork()):
         code = 1
+        for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL):
+            signal.signal(number, signal.SIG_DFL)  # a crash of scipy is an answer, and none of atheris's affairs
         try:
             sys.argv[1:] = arguments
             sys.stdin = os.fdopen(stdin.fileno(), "r", closefd=False)
