@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facegen.options import Options, option
+from facegen.options import MAX_BATCH, Options, option
 
 HALVES = ("first", "second")
 WARMUP = 0.05  # share of the run with a rising learning rate
@@ -41,7 +41,7 @@ class AgeOptions(Options):
         unset="on all",
     )
     kimg: float = option(300, "Thousands of pictures to train on.", above=0, resumable=True)
-    batch: int = option(64, "Pictures per step; batch normalization needs two.", min=2)
+    batch: int = option(64, "Pictures per step; batch normalization needs two.", min=2, max=MAX_BATCH)
     lr: float = option(2e-3, "Learning rate of AdamW after the warm-up.", above=0)
     weight_decay: float = option(0.05, "Weight decay of AdamW.")
     sigma: float = option(2.5, "Years by which an age is blurred as a target.", above=0)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facegen.errors import FacegenError
-from facegen.options import Options, option
+from facegen.options import MAX_BATCH, Options, option
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # share of the pairs; the rest validates
 MOST_VALIDATING = 1000  # pairs; more make no difference
+
+MAX_PAIRS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class EncoderOptions(Options):
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
-    pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.")
+    pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.", max=MAX_PAIRS)
     epochs: int = option(8, "Passes over the pairs.", above=0, resumable=True)
-    batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2)
+    batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2, max=MAX_BATCH)
     lr: float = option(1e-3, "Learning rate of Adam at the start.", above=0)
     lr_step: int = option(3, "Epochs after which the learning rate falls.", above=0)
     lr_decay: float = option(0.3, "What it falls to, as a factor.", above=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.metrics.names import parse_metrics
-from facegen.options import Options, option
+from facegen.options import MAX_BATCH, Options, option
 from facegen.training.augment.strengths import AUGPIPE_PRESETS
 
 # What each configuration decides; the names are fields of `TrainOptions`, which says what they are.
@@ -68,7 +68,7 @@ class TrainOptions(Options):
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option("auto", f"{', '.join(PRESETS)}; small and tiny are for a CPU.", choices=PRESETS, metavar="NAME")
     kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
-    batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
+    batch: int = decided("Images per step, all GPUs together.", min=1, max=MAX_BATCH, resumable=True)
     batch_gpu: int | None = option(
         None, "Largest batch at a time on a GPU, to need less memory.", unset="by cfg", min=1, resumable=True
     )
@@ -81,8 +81,8 @@ class TrainOptions(Options):
     ema_rampup: float | None = decided(
         "Shorten that half-life to this fraction of the images seen so far; None does not.", command=False
     )
-    map_layers: int = decided("Layers of the mapping network.", command=False)
-    latent: int = decided("Length of z and of w.", command=False)
+    map_layers: int = decided("Layers of the mapping network.", min=1, max=100, command=False)
+    latent: int = decided("Length of z and of w.", min=1, command=False)
     num_fp16_res: int = decided("Resolutions that run in float16 on a GPU.", command=False)
     conv_clamp: float | None = decided("Limit of features, which float16 needs.", command=False)
     pl_weight: float = decided("Weight of path length regularization; 0 leaves it out.", command=False)
