@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
@@ -22,29 +23,61 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it to `path` when the block ends well, delete it otherwise.
 
     The move is `os.replace`, so a reader sees the old file or the whole new one. The data is flushed to disk first.
-    A missing folder is made. Raises an OSError that names `path` when nothing can be written there.
+    A missing folder is made. Raises an OSError that names `path` when nothing can be written there, or not all.
 
     Example:
         >>> with atomic_path("stats.json") as temporary:
         ...     temporary.write_text("{}", encoding="utf-8")
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _secret_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
+        mode = _mode_of_new_files(_secret_name(path))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    mode = temporary.stat().st_mode  # what the umask says; some writers make files that only their owner may read
-    temporary.unlink()
     try:
         yield temporary
         with suppress(OSError):  # many file systems that anybody may write to have no modes
             temporary.chmod(mode)
         disk.flush_to_disk(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise _named(error, path, temporary) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _named(error: OSError, path: Path, temporary: Path) -> OSError:
+    """Return an error of writing with the name of the file: a full disk says none, and the temporary one helps nobody.
+
+    An error that names another file stays: it is about what was to be written.
+    """
+    if error.errno is not None and error.filename in (None, str(temporary)):
+        return OSError(error.errno, error.strerror, str(path))
+    if error.errno is None and str(path) not in str(error):  # as Pillow's
+        return OSError(f"{path}: cannot be written ({error}); is the disk full?")
+    return error
+
+
+def _secret_name(path: Path) -> Path:
+    """Return a name beside `path` that nobody can guess, so that nobody can leave a link there for us to write through.
+
+    Most writers open a file by its name, where they would follow one.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _mode_of_new_files(probe: Path) -> int:
+    """Return the mode that the umask gives; some writers make files that only their owner may read.
+
+    Raises OSError where no file can be made.
+    """
+    opened = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # never what was there, link or not
+    mode = os.fstat(opened).st_mode
+    os.close(opened)
+    probe.unlink()
+    return mode
 
 
 def open_in_place(path: str | os.PathLike[str], *, append: bool = False) -> BinaryIO:
@@ -52,7 +85,7 @@ def open_in_place(path: str | os.PathLike[str], *, append: bool = False) -> Bina
 
     Args:
         path: the file; never what a link in its place names, which in a folder from a stranger may be any file.
-        append: write behind what it holds.
+        append: write behind what it holds, wherever one has read.
 
     Raises:
         OSError: it cannot be written, or is a link, a pipe or a device.
@@ -66,7 +99,7 @@ def open_in_place(path: str | os.PathLike[str], *, append: bool = False) -> Bina
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "is no plain file", str(path))
-    return os.fdopen(file, "ab" if append else "r+b")
+    return cast(BinaryIO, os.fdopen(file, "a+b" if append else "r+b"))
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:

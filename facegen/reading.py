@@ -89,7 +89,8 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     """
     limit = MAX_BYTES if limit is None else limit
     with open_plain(path) as file:
-        data = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1) if size <= limit else None  # memory is reserved for what is asked
     if data is None or len(data) > limit:
         raise FacegenError(f"{path}: more than {_mb(limit)}, no file of this kind is so large: refused")
     return data

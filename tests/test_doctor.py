@@ -130,7 +130,11 @@ def test_a_build_that_is_there(gpu, monkeypatch, tmp_path):
 def test_extras_are_those_of_the_package():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     lines = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0].splitlines()
-    assert {line.split(" = ")[0] for line in lines if " = [" in line} == {*doctor.EXTRAS, "dev"}
+    assert {line.split(" = ")[0] for line in lines if " = [" in line} == {
+        *doctor.EXTRAS,
+        "dev",
+        "fuzz",
+    }  # the last two are for developers
 
 
 def test_an_extra_that_is_missing_names_the_line_that_gets_it(monkeypatch):

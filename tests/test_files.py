@@ -2,11 +2,14 @@ import errno
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from facegen.files import at_home, atomic_path, write_json
+from facegen.errors import one_line
+from facegen.files import at_home, atomic_path, open_in_place, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -174,3 +177,68 @@ def test_home(tmp_path, monkeypatch):
         assert at_home(as_it_is) == Path(as_it_is)
     (tmp_path / "~").mkdir()
     assert at_home("~") == Path("~")  # a folder that is really called so
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are for administrators")
+def test_links_that_a_stranger_left_are_not_followed(tmp_path, monkeypatch):
+    precious, folder = tmp_path / "precious", tmp_path / "folder"
+    precious.write_text("mine")
+    folder.mkdir()
+    for name in ("stats.json", f".stats.json.{os.getpid()}.tmp"):
+        (folder / name).symlink_to(precious)
+    write_json(folder / "stats.json", [1])
+    assert not (folder / "stats.json").is_symlink()
+    assert precious.read_text() == "mine"
+
+    monkeypatch.setattr("secrets.token_hex", lambda count: "guessed")
+    (folder / ".x.json.guessed.tmp").symlink_to(precious)
+    with pytest.raises(FileExistsError, match=r"x\.json"):
+        write_json(folder / "x.json", [1])
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are for administrators")
+@pytest.mark.parametrize("append", [True, False])
+def test_nothing_is_written_in_place_through_a_link(tmp_path, append):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "to-nowhere").symlink_to(tmp_path / "new")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "to-nowhere", "pipe"):
+        with pytest.raises(OSError, match=name):
+            open_in_place(tmp_path / name, append=append)
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+
+
+def write_with_zipfile(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", b"x" * 100_000)
+
+
+WRITERS = {
+    "text": lambda path: path.write_text("x" * 100_000),
+    "png": lambda path: Image.effect_noise((300, 300), 99).save(path, "PNG"),
+    "jpeg": lambda path: Image.effect_noise((300, 300), 99).save(path, "JPEG", quality=95),
+    "gif": lambda path: Image.effect_noise((300, 300), 99).save(path, "GIF"),
+    "zip": write_with_zipfile,
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_is_told_with_the_file_s_name(tmp_path, write):
+    def fill() -> None:
+        with atomic_path(tmp_path / "a") as temporary:
+            temporary.symlink_to("/dev/full")
+            write(temporary)
+
+    with pytest.raises(OSError, match="the disk full|No space left") as caught:
+        fill()
+    assert one_line(caught.value).startswith(f"{tmp_path / 'a'}: cannot be ")
+    assert names(tmp_path) == []
+
+
+def test_errors_of_other_files_keep_their_names(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"), atomic_path(tmp_path / "a"):
+        (tmp_path / "missing").read_text()

@@ -17,7 +17,7 @@ from filelock import Timeout
 from facegen.data.crops import UNREADABLE, Cropped, read_outcome
 from facegen.data.sources import Skipped
 from facegen.errors import FacegenError
-from facegen.files import atomic_path, take_lock
+from facegen.files import atomic_path, open_in_place, take_lock
 from facegen.reading import parse_json, read_json
 
 _JOB, _PICTURES, _OUTCOMES, _LOCK = "job.json", "pictures.bin", "outcomes.jsonl", ".lock"
@@ -56,11 +56,8 @@ class Spool:
             self._lock = take_lock(folder / _LOCK)
         except Timeout:
             raise FacegenError(f"{folder}: another run is working on this archive; wait for it or stop it") from None
-        for name in (_OUTCOMES, _PICTURES):
-            if os.path.lexists(folder / name) and ((folder / name).is_symlink() or not (folder / name).is_file()):
-                raise FacegenError(f"{folder / name}: not a plain file: refused, as it would be written to")
-        self._lines = (folder / _OUTCOMES).open("a+b")
-        self._pictures = (folder / _PICTURES).open("a+b")
+        self._lines = open_in_place(folder / _OUTCOMES, append=True)
+        self._pictures = open_in_place(folder / _PICTURES, append=True)
         self._read()
 
     def __enter__(self) -> Spool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from facegen.files import open_in_place
 from facegen.metrics.names import Metric
 
 
@@ -37,5 +38,5 @@ def append_results(
             "snapshot_pkl": snapshot,
             "timestamp": round(time.time(), 3),
         }
-        with (Path(folder) / f"metric-{metric.name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with open_in_place(Path(folder) / f"metric-{metric.name}.jsonl", append=True) as file:
+            file.write(json.dumps(line).encode() + b"\n")

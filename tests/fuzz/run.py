@@ -25,6 +25,7 @@ from pathlib import Path
 
 CORPUS, OUT = Path(__file__).parent / "corpus", Path("out") / "fuzz"
 INSTRUMENTED = ["facegen", "PIL", "zipfile"]
+RUNNING = "running"  # names the mutant that is tried: it stays if the process crashes
 LARGEST = 50_000  # bytes of a mutant
 
 
@@ -49,6 +50,7 @@ def _in_a_process(name: str, seconds: int) -> bool:
     """Fuzz one target; return whether there was no finding."""
     out = OUT / name
     (out / "corpus").mkdir(parents=True, exist_ok=True)
+    (out / RUNNING).unlink(missing_ok=True)  # of a run that was interrupted
     before = set(out.iterdir())
     print(f"\n{name}: {seconds} seconds", flush=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -58,10 +60,12 @@ def _in_a_process(name: str, seconds: int) -> bool:
             code = child.wait()
         except KeyboardInterrupt:  # the child has it, too
             child.wait()
-            sys.exit(130)
+            raise
     files = sorted(set(out.iterdir()) - before)
     for file in files:
         print(f"{name}: a finding (exit code {code}); again: PYTHONPATH=tests python -m fuzz.run {name} {file}")
+    if code and not files:
+        print(f"{name}: ended with exit code {code}")
     return not files and code == 0
 
 
@@ -101,11 +105,8 @@ def _peak() -> float:
 
 def fuzz(name: str, seconds: int) -> None:
     """Fuzz one target in this process, with atheris if there is one; returns at the end of the time, or exits."""
-    if importlib.util.find_spec("atheris"):
-        _with_atheris(name, seconds)
-    else:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-        _blindly(name, seconds)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    (_with_atheris if importlib.util.find_spec("atheris") else _blindly)(name, seconds)
 
 
 def _with_atheris(name: str, seconds: int) -> None:
@@ -135,10 +136,10 @@ def _blindly(name: str, seconds: int) -> None:
     seeds = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
     draws, end, count = random.Random(), time.monotonic() + seconds, 0
     complaint(name, seeds[0])  # its imports take memory
-    file = OUT / name / "running"
+    file = OUT / name / RUNNING
     while time.monotonic() < end:
         data = mutate(name, draws.choice(seeds), draws)[:LARGEST]
-        file.write_bytes(data)  # it stays if the process crashes
+        file.write_bytes(data)
         count += 1
         if problem := complaint(name, data):
             print(problem)
@@ -149,4 +150,7 @@ def _blindly(name: str, seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -125,7 +125,8 @@ def runs() -> Iterator[tuple[str, str, bytes]]:
     for kind, (options, numbers) in kinds.items():
         lines = [json.dumps({"step": float(step), "time": 1.7e9, **numbers}) + "\n" for step in range(1, 4)]
         files = {"training_options.json": json.dumps(options.to_json()), "status.json": json.dumps(status)}
-        files |= {"stats.jsonl": "".join(lines)}
+        note = {"path": "faces.zip", "classes": GROUPS, "pictures": 3, "content": "1f"}
+        files |= {"stats.jsonl": "".join(lines), "data.json": json.dumps({"data": note})}
         if kind == "generator":
             files |= {"metrics.jsonl": json.dumps(metrics) + "\n", "best.json": json.dumps(best)}
         yield "run", kind, join_parts({name: content.encode() for name, content in files.items()})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -246,6 +247,8 @@ def forked(function, *arguments, stdin, **options):
     output = written("child", b"")
     if not (child := os.fork()):
         code = 1
+        for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL):
+            signal.signal(number, signal.SIG_DFL)  # a crash of scipy is an answer, and none of atheris's affairs
         try:
             sys.argv[1:] = arguments
             sys.stdin = os.fdopen(stdin.fileno(), "r", closefd=False)
@@ -304,17 +307,25 @@ def spool(data: bytes) -> None:
 
 @target
 def run(data: bytes) -> None:
-    """A run folder: options, status, statistics, metrics."""
+    """A run folder: options, status, statistics, metrics, what it learned from."""
     from facegen.training.age.options import AgeOptions
     from facegen.training.encoder.options import EncoderOptions
     from facegen.training.generator.options import TrainOptions
-    from facegen.training.run.folder import read_options
+    from facegen.training.run.data import changes, check_same_classes
+    from facegen.training.run.folder import RunFolder, read_options
+    from facegen.training.run.snapshots import drop_later, prune
 
     folder = folder_of("run", split_parts(data))
     facegen("runs", folder, "--html", workplace() / "runs.html")
     check_page(workplace() / "runs.html")
     for kind in (TrainOptions, EncoderOptions, AgeOptions):
         answers(read_options, folder, kind)
+    notes = {"data": {"path": "faces.zip", "classes": ["0-10"], "pictures": 1, "content": "1f"}}
+    answers(check_same_classes, folder, notes)
+    answers(changes, folder, notes)
+    answers(lambda: RunFolder.open(folder, 2.0).close())
+    answers(drop_later, folder, 2000)
+    answers(prune, folder, 1)
 
 
 @target

@@ -59,6 +59,7 @@ def read_struct(
 
 def _child() -> None:
     """What the other process does: read standard input, write JSON, the fields as lists or a text that says why not."""
+    _bound_memory()
     variable, *numbers = json.loads(sys.argv[1])
     result: dict[str, list] | str
     try:
@@ -71,7 +72,6 @@ def _child() -> None:
 def _read(file: BinaryIO, variable: str, numbers: Sequence[str], texts: Sequence[str]) -> dict[str, list]:
     from scipy.io import loadmat
 
-    _bound_memory()
     if file.read(10) == b"MATLAB 7.3":
         raise FacegenError("it is of MATLAB version 7.3; save it with MATLAB's `save -v7`")
     file.seek(0)

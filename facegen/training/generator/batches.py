@@ -187,7 +187,7 @@ class Batches:
         try:
             return next(self._stream)
         except FacegenError as error:
-            line = str(error).strip().splitlines()[-1]
+            line = str(error.args[0]).strip().splitlines()[-1]  # `str` of our errors is one line already
             raise FacegenError(line.removeprefix(f"{FacegenError.__module__}.FacegenError: ")) from error
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
