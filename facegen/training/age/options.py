@@ -41,7 +41,7 @@ class AgeOptions(Options):
         unset="on all",
     )
     kimg: float = option(300, "Thousands of pictures to train on.", above=0, resumable=True)
-    batch: int = option(64, "Pictures per step; batch normalization needs two.", min=2, max=MAX_BATCH)
+    batch: int = option(64, "Pictures per step; batch normalization needs two.", min=2)
     lr: float = option(2e-3, "Learning rate of AdamW after the warm-up.", above=0)
     weight_decay: float = option(0.05, "Weight decay of AdamW.")
     sigma: float = option(2.5, "Years by which an age is blurred as a target.", above=0)
@@ -58,6 +58,7 @@ class AgeOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
         """Return what the run folder is called, after its number."""

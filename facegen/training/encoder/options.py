@@ -13,7 +13,6 @@ from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # share of the pairs; the rest validates
 MOST_VALIDATING = 1000  # pairs; more make no difference
-
 MAX_PAIRS = 10_000_000
 
 
@@ -46,9 +45,9 @@ class EncoderOptions(Options):
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
-    pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.", max=MAX_PAIRS)
+    pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.")
     epochs: int = option(8, "Passes over the pairs.", above=0, resumable=True)
-    batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2, max=MAX_BATCH)
+    batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2)
     lr: float = option(1e-3, "Learning rate of Adam at the start.", above=0)
     lr_step: int = option(3, "Epochs after which the learning rate falls.", above=0)
     lr_decay: float = option(0.3, "What it falls to, as a factor.", above=0)
@@ -70,6 +69,8 @@ class EncoderOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
+        yield self.pairs <= MAX_PAIRS, f"pairs must be at most {MAX_PAIRS:,}, got {self.pairs}"
         yield (
             self.pairs * TRAINING_SHARE >= self.batch,
             f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch",

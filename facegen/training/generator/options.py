@@ -68,7 +68,7 @@ class TrainOptions(Options):
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option("auto", f"{', '.join(PRESETS)}; small and tiny are for a CPU.", choices=PRESETS, metavar="NAME")
     kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
-    batch: int = decided("Images per step, all GPUs together.", min=1, max=MAX_BATCH, resumable=True)
+    batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
     batch_gpu: int | None = option(
         None, "Largest batch at a time on a GPU, to need less memory.", unset="by cfg", min=1, resumable=True
     )
@@ -175,6 +175,7 @@ class TrainOptions(Options):
             group = max(1, min(self.mbstd_group, self.batch))
             words = f"batch must be a multiple of {group} (minibatch-stddev group), got {self.batch}"
             yield self.batch % group == 0, words
+        yield (self.batch or 0) <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
         yield self.aug != "fixed" or (self.p or 0) > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"
         yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
         yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"
