@@ -17,7 +17,7 @@ from PIL import Image
 
 from facegen.beside import disk
 from facegen.errors import FacegenError
-from facegen.files import at_home, atomic_path, open_in_place, write_json
+from facegen.files import at_home, atomic_path, open_in_place, write_json, write_with_torch
 from facegen.options import Options
 from facegen.reading import is_number, read_json_lines, read_note
 from facegen.status import say
@@ -276,13 +276,8 @@ def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 @contextmanager
 def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Iterator[None]:
     """As `save_state`, but the file takes its place when the block has ended well: all of it is on the disk by then."""
-    import torch
-
     with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # so it tells of a full disk
-            raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
+        write_with_torch(content, temporary)
         disk.flush_to_disk(temporary)
         yield
 
