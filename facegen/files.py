@@ -117,6 +117,16 @@ def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
         raise FacegenError(f"{path}: is there already and would be lost; --force replaces it")
 
 
+def write_with_torch(content: Any, temporary: Path) -> None:
+    """Write what `torch.save` takes to a path from `atomic_path`; an OSError where the disk is full."""
+    import torch
+
+    try:
+        torch.save(content, temporary)
+    except RuntimeError as error:  # so it tells of it
+        raise OSError("PyTorch has not written all of it") from error
+
+
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:
     """Write what JSON can hold, atomically and readable by people."""
     with atomic_path(path) as temporary:

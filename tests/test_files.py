@@ -233,7 +233,7 @@ def test_a_full_disk_is_told_with_the_file_s_name(tmp_path, write):
             temporary.symlink_to("/dev/full")
             write(temporary)
 
-    with pytest.raises(OSError, match="the disk full|No space left") as caught:
+    with pytest.raises(OSError, match=r"the disk full|No space left") as caught:
         fill()
     assert one_line(caught.value).startswith(f"{tmp_path / 'a'}: cannot be ")
     assert names(tmp_path) == []

@@ -21,6 +21,7 @@ from facegen.ages import AgeGroups
 from facegen.errors import MAX_LETTERS, FacegenError, one_line
 from facegen.files import at_home
 from facegen.options import Parsed
+from facegen.status import say
 from facegen.text import shorten, visible
 
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
@@ -41,6 +42,9 @@ COMMANDS = {
     "info": ("facegen.cli.info", "Show what a weights file is."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
 }
+
+# What ends a process: a scheduler, a terminal that is closed (Windows has no signal for it).
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 # Options that several commands have.
 device_option = click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
@@ -106,10 +110,14 @@ class LazyGroup(click.Group):
         try:
             with visible_errors():
                 return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("", "Stopped.", err=True)
+            raise click.exceptions.Exit(130) from None
         finally:
             # Nothing is half written any more, and an exception in the interpreter's own clearing up is a traceback.
-            if signal.getsignal(signal.SIGTERM) is leave:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number in ENDING:
+                if signal.getsignal(number) is leave:
+                    signal.signal(number, signal.SIG_DFL)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -140,4 +148,6 @@ def main() -> None:
     # The current folder may be a stranger's: no Python (since 3.11) and no program of Windows looks for code there.
     os.environ.update(PYTHONSAFEPATH="1", NoDefaultCurrentDirectoryInExePath="1")
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, leave)
+        for number in ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+                signal.signal(number, leave)

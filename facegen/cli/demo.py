@@ -18,6 +18,9 @@ def command(outdir: Path) -> None:
     Example:
       facegen demo --outdir out
     """
+    from facegen.figures.plots import check_settings
+
+    check_settings()
     from matplotlib.cbook import get_sample_data
 
     from facegen.aging.save import save_results

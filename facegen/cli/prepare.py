@@ -75,5 +75,5 @@ def command(
     except KeyboardInterrupt:
         kept = spool_path(archive)
         say("", f"stopped; what is done is kept in {kept}: the same command goes on from there", err=True)
-        raise click.Abort from None
+        raise click.exceptions.Exit(130) from None
     say(*prepared(report, archive))

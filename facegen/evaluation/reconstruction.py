@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from facegen.evaluation.bootstrap import Estimate, estimate_mean
+from facegen.figures.plots import check_settings
 from facegen.images import to_float
 from facegen.metrics.features import BATCH
 
@@ -63,6 +64,7 @@ def _squared_errors(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def _structural_similarity() -> Distance | None:
     """SSIM of uint8 pictures; None where torchmetrics is not installed."""
     try:
+        check_settings()  # torchmetrics imports matplotlib
         from torchmetrics.functional.image import structural_similarity_index_measure as ssim
     except ImportError:
         return None

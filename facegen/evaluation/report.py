@@ -35,6 +35,7 @@ from facegen.evaluation.tables import (
     years,
 )
 from facegen.figures.grids import save_picture
+from facegen.figures.plots import default_settings
 from facegen.files import atomic_path
 from facegen.text import in_markdown, json_text, shorten, shown
 
@@ -233,6 +234,7 @@ def _write(path: Path, content: str) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
+@default_settings()
 def age_chart(evaluation: Evaluation) -> Image.Image:
     """Judged against target age: the median of each system, and the band that holds half of its results."""
     figure, axes = _axes("target age, years", "judged age, years")
@@ -250,6 +252,7 @@ def age_chart(evaluation: Evaluation) -> Image.Image:
     return _drawn(figure, axes)
 
 
+@default_settings()
 def identity_chart(evaluation: Evaluation, floor: Estimate) -> Image.Image:
     """Similarity of input and result at each target age with its 95 % interval, between floor and ceilings."""
     figure, axes = _axes("target age, years", "similarity to the input")

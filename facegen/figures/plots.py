@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from facegen.files import atomic_path
+from facegen.reading import read_text
+
+SETTINGS = Path("matplotlibrc")
 
 
+def check_settings() -> None:
+    """Raise a FacegenError if matplotlib cannot be imported here, as it reads a file of the current folder then."""
+    if SETTINGS.exists() and not SETTINGS.is_dir():
+        read_text(SETTINGS)
+
+
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Within this context matplotlib draws as it does by itself, whatever it has read in the current folder."""
+    check_settings()
+    import matplotlib.style
+
+    with matplotlib.style.context("default"):
+        yield
+
+
+@default_settings()
 def plot_curves(
     path: str | os.PathLike[str],
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -39,6 +60,7 @@ def plot_curves(
     return Path(path)
 
 
+@default_settings()
 def plot_ages(
     path: str | os.PathLike[str], true: np.ndarray, predicted: np.ndarray, mae_by_group: Mapping[str, float]
 ) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers import start_python
 from PIL import Image
 
 from facegen.cli import main
@@ -30,8 +31,10 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, command):
     assert "Errno" not in result.output
 
 
-def test_sigterm_removes_what_is_half_written(tmp_path: Path):
-    """A real process, terminated while its archive is half written: a writer that waits stands in for much data."""
+@pytest.mark.skipif(os.name != "posix", reason="other signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_removes_what_is_half_written(tmp_path: Path, number: int):
+    """A real process, stopped while its archive is half written: a writer that waits stands in for much data."""
     script = (
         "import time\n"
         "from facegen.data.archive import ArchiveWriter\n"
@@ -44,16 +47,16 @@ def test_sigterm_removes_what_is_half_written(tmp_path: Path):
     (tmp_path / "in").mkdir()
     for age in range(3):
         Image.new("RGB", (32, 32), (age, 0, 0)).save(tmp_path / "in" / f"{age}_1_2_20170116174525125.jpg")
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, env=dict(os.environ))
+    process = start_python("-c", script)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("out/.*.tmp")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(tmp_path.glob("out/.*.tmp")), "the archive was never begun"
     time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     errors = process.communicate(timeout=30)[1]
-    assert process.returncode == 128 + signal.SIGTERM
-    assert b"Traceback" not in errors
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["faces.zip.partial"]  # what is done stays
 
 
@@ -102,3 +105,16 @@ def test_names_that_are_no_utf_8(tmp_path: Path):
     assert run.name.startswith("00000-M_ller-")
     assert "udcfc" in (run / "log.txt").read_text(encoding="utf-8")
     assert json.loads((run / "training_options.json").read_text(encoding="utf-8"))["data"] == data
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGHUP")
+def test_nohup_stays(tmp_path: Path):
+    script = (
+        "import signal\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "import click, facegen.cli\n"
+        "from facegen.cli.label import command\n"
+        "command.callback = lambda **given: print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)\n"
+        f"facegen.cli.main(['label', {str(tmp_path)!r}])\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script]) == b"True\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from refusals import assert_refused
 from facegen.data.crops import UNREADABLE, Cropped
 from facegen.data.sources import Skipped
 from facegen.data.spool import Spool
+from facegen.errors import FacegenError
 
 JOB = {"source": "/faces", "crop": {"resolution": 64}}
 
@@ -137,3 +139,14 @@ def test_outcomes_hold_until_the_file_changes(tmp_path):
         assert spool.is_done("a", [9, 6])
         assert not spool.is_done("a", [100, 5])
         assert spool.png("a") == picture("a", 9).png
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are for administrators")
+@pytest.mark.parametrize("name", ["outcomes.jsonl", "pictures.bin", "job.json", ".lock"])
+def test_a_link_that_a_stranger_left_is_not_written_through(tmp_path, name):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / name).symlink_to(tmp_path / "precious")
+    with contextlib.suppress(OSError, FacegenError), Spool(tmp_path / "s", JOB) as spool:
+        spool.add([picture("a")])
+    assert (tmp_path / "precious").read_text() == "mine"

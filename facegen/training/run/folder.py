@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ from PIL import Image
 
 from facegen.beside import disk
 from facegen.errors import FacegenError
-from facegen.files import at_home, atomic_path, open_in_place, write_json
+from facegen.files import at_home, atomic_path, open_in_place, write_json, write_with_torch
 from facegen.options import Options
 from facegen.reading import is_number, read_json_lines, read_note
 from facegen.status import say
@@ -26,6 +26,7 @@ from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 from facegen.weights.locate import RUN_OPTIONS, is_remote
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.utils.tensorboard import SummaryWriter
 
 Some = TypeVar("Some", bound=Options)
@@ -233,6 +234,21 @@ def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
     options.check_goes_on(read_options(folder, type(options)))
 
 
+def check_room(networks: Callable[[], Iterable[nn.Module]], path: Path) -> None:
+    """Raise a FacegenError if options ask for networks with more numbers than the file of their weights has bytes.
+
+    Args:
+        networks: builds them; called where they take no memory.
+        path: the snapshot or state that they are to get.
+    """
+    import torch
+
+    with torch.device("meta"):
+        numbers = sum(x.numel() for network in networks() for x in network.parameters())
+    if numbers > path.stat().st_size:
+        raise FacegenError(f"{path}: too small for the networks that this run's options and data ask for")
+
+
 def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     """Return what `save_state` wrote.
 
@@ -260,13 +276,8 @@ def save_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 @contextmanager
 def written_state(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Iterator[None]:
     """As `save_state`, but the file takes its place when the block has ended well: all of it is on the disk by then."""
-    import torch
-
     with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # so it tells of a full disk
-            raise OSError(f"{path}: cannot be written; is the disk full? The file before it is kept") from error
+        write_with_torch(content, temporary)
         disk.flush_to_disk(temporary)
         yield
 

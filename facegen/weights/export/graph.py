@@ -270,7 +270,7 @@ def export_torchscript(
         traced = torch.jit.trace(graph, tuple(graph.example(2).values()), check_trace=False)
         extra = {} if metadata is None else {f"{METADATA_KEY}.json": json.dumps(metadata)}
         with atomic_path(path) as temporary:
-            traced.save(str(temporary), _extra_files=extra)
+            temporary.write_bytes(traced.save_to_buffer(_extra_files=extra))  # its `save` aborts on a full disk
             loaded = torch.jit.load(str(temporary))
             return _compare(graph, lambda inputs: loaded(*inputs.values()), Path(path))
 

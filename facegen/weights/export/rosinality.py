@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
+from facegen.files import atomic_path, write_with_torch
 from facegen.networks.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGBLayer
 from facegen.networks.layers import FullyConnectedLayer, normalize_2nd_moment
 
@@ -47,7 +47,7 @@ def export_rosinality(
     if generator.mapping.w_avg_beta is not None:
         content["latent_avg"] = generator.mapping.w_avg.detach().clone()
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        write_with_torch(content, temporary)
     return arguments
 
 
