@@ -345,7 +345,7 @@ def _full_scale(image: Image.Image) -> float:
     """What white is: integers are 8 or 16 bits deep, floats 0..1 by custom or the values of integers."""
     if image.mode.startswith("I;16"):
         return 65535.0
-    top = float(image.getextrema()[1])
+    top = float(image.getextrema()[1])  # type: ignore[arg-type]  # of one channel
     if image.mode == "F" and top <= 1:
         return 1.0
     return 65535.0 if top > 255 else 255.0

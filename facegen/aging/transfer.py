@@ -371,12 +371,6 @@ class AgeTransfer:
             own = round(float(rendered.input_ages[index]), 1)
             pictures = _pictures(rendered.aged[index], has_color)
             change = FaceChange(aligned[index], reconstructions[index], self.template)
-            years = [age.years for age in wanted]
-            strengths, looks = self._strengths(aligned[index], change, pictures, years, edit.strength)
-            faces_at = [
-                AgedFace(age.caption, age.years, age.group, picture, strength, look)
-                for age, picture, strength, look in zip(wanted, pictures, strengths, looks, strict=True)
-            ]
             result = FaceResult(
                 box=face.box,
                 matrix=alignment_matrix(face, self.template, self.size),
@@ -384,13 +378,29 @@ class AgeTransfer:
                 reconstruction=reconstructions[index],
                 input_age=own,
                 input_group=group_of(own, self.groups),
-                aged=faces_at,
+                aged=self._at_strength(aligned[index], change, pictures, wanted, edit.strength),
                 latent=rendered.latents[index].cpu().numpy(),
                 understood=change.understood,
                 age_is_estimated=given is None,
             )
             results.append(result)
         return results
+
+    def _at_strength(
+        self,
+        face: Image.Image,
+        change: FaceChange,
+        aged: Sequence[Image.Image],
+        ages: Sequence[Age],
+        strength: float | None,
+    ) -> list[AgedFace]:
+        """A face at other ages, each with how much of its change goes into the photo; None finds out."""
+        years = [age.years for age in ages]
+        strengths, looks = self._strengths(face, change, aged, years, strength)
+        return [
+            AgedFace(age.caption, age.years, age.group, picture, part, look)
+            for age, picture, part, look in zip(ages, aged, strengths, looks, strict=True)
+        ]
 
     @torch.no_grad()
     def _strengths(
