@@ -14,6 +14,7 @@ OLDEST_PERSON = 122  # the oldest person on record lived 122 years
 # Whoever writes `91-100` does not mean to throw away the faces of 101: a last group that ends here is open.
 OLDEST = 100
 
+MAX_GROUPS = 1000  # ages have up to three digits
 _GROUP = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})?|\+)\s*")
 _EXAMPLE = "write groups from young to old, as in 0-12,13-19,20-39,40-59,60-"
 
@@ -65,6 +66,8 @@ class AgeGroups:
     @classmethod
     def from_labels(cls, labels: Sequence[str]) -> AgeGroups:
         """The inverse of `labels`: read a list such as `["0-10", "11-20", "21+"]`."""
+        if len(labels) > MAX_GROUPS:
+            raise FacegenError(f"{len(labels):,} age groups, more than {MAX_GROUPS:,}: {_EXAMPLE}")
         bounds = []
         for label in labels:
             match = _GROUP.fullmatch(label) if isinstance(label, str) else None

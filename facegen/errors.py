@@ -17,6 +17,10 @@ class FacegenError(ValueError):
         return visible(shorten(super().__str__(), MAX_LETTERS))
 
 
+class DamagedError(FacegenError):
+    """A file is not as it was written: bytes are missing or changed. Another copy of it may be whole."""
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return an error as one visible line of at most `limit` letters; one of the system begins with its file."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

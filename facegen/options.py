@@ -24,6 +24,7 @@ from facegen.errors import FacegenError
 from facegen.text import shown as described
 
 MAX_NUMBER, MAX_LETTERS, MAX_PARTS = 2.0**63, 4096, 64  # of an option's value in a file
+MAX_BATCH = 2**16  # pictures of a step
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Some = TypeVar("Some", bound="Options")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import lzma
 import os
-import re
 import reprlib
 import stat
 import sys
@@ -21,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facegen.errors import FacegenError
+from facegen.errors import DamagedError, FacegenError
 
 MAX_BYTES = 4 * 1024**3  # of any file that is read as a whole
 MAX_TEXT_BYTES = 64 * 1024**2  # of notes: options, statistics, logs; a training of years writes a tenth
@@ -34,7 +33,7 @@ MAX_ZIP_ENTRIES = 3_000_000
 # What a parsed container or item takes at most, in bytes, by the character in the text that stands for it.
 _JSON_MEMORY = {b"{": 240, b"[": 72, b",": 128}
 _FOUR_BYTES = [bytes([first]) for first in range(0xF0, 0xF5)]  # what letters of four bytes in UTF-8 begin with
-_LONG_NUMBER = re.compile(rb"\d{100}")  # no float has as many digits, and larger ones overflow wherever they are used
+MAX_DIGITS = 99  # of a whole number in JSON: larger ones overflow wherever they are used, and take long to read
 # What zipfile raises on a broken zip; RuntimeError: an encrypted entry, or an unknown compression.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OverflowError)
 
@@ -144,19 +143,20 @@ def parse_json(data: bytes | str, where: str) -> Any:
         where: What to call it in messages.
 
     Raises:
-        FacegenError: not JSON, nested deeper than MAX_JSON_DEPTH, with numbers of a hundred digits, or so that it would
+        DamagedError: not JSON.
+        FacegenError: nested deeper than MAX_JSON_DEPTH, with whole numbers of more than MAX_DIGITS, or so that it would
             take more than MAX_JSON_MEMORY once it is parsed.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     _check_memory(raw, where)
-    if _LONG_NUMBER.search(raw):
-        raise FacegenError(f"{where}: holds a number of a hundred digits or more: refused")
     try:
-        content = json.loads(raw.decode("utf-8-sig", "surrogatepass"))
+        content = json.loads(raw.decode("utf-8-sig", "surrogatepass"), parse_int=_whole)
+    except FacegenError as error:
+        raise FacegenError(f"{where}: {error}") from None
     except RecursionError:
         raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused") from None
     except ValueError as error:
-        raise FacegenError(f"{where}: not JSON ({error})") from error
+        raise DamagedError(f"{where}: not JSON ({error})") from error
     containers, depth = [content] if isinstance(content, (dict, list)) else [], 0
     while containers:
         depth += 1
@@ -169,6 +169,12 @@ def parse_json(data: bytes | str, where: str) -> Any:
             if isinstance(value, (dict, list))
         ]
     return content
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise FacegenError(f"holds a number of more than {MAX_DIGITS} digits: refused")
+    return int(digits)
 
 
 def _check_memory(raw: bytes, where: str) -> None:
@@ -207,7 +213,8 @@ def open_zip(file: str | os.PathLike[str] | BinaryIO, where: str | None = None) 
         where: What to call it in messages; None for the path.
 
     Raises:
-        As `open_plain`; FacegenError, too, if it is no zip, a broken one, or has more than MAX_ZIP_ENTRIES entries.
+        As `open_plain`; DamagedError, too, if it is no zip or a broken one; FacegenError if it has more than
+            MAX_ZIP_ENTRIES entries.
     """
     where = str(file) if where is None else where
     if isinstance(file, (str, os.PathLike)):
@@ -215,7 +222,7 @@ def open_zip(file: str | os.PathLike[str] | BinaryIO, where: str | None = None) 
     try:
         archive = zipfile.ZipFile(file)
     except BROKEN_ZIP as error:
-        raise FacegenError(f"{where}: not a readable zip ({error})") from error
+        raise DamagedError(f"{where}: not a readable zip ({error})") from error
     if len(archive.filelist) > MAX_ZIP_ENTRIES:
         archive.close()
         raise FacegenError(f"{where}: a zip of more than {MAX_ZIP_ENTRIES:,} files: refused")

@@ -105,3 +105,8 @@ def test_from_labels_refuses_what_is_not_text():
 def test_no_groups_at_all_are_refused():
     with pytest.raises(FacegenError, match="no age groups"):
         AgeGroups(())
+
+
+def test_more_groups_than_ages_are_refused():
+    with pytest.raises(FacegenError, match="age groups, more than"):
+        AgeGroups.from_labels(["0-1"] * 1001)

@@ -51,9 +51,9 @@ def test_json_that_grows_in_memory_is_refused():
         assert_refused("memory", parse_json, text, "x.json")
 
 
-@pytest.mark.parametrize("text", ["9" * 400, "[1" + "0" * 5000 + "]", "0." + "1" * 101])
+@pytest.mark.parametrize("text", ["9" * 400, "[1" + "0" * 5000 + "]", "-" + "1" * 100])
 def test_endless_numbers_are_refused(text):
-    assert_refused("a hundred digits", parse_json, text, "x.json")
+    assert_refused("more than 99 digits", parse_json, text, "x.json")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ FORMAT = 1  # version of facegen.json
 FEW_VALUES = 20  # an attribute of faces that takes more values tells single faces, not kinds of faces
 MAX_ATTRIBUTES = 100  # that are counted; of facegen's own there are three
 MAX_CLASSES = 10_000  # a label beyond this is a mistake in the file, and its one-hot vectors would fill the memory
+# More labels, faces or names left out than an archive has files: beyond so many they are not reported one by one.
+MAX_SPARE = 10_000
 
 
 @dataclass(slots=True)
@@ -170,6 +172,8 @@ def understand(
     if not isinstance(left_out, list):
         contents.report("broken dataset.json", "dataset.json", '"left_out" is not a list of file names')
         left_out = []
+    if _too_many(contents, left_out, "names left out", "dataset.json"):
+        left_out = []
     left_out = {name for name in left_out if isinstance(name, str)}
     if left_out:
         contents.notes["left out on purpose (dataset.json)"] = sorted(left_out)
@@ -270,9 +274,19 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
             contents.age_groups = AgeGroups.from_labels(contents.classes)
 
 
+def _too_many(contents: Contents, entries: list[Any], what: str, file: str) -> bool:
+    """Whether there are far more entries than files, which is reported once."""
+    files = len(contents.files.names)
+    if too_many := len(entries) > files + MAX_SPARE:
+        contents.report(f"broken {file}", file, f"{len(entries):,d} {what}, but {files:,d} files")
+    return too_many
+
+
 def _pair_up(contents: Contents, entries: list[Any]) -> dict[str, Any]:
     """Labels by file name, whatever they are; pictures without and labels without a picture are reported."""
     by_name: dict[str, Any] = {}
+    if _too_many(contents, entries, "labels", "dataset.json"):
+        return by_name
     for entry in entries:
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
             contents.report("broken label entry", "", f"{_short(entry)} is not a [file name, label] pair")
@@ -319,6 +333,8 @@ def _read_faces(contents: Contents, entries: Any) -> None:
         return
     if not isinstance(entries, list):
         contents.report("broken facegen.json", "facegen.json", '"faces" is not a list')
+        return
+    if _too_many(contents, entries, "faces", "facegen.json"):
         return
     by_name = {face.name: face for face in contents.faces}
     seen = set()

@@ -46,11 +46,13 @@ def rehearse(
     check_gpus(processes)
     on_gpu = pick_device(device).type == "cuda"
     options, archive = decide_and_open(options, processes, resume, on_gpu=on_gpu)
-    G, D = build_networks(options, archive)
-    G_ema = copy.deepcopy(G)
     if resume is not None:
         check_goes_on(resume, options)
         check_same_classes(resume, {"data": note_of(archive, archive.class_names)})
+        checkpoint.check_room_for(resume, lambda: build_networks(options, archive))
+    G, D = build_networks(options, archive)
+    G_ema = copy.deepcopy(G)
+    if resume is not None:
         _check_idle(Path(resume))
         content, snapshot = checkpoint.find(resume)
         checkpoint.load_weights(snapshot, {"G": G, "D": D, "G_ema": G_ema})

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facegen import beside
-from facegen.errors import FacegenError
+from facegen.errors import DamagedError, FacegenError
 
 BY_HAND = "or download the file by hand and give its path instead"
 
@@ -78,15 +78,16 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
 def removed_if_damaged(path: Path) -> Iterator[None]:
     """Remove a download from the cache when the block that reads it finds it damaged: the next try gets it again.
 
+    A file that is whole but of a kind that facegen does not read stays: another copy would be the same.
     Only files that `download` has put there are removed. Of the hub's, which other programs may use, the message says
     what to delete.
     """
     try:
         yield
-    except FacegenError as error:
+    except DamagedError as error:
         in_hub = path.parent.parent.name == "snapshots" and path.parents[2].name.startswith("models--")
         if in_hub:
-            raise FacegenError(f"{error}; to download it again, delete {path.resolve()}") from error
+            raise DamagedError(f"{error}; to download it again, delete {path.resolve()}") from error
         ours = path.parent == _downloads() and re.match("[0-9a-f]{16}_", path.name)
         if not ours or offline():
             raise
@@ -94,7 +95,7 @@ def removed_if_damaged(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         except OSError:
             raise error from None
-        raise FacegenError(f"{error}; this copy is removed from the cache, so the next try gets a new one") from error
+        raise DamagedError(f"{error}; this copy is removed from the cache, so the next try gets a new one") from error
 
 
 def _downloads() -> Path:

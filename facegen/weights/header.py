@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from facegen.ages import AgeGroups
-from facegen.errors import FacegenError
+from facegen.errors import DamagedError, FacegenError
 from facegen.faces.template import AlignmentTemplate
 from facegen.reading import parse_json
 from facegen.text import visible
@@ -171,7 +171,7 @@ class Header(Mapping[str, Any]):
         try:
             content = parse_json(text, "its header")
         except FacegenError as error:
-            raise FacegenError(f"{path}: damaged, or not a safetensors file ({error})") from error
+            raise type(error)(f"{path}: damaged, or not a safetensors file ({error})") from error
         if not _has_layout(content):
             raise FacegenError(f"{path}: a safetensors file, but not one that facegen wrote")
         names = sorted(f"{name}." for name in content["networks"])
@@ -183,7 +183,7 @@ class Header(Mapping[str, Any]):
                 f"{path}: format version {version}, this facegen reads up to {FORMAT_VERSION}: update facegen"
             )
         if (version > 1 or "sha256" in content) and content.get("sha256") != checksum(content):
-            raise FacegenError(f"{path}: damaged: its header does not match its checksum; get the file again")
+            raise DamagedError(f"{path}: damaged: its header does not match its checksum; get the file again")
         return cls(content)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from facegen.text import shown
+from facegen.weights.header import Header
 
 MAX_TEXT = 2000  # characters of a line
 MAX_NAME = 200  # of a tensor
@@ -24,7 +25,7 @@ def in_words(facts: dict[str, Any]) -> Iterator[str]:
 def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Headings and texts."""
     options, origin, metrics = (_mapping(facts.get(name)) for name in ("training_options", "origin", "metrics"))
-    names, kimg = facts.get("class_names") or facts.get("groups"), facts.get("kimg")
+    names, kimg = facts.get("class_names") or facts.get("groups"), Header(facts).kimg
     return [
         ("file", facts["file"]),
         ("format", facts["format"]),
@@ -36,7 +37,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("left out", _listed(facts.get("left_out"))),
         ("classes", _listed(names)),
         ("aligned to", "a template of five points" if facts.get("template") else ""),
-        ("images seen", f"{kimg:,g} thousand" if isinstance(kimg, (int, float)) else ""),
+        ("images seen", "" if kimg is None else f"{kimg:,g} thousand"),
         ("trained on", options.get("data") or _mapping(origin.get("training_set_kwargs")).get("path")),
         ("which half", options.get("half")),
         ("started from", options.get("resume")),

@@ -20,6 +20,7 @@ from facegen.text import shown, visible
 from facegen.weights import native
 from facegen.weights.cache import removed_if_damaged
 from facegen.weights.family.safe_pickle import MAX_NAME
+from facegen.weights.family.state_dict import networks_of
 from facegen.weights.header import HEADER_KEY, Header
 from facegen.weights.load import kind_of_file, read_networks
 from facegen.weights.locate import locate
@@ -131,25 +132,27 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], Tensors]:
 
 def _pickle(path: Path) -> tuple[dict[str, Any], Tensors]:
     """A pickle, or a file of PyTorch with a pickle in it."""
+    content: Any = None
     try:
-        networks, header = read_networks(path)
+        if kind_of_file(path) == "torch":
+            content = read_torch_file(path)
+            networks, header = networks_of(content, path)
+        else:
+            networks, header = read_networks(path)
     except FacegenError as error:
-        return _refused(path, error)
+        return _refused(path, error, content)
     tensors = {name: network.state_dict() for name, network in networks.items()}
     writer = header.get("origin", {}).get("format", "written by facegen")
     return _known(networks, header, tensors, f"{_container(path)} ({writer})"), tensors
 
 
-def _refused(path: Path, error: FacegenError) -> tuple[dict[str, Any], Tensors]:
-    """What can be said of a file that is no network which facegen takes."""
+def _refused(path: Path, error: FacegenError, content: Any) -> tuple[dict[str, Any], Tensors]:
+    """What can be said of a file that is no network which facegen takes; `content` is what could be read of it."""
     reason = str(error).removeprefix(visible(f"{path}: "))
     container = _container(path)
-    pickle = _pickle_bytes(path)
-    if container == "PyTorch file":
-        tensors = _state_dict(path)
-        if tensors:
-            return _bare(container, tensors, reason), {"": tensors}
-    names = named_globals(pickle)
+    if tensors := dict(_named_tensors(content, "", MAX_NESTING, set())):
+        return _bare(container, tensors, reason), {"": tensors}
+    names = named_globals(_pickle_bytes(path))
     return {"format": container, "refused": reason, "networks": {}, "globals": names}, {}
 
 
@@ -163,15 +166,6 @@ def _pickle_bytes(path: Path) -> bytes:
         return read_bytes(path)
     with open_plain(path) as file:
         return TorchZip(file, str(path)).read("data.pkl") or b""
-
-
-def _state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a PyTorch file, by name; none where it holds anything that torch does not call safe."""
-    try:
-        content = read_torch_file(path)
-    except FacegenError:
-        return {}
-    return dict(_named_tensors(content, "", MAX_NESTING, set()))
 
 
 def _named_tensors(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from facegen.errors import FacegenError, one_line
+from facegen.errors import DamagedError, FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.weights.header import FORMAT_VERSION, HEADER_KEY, Header
 from facegen.weights.read import check_finite
@@ -151,7 +151,7 @@ def read_tensors(
     for name, state in networks.items():
         expected = header.networks[name].get("sha256")
         if (expected is not None or header["format_version"] > 1) and expected != tensors_checksum(state):
-            raise FacegenError(
+            raise DamagedError(
                 f"{path}: damaged: the weights of {name} do not match their checksum; get the file again"
             )
     return networks

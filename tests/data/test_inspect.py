@@ -12,6 +12,7 @@ from refusals import assert_refused
 
 from facegen.ages import AgeGroups
 from facegen.cli import main
+from facegen.data import contents as contents_module
 from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.data.inspect import inspect_archive
 from facegen.data.label import label_folder
@@ -442,3 +443,15 @@ def test_nothing_there(tmp_path):
     assert result.exit_code == 1
     assert "no such folder or zip" in result.output
     assert "Traceback" not in result.output
+
+
+def test_far_more_entries_than_files_are_reported_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(contents_module, "MAX_SPARE", 3)
+    many = [f"{i}.png" for i in range(20)]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", b"")
+        archive.writestr("dataset.json", json.dumps({"labels": [[name, 0] for name in many], "left_out": many}))
+        archive.writestr("facegen.json", json.dumps({"format": 1, "faces": [{"file": name} for name in many]}))
+    told = [str(problem) for problem in contents_module.read_contents(tmp_path / "x.zip").problems]
+    assert len(told) == 3
+    assert all("20 " in problem and "but 3 files" in problem for problem in told)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 import os
 import shutil
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from trainings import Training, assert_one_line
 
 from facegen.errors import FacegenError
 from facegen.training.augment.ada import AdaController
+from facegen.training.generator.options import TrainOptions
+from facegen.training.rehearsal import rehearse
 from facegen.training.run import check_state
+from facegen.training.run.folder import read_options
 from facegen.weights.locate import list_snapshots
 from facegen.weights.native import load_networks, save_networks
 
@@ -269,6 +273,24 @@ def test_weights_of_a_training(training: Training, run: Path):
 
     tamper(training, run, change)
     assert "average" in refused(training, run)
+
+
+@pytest.mark.parametrize(
+    ("training", "larger"),
+    [
+        ("generator", {"channel_base": 2**14, "channel_max": 1024}),
+        ("generator", {"map_layers": 50, "latent": 512}),
+        ("age", {"arch": "resnet", "widths": [512, 512], "depths": [2, 2]}),
+    ],
+    indirect=["training"],
+)
+def test_options_that_ask_for_larger_networks(training: Training, run: Path, larger: dict[str, Any]):
+    path = run / "training_options.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **larger}), encoding="utf-8")
+    assert "too small for the networks" in refused(training, run)
+    if training.command == "train":
+        with pytest.raises(FacegenError, match="too small for the networks"):
+            rehearse(replace(read_options(run, TrainOptions), **training.halves(3)), resume=run, device="cpu")
 
 
 @pytest.mark.parametrize("training", ["generator"], indirect=True)

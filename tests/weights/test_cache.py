@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import zipfile
 
 import pytest
 from facegen.beside.dnnlib import web
@@ -316,6 +317,35 @@ def test_a_damaged_download_leaves_the_cache(server, cache, tmp_path, monkeypatc
     own = path.rename(tmp_path / path.name)
     assert "removed" not in assert_refused("", load_generator, own)
     assert own.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("3.pkl", b"\x80\x02cother_program\nGenerator\n."),  # a pickle of another program
+        ("code.pt", b"PK"),
+        ("x.onnx", b"\x08\x07\x12\x07pytorch"),
+    ],
+)
+def test_a_whole_download_of_another_kind_stays(server, cache, tmp_path, name, content):
+    if content == b"PK":
+        with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x/data.pkl", b"x" * 1000)
+        content = (tmp_path / "x.zip").read_bytes()
+    url = server.put(f"/{name}", content)
+    for _ in range(2):
+        assert "removed" not in assert_refused("", load_generator, url)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("x.pkl", b"\x80\x02}q"), ("x.pt", b"PK\3\4" + bytes(99))],
+)
+def test_a_damaged_download_of_any_format_leaves_the_cache(server, cache, name, content):
+    url = server.put(f"/{name}", content)
+    assert_refused("removed from the cache", load_generator, url)
+    assert kept(cache) == ([], [])
 
 
 # --- no connection ---

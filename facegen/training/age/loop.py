@@ -26,7 +26,7 @@ from facegen.training.age.distort import distort
 from facegen.training.age.options import SHAPES, AgeOptions
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
-from facegen.training.run.folder import check_goes_on, read_state
+from facegen.training.run.folder import check_goes_on, check_room, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import without_paths
 from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
@@ -95,6 +95,8 @@ def train_age(
     with Session("train-age", device, progress) as session:
         val = None if options.val is None else str(Path(options.val).resolve())
         options = replace(options, data=str(Path(options.data).resolve()), val=val)
+        if resume is not None:
+            check_room(lambda: [build_network(options)], Path(resume) / STATE)
         state = build(options, session.device)
         if resume is not None:
             _restore(state, options, resume)
@@ -110,11 +112,10 @@ def train_age(
     return session.path
 
 
-def build(options: AgeOptions, device: torch.device) -> TrainingState:
-    """Build the networks and the optimizer of a new run."""
-    torch.manual_seed(options.seed)
+def build_network(options: AgeOptions) -> AgeEstimator:
+    """Build the network of a new run, with random weights."""
     shape = SHAPES[options.arch]
-    network = AgeEstimator(
+    return AgeEstimator(
         options.arch,
         options.widths or shape["widths"],
         options.depths or shape["depths"],
@@ -122,6 +123,12 @@ def build(options: AgeOptions, device: torch.device) -> TrainingState:
         dropout=options.dropout,
         both_sides=options.both_sides,
     )
+
+
+def build(options: AgeOptions, device: torch.device) -> TrainingState:
+    """Build the networks and the optimizer of a new run."""
+    torch.manual_seed(options.seed)
+    network = build_network(options)
     network.to(device).to(memory_format=torch.channels_last).train()
     # Weight decay is for what multiplies; scales and biases go without.
     decayed = [p for p in network.parameters() if p.ndim > 1]

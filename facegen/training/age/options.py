@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from facegen.options import Options, option
+from facegen.options import MAX_BATCH, Options, option
 
 HALVES = ("first", "second")
 WARMUP = 0.05  # share of the run with a rising learning rate
@@ -58,6 +58,7 @@ class AgeOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
         """Return what the run folder is called, after its number."""

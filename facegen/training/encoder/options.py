@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facegen.errors import FacegenError
-from facegen.options import Options, option
+from facegen.options import MAX_BATCH, Options, option
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # share of the pairs; the rest validates
 MOST_VALIDATING = 1000  # pairs; more make no difference
+MAX_PAIRS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class EncoderOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
+        yield self.pairs <= MAX_PAIRS, f"pairs must be at most {MAX_PAIRS:,}, got {self.pairs}"
         yield (
             self.pairs * TRAINING_SHARE >= self.batch,
             f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch",

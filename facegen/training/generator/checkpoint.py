@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from facegen.errors import FacegenError, one_line
 from facegen.text import as_argument
 from facegen.training.generator.state import TrainingState
 from facegen.training.run.check_state import checked, cuda_states, fitting, generator_state, number, whole
-from facegen.training.run.folder import read_state, written_state
+from facegen.training.run.folder import check_room, read_state, written_state
 from facegen.training.run.snapshots import drop_later
 from facegen.weights.header import Header
 from facegen.weights.locate import SNAPSHOTS, snapshot_name
@@ -115,6 +116,11 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
             f"start from these weights: facegen train --resume {as_argument(snapshot)}"
         )
     return content, snapshot
+
+
+def check_room_for(folder: str | os.PathLike[str], networks: Callable[[], Iterable[nn.Module]]) -> None:
+    """Raise as `find`, and a FacegenError where the snapshot is far too small for these networks; see `check_room`."""
+    check_room(networks, find(folder)[1])
 
 
 def clear_leftovers(folder: Path, images_seen: int) -> None:

@@ -23,7 +23,7 @@ from facegen.training.generator.grids import save_reals
 from facegen.training.generator.measure import Measurements
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.saving import Saver, not_finite_error
-from facegen.training.generator.state import TrainingState, build_state
+from facegen.training.generator.state import TrainingState, build_networks, build_state
 from facegen.training.generator.step import train_step
 from facegen.training.generator.transition import label_weight
 from facegen.training.run import distributed
@@ -103,6 +103,7 @@ def _restored(
     """Return the state of the run in a folder, as its last snapshot left it."""
     check_goes_on(folder, options)
     check_same_classes(folder, data)  # before weights that do not fit them
+    checkpoint.check_room_for(folder, lambda: build_networks(options, archive))
     state = build_state(replace(options, resume=None), archive, device)
     checkpoint.restore(state, folder)
     check_unfinished(folder, options, state.images_seen)

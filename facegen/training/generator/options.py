@@ -9,7 +9,7 @@ from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.metrics.names import parse_metrics
-from facegen.options import Options, option
+from facegen.options import MAX_BATCH, Options, option
 from facegen.training.augment.strengths import AUGPIPE_PRESETS
 
 # What each configuration decides; the names are fields of `TrainOptions`, which says what they are.
@@ -81,8 +81,8 @@ class TrainOptions(Options):
     ema_rampup: float | None = decided(
         "Shorten that half-life to this fraction of the images seen so far; None does not.", command=False
     )
-    map_layers: int = decided("Layers of the mapping network.", command=False)
-    latent: int = decided("Length of z and of w.", command=False)
+    map_layers: int = decided("Layers of the mapping network.", min=1, max=100, command=False)
+    latent: int = decided("Length of z and of w.", min=1, command=False)
     num_fp16_res: int = decided("Resolutions that run in float16 on a GPU.", command=False)
     conv_clamp: float | None = decided("Limit of features, which float16 needs.", command=False)
     pl_weight: float = decided("Weight of path length regularization; 0 leaves it out.", command=False)
@@ -175,6 +175,7 @@ class TrainOptions(Options):
             group = max(1, min(self.mbstd_group, self.batch))
             words = f"batch must be a multiple of {group} (minibatch-stddev group), got {self.batch}"
             yield self.batch % group == 0, words
+        yield (self.batch or 0) <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
         yield self.aug != "fixed" or (self.p or 0) > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"
         yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
         yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"

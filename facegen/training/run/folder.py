@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,7 @@ from facegen.training.run.lock import BROKEN, FINISHED, STOPPED, RunLock
 from facegen.weights.locate import RUN_OPTIONS, is_remote
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.utils.tensorboard import SummaryWriter
 
 Some = TypeVar("Some", bound=Options)
@@ -231,6 +232,21 @@ def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
 def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
     """Raise an error if the run in a folder cannot go on with these options: as `read_options`, or for what changed."""
     options.check_goes_on(read_options(folder, type(options)))
+
+
+def check_room(networks: Callable[[], Iterable[nn.Module]], path: Path) -> None:
+    """Raise a FacegenError if options ask for networks with more numbers than the file of their weights has bytes.
+
+    Args:
+        networks: builds them; called where they take no memory.
+        path: the snapshot or state that they are to get.
+    """
+    import torch
+
+    with torch.device("meta"):
+        numbers = sum(x.numel() for network in networks() for x in network.parameters())
+    if numbers > path.stat().st_size:
+        raise FacegenError(f"{path}: too small for the networks that this run's options and data ask for")
 
 
 def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.text import shown
+from facegen.weights.read import check_finite
 
 # Arguments that choose a memory layout on a GPU; the numbers are the same without them.
 WITHOUT_EFFECT = {"fp16_channels_last", "channels_last"}
@@ -196,7 +197,9 @@ def _build(part: Part, where: str) -> nn.Module:
     needed = [name for name in built if name in tensors or not name.endswith("resample_filter")]
     expected = {name: tuple(built[name].shape) for name in needed}
     check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, where)
-    network.load_state_dict({**built, **{name: float_copy(tensors[name]) for name in needed}}, assign=True)
+    copies = {name: float_copy(tensors[name]) for name in needed}
+    check_finite(copies, where)
+    network.load_state_dict({**built, **copies}, assign=True)
     return network.eval().requires_grad_(False)
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from facegen.errors import FacegenError
+from facegen.errors import DamagedError, FacegenError
 from facegen.text import shown
 
 MAX_INSTRUCTIONS = 1_000_000  # the largest network files of the family have about 100,000
@@ -85,7 +85,8 @@ def read_pickle(
         read-only `memoryview`s of `data`, so they take no memory of their own.
 
     Raises:
-        FacegenError: damaged, too long, or it names or needs something that is not allowed.
+        DamagedError: no well-formed pickle.
+        FacegenError: too long, or it names or needs something that is not allowed.
     """
     machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent_ids, budget or Budget(len(data)))
     try:
@@ -93,7 +94,7 @@ def read_pickle(
     except FacegenError as error:
         raise FacegenError(f"{where}: {error}") from None
     except (Damaged, ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
-        raise FacegenError(
+        raise DamagedError(
             f"{where}: a damaged pickle, at byte {machine.position:,} ({shown(error)}); get the file again"
         ) from error
 

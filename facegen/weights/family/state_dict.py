@@ -58,7 +58,13 @@ def read_networks(
         FacegenError: damaged, with more than tensors in it, or of another architecture.
     """
     path = Path(path)
-    content = _load(path)
+    return networks_of(read_torch_file(path), path, first_of)
+
+
+def networks_of(content: Any, path: Path, first_of: Sequence[str] | None = None) -> tuple[dict[str, nn.Module], Header]:
+    """Return what `read_networks` does, from what `read_torch_file` has read of `path`; raises the same."""
+    if not isinstance(content, Mapping):
+        raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
     nested = content.get("state_dict")
     if is_facenet(state := without_wrapper(nested if isinstance(nested, Mapping) else content)):
         return _encoder(state, path, first_of)
@@ -134,13 +140,6 @@ def _latent_average(content: Mapping[Any, Any]) -> torch.Tensor | None:
     if average.ndim == 1 or bool((average == average[0]).all()):
         return average if average.ndim == 1 else average[0]
     return average.mean(dim=0)
-
-
-def _load(path: Path) -> Mapping[Any, Any]:
-    content = read_torch_file(path)
-    if not isinstance(content, Mapping):
-        raise FacegenError(f"{path}: holds a {type(content).__name__}, not tensors by name")
-    return content
 
 
 def recognize(tensors: Mapping[str, np.ndarray | torch.Tensor], where: str) -> tuple[type[nn.Module], dict[str, Any]]:

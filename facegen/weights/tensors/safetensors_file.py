@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from facegen.errors import FacegenError
+from facegen.errors import DamagedError, FacegenError
 from facegen.reading import MAX_TEXT_BYTES, open_plain, parse_json
 from facegen.text import shown
 from facegen.weights.tensors.blocks import MAX_TENSORS, as_numbers, check_apart, checked_shape, read_block
@@ -78,7 +78,8 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[SafetensorsFile]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        FacegenError: damaged, not of this format, or no plain file; also what is raised inside as a ValueError.
+        DamagedError: damaged, or not of this format.
+        FacegenError: too large, or no plain file; also what is raised inside as a ValueError.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: there is no such weight file")
@@ -96,7 +97,8 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[SafetensorsFile]:
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> FacegenError:
-    return FacegenError(f"{path}: damaged, or not a safetensors file ({shown(error, 200)})")
+    kind = FacegenError if type(error) is FacegenError else DamagedError  # what is too large is whole
+    return kind(f"{path}: damaged, or not a safetensors file ({shown(error, 200)})")
 
 
 def _checked(file: BinaryIO) -> SafetensorsFile:
@@ -111,7 +113,7 @@ def _checked(file: BinaryIO) -> SafetensorsFile:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("metadata that are no strings")
     if len(header) > MAX_TENSORS:
-        raise ValueError(f"more than {MAX_TENSORS:,} tensors, no network has so many")
+        raise FacegenError(f"more than {MAX_TENSORS:,} tensors, no network has so many")
     entries = {name: _entry(name, entry, 8 + length) for name, entry in header.items()}
     check_apart(((entry.start, entry.size) for entry in entries.values()), size)
     if 8 + length + sum(entry.size for entry in entries.values()) != size:

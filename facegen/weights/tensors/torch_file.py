@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from facegen.errors import FacegenError
-from facegen.reading import open_plain, read_bytes
+from facegen.errors import DamagedError, FacegenError
+from facegen.reading import MAX_TEXT_BYTES, open_plain
 from facegen.text import shown
 from facegen.weights.family.records import STORAGE_MAGIC, STORAGE_PROTOCOL
 from facegen.weights.family.safe_pickle import Budget
@@ -26,7 +26,8 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        FacegenError: it is damaged, or holds anything else.
+        DamagedError: it is damaged.
+        FacegenError: it holds anything else.
     """
     path = Path(path)
     if not path.exists():
@@ -37,12 +38,12 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
             if start == b"PK":
                 return _read_zip(file, str(path))
             if start.startswith(b"\x80"):
-                return _read_legacy(file, path)
+                return _read_legacy(file, str(path))
         except FacegenError:
             raise
         except (ValueError, LookupError, RuntimeError, OSError) as error:  # RuntimeError: torch has no memory left
-            raise FacegenError(f"{path}: damaged ({shown(error, 200)})") from error
-    raise FacegenError(f"{path}: damaged, or no file of PyTorch")
+            raise DamagedError(f"{path}: damaged ({shown(error, 200)})") from error
+    raise DamagedError(f"{path}: damaged, or no file of PyTorch")
 
 
 def _read_zip(file: BinaryIO, where: str) -> Any:
@@ -61,15 +62,16 @@ def _read_zip(file: BinaryIO, where: str) -> Any:
     return TorchPickle(os.fstat(file.fileno()).st_size, storage, where).read(data)[0]
 
 
-def _read_legacy(file: BinaryIO, path: Path) -> Any:
+def _read_legacy(file: BinaryIO, where: str) -> Any:
     """The format before PyTorch 1.6: a magic number, a version, the machine, the content, the storages' keys; each is a
     pickle. Then the storages, each a count of its elements (8 bytes) and these.
 
     Only the content says of which type, and so how long, the storages are: it is read twice, the first time without.
     """
-    where, data = str(path), read_bytes(path)
-    without = TorchPickle(len(data), lambda _, count: torch.empty(count, dtype=torch.uint8, device="meta"), where)
-    budget, position, parts = Budget(len(data)), 0, []
+    file.seek(0)
+    size, data = os.fstat(file.fileno()).st_size, file.read(MAX_TEXT_BYTES)  # no pickles without storages are longer
+    without = TorchPickle(size, lambda _, count: torch.empty(count, dtype=torch.uint8, device="meta"), where)
+    budget, position, parts = Budget(size), 0, []
     for _ in range(5):
         begin = position
         part, position = without.read(data, begin, budget)
@@ -80,13 +82,14 @@ def _read_legacy(file: BinaryIO, path: Path) -> Any:
     if version != STORAGE_PROTOCOL or type(machine) is not dict or machine.get("little_endian") is not True:
         raise FacegenError(f"{where}: written by a machine with another order of bytes: not supported")
     if type(keys) is not list or len(keys) > MAX_TENSORS or sorted(keys) != sorted(without.numbers):
-        raise FacegenError(f"{where}: damaged, it holds other storages than its tensors need")
+        raise DamagedError(f"{where}: damaged, it holds other storages than its tensors need")
     spans = {}
     for key in keys:
-        count, size = without.numbers[key].numel(), without.numbers[key].nbytes
-        if int.from_bytes(data[position : position + 8], "little") != count:
-            raise FacegenError(f"{where}: damaged, a storage of another length than announced")
-        spans[key] = (position + 8, size)
-        position += 8 + size
-    check_apart(spans.values(), len(data))
-    return TorchPickle(len(data), lambda key, _: read_block(file, *spans[key]), where).read(data, content)[0]
+        count, length = without.numbers[key].numel(), without.numbers[key].nbytes
+        file.seek(position)
+        if int.from_bytes(file.read(8), "little") != count:
+            raise DamagedError(f"{where}: damaged, a storage of another length than announced")
+        spans[key] = (position + 8, length)
+        position += 8 + length
+    check_apart(spans.values(), size)
+    return TorchPickle(size, lambda key, _: read_block(file, *spans[key]), where).read(data, content)[0]

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from facegen.errors import FacegenError
+from facegen.errors import DamagedError, FacegenError
 from facegen.reading import open_plain, open_zip
 from facegen.weights.tensors.blocks import MAX_TENSORS, check_apart
 
@@ -28,6 +28,7 @@ class TorchZip:
         where: What to call it in messages.
 
     Raises:
+        DamagedError: cut short, or otherwise not as it was written.
         FacegenError: not such a zip.
     """
 
@@ -42,13 +43,15 @@ class TorchZip:
             raise FacegenError(
                 f"{where}: TorchScript, which is a program: facegen writes those, but does not read them"
             )
+        if any(_is_packed(entry) for entry in entries):
+            raise FacegenError(f"{where}: compressed inside, which torch never does: refused")
         try:
             self.spans = {entry.filename: self._span(entry) for entry in entries}
             if len(self.spans) < len(entries):
                 raise ValueError("two files of one name inside")
             check_apart(self.spans.values(), os.fstat(file.fileno()).st_size)
         except (ValueError, OSError) as error:  # OSError: a place before the file's start
-            raise FacegenError(f"{where}: no file of PyTorch, or damaged ({error})") from error
+            raise DamagedError(f"{where}: no file of PyTorch, or damaged ({error})") from error
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise FacegenError(f"{where}: a zip file without weights in it")
@@ -56,8 +59,6 @@ class TorchZip:
 
     def _span(self, entry: zipfile.ZipInfo) -> tuple[int, int]:
         """Where the bytes of an entry start, and how many there are."""
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
-            raise ValueError("compressed inside, which torch never does")  # it could unpack to any size
         self.file.seek(entry.header_offset)
         header = self.file.read(_LOCAL_HEADER_SIZE)
         if len(header) < _LOCAL_HEADER_SIZE or not header.startswith(_LOCAL_HEADER):
@@ -75,6 +76,13 @@ class TorchZip:
             return None
         self.file.seek(span[0])
         return self.file.read(span[1])
+
+
+def _is_packed(entry: zipfile.ZipInfo) -> bool:
+    """Whether it could unpack to any size."""
+    return (
+        entry.compress_type != zipfile.ZIP_STORED or bool(entry.flag_bits & 1) or entry.file_size != entry.compress_size
+    )
 
 
 def is_zip(path: Path) -> bool:

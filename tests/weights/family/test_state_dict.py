@@ -148,6 +148,13 @@ def test_expanded_tensors_that_claim_more_than_the_file_are_refused(tmp_path):
     assert_refused("claim more than the file holds", read_networks, save(tmp_path / "bomb.pt", state))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    generator = small()
+    generator.synthesis.b4.const.data[0, 0, 0] = value
+    assert_refused("infinite or no numbers", read_networks, save(tmp_path / "g.pt", generator.state_dict()))
+
+
 def test_damaged_and_missing_files(tmp_path):
     path = save(tmp_path / "g.pt", small().state_dict())
     for content in (path.read_bytes()[:5000], b"this is no file of torch"):
