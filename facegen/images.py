@@ -25,8 +25,9 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 # and what would take more memory than this, or than ten times the file. A JPEG or PNG in color has 104 megapixels then.
 MAX_MEMORY = 600 * 1024**2
 # Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
-# decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
-_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 12
+# decoded, turned, and where it is another mode converted; some decoders need more meanwhile. Photos that get faces back
+# are held twice, as they were and as they become.
+_PLAIN, _CONVERTED, _PROGRESSIVE, _PASTED = 6, 8.5, 12, 7
 _DECODERS = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}
 MAX_SCANS = 30  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
 MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts
@@ -80,18 +81,19 @@ class _Metered(io.BytesIO):
 
 
 @contextmanager
-def opened(data: bytes, name: str) -> Iterator[Image.Image]:
+def opened(data: bytes, name: str, *, for_pasting: bool = False) -> Iterator[Image.Image]:
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises
-    more than memory is meant for.
+    more than memory is meant for; with `for_pasting`, for two of it.
     """
     try:
         if data.count(b"Exif\0\0") > MAX_EXIFS:
             raise FacegenError(f"{name}: has more than {MAX_EXIFS:,d} notes of a camera: refused")
         with Image.open(_Metered(data, name), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
-            if _memory(image) > max(MAX_MEMORY, 10 * len(data)):
-                raise TooManyPixelsError(f"{name}: {_too_large(image)}; make it smaller")
+            needed = _memory(image, _PASTED if for_pasting else 0)
+            if needed > max(MAX_MEMORY, 10 * len(data)):
+                raise TooManyPixelsError(f"{name}: {_too_large(image, needed)}; make it smaller")
             if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
                 raise FacegenError(f"{name}: a JPEG of more than {MAX_SCANS} scans: refused")
             yield image
@@ -99,16 +101,16 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
         raise _unreadable(data, name, error) from error
 
 
-def _memory(image: Image.Image) -> int:
-    """Return the bytes that it takes to decode an opened picture and to bring it to plain RGB."""
+def _memory(image: Image.Image, at_least: float = 0) -> int:
+    """Return the bytes that it takes to decode an opened picture and make it plain RGB, `at_least` for each pixel."""
     per_pixel = _DECODERS.get(image.format or "", _PROGRESSIVE if image.info.get("progressive") else _PLAIN)
     is_plain = image.mode in {"L", "RGB"} and "icc_profile" not in image.info and "transparency" not in image.info
-    return int(image.width * image.height * (per_pixel if is_plain else max(per_pixel, _CONVERTED)))
+    return int(image.width * image.height * max(at_least, per_pixel, 0 if is_plain else _CONVERTED))
 
 
-def _too_large(image: Image.Image) -> str:
+def _too_large(image: Image.Image, needed: int) -> str:
     size = f"{image.width}x{image.height} pixels in {image.mode}"
-    return f"{size} would take {_memory(image) // 1024**2:,d} MB to decode, more than {MAX_MEMORY // 1024**2:,d} MB"
+    return f"{size} would take {needed // 1024**2:,d} MB to decode, more than {MAX_MEMORY // 1024**2:,d} MB"
 
 
 def is_large(image: Image.Image, data: bytes) -> bool:

@@ -29,7 +29,7 @@ class CropOptions(Options):
         choices=CROPS,
         unset="by data set",
     )
-    resolution: int = option(64, "Side of the pictures in pixels, a power of two.", min=4)
+    resolution: int = option(64, "Side of the pictures in pixels, a power of two.", min=4, max=4096)
     margin: float = option(
         0.0, "align: widen the usual frame by this share; 0.5 is half as wide again.", min=-0.5, max=4
     )

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from facegen import beside
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -115,17 +116,31 @@ def cache_key(archive: FaceArchive, indices: Sequence[int], extractor: Extractor
 
 
 def _read(path: Path, count: int) -> torch.Tensor | None:
+    """Return the features that are kept there, `[count, D]`; None to compute them again, as what is there is not ours.
+
+    The checksum finds what was damaged or changed, but for changes by who knows how it is made: therefore no file is
+    taken that another user may have put there.
+    """
     try:
+        if not beside.download.is_complete(path):
+            return None
         with open_safetensors(path) as file:
             features = file.tensor("features")
-    except (OSError, FacegenError, KeyError):  # not there, or damaged: it is computed again
+            is_whole = file.metadata.get("sha256") == _checksum(features)
+    except (OSError, FacegenError, KeyError):  # not there, or damaged
         return None
-    return features if len(features) == count else None
+    is_kind = features.dtype == torch.float32 and features.ndim == 2 and len(features) == count
+    return features if is_whole and is_kind else None
+
+
+def _checksum(features: torch.Tensor) -> str:
+    return hashlib.sha256(features.contiguous().view(torch.uint8).numpy().data).hexdigest() if features.ndim else ""
 
 
 def _write(path: Path, features: torch.Tensor) -> None:
     try:
+        cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            save_file({"features": features.contiguous()}, temporary)
+            save_file({"features": features.contiguous()}, temporary, {"sha256": _checksum(features)})
     except (OSError, SafetensorError) as error:  # the number is worth more than the cache
         warnings.warn(visible(f"{path}: cannot be kept for the next time ({error})"), stacklevel=2)

@@ -152,7 +152,7 @@ def test_other_groups_leave_out_and_report(folder, tmp_path):
     assert (archive.resolution, archive.c_dim) == (32, 2)
 
 
-@pytest.mark.parametrize("resolution", [0, 1, 2, 48, 100, -64])
+@pytest.mark.parametrize("resolution", [0, 1, 2, 48, 100, -64, 8192, 2**60])
 def test_resolution_must_be_a_power_of_two(resolution):
     assert_refused("resolution", CropOptions, "as-is", resolution)
 

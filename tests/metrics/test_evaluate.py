@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 from random_judges import compute
 from refusals import assert_refused
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
@@ -270,6 +272,29 @@ def test_a_damaged_cache_is_made_again(archive, make_extractor, own_cache):
         file.write_bytes(content)
         assert torch.equal(real_features(archive, [0, 1], extractor, progress=False), first)
     assert seen == [2, 2, 2]
+
+
+def test_a_cache_that_somebody_changed_is_made_again(archive, make_extractor, own_cache, tmp_path):
+    extractor, seen = counting(make_extractor())
+    first = real_features(archive, [0, 1], extractor, progress=False)
+    (file,) = (own_cache / "metrics").iterdir()
+    whole = file.read_bytes()
+    with safe_open(file, "pt") as kept:
+        told = kept.metadata()
+    for other in (first + 1, first[:, :3], first[:, 0], first.double(), torch.full_like(first, torch.nan)):
+        save_file({"features": other.contiguous()}, file, told)
+        assert torch.equal(real_features(archive, [0, 1], extractor, progress=False), first)
+    save_file({"features": first}, file)  # as earlier versions did
+    assert torch.equal(real_features(archive, [0, 1], extractor, progress=False), first)
+    assert seen == [2] * 7
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_the_cache_is_for_its_owner(archive, make_extractor, monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "a" / "cache"))
+    real_features(archive, [0, 1], make_extractor(), progress=False)
+    assert (tmp_path / "a" / "cache").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning(archive, make_extractor, monkeypatch, tmp_path):

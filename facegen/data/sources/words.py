@@ -7,6 +7,7 @@ import re
 
 from facegen.ages import OLDEST_PERSON
 from facegen.data.sources.base import Record, Skipped
+from facegen.text import shorten
 
 # An age in years, `35` or `35.7`, also with the comma of a European spreadsheet or a sign.
 _AGE = re.compile(r"[+-]?\d{1,30}(?:[.,]\d*)?")
@@ -33,7 +34,7 @@ def face(name: str, age: str, person: str | None = None, gender: str | None = No
     """The record of a file of which a data set says all that in words, or why its age cannot be used."""
     ages = parse_age(age)
     if ages is None:
-        return Skipped(name, "age not understood", repr(age) if age.strip() else "it is empty")
+        return Skipped(name, "age not understood", shorten(repr(age), 60) if age.strip() else "it is empty")
     low, high = ages
     if not (0 <= low <= OLDEST_PERSON and (high is None or high <= OLDEST_PERSON)):
         return Skipped(name, "not the age of a person", age.strip())

@@ -88,3 +88,13 @@ def test_a_reader_that_crashes_does_not_crash_us(mat, tmp_path, monkeypatch):
     # As scipy 1.17 does on some damaged files without compression, which have no checksum.
     monkeypatch.setattr(matlab, "_child", os.abort)
     assert_refused("reading it crashed", read_struct, Container(tmp_path), "imdb.mat", "imdb", NUMBERS, TEXTS)
+
+
+def test_what_unpacks_to_far_more_than_metadata_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(matlab, "MAX_UNPACKED", 10_000)
+    savemat(tmp_path / "a.mat", {"imdb": COMPLETE | {"dob": [1.0]}, "other": np.zeros(500)}, do_compression=True)
+    assert read_here((tmp_path / "a.mat").read_bytes())["dob"] == [1.0]
+    for order in (("imdb", "other"), ("other", "imdb")):
+        content = {"imdb": COMPLETE | {"dob": [1.0]}, "other": np.zeros(50_000)}
+        savemat(tmp_path / "b.mat", {name: content[name] for name in order}, do_compression=True)
+        assert_refused("unpacks to far more", read_here, (tmp_path / "b.mat").read_bytes())

@@ -52,3 +52,9 @@ def test_ages_of_nobody(text):
 )
 def test_genders(text, gender):
     assert face("a.jpg", "30", gender=text).gender == gender
+
+
+def test_a_cell_of_any_length_is_shown_in_short():
+    skipped = face("a.jpg", "9" * 5000)
+    assert isinstance(skipped, Skipped)
+    assert len(skipped.detail) < 100
