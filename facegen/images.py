@@ -27,7 +27,7 @@ MAX_MEMORY = 600 * 1024**2
 # Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
 # decoded, turned, and where it is another mode converted; some decoders need more meanwhile. Photos that get faces back
 # are held twice, as they were and as they become.
-_PLAIN, _CONVERTED, _PROGRESSIVE, _PASTED = 6, 8.5, 12, 7
+_PLAIN, _CONVERTED, _PROGRESSIVE, _PASTED = 6, 8.5, 12, 7.5
 _DECODERS = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}
 MAX_SCANS = 30  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
 MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts

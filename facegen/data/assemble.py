@@ -225,19 +225,18 @@ def write_archives(
     report.template = template.to_json() if template else None
     report.written = len(faces)
     written: list[Contents] = []
-    bar = tqdm(total=len(faces), desc="writing", unit="img", disable=not progress)
-    for name, members in splits.items():
-        path = split_path(archive, name)
-        chosen = [faces[i] for i in members]
-        with ArchiveWriter(path, groups=groups, template=template) as writer:
-            for record, label in chosen:
-                writer.add_png(record.name, png(record.name), label, record.age, **_known(record))
-                bar.update()
-            for file, content in (extra or {}).items():
-                writer.add_json(file, content)
-        written.append(writer.contents())
-        report.archives.append(written[-1].summary(name))
-    bar.close()
+    with tqdm(total=len(faces), desc="writing", unit="img", disable=not progress) as bar:
+        for name, members in splits.items():
+            path = split_path(archive, name)
+            chosen = [faces[i] for i in members]
+            with ArchiveWriter(path, groups=groups, template=template) as writer:
+                for record, label in chosen:
+                    writer.add_png(record.name, png(record.name), label, record.age, **_known(record))
+                    bar.update()
+                for file, content in (extra or {}).items():
+                    writer.add_json(file, content)
+            written.append(writer.contents())
+            report.archives.append(written[-1].summary(name))
     return written
 
 

@@ -45,7 +45,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
 def open_original(path: str | os.PathLike[str]) -> Image.Image:
     """Open a photo as `open_photo` does, but let gray stay gray and transparency stay: mode L, LA, RGB or RGBA.
 
-    It is for `paste_faces`, which holds it twice: memory is meant for fewer pixels, 90 million of a plain JPEG.
+    It is for `paste_faces`, which holds it twice: memory is meant for fewer pixels, 83 million of a plain JPEG.
     """
     data = _read(path)
     with pictures.opened(data, str(path), for_pasting=True) as image, pictures.in_turn(image, data):

@@ -108,7 +108,7 @@ def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
         return
     if init in PRETRAINED:
         state = _download(init)
-    elif Path(init).is_file():
+    elif Path(init).exists():
         state = read_state_dict(init)
     else:
         names = ", ".join((*PRETRAINED, "none"))

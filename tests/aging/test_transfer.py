@@ -447,3 +447,20 @@ def test_an_age_twice_is_one_picture(transfer: AgeTransfer, hopper: Image.Image,
 def test_decode_refuses_what_transfer_refuses(transfer: AgeTransfer, ages: list, input_age: float, reason: str):
     with pytest.raises(FacegenError, match=reason):
         transfer.decode(torch.zeros(transfer.encoder.z_dim), ages, input_age=input_age)
+
+
+def test_the_default_type_of_torch_makes_no_difference(networks: Networks, hopper: Image.Image):
+    """Faces are found, encoded, refined, drawn and pasted as with torch's own."""
+
+    def pasted() -> np.ndarray:
+        transfer = AgeTransfer.from_files(networks.generator_path, networks.encoder_path, device="cpu")
+        results = transfer.transfer(hopper, ages=[30], input_age=60, edit=Edit(refine=2))
+        ((_, photo),) = paste_results(hopper, results, template=transfer.template)
+        return pixels(photo)
+
+    expected = pasted()
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_allclose(pasted(), expected, atol=1)
+    finally:
+        torch.set_default_dtype(torch.float32)

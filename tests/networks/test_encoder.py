@@ -164,3 +164,8 @@ def test_load_trunk_refuses_files_that_do_not_fit(tmp_path: Path, facenet_state:
         assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match=r"missing\.pt"):
         load_trunk(encoder, tmp_path / "missing.pt")
+
+
+def test_an_encoder_does_not_start_from_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="a folder, not a file"):
+        load_trunk(Encoder(4, blocks=(0, 0, 0)), tmp_path)
