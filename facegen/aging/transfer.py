@@ -349,18 +349,14 @@ class AgeTransfer:
         wanted = self.check(ages, input_ages=given, edit=edit)
         if faces not in (ALL, "largest"):
             raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
-        image = open_photo(image) if isinstance(image, (str, os.PathLike)) else image
-        image = to_rgb(image)  # once, not for the search and for every face
+        # In RGB once, not for the search and for every face.
+        image = to_rgb(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
         with status("looking for faces ...", progress):
             found = find_faces(image)
         chosen = found if faces == ALL else found[:1]
         if not chosen:
             return []
-        if given is not None and len(given) != len(chosen):
-            raise FacegenError(
-                f"{len(given)} input age{'s' * (len(given) > 1)} for {len(chosen)} face{'s' * (len(chosen) > 1)}: give "
-                "one for each, largest first, as in --input-age 40,8; or take one face with --face largest"
-            )
+        _check_count(given, len(chosen))
         aligned = [align_face(image, face, self.template, self.size) for face in chosen]
         with status(f"looking for faces ... {len(found)} found", progress):
             rendered = self._render(self.to_tensor(aligned), wanted, given, edit, progress)
@@ -369,8 +365,8 @@ class AgeTransfer:
         results = []
         for index, face in enumerate(chosen):
             own = round(float(rendered.input_ages[index]), 1)
-            pictures = _pictures(rendered.aged[index], has_color)
             change = FaceChange(aligned[index], reconstructions[index], self.template)
+            pictures = _pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=alignment_matrix(face, self.template, self.size),
@@ -380,8 +376,8 @@ class AgeTransfer:
                 input_group=group_of(own, self.groups),
                 aged=self._at_strength(aligned[index], change, pictures, wanted, edit.strength),
                 latent=rendered.latents[index].cpu().numpy(),
-                understood=change.understood,
                 age_is_estimated=given is None,
+                understood=change.understood,
             )
             results.append(result)
         return results
@@ -453,6 +449,15 @@ class AgeTransfer:
                 f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none"
             )
         return wanted
+
+
+def _check_count(given: Sequence[float] | None, faces: int) -> None:
+    """Raise a FacegenError if ages are given, but not one for each face."""
+    if given is not None and len(given) != faces:
+        raise FacegenError(
+            f"{len(given)} input age{'s' * (len(given) > 1)} for {faces} face{'s' * (faces > 1)}: give one for each, "
+            "largest first, as in --input-age 40,8; or take one face with --face largest"
+        )
 
 
 def _check_pair(generator: Generator, encoder: Encoder, age_shift: AgeShift | None) -> None:
