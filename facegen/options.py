@@ -213,11 +213,11 @@ def _is_a(value: Any, hint: Any) -> bool:
         return any(_is_a(value, part) for part in get_args(hint))
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
-        if not isinstance(value, tuple) or not (
-            1 <= len(value) <= MAX_PARTS if Ellipsis in kinds else len(value) == len(kinds)
-        ):
+        if not isinstance(value, tuple):
             return False
-        return all(_is_a(part, kinds[0]) for part in value)
+        if Ellipsis in kinds:
+            return 1 <= len(value) <= MAX_PARTS and all(_is_a(part, kinds[0]) for part in value)
+        return len(value) == len(kinds) and all(map(_is_a, value, kinds))
     if hint in (int, float):
         numbers = (int, float) if hint is float else (int,)
         return type(value) in numbers and (abs(value) < MAX_NUMBER or math.isinf(value))

@@ -24,10 +24,11 @@ HOPPER = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))  # a portrai
 
 
 def start_python(*arguments: str) -> subprocess.Popen:
-    """Start Python in a process that heeds Ctrl-C: the children of a job that a shell runs in the background do not."""
+    """Start Python in a process that heeds signals: a job in the background ignores Ctrl-C, one under nohup SIGHUP."""
 
     def heed() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
 
     command, pipe = [sys.executable, *arguments], subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed)

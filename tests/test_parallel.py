@@ -33,7 +33,9 @@ def test_what_a_child_says():
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGKILL", "SIGINT", "SIGHUP"])
 def test_a_child_ends_with_its_parent(kind: str):
     code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import *; run_in_child(wait_long)"
-    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    number = getattr(signal, kind)
+    heed = None if number == signal.SIGKILL else lambda: signal.signal(number, signal.SIG_DFL)  # nohup ignores SIGHUP
+    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, preexec_fn=heed)
     try:
         children: list[psutil.Process] = []
         until = time.monotonic() + 60
@@ -41,7 +43,7 @@ def test_a_child_ends_with_its_parent(kind: str):
             time.sleep(0.05)
             children = psutil.Process(parent.pid).children()
         assert len(children) == 1
-        parent.send_signal(getattr(signal, kind))
+        parent.send_signal(number)
         parent.wait(30)
         _, alive = psutil.wait_procs(children, timeout=30)
         assert not alive

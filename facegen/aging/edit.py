@@ -40,6 +40,13 @@ class Edit(Options):
         None, "Only these w change: coarse, middle, fine, or as in 0-3,7.", metavar="LAYERS", unset="all"
     )
     psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.")
+    refine: int = option(
+        0,
+        "Fit latent and generator to each face in this many steps; 150 is a good start.",
+        metavar="STEPS",
+        min=0,
+    )
+    refine_seconds: float | None = option(None, "But for about S seconds per face at most.", metavar="S", above=0)
     strength: float | None = option(
         None,
         "How much of the change goes into the photo; auto is as little as makes the face look its age.",
@@ -56,13 +63,6 @@ class Edit(Options):
         parse=lambda text: parse_hold(text),
         unset="none",
     )
-    refine: int = option(
-        0,
-        "Fit latent and generator to each face in this many steps; 150 is a good start.",
-        metavar="STEPS",
-        min=0,
-    )
-    refine_seconds: float | None = option(None, "But for about S seconds per face at most.", metavar="S", above=0)
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield (

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 from click.testing import CliRunner
 from fuzz.containers import (
@@ -245,6 +246,7 @@ def forked(function, *arguments, stdin, **options):
     import scipy.io  # noqa: F401 (so that no child imports it again)
 
     output = written("child", b"")
+    before = psutil.Process().memory_info().rss / 2**20  # a fork counts what its parent has
     if not (child := os.fork()):
         code = 1
         for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL):
@@ -258,7 +260,8 @@ def forked(function, *arguments, stdin, **options):
         finally:
             os._exit(code)
     _, status, used = os.wait4(child, 0)
-    assert megabytes(used) < MEGABYTES, f"{megabytes(used):,.0f} MB"
+    grown = megabytes(used) - before
+    assert grown < MEGABYTES, f"{grown:,.0f} MB"
     code = os.waitstatus_to_exitcode(status)
     return subprocess.CompletedProcess(arguments, code, output.read_bytes(), b"")
 

@@ -103,7 +103,8 @@ def _restored(
     """Return the state of the run in a folder, as its last snapshot left it."""
     check_goes_on(folder, options)
     check_same_classes(folder, data)  # before weights that do not fit them
-    checkpoint.check_room_for(folder, lambda: build_networks(options, archive))
+    # By one process: the folder is another machine's to the others, or not yet written.
+    distributed.on_main(lambda: checkpoint.check_room_for(folder, lambda: build_networks(options, archive)))
     state = build_state(replace(options, resume=None), archive, device)
     checkpoint.restore(state, folder)
     check_unfinished(folder, options, state.images_seen)

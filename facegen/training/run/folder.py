@@ -240,13 +240,18 @@ def check_room(networks: Callable[[], Iterable[nn.Module]], path: Path) -> None:
     Args:
         networks: builds them; called where they take no memory.
         path: the snapshot or state that they are to get.
+
+    Raises:
+        FileNotFoundError, FacegenError: there is no such file, or it is too small.
     """
     import torch
 
     with torch.device("meta"):
         numbers = sum(x.numel() for network in networks() for x in network.parameters())
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such weight file")
     if numbers > path.stat().st_size:
-        raise FacegenError(f"{path}: too small for the networks that this run's options and data ask for")
+        raise FacegenError(f"{path}: damaged, or too small for the networks that this run's options and data ask for")
 
 
 def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
