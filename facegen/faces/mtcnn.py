@@ -39,7 +39,8 @@ class Detector:
     """Finds faces in pictures. It may be used from several threads; each then computes on one core."""
 
     def __init__(self, device: torch.device) -> None:
-        self.mtcnn = MTCNN(min_face_size=SMALLEST_FACE, keep_all=True, device=device)
+        # In float32, whatever the caller has made torch's default type.
+        self.mtcnn = MTCNN(min_face_size=SMALLEST_FACE, keep_all=True, device=device).float()
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[Detections]:
         """The faces of each picture (uint8 [H, W, 3], RGB), whatever their sizes."""

@@ -18,6 +18,7 @@ from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, open_original, open_photo
+from facegen.faces.mtcnn import get_detector
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
@@ -460,7 +461,9 @@ def test_the_default_type_of_torch_makes_no_difference(networks: Networks, hoppe
 
     expected = pasted()
     torch.set_default_dtype(torch.float64)
+    get_detector.cache_clear()  # it is built anew, as in a program that sets the type first
     try:
         np.testing.assert_allclose(pasted(), expected, atol=1)
     finally:
         torch.set_default_dtype(torch.float32)
+        get_detector.cache_clear()
