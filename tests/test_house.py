@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
+
+import facegen
 
 ROOT = Path(__file__).parents[1]
 MODULES = [path for room in ("facegen", "dnnlib", "torch_utils") for path in sorted((ROOT / room).rglob("*.py"))]
@@ -40,3 +44,20 @@ def test_no_function_is_longer_than_60_lines():
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
                 long.append(f"{path.relative_to(ROOT)}: {node.name}")
     assert long == []
+
+
+def test_every_bound_that_can_be_raised_is_looked_up_when_it_is_used():
+    """What `docs/security.md` says can be set is there, and no module has taken a copy of it."""
+    rows = (ROOT / "docs" / "security.md").read_text(encoding="utf-8").split("how to raise them")[1].split("## ")[0]
+    module, bounds = None, []
+    for name in re.findall(r"`([\w.]*[A-Z_]{5,})`", rows):
+        path, _, constant = name.rpartition(".")
+        module = importlib.import_module(f"facegen.{path}") if path and "beside" not in path else module
+        if "beside" in path:
+            module = functools.reduce(getattr, path.split("."), facegen)
+        assert hasattr(module, constant), name
+        bounds.append((Path(module.__file__).stem, constant))
+    assert len(bounds) > 20
+    copies = re.compile(r"^from [\w.]*\b(\w+) import .*?\b({})\b".format("|".join({name for _, name in bounds})), re.M)
+    for path in MODULES:
+        assert not set(copies.findall(path.read_text(encoding="utf-8"))) & set(bounds), path

@@ -25,6 +25,24 @@ _RANGE = re.compile(r"(-?[\d.]+):(-?[\d.]+)(?::(-?[\d.]+))?")
 _AGES_EXAMPLE = "write years, as in 5,25,45,65,85, or start:stop:step, as in 5:90:5"
 
 
+def parse_strength(text: str) -> float | None:
+    """Read `auto`, which is None, or a number; raises a FacegenError for anything else."""
+    if text.strip().lower() == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise FacegenError(f"strength {text!r}: write auto, or a number from 0 to 3, as in 1.5") from error
+
+
+def parse_hold(text: str) -> list[str]:
+    """Read what to hold, `sex` or `none`; raises a FacegenError for anything else."""
+    names = [] if text.strip().lower() == "none" else [part.strip().lower() for part in text.split(",")]
+    if unknown := [name for name in names if name not in HELD]:
+        raise FacegenError(f"hold {unknown[0]!r}: write {', '.join(HELD)}, or none")
+    return names
+
+
 @dataclass(frozen=True)
 class Edit(Options):
     """How age transfer changes a face."""
@@ -51,7 +69,7 @@ class Edit(Options):
         None,
         "How much of the change goes into the photo; auto is as little as makes the face look its age.",
         metavar="auto|0.0-3.0",
-        parse=lambda text: parse_strength(text),
+        parse=parse_strength,
         unset="auto",
         min=0,
         max=3,
@@ -60,7 +78,7 @@ class Edit(Options):
         None,
         "What aging leaves as it is: sex, or none.",
         metavar="sex|none",
-        parse=lambda text: parse_hold(text),
+        parse=parse_hold,
         unset="none",
     )
 
@@ -69,24 +87,7 @@ class Edit(Options):
             self.refine_seconds is None or self.refine > 0,
             "a time to refine needs steps to take in it: give refine (--refine), too",
         )
-
-
-def parse_strength(text: str) -> float | None:
-    """Read `auto`, which is None, or a number; raises a FacegenError for anything else."""
-    if text.strip().lower() == "auto":
-        return None
-    try:
-        return float(text)
-    except ValueError as error:
-        raise FacegenError(f"strength {text!r}: write auto, or a number from 0 to 3, as in 1.5") from error
-
-
-def parse_hold(text: str) -> list[str]:
-    """Read what to hold, `sex` or `none`; raises a FacegenError for anything else."""
-    names = [] if text.strip().lower() == "none" else [part.strip().lower() for part in text.split(",")]
-    if unknown := [name for name in names if name not in HELD]:
-        raise FacegenError(f"hold {unknown[0]!r}: write {', '.join(HELD)}, or none")
-    return names
+        yield not isinstance(self.hold, str), "hold is a list of names, as in ['sex']"
 
 
 def parse_ages(text: str) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,8 @@ def save_all(
         paste_back: `change` or `face`: write the whole photo at each age, too, see `facegen.aging.paste`.
         video: `mp4` or `gif`: write a video of each face, too, and with `paste_back` of the photo.
     """
+    if paste_back != PASTE_MODES[0]:  # the strength is of no use: to find it takes a quarter of the time
+        edit = replace(edit, strength=1.0)
     ages, age = ALL if request.ages is None else request.ages, request.input_age
     transfer.check(ages, input_ages=age, edit=edit)
     with tqdm(list(zip(photos, unique_stems(photos), strict=True)), unit="photo", disable=len(photos) < 2) as bar:

@@ -51,7 +51,7 @@ class AgedFace:
     group: the age's group.
     image: as the generator draws it.
     strength: how much of its change goes into the photo, see `Edit.strength`.
-    looks: the age that the face in the photo then looks; NaN where nobody looked.
+    looks: the age that the face in the photo then looks; NaN where the strength was given.
     """
 
     caption: str
@@ -408,7 +408,7 @@ class AgeTransfer:
         given: float | None,
     ) -> tuple[list[float], list[float]]:
         """How much of the change to each age a face takes, and how old it then looks."""
-        if self.age_estimator is None:
+        if self.age_estimator is None or given is not None:
             return [1.0 if given is None else given] * len(ages), [math.nan] * len(ages)
         estimator, middles = self.age_estimator, self.latent_ages.middles
         start = self.to_tensor([face])
@@ -419,9 +419,6 @@ class AgeTransfer:
             pasted = start + torch.from_numpy(added).to(self.device).permute(0, 3, 1, 2) / 127.5
             return torch.cat([estimator.predict(x) for x in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)])[None]
 
-        if given is not None:
-            looks = read(torch.full([1, len(ages)], given))
-            return [given] * len(ages), looks[0].tolist()
         targets = self._years(ages).clamp(middles[0], middles[-1])
         strengths, looks = solve_strengths(read, estimator.predict(start), targets)
         return [round(value, 3) for value in strengths[0].tolist()], looks[0].tolist()

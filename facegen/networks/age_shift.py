@@ -92,7 +92,11 @@ class AgeShift(nn.Module):
         for index, name in enumerate(self.holds):
             if name in names:
                 normal, direction = self.normals[index], self.directions[index]
-                steps = steps - (steps @ normal / (normal @ direction))[..., None] * direction
+                if not (along := normal @ direction) > 0:
+                    raise FacegenError(
+                        f"this age shift does not say how to hold the {name}: its directions are damaged"
+                    )
+                steps = steps - (steps @ normal / along)[..., None] * direction
         return steps
 
     def place(self, ages: torch.Tensor) -> torch.Tensor:

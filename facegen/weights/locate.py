@@ -25,13 +25,7 @@ PUBLISHED = {
 }
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
-SHIPPED = {
-    "generator": "--generator",
-    "encoder": "--encoder",
-    "age": "--age-estimator",
-    "age_judge": "--age-judge",
-    "sex": "--sex-classifier",
-}
+SHIPPED = {"generator": "--generator", "encoder": "--encoder", "age": "--age-estimator", "age_judge": "--age-judge"}
 
 RUN_OPTIONS = "training_options.json"  # what a run folder keeps its options in
 SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`

@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from facegen import html
+from facegen import html, reading
 from facegen.figures.grids import GAP, MIN_TILE
 from facegen.images import opened
-from facegen.reading import MAX_TEXT_BYTES, is_number, read_bytes
+from facegen.reading import is_number, read_bytes
 from facegen.training.run.list import Run
 from facegen.training.run.snapshots import FAKES
 from facegen.weights.locate import files_by_images
@@ -79,7 +79,7 @@ def _result(run: Run) -> tuple[str, str, Image.Image] | None:
 def _opened(path: Path) -> Image.Image | None:
     """A picture of a run; None where it is missing or damaged, which is no reason to show nothing else."""
     try:
-        data = read_bytes(path, MAX_TEXT_BYTES)
+        data = read_bytes(path, reading.MAX_TEXT_BYTES)
         with opened(data, str(path)) as picture:
             if picture.width * picture.height > max(MANY_PIXELS, MOST_PIXELS_PER_BYTE * len(data)):
                 return None  # nothing that a training draws packs so well

@@ -18,7 +18,7 @@ from __future__ import annotations
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from facegen.errors import DamagedError, FacegenError
@@ -36,7 +36,7 @@ class Budget:
     """How many instructions a file may still have, and bytes of text; shared by the pickles inside its pickle."""
 
     text: int
-    instructions: int = MAX_INSTRUCTIONS
+    instructions: int = field(default_factory=lambda: MAX_INSTRUCTIONS)
 
 
 class Global(NamedTuple):

@@ -16,10 +16,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
+from facegen import reading
 from facegen.errors import DamagedError, FacegenError
-from facegen.reading import MAX_TEXT_BYTES, open_plain, parse_json
+from facegen.reading import open_plain, parse_json
 from facegen.text import shown
-from facegen.weights.tensors.blocks import MAX_TENSORS, as_numbers, check_apart, checked_shape, read_block
+from facegen.weights.tensors import blocks
+from facegen.weights.tensors.blocks import as_numbers, check_apart, checked_shape, read_block
 
 # What the format calls torch's types; those with several numbers in a byte are left out.
 DTYPES = {
@@ -104,7 +106,7 @@ def _damaged(path: str | os.PathLike[str], error: Exception) -> FacegenError:
 def _checked(file: BinaryIO) -> SafetensorsFile:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(size - 8, MAX_TEXT_BYTES):
+    if not 2 <= length <= min(size - 8, reading.MAX_TEXT_BYTES):
         raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
     header = parse_json(file.read(length), "its header")
     if not isinstance(header, dict):
@@ -112,8 +114,8 @@ def _checked(file: BinaryIO) -> SafetensorsFile:
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("metadata that are no strings")
-    if len(header) > MAX_TENSORS:
-        raise FacegenError(f"more than {MAX_TENSORS:,} tensors, no network has so many")
+    if len(header) > blocks.MAX_TENSORS:
+        raise FacegenError(f"more than {blocks.MAX_TENSORS:,} tensors, no network has so many")
     entries = {name: _entry(name, entry, 8 + length) for name, entry in header.items()}
     check_apart(((entry.start, entry.size) for entry in entries.values()), size)
     if 8 + length + sum(entry.size for entry in entries.values()) != size:

@@ -8,12 +8,14 @@ from typing import Any, BinaryIO
 
 import torch
 
+from facegen import reading
 from facegen.errors import DamagedError, FacegenError
-from facegen.reading import MAX_TEXT_BYTES, open_plain
+from facegen.reading import open_plain
 from facegen.text import shown
 from facegen.weights.family.records import STORAGE_MAGIC, STORAGE_PROTOCOL
 from facegen.weights.family.safe_pickle import Budget
-from facegen.weights.tensors.blocks import MAX_TENSORS, check_apart, read_block
+from facegen.weights.tensors import blocks
+from facegen.weights.tensors.blocks import check_apart, read_block
 from facegen.weights.tensors.torch_pickle import TorchPickle
 from facegen.weights.tensors.torch_zip import TorchZip
 
@@ -69,7 +71,10 @@ def _read_legacy(file: BinaryIO, where: str) -> Any:
     Only the content says of which type, and so how long, the storages are: it is read twice, the first time without.
     """
     file.seek(0)
-    size, data = os.fstat(file.fileno()).st_size, file.read(MAX_TEXT_BYTES)  # no pickles without storages are longer
+    size, data = (
+        os.fstat(file.fileno()).st_size,
+        file.read(reading.MAX_TEXT_BYTES),
+    )  # no pickles without storages are longer
     without = TorchPickle(size, lambda _, count: torch.empty(count, dtype=torch.uint8, device="meta"), where)
     budget, position, parts = Budget(size), 0, []
     for _ in range(5):
@@ -81,7 +86,7 @@ def _read_legacy(file: BinaryIO, where: str) -> Any:
     (_, _), (_, version), (_, machine), (content, _), (_, keys) = parts
     if version != STORAGE_PROTOCOL or type(machine) is not dict or machine.get("little_endian") is not True:
         raise FacegenError(f"{where}: written by a machine with another order of bytes: not supported")
-    if type(keys) is not list or len(keys) > MAX_TENSORS or sorted(keys) != sorted(without.numbers):
+    if type(keys) is not list or len(keys) > blocks.MAX_TENSORS or sorted(keys) != sorted(without.numbers):
         raise DamagedError(f"{where}: damaged, it holds other storages than its tensors need")
     spans = {}
     for key in keys:

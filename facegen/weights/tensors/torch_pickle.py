@@ -15,7 +15,8 @@ import torch
 from facegen.errors import FacegenError
 from facegen.weights.family.records import as_set
 from facegen.weights.family.safe_pickle import Budget, Global, Record, checked_key, read_pickle
-from facegen.weights.tensors.blocks import MAX_SIZE, MAX_TENSORS, as_numbers, checked_shape, checked_sizes
+from facegen.weights.tensors import blocks
+from facegen.weights.tensors.blocks import MAX_SIZE, as_numbers, checked_shape, checked_sizes
 
 MAX_CLAIM = 4  # times the file's bytes: what all its tensors together may have; views can repeat numbers
 
@@ -71,7 +72,7 @@ class TorchPickle:
     """
 
     def __init__(self, size: int, storage: ReadStorage, where: str) -> None:
-        self.left, self.tensors = MAX_CLAIM * size, MAX_TENSORS
+        self.left, self.tensors = MAX_CLAIM * size, blocks.MAX_TENSORS
         self.storage, self.where = storage, where
         self.numbers: dict[str, torch.Tensor] = {}  # by storage
 
@@ -150,7 +151,7 @@ class TorchPickle:
         if self.left < 0:
             raise FacegenError("its tensors claim more than the file holds: refused")
         if self.tensors < 0:
-            raise FacegenError(f"has more than {MAX_TENSORS:,} tensors, no network has so many: refused")
+            raise FacegenError(f"has more than {blocks.MAX_TENSORS:,} tensors, no network has so many: refused")
         if not math.prod(shape):
             return torch.empty(shape, dtype=numbers.dtype, device="cpu")
         return numbers.as_strided(shape, strides, offset)

@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from facegen.errors import DamagedError, FacegenError
 from facegen.reading import open_plain, open_zip
-from facegen.weights.tensors.blocks import MAX_TENSORS, check_apart
+from facegen.weights.tensors import blocks
+from facegen.weights.tensors.blocks import check_apart
 
 _LOCAL_HEADER = b"PK\3\4"
 _LOCAL_HEADER_SIZE = 30
@@ -36,8 +37,10 @@ class TorchZip:
         self.file = file
         with open_zip(file, where) as archive:
             entries = archive.infolist()
-        if len(entries) > MAX_TENSORS:
-            raise FacegenError(f"{where}: more than {MAX_TENSORS:,} files inside, no network has so many: refused")
+        if len(entries) > blocks.MAX_TENSORS:
+            raise FacegenError(
+                f"{where}: more than {blocks.MAX_TENSORS:,} files inside, no network has so many: refused"
+            )
         names = [entry.filename for entry in entries]
         if any("/code/" in name for name in names):
             raise FacegenError(

@@ -16,7 +16,7 @@ from facegen.weights import header as headers
 from facegen.weights.header import Header
 from facegen.weights.native import load_networks, save_networks
 from facegen.weights.read import read_state_dict
-from facegen.weights.tensors import safetensors_file
+from facegen.weights.tensors import blocks, safetensors_file
 
 
 def write(path: Path, header: object, data: bytes = bytes(16)) -> Path:
@@ -82,7 +82,7 @@ def test_bounds_of_tensors_and_networks(tmp_path, monkeypatch):
     assert list(load_networks(path)[0]) == ["n0", "n1", "n2"]
     monkeypatch.setattr(headers, "MAX_NETWORKS", 2)
     assert_refused("more than 2 networks", Header.read, path)
-    monkeypatch.setattr(safetensors_file, "MAX_TENSORS", 10)
+    monkeypatch.setattr(blocks, "MAX_TENSORS", 10)
     assert_refused("more than 10 tensors", Header.read, path)
 
 

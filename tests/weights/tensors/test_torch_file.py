@@ -16,7 +16,7 @@ from refusals import assert_refused
 
 from facegen.errors import FacegenError
 from facegen.weights.read import read_state_dict, read_torch_file
-from facegen.weights.tensors import torch_pickle
+from facegen.weights.tensors import blocks
 
 DTYPES = [
     *("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"),
@@ -211,9 +211,12 @@ def test_truth_values_are_zero_or_one(zipped, tmp_path):
 
 
 def test_bounds_of_tensors(tmp_path, monkeypatch):
-    path = save(tmp_path / "a.pt", [torch.zeros(1) for _ in range(20)])
-    monkeypatch.setattr(torch_pickle, "MAX_TENSORS", 10)
-    assert_refused("more than 10 tensors", read_torch_file, path)
+    one = torch.zeros(1)
+    many = save(tmp_path / "a.pt", [one.clone() for _ in range(20)])
+    views = save(tmp_path / "b.pt", [one[:] for _ in range(20)])
+    monkeypatch.setattr(blocks, "MAX_TENSORS", 10)
+    assert_refused("more than 10 files", read_torch_file, many)
+    assert_refused("more than 10 tensors", read_torch_file, views)
 
 
 @FORMATS
