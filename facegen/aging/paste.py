@@ -35,7 +35,7 @@ from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_m
 from facegen.images import from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
-    from facegen.aging.transfer import FaceResult
+    from facegen.aging.results import FaceResult
 
 PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
 LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side

@@ -25,7 +25,8 @@ from facegen.images import turn_upright
 from facegen.status import say
 
 if TYPE_CHECKING:
-    from facegen.aging.transfer import AgeTransfer, FaceResult
+    from facegen.aging.results import FaceResult
+    from facegen.aging.transfer import AgeTransfer
 
 
 def photos_in(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -77,7 +78,7 @@ def save_all(
         for photo, stem in bar:
             try:
                 picture = open_photo(photo) if paste_back is None else open_original(photo)
-                results = transfer.transfer(picture, ages, input_age=age, faces=request.face, edit=edit, progress=True)
+                results = transfer.age_faces(picture, ages, input_age=age, faces=request.face, edit=edit, progress=True)
                 if not results:
                     raise FacegenError(f"{photo}: no face found")
                 if words := found_in_words(results):

@@ -32,7 +32,7 @@ def command(outdir: Path) -> None:
     transfer = AgeTransfer.from_files()
     photo = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
     edit = Edit(strength=1.0)  # to find another takes time, and no face goes back into the photo
-    results = transfer.transfer(open_photo(photo), input_age=HOPPER_AGE, faces="largest", edit=edit)
+    results = transfer.age_faces(open_photo(photo), input_age=HOPPER_AGE, faces="largest", edit=edit)
     paths = save_results(results, outdir, photo.stem)
     say(f"{len(paths) - 1} pictures of {photo.name} at other ages are in {outdir}.")
     say(f"Look at the strip: {paths[-1]}")

@@ -11,8 +11,8 @@ from refusals import assert_refused
 from facegen.aging.change import LIGHTER, color_map
 from facegen.aging.mask import face_mask
 from facegen.aging.paste import PastedFace, _warp, paste_faces, paste_results
+from facegen.aging.results import AgedFace, FaceResult
 from facegen.aging.save import save_pasted
-from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import open_original
