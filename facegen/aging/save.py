@@ -17,11 +17,12 @@ from facegen.aging.paste import paste_results
 from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
 from facegen.container import is_image_name
 from facegen.errors import FacegenError
-from facegen.faces.find import open_original, open_photo
+from facegen.faces.find import open_photo
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures.grids import save_picture
 from facegen.files import at_home
 from facegen.images import turn_upright
+from facegen.photos.original import open_original
 from facegen.status import say
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def save_all(
     with tqdm(list(zip(photos, unique_stems(photos), strict=True)), unit="photo", disable=len(photos) < 2) as bar:
         for photo, stem in bar:
             try:
-                picture = open_photo(photo) if paste_back is None else open_original(photo)
+                picture = open_photo(photo) if paste_back is None else open_original(photo).image
                 results = transfer.age_faces(picture, ages, input_age=age, faces=request.face, edit=edit, progress=True)
                 if not results:
                     raise FacegenError(f"{photo}: no face found")
