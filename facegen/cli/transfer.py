@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from facegen.aging.edit import PASTE_MODES, Edit, Output, Request
 from facegen.cli import device_option, encoder_option, generator_option, groups_option
 from facegen.errors import one_line
 from facegen.options import click_options
+from facegen.status import say, status
+
+if TYPE_CHECKING:
+    from facegen.aging.batch import Outcome
 
 MAX_NAMES = 20  # of photos that failed, in one line
 
@@ -65,8 +69,6 @@ def command(
       facegen transfer ~/Pictures --recursive --skip-existing --outdir out --ages 70
       facegen transfer family.jpg --ages 5:90:5 --video mp4
     """
-    from facegen.status import say, status
-
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
     request, edit, output = Request.from_command(chosen), Edit.from_command(chosen), Output.from_command(chosen)
@@ -80,11 +82,15 @@ def command(
         sources = sources_in(photos, outdir, recursive=recursive)
         transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
     settings = {"generator": generator, "encoder": encoder, "age_estimator": age_estimator}
+    outcomes = age_all(transfer, sources, outdir, request, edit, output, settings=settings, skip_existing=skip_existing)
+    _tell(outcomes, len(sources), outdir)
+
+
+def _tell(outcomes: Iterable[Outcome], count: int, outdir: Path) -> None:
+    """Say what becomes of the photos, and end with an exit code that tells it, too."""
     done, skipped, failed = 0, 0, []
     try:
-        for outcome in age_all(
-            transfer, sources, outdir, request, edit, output, settings=settings, skip_existing=skip_existing
-        ):
+        for outcome in outcomes:
             if outcome.error is not None:
                 failed.append(outcome.source.path)
                 say(f"Error: {one_line(outcome.error)}", err=True)
@@ -93,9 +99,9 @@ def command(
                 skipped += outcome.skipped
                 say(*map(str, outcome.paths))
     except KeyboardInterrupt:
-        say(f"Stopped: {done + skipped} of {len(sources)} photos are done.", err=True)
+        say(f"Stopped: {done + skipped} of {count} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
-    if len(sources) > 1:
+    if count > 1:
         say(_summary(done, skipped, failed, outdir), err=True)
     if failed:
         raise click.exceptions.Exit(1)
