@@ -173,8 +173,8 @@ def test_train_encoder(kernel: KernelManager, tmp_path: Path, generator: str):
     assert facts["best"]["mean_baseline"] == pytest.approx(1, abs=0.25)  # 6 faces: the mean is a rough one
     assert (tmp_path / facts["run"] / "encoder-best.safetensors").is_file()
     assert "predicting the mean" in printed(notebook)
-    pairs, curve, reconstructions, strip = shown(notebook)
-    assert all(map(is_varied, (pairs, curve, reconstructions, strip)))
+    pairs, curve, reconstructions, photos, strip = shown(notebook)
+    assert all(map(is_varied, (pairs, curve, reconstructions, photos, strip)))
     assert (pairs.width + 2) % 10 == 0  # ten columns
     assert strip.width == 12 * 98 - 2  # input, reconstruction, ten groups at 96 pixels with gaps of 2
 
