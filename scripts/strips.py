@@ -43,7 +43,7 @@ def main(picture: Path, photos: tuple[str, ...], ages: str, refine: int, **files
     wanted = parse_ages(ages)
     tiles: list[Image.Image] = []
     for path, age in map(photo_and_age, photos):
-        faces = transfer.transfer(open_photo(path), wanted, input_age=age, faces="largest", edit=Edit(refine=refine))
+        faces = transfer.age_faces(open_photo(path), wanted, input_age=age, faces="largest", edit=Edit(refine=refine))
         if not faces:
             raise FacegenError(f"{path}: no face found")
         tiles += [faces[0].input, faces[0].reconstruction, *(aged.image for aged in faces[0].aged)]

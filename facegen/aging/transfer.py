@@ -2,7 +2,7 @@
 
 The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
 on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
-`video`, and `save` (the files of all that).
+`results` (what comes out), `video`, and `save` (the files of all that).
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
+from facegen.aging.paste import PHOTO_MODES, paste_results
 from facegen.aging.refine import refine
+from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
 from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, open_photo
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
-from facegen.figures.grids import age_strip, to_pixels
+from facegen.faces.find import find_faces, open_original, open_photo
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
+from facegen.figures.grids import to_pixels
 from facegen.images import shows_no_color, to_float, to_rgb
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
@@ -41,62 +43,6 @@ from facegen.weights.trained_for import check_trained_for, own_generator
 
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
 TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time
-
-
-@dataclass(frozen=True)
-class AgedFace:
-    """One face at another age.
-
-    caption: the age that was asked for, or the group.
-    group: the age's group.
-    image: as the generator draws it.
-    strength: how much of its change goes into the photo, see `Edit.strength`.
-    looks: the age that the face in the photo then looks; NaN where the strength was given.
-    """
-
-    caption: str
-    age: float
-    group: int
-    image: Image.Image
-    strength: float = 1.0
-    looks: float = math.nan
-
-
-@dataclass(frozen=True)
-class FaceResult:
-    """One face of a photo, and what age transfer made of it; all pictures have the generator's size.
-
-    box: left, top, right, bottom in pixels of the photo.
-    matrix: [2, 3], pixels of the photo to pixels of the pictures (`invert_matrix` gives the way back).
-    input: the face, aligned as the networks expect it.
-    reconstruction: its latent decoded at `input_age`; how close it comes to the input is how far to trust the rest.
-    input_age: in years, as given or as estimated; `input_group` is its group.
-    latent: what the encoder made of the input, [z_dim] or [num_ws, w_dim].
-    age_is_estimated: `input_age` was not given.
-    understood: 0..1, how close the reconstruction is, as `FaceChange.understood`.
-    """
-
-    box: tuple[float, float, float, float]
-    matrix: np.ndarray
-    input: Image.Image
-    reconstruction: Image.Image
-    input_age: float
-    input_group: int
-    aged: list[AgedFace]
-    latent: np.ndarray
-    age_is_estimated: bool = False
-    understood: float = 1.0
-
-    @property
-    def input_caption(self) -> str:
-        """`input`, and how old the face looks where nobody said how old it is: `input, looks 73`."""
-        return f"input, looks {self.input_age:.0f}" if self.age_is_estimated else "input"
-
-    def strip(self, tile: int = 160) -> Image.Image:
-        """Input, reconstruction and every age side by side, with captions."""
-        pictures = [self.input, self.reconstruction, *(face.image for face in self.aged)]
-        captions = [self.input_caption, "reconstruction", *(face.caption for face in self.aged)]
-        return age_strip(pictures, captions, tile=tile)
 
 
 @dataclass(frozen=True)
@@ -114,6 +60,11 @@ class Rendered:
     input_ages: torch.Tensor
     latents: torch.Tensor
 
+    def part(self, start: int, end: int) -> Rendered:
+        """What belongs to some of the faces."""
+        some = slice(start, end)
+        return Rendered(self.reconstructions[some], self.aged[some], self.input_ages[some], self.latents[some])
+
 
 class AgeTransfer:
     """Changes the age of faces: encode a face to its latent, move the latent to another age, decode it.
@@ -130,10 +81,10 @@ class AgeTransfer:
 
     Example:
         >>> import facegen
-        >>> from facegen.faces.find import open_photo
         >>> transfer = facegen.AgeTransfer.from_files()
-        >>> for face in transfer.transfer(open_photo("photo.jpg"), ages=[5, 45, 85]):
-        ...     face.strip().save("strip.png")
+        >>> photos, faces = transfer.transfer("photo.jpg", ages=[25, 65])
+        >>> photos[1].save("at65.jpg")
+        >>> faces[0].strip().save("strip.png")
     """
 
     @torch.inference_mode(False)  # so that faces can be refined whatever mode it is made in
@@ -333,8 +284,28 @@ class AgeTransfer:
         faces: str = ALL,
         edit: Edit | None = None,
         progress: bool = False,
+    ) -> AgedPhoto:
+        """Find the faces in a photo and show it, and each of them, at other ages; without a face, both are empty.
+
+        Arguments as for `age_faces`. The photos are those of `paste_results`, which makes them one by one.
+        """
+        photo = open_original(image) if isinstance(image, (str, os.PathLike)) else image
+        results = self.age_faces(photo, ages, input_age=input_age, faces=faces, edit=edit, progress=progress)
+        plain = photo if photo.mode in PHOTO_MODES else to_rgb(photo)
+        photos = [picture for _, picture in paste_results(plain, results, template=self.template)]
+        return AgedPhoto(photos, results)
+
+    def age_faces(
+        self,
+        image: Image.Image | str | os.PathLike[str],
+        ages: Sequence[float] | str = ALL,
+        *,
+        input_age: float | Sequence[float] | None = None,
+        faces: str = ALL,
+        edit: Edit | None = None,
+        progress: bool = False,
     ) -> list[FaceResult]:
-        """Find the faces in a photo and show each at other ages; largest face first, none found: an empty list.
+        """Find the faces in a photo and draw each at other ages; largest face first, none found: an empty list.
 
         Args:
             image: Any photo (see `facegen.faces.find.open_photo`), or its file.
@@ -344,39 +315,83 @@ class AgeTransfer:
             edit: See `render`.
             progress: Say on the terminal what is going on; see `render`.
         """
+        # In RGB once, not for the search and for every face.
+        image = to_rgb(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
+        self.check(ages, input_ages=None if input_age is None else np.atleast_1d(input_age).tolist(), edit=edit)
+        with status("looking for faces ...", progress):
+            found = chosen_faces(find_faces(image), faces)
+        return self.age_found([image], [found], ages, input_age=input_age, edit=edit, progress=progress)[0]
+
+    def age_found(
+        self,
+        images: Sequence[Image.Image],
+        found: Sequence[Sequence[Face]],
+        ages: Sequence[float] | str = ALL,
+        *,
+        input_age: float | Sequence[float] | None = None,
+        edit: Edit | None = None,
+        progress: bool = False,
+    ) -> list[list[FaceResult]]:
+        """Draw the faces that were found in photos at other ages, the faces of all photos at once.
+
+        Args:
+            images: Upright photos; their faces are in `found`, see `find_faces_batch`.
+            ages, edit, progress: See `age_faces`.
+            input_age: The age of the face in each photo; of several faces one for each, the same for every photo.
+        """
         edit = edit or Edit()
         given = None if input_age is None else np.atleast_1d(input_age).tolist()
         wanted = self.check(ages, input_ages=given, edit=edit)
-        if faces not in (ALL, "largest"):
-            raise FacegenError(f"faces is 'all' or 'largest', not {faces!r}")
-        # In RGB once, not for the search and for every face.
-        image = to_rgb(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
-        with status("looking for faces ...", progress):
-            found = find_faces(image)
-        chosen = found if faces == ALL else found[:1]
-        if not chosen:
-            return []
-        _check_count(given, len(chosen))
-        aligned = [align_face(image, face, self.template, self.size) for face in chosen]
-        with status(f"looking for faces ... {len(found)} found", progress):
-            rendered = self._render(self.to_tensor(aligned), wanted, given, edit, progress)
-        has_color = not shows_no_color(image)  # the generator knows faces in color only
+        for faces in found:
+            if faces:
+                check_count(given, len(faces))
+        photos = [to_rgb(image) for image in images]
+        aligned = [
+            [align_face(photo, face, self.template, self.size) for face in faces]
+            for photo, faces in zip(photos, found, strict=True)
+        ]
+        every = [face for of_photo in aligned for face in of_photo]
+        if not every:
+            return [[] for _ in photos]
+        own = None if given is None else given * sum(map(bool, found))
+        with status("drawing faces ...", progress):
+            rendered = self._render(self.to_tensor(every), wanted, own, edit, progress)
+        results, first = [], 0
+        for photo, faces, inputs in zip(photos, found, aligned, strict=True):
+            part = rendered.part(first, first + len(faces))
+            results.append(self._results(photo, faces, inputs, part, wanted, edit, estimated=given is None))
+            first += len(faces)
+        return results
+
+    def _results(
+        self,
+        photo: Image.Image,
+        faces: Sequence[Face],
+        inputs: Sequence[Image.Image],
+        rendered: Rendered,
+        ages: Sequence[Age],
+        edit: Edit,
+        *,
+        estimated: bool,
+    ) -> list[FaceResult]:
+        """What became of the faces of one photo."""
+        has_color = not faces or not shows_no_color(photo)  # the generator knows faces in color only
         reconstructions = _pictures(rendered.reconstructions, has_color)
         results = []
-        for index, face in enumerate(chosen):
+        for index, face in enumerate(faces):
             own = round(float(rendered.input_ages[index]), 1)
-            change = FaceChange(aligned[index], reconstructions[index], self.template)
+            change = FaceChange(inputs[index], reconstructions[index], self.template)
             pictures = _pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=alignment_matrix(face, self.template, self.size),
-                input=aligned[index],
+                input=inputs[index],
                 reconstruction=reconstructions[index],
                 input_age=own,
                 input_group=group_of(own, self.groups),
-                aged=self._at_strength(aligned[index], change, pictures, wanted, edit.strength),
+                aged=self._at_strength(inputs[index], change, pictures, ages, edit.strength),
                 latent=rendered.latents[index].cpu().numpy(),
-                age_is_estimated=given is None,
+                age_is_estimated=estimated,
                 understood=change.understood,
             )
             results.append(result)
@@ -448,7 +463,14 @@ class AgeTransfer:
         return wanted
 
 
-def _check_count(given: Sequence[float] | None, faces: int) -> None:
+def chosen_faces(found: Sequence[Face], which: str) -> list[Face]:
+    """All faces of a photo, or the largest; the first is the largest."""
+    if which not in (ALL, "largest"):
+        raise FacegenError(f"faces is 'all' or 'largest', not {which!r}")
+    return list(found) if which == ALL else list(found[:1])
+
+
+def check_count(given: Sequence[float] | None, faces: int) -> None:
     """Raise a FacegenError if ages are given, but not one for each face."""
     if given is not None and len(given) != faces:
         raise FacegenError(

@@ -24,7 +24,7 @@ from facegen.images import to_rgb
 from facegen.text import shown
 
 if TYPE_CHECKING:
-    from facegen.aging.transfer import FaceResult
+    from facegen.aging.results import FaceResult
 
 FPS = {".mp4": 24, ".gif": 10}  # GIFs grow to many megabytes
 MAX_SIDE = {".mp4": 1280, ".gif": 640}  # for the video of a whole photo

@@ -11,13 +11,14 @@ from PIL import Image, ImageOps
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
+from facegen.aging.batch import found_in_words, unique_stems
 from facegen.aging.edit import Edit, group_of, wanted_ages
 from facegen.aging.paste import paste_results
-from facegen.aging.save import found_in_words, save_results, unique_stems
+from facegen.aging.save import save_results
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, open_original, open_photo
+from facegen.faces.find import find_faces, find_faces_batch, open_original, open_photo
 from facegen.faces.mtcnn import get_detector
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.networks.age_shift import AgeShift
@@ -59,7 +60,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Image.Image):
-    (result,) = transfer.transfer(hopper)
+    (result,) = transfer.age_faces(hopper)
     assert [face.caption for face in result.aged] == ["0-20", "21-40", "41-60", "71-80"]
     assert [face.group for face in result.aged] == [0, 1, 2, 3]
     assert all(face.image.size == (16, 16) and face.image.mode == "RGB" for face in result.aged)
@@ -74,7 +75,7 @@ def test_transfer_shows_a_face_in_every_group(transfer: AgeTransfer, hopper: Ima
 
 
 def test_aged_faces_are_the_decoded_latent(transfer: AgeTransfer, networks: Networks, hopper: Image.Image):
-    (result,) = transfer.transfer(hopper, ages=[30])
+    (result,) = transfer.age_faces(hopper, ages=[30])
     z = networks.encoder(transfer.to_tensor([result.input]))
     label = torch.eye(4)[1:2]
     expected = draw(networks.generator, place_latents(networks.generator, z, label, group_means(networks.generator)))
@@ -84,7 +85,7 @@ def test_aged_faces_are_the_decoded_latent(transfer: AgeTransfer, networks: Netw
 
 
 def test_ages_know_their_groups(transfer: AgeTransfer, hopper: Image.Image):
-    (result,) = transfer.transfer(hopper, ages=[75, 5, 20.5, 64])
+    (result,) = transfer.age_faces(hopper, ages=[75, 5, 20.5, 64])
     assert [(face.caption, face.group) for face in result.aged] == [
         ("age 75", 3),
         ("age 5", 0),
@@ -94,28 +95,28 @@ def test_ages_know_their_groups(transfer: AgeTransfer, hopper: Image.Image):
 
 
 def test_the_middle_of_a_group_is_the_group(transfer: AgeTransfer, hopper: Image.Image):
-    (groups,) = transfer.transfer(hopper)
-    (middles,) = transfer.transfer(hopper, ages=[10, 30, 50, 75])
+    (groups,) = transfer.age_faces(hopper)
+    (middles,) = transfer.age_faces(hopper, ages=[10, 30, 50, 75])
     assert [face.age for face in groups.aged] == [10, 30, 50, 75]
     for one, other in zip(groups.aged, middles.aged, strict=True):
         np.testing.assert_array_equal(pixels(one.image), pixels(other.image))
 
 
 def test_transfer_is_deterministic(transfer: AgeTransfer, hopper: Image.Image):
-    first, second = (transfer.transfer(hopper)[0] for _ in range(2))
+    first, second = (transfer.age_faces(hopper)[0] for _ in range(2))
     np.testing.assert_array_equal(pixels(first.strip()), pixels(second.strip()))
 
 
 def test_reconstruction_is_in_the_group_of_the_given_age(transfer: AgeTransfer, hopper: Image.Image):
     for age, group in ((10, 0), (77, 3)):
-        (result,) = transfer.transfer(hopper, input_age=age)
+        (result,) = transfer.age_faces(hopper, input_age=age)
         assert (result.input_age, result.input_group) == (age, group)
         # One level: a batch of another size may round the last bit of a float the other way.
         np.testing.assert_allclose(pixels(result.reconstruction), pixels(result.aged[group].image), atol=1)
 
 
 def test_an_estimated_age_is_shown(transfer: AgeTransfer, hopper: Image.Image):
-    (told,), (estimated,) = transfer.transfer(hopper, input_age=44.4), transfer.transfer(hopper)
+    (told,), (estimated,) = transfer.age_faces(hopper, input_age=44.4), transfer.age_faces(hopper)
     assert told.input_caption == "input"
     assert estimated.input_caption == f"input, looks {estimated.input_age:.0f}"
     shown = replace(told, age_is_estimated=True)
@@ -128,17 +129,17 @@ def test_an_estimated_age_is_shown(transfer: AgeTransfer, hopper: Image.Image):
 
 
 def test_reconstruction_without_an_age_is_the_closest_picture(transfer: AgeTransfer, hopper: Image.Image):
-    (result,) = transfer.transfer(hopper)
+    (result,) = transfer.age_faces(hopper)
     distances = [np.square(pixels(face.image) - pixels(result.input)).sum() for face in result.aged]
     assert result.input_group == int(np.argmin(distances))
 
 
 def test_psi_moves_faces_to_the_average(transfer: AgeTransfer, hopper: Image.Image):
-    (none,) = transfer.transfer(hopper, edit=Edit(psi=0.0))
+    (none,) = transfer.age_faces(hopper, edit=Edit(psi=0.0))
     both = transfer.to_tensor([none.input, ImageOps.mirror(none.input)])
     rendered = transfer.render(both, "all", edit=Edit(psi=0.0))
     torch.testing.assert_close(*rendered.aged)  # the group's mean knows no face
-    (full,) = transfer.transfer(hopper)
+    (full,) = transfer.age_faces(hopper)
     assert np.abs(pixels(full.aged[0].image) - pixels(none.aged[0].image)).max() > 0
 
 
@@ -146,8 +147,8 @@ def test_all_faces_or_the_largest(transfer: AgeTransfer, hopper: Image.Image):
     group = Image.new("RGB", (900, 620), "gray")
     group.paste(hopper.resize((256, 300)), (10, 100))
     group.paste(hopper, (350, 10))
-    assert len(transfer.transfer(group)) == 2
-    (largest,) = transfer.transfer(group, faces="largest")
+    assert len(transfer.age_faces(group)) == 2
+    (largest,) = transfer.age_faces(group, faces="largest")
     assert largest.box[0] > 350
 
 
@@ -161,7 +162,7 @@ def test_a_transparent_photo_gives_the_same_face_however_it_is_opened(
     photo.save(path, lossless=True)
     opened = [open_photo(path), open_original(path), Image.open(path)]
     assert opened[1].mode == "RGBA"
-    expected, *others = (transfer.transfer(picture, ages=[30])[0].input for picture in opened)
+    expected, *others = (transfer.age_faces(picture, ages=[30])[0].input for picture in opened)
     for other in others:
         np.testing.assert_array_equal(pixels(other), pixels(expected))
     expected, *others = transfer.to_tensor(opened)
@@ -174,7 +175,7 @@ def test_a_turned_photo_is_aged_and_pasted_upright(transfer: AgeTransfer, hopper
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     hopper.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     turned = Image.open(tmp_path / "turned.png")
-    (expected,), (result,) = (transfer.transfer(photo, ages=[30]) for photo in (hopper, turned))
+    (expected,), (result,) = (transfer.age_faces(photo, ages=[30]) for photo in (hopper, turned))
     np.testing.assert_array_equal(pixels(result.input), pixels(expected.input))
     assert result.box == expected.box
     ((_, pasted),), ((_, whole),) = (paste_results(photo, [expected]) for photo in (turned, hopper))
@@ -183,7 +184,7 @@ def test_a_turned_photo_is_aged_and_pasted_upright(transfer: AgeTransfer, hopper
 
 
 def test_no_face_no_result(transfer: AgeTransfer):
-    assert transfer.transfer(Image.new("RGB", (100, 100), "blue")) == []
+    assert transfer.age_faces(Image.new("RGB", (100, 100), "blue")) == []
 
 
 def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopper: Image.Image):
@@ -211,7 +212,7 @@ def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopp
 )
 def test_impossible_requests(transfer: AgeTransfer, hopper: Image.Image, arguments: dict, reason: str):
     with pytest.raises(FacegenError, match=reason):
-        transfer.transfer(hopper, **arguments)
+        transfer.age_faces(hopper, **arguments)
 
 
 @pytest.mark.parametrize("ages", ["0-10,91-100", "0-10,60-"])
@@ -232,29 +233,29 @@ def test_every_face_of_a_group_photo_has_its_own_age(transfer: AgeTransfer, hopp
     both.paste(hopper.resize((384, 450)), (560, 100))
     both.paste(hopper, (0, 0))
     assert_refused("1 input age for 2 faces", transfer.transfer, both, input_age=60)
-    faces = transfer.transfer(both, ages=[30], input_age=[60, 8])
+    faces = transfer.age_faces(both, ages=[30], input_age=[60, 8])
     assert [face.input_age for face in faces] == [60, 8]
     assert faces[0].box[0] < faces[1].box[0]  # the larger one is the first
-    assert transfer.transfer(both, ages=[30], input_age=60, faces="largest")[0].input_age == 60
+    assert transfer.age_faces(both, ages=[30], input_age=60, faces="largest")[0].input_age == 60
 
 
 def test_faces_of_a_black_and_white_photo_get_no_color(transfer: AgeTransfer, hopper: Image.Image):
     gray = hopper.convert("L")
     scan = Image.merge("RGB", [gray, gray.point(lambda level: level * 0.99), gray])  # JPEG leaves faint colors
     for photo in (gray, scan):
-        (face,) = transfer.transfer(photo, ages=[5, 75])
+        (face,) = transfer.age_faces(photo, ages=[5, 75])
         for picture in (face.reconstruction, *(aged.image for aged in face.aged)):
             assert picture.mode == "RGB"
             assert np.ptp(pixels(picture), axis=2).max() == 0
-    (face,) = transfer.transfer(hopper, ages=[5])
+    (face,) = transfer.age_faces(hopper, ages=[5])
     assert np.ptp(pixels(face.aged[0].image), axis=2).mean() > 2
 
 
 def test_a_photo_may_be_a_path(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
     hopper.save(tmp_path / "photo.png")
-    (expected,) = transfer.transfer(hopper, ages=[30])
+    (expected,) = transfer.age_faces(hopper, ages=[30])
     for path in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
-        (face,) = transfer.transfer(path, ages=[30])
+        (face,) = transfer.age_faces(path, ages=[30])
         np.testing.assert_array_equal(pixels(face.aged[0].image), pixels(expected.aged[0].image))
 
 
@@ -274,7 +275,7 @@ def test_refinement_under_inference_mode(networks: Networks, transfer: AgeTransf
     """As web services use it: with the networks made inside of it or before."""
 
     def refined(transfer: AgeTransfer) -> np.ndarray:
-        return pixels(transfer.transfer(hopper, ages=[30], edit=Edit(refine=2))[0].aged[0].image)
+        return pixels(transfer.age_faces(hopper, ages=[30], edit=Edit(refine=2))[0].aged[0].image)
 
     files = networks.generator_path, networks.encoder_path
     expected = refined(AgeTransfer.from_files(*files, device="cpu"))
@@ -307,13 +308,13 @@ def test_from_files_says_when_the_shipped_weights_are_missing(tmp_path: Path, mo
 
 
 def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
-    paths = save_results(transfer.transfer(hopper, ages=[5, 75]), tmp_path / "out", "me")
+    paths = save_results(transfer.age_faces(hopper, ages=[5, 75]), tmp_path / "out", "me")
     assert [path.name for path in paths] == ["me-face1-age5.png", "me-face1-age75.png", "me-face1-strip.png"]
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
 
 
 def test_unique_stems_number_what_is_equal():
-    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x-2", "X-3", "y"]
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x", "X-2", "y"]
     assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
 
 
@@ -363,18 +364,18 @@ def test_an_encoder_of_w_must_know_the_age(networks: Networks, hopper: Image.Ima
     blind = AgeTransfer(networks.generator, encoder, groups=GROUPS, device="cpu")
     assert_refused("--input-age YEARS, or --age-estimator FILE", blind.transfer, hopper)
     with pytest.raises(FacegenError, match="method swap needs an encoder that predicts z"):
-        blind.transfer(hopper, input_age=70, edit=Edit(method="swap"))
+        blind.age_faces(hopper, input_age=70, edit=Edit(method="swap"))
     seeing = AgeTransfer(
         networks.generator, small_encoder(target="w"), groups=GROUPS, age_estimator=Oracle(), device="cpu"
     )
-    (result,) = seeing.transfer(hopper)
+    (result,) = seeing.age_faces(hopper)
     assert (result.input_age, result.input_group) == (37, 1)
-    (told,) = seeing.transfer(hopper, input_age=70)
+    (told,) = seeing.age_faces(hopper, input_age=70)
     assert told.input_age == 70
 
 
 def test_decode_moves_a_latent(networks: Networks, transfer: AgeTransfer, hopper: Image.Image):
-    (result,) = transfer.transfer(hopper, input_age=77)
+    (result,) = transfer.age_faces(hopper, input_age=77)
     pictures = transfer.decode(torch.from_numpy(result.latent), [10, 30, 50, 75])
     for picture, face in zip(pictures, result.aged, strict=True):
         np.testing.assert_allclose(pixels(picture), pixels(face.image), atol=1)
@@ -421,7 +422,7 @@ def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
     if not (locate.PRETRAINED / "generator.safetensors").is_file():
         pytest.skip("this copy of facegen comes without weights")
     transfer = AgeTransfer.from_files(device="cpu")
-    (result,) = transfer.transfer(hopper, ages=list(range(5, 91, 5)), input_age=77)
+    (result,) = transfer.age_faces(hopper, ages=list(range(5, 91, 5)), input_age=77)
     pictures = np.stack([pixels(face.image) for face in result.aged])
     steps = np.sqrt(np.square(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3)))
     # From a child to a young adult a face does change more than later (3.7 times the median step of two years,
@@ -432,7 +433,7 @@ def test_shipped_weights_age_a_real_face_smoothly(hopper: Image.Image):
 
 
 def test_an_age_twice_is_one_picture(transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path):
-    (result,) = transfer.transfer(hopper, ages=[25, 25.0, 30.5], faces="largest")
+    (result,) = transfer.age_faces(hopper, ages=[25, 25.0, 30.5], faces="largest")
     assert [face.caption for face in result.aged] == ["age 25", "age 30.5"]
 
 
@@ -455,7 +456,7 @@ def test_the_default_type_of_torch_makes_no_difference(networks: Networks, hoppe
 
     def pasted() -> np.ndarray:
         transfer = AgeTransfer.from_files(networks.generator_path, networks.encoder_path, device="cpu")
-        results = transfer.transfer(hopper, ages=[30], input_age=60, edit=Edit(refine=2))
+        results = transfer.age_faces(hopper, ages=[30], input_age=60, edit=Edit(refine=2))
         ((_, photo),) = paste_results(hopper, results, template=transfer.template)
         return pixels(photo)
 
@@ -467,3 +468,31 @@ def test_the_default_type_of_torch_makes_no_difference(networks: Networks, hoppe
     finally:
         torch.set_default_dtype(torch.float32)
         get_detector.cache_clear()
+
+
+def test_transfer_gives_the_photos_first_and_the_faces_second(transfer: AgeTransfer, hopper: Image.Image):
+    photos, faces = transfer.transfer(hopper, ages=[5, 75])
+    assert [photo.size for photo in photos] == [hopper.size] * 2
+    assert [face.age for face in faces[0].aged] == [5, 75]
+    assert not np.array_equal(np.asarray(photos[0]), np.asarray(photos[1]))
+    corner = (slice(0, 20), slice(0, 20))
+    assert np.array_equal(np.asarray(photos[0])[corner], np.asarray(hopper)[corner])
+
+
+def test_transfer_gives_nothing_without_a_face(transfer: AgeTransfer):
+    assert transfer.transfer(Image.new("RGB", (100, 100), "blue")) == ([], [])
+
+
+def test_faces_of_many_photos_are_drawn_at_once_and_the_same(transfer: AgeTransfer, hopper: Image.Image):
+    small = hopper.resize((hopper.width // 2, hopper.height // 2))
+    empty = Image.new("RGB", (100, 100), "blue")
+    photos = [hopper, empty, small]
+    together = transfer.age_found(photos, find_faces_batch(photos), ages=[5, 75])
+    assert [len(results) for results in together] == [1, 0, 1]
+    for results, photo in zip(together, photos, strict=True):
+        for result, alone in zip(results, transfer.age_faces(photo, ages=[5, 75]), strict=True):
+            assert result.input_age == alone.input_age
+            for one, other in zip(result.aged, alone.aged, strict=True):
+                # Batches of another size sum in another order.
+                difference = np.asarray(one.image).astype(int) - np.asarray(other.image)
+                assert np.abs(difference).max() <= 2

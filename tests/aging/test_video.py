@@ -13,8 +13,8 @@ from PIL import Image
 from refusals import assert_refused
 
 from facegen.aging import video
+from facegen.aging.results import AgedFace, FaceResult
 from facegen.aging.save import save_morphs
-from facegen.aging.transfer import AgedFace, FaceResult
 from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_video
 from facegen.errors import FacegenError
 
