@@ -187,7 +187,10 @@ class EncoderObjective(nn.Module):
             latents: of the faces.
             again: the generator's pictures of them.
         """
-        aged = self._picture_of_frozen(shift(latents, faces.ages, target_ages))
+        ws = shift(latents, faces.ages, target_ages)
+        if shift.holds:  # as faces are aged by default
+            ws = latents + shift.hold(ws - latents, shift.holds)
+        aged = self._picture_of_frozen(ws)
         with self._precision(aged):
             predicted = estimator.predict(aged)
         error = (predicted.float() - target_ages) / DECADE
