@@ -19,11 +19,12 @@ from facegen.aging.save import save_morphs, save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
 from facegen.container import is_image_name
 from facegen.errors import FacegenError, one_line
-from facegen.faces.find import find_faces_batch, open_original
+from facegen.faces.find import find_faces_batch
 from facegen.faces.template import Face
 from facegen.files import at_home
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
+from facegen.photos.original import open_original
 from facegen.status import say, status
 
 PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
@@ -192,7 +193,7 @@ class _Run:
         try:
             if skip_existing and (paths := finished(source.record, photo_facts(source.path, self.settings))):
                 return _Opened(source, None, Outcome(source, paths, skipped=True))
-            return _Opened(source, open_original(source.path), None)
+            return _Opened(source, open_original(source.path).image, None)
         except (FacegenError, OSError) as error:
             return _Opened(source, None, Outcome(source, [], error))
 
