@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
 
 FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
 BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
@@ -83,6 +83,23 @@ def _without(shape: tuple[int, int], spots: list[tuple[np.ndarray, float, float,
     for middle, width, height, part in spots:
         left = left * (1 - part * _blob(x - middle[0], y - middle[1], width, height))
     return left[..., None].astype(np.float32)
+
+
+def share_inside(
+    matrix: np.ndarray, side: int, photo: tuple[int, int], template: AlignmentTemplate = UTKFACE_TEMPLATE
+) -> float:
+    """Return how much of a face lies inside of its photo, 0..1: of all that may change, in a crop of `side` pixels.
+
+    Args:
+        matrix: [2, 3], pixels of the photo to pixels of the crop.
+        photo: width and height.
+    """
+    x, y = _points_of((side, side))
+    inverse = invert_matrix(matrix)
+    across, down = (inverse[row, 0] * x * side + inverse[row, 1] * y * side + inverse[row, 2] for row in (0, 1))
+    inside = (across >= 0) & (across < photo[0]) & (down >= 0) & (down < photo[1])
+    mask = face_mask(x, y, template)
+    return float((mask * inside).sum() / max(float(mask.sum()), 1e-3))
 
 
 def _points_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
