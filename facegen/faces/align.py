@@ -34,7 +34,8 @@ def align_face(
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
     """
-    return cut_face(to_rgb(image), alignment_matrix(face, template, size), size)
+    image = to_rgb(image)
+    return cut_face(image, alignment_matrix(face, template, size), size)
 
 
 def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
