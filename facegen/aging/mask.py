@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
+from facegen.faces.align import in_photo
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 
 FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
 BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
@@ -94,12 +95,8 @@ def share_inside(
         matrix: [2, 3], pixels of the photo to pixels of the crop.
         photo: width and height.
     """
-    x, y = _points_of((side, side))
-    inverse = invert_matrix(matrix)
-    across, down = (inverse[row, 0] * x * side + inverse[row, 1] * y * side + inverse[row, 2] for row in (0, 1))
-    inside = (across >= 0) & (across < photo[0]) & (down >= 0) & (down < photo[1])
-    mask = face_mask(x, y, template)
-    return float((mask * inside).sum() / max(float(mask.sum()), 1e-3))
+    mask = crop_mask((side, side), template)[..., 0]
+    return float((mask * in_photo(matrix, side, photo)).sum() / max(float(mask.sum()), 1e-3))
 
 
 def _points_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

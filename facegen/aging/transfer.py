@@ -27,7 +27,7 @@ from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
 from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
-from facegen.faces.align import align_face
+from facegen.faces.align import align_face, completed, in_photo
 from facegen.faces.find import find_faces, open_photo, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
 from facegen.figures.grids import to_pixels
@@ -348,10 +348,7 @@ class AgeTransfer:
             if faces:
                 check_count(given, len(faces))
         photos = [to_rgb(image) for image in images]
-        aligned = [
-            [align_face(photo, face, self.template, self.size) for face in faces]
-            for photo, faces in zip(photos, found, strict=True)
-        ]
+        aligned = [[self._cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
         every = [face for of_photo in aligned for face in of_photo]
         if not every:
             return [[] for _ in photos]
@@ -364,6 +361,11 @@ class AgeTransfer:
             results.append(self._results(photo, faces, inputs, part, wanted, edit, estimated=given is None))
             first += len(faces)
         return results
+
+    def _cut_out(self, photo: Image.Image, face: Face) -> Image.Image:
+        """A face as the encoder sees it."""
+        inside = in_photo(alignment_matrix(face, self.template, self.size), self.size, photo.size)
+        return completed(align_face(photo, face, self.template, self.size), inside)
 
     def _results(
         self,
