@@ -14,10 +14,10 @@ from refusals import assert_refused
 from strangers import LONG, NAME, TEXT, assert_clean, assert_safe_page
 
 from facegen.ages import AgeGroups
-from facegen.evaluation.cases import choose_cases, make_case, order_people
 from facegen.evaluation.evaluate import evaluate, target_ages
-from facegen.evaluation.report import About, write_report
-from facegen.evaluation.tables import as_markdown, as_plain_text, detail_tables, main_tables, to_json
+from facegen.evaluation.report.cases import choose_cases, make_case, order_people
+from facegen.evaluation.report.page import About, write_report
+from facegen.evaluation.report.tables import as_markdown, as_plain_text, detail_tables, main_tables, to_json
 
 ABOUT = About({"seed": 0}, "data/faces.zip", 40, "an age judge", "an identity judge", "They are independent.")
 
