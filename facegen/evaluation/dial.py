@@ -12,8 +12,8 @@ from facegen.evaluation.bench import Bench, SystemScores
 from facegen.evaluation.bootstrap import Estimate, draw_counts, estimate_mean
 from facegen.evaluation.system import as_picture, in_photo
 
-STRENGTHS = (0.0, 0.5, 1.0, 1.6, 2.2, 3.0)
-PEOPLE = 20  # the first ones: to paste them again is cheap, to judge them is not
+STRENGTHS = (0.5, 1.0, 1.6, 2.2, 3.0)
+PEOPLE = 12  # the first ones: to paste them again is cheap, to judge them is not
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DialPoint:
 
 
 def turn_dial(bench: Bench, scores: SystemScores) -> list[DialPoint]:
-    """Measure a system's photos, `scores`, at each of STRENGTHS; last at its own strengths."""
+    """Measure a system's photos, `scores`, as they were, at each of STRENGTHS, and last at its own strengths."""
     renderer, people = scores.system.renderer, min(PEOPLE, len(scores.predicted))
     counts = draw_counts(people, seed=bench.seed)
 
@@ -42,7 +42,8 @@ def turn_dial(bench: Bench, scores: SystemScores) -> list[DialPoint]:
         close = None if similarity is None else estimate_mean(similarity.mean(axis=1), counts)
         return DialPoint(strength, age_scores(predicted, bench.targets, bench.groups, counts), close, people)
 
-    points = []
+    as_they_were = np.broadcast_to(bench.faces.predicted[:people, None], [people, len(bench.targets)])
+    points = [point(0.0, as_they_were, None if scores.similarity is None else np.ones([people, 1]))]
     for strength in STRENGTHS:
         pairs = zip(bench.faces.images[:people], scores.rendered.results, strict=False)
         pictures = torch.stack([in_photo(as_picture(i), result, renderer, strength) for i, result in pairs])

@@ -30,7 +30,7 @@ def charts(evaluation: Evaluation) -> list[tuple[str, Image.Image]]:
             ("Similarity to the input, with 95 % intervals", identity_chart(evaluation, evaluation.floor)),
             ("Similarity by the years between a face's age and the target", distance_chart(evaluation)),
             (
-                f"The dial: {evaluation.systems[0].name} at other strengths, {evaluation.dial[0].people:,d} people",
+                f"The dial: the first system's photos of {evaluation.dial[0].people:,d} people at other strengths",
                 dial_chart(evaluation),
             ),
         ]

@@ -75,8 +75,8 @@ def _dial(evaluation: Evaluation) -> Table:
         cells["similarity"] = lambda point: NOTHING if point.similarity is None else cosine(point.similarity)
     rows = [[name(point), *(cell(point) for cell in cells.values())] for point in evaluation.dial]
     note = (
-        f"{evaluation.systems[0].name}: the first {evaluation.dial[0].people:,d} people, with the same share of the "
-        "change for every face and age. At 0 they are the photos as they were."
+        f"The first system's photos of {evaluation.dial[0].people:,d} people, with the same share of the change for "
+        "every face and age. At 0 they are the photos as they were."
     )
     return Table("The dial", note, ["strength", *cells], rows)
 
