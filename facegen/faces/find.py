@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from facegen import images as pictures
 from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
 from facegen.files import at_home
-from facegen.images import to_rgb
+from facegen.images import decode, to_rgb
 from facegen.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -39,17 +38,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         FileNotFoundError: there is no such file.
         FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
     """
-    return to_rgb(pictures.decode(_read(path), str(path)))
-
-
-def open_original(path: str | os.PathLike[str]) -> Image.Image:
-    """Open a photo as `open_photo` does, but let gray stay gray and transparency stay: mode L, LA, RGB or RGBA.
-
-    It is for `paste_faces`, which holds it twice: memory is meant for fewer pixels, 83 million of a plain JPEG.
-    """
-    data = _read(path)
-    with pictures.opened(data, str(path), for_pasting=True) as image, pictures.in_turn(image, data):
-        return pictures.upright_with_alpha(image)
+    return to_rgb(decode(read_photo(path), str(path)))
 
 
 def find_faces(image: Image.Image, *, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:
@@ -200,7 +189,7 @@ def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom:
     return Image.fromarray(pixels[(rows - rows[0])[:, None], columns - columns[0]])
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def read_photo(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a photo's file; see `open_photo` for what it raises."""
     path = at_home(path)
     try:

@@ -11,19 +11,21 @@ from PIL import Image, ImageOps
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
+from facegen.aging.batch import found_in_words, unique_stems
 from facegen.aging.edit import Edit, group_of, wanted_ages
 from facegen.aging.paste import paste_results
-from facegen.aging.save import found_in_words, save_results, unique_stems
+from facegen.aging.save import save_results
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, find_faces_batch, open_original, open_photo
+from facegen.faces.find import find_faces, find_faces_batch, open_photo
 from facegen.faces.mtcnn import get_detector
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means, place_latents
+from facegen.photos.original import open_original
 from facegen.weights import locate
 from facegen.weights.native import save_networks
 
@@ -159,7 +161,7 @@ def test_a_transparent_photo_gives_the_same_face_however_it_is_opened(
     photo.putalpha(Image.linear_gradient("L").resize(photo.size))
     path = tmp_path / f"clear.{suffix}"
     photo.save(path, lossless=True)
-    opened = [open_photo(path), open_original(path), Image.open(path)]
+    opened = [open_photo(path), open_original(path).image, Image.open(path)]
     assert opened[1].mode == "RGBA"
     expected, *others = (transfer.age_faces(picture, ages=[30])[0].input for picture in opened)
     for other in others:
@@ -313,7 +315,7 @@ def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, ho
 
 
 def test_unique_stems_number_what_is_equal():
-    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x-2", "X-3", "y"]
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x", "X-2", "y"]
     assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
 
 
