@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facegen.aging.edit import Edit, parse_hold
+from facegen.aging.edit import Edit, parse_hold, parse_strength
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, check_systems, evaluate
@@ -36,10 +36,16 @@ from facegen.weights.trained_for import own_generator
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
-SPEC = "NAME=ENCODER[,generator=...][,method=...][,layers=...][,hold=...][,psi=...][,refine=...][,refine_seconds=...]"
+SPEC = "NAME=ENCODER, then any of ,generator= ,method= ,layers= ,hold= ,strength= ,psi= ,refine= ,refine_seconds="
 _SEX = "The judge of the sex is the network that the sex was held with (--hold sex): its numbers flatter who holds it."
-_SETTING = re.compile(r",\s*(generator|method|layers|hold|psi|refine|refine_seconds)=")
-_KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float, "hold": parse_hold}
+_SETTING = re.compile(r",\s*(generator|method|layers|hold|strength|psi|refine|refine_seconds)=")
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "psi": float,
+    "refine": int,
+    "refine_seconds": float,
+    "hold": parse_hold,
+    "strength": parse_strength,
+}
 
 
 @dataclass(frozen=True)
@@ -225,8 +231,8 @@ def _independence(own_estimator: bool, facenet: bool) -> str:
         own_estimator: The judge of ages is the systems' own age estimator.
         facenet: The judge of identities is a network that encoders may have learned from.
     """
-    judge = "judge of ages" if facenet else "judges of ages and identities"
-    sentences = [f"The {judge} had no part in any training: no loss and no transfer uses their weights."]
+    who = "judge of ages" if facenet else "judges of ages and of identities"
+    sentences = [f"The {who} had no part in any training: no loss and no transfer uses these weights."]
     if own_estimator:
         sentences = [
             "The judge of ages is the age estimator of the systems themselves: its numbers flatter them.",
