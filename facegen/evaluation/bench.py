@@ -191,7 +191,7 @@ class Bench:
             correlations=strip_correlations(predicted, self.targets),
             identity=self._identity(features, own_age.features),
             share_of_best=None,  # known when all systems are measured
-            sex=self._sex(pictures),
+            sex=self._sex(pictures, features),
             sharpness=self._sharpness(pictures, system.renderer.template),
             strengths=rendered.strengths if is_photo else None,
             at_cap=rendered.at_cap if is_photo else None,
@@ -247,11 +247,14 @@ class Bench:
             return None, None
         return realism_scores(list(results.unbind(1)), [reals[indices, 0] for indices in self.reals], seed=self.seed)
 
-    def _sex(self, pictures: torch.Tensor) -> SexScores | None:
-        if self.judges.sex is None:
+    def _sex(self, pictures: torch.Tensor, features: torch.Tensor | None) -> SexScores | None:
+        judge, inputs, results = self.judges.sex, self.faces.images, pictures
+        if judge is None:
             return None
-        men = self.judges.sex.men
-        return sex_scores(men(self.faces.images), men(pictures.flatten(0, 1)).reshape(pictures.shape[:2]), self.counts)
+        if judge.takes_features and features is not None and self.inputs is not None:
+            inputs, results = torch.from_numpy(self.inputs), features
+        aged = judge.men(results.flatten(0, 1)).reshape(results.shape[:2])
+        return sex_scores(judge.men(inputs), aged, self.counts)
 
     def _sharpness(self, pictures: torch.Tensor, template: AlignmentTemplate) -> tuple[float, float, float]:
         found = sharpness(pictures.flatten(0, 1), template).reshape(pictures.shape[:2])

@@ -1,6 +1,6 @@
 """The networks that judge: how old a face looks, who it is, and of which sex.
 
-Those of age and identity had no part in any training of facegen. That of the sex is the one that held it.
+None of them had a part in any training of facegen, but for the judge of the sex where dlib is not that of identities.
 """
 
 from __future__ import annotations
@@ -73,19 +73,35 @@ class SexJudge:
 
     Attributes:
         name: The weight file and the beginning of its SHA-256.
-        men: From uint8 `[N, 3, H, W]`, aligned, to how surely each looks like a man: `[N]`, 0..1.
+        men: How surely each looks like a man: `[N]`, 0..1, from uint8 `[N, 3, H, W]`, aligned, or from features.
+        takes_features: Whether `men` is asked about the features `[N, D]` of the judge of identities.
     """
 
     name: str
     men: Callable[[torch.Tensor], np.ndarray]
+    takes_features: bool = False
 
 
-def load_sex_judge(*, device: torch.device | str = "cpu") -> SexJudge:
-    """Load the sex classifier that comes with facegen. The direction that `hold` keeps was found with it, too."""
+def load_sex_judge(identity: Extractor | None, *, device: torch.device | str = "cpu") -> SexJudge:
+    """Load the judge of the sex.
+
+    dlib's features tell it by a plane between women's and men's (`scripts/fit_sex_judge.py`), which has no part in any
+    training. For other judges of identities there is none, and the classifier by which aging holds the sex must do.
+
+    Raises:
+        FileNotFoundError, FacegenError: the file is missing or damaged.
+    """
     from facegen.weights.load import load_sex_classifier
-    from facegen.weights.locate import locate, shipped_file
+    from facegen.weights.locate import PRETRAINED
+    from facegen.weights.tensors.safetensors_file import open_safetensors
 
-    path = locate(shipped_file("sex"))
+    if identity is not None and identity.name.startswith("dlib"):
+        path = PRETRAINED / "sex_judge.safetensors"
+        with open_safetensors(path) as file:
+            weight, bias = file.tensor("weight"), file.tensor("bias")
+        name = f"{path.name} ({file_fingerprint(path)})"
+        return SexJudge(name, lambda features: (features @ weight + bias).sigmoid().numpy(), takes_features=True)
+    path = PRETRAINED / "sex.safetensors"
     network = load_sex_classifier(path)[0].to(device).eval()
 
     @torch.no_grad()

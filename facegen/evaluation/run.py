@@ -37,7 +37,6 @@ Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
 SPEC = "NAME=ENCODER, then any of ,generator= ,method= ,layers= ,hold= ,strength= ,psi= ,refine= ,refine_seconds="
-_SEX = "The judge of the sex is the network that the sex was held with (--hold sex): its numbers flatter who holds it."
 _SETTING = re.compile(r",\s*(generator|method|layers|hold|strength|psi|refine|refine_seconds)=")
 _KINDS: dict[str, Callable[[str], Any]] = {
     "psi": float,
@@ -201,13 +200,15 @@ def _load_judges(
     judges = Judges(
         age,
         identity,
-        load_sex_judge(device=device),
+        load_sex_judge(identity, device=device),
         _if_possible(load_inception, options.inception is not None, "FID and KID of Inception features", notes),
         _if_possible(load_lpips, has_lpips, "LPIPS (--lpips and --vgg)", notes),
     )
     estimator = shipped_file("age") if options.age_estimator is None else locate(options.age_estimator)
     return judges, _independence(
-        file_fingerprint(estimator) in age.name, identity is not None and identity.name.startswith("facenet")
+        file_fingerprint(estimator) in age.name,
+        identity is not None and identity.name.startswith("facenet"),
+        judges.sex is not None and not judges.sex.takes_features,
     )
 
 
@@ -224,15 +225,17 @@ def _load_identity(
         raise FacegenError(f"{error}; or leave identity out: --id-judge none") from error
 
 
-def _independence(own_estimator: bool, facenet: bool) -> str:
+def _independence(own_estimator: bool, facenet: bool, own_sex: bool) -> str:
     """What the judges had to do with the systems.
 
     Args:
         own_estimator: The judge of ages is the systems' own age estimator.
         facenet: The judge of identities is a network that encoders may have learned from.
+        own_sex: The judge of the sex is the network by which systems hold it.
     """
-    who = "judge of ages" if facenet else "judges of ages and of identities"
-    sentences = [f"The {who} had no part in any training: no loss and no transfer uses these weights."]
+    if not own_estimator and not facenet and not own_sex:
+        return "The judges had no part in any training: no loss and no transfer uses their weights."
+    sentences = ["The judge of ages had no part in any training."]
     if own_estimator:
         sentences = [
             "The judge of ages is the age estimator of the systems themselves: its numbers flatter them.",
@@ -243,7 +246,9 @@ def _independence(own_estimator: bool, facenet: bool) -> str:
             "Encoders that began with the weights of the judge of identities (train-encoder --init vggface2) or "
             "learned from them (--recipe identity) are not independent of it."
         )
-    return " ".join([*sentences, _SEX])
+    if own_sex:
+        sentences.append("The judge of the sex is the network that it is held with (--hold): its numbers flatter that.")
+    return " ".join(sentences)
 
 
 def _if_possible(load: Callable[[], Found], asked: bool, what: str, notes: list[str]) -> Found | None:
@@ -296,7 +301,7 @@ def _about(options: dict[str, Any], photos: Photos, judges: Judges, independent:
         age_judge=judges.age.name,
         identity_judge=identity,
         independent=independent,
-        sex_judge=None if judges.sex is None else f"dlib-models' classifier ({judges.sex.name})",
+        sex_judge=None if judges.sex is None else judges.sex.name,
         notes=notes,
         left_out=photos.left_out,
     )

@@ -154,14 +154,16 @@ def test_systems_that_do_not_fit_are_told_before_judges_are_loaded(run, folder: 
 
 def test_what_the_judges_had_to_do_with_the_systems():
     flatter, learned, neither = "its numbers flatter them", "not independent of it", "no part in any training"
+    holds = "its numbers flatter that"
     for case, words in {
-        (False, False): [neither],
-        (False, True): [neither, learned],
-        (True, False): [flatter],
-        (True, True): [flatter, learned],
+        (False, False, False): [neither],
+        (False, True, False): [neither, learned],
+        (False, False, True): [neither, holds],
+        (True, False, False): [flatter],
+        (True, True, True): [flatter, learned, holds],
     }.items():
         found = _independence(*case)
-        assert [text for text in (flatter, neither, learned) if text in found] == words
+        assert [text for text in (flatter, neither, learned, holds) if text in found] == words
 
 
 def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
