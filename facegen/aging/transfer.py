@@ -29,7 +29,7 @@ from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face, completed, in_photo
 from facegen.faces.find import find_faces, open_photo, yaw
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.figures.grids import to_pixels
 from facegen.images import shows_no_color, to_float, to_rgb
 from facegen.networks.age_estimator import AgeEstimator
@@ -384,9 +384,10 @@ class AgeTransfer:
         results = []
         for index, face in enumerate(faces):
             own = round(float(rendered.input_ages[index]), 1)
-            change = FaceChange(inputs[index], reconstructions[index], self.template)
-            pictures = _pictures(rendered.aged[index], has_color)
             matrix = alignment_matrix(face, self.template, self.size)
+            template = template_of(face, matrix, self.size)
+            change = FaceChange(inputs[index], reconstructions[index], template)
+            pictures = _pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=matrix,
@@ -399,7 +400,8 @@ class AgeTransfer:
                 age_is_estimated=estimated,
                 understood=change.understood,
                 yaw=yaw(face),
-                inside=share_inside(matrix, self.size, photo.size, self.template),
+                inside=share_inside(matrix, self.size, photo.size, template),
+                template=template,
             )
             results.append(result)
         return results
