@@ -67,30 +67,34 @@ class TooManyPixelsError(FacegenError):
 
 
 class _Metered(io.BytesIO):
-    """A file in memory that says no when it is read in more than MAX_READS pieces."""
+    """A file in memory that says no when it is read in more pieces than `limit`."""
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes, name: str, limit: int) -> None:
         super().__init__(data)
-        self.name, self.reads = name, 0
+        self.name, self.limit, self.reads = name, limit, 0
 
     def read(self, size: int | None = -1) -> bytes:
         self.reads += 1
-        if self.reads > MAX_READS:
-            raise FacegenError(f"{self.name}: has more than {MAX_READS:,d} parts: refused")
+        if self.reads > self.limit:
+            raise FacegenError(f"{self.name}: has more than {self.limit:,d} parts: refused")
         return super().read(size)
 
 
 @contextmanager
-def opened(data: bytes, name: str, *, for_pasting: bool = False) -> Iterator[Image.Image]:
+def opened(
+    data: bytes, name: str, *, for_pasting: bool = False, max_parts: int | None = None
+) -> Iterator[Image.Image]:
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises
-    more than memory is meant for; with `for_pasting`, for two of it.
+    more than memory is meant for; with `for_pasting`, for two of it. It is read in at most `max_parts` pieces, MAX_READS
+    if that is None.
     """
     try:
         if data.count(b"Exif\0\0") > MAX_EXIFS:
             raise FacegenError(f"{name}: has more than {MAX_EXIFS:,d} notes of a camera: refused")
-        with Image.open(_Metered(data, name), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
+        file = _Metered(data, name, MAX_READS if max_parts is None else max_parts)
+        with Image.open(file, formats=[*FORMATS, *_newer_formats(data, name)]) as image:
             needed = _memory(image, _PASTED if for_pasting else 0)
             if needed > max(MAX_MEMORY, 10 * len(data)):
                 raise TooManyPixelsError(f"{name}: {_too_large(image, needed)}; make it smaller")
