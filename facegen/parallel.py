@@ -23,13 +23,15 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 8) -> Iterator[Result]:
-    """`map` on threads, in order, with at most `ahead` results a thread waiting in memory.
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 8, threads: int | None = None
+) -> Iterator[Result]:
+    """`map` on threads, as many as there are cores, in order, with at most `ahead` results a thread waiting in memory.
 
     Threads are enough for pictures: Pillow decodes, resizes and encodes outside the interpreter lock. An
     exception of `function` comes out where its result would; work that has not begun is then dropped.
     """
-    threads = count_cores()
+    threads = threads or count_cores()
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

@@ -14,6 +14,7 @@ from facegen.options import Options, option
 ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift")
 PASTE_MODES = ("change", "face")  # see `paste`
+OUTPUTS = ("photo", "face", "both")
 VIDEO_SUFFIXES = (".mp4", ".gif")
 MAX_AGES = 1000
 HELD = ("sex",)
@@ -140,6 +141,33 @@ class Request(Options):
         parse=parse_ages,
         unset="as estimated",
     )
+
+
+@dataclass(frozen=True)
+class Output(Options):
+    """What is written of each photo."""
+
+    output: str = option(
+        "photo",
+        "The whole photo with its faces at each age, the faces alone as the generator draws them, or both.",
+        choices=OUTPUTS,
+    )
+    paste_back: str = option("change", "How aged faces go into the photo.", choices=PASTE_MODES, command=False)
+    video: str | None = option(
+        None,
+        "Also a video of the photo, or of each face, through the ages.",
+        choices=[suffix[1:] for suffix in VIDEO_SUFFIXES],
+    )
+
+    @property
+    def photos(self) -> bool:
+        """Whether whole photos are written."""
+        return self.output != "face"
+
+    @property
+    def faces(self) -> bool:
+        """Whether generated faces are written."""
+        return self.output != "photo"
 
 
 @dataclass(frozen=True)

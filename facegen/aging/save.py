@@ -1,114 +1,27 @@
-"""The files that age transfer writes: pictures and strips of faces, whole photos, videos."""
+"""The pictures that age transfer writes of one photo: the photo at each age, its faces, strips and videos."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
-from tqdm import tqdm
 
-from facegen.aging.change import UNDERSTOOD
-from facegen.aging.edit import ALL, PASTE_MODES, Edit, Request
+from facegen.aging.edit import Output
+from facegen.aging.page import ShownPhoto, strip_captions
 from facegen.aging.paste import paste_results
+from facegen.aging.results import FaceResult
 from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
-from facegen.container import is_image_name
-from facegen.errors import FacegenError
-from facegen.faces.find import open_original, open_photo
+from facegen.faces.align import cut_face
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
-from facegen.figures.grids import save_picture
-from facegen.files import at_home
+from facegen.figures.grids import age_strip, save_picture
 from facegen.images import turn_upright
-from facegen.status import say
+from facegen.parallel import map_in_order
 
-if TYPE_CHECKING:
-    from facegen.aging.results import FaceResult
-    from facegen.aging.transfer import AgeTransfer
-
-
-def photos_in(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return photo files, and in the place of each folder the pictures in it, sorted; those in its folders stay out.
-
-    Raises a FacegenError for a folder without pictures.
-    """
-    photos = []
-    for path in map(at_home, paths):
-        found = [path]
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if is_image_name(p.name) and p.name[0] != "." and p.is_file())
-        if not found:
-            raise FacegenError(f"{path}: no pictures in this folder")
-        photos += found
-    return photos
-
-
-def save_all(
-    transfer: AgeTransfer,
-    photos: Sequence[Path],
-    outdir: Path,
-    request: Request,
-    edit: Edit,
-    *,
-    paste_back: str | None = None,
-    video: str | None = None,
-) -> Iterator[list[Path] | Exception]:
-    """Age the faces in photo files; of each photo in turn, the paths of its pictures, or why there are none.
-
-    What was found in a photo, several faces or the age that a face looks, is said on stderr.
-
-    Raises a FacegenError for what is wrong for every photo.
-
-    Args:
-        transfer: Ages the faces.
-        photos: Files.
-        outdir: The folder to write to.
-        request: Which faces, and at which ages.
-        edit: How ages are changed.
-        paste_back: `change` or `face`: write the whole photo at each age, too, see `facegen.aging.paste`.
-        video: `mp4` or `gif`: write a video of each face, too, and with `paste_back` of the photo.
-    """
-    if paste_back != PASTE_MODES[0]:  # the strength is of no use: to find it takes a quarter of the time
-        edit = replace(edit, strength=1.0)
-    ages, age = ALL if request.ages is None else request.ages, request.input_age
-    transfer.check(ages, input_ages=age, edit=edit)
-    with tqdm(list(zip(photos, unique_stems(photos), strict=True)), unit="photo", disable=len(photos) < 2) as bar:
-        for photo, stem in bar:
-            try:
-                picture = open_photo(photo) if paste_back is None else open_original(photo)
-                results = transfer.age_faces(picture, ages, input_age=age, faces=request.face, edit=edit, progress=True)
-                if not results:
-                    raise FacegenError(f"{photo}: no face found")
-                if words := found_in_words(results):
-                    say(f"{photo}: {words}", err=True)
-                if paste_back == PASTE_MODES[0] and (number := not_understood(results)):
-                    say(f"{photo}: face {number} is not understood well: it hardly changes", err=True)
-                paths = save_results(results, outdir, stem)
-                if video is not None:
-                    paths += save_morphs(results, outdir, stem, video, progress=True)
-                if paste_back is not None:
-                    template = transfer.template
-                    paths += save_pasted(
-                        picture, results, outdir, stem, paste_back, template=template, video=video, progress=True
-                    )
-                yield paths
-            except (FacegenError, OSError) as error:
-                yield error
-
-
-def not_understood(results: Sequence[FaceResult]) -> str:
-    """The numbers of faces of which the generator's picture is so far from the photo that they hardly change."""
-    return ", ".join(str(n) for n, result in enumerate(results, start=1) if result.understood < UNDERSTOOD)
-
-
-def found_in_words(results: Sequence[FaceResult]) -> str:
-    """`looks 73`, `3 faces look 41, 38, 7 (largest first)`, `3 faces`; empty for one face whose age was given."""
-    estimated = ", ".join(f"{result.input_age:.0f}" for result in results if result.age_is_estimated)
-    if len(results) == 1:
-        return estimated and f"looks {estimated}"
-    return f"{len(results)} faces look {estimated} (largest first)" if estimated else f"{len(results)} faces"
+TILES = (256, 512)  # least and most pixels of a face's side in a strip of photos
+MANY_FACES = 12  # of a photo with more, the tiles have the least size: all of them wait in memory
+LARGE_PHOTO = 16_000_000  # pixels; of larger ones none waits in memory until it is written
 
 
 def save_results(results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str) -> list[Path]:
@@ -120,28 +33,9 @@ def save_results(results: Sequence[FaceResult], outdir: str | os.PathLike[str], 
     for number, result in enumerate(results, start=1):
         prefix = f"{stem}-face{number}"
         for face in result.aged:
-            name = f"{prefix}-{face.caption.replace(' ', '')}.png"
-            paths.append(save_picture(face.image, Path(outdir) / name))
+            paths.append(save_picture(face.image, Path(outdir) / f"{prefix}-{_in_name(face.caption)}.png"))
         paths.append(save_picture(result.strip(), Path(outdir) / f"{prefix}-strip.png"))
     return paths
-
-
-def unique_stems(photos: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """A name for the pictures of each photo: its stem, numbered where another photo has the same.
-
-    Letter case does not tell two names apart, as on some file systems.
-    """
-    taken: set[str] = set()
-    stems = []
-    for photo in photos:
-        base = stem = Path(photo).stem
-        number = 1
-        while stem.casefold() in taken:
-            number += 1
-            stem = f"{base}-{number}"
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems
 
 
 def save_morphs(
@@ -158,37 +52,76 @@ def save_morphs(
     return paths
 
 
-def save_pasted(
+def save_photos(
     photo: Image.Image,
     results: Sequence[FaceResult],
     outdir: str | os.PathLike[str],
     stem: str,
-    mode: str = "change",
+    output: Output | None = None,
     *,
     template: AlignmentTemplate = UTKFACE_TEMPLATE,
-    video: str | None = None,
+    shown: ShownPhoto | None = None,
     progress: bool = False,
 ) -> list[Path]:
     """Write `<stem>-age45.png`, ...: the photo with all its faces at each age, in its own size; the paths.
 
+    Each face has a strip, `<stem>-face1-photo-strip.png`, cut from these photos in their own resolution. With
+    `output.video`, `<stem>-ages.<video>` is the photo on its way through the ages; to a single age it starts from the
+    photo as it is.
+
     Args:
-        photo, results, mode, template: See `paste_results`.
-        video: `mp4` or `gif`: write `<stem>-ages.<video>` as well, the photo on its way through the ages; to a single
-            age it starts from the photo as it is.
+        photo, results, template: See `paste_results`.
+        shown: Takes the photos for a page.
         progress: Show a bar for the video.
     """
+    output, outdir = output or Output(), Path(outdir)
+    sides = [_tile_side(result, len(results)) for result in results]
+    tiles = [[_tile(photo, result, side)] for result, side in zip(results, sides, strict=True)]
     paths = []
 
-    def saved() -> Iterator[Image.Image]:
+    def pasted() -> Iterator[tuple[str, Image.Image]]:
+        for index, (caption, picture) in enumerate(paste_results(photo, results, output.paste_back, template=template)):
+            for of_face, result, side in zip(tiles, results, sides, strict=True):
+                of_face.append(_tile(picture, result, side))
+            if shown is not None:
+                shown.add(caption, picture, [result.aged[index] for result in results])
+            yield caption, picture
+
+    def save(captioned: tuple[str, Image.Image]) -> tuple[Path, Image.Image]:
+        caption, picture = captioned
+        return save_picture(picture, outdir / f"{stem}-{_in_name(caption)}.png"), picture
+
+    def written() -> Iterator[Image.Image]:
         if len(results[0].aged) == 1:
             yield turn_upright(photo)
-        for caption, picture in paste_results(photo, results, mode, template=template):
-            paths.append(save_picture(picture, Path(outdir) / f"{stem}-{caption.replace(' ', '')}.png"))
+        ahead = 1 if photo.width * photo.height <= LARGE_PHOTO else 0
+        for path, picture in map_in_order(save, pasted(), ahead=ahead, threads=1):
+            paths.append(path)
             yield picture
 
-    if video is None:
-        for _ in saved():
+    if output.video is None:
+        for _ in written():
             pass
-        return paths
-    path = save_morph(saved(), Path(outdir) / f"{stem}-ages.{video}", progress=progress)
-    return [*paths, path]
+    else:
+        paths.append(save_morph(written(), outdir / f"{stem}-ages.{output.video}", progress=progress))
+    for number, (result, of_face) in enumerate(zip(results, tiles, strict=True), start=1):
+        strip = age_strip(of_face, strip_captions(result), tile=of_face[0].width)
+        paths.append(save_picture(strip, outdir / f"{stem}-face{number}-photo-strip.png"))
+        if shown is not None:
+            shown.add_strip(strip)
+    return paths
+
+
+def _in_name(caption: str) -> str:
+    return caption.replace(" ", "")
+
+
+def _tile_side(result: FaceResult, faces: int) -> int:
+    """The side of a face in a strip: as many pixels as the photo has there."""
+    least, most = TILES
+    native = result.input.width / float((abs(result.matrix[0, 0] ** 2 + result.matrix[1, 0] ** 2)) ** 0.5)
+    return round(min(max(native, least), most if faces <= MANY_FACES else least))
+
+
+def _tile(photo: Image.Image, result: FaceResult, side: int) -> Image.Image:
+    return cut_face(turn_upright(photo), result.matrix * (side / result.input.width), side)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 HOPPER_AGE = 77  # Rear Admiral Grace Hopper in 1984; US Navy, public domain; matplotlib's sample picture
+DEMO_AGES = (15, 25, 35, 45, 55, 65, 85)
 
 
 @click.command()
@@ -23,16 +24,15 @@ def command(outdir: Path) -> None:
     check_settings()
     from matplotlib.cbook import get_sample_data
 
-    from facegen.aging.edit import Edit
-    from facegen.aging.save import save_results
+    from facegen.aging.batch import age_all, sources_in
+    from facegen.aging.edit import Edit, Request
     from facegen.aging.transfer import AgeTransfer
-    from facegen.faces.find import open_photo
     from facegen.status import say
 
-    transfer = AgeTransfer.from_files()
-    photo = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
-    edit = Edit(strength=1.0)  # to find another takes time, and no face goes back into the photo
-    results = transfer.age_faces(open_photo(photo), input_age=HOPPER_AGE, faces="largest", edit=edit)
-    paths = save_results(results, outdir, photo.stem)
-    say(f"{len(paths) - 1} pictures of {photo.name} at other ages are in {outdir}.")
-    say(f"Look at the strip: {paths[-1]}")
+    photo = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    request = Request(ages=DEMO_AGES, input_age=[HOPPER_AGE], face="largest")
+    for outcome in age_all(AgeTransfer.from_files(), sources_in([photo], outdir), outdir, request, Edit()):
+        if outcome.error is not None:
+            raise outcome.error
+        say(f"{Path(photo).name} at {len(DEMO_AGES)} other ages is in {outdir}.")
+        say(f"Look at the strip: {outcome.paths[-1]}", f"Before and after: {outdir / 'index.html'}")

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facegen.ages import AgeGroups
-from facegen.aging.edit import PASTE_MODES, VIDEO_SUFFIXES, Edit, Request
+from facegen.aging.edit import PASTE_MODES, Edit, Output, Request
 from facegen.cli import device_option, encoder_option, generator_option, groups_option
 from facegen.errors import one_line
 from facegen.options import click_options
+from facegen.status import say, status
+
+if TYPE_CHECKING:
+    from facegen.aging.batch import Outcome
+
+MAX_NAMES = 20  # of photos that failed, in one line
 
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
 @click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
-@click_options(Request, Edit)
+@click_options(Request, Edit, Output)
 @click.option(
     "--paste-back",
     type=click.Choice(PASTE_MODES),
     is_flag=False,
     flag_value=PASTE_MODES[0],
-    help="Also the whole photo at each age: its faces with what aging changes (the same as without a word), or "
-    "replaced by the generated faces.",
+    default=PASTE_MODES[0],
+    show_default=True,
+    help="How aged faces go into the photo: what aging changes is added to it, or the generated face replaces it.",
 )
-@click.option(
-    "--video",
-    type=click.Choice([suffix[1:] for suffix in VIDEO_SUFFIXES]),
-    help="Also a video of each face through the ages; with --paste-back, of the photo, too.",
-)
+@click.option("--recursive", is_flag=True, help="Of a folder, take the pictures in its folders, too.")
+@click.option("--skip-existing", is_flag=True, help="Leave out photos whose pictures are there, made in the same way.")
 @generator_option
 @encoder_option
 @groups_option
@@ -39,8 +44,8 @@ from facegen.options import click_options
 def command(
     photos: tuple[Path, ...],
     outdir: Path,
-    paste_back: str | None,
-    video: str | None,
+    recursive: bool,
+    skip_existing: bool,
     generator: str | None,
     encoder: str | None,
     groups: AgeGroups | None,
@@ -50,43 +55,64 @@ def command(
 ) -> None:
     """Change the age of the faces in photos. A PHOTO may be a folder: all pictures in it.
 
-    Writes a picture per face and age, and per face a strip with its input, reconstruction and every age; with
-    --paste-back also the photo itself at each age, in its own size, with all its faces changed. A photo that cannot
-    be read or shows no face is named at the end of its turn, the others are done, the exit code is 1. Ctrl-C stops;
-    what is written stays.
+    Writes the photo at each age, in its own size with all its faces changed, and per face a strip cut from these
+    photos; index.html shows photos before and after. Of several photos each has a folder of its own. A photo that
+    cannot be read or shows no face is named, the others are done, the exit code is 1. Ctrl-C stops; what is written
+    stays, and --skip-existing goes on from there.
 
     \b
     Example:
+      facegen transfer photo.jpg --ages 25,65
       facegen transfer photo.jpg family.png --outdir out --ages 5,25,45,65,85
-      facegen transfer photo.jpg --ages 5:90:5 --input-age 40
-      facegen transfer photo.jpg --face largest --refine 150
-      facegen transfer ~/Pictures/family --outdir out
-      facegen transfer family.jpg --ages 5:90:5 --paste-back --video mp4
+      facegen transfer photo.jpg --ages 5:90:5 --input-age 40 --strength 1.3
+      facegen transfer photo.jpg --output face --refine 150
+      facegen transfer ~/Pictures --recursive --skip-existing --outdir out --ages 70
+      facegen transfer family.jpg --ages 5:90:5 --video mp4
     """
-    from facegen.status import say, status
-
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
+    request, edit, output = Request.from_command(chosen), Edit.from_command(chosen), Output.from_command(chosen)
     with status("loading the networks ..."):
-        from facegen.aging.save import photos_in, save_all
+        from facegen.aging.batch import age_all, sources_in
         from facegen.aging.transfer import AgeTransfer
         from facegen.aging.video import check_video
 
-        if video is not None:
-            check_video(outdir / f"ages.{video}")
-        files = photos_in(photos)
-        request, edit = Request.from_command(chosen), Edit.from_command(chosen)
+        if output.video is not None:
+            check_video(outdir / f"ages.{output.video}")
+        sources = sources_in(photos, outdir, recursive=recursive)
         transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
-    done = 0
+    settings = {"generator": generator, "encoder": encoder, "age_estimator": age_estimator}
+    outcomes = age_all(transfer, sources, outdir, request, edit, output, settings=settings, skip_existing=skip_existing)
+    _tell(outcomes, len(sources), outdir)
+
+
+def _tell(outcomes: Iterable[Outcome], count: int, outdir: Path) -> None:
+    """Say what becomes of the photos, and end with an exit code that tells it, too."""
+    done, skipped, failed = 0, 0, []
     try:
-        for outcome in save_all(transfer, files, outdir, request, edit, paste_back=paste_back, video=video):
-            if isinstance(outcome, Exception):
-                say(f"Error: {one_line(outcome)}", err=True)
+        for outcome in outcomes:
+            if outcome.error is not None:
+                failed.append(outcome.source.path)
+                say(f"Error: {one_line(outcome.error)}", err=True)
             else:
-                done += 1
-                say(*map(str, outcome))
+                done += not outcome.skipped
+                skipped += outcome.skipped
+                say(*map(str, outcome.paths))
     except KeyboardInterrupt:
-        say(f"Stopped: {done} of {len(files)} photos are done.", err=True)
+        say(f"Stopped: {done + skipped} of {count} photos are done.", err=True)
         raise click.exceptions.Exit(130) from None
-    if done < len(files):
+    if count > 1:
+        say(_summary(done, skipped, failed, outdir), err=True)
+    if failed:
         raise click.exceptions.Exit(1)
+
+
+def _summary(done: int, skipped: int, failed: Sequence[Path], outdir: Path) -> str:
+    """`12 photos are in out, 3 of them from before; 2 failed: a.jpg, b.jpg`."""
+    words = f"{done + skipped} photos are in {outdir}" + f", {skipped} of them from before" * bool(skipped)
+    if failed:
+        names = ", ".join(map(str, failed[:MAX_NAMES])) + f" and {len(failed) - MAX_NAMES} more" * (
+            len(failed) > MAX_NAMES
+        )
+        words += f"; {len(failed)} failed: {names}"
+    return words

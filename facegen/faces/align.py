@@ -16,7 +16,6 @@ from facegen.faces.template import (
     Face,
     alignment_matrix,
     invert_matrix,
-    landmarks_of,
 )
 from facegen.images import to_rgb
 
@@ -32,14 +31,21 @@ def align_face(
 ) -> Image.Image:
     """Warp a face so that its landmarks come to lie on the template: a square RGB picture of `size` pixels.
 
-    The warp is the one of `alignment_matrix`. Large faces are reduced without aliasing; where the template
-    reaches beyond the photo, the photo's edge pixels go on.
-
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
     """
+    return cut_face(image, alignment_matrix(face, template, size), size)
+
+
+def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
+    """Cut a square RGB picture of `size` pixels out of a photo.
+
+    Large faces are reduced without aliasing; where the picture reaches beyond the photo, the photo's edge pixels go on.
+
+    Args:
+        matrix: [2, 3], pixels of the photo to pixels of the picture, see `alignment_matrix`.
+    """
     image = to_rgb(image)
-    matrix = alignment_matrix(face, template, size)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
 
     # Sample at least as finely as the photo, then average down: so large photos do not alias.
@@ -50,7 +56,7 @@ def align_face(
     right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
     shrink = math.isqrt((right - left) * (bottom - top) // LARGE_FACE)
     if shrink > 1:  # still far finer than the result, or nearly as fine as a photo can be
-        return align_face(image.reduce(shrink), landmarks_of(face) / shrink, template, size)
+        return cut_face(image.reduce(shrink), matrix * np.array([shrink, shrink, 1]), size)
     region = crop_with_edges(image, left, top, right, bottom)
 
     to_region = inverse.copy()

@@ -105,7 +105,7 @@ def age_strip(
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
     captions = _drawable(captions)
-    font = _font_that_fits(captions, tile, _font_size(tile))
+    font = _font_that_fits(captions, tile - 4 * GAP, _font_size(tile))
     caption_height = _text_size(captions, font)[1] + 4 * GAP
     step = (tile + GAP, tile + caption_height)
     canvas = Image.new("RGB", (columns * step[0] - GAP, rows * step[1]), BACKGROUND)

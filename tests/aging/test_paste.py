@@ -9,10 +9,11 @@ from PIL import Image, ImageCms, ImageFilter
 from refusals import assert_refused
 
 from facegen.aging.change import LIGHTER, color_map
+from facegen.aging.edit import Output
 from facegen.aging.mask import face_mask
 from facegen.aging.paste import PastedFace, _warp, paste_faces, paste_results
 from facegen.aging.results import AgedFace, FaceResult
-from facegen.aging.save import save_pasted
+from facegen.aging.save import save_photos
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import open_original
@@ -334,11 +335,12 @@ def test_results_are_pasted_age_by_age(hopper: Image.Image, tmp_path: Path):
     np.testing.assert_array_equal(pixels(pictures["91-100"]), pixels(paste_faces(hopper, [face])))
     assert list(paste_results(hopper, [])) == []
 
-    paths = save_pasted(hopper, results, tmp_path / "out", "me", video="gif")
-    assert [path.name for path in paths] == ["me-age5.png", "me-91-100.png", "me-ages.gif"]
+    paths = save_photos(hopper, results, tmp_path / "out", "me", Output(video="gif"))
+    names = ["me-age5.png", "me-91-100.png", "me-ages.gif", "me-face1-photo-strip.png"]
+    assert [path.name for path in paths] == names
     with Image.open(paths[1]) as saved:
         np.testing.assert_array_equal(pixels(saved), pixels(pictures["91-100"]))
     with Image.open(paths[2]) as saved:
         assert saved.size == hopper.size
-    assert_refused("a video is", save_pasted, hopper, results, tmp_path / "no", "me", video="avi")
-    assert not (tmp_path / "no").exists()
+    with Image.open(paths[3]) as saved:
+        assert saved.width == 3 * 258 - 2  # the face has fewer than 256 pixels

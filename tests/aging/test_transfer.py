@@ -11,9 +11,10 @@ from PIL import Image, ImageOps
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
+from facegen.aging.batch import found_in_words, unique_stems
 from facegen.aging.edit import Edit, group_of, wanted_ages
 from facegen.aging.paste import paste_results
-from facegen.aging.save import found_in_words, save_results, unique_stems
+from facegen.aging.save import save_results
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
@@ -313,7 +314,7 @@ def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, ho
 
 
 def test_unique_stems_number_what_is_equal():
-    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x-2", "X-3", "y"]
+    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x", "X-2", "y"]
     assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from helpers import HOPPER, small_encoder, small_estimator, small_generator
-from PIL import Image
+from PIL import Image, ImageOps
 
 from facegen.ages import AgeGroups
 from facegen.cli import main
@@ -61,19 +62,93 @@ def test_every_kind_of_photo(run, tmp_path: Path):
     result = run(*photos, "--outdir", tmp_path / "out", "--ages", "5,85")
     assert result.exit_code == 0, result.output
     for photo in photos:
-        for what in ("age5", "age85", "strip"):
-            path = tmp_path / "out" / f"{photo.stem}-face1-{what}.png"
-            assert path.is_file()
+        folder = tmp_path / "out" / photo.stem
+        for what in ("age5", "age85", "face1-photo-strip"):
+            (path,) = folder.glob(f"{photo.stem}-{what}.*")
             assert str(path) in result.stdout
-    assert len(list((tmp_path / "out").iterdir())) == 3 * len(photos)
+            if what != "face1-photo-strip":
+                with Image.open(photo) as original, Image.open(path) as aged:
+                    assert aged.size == ImageOps.exif_transpose(original).size
+        assert len(list(folder.iterdir())) == 4
+    assert result.stderr.splitlines()[-1] == f"6 photos are in {tmp_path / 'out'}"
 
 
 def test_all_groups_by_default(run, tmp_path: Path):
     result = run(HOPPER, "--outdir", tmp_path)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 11
-    assert run(HOPPER, "--outdir", tmp_path, "--ages", "30", "--input-age", "77").stderr == ""
-    assert (tmp_path / "grace_hopper-face1-91-100.png").is_file()
+    assert "looks" not in run(HOPPER, "--outdir", tmp_path, "--ages", "30", "--input-age", "77").stderr
+    assert len(list(tmp_path.glob("grace_hopper-91-100.*"))) == 1
+
+
+def test_photos_faces_or_both(run, tmp_path: Path):
+    names = {}
+    for output in ("photo", "face", "both"):
+        result = run(HOPPER, "--outdir", tmp_path / output, "--ages", "5,85", "--output", output)
+        assert result.exit_code == 0, result.output
+        names[output] = {path.stem for path in (tmp_path / output).iterdir()} - {"index", "grace_hopper"}
+    assert names["photo"] == {f"grace_hopper-{what}" for what in ("age5", "age85", "face1-photo-strip")}
+    assert names["face"] == {f"grace_hopper-face1-{what}" for what in ("age5", "age85", "strip")}
+    assert names["both"] == names["photo"] | names["face"]
+
+
+def test_the_record_says_what_was_reached(run, tmp_path: Path):
+    assert run(HOPPER, "--outdir", tmp_path, "--ages", "5,85").exit_code == 0
+    record = json.loads((tmp_path / "grace_hopper.json").read_text(encoding="utf-8"))
+    (face,) = record["faces"]
+    assert [age["age"] for age in face["ages"]] == [5, 85]
+    assert all(0 <= age["strength"] <= 3 and age["looks"] >= 0 for age in face["ages"])
+    assert all((tmp_path / name).is_file() for name in record["files"])
+    given = ["--strength", "0.5", "--outdir", tmp_path / "given"]
+    assert run(HOPPER, "--ages", "5", *given).exit_code == 0
+    record = json.loads((tmp_path / "given" / "grace_hopper.json").read_text(encoding="utf-8"))
+    assert record["faces"][0]["ages"][0] == {"age": 5, "caption": "age 5", "strength": 0.5, "looks": None}
+
+
+def test_the_page_shows_before_and_after_without_a_script(run, tmp_path: Path):
+    shutil.copy(HOPPER, tmp_path / "<b>.jpg")
+    assert run(tmp_path / "<b>.jpg", "--outdir", tmp_path / "out", "--ages", "5,85").exit_code == 0
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count('class="before"') == 2
+    assert page.count('src="data:image/jpeg;base64,') == 5  # two ages, before each the photo, and a strip
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<b>" not in page
+
+
+def test_a_run_goes_on_where_it_was_stopped(run, tmp_path: Path):
+    small = Image.open(HOPPER).resize((256, 300))
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        small.save(tmp_path / "in" / name)
+    line = [tmp_path / "in", "--outdir", tmp_path / "out", "--skip-existing"]
+    assert run(*line, "--ages", "5").exit_code == 0
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    (tmp_path / "out" / "b" / "b.json").unlink()  # as if it had been stopped there
+    small.save(tmp_path / "in" / "c.png")
+    result = run(*line, "--ages", "5")
+    assert result.stderr.splitlines()[-1] == f"3 photos are in {tmp_path / 'out'}, 1 of them from before"
+    again = {path.name for path, before in times.items() if path.stat().st_mtime_ns != before}
+    assert again == {path.name for path in times if path.name[0] == "b"}
+    assert "c-face1-photo-strip" in result.stdout
+    assert "1 of them" not in run(*line, "--ages", "7").stderr  # other pictures
+    small.rotate(1).save(tmp_path / "in" / "a.png")
+    assert "2 of them" in run(*line, "--ages", "7").stderr  # another photo
+
+
+def test_folders_in_folders(run, tmp_path: Path):
+    small = Image.open(HOPPER).resize((128, 150))
+    for name in ("in/me.png", "in/one/me.png", "in/one/two/me.jpg", "in/one/two/me.png", "in/.hidden/me.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        small.save(tmp_path / name)
+    line = [tmp_path / "in", "--ages", "5", "--recursive", "--outdir", tmp_path / "in" / "out"]
+    for _ in range(2):  # what is in the output folder is no input
+        result = run(*line)
+        assert result.exit_code == 0, result.output
+        records = {path.relative_to(tmp_path / "in" / "out") for path in (tmp_path / "in" / "out").rglob("*.json")}
+        assert {path.as_posix() for path in records} == {
+            *("me/me.json", "one/me/me.json", "one/two/me/me.json", "one/two/me-2/me-2.json")
+        }
 
 
 def test_bad_photos_are_named_and_the_others_done(run, tmp_path: Path):
@@ -89,10 +164,9 @@ def test_bad_photos_are_named_and_the_others_done(run, tmp_path: Path):
     for name, reason in zip(bad, ["empty", "not a picture", "truncated", "no face", "no such file"], strict=True):
         assert sum(name in line and reason in line for line in errors) == 1, result.stderr
     assert "Traceback" not in result.output
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "grace_hopper-face1-age30.png",
-        "grace_hopper-face1-strip.png",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"grace_hopper", "index.html"}
+    assert result.stderr.splitlines()[-1].startswith(f"1 photos are in {tmp_path / 'out'}; 5 failed: ")
+    assert "no face found" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 def test_photos_of_one_name_keep_their_own_pictures(run, tmp_path: Path):
@@ -101,12 +175,10 @@ def test_photos_of_one_name_keep_their_own_pictures(run, tmp_path: Path):
         shutil.copy(HOPPER, tmp_path / name / "me.jpg")
     result = run(tmp_path / "a/me.jpg", tmp_path / "b/me.jpg", "--outdir", tmp_path / "out", "--ages", "30")
     assert result.exit_code == 0, result.output
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "me-face1-age30.png",
-        "me-face1-strip.png",
-        "me-2-face1-age30.png",
-        "me-2-face1-strip.png",
-    }
+    assert {p.stem for p in (tmp_path / "out").iterdir()} == {"me", "me-2", "index"}
+    for stem in ("me", "me-2"):
+        names = {p.stem for p in (tmp_path / "out" / stem).iterdir()}
+        assert names == {stem, f"{stem}-age30", f"{stem}-face1-photo-strip"}
 
 
 def test_all_faces_or_the_largest(run, tmp_path: Path):
@@ -117,10 +189,10 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
     group.save(tmp_path / "two.png")
     both = run(tmp_path / "two.png", "--outdir", tmp_path / "all", "--ages", "30")
     one = run(tmp_path / "two.png", "--outdir", tmp_path / "one", "--ages", "30", "--face", "largest")
-    assert re.fullmatch(r".*two\.png: 2 faces look \d+, \d+ \(largest first\)\n", both.stderr)
-    assert re.fullmatch(r".*two\.png: looks \d+\n", one.stderr)
-    assert len(list((tmp_path / "all").iterdir())) == 4
-    assert len(list((tmp_path / "one").iterdir())) == 2
+    assert re.match(r".*two\.png: 2 faces look \d+, \d+ \(largest first\)\n", both.stderr)
+    assert re.match(r".*two\.png: looks \d+\n", one.stderr)
+    assert len(list((tmp_path / "all").glob("*strip.png"))) == 2
+    assert len(list((tmp_path / "one").glob("*strip.png"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -157,17 +229,20 @@ def test_whole_photos_and_videos(run, tmp_path: Path):
     image.save(tmp_path / "me.png")
     Image.open(HOPPER).convert("L").save(tmp_path / "gray.png")
     photos = [tmp_path / "me.png", tmp_path / "gray.png"]
-    result = run(*photos, "--ages", "20,80", "--paste-back", "--video", "gif", "--outdir", tmp_path / "out")
+    line = [*photos, "--ages", "20,80", "--paste-back", "--video", "gif", "--output", "both"]
+    result = run(*line, "--outdir", tmp_path / "out")
     assert result.exit_code == 0, result.output
     kinds = ["-age20.png", "-age80.png", "-ages.gif", "-face1-age20.png", "-face1-age80.png", "-face1-strip.png"]
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {stem + kind for stem in ("me", "gray") for kind in [*kinds, "-face1.gif"]}
-    for name, mode in (("me-age20.png", "RGBA"), ("gray-age80.png", "L")):
+    kinds += ["-face1.gif", "-face1-photo-strip.png", ".json"]
+    for stem in ("me", "gray"):
+        names = {path.name for path in (tmp_path / "out" / stem).iterdir()}
+        assert names == {stem + kind for kind in kinds}
+    for name, mode in (("me/me-age20.png", "RGBA"), ("gray/gray-age80.png", "L")):
         with Image.open(tmp_path / "out" / name) as pasted:
             assert (pasted.size, pasted.mode) == ((512, 600), mode)
             assert str(tmp_path / "out" / name) in result.stdout
     run(photos[1], "--ages", "20", "--paste-back", "face", "--outdir", tmp_path / "whole")
-    change, face = (np.asarray(Image.open(tmp_path / out / "gray-age20.png")) for out in ("out", "whole"))
+    change, face = (np.asarray(Image.open(tmp_path / out / "gray-age20.png")) for out in ("out/gray", "whole"))
     assert (change != face).any()
     np.testing.assert_array_equal(change[:50], face[:50])  # there is no face
 
@@ -184,8 +259,8 @@ def test_a_range_of_ages_refined_in_some_layers(run, tmp_path: Path):
     arguments = ["--ages", "20:25:2.5", "--input-age", "77", "--method", "shift", "--layers", "middle", "--refine", "3"]
     result = run(HOPPER, "--outdir", tmp_path, *arguments)
     assert result.exit_code == 0, result.output
-    names = {f"grace_hopper-face1-{what}.png" for what in ("age20", "age22.5", "age25", "strip")}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    names = {f"grace_hopper-{what}" for what in ("age20", "age22.5", "age25", "face1-photo-strip")}
+    assert {path.stem for path in tmp_path.iterdir()} == {*names, "grace_hopper", "index"}
 
 
 def test_ctrl_c_ends_with_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -214,17 +289,18 @@ def test_demo_writes_and_names_the_strip(weights: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(locate, "PRETRAINED", weights)
     result = CliRunner().invoke(main, ["demo", "--outdir", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    strip = tmp_path / "out" / "grace_hopper-face1-strip.png"
+    strip = tmp_path / "out" / "grace_hopper-face1-photo-strip.png"
     assert str(strip) in result.output
+    assert str(tmp_path / "out" / "index.html") in result.output
     with Image.open(strip) as image:
-        assert image.width == 12 * 162 - 2
+        assert image.width == 8 * 258 - 2
 
 
 def test_weights_that_are_named(weights: Path, tmp_path: Path):
     named = ["--generator", str(weights / "generator.safetensors"), "--encoder", str(weights / "encoder.safetensors")]
     command = ["transfer", str(HOPPER), "--ages", "20", "--outdir", str(tmp_path), *named, "--device", "cpu"]
     assert CliRunner().invoke(main, command).exit_code == 0
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*-age20.*"))) == 1
 
 
 def test_age_groups_of_a_generator_whose_file_does_not_say_them(run, tmp_path: Path):
@@ -240,7 +316,7 @@ def test_age_groups_of_a_generator_whose_file_does_not_say_them(run, tmp_path: P
     groups = "0-3,4-7,8-12,13-18,19-25,26-35,36-50,51-70,71+"
     result = run(*line, *nine, "--groups", groups)
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "out" / "grace_hopper-face1-71+.png").is_file()
+    assert len(list((tmp_path / "out").glob("grace_hopper-71+.*"))) == 1
     assert "which ages" not in result.stderr
     assert "'young' is not an age group" in run(*line, *nine, "--groups", "young").stderr
     result = run(*line, "--generator", tmp_path / "10.safetensors", "--ages", "5")
@@ -267,10 +343,8 @@ def test_a_folder_of_photos_and_home(run, tmp_path: Path, monkeypatch: pytest.Mo
         small.save(folder / name, format="png")
     result = run("~/photos", "--outdir=~/out", "--ages", "50")
     assert result.exit_code == 0, result.output
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
-        *("a-face1-age50.png", "a-face1-strip.png", "b-face1-age50.png", "b-face1-strip.png")
-    ]
-    assert result.stdout.index("a-face1-strip") < result.stdout.index("b-face1-strip")
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["a", "b", "index.html"]
+    assert result.stdout.index("a-face1-photo-strip") < result.stdout.index("b-face1-photo-strip")
     result = run(folder / "empty")
     assert result.exit_code == 1
     assert f"{folder / 'empty'}: no pictures in this folder" in result.output

@@ -1,0 +1,307 @@
+"""Many photos, one after another: which they are, where their pictures go, what is there already, what failed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.aging.change import UNDERSTOOD
+from facegen.aging.edit import ALL, PASTE_MODES, Edit, Output, Request
+from facegen.aging.page import MAX_PHOTOS, ShownPhoto, write_index
+from facegen.aging.record import finished, photo_facts, write_record
+from facegen.aging.results import FaceResult
+from facegen.aging.save import save_morphs, save_photos, save_results
+from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
+from facegen.container import is_image_name
+from facegen.errors import FacegenError, one_line
+from facegen.faces.find import find_faces_batch, open_original
+from facegen.faces.template import Face
+from facegen.files import at_home
+from facegen.images import turn_upright
+from facegen.parallel import map_in_order
+from facegen.status import say, status
+
+PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo's file, the folder that its pictures go to, and what their names begin with."""
+
+    path: Path
+    folder: Path
+    stem: str
+
+    @property
+    def record(self) -> Path:
+        """Where it stands what became of the photo."""
+        return self.folder / f"{self.stem}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a photo: its pictures, or the error; `skipped` where the pictures were there."""
+
+    source: Source
+    paths: list[Path]
+    error: Exception | None = None
+    skipped: bool = False
+
+
+def sources_in(
+    paths: Sequence[str | os.PathLike[str]], outdir: str | os.PathLike[str], *, recursive: bool = False
+) -> list[Source]:
+    """Return the photos, and in the place of each folder the pictures in it, sorted.
+
+    Of several photos each has a folder of its own in `outdir`, named after it; folders in folders stay as they are.
+
+    Args:
+        recursive: take the pictures in the folders of a folder, too, but not those in `outdir`.
+
+    Raises:
+        FacegenError: a folder without pictures.
+    """
+    outdir = Path(outdir)
+    found: list[tuple[Path, Path]] = []  # with the folder, as seen from the one that was named
+    for path in map(at_home, paths):
+        inside = [(path, Path())]
+        if path.is_dir():
+            inside = [(file, file.parent.relative_to(path)) for file in _pictures_in(path, outdir, recursive)]
+        if not inside:
+            more = "" if recursive else "; --recursive looks into the folders in it, too"
+            raise FacegenError(f"{path}: no pictures in this folder{more}")
+        found += inside
+    stems = unique_stems([folder / path.name for path, folder in found])
+    if len(found) == 1:
+        return [Source(found[0][0], outdir, stems[0])]
+    return [Source(path, outdir / folder / stem, stem) for (path, folder), stem in zip(found, stems, strict=True)]
+
+
+def _pictures_in(folder: Path, outdir: Path, recursive: bool) -> list[Path]:
+    """The pictures in a folder, sorted; hidden ones stay out."""
+    if not recursive:
+        return sorted(p for p in folder.iterdir() if is_image_name(p.name) and p.name[0] != "." and p.is_file())
+    pictures = []
+    for root, folders, names in os.walk(folder):
+        inner = Path(root)
+        folders[:] = sorted(n for n in folders if n[0] != "." and not _is_same(inner / n, outdir))
+        pictures += [inner / name for name in sorted(names) if is_image_name(name) and name[0] != "."]
+    return [picture for picture in pictures if picture.is_file()]
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def unique_stems(photos: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for the pictures of each photo: its stem, numbered where another photo in the folder has the same.
+
+    Letter case does not tell two names apart, as on some file systems.
+    """
+    taken: set[tuple[Path, str]] = set()
+    stems = []
+    for photo in map(Path, photos):
+        base = stem = photo.stem
+        number = 1
+        while (photo.parent, stem.casefold()) in taken:
+            number += 1
+            stem = f"{base}-{number}"
+        taken.add((photo.parent, stem.casefold()))
+        stems.append(stem)
+    return stems
+
+
+def age_all(
+    transfer: AgeTransfer,
+    sources: Sequence[Source],
+    outdir: Path,
+    request: Request,
+    edit: Edit,
+    output: Output | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    skip_existing: bool = False,
+) -> Iterator[Outcome]:
+    """Age the faces in photo files; what became of each photo, in turn. At the end, `index.html` shows all of them.
+
+    What was found in a photo, several faces or the age that a face looks, is said on stderr.
+
+    Raises a FacegenError for what is wrong for every photo.
+
+    Args:
+        transfer: Ages the faces.
+        sources: Photos.
+        outdir: The folder of all results.
+        request: Which faces, and at which ages.
+        edit: How ages are changed.
+        output: What is written.
+        settings: Whatever else the pictures depend on, such as the weights; goes into the records.
+        skip_existing: Leave out photos whose pictures are there and were made of the same file in the same way.
+    """
+    output = output or Output()
+    if not output.photos or output.paste_back != PASTE_MODES[0]:
+        edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
+    ages, age = ALL if request.ages is None else request.ages, request.input_age
+    transfer.check(ages, input_ages=age, edit=edit)
+    settings = {**request.to_json(), **edit.to_json(), **output.to_json(), **(settings or {})}
+    run = _Run(transfer, request, edit, output, settings, outdir)
+    with tqdm(total=len(sources), unit="photo", disable=len(sources) < 2) as bar:
+        try:
+            for outcome in run.age(sources, skip_existing):
+                bar.update()
+                yield outcome
+        finally:
+            if run.shown or run.failed:
+                write_index(outdir, run.shown, run.failed)
+
+
+class _Run:
+    """Photos on their way through one command."""
+
+    def __init__(
+        self,
+        transfer: AgeTransfer,
+        request: Request,
+        edit: Edit,
+        output: Output,
+        settings: Mapping[str, Any],
+        outdir: Path,
+    ) -> None:
+        self.transfer, self.request, self.edit, self.output = transfer, request, edit, output
+        self.settings, self.outdir = settings, outdir
+        self.shown: list[ShownPhoto] = []
+        self.failed: list[str] = []
+
+    def age(self, sources: Sequence[Source], skip_existing: bool) -> Iterator[Outcome]:
+        """Age the photos, those that are opened together at once."""
+        opened = map_in_order(lambda source: self._open(source, skip_existing), sources, ahead=1, threads=1)
+        for batch in _batches(opened):
+            for outcome in self._age_batch(batch):
+                if outcome.error is not None:
+                    self.failed.append(one_line(outcome.error))
+                elif outcome.skipped:
+                    self.shown.append(self._new_on_page(outcome.source, "was there already").with_files(outcome.paths))
+                yield outcome
+
+    def _open(self, source: Source, skip_existing: bool) -> _Opened:
+        try:
+            if skip_existing and (paths := finished(source.record, photo_facts(source.path, self.settings))):
+                return _Opened(source, None, Outcome(source, paths, skipped=True))
+            return _Opened(source, open_original(source.path), None)
+        except (FacegenError, OSError) as error:
+            return _Opened(source, None, Outcome(source, [], error))
+
+    def _age_batch(self, batch: Sequence[_Opened]) -> Iterator[Outcome]:
+        photos = [opened.photo for opened in batch if opened.photo is not None]
+        with status("looking for faces ..."):
+            found = iter(find_faces_batch(photos))
+        faces = [[] if o.photo is None else chosen_faces(next(found), self.request.face) for o in batch]
+        outcomes = [self._check(opened, chosen) for opened, chosen in zip(batch, faces, strict=True)]
+        good = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        results = self.transfer.age_found(
+            [photo for index in good if (photo := batch[index].photo) is not None],
+            [faces[index] for index in good],
+            ALL if self.request.ages is None else self.request.ages,
+            input_age=self.request.input_age,
+            edit=self.edit,
+            progress=True,
+        )
+        of_photo = dict(zip(good, results, strict=True))
+        for index, outcome in enumerate(outcomes):
+            yield outcome or self._save(batch[index], of_photo[index])
+
+    def _check(self, opened: _Opened, faces: Sequence[Face]) -> Outcome | None:
+        """What became of a photo that is not aged; None where it can be."""
+        if opened.outcome is not None:
+            return opened.outcome
+        try:
+            if not faces:
+                raise FacegenError("no face found")
+            given = self.request.input_age
+            check_count(None if given is None else list(given), len(faces))
+        except FacegenError as error:
+            return Outcome(opened.source, [], FacegenError(f"{opened.source.path}: {error.args[0]}"))
+        return None
+
+    def _save(self, opened: _Opened, results: list[FaceResult]) -> Outcome:
+        """Write the pictures of a photo."""
+        source, photo = opened.source, opened.photo
+        assert photo is not None
+        words = found_in_words(results)
+        if words:
+            say(f"{source.path}: {words}", err=True)
+        if self.output.photos and (number := not_understood(results)):
+            say(f"{source.path}: face {number} is not understood well: it hardly changes", err=True)
+        shown = self._new_on_page(source, words)
+        paths = []
+        try:
+            if self.output.photos:
+                shown.add_before(turn_upright(photo))
+                paths += save_photos(
+                    photo,
+                    results,
+                    source.folder,
+                    source.stem,
+                    self.output,
+                    template=self.transfer.template,
+                    shown=shown,
+                    progress=True,
+                )
+            if self.output.faces:
+                paths += save_results(results, source.folder, source.stem)
+                if self.output.video is not None:
+                    paths += save_morphs(results, source.folder, source.stem, self.output.video, progress=True)
+                for result in results:
+                    shown.add_strip(result.strip())
+            write_record(source.record, photo_facts(source.path, self.settings), results, paths)
+        except (FacegenError, OSError) as error:
+            return Outcome(source, [], error)
+        self.shown.append(shown)
+        return Outcome(source, paths)
+
+    def _new_on_page(self, source: Source, words: str) -> ShownPhoto:
+        is_named_only = len(self.shown) >= MAX_PHOTOS
+        folder = source.folder.relative_to(self.outdir).as_posix()
+        return ShownPhoto(source.path.name, folder, words, is_named_only)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A photo in memory, or what became of it without."""
+
+    source: Source
+    photo: Image.Image | None
+    outcome: Outcome | None
+
+
+def _batches(opened: Iterable[_Opened]) -> Iterator[list[_Opened]]:
+    """Photos in turn, as many together as memory allows."""
+    batch: list[_Opened] = []
+    pixels = 0
+    for one in opened:
+        batch.append(one)
+        pixels += 0 if one.photo is None else one.photo.width * one.photo.height
+        if len(batch) == PHOTOS_AT_ONCE or pixels >= PIXELS_AT_ONCE:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def not_understood(results: Sequence[FaceResult]) -> str:
+    """The numbers of faces of which the generator's picture is so far from the photo that they hardly change."""
+    return ", ".join(str(n) for n, result in enumerate(results, start=1) if result.understood < UNDERSTOOD)
+
+
+def found_in_words(results: Sequence[FaceResult]) -> str:
+    """`looks 73`, `3 faces look 41, 38, 7 (largest first)`, `3 faces`; empty for one face whose age was given."""
+    estimated = ", ".join(f"{result.input_age:.0f}" for result in results if result.age_is_estimated)
+    if len(results) == 1:
+        return estimated and f"looks {estimated}"
+    return f"{len(results)} faces look {estimated} (largest first)" if estimated else f"{len(results)} faces"

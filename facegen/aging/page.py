@@ -1,0 +1,93 @@
+"""Photos before and after as one HTML file: `index.html` in the output folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from facegen import html
+from facegen.aging.results import AgedFace, FaceResult
+from facegen.faces.find import open_photo
+
+SIDE = 720  # of a photo on the page, in pixels at most
+MAX_PHOTOS = 40  # that are shown; a page of more is slow to open. The others are named
+MAX_STRIPS = 12  # of one photo
+MISSED = 5.0  # years that a face may look older or younger than asked before its strip says so
+
+
+@dataclass
+class ShownPhoto:
+    """One photo on the page; its pictures are encoded at once, so that no large one stays in memory.
+
+    folder: where its files are, as seen from the page.
+    words: what was found in it.
+    is_named_only: none of its pictures are shown.
+    before: the photo as it was; None where no whole photo is written.
+    """
+
+    name: str
+    folder: str
+    words: str
+    is_named_only: bool = False
+    before: html.Embedded | None = None
+    ages: list[tuple[str, str, html.Embedded]] = field(default_factory=list)
+    strips: list[html.Embedded] = field(default_factory=list)
+
+    def add_before(self, photo: Image.Image) -> None:
+        """Show the photo as it was."""
+        if not self.is_named_only:
+            self.before = html.embed(photo, SIDE)
+
+    def add(self, caption: str, picture: Image.Image, faces: Sequence[AgedFace]) -> None:
+        """Show the photo at an age."""
+        if not self.is_named_only:
+            self.ages.append((caption, reached_in_words(faces), html.embed(picture, SIDE)))
+
+    def add_strip(self, strip: Image.Image) -> None:
+        """Show a strip, as long as there are few."""
+        if not self.is_named_only and len(self.strips) < MAX_STRIPS:
+            self.strips.append(html.embed(strip, None))
+
+    def with_files(self, paths: Sequence[Path]) -> ShownPhoto:
+        """Show the strips among the files of an earlier run."""
+        for path in paths:
+            if path.name.endswith("strip.png"):
+                self.add_strip(open_photo(path))
+        return self
+
+
+def reached_in_words(faces: Sequence[AgedFace]) -> str:
+    """How old the faces of a photo look now, and how much of the change that took: `looks 58 (strength 1.6)`."""
+    told = [face for face in faces if not math.isnan(face.looks)]
+    if not told:
+        return ""
+    looks = ", ".join(f"{face.looks:.0f}" for face in told[:MAX_STRIPS])
+    strengths = ", ".join(f"{face.strength:.1f}" for face in told[:MAX_STRIPS])
+    return f"{'looks' if len(faces) == 1 else 'they look'} {looks} (strength {strengths})"
+
+
+def strip_captions(result: FaceResult) -> list[str]:
+    """The words below the tiles of a strip of photos: where a face does not look its age, how old it does."""
+    captions = [f"photo, looks {result.input_age:.0f}" if result.age_is_estimated else "photo"]
+    for face in result.aged:
+        missed = not math.isnan(face.looks) and abs(face.looks - face.age) > MISSED
+        captions.append(f"{face.caption}, looks {face.looks:.0f}" if missed else face.caption)
+    return captions
+
+
+def write_index(outdir: Path, photos: Sequence[ShownPhoto], failed: Sequence[str]) -> Path:
+    """Write `index.html` into the output folder; return its path."""
+    path = outdir / "index.html"
+    html.write_page(
+        path,
+        "photos.html",
+        heading=photos[0].name if len(photos) == 1 else f"{len(photos)} photos at other ages",
+        photos=[photo for photo in photos if not photo.is_named_only],
+        others=[photo for photo in photos if photo.is_named_only],
+        failed=failed,
+    )
+    return path
