@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -61,6 +61,17 @@ class PastedFace:
     strength: float = 1.0
 
 
+class Placed(NamedTuple):
+    """What is put into a photo for one face.
+
+    pixels: float32 [H, W, 3], levels that are added to the photo, or replace it in mode `face`; not yet masked.
+    matrix: [2, 3], pixels of the photo to these.
+    """
+
+    pixels: np.ndarray
+    matrix: np.ndarray
+
+
 def paste_faces(
     photo: Image.Image,
     faces: Sequence[PastedFace],
@@ -86,6 +97,18 @@ def paste_faces(
         _check(face, number)
 
     photo = turn_upright(photo)  # as the faces were found
+    profile = photo.info.get("icc_profile") or b""
+    faces = [_in_profile(face, profile, photo.mode) for face in faces]
+    return put_in(photo, [Placed(_matched(face, mode, template), face.matrix) for face in faces], mode, template)
+
+
+def put_in(
+    photo: Image.Image,
+    faces: Sequence[Placed],
+    mode: str = "change",
+    template: AlignmentTemplate = UTKFACE_TEMPLATE,
+) -> Image.Image:
+    """Put into an upright photo what `paste_faces` makes of faces, or what was made otherwise; see there."""
     result = photo.copy()  # bands of it become arrays: a photo of 100 megapixels takes 400 MB
     result.info = {}
     colors = 3 if photo.mode.startswith("RGB") else 1
@@ -94,15 +117,12 @@ def paste_faces(
         bool((pixels[:, :, :3] == pixels[:, :, :1]).all())
         for pixels in (_pixels(photo, band) for band in _bands(whole))
     )
-    profile = photo.info.get("icc_profile") or b""
-    faces = [_in_profile(face, profile, photo.mode) for face in faces]
     boxes = [_box(face, photo.size) for face in faces]
     for number, face in enumerate(faces):
-        pasted = _matched(face, mode, template)
         for band in _bands(boxes[number]):
             near = [_overlap(box, band) for box in boxes]
             weight = _share(faces, number, near, band, template)[..., None]
-            new = _warp(pasted, face.matrix, band)
+            new = _warp(face.pixels, face.matrix, band)
             if is_gray:
                 new = new @ LIGHTNESS
             # From the photo as it was, so that nothing is done twice where faces overlap.
@@ -110,6 +130,7 @@ def paste_faces(
             after = _pixels(result, band)
             after[:, :, :colors] = np.rint(after[:, :, :colors] + weight * change).clip(0, 255)
             result.paste(Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode), band[:2])
+    profile = photo.info.get("icc_profile") or b""
     if profile[16:20] == (b"RGB " if colors == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
         result.info["icc_profile"] = profile
     return result
@@ -152,9 +173,9 @@ def _check(face: PastedFace, number: int) -> None:
         raise FacegenError(f"face {number}: its matrix is no invertible 2x3 matrix: {matrix.tolist()}")
 
 
-def _box(face: PastedFace, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _box(face: Placed, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the pixels of a photo that the crop reaches; empty when it lies outside."""
-    width, height = face.input.size
+    height, width = face.pixels.shape[:2]
     inverse = invert_matrix(face.matrix)
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ inverse[:, :2].T + inverse[:, 2]
     left, top = np.floor(corners.min(axis=0)).clip(0, size).astype(int).tolist()
@@ -180,7 +201,7 @@ def _bands(box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]
 
 
 def _share(
-    faces: Sequence[PastedFace],
+    faces: Sequence[Placed],
     number: int,
     near: Sequence[bool],
     box: tuple[int, int, int, int],
@@ -198,12 +219,13 @@ def _share(
     return own * np.divide(own, total, out=np.zeros_like(own), where=total > 0)
 
 
-def _mask_in(face: PastedFace, box: tuple[int, int, int, int], template: AlignmentTemplate) -> np.ndarray:
+def _mask_in(face: Placed, box: tuple[int, int, int, int], template: AlignmentTemplate) -> np.ndarray:
     """The mask of a face at the pixels of a box of the photo: float32 [height, width]."""
     left, top, right, bottom = box
     x = np.arange(left, right, dtype=np.float32)[None, :] + 0.5
     y = np.arange(top, bottom, dtype=np.float32)[:, None] + 0.5
-    matrix = np.asarray(face.matrix, dtype=np.float32) / np.array([[face.input.width], [face.input.height]], np.float32)
+    height, width = face.pixels.shape[:2]
+    matrix = np.asarray(face.matrix, dtype=np.float32) / np.array([[width], [height]], np.float32)
     return face_mask(
         matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
         matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
