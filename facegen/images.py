@@ -87,8 +87,8 @@ def opened(
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises
-    more than memory is meant for; with `for_pasting`, for two of it. It is read in at most `max_parts` pieces, MAX_READS
-    if that is None.
+    more than memory is meant for; with `for_pasting`, for two of it. It is read in at most `max_parts` pieces, None
+    for MAX_READS.
     """
     try:
         if data.count(b"Exif\0\0") > MAX_EXIFS:

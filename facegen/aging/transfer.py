@@ -407,14 +407,14 @@ class AgeTransfer:
     ) -> list[AgedFace]:
         """A face at other ages, each with how much of its change goes into the photo; None finds out."""
         years = [age.years for age in ages]
-        strengths, looks = self._strengths(face, change, aged, years, strength)
+        strengths, looks = self.strengths(face, change, aged, years, strength)
         return [
             AgedFace(age.caption, age.years, age.group, picture, part, look)
             for age, picture, part, look in zip(ages, aged, strengths, looks, strict=True)
         ]
 
     @torch.no_grad()
-    def _strengths(
+    def strengths(
         self,
         face: Image.Image,
         change: FaceChange,

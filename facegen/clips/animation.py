@@ -48,7 +48,8 @@ class Animation:
         self._data = read_bytes(path)
         with _opened(path, self._data) as image:
             self.size, self.count = image.size, getattr(image, "n_frames", 1)
-            self._kept = {name: image.info[name] for name in ("loop", "icc_profile") if image.info.get(name) is not None}
+            kept = ("loop", "icc_profile")
+            self._kept = {name: image.info[name] for name in kept if image.info.get(name) is not None}
         pixels = self.size[0] * self.size[1]
         if pixels > MAX_PIXELS:
             raise FacegenError(f"{path}: frames of {self.size[0]}x{self.size[1]} pixels: make them smaller")

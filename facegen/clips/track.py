@@ -6,12 +6,12 @@ clip is followed back to where it came in. Where one is lost for a few frames, i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
-from facegen.clips.follow import follow, is_same
+from facegen.clips.follow import follow, is_same, size_of
 from facegen.faces.find import find_faces
 
 SEARCH_SIDE = 640  # pixels along the longer side of a frame that is searched
@@ -34,14 +34,16 @@ class Track:
     Attributes:
         first: the number of its first frame.
         landmarks: [5, 2] of each frame from there on, in pixels of the clip's frames; None where it is lost.
+        crops: what is kept of some of its frames, by their numbers; whoever goes through the frames fills it.
+        weights: how much of a change each frame takes, 0..1; known in the end.
         missed: searches in a row that did not find it.
-        weights: how much of a change each frame takes, 0..1; complete in the end.
     """
 
     first: int
     landmarks: list[np.ndarray | None]
+    crops: dict[int, int] = field(default_factory=dict)
+    weights: np.ndarray = field(default_factory=lambda: np.zeros(0))
     missed: int = 0
-    weights: np.ndarray | None = None
 
     @property
     def end(self) -> int:
@@ -55,6 +57,11 @@ class Track:
     def at(self, frame: int) -> np.ndarray | None:
         """The landmarks in a frame; None where it is not seen."""
         return self.landmarks[frame - self.first] if self.first <= frame < self.end else None
+
+    def size(self, frame: int) -> float:
+        """How large it is in a frame; 0 where it is not seen."""
+        face = self.at(frame)
+        return 0.0 if face is None else size_of(face)
 
 
 class Tracker:

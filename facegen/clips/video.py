@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 SUFFIXES = frozenset(
-    f".{end}" for end in "mp4 m4v mov qt 3gp mkv webm avi mpg mpeg ts mts m2ts flv wmv asf ogv".split()  # noqa: SIM905
+    f".{end}"
+    for end in "mp4 m4v mov qt 3gp mkv webm avi mpg mpeg ts mts m2ts flv wmv asf ogv".split()  # noqa: SIM905
 )
 # What files of each kind have at a place near their beginning; MPEG-TS repeats its first byte.
 BEGINNINGS = (
