@@ -18,6 +18,7 @@ _DEFINED_IN = {
     "Edit": "facegen.aging.edit",
     "save_results": "facegen.aging.save",
     "paste_results": "facegen.aging.paste",
+    "photo_strip": "facegen.aging.strips",
     "save_morph": "facegen.aging.video",
     # photos and faces
     "open_photo": "facegen.faces.find",

@@ -173,8 +173,8 @@ def test_train_encoder(kernel: KernelManager, tmp_path: Path, generator: str):
     assert facts["best"]["mean_baseline"] == pytest.approx(1, abs=0.25)  # 6 faces: the mean is a rough one
     assert (tmp_path / facts["run"] / "encoder-best.safetensors").is_file()
     assert "predicting the mean" in printed(notebook)
-    pairs, curve, reconstructions, strip = shown(notebook)
-    assert all(map(is_varied, (pairs, curve, reconstructions, strip)))
+    pairs, curve, reconstructions, photos, strip = shown(notebook)
+    assert all(map(is_varied, (pairs, curve, reconstructions, photos, strip)))
     assert (pairs.width + 2) % 10 == 0  # ten columns
     assert strip.width == 12 * 98 - 2  # input, reconstruction, ten groups at 96 pixels with gaps of 2
 
@@ -190,19 +190,18 @@ def test_age_transfer(kernel: KernelManager, tmp_path: Path):
         {"OUTDIR": "out"},
         facts="""{
             'ages': (age.min, age.max),
-            'faces': [[setattr(age, 'value', years), hash(picture.value)][1] for years in range(5, 100, 9)],
-            'files': sorted(path.name for path in paths),
+            'faces': [[setattr(age, 'value', years), hash(picture.value)][1] for years in steps],
+            'files': sorted(named),
         }""",
     )
     assert facts["ages"] == [5, 95]
-    assert len(set(facts["faces"])) == 11  # every step of the slider draws another face
-    assert len(facts["files"]) == 11
+    assert len(set(facts["faces"])) > 15  # of 19 steps, all but those close to the age in the photo
+    assert len(facts["files"]) == 5
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == facts["files"]
-    alignment, strip, years, ends = shown(notebook)
-    assert all(map(is_varied, (alignment, strip, years, ends)))
-    assert strip.width == 12 * 98 - 2
-    assert years.width == 6 * 162 - 2  # input and five ages at 160 pixels
-    assert ends.width == 3 * 162 - 2
+    alignment, photos, drawn, ends = shown(notebook)
+    assert all(map(is_varied, (alignment, photos, drawn, ends)))
+    assert photos.width == 5 * 258 - 2  # the photo and four ages at 256 pixels
+    assert drawn.width == 12 * 98 - 2
     views = [out for cell in notebook.cells for out in cell.get("outputs", []) if "widget-view" in str(out.get("data"))]
     assert len(views) == 1
 

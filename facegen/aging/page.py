@@ -10,13 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from facegen import html
-from facegen.aging.results import AgedFace, FaceResult
+from facegen.aging.results import AgedFace
 from facegen.faces.find import open_photo
 
 SIDE = 720  # of a photo on the page, in pixels at most
 MAX_PHOTOS = 40  # that are shown; a page of more is slow to open. The others are named
 MAX_STRIPS = 12  # of one photo
-MISSED = 5.0  # years that a face may look older or younger than asked before its strip says so
 
 
 @dataclass
@@ -68,15 +67,6 @@ def reached_in_words(faces: Sequence[AgedFace]) -> str:
     looks = ", ".join(f"{face.looks:.0f}" for face in told[:MAX_STRIPS])
     strengths = ", ".join(f"{face.strength:.1f}" for face in told[:MAX_STRIPS])
     return f"{'looks' if len(faces) == 1 else 'they look'} {looks} (strength {strengths})"
-
-
-def strip_captions(result: FaceResult) -> list[str]:
-    """The words below the tiles of a strip of photos: where a face does not look its age, how old it does."""
-    captions = [f"photo, looks {result.input_age:.0f}" if result.age_is_estimated else "photo"]
-    for face in result.aged:
-        missed = not math.isnan(face.looks) and abs(face.looks - face.age) > MISSED
-        captions.append(f"{face.caption}, looks {face.looks:.0f}" if missed else face.caption)
-    return captions
 
 
 def write_index(outdir: Path, photos: Sequence[ShownPhoto], failed: Sequence[str]) -> Path:

@@ -9,18 +9,16 @@ from pathlib import Path
 from PIL import Image
 
 from facegen.aging.edit import Output
-from facegen.aging.page import ShownPhoto, strip_captions
+from facegen.aging.page import ShownPhoto
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
+from facegen.aging.strips import face_tile, strip_of_tiles, tile_side
 from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
-from facegen.faces.align import cut_face
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
-from facegen.figures.grids import age_strip, save_picture
+from facegen.figures.grids import save_picture
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
 
-TILES = (256, 512)  # least and most pixels of a face's side in a strip of photos
-MANY_FACES = 12  # of a photo with more, the tiles have the least size: all of them wait in memory
 LARGE_PHOTO = 16_000_000  # pixels; of larger ones none waits in memory until it is written
 
 
@@ -75,14 +73,14 @@ def save_photos(
         progress: Show a bar for the video.
     """
     output, outdir = output or Output(), Path(outdir)
-    sides = [_tile_side(result, len(results)) for result in results]
-    tiles = [[_tile(photo, result, side)] for result, side in zip(results, sides, strict=True)]
+    sides = [tile_side(result, len(results)) for result in results]
+    tiles = [[face_tile(photo, result, side)] for result, side in zip(results, sides, strict=True)]
     paths = []
 
     def pasted() -> Iterator[tuple[str, Image.Image]]:
         for index, (caption, picture) in enumerate(paste_results(photo, results, output.paste_back, template=template)):
             for of_face, result, side in zip(tiles, results, sides, strict=True):
-                of_face.append(_tile(picture, result, side))
+                of_face.append(face_tile(picture, result, side))
             if shown is not None:
                 shown.add(caption, picture, [result.aged[index] for result in results])
             yield caption, picture
@@ -105,7 +103,7 @@ def save_photos(
     else:
         paths.append(save_morph(written(), outdir / f"{stem}-ages.{output.video}", progress=progress))
     for number, (result, of_face) in enumerate(zip(results, tiles, strict=True), start=1):
-        strip = age_strip(of_face, strip_captions(result), tile=of_face[0].width)
+        strip = strip_of_tiles(of_face, result)
         paths.append(save_picture(strip, outdir / f"{stem}-face{number}-photo-strip.png"))
         if shown is not None:
             shown.add_strip(strip)
@@ -114,14 +112,3 @@ def save_photos(
 
 def _in_name(caption: str) -> str:
     return caption.replace(" ", "")
-
-
-def _tile_side(result: FaceResult, faces: int) -> int:
-    """The side of a face in a strip: as many pixels as the photo has there."""
-    least, most = TILES
-    native = result.input.width / float((abs(result.matrix[0, 0] ** 2 + result.matrix[1, 0] ** 2)) ** 0.5)
-    return round(min(max(native, least), most if faces <= MANY_FACES else least))
-
-
-def _tile(photo: Image.Image, result: FaceResult, side: int) -> Image.Image:
-    return cut_face(turn_upright(photo), result.matrix * (side / result.input.width), side)

@@ -1,0 +1,47 @@
+"""Strips of photos: one face at every age, cut from whole photos in their own resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+from facegen.aging.results import FaceResult
+from facegen.faces.align import cut_face
+from facegen.figures.grids import age_strip
+from facegen.images import turn_upright
+
+LEAST, MOST = 256, 512  # pixels of a tile's side
+MANY_FACES = 12  # of a photo with more, the tiles have the least size: all of them wait in memory
+MISSED = 5.0  # years that a face may look older or younger than asked before its strip says so
+
+
+def photo_strip(photo: Image.Image, photos: Sequence[Image.Image], face: FaceResult) -> Image.Image:
+    """One face of a photo, as it is and at every age, with captions.
+
+    Args:
+        photo: as given to `AgeTransfer.transfer`; its answer is `photos`, and `face` is one of its faces.
+    """
+    side = tile_side(face)
+    return strip_of_tiles([face_tile(picture, face, side) for picture in (photo, *photos)], face)
+
+
+def tile_side(face: FaceResult, faces: int = 1) -> int:
+    """The side of a face in a strip: as many pixels as the photo has there, within limits; of many faces few."""
+    scale = math.hypot(face.matrix[0, 0], face.matrix[1, 0])
+    return round(min(max(face.input.width / scale, LEAST), MOST if faces <= MANY_FACES else LEAST))
+
+
+def face_tile(photo: Image.Image, face: FaceResult, side: int) -> Image.Image:
+    """Cut a face out of its photo, at whatever age, in `side` pixels."""
+    return cut_face(turn_upright(photo), face.matrix * (side / face.input.width), side)
+
+
+def strip_of_tiles(tiles: Sequence[Image.Image], face: FaceResult) -> Image.Image:
+    """Lay the tiles of the photo as it is and of every age side by side; where it looks another age, it says so."""
+    captions = [f"photo, looks {face.input_age:.0f}" if face.age_is_estimated else "photo"]
+    for aged in face.aged:
+        missed = not math.isnan(aged.looks) and abs(aged.looks - aged.age) > MISSED
+        captions.append(f"{aged.caption}, looks {aged.looks:.0f}" if missed else aged.caption)
+    return age_strip(tiles, captions, tile=tiles[0].width)
