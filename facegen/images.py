@@ -81,9 +81,7 @@ class _Metered(io.BytesIO):
 
 
 @contextmanager
-def opened(
-    data: bytes, name: str, *, for_pasting: bool = False, max_parts: int | None = None
-) -> Iterator[Image.Image]:
+def opened(data: bytes, name: str, *, for_pasting: bool = False, max_parts: int | None = None) -> Iterator[Image.Image]:
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises

@@ -61,8 +61,8 @@ class Animation:
         ticks = 0
         with _opened(self.path, self._data) as image:
             for part in ImageSequence.Iterator(image):
-                duration = round(part.info.get("duration") or DURATION)
                 picture = part.convert("RGBA" if part.has_transparency_data else "RGB")
+                duration = round(part.info.get("duration") or DURATION)  # WebP says it when it is decoded
                 picture.info = {}
                 yield Frame(picture, ticks, ticks / 1000, duration)
                 ticks += duration

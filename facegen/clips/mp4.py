@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 CRF = 18  # H.264's quality, 0 to 51, lower is better: no blocks in skin
+PRESET = "veryfast"
 BT709, UNKNOWN, BT601 = 1, 2, 5  # of what ITU-T H.273 counts
 LIMITED = 1  # black is 16 and white is 235, in FFmpeg's numbers
 
@@ -38,7 +39,7 @@ class Mp4:
 
     def __init__(self, target: OutputContainer, base: Fraction, rate: Fraction) -> None:
         self._target, self._base, self._rate = target, base, rate
-        self._stream: VideoStream = target.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
+        self._stream: VideoStream = target.add_stream("libx264", rate=rate, options={"crf": str(CRF), "preset": PRESET})
 
     def add(self, picture: Image.Image, ticks: int, duration: int, colors: Colors) -> None:
         """Add a picture of mode RGB; the first one decides the size, whose sides are made even by repeating an edge."""

@@ -23,8 +23,9 @@ MISSED = 4  # searches in a row that do not find a face which is followed: then 
 SHORTEST = 0.2  # seconds; what is a face for less time is none
 STEADY = 0.35  # seconds over which places are smoothed
 FADE = 0.2  # seconds in which a change comes and goes with a face that comes and goes
-# A scene begins where two frames in small differ by this many levels on average, and are correlated less than that.
-THUMB, CUT_LEVELS, CUT_LIKE = (32, 18), 16.0, 0.75
+# A scene begins where two frames, in small, differ by so many levels on average, so many times more than the frames
+# just before (a quick pan goes on), and are correlated less than this.
+THUMB, CUT_LEVELS, CUT_TIMES, CUT_LIKE = (32, 18), 16.0, 2.0, 0.75
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Tracker:
         self._recent: list[Image.Image] = []
         self._searched = 0.0
         self._thumb: np.ndarray | None = None
+        self._levels: list[float] = []  # how much the last frames differed
 
     def step(self, picture: Image.Image, time: float) -> list[Track]:
         """Take the next frame (RGB); return the tracks of the faces that are seen in it."""
@@ -122,7 +124,9 @@ class Tracker:
         before, self._thumb = self._thumb, thumb
         if before is None:
             return True
-        if np.abs(thumb - before).mean() < CUT_LEVELS:
+        levels, usual = float(np.abs(thumb - before).mean()), max(self._levels, default=0.0)
+        self._levels = [*self._levels[-2:], levels]
+        if levels < max(CUT_LEVELS, CUT_TIMES * usual):
             return False
         one, other = thumb - thumb.mean(), before - before.mean()
         return float((one * other).sum()) < CUT_LIKE * float(np.sqrt((one**2).sum() * (other**2).sum()))
