@@ -22,7 +22,9 @@ _DEFINED_IN = {
     "save_morph": "facegen.aging.video",
     # photos and faces
     "open_photo": "facegen.faces.find",
-    "open_original": "facegen.faces.find",
+    "open_original": "facegen.photos.original",
+    "save_photo": "facegen.photos.save",
+    "Mark": "facegen.photos.mark",
     "find_faces": "facegen.faces.find",
     "align_face": "facegen.faces.align",
     "AlignmentTemplate": "facegen.faces.template",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import io
 import threading
@@ -25,9 +26,8 @@ MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 # and what would take more memory than this, or than ten times the file. A JPEG or PNG in color has 104 megapixels then.
 MAX_MEMORY = 600 * 1024**2
 # Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
-# decoded, turned, and where it is another mode converted; some decoders need more meanwhile. Photos that get faces back
-# are held twice, as they were and as they become.
-_PLAIN, _CONVERTED, _PROGRESSIVE, _PASTED = 6, 8.5, 12, 7.5
+# decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
+_PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 12
 _DECODERS = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}
 MAX_SCANS = 30  # of a progressive JPEG, each of which goes through the whole picture: real ones have about ten
 MAX_READS = 200_000  # a file of ever so many little parts takes minutes; a PNG of 100 megapixels has 40,000 parts
@@ -81,19 +81,19 @@ class _Metered(io.BytesIO):
 
 
 @contextmanager
-def opened(data: bytes, name: str, *, for_pasting: bool = False, max_parts: int | None = None) -> Iterator[Image.Image]:
+def opened(data: bytes, name: str, *, at_least: float = 0, max_parts: int | None = None) -> Iterator[Image.Image]:
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises
-    more than memory is meant for; with `for_pasting`, for two of it. It is read in at most `max_parts` pieces, None
-    for MAX_READS.
+    more than memory is meant for. A caller that makes more of its pixels says how many bytes it needs for each,
+    `at_least`. It is read in at most `max_parts` pieces, None for MAX_READS.
     """
     try:
         if data.count(b"Exif\0\0") > MAX_EXIFS:
             raise FacegenError(f"{name}: has more than {MAX_EXIFS:,d} notes of a camera: refused")
         file = _Metered(data, name, MAX_READS if max_parts is None else max_parts)
         with Image.open(file, formats=[*FORMATS, *_newer_formats(data, name)]) as image:
-            needed = _memory(image, _PASTED if for_pasting else 0)
+            needed = _memory(image, at_least)
             if needed > max(MAX_MEMORY, 10 * len(data)):
                 raise TooManyPixelsError(f"{name}: {_too_large(image, needed)}; make it smaller")
             if image.info.get("progressive") and data.count(b"\xff\xda") > MAX_SCANS:
@@ -106,7 +106,7 @@ def opened(data: bytes, name: str, *, for_pasting: bool = False, max_parts: int 
 def _memory(image: Image.Image, at_least: float = 0) -> int:
     """Return the bytes that it takes to decode an opened picture and make it plain RGB, `at_least` for each pixel."""
     per_pixel = _DECODERS.get(image.format or "", _PROGRESSIVE if image.info.get("progressive") else _PLAIN)
-    is_plain = image.mode in {"L", "RGB"} and "icc_profile" not in image.info and "transparency" not in image.info
+    is_plain = image.mode in {"L", "RGB"} and "transparency" not in image.info
     return int(image.width * image.height * max(at_least, per_pixel, 0 if is_plain else _CONVERTED))
 
 
@@ -136,14 +136,11 @@ def _newer_formats(data: bytes, name: str) -> list[str]:
             raise FacegenError(f"{name}: AVIF needs Pillow 11.3 or newer: upgrade it, or convert the picture to JPEG")
         return ["AVIF"]
     if kind == "HEIC":
-        try:
-            import pi_heif
-        except ImportError:
-            raise FacegenError(
-                f'{name}: HEIC needs pip install "facegen[heic]"; or convert the picture to JPEG'
-            ) from None
-        pi_heif.register_heif_opener()
-        return ["HEIF"]
+        for reader in ("pillow_heif", "pi_heif"):  # the first writes HEIC, too
+            if importlib.util.find_spec(reader):
+                importlib.import_module(reader).register_heif_opener()
+                return ["HEIF"]
+        raise FacegenError(f'{name}: HEIC needs pip install "facegen[heic]"; or convert the picture to JPEG')
     return []
 
 

@@ -68,7 +68,8 @@ class LatentAges:
             steps = torch.einsum("nag,ngld->nald", change, self._in_groups(latents, edit.psi))
         changed = torch.zeros([self.generator.num_ws, 1], dtype=torch.float32, device=steps.device)
         changed[layer_indices(edit.layers, self.generator.num_ws)] = 1
-        return self.shift.hold(steps, edit.hold or ()) * changed
+        held = self.shift.holds if edit.hold is None else edit.hold
+        return self.shift.hold(steps, held) * changed
 
     def _in_groups(self, z: torch.Tensor, psi: float) -> torch.Tensor:
         """The w of latents `[N, z_dim]` in every group: `[N, c_dim, num_ws, w_dim]`.

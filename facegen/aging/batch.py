@@ -11,21 +11,21 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from facegen.aging.change import UNDERSTOOD
 from facegen.aging.edit import ALL, PASTE_MODES, Edit, Output, Request
 from facegen.aging.page import MAX_PHOTOS, ShownPhoto, write_index
 from facegen.aging.record import finished, photo_facts, write_record
-from facegen.aging.results import FaceResult
+from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
 from facegen.aging.save import save_morphs, save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
 from facegen.clips import age_clip, is_clip
 from facegen.container import is_image_name
 from facegen.errors import FacegenError, one_line
-from facegen.faces.find import find_faces_batch, open_original
+from facegen.faces.find import find_faces_batch
 from facegen.faces.template import Face
 from facegen.files import at_home
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
+from facegen.photos.original import open_original
 from facegen.status import say, status
 
 PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
@@ -196,7 +196,7 @@ class _Run:
                 return _Opened(source, None, Outcome(source, paths, skipped=True))
             if is_clip(source.path):
                 return _Opened(source, None, None)
-            return _Opened(source, open_original(source.path), None)
+            return _Opened(source, open_original(source.path).image, None)
         except (FacegenError, OSError) as error:
             return _Opened(source, None, Outcome(source, [], error))
 
@@ -254,8 +254,8 @@ class _Run:
         words = found_in_words(results)
         if words:
             say(f"{source.path}: {words}", err=True)
-        if self.output.photos and (number := not_understood(results)):
-            say(f"{source.path}: face {number} is not understood well: it hardly changes", err=True)
+        for doubt in doubts_in_words(results, pasted=self.output.photos):
+            say(f"{source.path}: {doubt}", err=True)
         shown = self._new_on_page(source, words)
         paths = []
         try:
@@ -310,16 +310,3 @@ def _batches(opened: Iterable[_Opened]) -> Iterator[list[_Opened]]:
             batch, pixels = [], 0
     if batch:
         yield batch
-
-
-def not_understood(results: Sequence[FaceResult]) -> str:
-    """The numbers of faces of which the generator's picture is so far from the photo that they hardly change."""
-    return ", ".join(str(n) for n, result in enumerate(results, start=1) if result.understood < UNDERSTOOD)
-
-
-def found_in_words(results: Sequence[FaceResult]) -> str:
-    """`looks 73`, `3 faces look 41, 38, 7 (largest first)`, `3 faces`; empty for one face whose age was given."""
-    estimated = ", ".join(f"{result.input_age:.0f}" for result in results if result.age_is_estimated)
-    if len(results) == 1:
-        return estimated and f"looks {estimated}"
-    return f"{len(results)} faces look {estimated} (largest first)" if estimated else f"{len(results)} faces"

@@ -80,7 +80,7 @@ class Edit(Options):
         "What aging leaves as it is: sex, or none.",
         metavar="sex|none",
         parse=parse_hold,
-        unset="none",
+        unset="what the encoder can hold",
     )
 
     def rules(self) -> Iterable[tuple[bool, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
 
 FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
 BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop's side
@@ -56,6 +56,23 @@ def protection(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarra
     for eye in eyes:
         through = through * (1 - EYES * _blob(x - eye[0], y - eye[1], 0.3 * eye_distance, 0.2 * eye_distance))
     return through[..., None].astype(np.float32)
+
+
+def share_inside(
+    matrix: np.ndarray, side: int, photo: tuple[int, int], template: AlignmentTemplate = UTKFACE_TEMPLATE
+) -> float:
+    """Return how much of a face lies inside of its photo, 0..1: of all that may change, in a crop of `side` pixels.
+
+    Args:
+        matrix: [2, 3], pixels of the photo to pixels of the crop.
+        photo: width and height.
+    """
+    x, y = _points_of((side, side))
+    inverse = invert_matrix(matrix)
+    across, down = (inverse[row, 0] * x * side + inverse[row, 1] * y * side + inverse[row, 2] for row in (0, 1))
+    inside = (across >= 0) & (across < photo[0]) & (down >= 0) & (down < photo[1])
+    mask = face_mask(x, y, template)
+    return float((mask * inside).sum() / max(float(mask.sum()), 1e-3))
 
 
 def _points_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
+from facegen.aging.mask import share_inside
 from facegen.aging.paste import PHOTO_MODES, paste_results
 from facegen.aging.refine import refine
 from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
@@ -27,7 +28,7 @@ from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, open_original, open_photo
+from facegen.faces.find import find_faces, open_photo, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
 from facegen.figures.grids import to_pixels
 from facegen.images import shows_no_color, to_float, to_rgb
@@ -36,6 +37,7 @@ from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means
+from facegen.photos.original import open_original
 from facegen.status import status
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import locate, shipped_file
@@ -289,7 +291,7 @@ class AgeTransfer:
 
         Arguments as for `age_faces`. The photos are those of `paste_results`, which makes them one by one.
         """
-        photo = open_original(image) if isinstance(image, (str, os.PathLike)) else image
+        photo = open_original(image).image if isinstance(image, (str, os.PathLike)) else image
         results = self.age_faces(photo, ages, input_age=input_age, faces=faces, edit=edit, progress=progress)
         plain = photo if photo.mode in PHOTO_MODES else to_rgb(photo)
         photos = [picture for _, picture in paste_results(plain, results, template=self.template)]
@@ -382,9 +384,10 @@ class AgeTransfer:
             own = round(float(rendered.input_ages[index]), 1)
             change = FaceChange(inputs[index], reconstructions[index], self.template)
             pictures = _pictures(rendered.aged[index], has_color)
+            matrix = alignment_matrix(face, self.template, self.size)
             result = FaceResult(
                 box=face.box,
-                matrix=alignment_matrix(face, self.template, self.size),
+                matrix=matrix,
                 input=inputs[index],
                 reconstruction=reconstructions[index],
                 input_age=own,
@@ -393,6 +396,8 @@ class AgeTransfer:
                 latent=rendered.latents[index].cpu().numpy(),
                 age_is_estimated=estimated,
                 understood=change.understood,
+                yaw=yaw(face),
+                inside=share_inside(matrix, self.size, photo.size, self.template),
             )
             results.append(result)
         return results

@@ -21,6 +21,7 @@ from facegen.errors import FacegenError
 from facegen.figures.grids import GAP, age_strip
 from facegen.files import atomic_path
 from facegen.images import to_rgb
+from facegen.photos.mark import Mark, mark_mp4
 from facegen.text import shown
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def save_video(
     *,
     total: int | None = None,
     progress: bool = False,
+    mark: Mark | None = None,
 ) -> Path:
     """Write pictures of one size as a video, in the format of the path's suffix, atomically; return the path.
 
@@ -63,6 +65,7 @@ def save_video(
         fps: Frames per second, above 0.
         total: How many there are, for the progress bar; None asks `len(frames)`.
         progress: Show a bar.
+        mark: What the video says of how it was made; None writes nothing.
 
     Raises:
         FacegenError: No frames or of different sizes, another suffix, no package for mp4, or the encoder failed.
@@ -80,9 +83,11 @@ def save_video(
         raise FacegenError(f"{path}: a video needs at least one picture") from None
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".gif":
-            _write_gif([first, *pictures], temporary, fps)
+            _write_gif([first, *pictures], temporary, fps, mark.line if mark else "")
         else:
-            _write_mp4(first, pictures, temporary, fps, path)
+            _write_mp4(first, pictures, temporary, fps, path, mark.line if mark else "")
+            if mark:
+                mark_mp4(temporary, mark)
     return path
 
 
@@ -128,7 +133,13 @@ def morph_length(pictures: int, fps: float) -> int:
     return sum(1 for _ in _fades(pictures, fps))
 
 
-def save_morph(pictures: Iterable[Image.Image], path: str | os.PathLike[str], *, progress: bool = False) -> Path:
+def save_morph(
+    pictures: Iterable[Image.Image],
+    path: str | os.PathLike[str],
+    *,
+    progress: bool = False,
+    mark: Mark | None = None,
+) -> Path:
     """Write the video that fades through pictures, such as a photo at many ages; larger ones are shrunk for it.
 
     They are taken one by one, so only the small ones are in memory.
@@ -142,7 +153,8 @@ def save_morph(pictures: Iterable[Image.Image], path: str | os.PathLike[str], *,
         copy.thumbnail((MAX_SIDE[suffix], MAX_SIDE[suffix]), Image.Resampling.LANCZOS, reducing_gap=3.0)
         small.append(copy)
     fps = FPS[suffix]
-    return save_video(morph(small, fps), path, fps, total=morph_length(len(small), fps), progress=progress)
+    total = morph_length(len(small), fps)
+    return save_video(morph(small, fps), path, fps, total=total, progress=progress, mark=mark)
 
 
 def _fades(pictures: int, fps: float) -> Iterator[tuple[int, float]]:
@@ -174,7 +186,7 @@ def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
         yield to_rgb(frame)
 
 
-def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
+def _write_gif(frames: list[Image.Image], path: Path, fps: float, comment: str) -> None:
     """All frames in one palette: what stands still is then stored once, and keeps its color.
 
     Without dithering, whose dots would dance from frame to frame.
@@ -188,7 +200,8 @@ def _write_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
         indexed[-1].putpalette(palette)
     loop = indexed + indexed[-2:0:-1]
     duration = max(2, round(100 / fps)) * 10  # milliseconds; browsers slow down what is faster than 50 per second
-    loop[0].save(path, "GIF", save_all=True, append_images=loop[1:], duration=duration, loop=0, optimize=False)
+    options = {"duration": duration, "loop": 0, "optimize": False, "comment": comment.encode()}
+    loop[0].save(path, "GIF", save_all=True, append_images=loop[1:], **options)
 
 
 def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -> list[int]:
@@ -215,7 +228,9 @@ def _nearest(colors: np.ndarray) -> np.ndarray:
     return first[cKDTree(different).query(every)[1]].astype(np.uint8)
 
 
-def _write_mp4(first: Image.Image, others: Iterable[Image.Image], path: Path, fps: float, name: Path) -> None:
+def _write_mp4(
+    first: Image.Image, others: Iterable[Image.Image], path: Path, fps: float, name: Path, comment: str
+) -> None:
     width, height = first.size
     sides = ((0, height % 2), (0, width % 2), (0, 0))  # 4:2:0 has one color for two by two pixels
     command = [_encoder(), "-y", "-loglevel", "error"]
@@ -224,6 +239,7 @@ def _write_mp4(first: Image.Image, others: Iterable[Image.Image], path: Path, fp
     # Colors as players take them to be for large videos, and said so for the small ones.
     command += ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
     command += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    command += ["-metadata", f"comment={comment}"]  # an empty one is none
     # The index in front lets browsers start at once; the temporary name says no format. Without `file:`, a folder
     # called `-x` would be an option, and `concat:` or `http:` an address.
     command += ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from facegen import images as pictures
 from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
 from facegen.files import at_home
-from facegen.images import to_rgb
+from facegen.images import decode, to_rgb
 from facegen.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
 # anyway, so more pixels cost time and memory and add only tiny faces.
 MAX_DETECTION_SIDE = 1280
+# But photos are shrunk by at most this: in one of 100 megapixels a face of 128 pixels would be too small to be seen.
+MOST_SHRUNK = 6
 MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
 SURE = 0.99  # of 60 upright faces of UTKFace none was less sure, of 36 that were "found" in other turns half
 TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
@@ -39,25 +41,15 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         FileNotFoundError: there is no such file.
         FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
     """
-    return to_rgb(pictures.decode(_read(path), str(path)))
+    return to_rgb(decode(read_photo(path), str(path)))
 
 
-def open_original(path: str | os.PathLike[str]) -> Image.Image:
-    """Open a photo as `open_photo` does, but let gray stay gray and transparency stay: mode L, LA, RGB or RGBA.
-
-    It is for `paste_faces`, which holds it twice: memory is meant for fewer pixels, 83 million of a plain JPEG.
-    """
-    data = _read(path)
-    with pictures.opened(data, str(path), for_pasting=True) as image, pictures.in_turn(image, data):
-        return pictures.upright_with_alpha(image)
-
-
-def find_faces(image: Image.Image, *, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:
+def find_faces(image: Image.Image, *, max_side: int | None = None) -> list[Face]:
     """Find the faces in a picture, largest first; an empty list when there is none. See `find_faces_batch`."""
     return find_faces_batch([image], max_side=max_side)[0]
 
 
-def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETECTION_SIDE) -> list[list[Face]]:
+def find_faces_batch(images: Sequence[Image.Image], *, max_side: int | None = None) -> list[list[Face]]:
     """Find the faces in each of many pictures, largest first; an empty list for a picture without one.
 
     Pictures may have different sizes, and none changes what is found in another. They are searched together, on a GPU
@@ -65,14 +57,31 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETEC
     core busy.
 
     Each picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded; faces of fewer
-    than 20 of these pixels are not seen. If it shows no face, or one at its border (a tight crop), it is searched again
-    with a border of half its size: MTCNN needs to see something around a face to place it well.
+    than 20 of these pixels are not seen. None takes 1280, or a sixth of a photo beyond 7680, so that faces of 128
+    pixels are always seen. If a picture shows no face, or one at its border (a tight crop), it is searched again with a
+    border of half its size: MTCNN needs to see something around a face to place it well.
 
     Photos may lie on their side or upside down. MTCNN finds faces in them, too, and places their eyes on the mouth, but
     is less sure of them. A picture without a face, or whose surest face may well be turned, is searched in its other
     three turns, and the surest face decides. Boxes and landmarks are those of the picture as it is given.
     """
     images = [to_rgb(image) for image in images]
+    sides = [_search_side(image.size) if max_side is None else max_side for image in images]
+    found: list[list[Face]] = [[] for _ in images]
+    for side in dict.fromkeys(sides):  # one for all but huge photos
+        members = [index for index, own in enumerate(sides) if own == side]
+        for index, faces in zip(members, _find_in_turns([images[i] for i in members], side), strict=True):
+            found[index] = faces
+    return found
+
+
+def _search_side(size: tuple[int, int]) -> int:
+    """To how many pixels along its longer side a photo is shrunk for the search."""
+    return max(MAX_DETECTION_SIDE, math.ceil(max(size) / MOST_SHRUNK))
+
+
+def _find_in_turns(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
+    """As `find_faces_batch`, for pictures of mode RGB."""
     shrinks = [_shrink(image.size, max_side) for image in images]
     images = [image if by == 1 else image.reduce(by) for image, by in zip(images, shrinks, strict=True)]
     found = _find_upright(images, max_side)
@@ -200,7 +209,7 @@ def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom:
     return Image.fromarray(pixels[(rows - rows[0])[:, None], columns - columns[0]])
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def read_photo(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a photo's file; see `open_photo` for what it raises."""
     path = at_home(path)
     try:

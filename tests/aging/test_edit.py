@@ -133,6 +133,19 @@ def test_swap_is_the_same_z_in_another_group(generator: Generator):
         torch.testing.assert_close(ws[:, group], expected)
 
 
+def test_what_can_be_held_is_held(generator: Generator):
+    places = latent_ages(generator, "w")
+    latents, own, ages = torch.randn(2, generator.num_ws, 6), torch.tensor([10.0, 40.0]), torch.tensor(MIDDLES)
+    free = places.steps(latents, own, ages, Edit())
+    torch.testing.assert_close(places.steps(latents, own, ages, Edit(hold=[])), free)  # there is nothing to hold yet
+    normal, direction = torch.eye(6)[0], torch.ones(6)
+    places.shift = places.shift.holding("sex", normal, direction)
+    held = places.steps(latents, own, ages, Edit())
+    torch.testing.assert_close(held, free - free[..., :1] * direction)
+    torch.testing.assert_close(places.steps(latents, own, ages, Edit(hold=["sex"])), held)
+    torch.testing.assert_close(places.steps(latents, own, ages, Edit(hold=[])), free)
+
+
 @pytest.mark.parametrize("target", ["z", "w", "w+"])
 def test_shift_adds_the_difference_of_two_places(generator: Generator, target: str):
     places = latent_ages(generator, target)

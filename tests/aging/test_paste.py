@@ -16,9 +16,9 @@ from facegen.aging.results import AgedFace, FaceResult
 from facegen.aging.save import save_photos
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import open_original
 from facegen.faces.template import UTKFACE_TEMPLATE, alignment_matrix
 from facegen.images import to_rgb
+from facegen.photos.original import open_original
 
 SIZE = 64
 # Where MTCNN sees Grace Hopper's eyes, nose and mouth corners in matplotlib's 512x600 pixels.
@@ -310,10 +310,10 @@ def test_originals_are_opened_upright_with_what_they_have(hopper: Image.Image, t
     clear.quantize().save(tmp_path / "p.png")
     small.convert("CMYK").save(tmp_path / "cmyk.jpg")
     Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    modes = {path.stem: open_original(path).mode for path in tmp_path.iterdir()}
+    modes = {path.stem: open_original(path).image.mode for path in tmp_path.iterdir()}
     assert modes == {"turned": "RGB", "gray": "L", "la": "LA", "rgba": "RGBA", "p": "RGBA", "cmyk": "RGB", "deep": "L"}
-    assert open_original(tmp_path / "turned.png").size == (60, 51)
-    assert open_original(tmp_path / "rgba.png").getpixel((5, 5))[3] == 100
+    assert open_original(tmp_path / "turned.png").image.size == (60, 51)
+    assert open_original(tmp_path / "rgba.png").image.getpixel((5, 5))[3] == 100
     with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
         open_original(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("hello")

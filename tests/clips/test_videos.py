@@ -65,6 +65,8 @@ def test_every_kind_of_video(age, tmp_path: Path, hopper: Image.Image, name: str
     assert np.abs(pixels[:, :30].astype(int) - before[:, :30]).mean() < 3.5
     if sound is not None:
         packets, whole = clips.sound_of(path), clips.sound_of(source)
+        if sound == "pcm_s16le":  # has no packets
+            packets, whole = [b"".join(packets)], [b"".join(whole)]
         # Packets of MPEG-TS begin with a header that mp4 has elsewhere.
         assert all(old.endswith(new) for new, old in zip(packets, whole, strict=True))
 

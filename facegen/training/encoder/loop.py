@@ -20,6 +20,8 @@ from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
+from facegen.networks.sex_classifier import SexClassifier
+from facegen.status import status
 from facegen.training.encoder.batch_norm import share_batch_norm
 from facegen.training.encoder.data import Batch, FaceData, epoch_batches, groups_of, load_data, middle_ages
 from facegen.training.encoder.identity_loss import IdentityLoss
@@ -27,18 +29,19 @@ from facegen.training.encoder.objective import EncoderObjective
 from facegen.training.encoder.options import EncoderOptions
 from facegen.training.encoder.real_faces import open_real_faces
 from facegen.training.encoder.recipes import Recipe
+from facegen.training.encoder.sex_direction import sex_direction, why_not_judged
 from facegen.training.encoder.validation import save_reconstructions, validate_average
 from facegen.training.encoder.weight_average import WeightAverage
 from facegen.training.run import distributed
-from facegen.training.run.check_state import fitting
+from facegen.training.run.check_state import as_dict, fitting
 from facegen.training.run.data import Notes, note_of
 from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
 from facegen.weights.header import Header, without_paths
-from facegen.weights.load import load_age_estimator, load_generator, read_networks
+from facegen.weights.load import load_age_estimator, load_generator, load_sex_classifier, read_networks
 from facegen.weights.locate import BEST_ENCODER as BEST
-from facegen.weights.locate import locate, shipped_file
+from facegen.weights.locate import PRETRAINED, locate, shipped_file
 from facegen.weights.native import save_networks
 from facegen.weights.tensors.safetensors_file import open_safetensors
 from facegen.weights.trained_for import ENTRY, name_generator
@@ -120,6 +123,9 @@ def train_encoder(
         else:
             _start_from(objective, options.init)
             session.create(outdir, options.run_name(), options, notes)
+        objective.to(session.device)
+        if resume is None:
+            _hold_sex(session, objective, header)
         state, data = _build(session, options, objective, header)
         if saved is not None and resume is not None:
             load_state(state.parts, saved, Path(resume) / STATE)
@@ -138,8 +144,11 @@ def _go_on(
     """Go on in the folder of an earlier run and return the content of its state file."""
     check_goes_on(folder, options)
     path = Path(folder) / STATE
+    saved = read_state(path, list(_parts(objective, {}, objective.optimizer(options.lr), Progress())))
+    if objective.shift is not None and "normals" in as_dict(saved["age_shift"], str(path)):
+        nothing = torch.zeros(objective.shift.w_dim)  # the state says what it is
+        objective.shift = objective.shift.holding("sex", nothing, nothing)
     parts = _parts(objective, objective.trained(), objective.optimizer(options.lr), Progress())
-    saved = read_state(path, list(parts))
     done = Progress(**fitting(parts, saved, str(path))["training"])  # before the folder is touched
     if done.epoch >= options.epochs:
         raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
@@ -197,9 +206,30 @@ def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObj
         template = header.template or UTKFACE_TEMPLATE
         weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
         identity_loss = IdentityLoss(load_facenet(weights), template, generator.img_resolution)
+    sex_classifier: SexClassifier | None = None
+    if recipe.target != "z" and not why_not_judged(generator, header.template):
+        sex_classifier, _ = load_sex_classifier(PRETRAINED / "sex.safetensors")
     ages = middle_ages(generator, header)
-    objective = EncoderObjective(encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi)
+    objective = EncoderObjective(
+        encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi, sex_classifier=sex_classifier
+    )
     return objective, header
+
+
+def _hold_sex(session: Session, objective: EncoderObjective, header: Header) -> None:
+    """Teach the age shift of a new run to hold the sex; a line of the log says why it cannot."""
+    if objective.shift is None:
+        return
+    reason = why_not_judged(objective.generator, header.template)
+    if objective.sex_classifier is not None:
+        try:
+            with status("looking how women and men differ in w ...", session.progress):
+                found = sex_direction(objective.generator, objective.sex_classifier)
+            objective.shift = objective.shift.holding("sex", *found)
+        except ValueError as error:
+            reason = str(error)
+    if reason:
+        session.log(f"aging will not hold the sex: {reason}")
 
 
 def _start_from(objective: EncoderObjective, init: str) -> None:
@@ -218,7 +248,6 @@ def _build(
     session: Session, options: EncoderOptions, objective: EncoderObjective, header: Header
 ) -> tuple[TrainingState, FaceData]:
     """Generate the pairs, and put together what learns from them."""
-    objective.to(session.device)
     objective.bf16 = options.bf16 or trains_in_bfloat16(session.device, options.fp32)
     objective.encoder.to(memory_format=torch.channels_last)
     # By the generator as it was, before any tuning.
@@ -340,7 +369,7 @@ def _in_words(recipe: Recipe) -> str:
 def _pictures_in_words(losses: Mapping[str, float]) -> str:
     return "".join(
         f"{name} {losses[name]:.4f}  "
-        for name in ("pixels", "features", "identity", "age", "adversarial")
+        for name in ("pixels", "features", "identity", "age", "sex", "adversarial")
         if name in losses
     )
 

@@ -16,6 +16,7 @@ from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latent_discriminator import LatentDiscriminator
 from facegen.networks.latents import draw, group_means
+from facegen.networks.sex_classifier import SexClassifier
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.pairs import one_hot
 from facegen.training.encoder.recipes import Recipe
@@ -53,6 +54,7 @@ class EncoderObjective(nn.Module):
         estimator: For recipes that need one; stays as it is.
         identity_loss: For recipes that need one.
         psi: Truncation that the generated faces were made with.
+        sex_classifier: For the loss `sex`; stays as it is. None for faces that it cannot judge.
 
     Attributes:
         bf16: In training mode, run encoder and estimator in bfloat16; the generator's pictures need more digits.
@@ -74,6 +76,7 @@ class EncoderObjective(nn.Module):
         estimator: AgeEstimator | None = None,
         identity_loss: IdentityLoss | None = None,
         psi: float = 1.0,
+        sex_classifier: SexClassifier | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.recipe, self.psi = encoder, recipe, psi
@@ -82,6 +85,7 @@ class EncoderObjective(nn.Module):
         if recipe.tune:
             generator.synthesis.requires_grad_(True)
         self.estimator = None if estimator is None else estimator.eval().requires_grad_(False)
+        self.sex_classifier = None if sex_classifier is None else sex_classifier.eval().requires_grad_(False)
         self.identity_loss = identity_loss
         self.shift: AgeShift | None = None
         self.latent_discriminator: LatentDiscriminator | None = None
@@ -158,21 +162,45 @@ class EncoderObjective(nn.Module):
                 with self._precision(again):
                     losses["identity"] = self.identity_loss(again, faces.images)
             if recipe.age and self.shift is not None and self.estimator is not None:
-                # For the shift alone: an encoder that is taught to please here sees less of the person.
-                aged = self._picture_of_frozen(self.shift(latents.detach(), faces.ages, target_ages))
-                with self._precision(aged):
-                    predicted = self.estimator.predict(aged)
-                error = (predicted.float() - target_ages) / DECADE
-                losses["age"] = functional.smooth_l1_loss(error, torch.zeros_like(error))
-                if recipe.home:
-                    losses["home"] = ((self.shift.table - self.group_places).square() / self.w_variance).mean()
-                if recipe.keep:
-                    losses["keep"] = functional.mse_loss(_low(aged), _low(again.detach()))
+                losses |= self._of_aged(
+                    self.shift, self.estimator, latents.detach(), again.detach(), faces, target_ages
+                )
         if recipe.anchor and len(faces.z):
             losses["anchor"] = functional.mse_loss(
                 draw(self.generator, self._true_ws(faces)), faces.images[: len(faces.z)]
             )
         losses["loss"] = recipe.weighted_sum(losses)
+        return losses
+
+    def _of_aged(
+        self,
+        shift: AgeShift,
+        estimator: AgeEstimator,
+        latents: torch.Tensor,
+        again: torch.Tensor,
+        faces: Faces,
+        target_ages: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Losses of faces after a shift, for the shift alone: an encoder taught to please here sees less of the person.
+
+        Args:
+            latents: of the faces.
+            again: the generator's pictures of them.
+        """
+        ws = shift(latents, faces.ages, target_ages)
+        if shift.holds:  # as faces are aged by default
+            ws = latents + shift.hold(ws - latents, shift.holds)
+        aged = self._picture_of_frozen(ws)
+        with self._precision(aged):
+            predicted = estimator.predict(aged)
+        error = (predicted.float() - target_ages) / DECADE
+        losses = {"age": functional.smooth_l1_loss(error, torch.zeros_like(error))}
+        if self.recipe.home:
+            losses["home"] = ((shift.table - self.group_places).square() / self.w_variance).mean()
+        if self.recipe.keep:
+            losses["keep"] = functional.mse_loss(_low(aged), _low(again))
+        if self.recipe.sex and self.sex_classifier is not None:
+            losses["sex"] = _divergence(self.sex_classifier(aged), self.sex_classifier(again))
         return losses
 
     def _picture_of_frozen(self, ws: torch.Tensor) -> torch.Tensor:
@@ -243,6 +271,12 @@ def closest_group(ages: torch.Tensor, middle_ages: torch.Tensor) -> torch.Tensor
 def _unit(maps: torch.Tensor) -> torch.Tensor:
     maps = maps.float()
     return maps * torch.rsqrt(maps.square().sum(dim=1, keepdim=True) + 1e-6)
+
+
+def _divergence(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of answers `[N, classes]` from those that are wanted, mean over N."""
+    answers = logits.log_softmax(dim=1), wanted.log_softmax(dim=1)
+    return functional.kl_div(*answers, reduction="batchmean", log_target=True)
 
 
 def _low(images: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.options import MAX_BATCH, Options, option
@@ -45,6 +46,12 @@ class EncoderOptions(Options):
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
+    sex_weight: float | None = option(
+        None,
+        "Weight of the loss by which aging keeps the sex that a face seems to have; 0 is none.",
+        unset="the recipe's",
+        min=0,
+    )
     pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.")
     epochs: int = option(8, "Passes over the pairs.", above=0, resumable=True)
     batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2)
@@ -83,6 +90,15 @@ class EncoderOptions(Options):
             self.face_network is None or self.chosen_recipe().identity > 0,
             f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity",
         )
+        yield (
+            not self.sex_weight or self.chosen_recipe().age > 0,
+            f"the recipe {self.recipe_name()} ages no faces, so it has no use for --sex-weight: leave it out",
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EncoderOptions:
+        """Return the options that `to_json` gave; runs of earlier versions know no loss `sex`."""
+        return super().from_json({"sex_weight": 0.0, **values})
 
     def run_name(self) -> str:
         """Return what the run folder is called, after its number."""
@@ -94,7 +110,8 @@ class EncoderOptions(Options):
 
     def chosen_recipe(self) -> Recipe:
         """The recipe itself."""
-        return get_recipe(self.recipe_name())
+        recipe = get_recipe(self.recipe_name())
+        return recipe if self.sex_weight is None else replace(recipe, sex=self.sex_weight)
 
     def real_in_batch(self) -> int:
         """How many faces of a batch are real; at least two are generated."""

@@ -34,6 +34,8 @@ class Recipe:
             would move them until the estimator is content and nobody else.
         keep: Squared difference between the face after that shift and the reconstruction, both reduced to 8x8 pixels:
             aging leaves pose, light and background as they are.
+        sex: Kullback-Leibler divergence of a sex classifier's answer to the face after that shift from that to the
+            reconstruction: aging makes no woman a man. It teaches the age groups' places, too.
         real: Share of real faces in a batch; they teach by all losses but those of the latent, which is unknown.
         tune: Train the generator's synthesis too, at this multiple of the learning rate, for pixels and features alone:
             not for the age, which it would learn to feign.
@@ -52,6 +54,7 @@ class Recipe:
     age: float = 0.0
     home: float = 0.0
     keep: float = 0.0
+    sex: float = 0.0
     real: float = 0.0
     tune: float = 0.0
     anchor: float = 0.0
@@ -77,6 +80,7 @@ class Recipe:
         return max(self.features, self.age) > 0
 
 
+SEX = 0.3  # weight of the loss `sex`
 # Each of the later ones adds one thing to the one before, so that a table of them tells what each thing is worth.
 RECIPES = {
     "zmse": Recipe("z", latent=1),
@@ -87,14 +91,25 @@ RECIPES = {
     "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
     "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01),
     "adversarial": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, adversarial=0.02),
-    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1),
+    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, sex=SEX),
     # Needs face recognition weights, which are downloaded.
     "identity": Recipe(
-        "w+", latent=0.1, pixels=4, features=1, identity=0.5, real=0.75, near=0.01, age=0.3, home=1.5, keep=1
+        "w+", latent=0.1, pixels=4, features=1, identity=0.5, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, sex=SEX
     ),
     # Goes on from an encoder of `age`: --init its file.
     "tune": Recipe(
-        "w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, tune=1, anchor=4
+        "w+",
+        latent=0.1,
+        pixels=4,
+        features=1,
+        real=0.75,
+        near=0.01,
+        age=0.3,
+        home=1.5,
+        keep=1,
+        sex=SEX,
+        tune=1,
+        anchor=4,
     ),
 }
 

@@ -6,12 +6,14 @@ is what an `AgeShift` starts from, carries that along: old women become men.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw
-from facegen.networks.sex_classifier import SexClassifier
+from facegen.networks.sex_classifier import SIZE, SexClassifier
 
 FACES = 300  # of each group
 FEWEST = 10  # women, and men, that a group must have to count
@@ -39,6 +41,20 @@ def sex_direction(
     if not counted:
         raise ValueError("this generator's groups do not have both women and men")
     return _normal(centered, men), torch.stack(counted).mean(dim=0)
+
+
+def why_not_judged(generator: Generator, template: AlignmentTemplate | None) -> str:
+    """Say why the sex classifier cannot judge a generator's faces; nothing where it can.
+
+    Args:
+        template: how the generator's faces are aligned; None where nobody knows.
+    """
+    if generator.img_channels != 3:
+        return "the sex classifier knows faces in color alone"
+    wanted = np.asarray(UTKFACE_TEMPLATE.points)
+    if template is None or np.abs(np.asarray(template.points) - wanted).max() > 1 / SIZE:
+        return "the sex classifier knows faces that are aligned as UTKFace's alone"
+    return ""
 
 
 def _has_both(men: torch.Tensor) -> bool:

@@ -17,12 +17,15 @@ from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.networks.sex_classifier import SexClassifier
+from facegen.training.encoder import loop
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.loop import train_encoder
 from facegen.training.encoder.objective import EncoderObjective, Faces
 from facegen.training.encoder.options import EncoderOptions
 from facegen.training.encoder.real_faces import load_real_faces
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
+from facegen.training.encoder.sex_direction import sex_direction
 from facegen.training.run.folder import read_stats
 from facegen.weights.native import load_networks, save_networks
 
@@ -35,7 +38,8 @@ def small_objective(recipe: Recipe) -> EncoderObjective:
     width = generator.z_dim if recipe.target == "z" else generator.w_dim
     encoder = Encoder(width, 16, 75, (0, 0, 0), target=recipe.target, num_ws=generator.num_ws)
     identity = IdentityLoss(InceptionResnetV1(), UTKFACE_TEMPLATE, 16) if recipe.identity else None
-    return EncoderObjective(encoder, generator, recipe, MIDDLES, small_estimator(), identity)
+    sex_classifier = SexClassifier()
+    return EncoderObjective(encoder, generator, recipe, MIDDLES, small_estimator(), identity, 1.0, sex_classifier)
 
 
 def some_faces(generator: Generator, generated: int, real: int) -> Faces:
@@ -65,7 +69,7 @@ def test_every_loss_of_a_recipe_reaches_the_encoder(name: str):
     assert expected <= losses.keys()
     total = sum(getattr(recipe, key) * float(losses[key].detach()) for key in expected)
     assert float(losses["loss"].detach()) == pytest.approx(total, rel=1e-5)
-    for key in expected - {"age", "home", "keep", "anchor"}:  # those are for the age groups and the generator
+    for key in expected - {"age", "home", "keep", "sex", "anchor"}:  # those are for the age groups and the generator
         (slope,) = torch.autograd.grad(losses[key], objective.encoder.head.weight, retain_graph=True)
         assert slope.abs().sum() > 0, key
     losses["loss"].backward()
@@ -113,6 +117,32 @@ def test_the_generator_does_not_learn_to_feign_age():
     losses["age"].backward()
     assert objective.shift.table.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in objective.generator.parameters())
+
+
+def test_only_the_age_groups_learn_to_keep_the_sex():
+    objective = small_objective(Recipe("w+", age=1, sex=1))
+    faces = some_faces(objective.generator, 4, 2)
+    losses = objective(faces, torch.full([6], 50.0))
+    assert losses["sex"] > 0
+    losses["sex"].backward()
+    assert objective.shift.table.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in objective.encoder.parameters())
+    assert all(parameter.grad is None for parameter in objective.sex_classifier.parameters())
+    assert float(objective(faces, faces.ages)["sex"].detach()) == pytest.approx(
+        0, abs=1e-6
+    )  # nobody ages, so nobody's sex changes
+
+
+def test_the_weight_of_the_loss_sex():
+    options = EncoderOptions("g", recipe="age", data="faces.zip")
+    assert options.chosen_recipe() == get_recipe("age")
+    assert get_recipe("age").sex > 0
+    assert replace(options, sex_weight=0.7).chosen_recipe().sex == 0.7
+    assert EncoderOptions.from_json(options.to_json()) == options
+    earlier = {name: value for name, value in options.to_json().items() if name != "sex_weight"}
+    assert EncoderOptions.from_json(earlier).chosen_recipe().sex == 0  # that run began without
+    assert_refused("no use for --sex-weight", replace, options, recipe="near", sex_weight=0.7)
+    assert replace(options, recipe="near", sex_weight=0).chosen_recipe() == get_recipe("near")
 
 
 def test_encoder_and_latent_discriminator_learn_from_their_own_loss_alone():
@@ -195,6 +225,68 @@ def test_a_run_with_real_faces_and_helpers_resumes_exactly(options: EncoderOptio
     networks, header = load_networks(run / "encoder-best.safetensors")
     assert set(networks) == {"encoder", "age_shift"} | ({"G_ema"} if recipe == "tune" else set())  # no helpers
     assert header["training_options"]["data"] == "faces.zip"  # no path of this machine
+
+
+class Brightness(SexClassifier):
+    """Takes the brighter half of a tiny generator's faces for men's."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        men = 10 * images.mean(dim=(1, 2, 3))
+        return torch.stack([-men, men], dim=1)
+
+
+@pytest.fixture
+def of_faces(options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EncoderOptions:
+    """Options of a run whose generator makes faces that the sex classifier can judge."""
+    generator = load_networks(options.generator)[0]["G_ema"]
+    header = {"groups": GROUPS, "template": UTKFACE_TEMPLATE.to_json()}
+    save_networks(tmp_path / "faces.safetensors", {"G_ema": generator}, header)
+    monkeypatch.setattr(loop, "load_sex_classifier", lambda _: (Brightness(), None))
+    monkeypatch.setattr("facegen.training.encoder.sex_direction.FACES", 40)
+    return replace(options, generator=str(tmp_path / "faces.safetensors"))
+
+
+def test_a_new_encoder_can_hold_the_sex_and_its_run_resumes_exactly(of_faces: EncoderOptions, tmp_path: Path):
+    whole = train_encoder(of_faces, tmp_path / "whole", device="cpu", progress=False)
+    shift = load_networks(whole / "encoder-best.safetensors")[0]["age_shift"]
+    generator = load_networks(of_faces.generator)[0]["G_ema"]
+    normal, direction = sex_direction(generator, Brightness())
+    assert shift.holds == ["sex"]
+    assert torch.equal(shift.normals[0], normal)
+    assert torch.equal(shift.directions[0], direction)
+    assert read_stats(whole)[-1]["val_sex"] > 0
+    with interrupted_at(3):
+        run = train_encoder(of_faces, tmp_path / "stopped", device="cpu", progress=False)
+    train_encoder(of_faces, resume=run, device="cpu", progress=False)
+    assert_same(*(torch.load(folder / "encoder-state.pt", weights_only=True) for folder in (run, whole)))
+
+
+def test_a_run_that_began_without_holding_goes_on_without(of_faces: EncoderOptions, tmp_path: Path):
+    run = train_encoder(replace(of_faces, epochs=1), tmp_path / "runs", device="cpu", progress=False)
+    state = torch.load(run / "encoder-state.pt", weights_only=True)
+    for shift in (state["age_shift"], state["average"]["age_shift"]):
+        del shift["normals"], shift["directions"]
+    torch.save(state, run / "encoder-state.pt")
+    train_encoder(of_faces, resume=run, device="cpu", progress=False)
+    assert load_networks(run / "encoder-best.safetensors")[0]["age_shift"].holds == []
+
+
+def test_what_cannot_be_judged_is_not_held(
+    of_faces: EncoderOptions, options: EncoderOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def logged(chosen: EncoderOptions) -> str:
+        run = train_encoder(replace(chosen, recipe="w", epochs=1), tmp_path / "runs", device="cpu", progress=False)
+        assert load_networks(run / "encoder-best.safetensors")[0]["age_shift"].holds == []
+        (line,) = (x for x in (run / "log.txt").read_text(encoding="utf-8").splitlines() if "hold the sex" in x)
+        return line
+
+    assert "aligned" in logged(options)
+    gray = tmp_path / "gray.safetensors"
+    header = {"groups": GROUPS, "template": UTKFACE_TEMPLATE.to_json()}
+    save_networks(gray, {"G_ema": small_generator(3, channels=1, z_dim=4)}, header)
+    assert "color" in logged(replace(of_faces, generator=str(gray)))
+    monkeypatch.setattr(Brightness, "forward", lambda _, images: images.new_tensor([[0, 1]]).expand(len(images), -1))
+    assert "both women and men" in logged(of_faces)
 
 
 @pytest.mark.parametrize("recipe", ["w", "w+"])
