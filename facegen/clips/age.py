@@ -7,19 +7,20 @@ frame while the clip is read again. So nothing flickers: places, strength and ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from PIL import Image
 from tqdm import tqdm
 
-import facegen
 from facegen.aging.change import UNDERSTOOD
-from facegen.aging.edit import ALL, Age, Edit, Request
+from facegen.aging.edit import ALL, Edit, Request
 from facegen.aging.paste import Placed, put_in
 from facegen.aging.transfer import AgeTransfer
 from facegen.clips.animation import Animation
 from facegen.clips.change import Crops, Person, TimedChange
+from facegen.clips.frames import Frame
 from facegen.clips.read import open_clip, result_suffix
 from facegen.clips.track import Track, Tracker
 from facegen.clips.video import Video
@@ -27,6 +28,7 @@ from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.template import alignment_matrix
 from facegen.images import to_rgb
+from facegen.photos.mark import Mark
 from facegen.status import say
 from facegen.text import shown
 from facegen.training.run.interrupt import StopRequest
@@ -43,6 +45,8 @@ def age_clip(
     request: Request,
     edit: Edit,
     *,
+    mark: bool = True,
+    strip_metadata: bool = False,
     progress: bool = False,
 ) -> list[Path]:
     """Write a clip with the faces in it at each age: `<stem>-age70.mp4`, ...; the paths.
@@ -57,6 +61,8 @@ def age_clip(
         stem: what the names begin with.
         request: which faces, and at which ages. An input age is that of every face.
         edit: how ages are changed; without refinement.
+        mark: let the files say how they were made, see `facegen.photos.mark`.
+        strip_metadata: leave out what the clip says of itself, such as its title.
         progress: show bars.
 
     Raises:
@@ -76,7 +82,47 @@ def age_clip(
             raise FacegenError(f"{path}: no face found")
         people = [Person(transfer, track, crops, ages, edit, given) for track in tracks]
         _say_what_was_found(path, people, clip.notes)
-        return [_write(clip, transfer, people, crops, age, edit, outdir, stem, progress) for age in ages]
+        paths = []
+        for age in ages:
+            name = f"{stem}-{age.caption.replace(' ', '')}{result_suffix(path)}"
+            about = Mark((age.caption,), _at_once(tracks)) if mark else None
+            changes = [TimedChange(transfer, person, crops, age, edit) for person in people]
+            bar = tqdm(clip.frames(), shown(name, 40), clip.count, unit="frame", disable=not progress)
+            paths.append(outdir / name)
+            with StopRequest() as stop, clip.writing(paths[-1], about, strip_metadata=strip_metadata) as add:
+                done = _put_in(bar, transfer, changes, add, stop)
+            if stop.requested:
+                say(f"Stopped: {paths[-1]} has the first {done} of {clip.count} frames.", err=True)
+                raise KeyboardInterrupt
+    return paths
+
+
+def _put_in(
+    frames: Iterable[Frame],
+    transfer: AgeTransfer,
+    changes: Sequence[TimedChange],
+    add: Callable[[Frame, Image.Image], None],
+    stop: StopRequest,
+) -> int:
+    """Put changes into frames, and add each to a file, until all are done or a stop is requested; how many are done."""
+    done = 0
+    for number, frame in enumerate(frames):
+        placed = []
+        for change in changes:
+            face = change.track.at(number)
+            if face is not None:
+                matrix = alignment_matrix(face, transfer.template, transfer.size)
+                placed.append(Placed(change.at(number), matrix))
+        add(frame, put_in(frame.picture, placed, template=transfer.template) if placed else frame.picture)
+        done += 1
+        if stop.requested:
+            break
+    return done
+
+
+def _at_once(tracks: Sequence[Track]) -> int:
+    """The most faces that are in one frame."""
+    return max(sum(other.first <= track.first < other.end for other in tracks) for track in tracks)
 
 
 def _find(clip: Video | Animation, transfer: AgeTransfer, crops: Crops, largest: bool, progress: bool) -> list[Track]:
@@ -109,41 +155,6 @@ def _largest(tracks: Sequence[Track]) -> list[Track]:
         if smaller <= len(frames) / 2:
             chosen.append(track)
     return chosen
-
-
-def _write(
-    clip: Video | Animation,
-    transfer: AgeTransfer,
-    people: Sequence[Person],
-    crops: Crops,
-    age: Age,
-    edit: Edit,
-    outdir: Path,
-    stem: str,
-    progress: bool,
-) -> Path:
-    """Write the clip at one age. KeyboardInterrupt after a Ctrl-C, when what was done is written."""
-    path = outdir / f"{stem}-{age.caption.replace(' ', '')}{result_suffix(clip.path)}"
-    changes = [TimedChange(transfer, person, crops, age, edit) for person in people]
-    comment = f"facegen {facegen.__version__}: faces shown at {age.caption}"
-    done = 0
-    bar = tqdm(clip.frames(), shown(path.name, 40), clip.count, unit="frame", disable=not progress)
-    with StopRequest() as stop, clip.writing(path, comment) as add:
-        for number, frame in enumerate(bar):
-            placed = []
-            for change in changes:
-                track = change.track
-                face = track.at(number)
-                if face is not None:
-                    placed.append(Placed(change.at(number), alignment_matrix(face, transfer.template, transfer.size)))
-            add(frame, put_in(frame.picture, placed, template=transfer.template) if placed else frame.picture)
-            done += 1
-            if stop.requested:
-                break
-    if stop.requested:
-        say(f"Stopped: {path} has the first {done} of {clip.count} frames.", err=True)
-        raise KeyboardInterrupt
-    return path
 
 
 def _say_what_was_found(path: Path, people: Sequence[Person], notes: Sequence[str]) -> None:

@@ -13,6 +13,8 @@ from facegen.clips.frames import MAX_PIXELS, Frame
 from facegen.clips.gif import GifFrames
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.photos.mark import Mark, marked
+from facegen.photos.notes import for_saving, read_notes
 from facegen.reading import read_bytes
 
 SUFFIXES = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
@@ -48,8 +50,9 @@ class Animation:
         self._data = read_bytes(path)
         with _opened(path, self._data) as image:
             self.size, self.count = image.size, getattr(image, "n_frames", 1)
-            kept = ("loop", "icc_profile")
-            self._kept = {name: image.info[name] for name in kept if image.info.get(name) is not None}
+            self._loop = {"loop": image.info["loop"]} if "loop" in image.info else {}
+            image.load()
+            self._notes = read_notes(image, image)
         pixels = self.size[0] * self.size[1]
         if pixels > MAX_PIXELS:
             raise FacegenError(f"{path}: frames of {self.size[0]}x{self.size[1]} pixels: make them smaller")
@@ -68,7 +71,9 @@ class Animation:
                 ticks += duration
 
     @contextmanager
-    def writing(self, path: Path, comment: str) -> Iterator[Callable[[Frame, Image.Image], None]]:
+    def writing(
+        self, path: Path, mark: Mark | None = None, *, strip_metadata: bool = False
+    ) -> Iterator[Callable[[Frame, Image.Image], None]]:
         """Give a function that takes each frame and what became of it; the file is written when the block ends well.
 
         A GIF has few colors: those that the clip has outside of the faces stay, see `facegen.clips.gif`.
@@ -82,19 +87,15 @@ class Animation:
         yield add
         if not pictures:
             return
-        options = {".gif": {"comment": comment, "disposal": gif.disposals, "optimize": False}}.get(self._suffix, {})
-        if self._suffix == ".webp":
-            options = {"quality": WEBP_QUALITY}
+        kind = SUFFIXES[self._suffix]
+        notes = marked(self._notes.stripped() if strip_metadata else self._notes, mark)
+        options = for_saving(kind, notes) | self._loop | {"duration": durations}
+        if kind == "GIF":
+            options |= {"disposal": gif.disposals, "optimize": False}
+        elif kind == "WEBP":
+            options["quality"] = WEBP_QUALITY
         with atomic_path(path) as temporary:
-            pictures[0].save(
-                temporary,
-                SUFFIXES[self._suffix],
-                save_all=True,
-                append_images=pictures[1:],
-                duration=durations,
-                **self._kept,
-                **options,
-            )
+            pictures[0].save(temporary, kind, save_all=True, append_images=pictures[1:], **options)
 
 
 def _opened(path: Path, data: bytes) -> AbstractContextManager[Image.Image]:

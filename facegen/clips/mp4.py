@@ -92,7 +92,7 @@ class Sound:
         while self._next is not None and float((self._next.dts or 0) * self._next.time_base - self._start) < until:
             packet = self._next
             ahead = round(self._start / packet.time_base)
-            packet.dts -= ahead
+            packet.dts = None if packet.dts is None else packet.dts - ahead
             packet.pts = None if packet.pts is None else packet.pts - ahead
             packet.stream = self._streams[packet.stream_index]
             self._target.mux(packet)

@@ -153,14 +153,14 @@ class Tracker:
         places = places[sure >= SURE] * scale
         for track in self._live:
             track.missed += 1
-        new = []
+        new: list[np.ndarray] = []
         for place in places:
-            track = next((track for track in self._live if is_same(track.last_seen(), place)), None)
-            if track is None:
+            known = next((track for track in self._live if is_same(track.last_seen(), place)), None)
+            if known is None:
                 new.append(place)
                 continue
-            track.missed = 0
-            track.landmarks[-1] = place if track.landmarks[-1] is None else track.landmarks[-1]
+            known.missed = 0
+            known.landmarks[-1] = place if known.landmarks[-1] is None else known.landmarks[-1]
         self._live = [track for track in self._live if track.missed < MISSED]
         for place in new:
             track = Track(len(self.times) - 1, [place])

@@ -19,6 +19,7 @@ from facegen.clips.mp4 import BT601, BT709, UNKNOWN, Colors, Mp4, Sound
 from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.images import to_rgb
+from facegen.photos.mark import Mark, mark_mp4
 from facegen.reading import open_plain
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ BEGINNINGS = (
     (188, b"G", "mpegts"),
     (196, b"G", "mpegts"),
 )
+KEPT = ("title", "artist", "album", "date", "creation_time", "location", "copyright", "description", "comment")
 HIGH = 720  # rows from which on colors that are not named are those of BT.709
 TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
@@ -127,7 +129,9 @@ class Video:
         return frame.width if self._aspect is None else max(1, round(frame.width * self._aspect))
 
     @contextmanager
-    def writing(self, path: Path, comment: str) -> Iterator[Callable[[Frame, Image.Image], None]]:
+    def writing(
+        self, path: Path, mark: Mark | None = None, *, strip_metadata: bool = False
+    ) -> Iterator[Callable[[Frame, Image.Image], None]]:
         """Give a function that takes each frame and what became of it; the mp4 is written when the block ends well.
 
         The sound goes along with the frames: what begins before the last one ends.
@@ -135,9 +139,11 @@ class Video:
         import av
 
         with atomic_path(path) as temporary, _opened(self.path) as (source, _):
+            kept = {} if strip_metadata else {name: source.metadata[name] for name in KEPT if name in source.metadata}
+            comments = [kept.get("comment", ""), mark.line if mark else ""]
             try:
                 with av.open(f"file:{temporary}", "w", format="mp4", options={"movflags": "+faststart"}) as target:
-                    target.metadata["comment"] = comment
+                    target.metadata.update(kept, comment="\n".join(filter(None, comments)))
                     pictures, sound = Mp4(target, self._base, self._rate), Sound(target, source, self._start)
                     if sound.left_out:
                         self.notes.append(f"an mp4 holds no sound of kind {', '.join(sound.left_out)}: left out")
@@ -150,6 +156,8 @@ class Video:
                     pictures.finish()
             except av.error.FFmpegError as error:
                 raise FacegenError(f"{path}: cannot be written ({one_line(error)})") from error
+            if mark is not None:
+                mark_mp4(temporary, mark)
 
 
 def _matrix(frame: VideoFrame) -> int:

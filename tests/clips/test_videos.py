@@ -28,11 +28,12 @@ def test_a_video_is_aged_and_keeps_its_sound_and_times(age, tmp_path: Path, hopp
     np.testing.assert_allclose(new_shown, shown, atol=0.001)
     assert clips.sound_of(path) == clips.sound_of(source)
     with av.open(str(path)) as file:
-        assert "faces shown at age 20" in file.metadata["comment"]
+        assert "face shown at age 20" in file.metadata["comment"]
         assert (file.streams.video[0].codec_context.name, file.streams.video[0].codec_context.pix_fmt) == (
             "h264",
             "yuv420p",
         )
+    assert b"compositeWithTrainedAlgorithmicMedia" in path.read_bytes()
     inside, border = (slice(None), slice(80, 160), slice(120, 200)), (slice(None), slice(0, 30))
     assert np.abs(after[inside].astype(int) - before[inside]).mean() > 4
     assert np.abs(after[border].astype(int) - before[border]).mean() < 2
