@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.edit import ALL, PASTE_MODES, Edit, Output, Request
 from facegen.aging.page import MAX_PHOTOS, ShownPhoto, write_index
 from facegen.aging.record import finished, photo_facts, write_record
 from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
-from facegen.aging.save import save_morphs, save_photos, save_results
+from facegen.aging.save import save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
 from facegen.clips import age_clip, is_clip
 from facegen.container import is_image_name
@@ -23,9 +22,9 @@ from facegen.errors import FacegenError, one_line
 from facegen.faces.find import find_faces_batch
 from facegen.faces.template import Face
 from facegen.files import at_home
-from facegen.images import turn_upright
 from facegen.parallel import map_in_order
-from facegen.photos.original import open_original
+from facegen.photos.original import Original, open_original
+from facegen.photos.save import check_format, other_kind
 from facegen.status import say, status
 
 PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
@@ -150,6 +149,7 @@ def age_all(
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
     ages, age = ALL if request.ages is None else request.ages, request.input_age
     transfer.check(ages, input_ages=age, edit=edit)
+    check_format(output.format)
     settings = {**request.to_json(), **edit.to_json(), **output.to_json(), **(settings or {})}
     run = _Run(transfer, request, edit, output, settings, outdir)
     with tqdm(total=len(sources), unit="photo", disable=len(sources) < 2) as bar:
@@ -196,19 +196,19 @@ class _Run:
                 return _Opened(source, None, Outcome(source, paths, skipped=True))
             if is_clip(source.path):
                 return _Opened(source, None, None)
-            return _Opened(source, open_original(source.path).image, None)
+            return _Opened(source, open_original(source.path), None)
         except (FacegenError, OSError) as error:
             return _Opened(source, None, Outcome(source, [], error))
 
     def _age_batch(self, batch: Sequence[_Opened]) -> Iterator[Outcome]:
-        photos = [opened.photo for opened in batch if opened.photo is not None]
+        photos = [opened.photo.image for opened in batch if opened.photo is not None]
         with status("looking for faces ..."):
             found = iter(find_faces_batch(photos))
         faces = [[] if o.photo is None else chosen_faces(next(found), self.request.face) for o in batch]
         outcomes = [self._check(opened, chosen) for opened, chosen in zip(batch, faces, strict=True)]
         good = [index for index, outcome in enumerate(outcomes) if outcome is None]
         results = self.transfer.age_found(
-            [photo for index in good if (photo := batch[index].photo) is not None],
+            [photo.image for index in good if (photo := batch[index].photo) is not None],
             [faces[index] for index in good],
             ALL if self.request.ages is None else self.request.ages,
             input_age=self.request.input_age,
@@ -240,7 +240,15 @@ class _Run:
             if not self.output.photos or self.output.paste_back != PASTE_MODES[0]:
                 raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
             paths = age_clip(
-                self.transfer, source.path, source.folder, source.stem, self.request, self.edit, progress=True
+                self.transfer,
+                source.path,
+                source.folder,
+                source.stem,
+                self.request,
+                self.edit,
+                mark=not self.output.no_mark,
+                strip_metadata=self.output.strip_metadata,
+                progress=True,
             )
             write_record(source.record, photo_facts(source.path, self.settings), [], paths)
         except (FacegenError, OSError) as error:
@@ -256,11 +264,13 @@ class _Run:
             say(f"{source.path}: {words}", err=True)
         for doubt in doubts_in_words(results, pasted=self.output.photos):
             say(f"{source.path}: {doubt}", err=True)
+        if self.output.photos and (why := other_kind(photo, self.output.format)):
+            say(f"{source.path}: {why}", err=True)
         shown = self._new_on_page(source, words)
         paths = []
         try:
             if self.output.photos:
-                shown.add_before(turn_upright(photo))
+                shown.add_before(photo.image)
                 paths += save_photos(
                     photo,
                     results,
@@ -272,9 +282,7 @@ class _Run:
                     progress=True,
                 )
             if self.output.faces:
-                paths += save_results(results, source.folder, source.stem)
-                if self.output.video is not None:
-                    paths += save_morphs(results, source.folder, source.stem, self.output.video, progress=True)
+                paths += save_results(results, source.folder, source.stem, self.output)
                 for result in results:
                     shown.add_strip(result.strip())
             write_record(source.record, photo_facts(source.path, self.settings), results, paths)
@@ -294,7 +302,7 @@ class _Opened:
     """A photo in memory, or what became of it without; neither for a clip."""
 
     source: Source
-    photo: Image.Image | None
+    photo: Original | None
     outcome: Outcome | None
 
 
@@ -304,7 +312,7 @@ def _batches(opened: Iterable[_Opened]) -> Iterator[list[_Opened]]:
     pixels = 0
     for one in opened:
         batch.append(one)
-        pixels += 0 if one.photo is None else one.photo.width * one.photo.height
+        pixels += 0 if one.photo is None else one.photo.image.width * one.photo.image.height
         if len(batch) == PHOTOS_AT_ONCE or pixels >= PIXELS_AT_ONCE:
             yield batch
             batch, pixels = [], 0

@@ -27,7 +27,7 @@ from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
 from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
-from facegen.faces.align import align_face
+from facegen.faces.align import align_face, completed, in_photo
 from facegen.faces.find import find_faces, open_photo, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
 from facegen.figures.grids import to_pixels
@@ -348,10 +348,7 @@ class AgeTransfer:
             if faces:
                 check_count(given, len(faces))
         photos = [to_rgb(image) for image in images]
-        aligned = [
-            [align_face(photo, face, self.template, self.size) for face in faces]
-            for photo, faces in zip(photos, found, strict=True)
-        ]
+        aligned = [[self.cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
         every = [face for of_photo in aligned for face in of_photo]
         if not every:
             return [[] for _ in photos]
@@ -364,6 +361,11 @@ class AgeTransfer:
             results.append(self._results(photo, faces, inputs, part, wanted, edit, estimated=given is None))
             first += len(faces)
         return results
+
+    def cut_out(self, photo: Image.Image, face: Face | np.ndarray) -> Image.Image:
+        """A face, or its landmarks, as the encoder sees it."""
+        inside = in_photo(alignment_matrix(face, self.template, self.size), self.size, photo.size)
+        return completed(align_face(photo, face, self.template, self.size), inside)
 
     def _results(
         self,
@@ -392,7 +394,7 @@ class AgeTransfer:
                 reconstruction=reconstructions[index],
                 input_age=own,
                 input_group=group_of(own, self.groups),
-                aged=self._at_strength(inputs[index], change, pictures, ages, edit.strength),
+                aged=self._at_strength(inputs[index], own, change, pictures, ages, edit.strength),
                 latent=rendered.latents[index].cpu().numpy(),
                 age_is_estimated=estimated,
                 understood=change.understood,
@@ -405,6 +407,7 @@ class AgeTransfer:
     def _at_strength(
         self,
         face: Image.Image,
+        own: float,
         change: FaceChange,
         aged: Sequence[Image.Image],
         ages: Sequence[Age],
@@ -412,7 +415,7 @@ class AgeTransfer:
     ) -> list[AgedFace]:
         """A face at other ages, each with how much of its change goes into the photo; None finds out."""
         years = [age.years for age in ages]
-        strengths, looks = self.strengths(face, change, aged, years, strength)
+        strengths, looks = self.strengths(face, own, change, aged, years, strength)
         return [
             AgedFace(age.caption, age.years, age.group, picture, part, look)
             for age, picture, part, look in zip(ages, aged, strengths, looks, strict=True)
@@ -422,6 +425,7 @@ class AgeTransfer:
     def strengths(
         self,
         face: Image.Image,
+        own: float,
         change: FaceChange,
         aged: Sequence[Image.Image],
         ages: Sequence[float],
@@ -434,8 +438,8 @@ class AgeTransfer:
         start = self.to_tensor([face])
 
         def read(strengths: torch.Tensor) -> torch.Tensor:
-            parts = zip(aged, strengths[0].tolist(), strict=True)
-            added = np.stack([change.to(picture, strength) * change.mask for picture, strength in parts])
+            parts = zip(aged, strengths[0].tolist(), ages, strict=True)
+            added = np.stack([change.to(picture, part, age - own) * change.mask for picture, part, age in parts])
             pasted = start + torch.from_numpy(added).to(self.device).permute(0, 3, 1, 2) / 127.5
             return torch.cat([estimator.predict(x) for x in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)])[None]
 

@@ -25,7 +25,6 @@ from facegen.clips.read import open_clip, result_suffix
 from facegen.clips.track import Track, Tracker
 from facegen.clips.video import Video
 from facegen.errors import FacegenError
-from facegen.faces.align import align_face
 from facegen.faces.template import alignment_matrix
 from facegen.images import to_rgb
 from facegen.photos.mark import Mark
@@ -139,7 +138,7 @@ def _find(clip: Video | Animation, transfer: AgeTransfer, crops: Crops, largest:
             if is_due or not track.crops:
                 face = track.landmarks[-1]
                 assert face is not None  # it is seen in this frame
-                track.crops[number] = crops.add(align_face(picture, face, transfer.template, transfer.size))
+                track.crops[number] = crops.add(transfer.cut_out(picture, face))
         cropped = frame.time if is_due else cropped
     clip.count = len(tracker.times)
     tracks = tracker.finish()

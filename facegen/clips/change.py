@@ -81,7 +81,7 @@ class Person:
             change = FaceChange(face, copy, transfer.template)
             understood.append(change.understood)
             pictures = _pictures(aged, self.is_gray)
-            strengths.append(transfer.strengths(face, change, pictures, years, edit.strength)[0])
+            strengths.append(transfer.strengths(face, self.own, change, pictures, years, edit.strength)[0])
         self.understood = float(np.mean(understood))
         self.strengths = dict(zip(years, np.median(strengths, axis=0).tolist(), strict=True))
 
@@ -124,7 +124,7 @@ class TimedChange:
         copies = _pictures(rendered.reconstructions, person.is_gray)
         aged = _pictures(rendered.aged[:, 0], person.is_gray)
         changes = [
-            FaceChange(face, copy, self._transfer.template).to(picture, person.strengths[years])
+            FaceChange(face, copy, self._transfer.template).to(picture, person.strengths[years], years - person.own)
             for face, copy, picture in zip(faces, copies, aged, strict=True)
         ]
         return np.stack(changes)

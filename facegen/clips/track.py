@@ -19,9 +19,11 @@ SEARCH_EVERY, SEARCH_LOST = 0.5, 0.2  # seconds from one search to the next; whe
 MOST_FRAMES = 60  # from one search to the next
 SURE = 0.8  # that there still is a face where one is followed
 BRIDGED = 0.5  # seconds for which a face may be lost
+SETTLED = 3  # times that a new face is followed at once, until it would stay where it is
 MISSED = 4  # searches in a row that do not find a face which is followed: then it is none
 SHORTEST = 0.2  # seconds; what is a face for less time is none
-STEADY = 0.35  # seconds over which places are smoothed
+QUICK, SLOW = 0.35, 1.0  # seconds over which places are smoothed: where a face moves, where it is still
+STILL = 0.01  # of a face's size: a motion that is none
 FADE = 0.2  # seconds in which a change comes and goes with a face that comes and goes
 # A scene begins where two frames, in small, differ by so many levels on average, so many times more than the frames
 # just before (a quick pan goes on), and are correlated less than this.
@@ -149,8 +151,13 @@ class Tracker:
     def _search(self, small: Image.Image, scale: np.ndarray) -> None:
         """Look for all faces: those that are new become tracks, and lost ones are found again."""
         found = [face.landmarks for face in find_faces(small, max_side=SEARCH_SIDE)]
-        places, sure = follow(small, found) if found else (np.zeros([0, 5, 2]), np.zeros(0))
-        places = places[sure >= SURE] * scale
+        places = np.reshape(found, (-1, 5, 2))
+        for _ in range(SETTLED if found else 0):
+            places, sure = follow(small, list(places))
+            places = places[sure >= SURE]
+            if len(places) == 0:
+                break
+        places = places * scale
         for track in self._live:
             track.missed += 1
         new: list[np.ndarray] = []
@@ -189,11 +196,20 @@ def _bridged(faces: list[np.ndarray | None]) -> np.ndarray:
 
 
 def _smooth(faces: np.ndarray, rate: float) -> np.ndarray:
-    """Landmarks `[N, 5, 2]` without the tremble of their search: the nearest parabola at each frame, so without lag."""
+    """Landmarks `[N, 5, 2]` without the tremble of their search, and without lag: the nearest parabola at each frame.
+
+    Over a short time where a face moves; where that makes no difference, over a long one.
+    """
+    quick, slow = _parabolas(faces, QUICK * rate), _parabolas(faces, SLOW * rate)
+    apart = np.sqrt(np.square(slow - quick).mean(axis=(1, 2))) / [size_of(face) for face in quick]
+    return quick + np.exp(-((apart / STILL) ** 2))[:, None, None] * (slow - quick)
+
+
+def _parabolas(faces: np.ndarray, frames: float) -> np.ndarray:
     from scipy.signal import savgol_filter
 
-    window = max(5, round(STEADY * rate) // 2 * 2 + 1)
-    return savgol_filter(faces, window, 2, axis=0) if len(faces) >= window else faces
+    window = min(max(5, round(frames) // 2 * 2 + 1), (len(faces) - 1) // 2 * 2 + 1)
+    return savgol_filter(faces, window, 2, axis=0) if window >= 5 else faces
 
 
 def _weights(count: int, rate: float, comes: bool, goes: bool) -> np.ndarray:
