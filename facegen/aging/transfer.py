@@ -20,7 +20,7 @@ from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
-from facegen.aging.paste import PHOTO_MODES, paste_results
+from facegen.aging.paste import paste_results
 from facegen.aging.refine import refine
 from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
 from facegen.aging.strength import solve_strengths
@@ -30,7 +30,7 @@ from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, open_photo
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
 from facegen.figures.grids import to_pixels
-from facegen.images import shows_no_color, to_float, to_rgb
+from facegen.images import PHOTO_MODES, shows_no_color, to_float, to_rgb
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder

@@ -17,7 +17,7 @@ from facegen.faces.template import (
     alignment_matrix,
     invert_matrix,
 )
-from facegen.images import to_rgb
+from facegen.images import to_rgb, upright_to_cut
 
 LARGE_FACE = 16_000_000  # pixels of a photo that one face takes; of more, a smaller copy of the photo is warped
 PATCH_BATCH = 16  # pictures decoded at a time when many are measured
@@ -45,7 +45,7 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
     Args:
         matrix: [2, 3], pixels of the photo to pixels of the picture, see `alignment_matrix`.
     """
-    image = to_rgb(image)
+    image = upright_to_cut(image)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
 
     # Sample at least as finely as the photo, then average down: so large photos do not alias.
@@ -57,7 +57,10 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
     shrink = math.isqrt((right - left) * (bottom - top) // LARGE_FACE)
     if shrink > 1:  # still far finer than the result, or nearly as fine as a photo can be
         return cut_face(image.reduce(shrink), matrix * np.array([shrink, shrink, 1]), size)
-    region = crop_with_edges(image, left, top, right, bottom)
+    # Of a large photo in other colors than sRGB, what lies around the face alone is made RGB.
+    x, y = min(max(left, 0), image.width - 1), min(max(top, 0), image.height - 1)
+    near = to_rgb(image.crop((x, y, min(max(right, x + 1), image.width), min(max(bottom, y + 1), image.height))))
+    region = crop_with_edges(near, left - x, top - y, right - x, bottom - y)
 
     to_region = inverse.copy()
     to_region[:, :2] /= oversampling

@@ -183,6 +183,8 @@ def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
 
 def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
     """Crop; what lies outside the picture repeats its nearest edge pixel."""
+    if 0 <= left < right <= image.width and 0 <= top < bottom <= image.height:
+        return image.crop((left, top, right, bottom))
     columns = np.clip(np.arange(left, right), 0, image.width - 1)
     rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
     pixels = np.asarray(image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))
