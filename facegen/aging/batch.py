@@ -8,24 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
-from facegen.aging.change import UNDERSTOOD
 from facegen.aging.edit import ALL, PASTE_MODES, Edit, Output, Request
 from facegen.aging.page import MAX_PHOTOS, ShownPhoto, write_index
 from facegen.aging.record import finished, photo_facts, write_record
-from facegen.aging.results import FaceResult
-from facegen.aging.save import save_morphs, save_photos, save_results
+from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
+from facegen.aging.save import save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
 from facegen.container import is_image_name
 from facegen.errors import FacegenError, one_line
 from facegen.faces.find import find_faces_batch
 from facegen.faces.template import Face
 from facegen.files import at_home
-from facegen.images import turn_upright
 from facegen.parallel import map_in_order
-from facegen.photos.original import open_original
+from facegen.photos.original import Original, open_original
+from facegen.photos.save import check_format, other_kind
 from facegen.status import say, status
 
 PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
@@ -150,6 +148,7 @@ def age_all(
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
     ages, age = ALL if request.ages is None else request.ages, request.input_age
     transfer.check(ages, input_ages=age, edit=edit)
+    check_format(output.format)
     settings = {**request.to_json(), **edit.to_json(), **output.to_json(), **(settings or {})}
     run = _Run(transfer, request, edit, output, settings, outdir)
     with tqdm(total=len(sources), unit="photo", disable=len(sources) < 2) as bar:
@@ -194,19 +193,19 @@ class _Run:
         try:
             if skip_existing and (paths := finished(source.record, photo_facts(source.path, self.settings))):
                 return _Opened(source, None, Outcome(source, paths, skipped=True))
-            return _Opened(source, open_original(source.path).image, None)
+            return _Opened(source, open_original(source.path), None)
         except (FacegenError, OSError) as error:
             return _Opened(source, None, Outcome(source, [], error))
 
     def _age_batch(self, batch: Sequence[_Opened]) -> Iterator[Outcome]:
-        photos = [opened.photo for opened in batch if opened.photo is not None]
+        photos = [opened.photo.image for opened in batch if opened.photo is not None]
         with status("looking for faces ..."):
             found = iter(find_faces_batch(photos))
         faces = [[] if o.photo is None else chosen_faces(next(found), self.request.face) for o in batch]
         outcomes = [self._check(opened, chosen) for opened, chosen in zip(batch, faces, strict=True)]
         good = [index for index, outcome in enumerate(outcomes) if outcome is None]
         results = self.transfer.age_found(
-            [photo for index in good if (photo := batch[index].photo) is not None],
+            [photo.image for index in good if (photo := batch[index].photo) is not None],
             [faces[index] for index in good],
             ALL if self.request.ages is None else self.request.ages,
             input_age=self.request.input_age,
@@ -237,13 +236,15 @@ class _Run:
         words = found_in_words(results)
         if words:
             say(f"{source.path}: {words}", err=True)
-        if self.output.photos and (number := not_understood(results)):
-            say(f"{source.path}: face {number} is not understood well: it hardly changes", err=True)
+        for doubt in doubts_in_words(results, pasted=self.output.photos):
+            say(f"{source.path}: {doubt}", err=True)
+        if self.output.photos and (why := other_kind(photo, self.output.format)):
+            say(f"{source.path}: {why}", err=True)
         shown = self._new_on_page(source, words)
         paths = []
         try:
             if self.output.photos:
-                shown.add_before(turn_upright(photo))
+                shown.add_before(photo.image)
                 paths += save_photos(
                     photo,
                     results,
@@ -255,9 +256,7 @@ class _Run:
                     progress=True,
                 )
             if self.output.faces:
-                paths += save_results(results, source.folder, source.stem)
-                if self.output.video is not None:
-                    paths += save_morphs(results, source.folder, source.stem, self.output.video, progress=True)
+                paths += save_results(results, source.folder, source.stem, self.output)
                 for result in results:
                     shown.add_strip(result.strip())
             write_record(source.record, photo_facts(source.path, self.settings), results, paths)
@@ -277,7 +276,7 @@ class _Opened:
     """A photo in memory, or what became of it without."""
 
     source: Source
-    photo: Image.Image | None
+    photo: Original | None
     outcome: Outcome | None
 
 
@@ -287,22 +286,9 @@ def _batches(opened: Iterable[_Opened]) -> Iterator[list[_Opened]]:
     pixels = 0
     for one in opened:
         batch.append(one)
-        pixels += 0 if one.photo is None else one.photo.width * one.photo.height
+        pixels += 0 if one.photo is None else one.photo.image.width * one.photo.image.height
         if len(batch) == PHOTOS_AT_ONCE or pixels >= PIXELS_AT_ONCE:
             yield batch
             batch, pixels = [], 0
     if batch:
         yield batch
-
-
-def not_understood(results: Sequence[FaceResult]) -> str:
-    """The numbers of faces of which the generator's picture is so far from the photo that they hardly change."""
-    return ", ".join(str(n) for n, result in enumerate(results, start=1) if result.understood < UNDERSTOOD)
-
-
-def found_in_words(results: Sequence[FaceResult]) -> str:
-    """`looks 73`, `3 faces look 41, 38, 7 (largest first)`, `3 faces`; empty for one face whose age was given."""
-    estimated = ", ".join(f"{result.input_age:.0f}" for result in results if result.age_is_estimated)
-    if len(results) == 1:
-        return estimated and f"looks {estimated}"
-    return f"{len(results)} faces look {estimated} (largest first)" if estimated else f"{len(results)} faces"

@@ -16,6 +16,7 @@ METHODS = ("swap", "shift")
 PASTE_MODES = ("change", "face")  # see `paste`
 OUTPUTS = ("photo", "face", "both")
 VIDEO_SUFFIXES = (".mp4", ".gif")
+FORMATS = ("same", "jpg", "png", "webp", "heic", "avif")  # see `facegen.photos.save`
 MAX_AGES = 1000
 HELD = ("sex",)
 # Karras et al. 2019, section 3.1: coarse styles are those of 4x4 and 8x8, middle ones of 16x16 and 32x32, fine ones of
@@ -157,6 +158,11 @@ class Output(Options):
         None,
         "Also a video of the photo, or of each face, through the ages.",
         choices=[suffix[1:] for suffix in VIDEO_SUFFIXES],
+    )
+    format: str = option("same", "The kind of file of whole photos; same is that of the photo.", choices=FORMATS)
+    strip_metadata: bool = option(False, "Leave out what the photo's file says of camera, place and people.", flag=True)
+    no_mark: bool = option(
+        False, "Do not write into the files that a program made these pictures; then say it yourself.", flag=True
     )
 
     @property

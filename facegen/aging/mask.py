@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from facegen.faces.align import in_photo
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 
 FEATHER = 0.3  # width of the mask's fade, as a share of the face's radius
@@ -56,6 +57,19 @@ def protection(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarra
     for eye in eyes:
         through = through * (1 - EYES * _blob(x - eye[0], y - eye[1], 0.3 * eye_distance, 0.2 * eye_distance))
     return through[..., None].astype(np.float32)
+
+
+def share_inside(
+    matrix: np.ndarray, side: int, photo: tuple[int, int], template: AlignmentTemplate = UTKFACE_TEMPLATE
+) -> float:
+    """Return how much of a face lies inside of its photo, 0..1: of all that may change, in a crop of `side` pixels.
+
+    Args:
+        matrix: [2, 3], pixels of the photo to pixels of the crop.
+        photo: width and height.
+    """
+    mask = crop_mask((side, side), template)[..., 0]
+    return float((mask * in_photo(matrix, side, photo)).sum() / max(float(mask.sum()), 1e-3))
 
 
 def _points_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,8 @@ def _face(result: FaceResult) -> dict[str, Any]:
         "age": result.input_age,
         "age_is_estimated": result.age_is_estimated,
         "understood": round(result.understood, 3),
+        "yaw": round(result.yaw, 1),
+        "inside": round(result.inside, 3),
         "ages": [
             {
                 "age": face.age,

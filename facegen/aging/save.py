@@ -13,45 +13,45 @@ from facegen.aging.page import ShownPhoto
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
 from facegen.aging.strips import face_tile, strip_of_tiles, tile_side
-from facegen.aging.video import FPS, check_video, morph_length, morph_strip, save_morph, save_video
+from facegen.aging.video import FPS, morph_length, morph_strip, save_morph, save_video
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures.grids import save_picture
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
+from facegen.photos.mark import Mark
+from facegen.photos.original import Original
+from facegen.photos.save import save_photo, suffix_of
 
 LARGE_PHOTO = 16_000_000  # pixels; of larger ones none waits in memory until it is written
 
 
-def save_results(results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str) -> list[Path]:
+def save_results(
+    results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str, output: Output | None = None
+) -> list[Path]:
     """Write each face's aged pictures and its strip; the paths, the strip of a face after its pictures.
 
-    Files are called `<stem>-face1-<age or group>.png` and `<stem>-face1-strip.png`.
+    Files are called `<stem>-face1-<age or group>.png` and `<stem>-face1-strip.png`. With `output.video`,
+    `<stem>-face1.<video>` is the face on its way through the ages.
     """
+    output, outdir = output or Output(), Path(outdir)
     paths = []
     for number, result in enumerate(results, start=1):
         prefix = f"{stem}-face{number}"
         for face in result.aged:
-            paths.append(save_picture(face.image, Path(outdir) / f"{prefix}-{_in_name(face.caption)}.png"))
-        paths.append(save_picture(result.strip(), Path(outdir) / f"{prefix}-strip.png"))
-    return paths
-
-
-def save_morphs(
-    results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str, kind: str, *, progress: bool = False
-) -> list[Path]:
-    """Write `<stem>-face1.<kind>`, ... (mp4 or gif): each face of a photo on its way through the ages; the paths."""
-    paths = []
-    for number, result in enumerate(results, start=1):
-        path = Path(outdir) / f"{stem}-face{number}.{kind}"
-        check_video(path)
-        fps = FPS[path.suffix.lower()]
-        total = morph_length(max(2, len(result.aged)), fps)  # from the reconstruction to a single age
-        paths.append(save_video(morph_strip(result, fps), path, fps, total=total, progress=progress))
+            mark = _mark(output, [face.caption], generated=True)
+            paths.append(save_picture(face.image, outdir / f"{prefix}-{_in_name(face.caption)}.png", mark=mark))
+        mark = _mark(output, [face.caption for face in result.aged], generated=True)
+        paths.append(save_picture(result.strip(), outdir / f"{prefix}-strip.png", mark=mark))
+        if output.video is not None:
+            path = outdir / f"{prefix}.{output.video}"
+            fps = FPS[path.suffix.lower()]
+            total = morph_length(max(2, len(result.aged)), fps)  # from the reconstruction to a single age
+            paths.append(save_video(morph_strip(result, fps), path, fps, total=total, progress=True, mark=mark))
     return paths
 
 
 def save_photos(
-    photo: Image.Image,
+    original: Original,
     results: Sequence[FaceResult],
     outdir: str | os.PathLike[str],
     stem: str,
@@ -61,18 +61,19 @@ def save_photos(
     shown: ShownPhoto | None = None,
     progress: bool = False,
 ) -> list[Path]:
-    """Write `<stem>-age45.png`, ...: the photo with all its faces at each age, in its own size; the paths.
+    """Write `<stem>-age45.jpg`, ...: the photo with all its faces at each age, as the kind of file it is; the paths.
 
     Each face has a strip, `<stem>-face1-photo-strip.png`, cut from these photos in their own resolution. With
     `output.video`, `<stem>-ages.<video>` is the photo on its way through the ages; to a single age it starts from the
     photo as it is.
 
     Args:
-        photo, results, template: See `paste_results`.
+        results, template: See `paste_results`.
         shown: Takes the photos for a page.
         progress: Show a bar for the video.
     """
-    output, outdir = output or Output(), Path(outdir)
+    output, outdir, photo = output or Output(), Path(outdir), original.image
+    suffix, faces = suffix_of(original, output.format), len(results)
     sides = [tile_side(result, len(results)) for result in results]
     tiles = [[face_tile(photo, result, side)] for result, side in zip(results, sides, strict=True)]
     paths = []
@@ -87,7 +88,15 @@ def save_photos(
 
     def save(captioned: tuple[str, Image.Image]) -> tuple[Path, Image.Image]:
         caption, picture = captioned
-        return save_picture(picture, outdir / f"{stem}-{_in_name(caption)}.png"), picture
+        path = save_photo(
+            picture,
+            outdir / f"{stem}-{_in_name(caption)}{suffix}",
+            original,
+            kind=output.format,
+            strip_metadata=output.strip_metadata,
+            mark=_mark(output, [caption], faces),
+        )
+        return path, picture
 
     def written() -> Iterator[Image.Image]:
         if len(results[0].aged) == 1:
@@ -101,13 +110,20 @@ def save_photos(
         for _ in written():
             pass
     else:
-        paths.append(save_morph(written(), outdir / f"{stem}-ages.{output.video}", progress=progress))
+        mark = _mark(output, [face.caption for face in results[0].aged], faces)
+        paths.append(save_morph(written(), outdir / f"{stem}-ages.{output.video}", progress=progress, mark=mark))
     for number, (result, of_face) in enumerate(zip(results, tiles, strict=True), start=1):
         strip = strip_of_tiles(of_face, result)
-        paths.append(save_picture(strip, outdir / f"{stem}-face{number}-photo-strip.png"))
+        mark = _mark(output, [face.caption for face in result.aged])
+        paths.append(save_picture(strip, outdir / f"{stem}-face{number}-photo-strip.png", mark=mark))
         if shown is not None:
             shown.add_strip(strip)
     return paths
+
+
+def _mark(output: Output, ages: Sequence[str], faces: int = 1, *, generated: bool = False) -> Mark | None:
+    """What a picture says of how it was made; nothing where that is not wanted."""
+    return None if output.no_mark else Mark(tuple(ages), faces, generated)
 
 
 def _in_name(caption: str) -> str:

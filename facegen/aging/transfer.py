@@ -20,14 +20,15 @@ from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
+from facegen.aging.mask import share_inside
 from facegen.aging.paste import paste_results
 from facegen.aging.refine import refine
 from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
 from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
-from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, open_photo
+from facegen.faces.align import align_face, completed, in_photo
+from facegen.faces.find import find_faces, open_photo, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
 from facegen.figures.grids import to_pixels
 from facegen.images import PHOTO_MODES, shows_no_color, to_float, to_rgb
@@ -347,10 +348,7 @@ class AgeTransfer:
             if faces:
                 check_count(given, len(faces))
         photos = [to_rgb(image) for image in images]
-        aligned = [
-            [align_face(photo, face, self.template, self.size) for face in faces]
-            for photo, faces in zip(photos, found, strict=True)
-        ]
+        aligned = [[self._cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
         every = [face for of_photo in aligned for face in of_photo]
         if not every:
             return [[] for _ in photos]
@@ -363,6 +361,11 @@ class AgeTransfer:
             results.append(self._results(photo, faces, inputs, part, wanted, edit, estimated=given is None))
             first += len(faces)
         return results
+
+    def _cut_out(self, photo: Image.Image, face: Face) -> Image.Image:
+        """A face as the encoder sees it."""
+        inside = in_photo(alignment_matrix(face, self.template, self.size), self.size, photo.size)
+        return completed(align_face(photo, face, self.template, self.size), inside)
 
     def _results(
         self,
@@ -383,9 +386,10 @@ class AgeTransfer:
             own = round(float(rendered.input_ages[index]), 1)
             change = FaceChange(inputs[index], reconstructions[index], self.template)
             pictures = _pictures(rendered.aged[index], has_color)
+            matrix = alignment_matrix(face, self.template, self.size)
             result = FaceResult(
                 box=face.box,
-                matrix=alignment_matrix(face, self.template, self.size),
+                matrix=matrix,
                 input=inputs[index],
                 reconstruction=reconstructions[index],
                 input_age=own,
@@ -394,6 +398,8 @@ class AgeTransfer:
                 latent=rendered.latents[index].cpu().numpy(),
                 age_is_estimated=estimated,
                 understood=change.understood,
+                yaw=yaw(face),
+                inside=share_inside(matrix, self.size, photo.size, self.template),
             )
             results.append(result)
         return results

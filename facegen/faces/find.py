@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # MTCNN looks at most at this many pixels along the longer side: its last stage sees a face at 48x48 pixels
 # anyway, so more pixels cost time and memory and add only tiny faces.
 MAX_DETECTION_SIDE = 1280
+# But photos are shrunk by at most this: in one of 100 megapixels a face of 128 pixels would be too small to be seen.
+MOST_SHRUNK = 6
 MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
 SURE = 0.99  # of 60 upright faces of UTKFace none was less sure, of 36 that were "found" in other turns half
 TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
@@ -41,12 +44,12 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
     return to_rgb(decode(read_photo(path), str(path)))
 
 
-def find_faces(image: Image.Image, *, max_side: int = MAX_DETECTION_SIDE) -> list[Face]:
+def find_faces(image: Image.Image, *, max_side: int | None = None) -> list[Face]:
     """Find the faces in a picture, largest first; an empty list when there is none. See `find_faces_batch`."""
     return find_faces_batch([image], max_side=max_side)[0]
 
 
-def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETECTION_SIDE) -> list[list[Face]]:
+def find_faces_batch(images: Sequence[Image.Image], *, max_side: int | None = None) -> list[list[Face]]:
     """Find the faces in each of many pictures, largest first; an empty list for a picture without one.
 
     Pictures may have different sizes, and none changes what is found in another. They are searched together, on a GPU
@@ -54,14 +57,31 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int = MAX_DETEC
     core busy.
 
     Each picture is shrunk to at most `max_side` pixels for the search, so time and memory are bounded; faces of fewer
-    than 20 of these pixels are not seen. If it shows no face, or one at its border (a tight crop), it is searched again
-    with a border of half its size: MTCNN needs to see something around a face to place it well.
+    than 20 of these pixels are not seen. None takes 1280, or a sixth of a photo beyond 7680, so that faces of 128
+    pixels are always seen. If a picture shows no face, or one at its border (a tight crop), it is searched again with a
+    border of half its size: MTCNN needs to see something around a face to place it well.
 
     Photos may lie on their side or upside down. MTCNN finds faces in them, too, and places their eyes on the mouth, but
     is less sure of them. A picture without a face, or whose surest face may well be turned, is searched in its other
     three turns, and the surest face decides. Boxes and landmarks are those of the picture as it is given.
     """
     images = [to_rgb(image) for image in images]
+    sides = [_search_side(image.size) if max_side is None else max_side for image in images]
+    found: list[list[Face]] = [[] for _ in images]
+    for side in dict.fromkeys(sides):  # one for all but huge photos
+        members = [index for index, own in enumerate(sides) if own == side]
+        for index, faces in zip(members, _find_in_turns([images[i] for i in members], side), strict=True):
+            found[index] = faces
+    return found
+
+
+def _search_side(size: tuple[int, int]) -> int:
+    """To how many pixels along its longer side a photo is shrunk for the search."""
+    return max(MAX_DETECTION_SIDE, math.ceil(max(size) / MOST_SHRUNK))
+
+
+def _find_in_turns(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
+    """As `find_faces_batch`, for pictures of mode RGB."""
     shrinks = [_shrink(image.size, max_side) for image in images]
     images = [image if by == 1 else image.reduce(by) for image, by in zip(images, shrinks, strict=True)]
     found = _find_upright(images, max_side)
@@ -183,8 +203,8 @@ def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
 
 def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
     """Crop; what lies outside the picture repeats its nearest edge pixel."""
-    if 0 <= left < right <= image.width and 0 <= top < bottom <= image.height:
-        return image.crop((left, top, right, bottom))
+    if (left, top, right, bottom) == (0, 0, *image.size):
+        return image
     columns = np.clip(np.arange(left, right), 0, image.width - 1)
     rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
     pixels = np.asarray(image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))

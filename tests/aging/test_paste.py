@@ -18,7 +18,7 @@ from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.template import UTKFACE_TEMPLATE, alignment_matrix
 from facegen.images import to_rgb
-from facegen.photos.original import open_original
+from facegen.photos.original import Original, open_original
 
 SIZE = 64
 # Where MTCNN sees Grace Hopper's eyes, nose and mouth corners in matplotlib's 512x600 pixels.
@@ -335,7 +335,7 @@ def test_results_are_pasted_age_by_age(hopper: Image.Image, tmp_path: Path):
     np.testing.assert_array_equal(pixels(pictures["91-100"]), pixels(paste_faces(hopper, [face])))
     assert list(paste_results(hopper, [])) == []
 
-    paths = save_photos(hopper, results, tmp_path / "out", "me", Output(video="gif"))
+    paths = save_photos(Original(hopper, "PNG"), results, tmp_path / "out", "me", Output(video="gif"))
     names = ["me-age5.png", "me-91-100.png", "me-ages.gif", "me-face1-photo-strip.png"]
     assert [path.name for path in paths] == names
     with Image.open(paths[1]) as saved:

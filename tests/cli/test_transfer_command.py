@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from helpers import HOPPER, small_encoder, small_estimator, small_generator
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from facegen.ages import AgeGroups
 from facegen.cli import main
@@ -103,6 +103,36 @@ def test_the_record_says_what_was_reached(run, tmp_path: Path):
     assert run(HOPPER, "--ages", "5", *given).exit_code == 0
     record = json.loads((tmp_path / "given" / "grace_hopper.json").read_text(encoding="utf-8"))
     assert record["faces"][0]["ages"][0] == {"age": 5, "caption": "age 5", "strength": 0.5, "looks": None}
+
+
+def test_a_photo_stays_the_kind_of_file_it_is_and_says_what_was_done(run, tmp_path: Path):
+    image = Image.open(HOPPER).convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    exif[ExifTags.Base.Artist] = "me"
+    image.rotate(180).save(tmp_path / "me.jpg", exif=exif)
+    line = [tmp_path / "me.jpg", "--ages", "5"]
+    assert run(*line, "--outdir", tmp_path / "out").exit_code == 0
+    with Image.open(tmp_path / "out" / "me-age5.jpg") as aged:
+        assert aged.size == image.size
+        assert aged.getexif()[ExifTags.Base.Artist] == "me"
+        assert aged.getexif()[ExifTags.Base.Orientation] == 1
+        assert b"/compositeWithTrainedAlgorithmicMedia" in aged.info["xmp"]
+        assert b"face shown at age 5" in aged.info["comment"]
+    bare = ["--strip-metadata", "--no-mark", "--format", "png", "--output", "both", "--outdir", tmp_path / "bare"]
+    assert run(*line, *bare).exit_code == 0
+    for path in (tmp_path / "bare").glob("*.png"):
+        with Image.open(path) as aged:
+            aged.load()
+            assert not aged.getexif()
+            assert not {"xmp", "XML:com.adobe.xmp", "Comment"} & aged.info.keys()
+
+
+def test_generated_faces_say_what_they_are(run, tmp_path: Path):
+    assert run(HOPPER, "--ages", "5", "--output", "face", "--outdir", tmp_path).exit_code == 0
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as face:
+            assert "/trainedAlgorithmicMedia" in str(face.info["xmp"])
 
 
 def test_the_page_shows_before_and_after_without_a_script(run, tmp_path: Path):

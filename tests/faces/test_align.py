@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 from refusals import assert_refused
 
-from facegen.faces.align import align_face, measure_template
-from facegen.faces.template import UTKFACE_TEMPLATE, Face
+from facegen.faces.align import align_face, completed, in_photo, measure_template
+from facegen.faces.template import UTKFACE_TEMPLATE, Face, alignment_matrix
 
 TEMPLATE_POINTS = np.array(UTKFACE_TEMPLATE.points)
 
@@ -78,3 +78,25 @@ def test_measure_template_recovers_the_template_of_aligned_pictures(hopper: Imag
 def test_measure_template_is_none_without_faces():
     assert measure_template([]) is None
     assert measure_template([Image.new("RGB", (64, 64), "gray")] * 3) is None
+
+
+def test_the_missing_half_of_a_face_is_its_other_half(hopper: Image.Image, hopper_face: Face):
+    matrix = alignment_matrix(hopper_face, UTKFACE_TEMPLATE, 64)
+    whole = np.asarray(align_face(hopper, hopper_face, size=64), dtype=float)
+    half = hopper.crop((0, 0, 263, hopper.height))  # the photo ends at the nose
+    cut, inside = align_face(half, hopper_face, size=64), in_photo(matrix, 64, half.size)
+    assert inside[:, :28].all()
+    assert not inside[:, 36:].any()
+    both = np.asarray(completed(cut, inside), dtype=float)
+    np.testing.assert_array_equal(both[inside], np.asarray(cut, dtype=float)[inside])
+    np.testing.assert_array_equal(both[:, 36:], both[:, 27::-1])
+    assert np.abs(both - whole).mean() < 0.8 * np.abs(np.asarray(cut) - whole).mean()
+
+
+def test_a_face_inside_of_its_photo_is_complete(hopper: Image.Image, hopper_face: Face):
+    face = align_face(hopper, hopper_face, size=64)
+    inside = in_photo(alignment_matrix(hopper_face, UTKFACE_TEMPLATE, 64), 64, hopper.size)
+    assert inside.all()
+    assert completed(face, inside) is face
+    # Nor is there anything to take where both halves are cut.
+    assert completed(face, np.zeros_like(inside)) is face

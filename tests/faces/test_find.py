@@ -117,6 +117,23 @@ def test_find_faces_sorts_by_size_and_keeps_all(hopper: Image.Image):
     assert faces[0].box[0] > 350 > faces[1].box[2]
 
 
+def test_a_small_face_in_a_huge_photo_is_found(hopper: Image.Image):
+    small = hopper.resize((368, 432))  # a face of 130 pixels
+    panorama = Image.new("RGB", (10_000, 500), "gray")
+    panorama.paste(small, (9_300, 40))
+    (there,), (expected,) = find_faces(panorama), find_faces(small)
+    np.testing.assert_allclose(there.landmarks - [9_300, 40], expected.landmarks, atol=8)  # a pixel of the search
+
+
+def test_faces_at_every_tilt_are_found_in_one_photo(hopper: Image.Image):
+    tilts = (-40, -20, 20, 40)
+    photo = Image.new("RGB", (1200, 320), "gray")
+    for place, tilt in enumerate(tilts):
+        photo.paste(hopper.rotate(tilt, Image.Resampling.BICUBIC).resize((256, 300)), (place * 300 + 20, 10))
+    eyes = [face.landmarks[1] - face.landmarks[0] for face in sorted(find_faces(photo), key=lambda face: face.box[0])]
+    np.testing.assert_allclose([-np.degrees(np.arctan2(y, x)) for x, y in eyes], tilts, atol=8)
+
+
 def test_find_faces_in_a_tight_crop(hopper: Image.Image, hopper_face: Face):
     tight = align_face(hopper, hopper_face, UTKFACE_TEMPLATE, 128)
     found = find_faces(tight)[0].landmarks / 128

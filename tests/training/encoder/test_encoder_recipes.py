@@ -133,6 +133,16 @@ def test_only_the_age_groups_learn_to_keep_the_sex():
     )  # nobody ages, so nobody's sex changes
 
 
+def test_faces_are_aged_in_training_as_they_will_be():
+    objective = small_objective(Recipe("w+", age=1, keep=1, sex=1))
+    normal, direction = torch.eye(8)[0], torch.linspace(1, 2, 8)
+    objective.shift = objective.shift.holding("sex", normal, direction)
+    losses = objective(some_faces(objective.generator, 4, 2), torch.full([6], 50.0))
+    (slope,) = torch.autograd.grad(losses["loss"], objective.shift.table)
+    along = (slope @ direction).abs().max()  # what is held makes no difference, so it is not learned
+    assert along < 1e-4 * slope.norm(dim=-1).max() * direction.norm()
+
+
 def test_the_weight_of_the_loss_sex():
     options = EncoderOptions("g", recipe="age", data="faces.zip")
     assert options.chosen_recipe() == get_recipe("age")
