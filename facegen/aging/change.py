@@ -7,7 +7,12 @@ small generator does wrong along: dark sockets, patches of color, a moustache th
 - eyes and mouth get less of it (`facegen.aging.mask.protection`);
 - so do places where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the
   encoder did not understand;
+- what gets lighter or darker keeps the color that the photo has there, so that shadows on skin are no brown patches;
 - no pixel changes by more than about LIGHTER levels of lightness and COLORED of color, at any strength: skin does not.
+
+A change alone cannot take away what the reconstruction never had: the photo's own wrinkles, beard and mustache, which
+then stay on a child, or show as ghosts. So toward a younger age, the photo's own detail fades from the skin, as far as
+the generator can draw detail at all. What is finer, pores and noise, stays, and so do eyes, brows, nostrils and mouth.
 """
 
 from __future__ import annotations
@@ -15,15 +20,18 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from facegen.aging.mask import crop_mask, protection
+from facegen.aging.mask import crop_mask, protection, skin
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.images import to_rgb
 
 LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
-LIGHTER, COLORED = 60.0, 16.0  # levels
+LIGHTER, COLORED = 50.0, 16.0  # levels
 FAR = 45.0  # levels that lie between photo and reconstruction where 1/e of the change is left
 FINE, AROUND = 1 / 64, 1 / 32  # blurs before and after that distance is taken, as shares of the crop's side
+DETAIL = 1 / 16  # blur that leaves no wrinkle, nostril or mustache, as a share of the crop's side
+FADE = 20.0  # years to a younger age that leave 1/e of the photo's own detail
+SHADE = 1 / 32  # blur that leaves the colors of skin, lips and hair, as a share of the crop's side
 UNDERSTOOD = 0.6  # share of a change that is let through in a face, on average, below which people are told
 
 
@@ -47,10 +55,22 @@ class FaceChange:
         trust = _trust(photo - self._copy)
         self.understood = float((trust * self.mask).sum() / max(float(self.mask.sum()), 1e-3))
         self._through = trust * protection(photo.shape[:2], template)
+        self._tint = _tint(photo)
+        self._own = trust * skin(photo.shape[:2], template) * _detail((photo - self._copy @ self.colors) @ LIGHTNESS)
 
-    def to(self, aged: Image.Image, strength: float = 1.0) -> np.ndarray:
-        """Return what is added to the photo's face for an aged face: float32 `[H, W, 3]`, in levels, not yet masked."""
-        return _limited(strength * self._through * ((_levels(aged) - self._copy) @ self.colors))
+    def to(self, aged: Image.Image, strength: float = 1.0, years: float = 0.0) -> np.ndarray:
+        """Return what is added to the photo's face for an aged face: float32 `[H, W, 3]`, in levels, not yet masked.
+
+        Args:
+            aged: the aged face, of the copy's size.
+            strength: how much of the change is taken, 1 as drawn.
+            years: by how much it is older than the photo's face; below 0, the photo's own detail fades.
+        """
+        change = strength * self._through * ((_levels(aged) - self._copy) @ self.colors)
+        lighter = change @ LIGHTNESS
+        colored = change - lighter * self._tint
+        faded = 1 - float(np.exp(strength * min(years, 0.0) / FADE))
+        return (_bent(lighter, LIGHTER) - faded * self._own) * self._tint + _bent(colored, COLORED)
 
 
 def _levels(picture: Image.Image) -> np.ndarray:
@@ -59,19 +79,33 @@ def _levels(picture: Image.Image) -> np.ndarray:
 
 def _trust(residual: np.ndarray) -> np.ndarray:
     """How far to trust a change, 0..1 `[H, W, 1]`, by what the reconstruction lacks, `[H, W, 3]`."""
+    distance = np.abs(_blurred(residual @ LIGHTNESS, FINE))
+    return np.exp(-((_blurred(distance, AROUND) / FAR) ** 2))
+
+
+def _bent(change: np.ndarray, limit: float) -> np.ndarray:
+    """The change `[H, W, C]` with each pixel's length bent toward a limit."""
+    length = np.sqrt(np.square(change).sum(axis=-1, keepdims=True)) + 1e-6
+    return change * (limit * np.tanh(length / limit) / length)
+
+
+def _tint(photo: np.ndarray) -> np.ndarray:
+    """What a level of lightness is in the colors around a pixel: `[H, W, 3]`, 1 in gray, of lightness 1."""
+    around = _blurred(photo, SHADE) + 8.0  # levels: the darkest places have no color that could be told
+    tint = (around / (around @ LIGHTNESS)).clip(0.5, 2.0)
+    return tint / (tint @ LIGHTNESS)
+
+
+def _detail(lightness: np.ndarray) -> np.ndarray:
+    return lightness - _blurred(lightness, DETAIL)
+
+
+def _blurred(picture: np.ndarray, share: float) -> np.ndarray:
+    """The picture `[H, W, C]` with a Gaussian blur, a share of its side wide."""
     from scipy.ndimage import gaussian_filter
 
-    side = residual.shape[0]
-    distance = np.abs(gaussian_filter((residual @ LIGHTNESS)[..., 0], FINE * side))
-    return np.exp(-((gaussian_filter(distance, AROUND * side) / FAR) ** 2))[..., None]
-
-
-def _limited(change: np.ndarray) -> np.ndarray:
-    """The change with lightness and color bent toward their limits."""
-    lighter = change @ LIGHTNESS
-    colored = change - lighter
-    length = np.sqrt(np.square(colored).sum(axis=-1, keepdims=True)) + 1e-6
-    return LIGHTER * np.tanh(lighter / LIGHTER) + colored * (COLORED * np.tanh(length / COLORED) / length)
+    sigma = share * picture.shape[0]
+    return gaussian_filter(picture, (sigma, sigma, 0))
 
 
 def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

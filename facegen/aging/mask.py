@@ -12,6 +12,7 @@ BORDER = 0.12  # width of the fade at the crop's border, as a share of the crop'
 # How much of a change is left out at the middle of an eye, and of the mouth: what a small generator knows of irises and
 # teeth are dark and white patches, and doubled they are holes.
 EYES, MOUTH = 0.65, 0.5
+BROWS, NOSTRILS = 0.8, 0.7  # how much of their own detail they keep, at least, while that of skin fades
 
 
 def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFACE_TEMPLATE) -> np.ndarray:
@@ -49,14 +50,40 @@ def crop_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray
 
 def protection(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
     """Return how much of a change is let through at a crop's pixels, for eyes and mouth: float32 `[H, W, 1]`, 0..1."""
-    x, y = _points_of(shape)
-    points = np.asarray(template.points, dtype=np.float32)
-    eyes, mouth = points[:2], points[3:].mean(axis=0)
-    eye_distance, mouth_width = (max(float(np.hypot(*(b - a))), 1e-3) for a, b in (points[:2], points[3:]))
-    through = 1 - MOUTH * _blob(x - mouth[0], y - mouth[1], 0.6 * mouth_width, 0.28 * mouth_width)
+    eyes, _, mouth, eye_distance, mouth_width = _features(template)
+    spots = [(eye, 0.3 * eye_distance, 0.2 * eye_distance, EYES) for eye in eyes]
+    return _without(shape, [*spots, (mouth, 0.6 * mouth_width, 0.28 * mouth_width, MOUTH)])
+
+
+def skin(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:
+    """Return 1 at a crop's pixels that show skin, less at what people know a face by: float32 `[H, W, 1]`, 0..1.
+
+    These are the eyes, the brows above them, the nostrils below the tip of the nose, and the mouth.
+    """
+    eyes, nose, mouth, eye_distance, mouth_width = _features(template)
+    down = np.array([0, eye_distance])
+    spots = [(mouth, 0.62 * mouth_width, 0.3 * mouth_width, 1.0)]
+    spots.append((nose + 0.06 * down, 0.25 * eye_distance, 0.12 * eye_distance, NOSTRILS))
     for eye in eyes:
-        through = through * (1 - EYES * _blob(x - eye[0], y - eye[1], 0.3 * eye_distance, 0.2 * eye_distance))
-    return through[..., None].astype(np.float32)
+        spots.append((eye, 0.3 * eye_distance, 0.16 * eye_distance, 1.0))
+        spots.append((eye - 0.26 * down, 0.42 * eye_distance, 0.13 * eye_distance, BROWS))
+    return _without(shape, spots)
+
+
+def _features(template: AlignmentTemplate) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    """Both eyes, the tip of the nose, the mouth's middle, the distance of the eyes and the width of the mouth."""
+    points = np.asarray(template.points, dtype=np.float32)
+    eye_distance, mouth_width = (max(float(np.hypot(*(b - a))), 1e-3) for a, b in (points[:2], points[3:]))
+    return points[:2], points[2], points[3:].mean(axis=0), eye_distance, mouth_width
+
+
+def _without(shape: tuple[int, int], spots: list[tuple[np.ndarray, float, float, float]]) -> np.ndarray:
+    """1 at a crop's pixels, less in spots: each a middle, a width, a height, and how much is missing there."""
+    x, y = _points_of(shape)
+    left = np.ones(shape)
+    for middle, width, height, part in spots:
+        left = left * (1 - part * _blob(x - middle[0], y - middle[1], width, height))
+    return left[..., None].astype(np.float32)
 
 
 def share_inside(

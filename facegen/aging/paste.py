@@ -51,6 +51,7 @@ class PastedFace:
     aged: the face at another age.
     matrix: [2, 3], pixels of the photo to pixels of the pictures, see `facegen.faces.template.alignment_matrix`.
     strength: how much of the change is put in, in mode `change`: 1 as the generator draws it.
+    years: by how much the aged face is older than the input, below 0 younger; see `FaceChange.to`.
     """
 
     input: Image.Image
@@ -58,6 +59,7 @@ class PastedFace:
     aged: Image.Image
     matrix: np.ndarray
     strength: float = 1.0
+    years: float = 0.0
 
 
 class Placed(NamedTuple):
@@ -159,7 +161,8 @@ def paste_results(
         faces = []
         for result in results:
             aged = result.aged[index]
-            faces.append(PastedFace(result.input, result.reconstruction, aged.image, result.matrix, aged.strength))
+            pictures = (result.input, result.reconstruction, aged.image)
+            faces.append(PastedFace(*pictures, result.matrix, aged.strength, aged.age - result.input_age))
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
 
 
@@ -238,7 +241,7 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
 
     change = FaceChange(face.input, face.reconstruction, template)
     if mode == "change":
-        return change.to(face.aged, face.strength)
+        return change.to(face.aged, face.strength, face.years)
     pictures = (face.input, face.reconstruction, face.aged)
     source, copy, aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in pictures)
     mask, (height, width) = change.mask, source.shape[:2]

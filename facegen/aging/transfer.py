@@ -394,7 +394,7 @@ class AgeTransfer:
                 reconstruction=reconstructions[index],
                 input_age=own,
                 input_group=group_of(own, self.groups),
-                aged=self._at_strength(inputs[index], change, pictures, ages, edit.strength),
+                aged=self._at_strength(inputs[index], own, change, pictures, ages, edit.strength),
                 latent=rendered.latents[index].cpu().numpy(),
                 age_is_estimated=estimated,
                 understood=change.understood,
@@ -407,6 +407,7 @@ class AgeTransfer:
     def _at_strength(
         self,
         face: Image.Image,
+        own: float,
         change: FaceChange,
         aged: Sequence[Image.Image],
         ages: Sequence[Age],
@@ -414,7 +415,7 @@ class AgeTransfer:
     ) -> list[AgedFace]:
         """A face at other ages, each with how much of its change goes into the photo; None finds out."""
         years = [age.years for age in ages]
-        strengths, looks = self._strengths(face, change, aged, years, strength)
+        strengths, looks = self._strengths(face, own, change, aged, years, strength)
         return [
             AgedFace(age.caption, age.years, age.group, picture, part, look)
             for age, picture, part, look in zip(ages, aged, strengths, looks, strict=True)
@@ -424,6 +425,7 @@ class AgeTransfer:
     def _strengths(
         self,
         face: Image.Image,
+        own: float,
         change: FaceChange,
         aged: Sequence[Image.Image],
         ages: Sequence[float],
@@ -436,8 +438,8 @@ class AgeTransfer:
         start = self.to_tensor([face])
 
         def read(strengths: torch.Tensor) -> torch.Tensor:
-            parts = zip(aged, strengths[0].tolist(), strict=True)
-            added = np.stack([change.to(picture, strength) * change.mask for picture, strength in parts])
+            parts = zip(aged, strengths[0].tolist(), ages, strict=True)
+            added = np.stack([change.to(picture, part, age - own) * change.mask for picture, part, age in parts])
             pasted = start + torch.from_numpy(added).to(self.device).permute(0, 3, 1, 2) / 127.5
             return torch.cat([estimator.predict(x) for x in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)])[None]
 
