@@ -365,11 +365,11 @@ def _full_scale(image: Image.Image) -> float:
 
 
 def shows_no_color(image: Image.Image) -> bool:
-    """Tell whether a picture of mode RGB is black and white, but for the faint colors of a scan."""
+    """Tell whether a picture is black and white, but for the faint colors of a scan."""
     total = 0
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
-        pixels = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        pixels = np.asarray(to_rgb(image.crop((0, top, image.width, min(top + rows, image.height)))))
         total += int((pixels.max(axis=2) - pixels.min(axis=2)).sum(dtype=np.int64))
     return total / (image.width * image.height) < FAINT
 
