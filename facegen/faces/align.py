@@ -50,7 +50,7 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
 
     # Sample at least as finely as the photo, then average down: so large photos do not alias.
-    oversampling = max(1, int(np.ceil(1 / scale)))
+    oversampling = max(1, int(np.ceil(1 / scale - 1e-9)))  # an aligned picture stays as it is
     inverse = invert_matrix(matrix)
     corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) @ inverse[:, :2].T + inverse[:, 2]
     left, top = (np.floor(corners.min(axis=0)).astype(int) - 2).tolist()
