@@ -1,4 +1,7 @@
-"""The networks that judge: how old a face looks, and who it is. None of them had a part in any training of facegen."""
+"""The networks that judge: how old a face looks, who it is, and of which sex.
+
+Those of age and identity had no part in any training of facegen. That of the sex is the one that held it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from PIL import Image
 from torch.nn import functional
 
 from facegen.errors import FacegenError
+from facegen.evaluation.reconstruction import Distance
 from facegen.faces.align import align_face
 from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float
@@ -42,6 +46,54 @@ class AgeJudge:
 
     name: str
     predict: Callable[[torch.Tensor], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The networks that judge.
+
+    Attributes:
+        age: Tells ages.
+        identity: Tells people; features of length 1. None leaves identity out, and realism by its features.
+        sex: Tells women from men; None leaves out whether they stay so.
+        inception: For the realism that papers measure; None to leave it out.
+        lpips: Perceptual distance; None to leave it out.
+    """
+
+    age: AgeJudge
+    identity: Extractor | None
+    sex: SexJudge | None = None
+    inception: Extractor | None = None
+    lpips: Distance | None = None
+
+
+@dataclass(frozen=True)
+class SexJudge:
+    """Tells women from men by their looks.
+
+    Attributes:
+        name: The weight file and the beginning of its SHA-256.
+        men: From uint8 `[N, 3, H, W]`, aligned, to how surely each looks like a man: `[N]`, 0..1.
+    """
+
+    name: str
+    men: Callable[[torch.Tensor], np.ndarray]
+
+
+def load_sex_judge(*, device: torch.device | str = "cpu") -> SexJudge:
+    """Load the sex classifier that comes with facegen. The direction that `hold` keeps was found with it, too."""
+    from facegen.weights.load import load_sex_classifier
+    from facegen.weights.locate import locate, shipped_file
+
+    path = locate(shipped_file("sex"))
+    network = load_sex_classifier(path)[0].to(device).eval()
+
+    @torch.no_grad()
+    def men(images: torch.Tensor) -> np.ndarray:
+        parts = [network.men(to_float(part.to(device))).cpu() for part in images.split(BATCH)]
+        return torch.cat(parts).double().numpy()
+
+    return SexJudge(f"{path.name} ({file_fingerprint(path)})", men)
 
 
 def load_age_judge(reference: str | os.PathLike[str] | None = None, *, device: torch.device | str = "cpu") -> AgeJudge:

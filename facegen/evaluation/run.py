@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facegen.aging.edit import Edit, parse_hold
+from facegen.aging.edit import Edit, parse_hold, parse_strength
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
-from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
-from facegen.evaluation.judges import load_age_judge, load_identity_judge
+from facegen.evaluation.evaluate import Evaluation, check_systems, evaluate
+from facegen.evaluation.judges import Judges, load_age_judge, load_identity_judge, load_sex_judge
 from facegen.evaluation.options import EvaluationOptions
 from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
-from facegen.evaluation.report import About, plain_name, write_report
+from facegen.evaluation.report.page import About, plain_name, write_report
 from facegen.evaluation.system import System
 from facegen.files import at_home, check_free
 from facegen.metrics.features import (
@@ -36,9 +36,16 @@ from facegen.weights.trained_for import own_generator
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
-SPEC = "NAME=ENCODER[,generator=...][,method=...][,layers=...][,hold=...][,psi=...][,refine=...][,refine_seconds=...]"
-_SETTING = re.compile(r",\s*(generator|method|layers|hold|psi|refine|refine_seconds)=")
-_KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float, "hold": parse_hold}
+SPEC = "NAME=ENCODER, then any of ,generator= ,method= ,layers= ,hold= ,strength= ,psi= ,refine= ,refine_seconds="
+_SEX = "The judge of the sex is the network that the sex was held with (--hold sex): its numbers flatter who holds it."
+_SETTING = re.compile(r",\s*(generator|method|layers|hold|strength|psi|refine|refine_seconds)=")
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "psi": float,
+    "refine": int,
+    "refine_seconds": float,
+    "hold": parse_hold,
+    "strength": parse_strength,
+}
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,7 @@ def _load_judges(
     judges = Judges(
         age,
         identity,
+        load_sex_judge(device=device),
         _if_possible(load_inception, options.inception is not None, "FID and KID of Inception features", notes),
         _if_possible(load_lpips, has_lpips, "LPIPS (--lpips and --vgg)", notes),
     )
@@ -223,9 +231,8 @@ def _independence(own_estimator: bool, facenet: bool) -> str:
         own_estimator: The judge of ages is the systems' own age estimator.
         facenet: The judge of identities is a network that encoders may have learned from.
     """
-    if not own_estimator and not facenet:
-        return "The judges had no part in any training: no loss and no transfer uses their weights."
-    sentences = ["The judge of ages had no part in any training."]
+    who = "judge of ages" if facenet else "judges of ages and of identities"
+    sentences = [f"The {who} had no part in any training: no loss and no transfer uses these weights."]
     if own_estimator:
         sentences = [
             "The judge of ages is the age estimator of the systems themselves: its numbers flatter them.",
@@ -236,7 +243,7 @@ def _independence(own_estimator: bool, facenet: bool) -> str:
             "Encoders that began with the weights of the judge of identities (train-encoder --init vggface2) or "
             "learned from them (--recipe identity) are not independent of it."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, _SEX])
 
 
 def _if_possible(load: Callable[[], Found], asked: bool, what: str, notes: list[str]) -> Found | None:
@@ -267,7 +274,7 @@ def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[st
     few = [label for label, count in evaluation.group_counts.items() if 0 < count < 5]
     if few:
         remarks.append(f"Few faces of {', '.join(few)} were evaluated: read their own error with care.")
-    undefined = {s.system.name: sum(s.correlations != s.correlations) for s in evaluation.systems}
+    undefined = {s.name: sum(s.correlations != s.correlations) for s in evaluation.systems}
     remarks += [
         f"{name}: {count:,d} strips have no order, all their ages being judged alike."
         for name, count in undefined.items()
@@ -289,6 +296,7 @@ def _about(options: dict[str, Any], photos: Photos, judges: Judges, independent:
         age_judge=judges.age.name,
         identity_judge=identity,
         independent=independent,
+        sex_judge=None if judges.sex is None else f"dlib-models' classifier ({judges.sex.name})",
         notes=notes,
         left_out=photos.left_out,
     )
