@@ -32,12 +32,11 @@ from facegen.aging.edit import PASTE_MODES
 from facegen.aging.mask import face_mask
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
-from facegen.images import from_srgb, to_rgb, turn_upright
+from facegen.images import PHOTO_MODES, from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
     from facegen.aging.results import FaceResult
 
-PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
 LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
 FINEST = 8  # the crop is enlarged at most by this before it is turned; the rest is smooth anyway
