@@ -142,5 +142,6 @@ def test_the_sex_is_judged_by_features_where_dlib_judges_identity(hopper: Image.
 def test_dlibs_features_tell_a_woman(aligned: Image.Image):
     identity = load_identity_judge("dlib", UTKFACE_TEMPLATE)
     judge = load_sex_judge(identity)
-    # Grace Hopper; the classifier by which aging holds the sex takes her cap for a man's.
-    assert judge.men(identity.features(as_tensor(aligned)))[0] < 0.5
+    # Grace Hopper: her cap makes her a man to the classifier by which aging holds the sex.
+    found = judge.men(identity.features(as_tensor(aligned)))
+    assert found[0] < 0.7 < load_sex_judge(None).men(as_tensor(aligned))[0]
