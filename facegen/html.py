@@ -15,11 +15,11 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 import facegen
 from facegen.files import atomic_path
-from facegen.images import to_rgb
+from facegen.images import to_rgb, upright_to_cut
 from facegen.text import shorten, visible
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ class Embedded(NamedTuple):
 
 def embed(image: Image.Image, side: int | None = 256) -> Embedded:
     """Encode a picture for a page, shrunk to at most `side` pixels in width and height; None keeps its size."""
-    image = to_rgb(image)
+    image = upright_to_cut(image)
     if side is not None and max(image.size) > side:
-        image = image.copy()
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        image = ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
+    image = to_rgb(image)  # after it has become small: a photo of 100 megapixels takes 400 MB
     buffer = io.BytesIO()
     # A JPEG's blocks would be half of a tiny picture, which costs little as it is.
     kind = "png" if max(image.size) <= 32 else "jpeg"

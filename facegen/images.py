@@ -38,6 +38,8 @@ STRIP = 4_000_000  # pixels that are converted at a time
 # What photos come in. Of Pillow's other formats some start another program (EPS), and none holds faces.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
+PHOTO_MODES = ("L", "LA", "RGB", "RGBA")  # of photos that stay as they are
+
 FAINT = 2  # levels between a pixel's channels, on average; color photos have ten and more
 
 # Modes whose numbers a color profile can describe, and what kind of profile does.
@@ -59,6 +61,10 @@ _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+# Large pictures lie in blocks of which each is so large that the C library gives it back when it is freed; of Pillow's
+# own size, 16 MB, a quarter of the memory of a photo of 100 megapixels would stay.
+Image.core.set_block_size(64 * 1024**2)
+
 _ALONE = threading.RLock()
 
 
@@ -67,31 +73,32 @@ class TooManyPixelsError(FacegenError):
 
 
 class _Metered(io.BytesIO):
-    """A file in memory that says no when it is read in more than MAX_READS pieces."""
+    """A file in memory that says no when it is read in more pieces than `limit`."""
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes, name: str, limit: int) -> None:
         super().__init__(data)
-        self.name, self.reads = name, 0
+        self.name, self.limit, self.reads = name, limit, 0
 
     def read(self, size: int | None = -1) -> bytes:
         self.reads += 1
-        if self.reads > MAX_READS:
-            raise FacegenError(f"{self.name}: has more than {MAX_READS:,d} parts: refused")
+        if self.reads > self.limit:
+            raise FacegenError(f"{self.name}: has more than {self.limit:,d} parts: refused")
         return super().read(size)
 
 
 @contextmanager
-def opened(data: bytes, name: str, *, at_least: float = 0) -> Iterator[Image.Image]:
+def opened(data: bytes, name: str, *, at_least: float = 0, max_parts: int | None = None) -> Iterator[Image.Image]:
     """Open a picture: its header is read, nothing is decoded. See `upright` for its pixels.
 
     Whatever goes wrong with it while it is open becomes a FacegenError naming the file; so does a header that promises
     more than memory is meant for. A caller that makes more of its pixels says how many bytes it needs for each,
-    `at_least`.
+    `at_least`. It is read in at most `max_parts` pieces, None for MAX_READS.
     """
     try:
         if data.count(b"Exif\0\0") > MAX_EXIFS:
             raise FacegenError(f"{name}: has more than {MAX_EXIFS:,d} notes of a camera: refused")
-        with Image.open(_Metered(data, name), formats=[*FORMATS, *_newer_formats(data, name)]) as image:
+        file = _Metered(data, name, MAX_READS if max_parts is None else max_parts)
+        with Image.open(file, formats=[*FORMATS, *_newer_formats(data, name)]) as image:
             needed = _memory(image, at_least)
             if needed > max(MAX_MEMORY, 10 * len(data)):
                 raise TooManyPixelsError(f"{name}: {_too_large(image, needed)}; make it smaller")
@@ -219,6 +226,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
         )
     plain = to_rgb_or_gray(turn_upright(image))
     return plain if plain.mode == "RGB" else plain.convert("RGB")  # convert would copy
+
+
+def upright_to_cut(image: Image.Image) -> Image.Image:
+    """Return a picture upright, in a mode that can be cropped and shrunk: `to_rgb` of what is left takes less memory.
+
+    A photo of 100 megapixels takes 400 MB, and as much again where `to_rgb` changes its colors.
+    """
+    is_plain = isinstance(image, Image.Image) and image.mode in PHOTO_MODES and "transparency" not in image.info
+    return turn_upright(image) if is_plain else to_rgb(image)
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
@@ -350,11 +366,11 @@ def _full_scale(image: Image.Image) -> float:
 
 
 def shows_no_color(image: Image.Image) -> bool:
-    """Tell whether a picture of mode RGB is black and white, but for the faint colors of a scan."""
+    """Tell whether a picture is black and white, but for the faint colors of a scan."""
     total = 0
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
-        pixels = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        pixels = np.asarray(to_rgb(image.crop((0, top, image.width, min(top + rows, image.height)))))
         total += int((pixels.max(axis=2) - pixels.min(axis=2)).sum(dtype=np.int64))
     return total / (image.width * image.height) < FAINT
 

@@ -16,6 +16,7 @@ from facegen.aging.record import finished, photo_facts, write_record
 from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
 from facegen.aging.save import save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
+from facegen.clips import age_clip, is_clip
 from facegen.container import is_image_name
 from facegen.errors import FacegenError, one_line
 from facegen.faces.find import find_faces_batch
@@ -193,6 +194,8 @@ class _Run:
         try:
             if skip_existing and (paths := finished(source.record, photo_facts(source.path, self.settings))):
                 return _Opened(source, None, Outcome(source, paths, skipped=True))
+            if is_clip(source.path):
+                return _Opened(source, None, None)
             return _Opened(source, open_original(source.path), None)
         except (FacegenError, OSError) as error:
             return _Opened(source, None, Outcome(source, [], error))
@@ -220,6 +223,8 @@ class _Run:
         """What became of a photo that is not aged; None where it can be."""
         if opened.outcome is not None:
             return opened.outcome
+        if opened.photo is None:
+            return self._age_clip(opened.source)
         try:
             if not faces:
                 raise FacegenError("no face found")
@@ -228,6 +233,27 @@ class _Run:
         except FacegenError as error:
             return Outcome(opened.source, [], FacegenError(f"{opened.source.path}: {error.args[0]}"))
         return None
+
+    def _age_clip(self, source: Source) -> Outcome:
+        """Write a clip at each age."""
+        try:
+            if not self.output.photos or self.output.paste_back != PASTE_MODES[0]:
+                raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
+            paths = age_clip(
+                self.transfer,
+                source.path,
+                source.folder,
+                source.stem,
+                self.request,
+                self.edit,
+                mark=not self.output.no_mark,
+                strip_metadata=self.output.strip_metadata,
+                progress=True,
+            )
+            write_record(source.record, photo_facts(source.path, self.settings), [], paths)
+        except (FacegenError, OSError) as error:
+            return Outcome(source, [], error)
+        return Outcome(source, paths)
 
     def _save(self, opened: _Opened, results: list[FaceResult]) -> Outcome:
         """Write the pictures of a photo."""
@@ -273,7 +299,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A photo in memory, or what became of it without."""
+    """A photo in memory, or what became of it without; neither for a clip."""
 
     source: Source
     photo: Original | None

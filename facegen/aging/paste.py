@@ -32,12 +32,11 @@ from facegen.aging.edit import PASTE_MODES
 from facegen.aging.mask import face_mask
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
-from facegen.images import from_srgb, to_rgb, turn_upright
+from facegen.images import PHOTO_MODES, from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
     from facegen.aging.results import FaceResult
 
-PHOTO_MODES = ("L", "LA", "RGB", "RGBA")
 LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
 FINEST = 8  # the crop is enlarged at most by this before it is turned; the rest is smooth anyway
@@ -53,6 +52,8 @@ class PastedFace:
     matrix: [2, 3], pixels of the photo to pixels of the pictures, see `facegen.faces.template.alignment_matrix`.
     strength: how much of the change is put in, in mode `change`: 1 as the generator draws it.
     years: by how much the aged face is older than the input, below 0 younger; see `FaceChange.to`.
+    template: where the landmarks of this very face lie in the pictures: of a face seen from the side they are closer
+        together, and beyond them is background. None: where they should lie.
     """
 
     input: Image.Image
@@ -61,6 +62,7 @@ class PastedFace:
     matrix: np.ndarray
     strength: float = 1.0
     years: float = 0.0
+    template: AlignmentTemplate | None = None
 
 
 class Placed(NamedTuple):
@@ -68,10 +70,12 @@ class Placed(NamedTuple):
 
     pixels: float32 [H, W, 3], levels that are added to the photo, or replace it in mode `face`; not yet masked.
     matrix: [2, 3], pixels of the photo to these.
+    template: as in `PastedFace`.
     """
 
     pixels: np.ndarray
     matrix: np.ndarray
+    template: AlignmentTemplate | None = None
 
 
 def paste_faces(
@@ -101,7 +105,8 @@ def paste_faces(
     photo = turn_upright(photo)  # as the faces were found
     profile = photo.info.get("icc_profile") or b""
     faces = [_in_profile(face, profile, photo.mode) for face in faces]
-    return put_in(photo, [Placed(_matched(face, mode, template), face.matrix) for face in faces], mode, template)
+    placed = [Placed(_matched(f, mode, f.template or template), f.matrix, f.template) for f in faces]
+    return put_in(photo, placed, mode, template)
 
 
 def put_in(
@@ -163,7 +168,8 @@ def paste_results(
         for result in results:
             aged = result.aged[index]
             pictures = (result.input, result.reconstruction, aged.image)
-            faces.append(PastedFace(*pictures, result.matrix, aged.strength, aged.age - result.input_age))
+            years = aged.age - result.input_age
+            faces.append(PastedFace(*pictures, result.matrix, aged.strength, years, result.template))
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
 
 
@@ -232,7 +238,7 @@ def _mask_in(face: Placed, box: tuple[int, int, int, int], template: AlignmentTe
     return face_mask(
         matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
         matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
-        template,
+        face.template or template,
     )
 
 

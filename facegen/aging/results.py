@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from facegen.aging.change import UNDERSTOOD
+from facegen.faces.template import AlignmentTemplate
 from facegen.figures.grids import age_strip
 
 # Of 2,000 faces of UTKFace, 4 % are turned further. Their reconstructions are less like them (cosine of face embeddings
@@ -53,6 +54,7 @@ class FaceResult:
     understood: 0..1, how close the reconstruction is, as `FaceChange.understood`.
     yaw: how far it is turned to the side, in degrees, see `facegen.faces.find.yaw`.
     inside: 0..1, how much of it lies inside of the photo.
+    template: where its landmarks lie in `input`; None: where they should lie.
     """
 
     box: tuple[float, float, float, float]
@@ -67,6 +69,7 @@ class FaceResult:
     understood: float = 1.0
     yaw: float = 0.0
     inside: float = 1.0
+    template: AlignmentTemplate | None = None
 
     @property
     def input_caption(self) -> str:

@@ -21,7 +21,7 @@ from facegen.aging.ages_in_w import LatentAges
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
 from facegen.aging.mask import share_inside
-from facegen.aging.paste import PHOTO_MODES, paste_results
+from facegen.aging.paste import paste_results
 from facegen.aging.refine import refine
 from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
 from facegen.aging.strength import solve_strengths
@@ -29,9 +29,9 @@ from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face, completed, in_photo
 from facegen.faces.find import find_faces, open_photo, yaw
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.figures.grids import to_pixels
-from facegen.images import shows_no_color, to_float, to_rgb
+from facegen.images import PHOTO_MODES, shows_no_color, to_float, to_rgb, upright_to_cut
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
@@ -317,8 +317,8 @@ class AgeTransfer:
             edit: See `render`.
             progress: Say on the terminal what is going on; see `render`.
         """
-        # In RGB once, not for the search and for every face.
-        image = to_rgb(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
+        # Upright once, not for the search and for every face.
+        image = upright_to_cut(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
         self.check(ages, input_ages=None if input_age is None else np.atleast_1d(input_age).tolist(), edit=edit)
         with status("looking for faces ...", progress):
             found = chosen_faces(find_faces(image), faces)
@@ -347,8 +347,8 @@ class AgeTransfer:
         for faces in found:
             if faces:
                 check_count(given, len(faces))
-        photos = [to_rgb(image) for image in images]
-        aligned = [[self._cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
+        photos = [upright_to_cut(image) for image in images]
+        aligned = [[self.cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
         every = [face for of_photo in aligned for face in of_photo]
         if not every:
             return [[] for _ in photos]
@@ -362,8 +362,8 @@ class AgeTransfer:
             first += len(faces)
         return results
 
-    def _cut_out(self, photo: Image.Image, face: Face) -> Image.Image:
-        """A face as the encoder sees it."""
+    def cut_out(self, photo: Image.Image, face: Face | np.ndarray) -> Image.Image:
+        """A face, or its landmarks, as the encoder sees it."""
         inside = in_photo(alignment_matrix(face, self.template, self.size), self.size, photo.size)
         return completed(align_face(photo, face, self.template, self.size), inside)
 
@@ -384,9 +384,10 @@ class AgeTransfer:
         results = []
         for index, face in enumerate(faces):
             own = round(float(rendered.input_ages[index]), 1)
-            change = FaceChange(inputs[index], reconstructions[index], self.template)
-            pictures = _pictures(rendered.aged[index], has_color)
             matrix = alignment_matrix(face, self.template, self.size)
+            template = template_of(face, matrix, self.size)
+            change = FaceChange(inputs[index], reconstructions[index], template)
+            pictures = _pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=matrix,
@@ -399,7 +400,8 @@ class AgeTransfer:
                 age_is_estimated=estimated,
                 understood=change.understood,
                 yaw=yaw(face),
-                inside=share_inside(matrix, self.size, photo.size, self.template),
+                inside=share_inside(matrix, self.size, photo.size, template),
+                template=template,
             )
             results.append(result)
         return results
@@ -415,14 +417,14 @@ class AgeTransfer:
     ) -> list[AgedFace]:
         """A face at other ages, each with how much of its change goes into the photo; None finds out."""
         years = [age.years for age in ages]
-        strengths, looks = self._strengths(face, own, change, aged, years, strength)
+        strengths, looks = self.strengths(face, own, change, aged, years, strength)
         return [
             AgedFace(age.caption, age.years, age.group, picture, part, look)
             for age, picture, part, look in zip(ages, aged, strengths, looks, strict=True)
         ]
 
     @torch.no_grad()
-    def _strengths(
+    def strengths(
         self,
         face: Image.Image,
         own: float,

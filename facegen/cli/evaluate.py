@@ -51,8 +51,8 @@ def command(
       facegen evaluate --photos held.zip --encoder w.safetensors --compare zmse=z.safetensors
       facegen evaluate --photos held.zip --compare refined=,refine=500
     """
+    from facegen.evaluation.report.tables import as_plain_text, main_tables
     from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation
-    from facegen.evaluation.tables import as_plain_text, main_tables
     from facegen.status import say
 
     systems = [SystemSpec(name, encoder, Edit.from_command(chosen)), *map(parse_system, compare)]

@@ -13,7 +13,7 @@ from facegen.data.archive import FaceArchive
 from facegen.evaluation.age import group_of_years
 from facegen.evaluation.judges import AgeJudge
 from facegen.evaluation.realism import Realism, realism_scores, scale_unit_features
-from facegen.evaluation.tables import KERNEL_UNIT
+from facegen.evaluation.report.tables import KERNEL_UNIT
 from facegen.images import to_uint8
 from facegen.metrics.features import Extractor
 from facegen.networks.generator import Generator

@@ -1,4 +1,7 @@
-"""The networks that judge: how old a face looks, and who it is. None of them had a part in any training of facegen."""
+"""The networks that judge: how old a face looks, who it is, and of which sex.
+
+None of them had a part in any training of facegen, but for the judge of the sex where dlib is not that of identities.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from PIL import Image
 from torch.nn import functional
 
 from facegen.errors import FacegenError
+from facegen.evaluation.reconstruction import Distance
 from facegen.faces.align import align_face
 from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_float
@@ -42,6 +46,70 @@ class AgeJudge:
 
     name: str
     predict: Callable[[torch.Tensor], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The networks that judge.
+
+    Attributes:
+        age: Tells ages.
+        identity: Tells people; features of length 1. None leaves identity out, and realism by its features.
+        sex: Tells women from men; None leaves out whether they stay so.
+        inception: For the realism that papers measure; None to leave it out.
+        lpips: Perceptual distance; None to leave it out.
+    """
+
+    age: AgeJudge
+    identity: Extractor | None
+    sex: SexJudge | None = None
+    inception: Extractor | None = None
+    lpips: Distance | None = None
+
+
+@dataclass(frozen=True)
+class SexJudge:
+    """Tells women from men by their looks.
+
+    Attributes:
+        name: The weight file and the beginning of its SHA-256.
+        men: How surely each looks like a man: `[N]`, 0..1, from uint8 `[N, 3, H, W]`, aligned, or from features.
+        takes_features: Whether `men` is asked about the features `[N, D]` of the judge of identities.
+    """
+
+    name: str
+    men: Callable[[torch.Tensor], np.ndarray]
+    takes_features: bool = False
+
+
+def load_sex_judge(identity: Extractor | None, *, device: torch.device | str = "cpu") -> SexJudge:
+    """Load the judge of the sex.
+
+    dlib's features tell it by a plane between women's and men's (`scripts/fit_sex_judge.py`), which has no part in any
+    training. For other judges of identities there is none, and the classifier by which aging holds the sex must do.
+
+    Raises:
+        FileNotFoundError, FacegenError: the file is missing or damaged.
+    """
+    from facegen.weights.load import load_sex_classifier
+    from facegen.weights.locate import PRETRAINED
+    from facegen.weights.tensors.safetensors_file import open_safetensors
+
+    if identity is not None and identity.name.startswith("dlib"):
+        path = PRETRAINED / "sex_judge.safetensors"
+        with open_safetensors(path) as file:
+            weight, bias = file.tensor("weight"), file.tensor("bias")
+        name = f"{path.name} ({file_fingerprint(path)})"
+        return SexJudge(name, lambda features: (features @ weight + bias).sigmoid().numpy(), takes_features=True)
+    path = PRETRAINED / "sex.safetensors"
+    network = load_sex_classifier(path)[0].to(device).eval()
+
+    @torch.no_grad()
+    def men(images: torch.Tensor) -> np.ndarray:
+        parts = [network.men(to_float(part.to(device))).cpu() for part in images.split(BATCH)]
+        return torch.cat(parts).double().numpy()
+
+    return SexJudge(f"{path.name} ({file_fingerprint(path)})", men)
 
 
 def load_age_judge(reference: str | os.PathLike[str] | None = None, *, device: torch.device | str = "cpu") -> AgeJudge:

@@ -16,14 +16,16 @@ from facegen import images as pictures
 from facegen.ages import AgeGroups
 from facegen.container import Container, is_image_name
 from facegen.data.archive import FaceArchive
+from facegen.data.contents import read_contents
 from facegen.data.sources import Record, Source, detect_source
 from facegen.data.sources.named_files import UtkFace
 from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
-from facegen.faces.template import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate, alignment_matrix, landmarks_of
 
+VIEW = 256  # side at which a face in a photo is judged: what people see of it, and more than any judge takes
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
 SAME_TEMPLATE = 0.02  # share of the side: landmarks this close are the same alignment, as measured ones differ as much
 
@@ -35,8 +37,11 @@ class Photos:
     Attributes:
         path: Where they are from.
         names: File names.
-        images: uint8 `[N, 3, S, S]`.
+        images: uint8 `[N, 3, V, V]`: what a face that is put back into its photo is seen beside. An archive's
+            crops keep their size, of larger ones and of photos V is VIEW, and it is never below the generator's size.
+        landmarks: Where they lie in the pictures, `[N, 5, 2]`; in an archive, where its alignment has them.
         ages: Exact ages in years `[N]`, float64; NaN where unknown.
+        people: Who it is `[N]`; None where the data set does not tell.
         tested: How many are evaluated.
         available: Pictures at `path`.
         left_out: Why, by file name, for pictures that were chosen but cannot be used.
@@ -46,7 +51,9 @@ class Photos:
     path: Path
     names: list[str]
     images: torch.Tensor
+    landmarks: np.ndarray
     ages: np.ndarray
+    people: list[str | None]
     tested: int
     available: int
     left_out: dict[str, str] = field(default_factory=dict)
@@ -80,13 +87,13 @@ def load_photos(
     files = Container(path)
     is_archive = {"dataset.json", "facegen.json"} & set(files.names)
     source = _archive_source(path, size, template) if is_archive else _photo_source(files, size, template)
-    names, ages, load, realigned = source
+    names, ages, people, load, realigned = source
     chosen, others = choose(ages, groups, limit=limit, seed=seed)
-    images, kept, left_out, tested = [], [], {}, 0
+    found, kept, left_out, tested = list[_Aligned](), [], {}, 0
     bar = tqdm([*chosen, *others], "reading faces", unit="face", disable=not progress)
     for number, index in enumerate(bar):
         try:
-            images.append(load(index))
+            found.append(load(index))
         except FacegenError as error:
             if is_archive:
                 raise
@@ -97,8 +104,19 @@ def load_photos(
     if tested == 0:
         reason = f" (first: {next(iter(left_out.values()))})" if left_out else ""
         raise FacegenError(f"{path}: no face to evaluate in it{reason}")
-    stack = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
-    return Photos(Path(path), [names[i] for i in kept], stack, ages[kept], tested, len(names), left_out, realigned)
+    stack = torch.from_numpy(np.stack([np.asarray(image) for image, _ in found])).permute(0, 3, 1, 2).contiguous()
+    return Photos(
+        Path(path),
+        [names[i] for i in kept],
+        stack,
+        np.stack([landmarks for _, landmarks in found]),
+        ages[kept],
+        [people[i] for i in kept],
+        tested,
+        len(names),
+        left_out,
+        realigned,
+    )
 
 
 def choose(
@@ -130,20 +148,23 @@ def choose(
     return chosen, others
 
 
-def _read_ages(files: Container, names: list[str]) -> np.ndarray:
-    """Return exact ages in years `[N]`, NaN where unknown, as the data set has them that the files are laid out as."""
+def _read_records(files: Container, names: list[str]) -> tuple[np.ndarray, list[str | None]]:
+    """Read what the data set that the files are laid out as says: exact ages `[N]`, NaN where unknown, and persons."""
 
-    def known(source: Source) -> dict[str, int | None]:
-        return {record.name: record.age for record in source.read(files) if isinstance(record, Record)}
+    def known(source: Source) -> dict[str, Record]:
+        return {record.name: record for record in source.read(files) if isinstance(record, Record)}
 
     try:
-        ages = known(detect_source(files)())
+        records = known(detect_source(files)())
     except FacegenError:  # no data set: a few of the photos may be named as in UTKFace all the same
-        ages = known(UtkFace())
-    return np.array([ages.get(name) for name in names], dtype=np.float64)
+        records = known(UtkFace())
+    found = [records.get(name) for name in names]
+    ages = np.array([None if record is None else record.age for record in found], dtype=np.float64)
+    return ages, [None if record is None else record.person for record in found]
 
 
-_Source = tuple[list[str], np.ndarray, Callable[[int], Image.Image], bool]
+_Aligned = tuple[Image.Image, np.ndarray]  # a face, and its landmarks in it
+_Source = tuple[list[str], np.ndarray, list[str | None], Callable[[int], _Aligned], bool]
 
 
 def _archive_source(path: str | os.PathLike[str], size: int, template: AlignmentTemplate) -> _Source:
@@ -152,15 +173,19 @@ def _archive_source(path: str | os.PathLike[str], size: int, template: Alignment
     ages[ages < 0] = np.nan
     own = template if archive.template is None else archive.template
     realigned = bool(np.abs(np.subtract(own.points, template.points)).max() > SAME_TEMPLATE)
+    view = max(size, min(VIEW, archive.resolution))
+    persons = {face.name: face.person for face in read_contents(path, use_labels=False).faces}
 
-    def load(index: int) -> Image.Image:
+    def load(index: int) -> _Aligned:
         pixels = archive.image(index).transpose(1, 2, 0)
         image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))))
         if realigned:
-            return align_face(image, np.asarray(own.points) * image.width, template, size)
-        return image if image.width == size else image.resize((size, size), Image.Resampling.LANCZOS)
+            image = align_face(image, np.asarray(own.points) * image.width, template, view)
+        elif image.width != view:
+            image = image.resize((view, view), Image.Resampling.LANCZOS)
+        return image, np.asarray(template.points) * view
 
-    return archive.file_names, ages, load, realigned
+    return archive.file_names, ages, [persons.get(name) for name in archive.file_names], load, realigned
 
 
 def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _Source:
@@ -168,11 +193,14 @@ def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _
     if not names:
         raise FacegenError(f"{files.path}: no picture in it (JPEG, PNG, WebP, TIFF, ...)")
 
-    def load(index: int) -> Image.Image:
+    view = max(size, VIEW)
+
+    def load(index: int) -> _Aligned:
         photo = pictures.to_rgb(pictures.decode(files.read(names[index]), f"{files.path}: {names[index]}"))
         faces = find_faces(photo)
         if not faces:
             raise FacegenError(f"{files.path}: {names[index]}: no face found")
-        return align_face(photo, faces[0], template, size)
+        matrix = alignment_matrix(faces[0], template, view)
+        return align_face(photo, faces[0], template, view), landmarks_of(faces[0]) @ matrix[:, :2].T + matrix[:, 2]
 
-    return names, _read_ages(files, names), load, False
+    return names, *_read_records(files, names), load, False

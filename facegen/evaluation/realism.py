@@ -1,4 +1,4 @@
-"""Whether results look like real faces of the target group: distances of sets of features.
+"""Whether results look like real faces of the target group: distances of sets of features, and how sharp they are.
 
 All sets that are compared with each other have one size, because the Frechet distance is biased by it. The distance of
 two halves of the real faces is the floor: as close as faces of that group are to each other.
@@ -12,11 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
+from facegen.aging.mask import crop_mask
+from facegen.faces.template import AlignmentTemplate
+from facegen.metrics.features import BATCH
 from facegen.metrics.frechet import fid
 from facegen.metrics.kernel import kid
 
 SMALLEST = 4  # faces on a side: with fewer the distance says nothing
+SHARPNESS_SIDE = 128  # at which sharpness is measured: finer detail tells of the camera
 SUBSETS = 20  # for the kernel distance; sets are small enough to be used nearly whole
 
 
@@ -62,6 +67,25 @@ def scale_unit_features(features: torch.Tensor) -> torch.Tensor:
     The kernel distance is made for such numbers: at length 1 its kernel would hardly depend on the cosine.
     """
     return features * features.shape[-1] ** 0.5
+
+
+@torch.no_grad()
+def sharpness(images: torch.Tensor, template: AlignmentTemplate) -> np.ndarray:
+    """How much fine detail faces have: the root mean square of the Laplacian of their lightness, on the face `[N]`.
+
+    Args:
+        images: uint8 `[N, 3, H, H]`, aligned to `template`.
+    """
+    side = SHARPNESS_SIDE
+    mask = torch.from_numpy(crop_mask((side, side), template)[1:-1, 1:-1, 0])
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
+    found = []
+    for part in images.split(BATCH):
+        gray = part.float().mean(dim=1, keepdim=True)
+        sized = functional.interpolate(gray, (side, side), mode="bicubic", antialias=True)
+        edges = functional.conv2d(sized, kernel)[:, 0]
+        found.append(((edges.square() * mask).sum(dim=(1, 2)) / mask.sum()).sqrt())
+    return torch.cat(found).double().numpy()
 
 
 def _compare(result: torch.Tensor, real: torch.Tensor, other: torch.Tensor, seed: int) -> Realism:

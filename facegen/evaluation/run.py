@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facegen.aging.edit import Edit, parse_hold
+from facegen.aging.edit import Edit, parse_hold, parse_strength
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
-from facegen.evaluation.evaluate import Evaluation, Judges, check_systems, evaluate
-from facegen.evaluation.judges import load_age_judge, load_identity_judge
+from facegen.evaluation.evaluate import Evaluation, check_systems, evaluate
+from facegen.evaluation.judges import Judges, load_age_judge, load_identity_judge, load_sex_judge
 from facegen.evaluation.options import EvaluationOptions
 from facegen.evaluation.photos import Photos, load_photos
 from facegen.evaluation.reconstruction import Distance
-from facegen.evaluation.report import About, plain_name, write_report
+from facegen.evaluation.report.page import About, plain_name, write_report
 from facegen.evaluation.system import System
 from facegen.files import at_home, check_free
 from facegen.metrics.features import (
@@ -36,9 +36,15 @@ from facegen.weights.trained_for import own_generator
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
-SPEC = "NAME=ENCODER[,generator=...][,method=...][,layers=...][,hold=...][,psi=...][,refine=...][,refine_seconds=...]"
-_SETTING = re.compile(r",\s*(generator|method|layers|hold|psi|refine|refine_seconds)=")
-_KINDS: dict[str, Callable[[str], Any]] = {"psi": float, "refine": int, "refine_seconds": float, "hold": parse_hold}
+SPEC = "NAME=ENCODER, then any of ,generator= ,method= ,layers= ,hold= ,strength= ,psi= ,refine= ,refine_seconds="
+_SETTING = re.compile(r",\s*(generator|method|layers|hold|strength|psi|refine|refine_seconds)=")
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "psi": float,
+    "refine": int,
+    "refine_seconds": float,
+    "hold": parse_hold,
+    "strength": parse_strength,
+}
 
 
 @dataclass(frozen=True)
@@ -194,12 +200,15 @@ def _load_judges(
     judges = Judges(
         age,
         identity,
+        load_sex_judge(identity, device=device),
         _if_possible(load_inception, options.inception is not None, "FID and KID of Inception features", notes),
         _if_possible(load_lpips, has_lpips, "LPIPS (--lpips and --vgg)", notes),
     )
     estimator = shipped_file("age") if options.age_estimator is None else locate(options.age_estimator)
     return judges, _independence(
-        file_fingerprint(estimator) in age.name, identity is not None and identity.name.startswith("facenet")
+        file_fingerprint(estimator) in age.name,
+        identity is not None and identity.name.startswith("facenet"),
+        judges.sex is not None and not judges.sex.takes_features,
     )
 
 
@@ -216,14 +225,15 @@ def _load_identity(
         raise FacegenError(f"{error}; or leave identity out: --id-judge none") from error
 
 
-def _independence(own_estimator: bool, facenet: bool) -> str:
+def _independence(own_estimator: bool, facenet: bool, own_sex: bool) -> str:
     """What the judges had to do with the systems.
 
     Args:
         own_estimator: The judge of ages is the systems' own age estimator.
         facenet: The judge of identities is a network that encoders may have learned from.
+        own_sex: The judge of the sex is the network by which systems hold it.
     """
-    if not own_estimator and not facenet:
+    if not own_estimator and not facenet and not own_sex:
         return "The judges had no part in any training: no loss and no transfer uses their weights."
     sentences = ["The judge of ages had no part in any training."]
     if own_estimator:
@@ -236,6 +246,8 @@ def _independence(own_estimator: bool, facenet: bool) -> str:
             "Encoders that began with the weights of the judge of identities (train-encoder --init vggface2) or "
             "learned from them (--recipe identity) are not independent of it."
         )
+    if own_sex:
+        sentences.append("The judge of the sex is the network that it is held with (--hold): its numbers flatter that.")
     return " ".join(sentences)
 
 
@@ -267,7 +279,7 @@ def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[st
     few = [label for label, count in evaluation.group_counts.items() if 0 < count < 5]
     if few:
         remarks.append(f"Few faces of {', '.join(few)} were evaluated: read their own error with care.")
-    undefined = {s.system.name: sum(s.correlations != s.correlations) for s in evaluation.systems}
+    undefined = {s.name: sum(s.correlations != s.correlations) for s in evaluation.systems}
     remarks += [
         f"{name}: {count:,d} strips have no order, all their ages being judged alike."
         for name, count in undefined.items()
@@ -289,6 +301,7 @@ def _about(options: dict[str, Any], photos: Photos, judges: Judges, independent:
         age_judge=judges.age.name,
         identity_judge=identity,
         independent=independent,
+        sex_judge=None if judges.sex is None else judges.sex.name,
         notes=notes,
         left_out=photos.left_out,
     )

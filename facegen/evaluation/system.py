@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.edit import Edit
+from facegen.aging.paste import paste_results
+from facegen.aging.results import FaceResult
+from facegen.aging.strength import MOST
 from facegen.aging.transfer import AgeTransfer
 from facegen.evaluation.photos import Photos
-from facegen.images import to_float, to_uint8
+from facegen.faces.template import Face
+from facegen.images import to_rgb
 from facegen.text import shown
+
+PHOTO, FACE = "photo", "face"  # what a system gives: the photo at another age, and the face as it was generated
 
 
 @dataclass(frozen=True)
 class System:
-    """A row of the tables.
+    """One way of changing ages: two rows of the tables, its photos and its generated faces.
 
     Attributes:
-        name: What the row is called.
+        name: What the rows are called.
         renderer: Makes the pictures.
         edit: How it changes ages; None for its default.
         description: What it is, for the report: files and settings.
@@ -40,16 +47,29 @@ class Rendered:
     """What a system made of the evaluated faces, as files would hold it.
 
     Attributes:
-        reconstructions: uint8 `[N, 3, S, S]`.
-        aged: uint8 `[N, targets, 3, S, S]`.
-        seconds: `[N]`, each face alone: encoding, reconstruction and all ages.
+        inputs, reconstructions: uint8 `[N, 3, S, S]`, what the encoder saw and what became of it.
+        photos: uint8 `[N, targets, 3, V, V]`, the photos at the target ages.
+        faces: uint8 `[N, targets, 3, S, S]`, as generated.
+        strengths: `[N, targets]`, how much of the change went into the photo.
+        at_cap: Share of them that are the most that is tried; None where the strength was given.
+        seconds: `[N]`, each photo alone: encoding, reconstruction, all ages, their strengths and pasting.
         estimated: `[N]`, how old the system took each face for, in years; NaN where it was told.
+        results: What it all is made of, to be pasted at other strengths.
     """
 
+    inputs: torch.Tensor
     reconstructions: torch.Tensor
-    aged: torch.Tensor
+    photos: torch.Tensor
+    faces: torch.Tensor
+    strengths: np.ndarray
+    at_cap: float | None
     seconds: np.ndarray
     estimated: np.ndarray
+    results: list[FaceResult]
+
+    def of(self, output: str) -> torch.Tensor:
+        """The photos or the faces."""
+        return self.photos if output == PHOTO else self.faces
 
 
 def render_all(
@@ -62,30 +82,51 @@ def render_all(
         give_ages: Tell it the age of a face where it is known; otherwise it has to estimate.
         progress: Show a bar.
     """
-    renderer, reconstructions, aged, seconds, estimated = system.renderer, [], [], [], []
+    renderer = system.renderer
+    results, pasted, seconds = list[FaceResult](), list[torch.Tensor](), []
     first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
+    side = photos.images.shape[-1]
     bar = tqdm(range(photos.tested), f"{shown(system.name, 40)}: aging", unit="face", disable=not progress)
     for index in bar:
-        face = to_float(photos.images[index : index + 1].to(renderer.device))
-        age = photos.ages[index]
+        photo, age = as_picture(photos.images[index]), photos.ages[index]
         # Older than all groups counts as the last.
-        ages = [float(np.clip(age, first, last))] if give_ages and np.isfinite(age) else None
-        _wait(renderer.device)
+        given = [float(np.clip(age, first, last))] if give_ages and np.isfinite(age) else None
+        face = Face((0, 0, side, side), 1.0, photos.landmarks[index])
         start = time.perf_counter()
-        rendering = renderer.render(face, targets, input_ages=ages, edit=system.edit)
-        _wait(renderer.device)
+        ((result,),) = renderer.age_found([photo], [[face]], targets, input_age=given, edit=system.edit)
+        pasted.append(in_photo(photo, result, renderer))
         seconds.append(time.perf_counter() - start)
-        reconstructions.append(_as_files(rendering.reconstructions))
-        aged.append(_as_files(rendering.aged[0])[None])
-        estimated.append(float(rendering.input_ages[0]) if ages is None else np.nan)
-    return Rendered(torch.cat(reconstructions), torch.cat(aged), np.array(seconds), np.array(estimated))
+        results.append(result)
+    strengths = np.array([[face.strength for face in result.aged] for result in results])
+    is_solved = system.edit is None or system.edit.strength is None
+    return Rendered(
+        inputs=_stack(result.input for result in results),
+        reconstructions=_stack(result.reconstruction for result in results),
+        photos=torch.stack(pasted),
+        faces=torch.stack([_stack(face.image for face in result.aged) for result in results]),
+        strengths=strengths,
+        at_cap=float((strengths >= MOST - 1e-6).mean()) if is_solved else None,
+        seconds=np.array(seconds),
+        estimated=np.array([result.input_age if result.age_is_estimated else np.nan for result in results]),
+        results=results,
+    )
 
 
-def _as_files(images: torch.Tensor) -> torch.Tensor:
-    """Gray or RGB pictures in -1..1 as uint8 `[N, 3, H, W]` on the CPU."""
-    return to_uint8(images).expand(-1, 3, -1, -1).cpu()
+def in_photo(
+    photo: Image.Image, result: FaceResult, renderer: AgeTransfer, strength: float | None = None
+) -> torch.Tensor:
+    """The photo at every age, uint8 `[A, 3, V, V]`, as `facegen transfer` writes it; None for its own strengths."""
+    if strength is not None:
+        result = replace(result, aged=[replace(face, strength=strength) for face in result.aged])
+    return _stack(aged for _, aged in paste_results(photo, [result], template=renderer.template))
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def as_picture(image: torch.Tensor) -> Image.Image:
+    """A picture uint8 `[3, H, W]` as Pillow has it."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def _stack(pictures: Iterable[Image.Image]) -> torch.Tensor:
+    """Pictures of one size as uint8 `[N, 3, H, W]`."""
+    pixels = np.stack([np.asarray(to_rgb(picture)) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

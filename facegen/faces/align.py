@@ -17,9 +17,9 @@ from facegen.faces.template import (
     alignment_matrix,
     invert_matrix,
 )
-from facegen.images import to_rgb
+from facegen.images import to_rgb, upright_to_cut
 
-LARGE_FACE = 16_000_000  # pixels of a photo that one face takes; of more, a smaller copy of the photo is warped
+LARGE_FACE = 4_000_000  # pixels of a photo that one face takes; of more, a smaller copy of the photo is warped
 PATCH_BATCH = 16  # pictures decoded at a time when many are measured
 
 
@@ -46,19 +46,23 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
     Args:
         matrix: [2, 3], pixels of the photo to pixels of the picture, see `alignment_matrix`.
     """
-    image = to_rgb(image)
+    image = upright_to_cut(image)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
 
     # Sample at least as finely as the photo, then average down: so large photos do not alias.
-    oversampling = max(1, int(np.ceil(1 / scale)))
+    oversampling = max(1, int(np.ceil(1 / scale - 1e-9)))  # an aligned picture stays as it is
     inverse = invert_matrix(matrix)
     corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) @ inverse[:, :2].T + inverse[:, 2]
-    left, top = np.floor(corners.min(axis=0)).astype(int) - 2
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
+    left, top = (np.floor(corners.min(axis=0)).astype(int) - 2).tolist()
+    right, bottom = (np.ceil(corners.max(axis=0)).astype(int) + 2).tolist()
+    # Of the photo, what lies around the face alone is worked on: a photo of 100 megapixels takes 400 MB.
+    x, y = min(max(left, 0), image.width - 1), min(max(top, 0), image.height - 1)
+    around = (x, y, min(max(right, x + 1), image.width), min(max(bottom, y + 1), image.height))
     shrink = math.isqrt((right - left) * (bottom - top) // LARGE_FACE)
     if shrink > 1:  # still far finer than the result, or nearly as fine as a photo can be
-        return cut_face(image.reduce(shrink), matrix * np.array([shrink, shrink, 1]), size)
-    region = crop_with_edges(image, left, top, right, bottom)
+        smaller = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ (x, y) + matrix[:, 2]])
+        return cut_face(image.reduce(shrink, around), smaller, size)
+    region = crop_with_edges(to_rgb(image.crop(around)), left - x, top - y, right - x, bottom - y)
 
     to_region = inverse.copy()
     to_region[:, :2] /= oversampling

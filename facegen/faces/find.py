@@ -13,7 +13,7 @@ from PIL import Image
 from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
 from facegen.files import at_home
-from facegen.images import decode, to_rgb
+from facegen.images import decode, to_rgb, upright_to_cut
 from facegen.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int | None = No
     is less sure of them. A picture without a face, or whose surest face may well be turned, is searched in its other
     three turns, and the surest face decides. Boxes and landmarks are those of the picture as it is given.
     """
-    images = [to_rgb(image) for image in images]
+    images = [upright_to_cut(image) for image in images]
     sides = [_search_side(image.size) if max_side is None else max_side for image in images]
     found: list[list[Face]] = [[] for _ in images]
     for side in dict.fromkeys(sides):  # one for all but huge photos
@@ -81,9 +81,9 @@ def _search_side(size: tuple[int, int]) -> int:
 
 
 def _find_in_turns(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
-    """As `find_faces_batch`, for pictures of mode RGB."""
+    """As `find_faces_batch`, for pictures that `upright_to_cut` gives."""
     shrinks = [_shrink(image.size, max_side) for image in images]
-    images = [image if by == 1 else image.reduce(by) for image, by in zip(images, shrinks, strict=True)]
+    images = [to_rgb(image if by == 1 else image.reduce(by)) for image, by in zip(images, shrinks, strict=True)]
     found = _find_upright(images, max_side)
     unsure = [index for index, faces in enumerate(found) if _may_be_turned(images[index], faces)]
     for turn in TURNS:
@@ -203,6 +203,8 @@ def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
 
 def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
     """Crop; what lies outside the picture repeats its nearest edge pixel."""
+    if (left, top, right, bottom) == (0, 0, *image.size):
+        return image
     columns = np.clip(np.arange(left, right), 0, image.width - 1)
     rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
     pixels = np.asarray(image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))

@@ -76,6 +76,13 @@ def alignment_matrix(
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
+def template_of(
+    face: Face | np.ndarray | Sequence[Sequence[float]], matrix: np.ndarray, size: int
+) -> AlignmentTemplate:
+    """Where the landmarks of a face lie in its aligned picture of `size` pixels, see `alignment_matrix`."""
+    return AlignmentTemplate.from_json(((landmarks_of(face) @ matrix[:, :2].T + matrix[:, 2]) / size).tolist())
+
+
 def invert_matrix(matrix: np.ndarray) -> np.ndarray:
     """The 2x3 matrix that undoes a 2x3 affine matrix."""
     linear = np.linalg.inv(matrix[:, :2])

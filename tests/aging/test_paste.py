@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from facegen.aging.results import AgedFace, FaceResult
 from facegen.aging.save import save_photos
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.template import UTKFACE_TEMPLATE, alignment_matrix
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.images import to_rgb
 from facegen.photos.original import Original, open_original
 
@@ -52,6 +53,19 @@ def turned(image: Image.Image, degrees: float) -> tuple[Image.Image, np.ndarray]
     rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     middle = np.array(image.size) / 2
     return image.rotate(degrees, Image.Resampling.BICUBIC), (LANDMARKS - middle) @ rotation.T + middle
+
+
+def test_of_a_face_seen_from_the_side_what_lies_beyond_its_eyes_stays(hopper: Image.Image):
+    narrow = AlignmentTemplate(((0.5, 0.29), (0.7, 0.29), (0.68, 0.53), (0.5, 0.69), (0.66, 0.69)))
+    frontal = pasted(hopper, aged=lighter)
+    wide, side = (
+        pixels(align_face(paste_faces(hopper, [replace(frontal, template=template)]), LANDMARKS, size=64))
+        - pixels(frontal.input)
+        for template in (None, narrow)
+    )
+    assert wide[32, 12:52].min() > 2
+    assert side[32, 32:42].min() > 2  # between the narrow eyes and the mouth
+    assert np.abs(side[32, 12:20]).max() < 2
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])

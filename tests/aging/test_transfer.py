@@ -138,6 +138,8 @@ def test_a_face_says_how_far_it_is_turned_and_how_much_of_it_the_photo_shows(
     ((cut,), (side,)) = transfer.age_found([half, hopper], [find_faces(hopper), [turned]], [50])
     assert cut.inside == pytest.approx(0.5, abs=0.05)
     assert side.yaw > FROM_THE_SIDE
+    eyes = [np.subtract(*face.template.points[1::-1])[0] for face in (whole, side) if face.template]
+    assert eyes[1] < 0.7 * eyes[0]  # where they are in the picture, not where they should be
 
 
 def invert_points(result: FaceResult, points: Sequence[tuple[float, float]]) -> np.ndarray:

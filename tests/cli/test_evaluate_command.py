@@ -64,8 +64,11 @@ def test_the_command(run, folder: Path, tmp_path: Path):
     assert "two different people" in result.stdout
     assert "reading faces" in result.stderr
     numbers = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert [system["name"] for system in numbers["systems"]] == ["ours", "other"]
-    assert numbers["systems"][1]["edit"]["psi"] == 0.5
+    assert [(row["name"], row["output"]) for row in numbers["systems"]] == [
+        (name, output) for name in ("ours", "other") for output in ("photo", "face")
+    ]
+    assert numbers["systems"][2]["edit"]["psi"] == 0.5
+    assert numbers["sex_judge"] is not None
     assert [target["age"] for target in numbers["targets"]] == [10, 70]
     assert len(numbers["faces"]) == 2
     # What could not be downloaded is left out, and said so with the option that gives it.
@@ -105,7 +108,7 @@ def test_a_system_may_have_its_own_generator(run, folder: Path, tmp_path: Path):
     same, other = f"same={encoder},psi=1.0", f"other={encoder},generator={folder / 'g2.safetensors'}"
     result = run("--compare", same, "--compare", other, "--photos-limit", 2, "--ages", "10,70")
     assert result.exit_code == 0, result.output
-    first, same, other = json.loads((tmp_path / "report" / "results.json").read_text())["systems"]
+    first, same, other = json.loads((tmp_path / "report" / "results.json").read_text())["systems"][1::2]
     assert [Path(system["generator"]).name for system in (first, same, other)] == [
         *["g.safetensors"] * 2,
         "g2.safetensors",
@@ -134,7 +137,7 @@ def test_an_encoder_may_bring_its_generator(folder: Path, tmp_path: Path, monkey
         progress=False,
     )
     numbers = json.loads((tmp_path / "report" / "results.json").read_text())
-    own, given, same = numbers["systems"]
+    own, given, same = numbers["systems"][1::2]
     assert [own["generator"], given["generator"]] == ["the encoder's own", str(other)]
     assert own["predicted"] == same["predicted"]
     assert own["predicted"] != given["predicted"]
@@ -151,14 +154,16 @@ def test_systems_that_do_not_fit_are_told_before_judges_are_loaded(run, folder: 
 
 def test_what_the_judges_had_to_do_with_the_systems():
     flatter, learned, neither = "its numbers flatter them", "not independent of it", "no part in any training"
+    holds = "its numbers flatter that"
     for case, words in {
-        (False, False): [neither],
-        (False, True): [neither, learned],
-        (True, False): [flatter],
-        (True, True): [flatter, learned],
+        (False, False, False): [neither],
+        (False, True, False): [neither, learned],
+        (False, False, True): [neither, holds],
+        (True, False, False): [flatter],
+        (True, True, True): [flatter, learned, holds],
     }.items():
         found = _independence(*case)
-        assert [text for text in (flatter, neither, learned) if text in found] == words
+        assert [text for text in (flatter, neither, learned, holds) if text in found] == words
 
 
 def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
@@ -192,6 +197,7 @@ def test_systems_in_words():
     assert parse_system("mine=") == SystemSpec("mine", None, Edit())
     found = parse_system("fine=a,b.safetensors, method=shift,layers=0-3,7,refine=50,refine_seconds=2.5,psi=0.7")
     assert found == SystemSpec("fine", "a,b.safetensors", Edit("shift", "0-3,7", 0.7, 50, 2.5))
+    assert parse_system("whole=,strength=1.0,hold=none").edit == Edit(strength=1.0, hold=[])
     assert parse_system("two=e,generator=runs/b,psi=0.7") == SystemSpec("two", "e", Edit(psi=0.7), "runs/b")
     for text in ("", "=x", "x=y,method=magic", "x=y,psi=low"):
         with pytest.raises(FacegenError):

@@ -14,12 +14,20 @@ from refusals import assert_refused
 from strangers import LONG, NAME, TEXT, assert_clean, assert_safe_page
 
 from facegen.ages import AgeGroups
-from facegen.evaluation.cases import choose_cases, make_case, order_people
+from facegen.evaluation import dial
+from facegen.evaluation.dial import STRENGTHS
 from facegen.evaluation.evaluate import evaluate, target_ages
-from facegen.evaluation.report import About, write_report
-from facegen.evaluation.tables import as_markdown, as_plain_text, detail_tables, main_tables, to_json
+from facegen.evaluation.report.cases import choose_cases, make_case, order_people
+from facegen.evaluation.report.details import detail_tables
+from facegen.evaluation.report.page import About, write_report
+from facegen.evaluation.report.tables import as_markdown, as_plain_text, main_tables, to_json
 
 ABOUT = About({"seed": 0}, "data/faces.zip", 40, "an age judge", "an identity judge", "They are independent.")
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dial, "PEOPLE", 3)
 
 
 def run(photos, judges, *systems, **how):
@@ -27,21 +35,77 @@ def run(photos, judges, *systems, **how):
 
 
 def test_an_oracle_is_perfect(photos, judges, system):
-    (scores,) = run(photos, judges, system()).systems
+    photo, scores = run(photos, judges, system()).systems
+    assert (photo.name, scores.name) == ("oracle (photo)", "oracle (face)")
     assert scores.age.error.value == pytest.approx(0)
     assert (scores.age.right.value, scores.age.near.value) == (1, 1)
     assert scores.monotone == pytest.approx((1, 1, 1))
-    assert scores.identity.similarity.value == pytest.approx(1)
+    assert scores.identity.similarity.value == pytest.approx(1, abs=0.01)
     assert scores.identity.share.value == pytest.approx(1)
     assert scores.reconstruction.mse.value == 0
     assert scores.reconstruction.lpips is None
     assert scores.predicted.shape == scores.similarity.shape == (24, 4)
-    assert scores.seconds[1] > 0
+    assert (scores.identity.accepted.value, scores.sex.kept.value) == (1, 1)
+    assert scores.sharpness[1] > 0
+    assert (scores.strengths, scores.at_cap) == (None, None)
+    assert photo.seconds[1] > 0
     assert scores.system.renderer.told[0] == [photos.ages[0]]
 
 
+def test_a_photo_is_judged_as_it_is_written(photos, judges, system):
+    """With a little more age it is a little older; the whole change goes in only as far as it may."""
+    half, _, whole, _, none, _ = run(
+        photos, judges, *(system(str(strength), strength=strength) for strength in (0.5, 1.0, 0.0))
+    ).systems
+    assert none.age.error.value > half.age.error.value > whole.age.error.value > 0
+    np.testing.assert_array_equal(none.pictures, photos.images[:24, None].expand(-1, 4, -1, -1, -1))
+    assert none.identity.similarity.value == pytest.approx(1)
+    assert none.sharpness == pytest.approx((1, 1, 1))
+    assert whole.strengths.shape == (24, 4)
+    assert (whole.at_cap, none.at_cap) == (0, 0)
+    assert whole.rendered.photos.shape == whole.rendered.faces.shape
+
+
+def test_photos_that_are_larger_than_the_generators_faces_stay_large(photos, judges, system):
+    enlarged = photos.images.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    large = dataclasses.replace(photos, images=enlarged, landmarks=4 * photos.landmarks)
+    photo, face = run(large, judges, system()).systems
+    assert photo.pictures.shape[-1] == 64
+    assert face.pictures.shape[-1] == face.rendered.inputs.shape[-1] == 16
+    assert face.age.error.value == pytest.approx(0)
+    outside = large.images[:24, None, :, :4].expand(-1, 4, -1, -1, -1)
+    np.testing.assert_array_equal(photo.pictures[..., :4, :], outside)
+    # Beside the photo, the enlarged face has the detail of a small picture.
+    assert photo.sharpness[1] > 0.5
+
+
+def test_the_dial(photos, judges, system):
+    evaluation = run(photos, judges, system())
+    assert [point.strength for point in evaluation.dial] == [0, *STRENGTHS, None]
+    still, last = evaluation.dial[0], evaluation.dial[-1]
+    assert (still.people, last.people) == (3, 3)
+    assert still.similarity.value == pytest.approx(1)
+    expected = np.abs(photos.ages[:3, None] - np.array(evaluation.targets)).mean()
+    assert still.age.error.value == pytest.approx(expected)
+    assert last.age.error.value == pytest.approx(
+        np.abs(evaluation.systems[0].predicted[:3] - np.array(evaluation.targets)).mean()
+    )
+    assert evaluation.dial[2].age.error == last.age.error  # strength 1 is what the system took
+    assert still.age.error.value > evaluation.dial[1].age.error.value > last.age.error.value
+
+
+def test_who_changes_sex_is_counted(photos, judges, system):
+    _, face = run(photos, judges, system("nobody", persons=False)).systems
+    # Gray is no man to this judge.
+    assert face.sex.women.value == 1
+    assert face.sex.men.value == 0
+    assert [found.value for found in face.sex.men_per_target] == [0] * 4
+    assert 0 < face.sex.kept.value < 1
+    assert face.identity.accepted.value < 0.5
+
+
 def test_results_that_never_change_have_no_order(photos, judges, system):
-    (scores,) = run(photos, judges, system(aging=False)).systems
+    _, scores = run(photos, judges, system(aging=False)).systems
     assert np.isnan(scores.correlations).all()
     assert np.isnan(scores.monotone).all()
     # Everybody is right once, at their own group.
@@ -51,7 +115,7 @@ def test_results_that_never_change_have_no_order(photos, judges, system):
 
 def test_one_face_for_all_is_nobody(photos, judges, system):
     evaluation = run(photos, judges, system(), system("nobody", persons=False))
-    good, bad = evaluation.systems
+    _, good, _, bad = evaluation.systems
     assert bad.identity.share.value < 0.5 < good.identity.share.value
     assert bad.identity.similarity.high < good.identity.similarity.low
     assert bad.identity.strangers.value == pytest.approx(bad.identity.similarity.value)
@@ -89,8 +153,8 @@ def test_faces_of_unknown_age(photos, judges, system):
 def test_ages_of_ones_own(photos, judges, system):
     evaluation = run(photos, judges, system(), ages=[70, 10.5])
     assert evaluation.target_labels == ["70", "10.5"]
-    assert evaluation.systems[0].age_per_target[1].quartiles[1] == pytest.approx(10, abs=1)
-    assert np.isnan(run(photos, judges, system(), ages=[30]).systems[0].correlations).all()
+    assert evaluation.systems[1].age_per_target[1].quartiles[1] == pytest.approx(10, abs=1)
+    assert np.isnan(run(photos, judges, system(), ages=[30]).systems[1].correlations).all()
     assert_refused("no ages given", target_ages, evaluation.groups, [])
     assert_refused("no system", run, photos, judges)
 
@@ -99,6 +163,7 @@ def test_one_person_alone(photos, judges, system, tmp_path):
     evaluation = run(dataclasses.replace(photos, tested=1), judges, system())
     assert np.isnan(evaluation.floor.value)
     assert np.isnan(evaluation.systems[0].identity.share.value)
+    assert evaluation.dial[0].people == 1
     assert write_report(tmp_path, evaluation, ABOUT).is_file()
 
 
@@ -109,7 +174,7 @@ def test_inception_and_lpips_where_they_are(photos, judges, system):
     evaluation = run(photos, everything, system())
     assert evaluation.systems[0].inception.count == evaluation.systems[0].realism.count
     assert evaluation.systems[0].reconstruction.lpips.value == 0
-    assert "FID" in main_tables(evaluation)[1].columns
+    assert "FID" in main_tables(evaluation)[2].columns
 
 
 def test_names_that_strangers_gave(photos, judges, system, tmp_path):
@@ -133,8 +198,12 @@ def test_the_report(photos, judges, system, tmp_path):
     page = write_report(tmp_path / "new" / "report", evaluation, about)
     folder = page.parent
     numbers = json.loads((folder / "results.json").read_text())
-    assert numbers["systems"][1]["correlation_quartiles"] == [None, None, None]
-    assert numbers["systems"][0]["identity"]["share"]["value"] == pytest.approx(1)
+    assert [row["output"] for row in numbers["systems"]] == ["photo", "face"] * 2
+    assert numbers["systems"][3]["correlation_quartiles"] == [None, None, None]
+    assert numbers["systems"][1]["identity"]["share"]["value"] == pytest.approx(1)
+    assert numbers["systems"][0]["strengths"] == [[1.0] * 4] * 24
+    assert [point["strength"] for point in numbers["dial"]] == [0, *STRENGTHS, None]
+    assert numbers["threshold"] < 1
     assert numbers["targets"][0] == {"label": "0-20", "age": 10.0}
     assert len(numbers["faces"]) == 24
     assert numbers["versions"]["torch"] == importlib.metadata.version("torch")
@@ -149,13 +218,14 @@ def test_the_report(photos, judges, system, tmp_path):
     # A column of settings for each system, a row for each setting, in words.
     assert "{" not in html.partition("<h2>Settings")[2]
     assert re.search(r'<th scope="col">&lt;ours&gt;</th><th scope="col">still</th>', html.replace("\n", ""))
-    assert html.count('<div class="strip">') == 2 * 18
+    assert html.count('<div class="strip">') == 4 * 18
     strips = sorted(path.name for path in (folder / "strips").iterdir())
-    assert len(strips) == 2 * 18
-    assert "best1-_ours_.png" in strips
-    assert "worst6-still.png" in strips
+    assert len(strips) == 4 * 18
+    assert "best1-_ours_-photo.png" in strips
+    assert "worst6-still-face.png" in strips
     markdown = (folder / "table.md").read_text()
-    assert "| still | " in markdown
+    assert "| still (photo) | " in markdown
+    assert "### The dial" in markdown
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -174,7 +244,8 @@ def test_without_a_judge_of_identities(photos, judges, system, tmp_path, incepti
     tables = [*main_tables(evaluation), *detail_tables(evaluation)]
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
-    assert tables[0].columns == ["system", "error, years", "right", "near", "order"]
+    ages = ["system", "error, years", "right", "near", "order", "sex kept", "strength", "sharpness"]
+    assert tables[0].columns == ages
     assert ("FID" in tables[1].columns) == inception
     page = write_report(tmp_path, evaluation, dataclasses.replace(ABOUT, identity_judge=None))
     html = re.sub(r"data:[^\"]*", "", page.read_text())  # no word by chance in a picture
@@ -187,13 +258,16 @@ def test_without_a_judge_of_identities(photos, judges, system, tmp_path, incepti
 
 def test_tables_have_a_row_for_each_system_and_the_references(photos, judges, system):
     evaluation = run(photos, judges, system("a|b"), system("still", aging=False))
-    first, second = main_tables(evaluation)
-    assert [row[0] for row in first.rows] == ["a|b", "still", "real faces at their own age", "two different people"]
-    assert second.rows[-1][0] == "real faces and real faces"
-    for table in (first, second, *detail_tables(evaluation)):
+    first, second, third = main_tables(evaluation)
+    names = ["a|b (photo)", "a|b (face)", "still (photo)", "still (face)"]
+    assert [row[0] for row in first.rows] == [*names, "real faces at their own age"]
+    assert [row[0] for row in second.rows] == [*names, "two different people"]
+    assert [row[0] for row in third.rows] == [*names, "real faces and real faces"]
+    for table in (first, second, third, *detail_tables(evaluation)):
         assert {len(row) for row in table.rows} == {len(table.columns)}
-        assert as_markdown(table).count("a&#124;b") == (table.title != "The judge of ages on real faces")
-    assert re.search(r"a\|b\n +error, years +0\.0 \[0\.0, 0\.0\]", as_plain_text(first))
+        rows = {"The judge of ages on real faces": 0, "The dial": 0, "Sex kept for each target": 4}.get(table.title, 2)
+        assert as_markdown(table).count("| a&#124;b") == rows
+    assert re.search(r"a\|b \(face\)\n +error, years +0\.0 \[0\.0, 0\.0\]", as_plain_text(first))
     assert to_json({1: np.float32("nan"), "a": (np.int64(2), None, True)}) == {"1": None, "a": [2, None, True]}
 
 

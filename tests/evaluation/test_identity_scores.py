@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from facegen.evaluation.bootstrap import draw_counts
-from facegen.evaluation.identity import identity_scores, pairs_estimate, pairs_of_resamples, recognition, share_of_range
+from facegen.evaluation.identity import (
+    DISTANCES,
+    acceptance_threshold,
+    identity_scores,
+    pairs_estimate,
+    pairs_of_resamples,
+    per_distance,
+    real_pairs,
+    recognition,
+    same_people,
+    share_of_range,
+)
 
 
 def people(count: int, seed: int = 0) -> np.ndarray:
@@ -14,7 +25,11 @@ def people(count: int, seed: int = 0) -> np.ndarray:
 
 def test_whoever_keeps_everything_is_at_the_ceiling():
     inputs = people(20)
-    scores = identity_scores(inputs, np.repeat(inputs[:, None], 3, axis=1), inputs, draw_counts(20))
+    distances = np.tile([[0.0, 30, 60]], [20, 1])
+    aged = np.repeat(inputs[:, None], 3, axis=1)
+    scores = identity_scores(inputs, aged, inputs, draw_counts(20), distances=distances, threshold=0.9)
+    assert scores.accepted.value == 1
+    assert [e.value for e in scores.per_distance] == pytest.approx([1, np.nan, 1, 1], nan_ok=True)
     assert [e.value for e in (scores.similarity, scores.ceiling, scores.share)] == pytest.approx([1, 1, 1])
     assert [e.value for e in scores.per_target] == pytest.approx([1, 1, 1])
     floor = pairs_estimate(inputs @ inputs.T, draw_counts(20))
@@ -25,7 +40,10 @@ def test_whoever_keeps_everything_is_at_the_ceiling():
 def test_whoever_shows_other_people_is_at_the_floor():
     inputs = people(300)
     others = np.roll(inputs, 1, axis=0)
-    scores = identity_scores(inputs, others[:, None], inputs, draw_counts(300))
+    threshold = acceptance_threshold(inputs, same_people([None] * 300))
+    how = {"distances": np.zeros([300, 1]), "threshold": threshold}
+    scores = identity_scores(inputs, others[:, None], inputs, draw_counts(300), **how)
+    assert scores.accepted.value < 0.05  # of strangers one in a hundred
     assert scores.share.value == pytest.approx(0, abs=0.05)
     assert scores.share.low < 0 < scores.share.high
 
@@ -61,3 +79,33 @@ def test_recognition():
     assert recognition(inputs, same).mean() == pytest.approx(0.5)
     assert (recognition(np.ones([4, 1]), np.ones([4, 2, 1])) == 0.5).all()  # all alike
     assert np.isnan(recognition(inputs[:1], both[:1])).all()
+
+
+def test_of_strangers_one_in_a_hundred_is_accepted():
+    inputs = people(200)
+    threshold = acceptance_threshold(inputs, same_people([None] * 200))
+    pairs = (inputs @ inputs.T)[np.triu_indices(200, 1)]
+    assert (pairs >= threshold).mean() == pytest.approx(0.01, abs=1e-3)
+    # Two pictures of one person are no strangers.
+    twice, names = np.concatenate([inputs[:20]] * 2), [str(index) for index in range(20)] * 2
+    assert acceptance_threshold(twice, same_people(names)) < 0.99
+    assert acceptance_threshold(twice, same_people([None] * 40)) > 0.99
+    assert np.isnan(acceptance_threshold(inputs[:1], same_people([None])))
+
+
+def test_means_by_distance():
+    distances = np.array([[0.0, 9.9, 10.0], [50.0, 39.0, 40.0]])
+    found = per_distance(np.array([[1.0, 0.5, 0.2], [0.1, 0.4, 0.3]]), distances)
+    assert found.shape == (len(DISTANCES), 2)
+    np.testing.assert_allclose(found, [[0.75, np.nan], [0.2, np.nan], [np.nan, 0.4], [np.nan, 0.2]])
+
+
+def test_real_pictures_of_one_person():
+    inputs = people(4)
+    between = float(inputs[0] @ inputs[1])
+    same = same_people(["anna", "anna", "bert", None])
+    assert same.sum() == 6
+    found = real_pairs(inputs, same, np.array([20.0, 45, 30, 30]))
+    assert [estimate.value for estimate in found] == pytest.approx([np.nan, np.nan, between, np.nan], nan_ok=True)
+    assert real_pairs(inputs, same, np.array([20.0, np.nan, 30, 30])) is None
+    assert real_pairs(inputs, same_people([None] * 4), np.zeros(4)) is None

@@ -17,11 +17,13 @@ from facegen.evaluation.judges import (
     dlib_weights,
     load_age_judge,
     load_identity_judge,
+    load_sex_judge,
     place,
 )
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
 from facegen.faces.template import UTKFACE_TEMPLATE
+from facegen.metrics.features import Extractor
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.weights.facenet import VGGFACE2_URL, load_facenet
 from facegen.weights.native import save_networks
@@ -121,3 +123,25 @@ def test_age_judge(tmp_path: Path, aligned: Image.Image, monkeypatch: pytest.Mon
     monkeypatch.setattr("facegen.weights.locate.PRETRAINED", tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="--age-judge FILE"):
         load_age_judge()
+
+
+def test_the_sex_is_judged_by_features_where_dlib_judges_identity(hopper: Image.Image, aligned: Image.Image):
+    of_dlib = load_sex_judge(Extractor("dlib-20", torch.nn.Identity()))
+    assert of_dlib.takes_features
+    weight = torch.nn.functional.normalize(torch.randn(5, 128))
+    found = of_dlib.men(weight)
+    assert found.shape == (5,)
+    assert ((found > 0) & (found < 1)).all()
+    alone = load_sex_judge(None)
+    assert not alone.takes_features
+    assert alone.men(as_tensor(aligned, aligned)).shape == (2,)
+    assert of_dlib.name != alone.name
+
+
+@needs_dlib
+def test_dlibs_features_tell_a_woman(aligned: Image.Image):
+    identity = load_identity_judge("dlib", UTKFACE_TEMPLATE)
+    judge = load_sex_judge(identity)
+    # Grace Hopper: her cap makes her a man to the classifier by which aging holds the sex.
+    found = judge.men(identity.features(as_tensor(aligned)))
+    assert found[0] < 0.7 < load_sex_judge(None).men(as_tensor(aligned))[0]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_faces
 from PIL import Image
 
 from facegen.ages import AgeGroups
@@ -11,7 +12,8 @@ from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.evaluation import photos as photos_module
 from facegen.evaluation.photos import choose, load_photos
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
+from facegen.images import encode_png
 
 GROUPS = AgeGroups.default()
 HOW = {"size": 16, "template": UTKFACE_TEMPLATE, "groups": GROUPS, "progress": False}
@@ -48,8 +50,14 @@ def test_an_archive_comes_as_it_is(archive: Path):
         assert age == source.ages[index]
 
 
-def test_an_archive_of_another_size_or_alignment_is_fitted(archive: Path, hopper: Image.Image, tmp_path: Path):
+def test_an_archive_of_another_size_or_alignment_is_fitted(
+    archive: Path, hopper: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     assert load_photos(archive, **{**HOW, "size": 32}).images.shape == (12, 3, 32, 32)
+    # Of photos that are larger than the generator's faces, what people see is judged.
+    assert load_photos(write_faces(tmp_path / "large.zip", [30], size=64), **HOW).images.shape == (1, 3, 64, 64)
+    monkeypatch.setattr(photos_module, "VIEW", 32)
+    assert load_photos(tmp_path / "large.zip", **HOW).images.shape == (1, 3, 32, 32)
     lower = AlignmentTemplate(tuple((x, y + 0.1) for x, y in UTKFACE_TEMPLATE.points))
     path = tmp_path / "lower.zip"
     with ArchiveWriter(path, template=lower) as writer:
@@ -73,6 +81,12 @@ def test_faces_are_found_in_a_folder_of_photos(hopper: Image.Image, tmp_path: Pa
     assert photos.ages[photos.names.index("77_1_0_1984.jpg")] == 77
     assert np.isnan(photos.ages[photos.names.index("unknown.png")])
     assert photos.tested == 2
+    assert photos.images.shape == (2, 3, photos_module.VIEW, photos_module.VIEW)
+    # The face's own landmarks, close to where those of all faces lie: it is aligned already.
+    np.testing.assert_allclose(photos.landmarks[0] / photos_module.VIEW, UTKFACE_TEMPLATE.points, atol=0.05)
+    np.testing.assert_allclose(
+        alignment_matrix(photos.landmarks[0], UTKFACE_TEMPLATE, photos_module.VIEW), [[1, 0, 0], [0, 1, 0]], atol=1e-6
+    )
     assert set(photos.left_out) == {"sky.png", "broken.jpg"}
     assert "no face found" in photos.left_out["sky.png"]
 
@@ -120,3 +134,18 @@ def test_a_table_that_cannot_be_read_leaves_the_ages_in_names(tmp_path: Path, mo
         "x.png": -1,
         "y.png": -1,
     }
+
+
+def test_persons_are_those_of_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(photos_module, "find_faces", lambda photo: [np.array(UTKFACE_TEMPLATE.points) * photo.width])
+    for name in ("0_MariaCallas_35_f.jpg", "1_MariaCallas_50_f.jpg", "2_GlennClose_62_f.jpg"):
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    photos = load_photos(tmp_path, **HOW)
+    found = dict(zip(photos.names, photos.people, strict=True))
+    assert found["0_MariaCallas_35_f.jpg"] == found["1_MariaCallas_50_f.jpg"] != found["2_GlennClose_62_f.jpg"]
+    with ArchiveWriter(tmp_path / "held.zip") as writer:
+        for index, person in enumerate(("anna", "anna", None)):
+            writer.add_png(f"{index}.png", encode_png(Image.new("RGB", (16, 16))), age=20, person=person)
+    photos = load_photos(tmp_path / "held.zip", **HOW)
+    people = dict(zip(photos.names, photos.people, strict=True))
+    assert [people[name] for name in sorted(people)] == ["anna", "anna", None]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from facegen.evaluation.bootstrap import draw_counts
-from facegen.evaluation.realism import realism_scores, scale_unit_features
+from facegen.evaluation.realism import realism_scores, scale_unit_features, sharpness
 from facegen.evaluation.reconstruction import reconstruction_scores
+from facegen.faces.template import UTKFACE_TEMPLATE
 
 
 def test_the_same_picture_is_perfect():
@@ -55,6 +56,20 @@ def test_features_of_length_one_are_scaled_to_numbers_about_one():
     scaled = scale_unit_features(features)
     torch.testing.assert_close(scaled.square().mean(dim=-1), torch.ones(5, 2))
     torch.testing.assert_close(torch.nn.functional.normalize(scaled, dim=-1), features)
+
+
+def test_sharpness_is_fine_detail_on_the_face():
+    noise = torch.randint(0, 256, [2, 3, 128, 128], dtype=torch.uint8)
+    soft = torch.nn.functional.avg_pool2d(noise.float(), 2).repeat_interleave(2, 2).repeat_interleave(2, 3).byte()
+    flat = torch.full_like(noise, 90)
+    found = sharpness(torch.cat([noise, soft, flat]), UTKFACE_TEMPLATE)
+    assert found.shape == (6,)
+    assert (found[:2] > 2 * found[2:4]).all()
+    assert found[4:] == pytest.approx(0, abs=1e-3)
+    # What is outside of the face does not count.
+    corner = noise.clone()
+    corner[:, :, :10] = 0
+    np.testing.assert_allclose(sharpness(corner, UTKFACE_TEMPLATE), found[:2], rtol=0.02)
 
 
 def test_too_few_real_faces_give_no_number():

@@ -3,47 +3,38 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
-import math
 import platform
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 import facegen
 from facegen import html
-from facegen.evaluation.bootstrap import Estimate
-from facegen.evaluation.cases import choose_cases, criterion, make_case, order_people
 from facegen.evaluation.evaluate import Evaluation
-from facegen.evaluation.tables import (
+from facegen.evaluation.report.cases import choose_cases, criterion, make_case, order_people
+from facegen.evaluation.report.charts import charts
+from facegen.evaluation.report.details import detail_tables
+from facegen.evaluation.report.tables import (
     NOTHING,
     Table,
     as_markdown,
     as_numbers,
     cosine,
-    detail_tables,
-    identity_of,
     main_tables,
     percent,
+    quartiles_in_words,
     to_json,
     years,
 )
 from facegen.figures.grids import save_picture
-from facegen.figures.plots import default_settings
 from facegen.files import atomic_path
-from facegen.text import in_markdown, json_text, shorten, shown
+from facegen.text import in_markdown, json_text, shorten
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-COLORS = ("#2f6f8f", "#b5654a", "#5b8c5a", "#8a5a9e", "#a38a2c", "#646a73")  # one for each system in a chart
 PACKAGES = ("torch", "numpy", "dlib-bin", "facenet-pytorch", "torchmetrics", "torch-fidelity")
 
 
@@ -55,7 +46,7 @@ class About:
         options: The options of the command.
         photos: The archive or folder of the faces.
         available: How many pictures it has.
-        age_judge, identity_judge: The judges in words; None where identity is left out.
+        age_judge, identity_judge, sex_judge: The judges in words; None where something is left out.
         independent: A sentence on what the judges had to do with the systems.
         notes: What a reader must know: what was left out, and why.
         left_out: Why, by file name.
@@ -67,6 +58,7 @@ class About:
     age_judge: str
     identity_judge: str | None
     independent: str
+    sex_judge: str | None = None
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -91,7 +83,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
     for kind, rows in cases.items():
         for rank, row in enumerate(rows, 1):
             for scores, case in zip(evaluation.systems, row, strict=True):
-                name = f"{kind}{rank}-{plain_name(scores.system.name)}.png"
+                name = f"{kind}{rank}-{plain_name(scores.system.name)}-{scores.output}.png"
                 save_picture(case.strip, outdir / "strips" / name)
     page = outdir / "report.html"
     html.write_page(
@@ -106,8 +98,7 @@ def write_report(outdir: Path, evaluation: Evaluation, about: About) -> Path:
         facts=_facts(evaluation),
         tables=tables,
         details=details,
-        age_chart=age_chart(evaluation),
-        identity_chart=None if evaluation.floor is None else identity_chart(evaluation, evaluation.floor),
+        charts=charts(evaluation),
         cases=cases,
         criterion=criterion(evaluation.systems[0]),
         systems=_system_settings(evaluation),
@@ -154,8 +145,9 @@ def _faces_in_words(evaluation: Evaluation, about: About) -> str:
 
 
 def _judges_in_words(about: About) -> str:
-    identity = "" if about.identity_judge is None else f"; of identities: {about.identity_judge}"
-    return f"Judge of ages: {about.age_judge}{identity}."
+    others = {"of identities": about.identity_judge, "of the sex": about.sex_judge}
+    words = [f"; {what}: {name}" for what, name in others.items() if name is not None]
+    return f"Judge of ages: {about.age_judge}{''.join(words)}."
 
 
 def _facts(evaluation: Evaluation) -> list[tuple[str, str, str]]:
@@ -163,19 +155,21 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     first = evaluation.systems[0]
     near = percent(first.age.near)
     error, interval = _value_and_reach(years(first.age.error))
-    order = f"{first.monotone[1]:.2f}" if math.isfinite(first.monotone[1]) else NOTHING
-    identity = []
-    if first.identity is not None:
-        identity = [
-            ("Similarity", *_value_and_reach(cosine(first.identity.similarity))),
-            ("From floor to ceiling", *_value_and_reach(percent(first.identity.share))),
-        ]
-    return [
-        ("System", html.cut(first.system.name, 40), f"and {len(evaluation.systems) - 1} to compare"),
+    facts = [
+        ("System", html.cut(first.name, 40), f"and {len(evaluation.systems) - 1} to compare"),
         ("Right group or the next", *_value_and_reach(near)),
         ("Age error", error, f"years {interval}"),
-        ("Order along a strip", order, "Spearman, median"),
-        *identity,
+    ]
+    if first.identity is not None:
+        facts += [
+            ("Similarity", *_value_and_reach(cosine(first.identity.similarity))),
+            ("Accepted as the person", *_value_and_reach(percent(first.identity.accepted))),
+        ]
+    if first.sex is not None:
+        facts.append(("Sex kept", *_value_and_reach(percent(first.sex.kept))))
+    return [
+        *facts,
+        ("Sharpness", *_value_and_reach(quartiles_in_words(first.sharpness))),
         ("Time per photo", f"{first.seconds[1]:.2g} s", html.cut(evaluation.device, 40)),
     ]
 
@@ -191,13 +185,14 @@ def _value_and_reach(words: str) -> tuple[str, str]:
 
 def _system_settings(evaluation: Evaluation) -> Table:
     """A row for each setting, a column for each system."""
+    systems = list({scores.system.name: scores.system for scores in evaluation.systems}.values())
     described = [
-        {name: value for key, part in scores.system.description.items() for name, value in _flat(key, part)}
-        for scores in evaluation.systems
+        {name: value for key, part in system.description.items() for name, value in _flat(key, part)}
+        for system in systems
     ]
     names = list(dict.fromkeys(name for settings in described for name in settings))
     rows = [[name, *(_in_words(settings.get(name)) for settings in described)] for name in names]
-    return Table("Systems", "", ["setting", *(scores.system.name for scores in evaluation.systems)], rows)
+    return Table("Systems", "", ["setting", *(system.name for system in systems)], rows)
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -232,70 +227,3 @@ def plain_name(name: str) -> str:
 def _write(path: Path, content: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
-
-
-@default_settings()
-def age_chart(evaluation: Evaluation) -> Image.Image:
-    """Judged against target age: the median of each system, and the band that holds half of its results."""
-    figure, axes = _axes("target age, years", "judged age, years")
-    targets, order = np.array(evaluation.targets), np.argsort(evaluation.targets)
-    reach = [0, max(*evaluation.targets, 100)]
-    axes.plot(reach, reach, "--", color="0.6", label="as wanted")
-    for number, scores in enumerate(evaluation.systems):
-        low, middle, high = np.array([found.quartiles for found in scores.age_per_target]).T
-        color = COLORS[number % len(COLORS)]
-        axes.plot(
-            targets[order], middle[order], color=color, marker="o", markersize=4, label=_in_chart(scores.system.name)
-        )
-        axes.fill_between(targets[order], low[order], high[order], color=color, alpha=0.15, linewidth=0)
-    axes.set(xlim=reach, ylim=reach)
-    return _drawn(figure, axes)
-
-
-@default_settings()
-def identity_chart(evaluation: Evaluation, floor: Estimate) -> Image.Image:
-    """Similarity of input and result at each target age with its 95 % interval, between floor and ceilings."""
-    figure, axes = _axes("target age, years", "similarity to the input")
-    targets, order = np.array(evaluation.targets), np.argsort(evaluation.targets)
-    for number, scores in enumerate(evaluation.systems):
-        identity = identity_of(scores)
-        found = [identity.per_target[index] for index in order]
-        values = np.array([estimate.value for estimate in found])
-        reach = np.array([[e.value - e.low, e.high - e.value] for e in found]).T
-        color = COLORS[number % len(COLORS)]
-        axes.errorbar(
-            targets[order],
-            values,
-            reach,
-            color=color,
-            marker="o",
-            markersize=4,
-            capsize=3,
-            label=_in_chart(scores.system.name),
-        )
-        axes.axhline(identity.ceiling.value, color=color, linestyle=":", linewidth=1.2)
-    axes.axhline(floor.value, color="0.5", linestyle="--", label="two different people")
-    axes.plot([], [], color="0.3", linestyle=":", label="ceiling: reconstruction")
-    return _drawn(figure, axes)
-
-
-def _in_chart(name: str) -> str:
-    """A name for a legend, where dollars would begin a formula and an underscore would hide the line."""
-    return " " * name.startswith("_") + shown(name, 40).replace("$", r"\$")
-
-
-def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure  # not pyplot: no window, no state shared with a notebook
-
-    figure = Figure(figsize=(6.4, 4.4), dpi=140, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _drawn(figure: Figure, axes: Axes) -> Image.Image:
-    axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return Image.open(buffer).convert("RGB")

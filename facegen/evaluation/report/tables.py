@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from facegen.aging.strength import MOST
+from facegen.evaluation.bench import SystemScores
 from facegen.evaluation.bootstrap import Estimate
-from facegen.evaluation.evaluate import Evaluation, SystemScores
-from facegen.evaluation.identity import IdentityScores
+from facegen.evaluation.evaluate import Evaluation
+from facegen.evaluation.identity import FALSE_ACCEPTS, IdentityScores
 from facegen.evaluation.realism import Realism
+from facegen.evaluation.system import FACE
 from facegen.text import in_markdown, visible
 
 NOTHING = "–"
@@ -38,12 +41,7 @@ class Table:
 
 def main_tables(evaluation: Evaluation) -> list[Table]:
     """What matters most: over all ages."""
-    return [_age_and_identity(evaluation), _pictures(evaluation)]
-
-
-def detail_tables(evaluation: Evaluation) -> list[Table]:
-    """For each target, and the judge on real faces."""
-    return [*_per_target(evaluation), *_judge(evaluation)]
+    return [_age(evaluation), *_identity(evaluation), _pictures(evaluation)]
 
 
 def as_markdown(table: Table) -> str:
@@ -97,6 +95,9 @@ def as_numbers(evaluation: Evaluation) -> dict[str, Any]:
         "real_age": to_json(evaluation.real_age),
         "real_age_per_group": to_json(evaluation.real_age_per_group),
         "floor": to_json(evaluation.floor),
+        "threshold": to_json(evaluation.threshold),
+        "real_pairs": to_json(evaluation.real_pairs),
+        "dial": to_json(evaluation.dial),
         "systems": systems,
     }
 
@@ -116,42 +117,62 @@ def to_json(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _age_and_identity(evaluation: Evaluation) -> Table:
-    floor = evaluation.floor
+def _age(evaluation: Evaluation) -> Table:
     cells: dict[str, Callable[[SystemScores], str]] = {
         "error, years": lambda scores: years(scores.age.error),
         "right": lambda scores: percent(scores.age.right),
         "near": lambda scores: percent(scores.age.near),
-        "order": lambda scores: _quartiles(scores.monotone),
+        "order": lambda scores: quartiles_in_words(scores.monotone),
+        "sex kept": lambda scores: NOTHING if scores.sex is None else percent(scores.sex.kept),
+        "strength": _strength,
+        "sharpness": lambda scores: quartiles_in_words(scores.sharpness),
     }
-    if floor is not None:
-        cells |= {
-            "similarity": lambda scores: cosine(identity_of(scores).similarity),
-            "to others": lambda scores: cosine(identity_of(scores).strangers),
-            "recognized": lambda scores: percent(identity_of(scores).recognised),
-            "ceiling": lambda scores: cosine(identity_of(scores).ceiling),
-            "from floor to ceiling": lambda scores: percent(identity_of(scores).share),
-            "to the best ceiling": lambda scores: percent(scores.share_of_best),
-        }
-    rows = [[scores.system.name, *(cell(scores) for cell in cells.values())] for scores in evaluation.systems]
+    rows = [[scores.name, *(cell(scores) for cell in cells.values())] for scores in evaluation.systems]
     if (real := evaluation.real_age) is not None:
         row = ["real faces at their own age", years(real.error), percent(real.right), percent(real.near)]
         rows.append([*row, *[NOTHING] * (len(cells) - 3)])
     note = (
+        "Photo: the whole photo at another age, as people get it; face: as the generator draws it. "
         "Over all target ages, with 95 % intervals (bootstrap over people). Error: mean difference of judged and "
         "target age. Right: judged in the target's group; near: in it or one next to it. Order: Spearman's correlation "
-        "of judged and target age along a person's strip, median (quartiles)."
+        "of judged and target age along a person's strip, median (quartiles). Sex kept: results of the sex that the "
+        "judge sees in the input. Strength: how much of the change goes into the photo, median, and how often it is "
+        "the most that is tried. Sharpness: fine detail of the face, 1 as much as in the input, median (quartiles)."
     )
-    if floor is None:
-        return Table("Age", note, ["system", *cells], rows)
-    rows.append(["two different people", *[NOTHING] * 4, cosine(floor), *[NOTHING] * 5])
-    note += (
-        " Similarity: cosine of input and result; "
-        "to others: that of input and other people's results. Recognized: share of other people who are less like the "
-        "result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From floor to "
-        "ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of all rows."
+    return Table("Age, sex and sharpness", note, ["system", *cells], rows)
+
+
+def _strength(scores: SystemScores) -> str:
+    if scores.strengths is None:
+        return NOTHING
+    middle = f"{np.median(scores.strengths):.2f}"
+    return middle if scores.at_cap is None else f"{middle} ({100 * scores.at_cap:.0f} % at {MOST:g})"
+
+
+def _identity(evaluation: Evaluation) -> list[Table]:
+    floor, threshold = evaluation.floor, evaluation.threshold
+    if floor is None or threshold is None:
+        return []
+    cells: dict[str, Callable[[SystemScores], str]] = {
+        "similarity": lambda scores: cosine(identity_of(scores).similarity),
+        "accepted": lambda scores: percent(identity_of(scores).accepted),
+        "to others": lambda scores: cosine(identity_of(scores).strangers),
+        "recognized": lambda scores: percent(identity_of(scores).recognised),
+        "ceiling": lambda scores: cosine(identity_of(scores).ceiling),
+        "from floor to ceiling": lambda scores: percent(identity_of(scores).share),
+        "to the best ceiling": lambda scores: percent(scores.share_of_best),
+    }
+    rows = [[scores.name, *(cell(scores) for cell in cells.values())] for scores in evaluation.systems]
+    rows.append(["two different people", cosine(floor), f"{100 * FALSE_ACCEPTS:g} %", *[NOTHING] * (len(cells) - 2)])
+    note = (
+        "Similarity: cosine of input and result. Accepted: results that pass for the person, with a similarity of at "
+        f"least {threshold:.3f}, which {100 * FALSE_ACCEPTS:g} % of the pairs of different people have. "
+        "To others: similarity of input and other people's results. Recognized: share of other people who are less "
+        "like the result than the person is; chance is 50 %. Ceiling: similarity of input and reconstruction. From "
+        "floor to ceiling: 0 % is two different people, 100 % the system's own reconstructions, or the best ones of "
+        "all rows; a photo can be nearer to the person than the reconstruction is."
     )
-    return Table("Age and identity", note, ["system", *cells], rows)
+    return [Table("Identity", note, ["system", *cells], rows)]
 
 
 def identity_of(scores: SystemScores) -> IdentityScores:
@@ -169,11 +190,9 @@ def _pictures(evaluation: Evaluation) -> Table:
     columns += ["seconds per photo"]
     rows = []
     for scores in systems:
-        found = scores.reconstruction
-        row = [scores.system.name, _estimate(found.mse, 4), _estimate(found.psnr, 1)]
-        row += [NOTHING if x is None else _estimate(x, 3) for x in (found.ssim, found.lpips)]
+        row = [scores.name, *_reconstruction(scores)]
         row += [*_distances(scores.realism), *_distances(scores.inception)]
-        rows.append([*row, _quartiles(scores.seconds, ".3g")])
+        rows.append([*row, quartiles_in_words(scores.seconds, ".3g")])
     note = "MSE (of pixels in 0 to 1), PSNR, SSIM and LPIPS: input and reconstruction at the input's own age."
     if (floor := by_identity or by_inception) is not None:
         row = ["real faces and real faces", *[NOTHING] * 4, *_distances(by_identity, real=True)]
@@ -185,67 +204,21 @@ def _pictures(evaluation: Evaluation) -> Table:
             "real faces."
         )
     note += (
-        " Time: one photo alone, its encoding, "
-        f"reconstruction and {len(evaluation.targets)} ages, median (quartiles), on {evaluation.device}, "
-        f"{evaluation.threads} threads."
+        f" Time: one photo alone, its encoding, reconstruction and {len(evaluation.targets)} ages with their "
+        f"strengths, pasted; median (quartiles), on {evaluation.device}, {evaluation.threads} threads."
     )
     return Table(
         "Reconstruction and time" if floor is None else "Reconstruction, realism and time", note, columns, rows
     )
 
 
-def _per_target(evaluation: Evaluation) -> list[Table]:
-    def table(title: str, note: str, cell: Callable[[SystemScores, int], str], *last_rows: list[str]) -> Table:
-        rows = [
-            [scores.system.name, *(cell(scores, i) for i in range(len(evaluation.targets)))]
-            for scores in evaluation.systems
-        ]
-        return Table(title, note, ["system", *evaluation.target_labels], [*rows, *last_rows])
-
-    ages = table(
-        "Judged age for each target",
-        "Median (quartiles), in years.",
-        lambda scores, i: _quartiles(scores.age_per_target[i].quartiles, ".0f"),
-    )
-    ages.rows.insert(0, ["target", *(f"{age:g}" for age in evaluation.targets)])
-    tables = [
-        ages,
-        table("Error for each target", "Mean, in years.", lambda s, i: years(s.age_per_target[i].error)),
-        table("Right group for each target", "", lambda s, i: percent(s.age_per_target[i].right)),
-        table("Right group or the next for each target", "", lambda s, i: percent(s.age_per_target[i].near)),
-    ]
-    if evaluation.floor is not None:
-        tables.append(table("Similarity for each target", "", lambda s, i: cosine(identity_of(s).per_target[i])))
-    if (real := evaluation.systems[0].realism_per_target) is not None:
-        tables.append(
-            table(
-                "Realism for each target",
-                "Kernel distance ×1000 of results and real faces, and of real and real; unbiased, so it may fall "
-                "below 0.",
-                lambda scores, i: _kernel((scores.realism_per_target or real)[i].kernel),
-                ["real and real", *(_kernel(found.real_kernel) for found in real)],
-                ["faces on each side", *(str(found.count) for found in real)],
-            )
-        )
-    return tables
-
-
-def _judge(evaluation: Evaluation) -> list[Table]:
-    if evaluation.real_age is None:
-        return []
-    rows = [
-        [label, str(found.count), years(found.error), years(found.bias), percent(found.right), percent(found.near)]
-        for label, found in {**evaluation.real_age_per_group, "all": evaluation.real_age}.items()
-    ]
-    return [
-        Table(
-            "The judge of ages on real faces",
-            "Its own error, by true age: no result can be expected to be judged better than real faces are. Bias: "
-            "judged minus true age.",
-            ["true age", "faces", "error, years", "bias, years", "right", "near"],
-            rows,
-        )
-    ]
+def _reconstruction(scores: SystemScores) -> list[str]:
+    """The cells of a system's reconstructions, which stand in the row of its generated faces."""
+    if scores.output != FACE:
+        return [NOTHING] * 4
+    found = scores.reconstruction
+    numbers = (None if x is None else _estimate(x, 3) for x in (found.ssim, found.lpips))
+    return [_estimate(found.mse, 4), _estimate(found.psnr, 1), *(x or NOTHING for x in numbers)]
 
 
 def years(estimate: Estimate) -> str:
@@ -271,7 +244,8 @@ def _estimate(estimate: Estimate, digits: int) -> str:
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
-def _quartiles(numbers: tuple[float, float, float], form: str = ".2f") -> str:
+def quartiles_in_words(numbers: tuple[float, float, float], form: str = ".2f") -> str:
+    """As `0.98 (0.95 to 1.00)`: the median before the quartiles."""
     low, middle, high = numbers
     if not math.isfinite(middle):
         return NOTHING
@@ -282,8 +256,9 @@ def _distances(found: Realism | None, real: bool = False) -> list[str]:
     if found is None:
         return []
     frechet, kernel = (found.real_frechet, found.real_kernel) if real else (found.frechet, found.kernel)
-    return [f"{frechet:.2f}" if math.isfinite(frechet) else NOTHING, _kernel(kernel)]
+    return [f"{frechet:.2f}" if math.isfinite(frechet) else NOTHING, kernel_in_words(kernel)]
 
 
-def _kernel(value: float) -> str:
+def kernel_in_words(value: float) -> str:
+    """A kernel distance, in thousandths."""
     return f"{KERNEL_UNIT * value:.1f}" if math.isfinite(value) else NOTHING

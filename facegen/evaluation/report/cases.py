@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from facegen.evaluation.evaluate import Evaluation, SystemScores
+from facegen.evaluation.bench import SystemScores
+from facegen.evaluation.evaluate import Evaluation
+from facegen.evaluation.system import PHOTO, as_picture
 from facegen.figures.grids import age_strip
 
 EACH = 6
-TILE = 96
+TILES = {"photo": 144, "face": 96}  # sides of a picture in a strip
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Case:
     Attributes:
         person: Index of the face.
         caption: Its name and numbers, in words.
-        strip: Input, reconstruction, every age, with captions.
+        strip: Input, reconstruction (of generated faces) and every age, with captions.
     """
 
     person: int
@@ -65,20 +67,23 @@ def make_case(evaluation: Evaluation, scores: SystemScores, person: int) -> Case
 
     Below a picture stand the target age, the judged age and, where that is judged, the similarity to the input.
     """
-    faces, similarity, again = evaluation.faces, None, ""
-    if scores.similarity is not None and scores.similarity_reconstructions is not None:
-        similarity, again = scores.similarity[person], f", {scores.similarity_reconstructions[person]:.2f}"
+    faces, rendered = evaluation.faces, scores.rendered
+    similarity = None if scores.similarity is None else scores.similarity[person]
     known = f"age {faces.ages[person]:.0f}, judged" if faces.known[person] else "judged"
-    captions = [f"{known} {faces.predicted[person]:.0f}"]
-    captions.append(f"again: {scores.predicted_reconstructions[person]:.0f}{again}")
+    captions, pictures = [f"{known} {faces.predicted[person]:.0f}"], [faces.images[person]]
+    if scores.output != PHOTO:
+        again = scores.similarity_reconstructions
+        similar = "" if again is None else f", {again[person]:.2f}"
+        captions.append(f"again: {scores.predicted_reconstructions[person]:.0f}{similar}")
+        pictures.append(rendered.reconstructions[person])
     for index, (age, judged) in enumerate(zip(evaluation.targets, scores.predicted[person], strict=True)):
         captions.append(f"{age:g}: {judged:.0f}" + ("" if similarity is None else f", {similarity[index]:.2f}"))
-    rendered = scores.rendered
-    tensors = [faces.images[person], rendered.reconstructions[person], *rendered.aged[person]]
-    pictures = [Image.fromarray(tensor.permute(1, 2, 0).numpy()) for tensor in tensors]
+    strip = age_strip(
+        [as_picture(picture) for picture in (*pictures, *scores.pictures[person])], captions, tile=TILES[scores.output]
+    )
     correlation = scores.correlations[person]
     error = np.abs(scores.predicted[person] - np.array(evaluation.targets)).mean()
-    words = f"{scores.system.name}: "
+    words = f"{scores.name}: "
     if similarity is not None:
         words += f"similarity {similarity.mean():.3f}, "
     words += f"age error {error:.1f} years"
@@ -86,4 +91,6 @@ def make_case(evaluation: Evaluation, scores: SystemScores, person: int) -> Case
         words += f", looks {rendered.estimated[person]:.0f} to it"
     if np.isfinite(correlation):
         words += f", order {correlation:.2f}"
-    return Case(person, words, age_strip(pictures, captions, tile=TILE))
+    if scores.strengths is not None:
+        words += f", strength {np.median(scores.strengths[person]):.2f}"
+    return Case(person, words, strip)

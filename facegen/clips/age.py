@@ -1,0 +1,169 @@
+"""A clip in, the clip with its faces at another age out.
+
+The clip is read once to find its faces and follow them (`track.py`); of each, a crop is kept eight times a second. What
+aging changes is drawn for every crop as for a photo, averaged over the time around it (`change.py`), and put into every
+frame while the clip is read again. So nothing flickers: places, strength and change move slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.aging.change import UNDERSTOOD
+from facegen.aging.edit import ALL, Edit, Request
+from facegen.aging.paste import Placed, put_in
+from facegen.aging.transfer import AgeTransfer
+from facegen.clips.animation import Animation
+from facegen.clips.change import Crops, Person, TimedChange
+from facegen.clips.frames import Frame
+from facegen.clips.read import open_clip, result_suffix
+from facegen.clips.track import Track, Tracker
+from facegen.clips.video import Video
+from facegen.errors import FacegenError
+from facegen.faces.template import alignment_matrix
+from facegen.images import to_rgb
+from facegen.photos.mark import Mark
+from facegen.status import say
+from facegen.text import shown
+from facegen.training.run.interrupt import StopRequest
+
+CROP_EVERY = 0.12  # seconds: faces change slower than frames follow each other
+MOST_NAMED = 8  # faces whose ages are said
+
+
+def age_clip(
+    transfer: AgeTransfer,
+    path: Path,
+    outdir: Path,
+    stem: str,
+    request: Request,
+    edit: Edit,
+    *,
+    mark: bool = True,
+    strip_metadata: bool = False,
+    progress: bool = False,
+) -> list[Path]:
+    """Write a clip with the faces in it at each age: `<stem>-age70.mp4`, ...; the paths.
+
+    What there is to know is said on stderr. Ctrl-C while a clip is written ends it there, playable; KeyboardInterrupt
+    follows.
+
+    Args:
+        transfer: ages the faces.
+        path: a video, or an animated GIF, WebP or PNG, which stays one.
+        outdir: the folder to write to.
+        stem: what the names begin with.
+        request: which faces, and at which ages. An input age is that of every face.
+        edit: how ages are changed; without refinement.
+        mark: let the files say how they were made, see `facegen.photos.mark`.
+        strip_metadata: leave out what the clip says of itself, such as its title.
+        progress: show bars.
+
+    Raises:
+        FacegenError: no clip, one without faces, damaged from the beginning or too large; what cannot be done.
+    """
+    given = None if request.input_age is None else list(request.input_age)
+    ages = transfer.check(ALL if request.ages is None else request.ages, input_ages=given, edit=edit)
+    if edit.refine:
+        raise FacegenError(f"{path}: faces of a clip are not refined: leave --refine out")
+    if given is not None and len(given) > 1:
+        raise FacegenError(f"{path}: for a clip give one input age, that of all faces in it, or none")
+    clip = open_clip(path)
+    with TemporaryFile() as file:
+        crops = Crops(file, transfer.size)
+        tracks = _find(clip, transfer, crops, request.face == "largest", progress)
+        if not tracks:
+            raise FacegenError(f"{path}: no face found")
+        people = [Person(transfer, track, crops, ages, edit, given) for track in tracks]
+        _say_what_was_found(path, people, clip.notes)
+        paths = []
+        for age in ages:
+            name = f"{stem}-{age.caption.replace(' ', '')}{result_suffix(path)}"
+            about = Mark((age.caption,), _at_once(tracks)) if mark else None
+            changes = [TimedChange(transfer, person, crops, age, edit) for person in people]
+            bar = tqdm(clip.frames(), shown(name, 40), clip.count, unit="frame", disable=not progress)
+            paths.append(outdir / name)
+            with StopRequest() as stop, clip.writing(paths[-1], about, strip_metadata=strip_metadata) as add:
+                done = _put_in(bar, transfer, changes, add, stop)
+            if stop.requested:
+                say(f"Stopped: {paths[-1]} has the first {done} of {clip.count} frames.", err=True)
+                raise KeyboardInterrupt
+    return paths
+
+
+def _put_in(
+    frames: Iterable[Frame],
+    transfer: AgeTransfer,
+    changes: Sequence[TimedChange],
+    add: Callable[[Frame, Image.Image], None],
+    stop: StopRequest,
+) -> int:
+    """Put changes into frames, and add each to a file, until all are done or a stop is requested; how many are done."""
+    done = 0
+    for number, frame in enumerate(frames):
+        placed = []
+        for change in changes:
+            face = change.track.at(number)
+            if face is not None:
+                matrix = alignment_matrix(face, transfer.template, transfer.size)
+                placed.append(Placed(change.at(number), matrix))
+        add(frame, put_in(frame.picture, placed, template=transfer.template) if placed else frame.picture)
+        done += 1
+        if stop.requested:
+            break
+    return done
+
+
+def _at_once(tracks: Sequence[Track]) -> int:
+    """The most faces that are in one frame."""
+    return max(sum(other.first <= track.first < other.end for other in tracks) for track in tracks)
+
+
+def _find(clip: Video | Animation, transfer: AgeTransfer, crops: Crops, largest: bool, progress: bool) -> list[Track]:
+    """The faces of a clip, with their crops."""
+    tracker, cropped = Tracker(), -CROP_EVERY
+    bar = tqdm(
+        clip.frames(), f"faces in {shown(clip.path.name, 40)}", clip.count or None, unit="frame", disable=not progress
+    )
+    for number, frame in enumerate(bar):
+        picture = to_rgb(frame.picture)
+        tracks = tracker.step(picture, frame.time)
+        is_due = frame.time - cropped >= CROP_EVERY
+        for track in tracks:
+            if is_due or not track.crops:
+                face = track.landmarks[-1]
+                assert face is not None  # it is seen in this frame
+                track.crops[number] = crops.add(transfer.cut_out(picture, face))
+        cropped = frame.time if is_due else cropped
+    clip.count = len(tracker.times)
+    tracks = tracker.finish()
+    return _largest(tracks) if largest else tracks
+
+
+def _largest(tracks: Sequence[Track]) -> list[Track]:
+    """The tracks that are the largest face in most of their frames."""
+    chosen = []
+    for track in tracks:
+        frames = range(track.first, track.end)
+        smaller = sum(any(other.size(i) > track.size(i) for other in tracks) for i in frames)
+        if smaller <= len(frames) / 2:
+            chosen.append(track)
+    return chosen
+
+
+def _say_what_was_found(path: Path, people: Sequence[Person], notes: Sequence[str]) -> None:
+    ages = ", ".join(f"{person.own:.0f}" for person in people if person.is_estimated)
+    if len(people) > MOST_NAMED or not ages:
+        say(f"{path}: {len(people)} face{'s' * (len(people) > 1)}", err=True)
+    else:
+        say(f"{path}: {f'{len(people)} faces look' if len(people) > 1 else 'looks'} {ages}", err=True)
+    unclear = sum(person.understood < UNDERSTOOD for person in people)
+    if unclear:
+        say(f"{path}: {unclear} of {len(people)} faces not understood well: hardly changed", err=True)
+    for note in notes:
+        say(f"{path}: {note}", err=True)

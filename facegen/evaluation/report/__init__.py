@@ -1,0 +1,1 @@
+"""The report on an evaluation: tables, charts, strips, and the page that shows them."""

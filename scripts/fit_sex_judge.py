@@ -1,0 +1,64 @@
+"""Fit the judge of the sex: the plane between women's and men's features of dlib's face recognition network.
+
+python scripts/fit_sex_judge.py utkface128-train.zip facegen/pretrained/sex_judge.safetensors
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from facegen.data.archive import FaceArchive
+from facegen.evaluation.judges import DLIB_FILE, load_identity_judge
+from facegen.faces.template import UTKFACE_TEMPLATE
+from facegen.metrics.real_features import real_features
+
+ADULT = 16
+DECAY = 1e-3  # of the weights, in units of the features' spread
+
+
+def fit(features: torch.Tensor, men: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logistic regression of features `[N, D]` and whether they are men's `[N]`: weight `[D]` and bias `[1]`."""
+    middle, spread = features.mean(dim=0), features.std()
+    inputs = (features - middle) / spread
+    weight, bias = torch.zeros(features.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        error = functional.binary_cross_entropy_with_logits(inputs @ weight + bias, men)
+        error = error + DECAY * weight.square().sum()
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    weight = weight.detach() / spread
+    return weight, bias.detach() - middle @ weight
+
+
+@click.command()
+@click.argument("archive", type=click.Path(exists=True, path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--faces", default=2000, show_default=True, help="How many faces; the adults among them count.")
+def main(archive: Path, output: Path, faces: int) -> None:
+    """Fit the judge to an ARCHIVE whose facegen.json knows the gender, and write it to OUTPUT."""
+    data = FaceArchive(archive, use_labels=False)
+    if data.ages is None:
+        raise click.ClickException(f"{archive}: knows no ages")
+    genders = data.attribute("gender")
+    order = np.random.default_rng(0).permutation(len(data))[:faces]
+    chosen = [int(i) for i in order if data.ages[i] >= ADULT and genders[i] is not None]
+    judge = load_identity_judge("dlib", data.template or UTKFACE_TEMPLATE)
+    men = torch.tensor([float(genders[i] == "male") for i in chosen])
+    weight, bias = fit(real_features(data, chosen, judge), men)
+    about = {"features": DLIB_FILE, "license": "that of the archive's pictures: see docs/MODEL_CARD.md"}
+    save_file({"weight": weight.contiguous(), "bias": bias.contiguous()}, output, about)
+
+
+if __name__ == "__main__":
+    main()
