@@ -23,7 +23,7 @@ from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
-from facegen.faces.template import AlignmentTemplate
+from facegen.faces.template import AlignmentTemplate, alignment_matrix, landmarks_of
 
 VIEW = 256  # side at which a face in a photo is judged: what people see of it, and more than any judge takes
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
@@ -39,6 +39,7 @@ class Photos:
         names: File names.
         images: uint8 `[N, 3, V, V]`: what a face that is put back into its photo is seen beside. An archive's
             crops keep their size, of larger ones and of photos V is VIEW, and it is never below the generator's size.
+        landmarks: Where they lie in the pictures, `[N, 5, 2]`; in an archive, where its alignment has them.
         ages: Exact ages in years `[N]`, float64; NaN where unknown.
         people: Who it is `[N]`; None where the data set does not tell.
         tested: How many are evaluated.
@@ -50,6 +51,7 @@ class Photos:
     path: Path
     names: list[str]
     images: torch.Tensor
+    landmarks: np.ndarray
     ages: np.ndarray
     people: list[str | None]
     tested: int
@@ -87,11 +89,11 @@ def load_photos(
     source = _archive_source(path, size, template) if is_archive else _photo_source(files, size, template)
     names, ages, people, load, realigned = source
     chosen, others = choose(ages, groups, limit=limit, seed=seed)
-    images, kept, left_out, tested = [], [], {}, 0
+    found, kept, left_out, tested = list[_Aligned](), [], {}, 0
     bar = tqdm([*chosen, *others], "reading faces", unit="face", disable=not progress)
     for number, index in enumerate(bar):
         try:
-            images.append(load(index))
+            found.append(load(index))
         except FacegenError as error:
             if is_archive:
                 raise
@@ -102,9 +104,19 @@ def load_photos(
     if tested == 0:
         reason = f" (first: {next(iter(left_out.values()))})" if left_out else ""
         raise FacegenError(f"{path}: no face to evaluate in it{reason}")
-    stack = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
-    kept_names, kept_people = [names[i] for i in kept], [people[i] for i in kept]
-    return Photos(Path(path), kept_names, stack, ages[kept], kept_people, tested, len(names), left_out, realigned)
+    stack = torch.from_numpy(np.stack([np.asarray(image) for image, _ in found])).permute(0, 3, 1, 2).contiguous()
+    return Photos(
+        Path(path),
+        [names[i] for i in kept],
+        stack,
+        np.stack([landmarks for _, landmarks in found]),
+        ages[kept],
+        [people[i] for i in kept],
+        tested,
+        len(names),
+        left_out,
+        realigned,
+    )
 
 
 def choose(
@@ -151,7 +163,8 @@ def _read_records(files: Container, names: list[str]) -> tuple[np.ndarray, list[
     return ages, [None if record is None else record.person for record in found]
 
 
-_Source = tuple[list[str], np.ndarray, list[str | None], Callable[[int], Image.Image], bool]
+_Aligned = tuple[Image.Image, np.ndarray]  # a face, and its landmarks in it
+_Source = tuple[list[str], np.ndarray, list[str | None], Callable[[int], _Aligned], bool]
 
 
 def _archive_source(path: str | os.PathLike[str], size: int, template: AlignmentTemplate) -> _Source:
@@ -163,12 +176,14 @@ def _archive_source(path: str | os.PathLike[str], size: int, template: Alignment
     view = max(size, min(VIEW, archive.resolution))
     persons = {face.name: face.person for face in read_contents(path, use_labels=False).faces}
 
-    def load(index: int) -> Image.Image:
+    def load(index: int) -> _Aligned:
         pixels = archive.image(index).transpose(1, 2, 0)
         image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))))
         if realigned:
-            return align_face(image, np.asarray(own.points) * image.width, template, view)
-        return image if image.width == view else image.resize((view, view), Image.Resampling.LANCZOS)
+            image = align_face(image, np.asarray(own.points) * image.width, template, view)
+        elif image.width != view:
+            image = image.resize((view, view), Image.Resampling.LANCZOS)
+        return image, np.asarray(template.points) * view
 
     return archive.file_names, ages, [persons.get(name) for name in archive.file_names], load, realigned
 
@@ -178,11 +193,14 @@ def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _
     if not names:
         raise FacegenError(f"{files.path}: no picture in it (JPEG, PNG, WebP, TIFF, ...)")
 
-    def load(index: int) -> Image.Image:
+    view = max(size, VIEW)
+
+    def load(index: int) -> _Aligned:
         photo = pictures.to_rgb(pictures.decode(files.read(names[index]), f"{files.path}: {names[index]}"))
         faces = find_faces(photo)
         if not faces:
             raise FacegenError(f"{files.path}: {names[index]}: no face found")
-        return align_face(photo, faces[0], template, max(size, VIEW))
+        matrix = alignment_matrix(faces[0], template, view)
+        return align_face(photo, faces[0], template, view), landmarks_of(faces[0]) @ matrix[:, :2].T + matrix[:, 2]
 
     return names, *_read_records(files, names), load, False

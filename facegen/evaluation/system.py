@@ -86,12 +86,12 @@ def render_all(
     results, pasted, seconds = list[FaceResult](), list[torch.Tensor](), []
     first, last = renderer.groups.bounds[0][0], renderer.groups.bounds[-1][1]
     side = photos.images.shape[-1]
-    face = Face((0, 0, side, side), 1.0, np.asarray(renderer.template.points) * side)
     bar = tqdm(range(photos.tested), f"{shown(system.name, 40)}: aging", unit="face", disable=not progress)
     for index in bar:
         photo, age = as_picture(photos.images[index]), photos.ages[index]
         # Older than all groups counts as the last.
         given = [float(np.clip(age, first, last))] if give_ages and np.isfinite(age) else None
+        face = Face((0, 0, side, side), 1.0, photos.landmarks[index])
         start = time.perf_counter()
         ((result,),) = renderer.age_found([photo], [[face]], targets, input_age=given, edit=system.edit)
         pasted.append(in_photo(photo, result, renderer))

@@ -104,7 +104,8 @@ def photos() -> Photos:
     pixels = [write_age(random.integers(0, 256, (3, SIZE, SIZE), np.uint8), age) for age in ages]
     names = [f"{index}.png" for index in range(40)]
     stack, nobody = torch.from_numpy(np.stack(pixels)), [None] * 40
-    return Photos(Path("faces.zip"), names, stack, ages, nobody, tested=24, available=40)
+    landmarks = np.tile(np.array(UTKFACE_TEMPLATE.points) * SIZE, [40, 1, 1])
+    return Photos(Path("faces.zip"), names, stack, landmarks, ages, nobody, tested=24, available=40)
 
 
 @pytest.fixture

@@ -67,12 +67,12 @@ def test_a_photo_is_judged_as_it_is_written(photos, judges, system):
 
 
 def test_photos_that_are_larger_than_the_generators_faces_stay_large(photos, judges, system):
-    large = dataclasses.replace(photos, images=photos.images.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3))
+    enlarged = photos.images.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    large = dataclasses.replace(photos, images=enlarged, landmarks=4 * photos.landmarks)
     photo, face = run(large, judges, system()).systems
     assert photo.pictures.shape[-1] == 64
     assert face.pictures.shape[-1] == face.rendered.inputs.shape[-1] == 16
     assert face.age.error.value == pytest.approx(0)
-    assert photo.age.error.value < photo.age.error.value + face.age.error.value + 30
     outside = large.images[:24, None, :, :4].expand(-1, 4, -1, -1, -1)
     np.testing.assert_array_equal(photo.pictures[..., :4, :], outside)
     # Beside the photo, the enlarged face has the detail of a small picture.

@@ -12,7 +12,7 @@ from facegen.data.archive import ArchiveWriter, FaceArchive
 from facegen.errors import FacegenError
 from facegen.evaluation import photos as photos_module
 from facegen.evaluation.photos import choose, load_photos
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.images import encode_png
 
 GROUPS = AgeGroups.default()
@@ -82,6 +82,11 @@ def test_faces_are_found_in_a_folder_of_photos(hopper: Image.Image, tmp_path: Pa
     assert np.isnan(photos.ages[photos.names.index("unknown.png")])
     assert photos.tested == 2
     assert photos.images.shape == (2, 3, photos_module.VIEW, photos_module.VIEW)
+    # The face's own landmarks, close to where those of all faces lie: it is aligned already.
+    np.testing.assert_allclose(photos.landmarks[0] / photos_module.VIEW, UTKFACE_TEMPLATE.points, atol=0.05)
+    np.testing.assert_allclose(
+        alignment_matrix(photos.landmarks[0], UTKFACE_TEMPLATE, photos_module.VIEW), [[1, 0, 0], [0, 1, 0]], atol=1e-6
+    )
     assert set(photos.left_out) == {"sky.png", "broken.jpg"}
     assert "no face found" in photos.left_out["sky.png"]
 

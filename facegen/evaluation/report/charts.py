@@ -90,7 +90,7 @@ def distance_chart(evaluation: Evaluation) -> Image.Image:
         color = COLORS[number % len(COLORS)]
         axes.plot(labels, values, color=color, marker="o", markersize=4, label=_in_chart(scores.name))
         axes.axhline(identity_of(scores).ceiling.value, color=color, linestyle=":", linewidth=1.2)
-    for (name, values), line in zip(reference_rows(evaluation).items(), ("-.", "-", "--"), strict=False):
+    for (name, values), line in zip(reversed(reference_rows(evaluation).items()), ("--", "-.", "-"), strict=False):
         axes.plot(labels, values, color="0.5", linestyle=line, label=name)
     axes.plot([], [], color="0.3", linestyle=":", label="ceiling: reconstruction")
     return _drawn(figure, axes)
@@ -102,12 +102,15 @@ def dial_chart(evaluation: Evaluation) -> Image.Image:
     figure, axes = _axes("similarity to the input", "age error, years")
     points = [(p.similarity.value, p.age.error.value, p.strength) for p in evaluation.dial if p.similarity is not None]
     turned = [point for point in points if point[2] is not None]
-    axes.plot(*np.array(turned, dtype=float).T[:2], color=COLORS[0], marker="o", markersize=4)
+    line = np.array(turned, dtype=float).T[:2]
+    axes.plot(*line, color=COLORS[0], marker="o", markersize=4, label="one strength for all")
     for similarity, error, strength in points:
         if strength is None:
-            axes.plot([similarity], [error], color=COLORS[1], marker="D", linestyle="", label="for each face and age")
+            axes.plot(
+                [similarity], [error], color=COLORS[1], marker="D", linestyle="", label="its own for each face and age"
+            )
         else:
-            axes.annotate(f"{strength:g}", (similarity, error), (4, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(f"{strength:g}", (similarity, error), (5, -10), textcoords="offset points", fontsize=8)
     return _drawn(figure, axes)
 
 
