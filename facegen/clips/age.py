@@ -69,10 +69,7 @@ def age_clip(
     """
     given = None if request.input_age is None else list(request.input_age)
     ages = transfer.check(ALL if request.ages is None else request.ages, input_ages=given, edit=edit)
-    if edit.refine:
-        raise FacegenError(f"{path}: faces of a clip are not refined: leave --refine out")
-    if given is not None and len(given) > 1:
-        raise FacegenError(f"{path}: for a clip give one input age, that of all faces in it, or none")
+    _check(path, edit, given)
     clip = open_clip(path)
     with TemporaryFile() as file:
         crops = Crops(file, transfer.size)
@@ -97,6 +94,14 @@ def age_clip(
                 say(f"Stopped: {paths[-1]} has the first {done} of {clip.count} frames.", err=True)
                 raise KeyboardInterrupt
     return paths
+
+
+def _check(path: Path, edit: Edit, given: Sequence[float] | None) -> None:
+    """Raise a FacegenError for what can be done to photos only."""
+    if edit.refine:
+        raise FacegenError(f"{path}: faces of a clip are not refined: leave --refine out")
+    if given is not None and len(given) > 1:
+        raise FacegenError(f"{path}: for a clip give one input age, that of all faces in it, or none")
 
 
 def _put_in(
