@@ -26,7 +26,7 @@ EXTRAS = {
     "heic": (("pi_heif",), "photos of iPhones"),
     "metrics": (("torch_fidelity",), "facegen metrics"),
     "onnx": (("onnx", "onnxscript", "onnxruntime"), "facegen convert to ONNX"),
-    "video": (("imageio_ffmpeg",), "mp4 of facegen transfer"),
+    "video": (("imageio_ffmpeg", "av"), "videos of facegen transfer, in and out"),
 }
 
 

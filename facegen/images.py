@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970  # as Pillow, which refuses them too
 # and what would take more memory than this, or than ten times the file. A JPEG or PNG in color has 104 megapixels then.
 MAX_MEMORY = 600 * 1024**2
-# Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 1.5 GB, networks included:
+# Bytes for each pixel, measured so that with these weights `facegen transfer` stays below 2 GB, 0.8 without a photo:
 # decoded, turned, and where it is another mode converted; some decoders need more meanwhile.
 _PLAIN, _CONVERTED, _PROGRESSIVE = 6, 8.5, 12
 _DECODERS = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 20}

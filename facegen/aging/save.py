@@ -12,7 +12,7 @@ from facegen.aging.edit import Output
 from facegen.aging.page import ShownPhoto
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
-from facegen.aging.strips import face_tile, strip_of_tiles, tile_side
+from facegen.aging.strips import GrowingStrip
 from facegen.aging.video import FPS, morph_length, morph_strip, save_morph, save_video
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.figures.grids import save_picture
@@ -72,31 +72,20 @@ def save_photos(
         shown: Takes the photos for a page.
         progress: Show a bar for the video.
     """
-    output, outdir, photo = output or Output(), Path(outdir), original.image
-    suffix, faces = suffix_of(original, output.format), len(results)
-    sides = [tile_side(result, len(results)) for result in results]
-    tiles = [[face_tile(photo, result, side)] for result, side in zip(results, sides, strict=True)]
-    paths = []
+    output, photo, paths = output or Output(), original.image, []
+    prefix = str(Path(outdir) / stem)
+    strips = [GrowingStrip(photo, result, len(results)) for result in results]
 
     def pasted() -> Iterator[tuple[str, Image.Image]]:
         for index, (caption, picture) in enumerate(paste_results(photo, results, output.paste_back, template=template)):
-            for of_face, result, side in zip(tiles, results, sides, strict=True):
-                of_face.append(face_tile(picture, result, side))
+            for strip in strips:
+                strip.add(picture)
             if shown is not None:
                 shown.add(caption, picture, [result.aged[index] for result in results])
             yield caption, picture
 
     def save(captioned: tuple[str, Image.Image]) -> tuple[Path, Image.Image]:
-        caption, picture = captioned
-        path = save_photo(
-            picture,
-            outdir / f"{stem}-{_in_name(caption)}{suffix}",
-            original,
-            kind=output.format,
-            strip_metadata=output.strip_metadata,
-            mark=_mark(output, [caption], faces),
-        )
-        return path, picture
+        return _save_at(original, *captioned, prefix, output, len(results)), captioned[1]
 
     def written() -> Iterator[Image.Image]:
         if len(results[0].aged) == 1:
@@ -110,12 +99,35 @@ def save_photos(
         for _ in written():
             pass
     else:
-        mark = _mark(output, [face.caption for face in results[0].aged], faces)
-        paths.append(save_morph(written(), outdir / f"{stem}-ages.{output.video}", progress=progress, mark=mark))
-    for number, (result, of_face) in enumerate(zip(results, tiles, strict=True), start=1):
-        strip = strip_of_tiles(of_face, result)
+        mark = _mark(output, [face.caption for face in results[0].aged], len(results))
+        paths.append(save_morph(written(), f"{prefix}-ages.{output.video}", progress=progress, mark=mark))
+    return paths + _save_strips([strip.picture() for strip in strips], results, prefix, output, shown)
+
+
+def _save_at(original: Original, caption: str, picture: Image.Image, prefix: str, output: Output, faces: int) -> Path:
+    """Write a photo at one age."""
+    return save_photo(
+        picture,
+        f"{prefix}-{_in_name(caption)}{suffix_of(original, output.format)}",
+        original,
+        kind=output.format,
+        strip_metadata=output.strip_metadata,
+        mark=_mark(output, [caption], faces),
+    )
+
+
+def _save_strips(
+    strips: Sequence[Image.Image],
+    results: Sequence[FaceResult],
+    prefix: str,
+    output: Output,
+    shown: ShownPhoto | None,
+) -> list[Path]:
+    """Write the strip of every face."""
+    paths = []
+    for number, (strip, result) in enumerate(zip(strips, results, strict=True), start=1):
         mark = _mark(output, [face.caption for face in result.aged])
-        paths.append(save_picture(strip, outdir / f"{stem}-face{number}-photo-strip.png", mark=mark))
+        paths.append(save_picture(strip, f"{prefix}-face{number}-photo-strip.png", mark=mark))
         if shown is not None:
             shown.add_strip(strip)
     return paths

@@ -23,14 +23,37 @@ def photo_strip(photo: Image.Image, photos: Sequence[Image.Image], face: FaceRes
     Args:
         photo: as given to `AgeTransfer.transfer`; its answer is `photos`, and `face` is one of its faces.
     """
-    side = tile_side(face)
-    return strip_of_tiles([face_tile(picture, face, side) for picture in (photo, *photos)], face)
+    strip = GrowingStrip(photo, face)
+    for picture in photos:
+        strip.add(picture)
+    return strip.picture()
 
 
-def tile_side(face: FaceResult, faces: int = 1) -> int:
-    """The side of a face in a strip: as many pixels as the photo has there, within limits; of many faces few."""
-    scale = math.hypot(face.matrix[0, 0], face.matrix[1, 0])
-    return round(min(max(face.input.width / scale, LEAST), MOST if faces <= MANY_FACES else LEAST))
+class GrowingStrip:
+    """A strip of photos that come one by one, so that none needs to stay in memory.
+
+    Args:
+        photo: as it is.
+        face: one of its faces.
+        faces: how many there are.
+    """
+
+    def __init__(self, photo: Image.Image, face: FaceResult, faces: int = 1) -> None:
+        self._face, self._side = face, _tile_side(face, faces)
+        self._tiles = [face_tile(photo, face, self._side)]
+
+    def add(self, photo: Image.Image) -> None:
+        """Add the photo at the face's next age."""
+        self._tiles.append(face_tile(photo, self._face, self._side))
+
+    def picture(self) -> Image.Image:
+        """Lay the tiles side by side; where the face looks another age than asked, it says so."""
+        face = self._face
+        captions = [f"photo, looks {face.input_age:.0f}" if face.age_is_estimated else "photo"]
+        for aged in face.aged:
+            missed = not math.isnan(aged.looks) and abs(aged.looks - aged.age) > MISSED
+            captions.append(f"{aged.caption}, looks {aged.looks:.0f}" if missed else aged.caption)
+        return age_strip(self._tiles, captions, tile=self._side)
 
 
 def face_tile(photo: Image.Image, face: FaceResult, side: int) -> Image.Image:
@@ -38,10 +61,7 @@ def face_tile(photo: Image.Image, face: FaceResult, side: int) -> Image.Image:
     return cut_face(turn_upright(photo), face.matrix * (side / face.input.width), side)
 
 
-def strip_of_tiles(tiles: Sequence[Image.Image], face: FaceResult) -> Image.Image:
-    """Lay the tiles of the photo as it is and of every age side by side; where it looks another age, it says so."""
-    captions = [f"photo, looks {face.input_age:.0f}" if face.age_is_estimated else "photo"]
-    for aged in face.aged:
-        missed = not math.isnan(aged.looks) and abs(aged.looks - aged.age) > MISSED
-        captions.append(f"{aged.caption}, looks {aged.looks:.0f}" if missed else aged.caption)
-    return age_strip(tiles, captions, tile=tiles[0].width)
+def _tile_side(face: FaceResult, faces: int) -> int:
+    """The side of a face in a strip: as many pixels as the photo has there, within limits; of many faces few."""
+    scale = math.hypot(face.matrix[0, 0], face.matrix[1, 0])
+    return round(min(max(face.input.width / scale, LEAST), MOST if faces <= MANY_FACES else LEAST))

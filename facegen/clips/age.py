@@ -69,10 +69,7 @@ def age_clip(
     """
     given = None if request.input_age is None else list(request.input_age)
     ages = transfer.check(ALL if request.ages is None else request.ages, input_ages=given, edit=edit)
-    if edit.refine:
-        raise FacegenError(f"{path}: faces of a clip are not refined: leave --refine out")
-    if given is not None and len(given) > 1:
-        raise FacegenError(f"{path}: for a clip give one input age, that of all faces in it, or none")
+    _check(path, edit, given)
     clip = open_clip(path)
     with TemporaryFile() as file:
         crops = Crops(file, transfer.size)
@@ -80,7 +77,9 @@ def age_clip(
         if not tracks:
             raise FacegenError(f"{path}: no face found")
         people = [Person(transfer, track, crops, ages, edit, given) for track in tracks]
-        _say_what_was_found(path, people, clip.notes)
+        _say_what_was_found(path, people)
+        said: set[str] = set()
+        _say_new(clip, said)
         paths = []
         for age in ages:
             name = f"{stem}-{age.caption.replace(' ', '')}{result_suffix(path)}"
@@ -90,10 +89,19 @@ def age_clip(
             paths.append(outdir / name)
             with StopRequest() as stop, clip.writing(paths[-1], about, strip_metadata=strip_metadata) as add:
                 done = _put_in(bar, transfer, changes, add, stop)
+            _say_new(clip, said)
             if stop.requested:
                 say(f"Stopped: {paths[-1]} has the first {done} of {clip.count} frames.", err=True)
                 raise KeyboardInterrupt
     return paths
+
+
+def _check(path: Path, edit: Edit, given: Sequence[float] | None) -> None:
+    """Raise a FacegenError for what can be done to photos only."""
+    if edit.refine:
+        raise FacegenError(f"{path}: faces of a clip are not refined: leave --refine out")
+    if given is not None and len(given) > 1:
+        raise FacegenError(f"{path}: for a clip give one input age, that of all faces in it, or none")
 
 
 def _put_in(
@@ -156,7 +164,7 @@ def _largest(tracks: Sequence[Track]) -> list[Track]:
     return chosen
 
 
-def _say_what_was_found(path: Path, people: Sequence[Person], notes: Sequence[str]) -> None:
+def _say_what_was_found(path: Path, people: Sequence[Person]) -> None:
     ages = ", ".join(f"{person.own:.0f}" for person in people if person.is_estimated)
     if len(people) > MOST_NAMED or not ages:
         say(f"{path}: {len(people)} face{'s' * (len(people) > 1)}", err=True)
@@ -165,5 +173,11 @@ def _say_what_was_found(path: Path, people: Sequence[Person], notes: Sequence[st
     unclear = sum(person.understood < UNDERSTOOD for person in people)
     if unclear:
         say(f"{path}: {unclear} of {len(people)} faces not understood well: hardly changed", err=True)
-    for note in notes:
-        say(f"{path}: {note}", err=True)
+
+
+def _say_new(clip: Video | Animation, said: set[str]) -> None:
+    """Say what there is to know of a clip, once."""
+    for note in clip.notes:
+        if note not in said:
+            say(f"{clip.path}: {note}", err=True)
+            said.add(note)

@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageSequence
 
 from facegen import images
-from facegen.clips.frames import MAX_PIXELS, Frame
+from facegen.clips import frames as bounds
+from facegen.clips.frames import Frame
 from facegen.clips.gif import GifFrames
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
@@ -54,7 +55,7 @@ class Animation:
             image.load()
             self._notes = read_notes(image, image)
         pixels = self.size[0] * self.size[1]
-        if pixels > MAX_PIXELS:
+        if pixels > bounds.MAX_PIXELS:
             raise FacegenError(f"{path}: frames of {self.size[0]}x{self.size[1]} pixels: make them smaller")
         if pixels * self.count * BYTES[self._suffix] > MAX_MEMORY:
             raise FacegenError(f"{path}: {self.count} frames of this size are too many: make it a video (mp4)")

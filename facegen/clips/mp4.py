@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CRF = 18  # H.264's quality, 0 to 51, lower is better: no blocks in skin
 PRESET = "veryfast"
-BT709, UNKNOWN, BT601 = 1, 2, 5  # of what ITU-T H.273 counts
+RGB, BT709, UNKNOWN, BT601 = 0, 1, 2, 5  # of what ITU-T H.273 counts
 LIMITED = 1  # black is 16 and white is 235, in FFmpeg's numbers
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from facegen.clips.frames import MAX_PIXELS, Frame
-from facegen.clips.mp4 import BT601, BT709, UNKNOWN, Colors, Mp4, Sound
+from facegen.clips import frames as bounds
+from facegen.clips.frames import Frame
+from facegen.clips.hdr import HLG, PQ, to_sdr
+from facegen.clips.mp4 import BT601, BT709, RGB, UNKNOWN, Colors, Mp4, Sound
 from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.images import to_rgb
@@ -61,12 +63,13 @@ class Video:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notes: list[str] = []
-        self._colors = Colors(BT709, UNKNOWN, UNKNOWN)
         with _opened(path) as (container, stream):
             self._base = Fraction(stream.time_base or Fraction(1, 90_000))
             self._rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             seconds = float(stream.duration * self._base) if stream.duration else (container.duration or 0) / 1e6
             self.count = stream.frames or round(seconds * self._rate)
+            self._transfer = stream.codec_context.color_trc
+            self._colors = Colors(BT709, stream.codec_context.color_primaries, self._transfer)  # of the result
             self._aspect = stream.sample_aspect_ratio
             self._start = Fraction(max(container.start_time or 0, 0), 1_000_000)  # seconds
 
@@ -74,10 +77,12 @@ class Video:
         """All frames in their order, of one size. Those that are damaged are left out, and `notes` says so."""
         size, last = None, -1
         step = max(1, round(1 / self._rate / self._base))
-        self.notes.clear()
         for frame in self._decoded():
-            if size is None:
-                self._colors = Colors(_matrix(frame), frame.color_primaries, frame.color_trc)
+            if size is None and self._transfer in (PQ, HLG):
+                self._colors = Colors(BT709, BT709, BT709)
+                self._note("HDR: becomes SDR")
+            elif size is None and frame.colorspace != RGB:
+                self._colors = self._colors._replace(matrix=_matrix(frame))
             picture = self._picture(frame)
             size = size or picture.size
             if picture.size != size:
@@ -111,9 +116,13 @@ class Video:
                     continue
                 yield from decoded
         if damaged:
-            self.notes.append(f"{damaged} damaged frame{'s' * (damaged > 1)} left out")
+            self._note(f"{damaged} damaged frame{'s' * (damaged > 1)} left out")
         if ends_early:
-            self.notes.append("damaged: it ends early")
+            self._note("damaged: it ends early")
+
+    def _note(self, words: str) -> None:
+        if words not in self.notes:  # it is read twice
+            self.notes.append(words)
 
     def _picture(self, frame: VideoFrame) -> Image.Image:
         """A frame as upright RGB of square pixels, what is transparent over white."""
@@ -122,6 +131,8 @@ class Video:
         pixels = frame.to_ndarray(format=layout, width=self._width(frame), src_colorspace=_matrix(frame))
         turn = TURNS.get(int(frame.rotation) % 360)
         picture = to_rgb(Image.fromarray(pixels))
+        if self._transfer in (PQ, HLG):
+            picture = to_sdr(picture, self._transfer)
         return picture if turn is None else picture.transpose(turn)
 
     def _width(self, frame: VideoFrame) -> int:
@@ -146,7 +157,7 @@ class Video:
                     target.metadata.update(kept, comment="\n".join(filter(None, comments)))
                     pictures, sound = Mp4(target, self._base, self._rate), Sound(target, source, self._start)
                     if sound.left_out:
-                        self.notes.append(f"an mp4 holds no sound of kind {', '.join(sound.left_out)}: left out")
+                        self._note(f"an mp4 holds no sound of kind {', '.join(sound.left_out)}: left out")
 
                     def add(frame: Frame, picture: Image.Image) -> None:
                         pictures.add(picture, frame.ticks, frame.duration, self._colors)
@@ -168,7 +179,7 @@ def _matrix(frame: VideoFrame) -> int:
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+    if width * height > bounds.MAX_PIXELS:
         raise FacegenError(f"{path}: frames of {width}x{height} pixels are too large: make a smaller video of it")
 
 

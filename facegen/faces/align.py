@@ -34,7 +34,7 @@ def align_face(
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
     """
-    image = to_rgb(image)
+    image = upright_to_cut(image)
     return cut_face(image, alignment_matrix(face, template, size), size)
 
 

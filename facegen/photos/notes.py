@@ -93,7 +93,7 @@ def for_saving(kind: str, notes: Notes) -> dict[str, Any]:
     if kind == "HEIF":  # where empty ones are taken for broken ones
         options = {name: value for name, value in options.items() if value}
     if kind == "JPEG":
-        options |= {"exif": exif if len(exif) <= MAX_SEGMENT else b"", "comment": _comment(notes), "xmp": b""}
+        options |= {"exif": exif if len(exif) <= MAX_SEGMENT else b"", "comment": b"", "xmp": b""}
         options["extra"] = _segments(notes)
     elif kind == "PNG":
         options["pnginfo"] = _png_texts(notes)
@@ -156,8 +156,9 @@ def _comment(notes: Notes) -> bytes:
 
 
 def _segments(notes: Notes) -> bytes:
-    """XMP and IPTC as a JPEG's segments; Pillow before version 11 does not write XMP."""
-    parts = b""
+    """XMP, IPTC and the comment as a JPEG's segments: Pillow takes no IPTC, and fails on the long ones of others."""
+    comment = _comment(notes)
+    parts = struct.pack(">HH", 0xFFFE, 2 + len(comment)) + comment if comment else b""
     if notes.xmp and len(_XMP_SEGMENT + notes.xmp) <= MAX_SEGMENT:
         parts += struct.pack(">HH", 0xFFE1, 2 + len(_XMP_SEGMENT + notes.xmp)) + _XMP_SEGMENT + notes.xmp
     if notes.iptc:

@@ -23,7 +23,7 @@ FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "heic": "HEIF", "avif": 
 _SUFFIXES = {**{kind: f".{name}" for name, kind in FORMATS.items()}, "TIFF": ".tif"}
 # Lossy kinds, at a quality that the eye takes for the same; nobody wants another quarter of the colors lost.
 _QUALITY: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95},
+    "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
     "HEIF": {"quality": 90, "chroma": 444},
@@ -95,7 +95,7 @@ def save_photo(
 
 
 def _save(picture: Image.Image, path: Path, kind: str, notes: Notes, original: Original) -> None:
-    options = (original.options if kind == original.kind else {}) | _QUALITY.get(kind, {}) | for_saving(kind, notes)
+    options = _QUALITY.get(kind, {}) | (original.options if kind == original.kind else {}) | for_saving(kind, notes)
     if options.get("lossless"):
         options |= {"quality": 80, "exact": True}  # effort; colors of transparent pixels
     if kind in _MODES and picture.mode not in _MODES[kind]:

@@ -66,7 +66,6 @@ def write_video(
     layout: str = "yuv420p",
     sound: str | None = "aac",
     times: Sequence[int] | None = None,
-    rotation: int = 0,
     options: dict[str, str] | None = None,
     **colors: int,
 ) -> Path:
@@ -74,7 +73,6 @@ def write_video(
 
     Args:
         times: of each frame, in thousandths of a second.
-        rotation: what a player has to turn it by, in degrees.
         colors: what the encoder is told of them.
     """
     import av
@@ -86,8 +84,6 @@ def write_video(
             setattr(stream.codec_context, name, value)
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
         tone = file.add_stream(sound, rate=48000) if sound else None
         for number, picture in enumerate(frames):
             frame = av.VideoFrame.from_image(picture)

@@ -12,6 +12,7 @@ from refusals import assert_refused
 
 from facegen.aging.edit import Edit
 from facegen.clips import animation, is_clip
+from facegen.clips import frames as bounds
 from facegen.faces.find import find_faces
 
 
@@ -104,6 +105,6 @@ def test_bad_animations_are_refused(age, tmp_path: Path, hopper: Image.Image, la
     assert_refused("one input age", lambda: age(source, input_age=[30, 40]))
     monkeypatch.setattr(animation, "MAX_MEMORY", 100_000)
     assert_refused("are too many", lambda: age(source))
-    monkeypatch.setattr(animation, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(bounds, "MAX_PIXELS", 1000)
     assert_refused("make them smaller", lambda: age(source))
     assert not (tmp_path / "out").exists()

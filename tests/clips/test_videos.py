@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 from pathlib import Path
 
 import clip_files as clips
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from refusals import assert_refused
 
+from facegen.clips import frames as bounds
 from facegen.clips import video
 
 av = pytest.importorskip("av")
@@ -74,13 +76,43 @@ def test_every_kind_of_video(age, tmp_path: Path, hopper: Image.Image, name: str
 
 def test_a_turned_video_comes_out_upright(age, tmp_path: Path, hopper: Image.Image):
     frames = clips.moving(hopper, 3, noise=0)
-    lying = [frame.transpose(Image.Transpose.ROTATE_270) for frame in frames]
-    source = clips.write_video(tmp_path / "clip.mp4", lying, rotation=90)
+    lying = [frame.transpose(Image.Transpose.ROTATE_90) for frame in frames]
+    source = clips.write_video(tmp_path / "clip.mp4", lying, sound=None)
+    content = bytearray(source.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # ISO 14496-12, section 8.3.2: players turn it by 90 degrees, clockwise
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 240 << 16, 0, 1 << 30)
+    source.write_bytes(content)
     (path,) = age(source, 75)
     with av.open(str(path)) as file:
         (first, *_) = file.decode(video=0)
         assert (first.width, first.height, first.rotation) == (*frames[0].size, 0)
         assert np.abs(first.to_ndarray(format="rgb24").astype(int) - np.asarray(frames[0])).mean() < 5
+
+
+def test_hdr_becomes_sdr(age, tmp_path: Path, hopper: Image.Image, capsys):
+    frames = clips.moving(hopper, 2, noise=0)
+    light = (np.asarray(frames[0]) / 255.0) ** 2.4 * 0.7 * 203 / 10_000  # of paper, in PQ's full scale
+    wide = light @ np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]).T
+    power = wide**0.1593017578125
+    levels = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+    picture = Image.fromarray((levels * 255).round().astype(np.uint8))
+    colors = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+    source = clips.write_video(tmp_path / "clip.mkv", [picture] * 2, layout="yuv444p10le", sound=None, **colors)
+    (path,) = age(source, 75)
+    with av.open(str(path)) as file:
+        (first, *_) = file.decode(video=0)
+        assert (first.colorspace, file.streams.video[0].codec_context.color_trc) == (1, 1)
+        pixels = first.to_ndarray(format="rgb24", src_colorspace=1).astype(int)
+    expected = (np.asarray(frames[0]) / 255.0) * 0.7 ** (1 / 2.4) * 255
+    assert np.abs(pixels[:40] - expected[:40]).mean() < 6
+    assert "HDR" in capsys.readouterr().err
+
+
+def test_pixels_that_are_not_square_become_square(age, tmp_path: Path, hopper: Image.Image):
+    narrow = [frame.resize((240, 240)) for frame in clips.moving(hopper, 2)]
+    source = clips.write_video(tmp_path / "clip.mkv", narrow, options={"x264-params": "sar=4/3"})
+    pixels, _ = clips.read_video(age(source, 75)[0])
+    assert pixels.shape == (2, 240, 320, 3)
 
 
 def test_odd_sides_become_even(age, tmp_path: Path, hopper: Image.Image):
@@ -129,7 +161,7 @@ def test_bad_videos_are_refused(age, tmp_path: Path, hopper: Image.Image, landsc
         file.mux([*tone.encode(frame), *tone.encode(None)])
     assert_refused("no pictures", lambda: age(tmp_path / "sound.mp4"))
     assert_refused("no face", lambda: age(clips.write_video(tmp_path / "land.mp4", [landscape] * 2)))
-    monkeypatch.setattr(video, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(bounds, "MAX_PIXELS", 10_000)
     assert_refused("too large", lambda: age(source))
     assert not (tmp_path / "out").exists()
 

@@ -268,10 +268,13 @@ def forked(function, *arguments, stdin, **options):
 
 @target
 def picture(data: bytes) -> None:
-    """A photo, as `prepare` and `transfer` decode it."""
+    """A photo, as `prepare` decodes it, and as `transfer` does and writes it again."""
     from facegen import images
     from facegen.data.crops import crop_pictures
     from facegen.data.options import CropOptions
+    from facegen.photos.mark import Mark
+    from facegen.photos.original import open_original
+    from facegen.photos.save import save_photo, suffix_of
 
     data = with_png_checksums(data)
     if zlib.crc32(data) % 2:  # by chance: each has the whole time
@@ -281,12 +284,14 @@ def picture(data: bytes) -> None:
             crop_pictures(["photo.png"], lambda _: data, options)
         return
 
-    def with_alpha() -> None:
+    def as_it_is() -> None:
         with images.opened(data, "photo.jpg") as opened:
             images.oddities(opened, "photo.jpg")
-            images.upright_with_alpha(opened)
+        path = folder_of("photo", {"photo.jpg": data}) / "photo.jpg"
+        original = open_original(path)
+        save_photo(original.image, path.with_name(f"result{suffix_of(original)}"), original, mark=Mark(("age 5",)))
 
-    answers(with_alpha)
+    answers(as_it_is)
 
 
 @target

@@ -257,6 +257,7 @@ def test_another_format_on_demand(photo: Image.Image, tmp_path: Path, kind: str)
     assert result.getexif().get_ifd(0x8825)[1] == "N"
     assert result.info["icc_profile"] == RED_IS_GREEN
     if kind == "jpg":
+        assert JpegImagePlugin.get_sampling(result) == 0
         clear = np.asarray(photo)[::-1, ::-1, 0] < 5
         assert np.asarray(result)[clear].mean() > 240  # over white
 
