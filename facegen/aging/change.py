@@ -8,6 +8,8 @@ small generator does wrong along: dark sockets, patches of color, a moustache th
 - so do places where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the
   encoder did not understand;
 - what gets lighter or darker keeps the color that the photo has there, so that shadows on skin are no brown patches;
+- part of what gets lighter or darker follows the photo's own lines (a guided filter), not the generator's few pixels,
+  so that a cheek gets fewer smudges that pass for wrinkles only at the generator's size;
 - no pixel changes by more than about LIGHTER levels of lightness and COLORED of color, at any strength: skin does not.
 
 A change alone cannot take away what the reconstruction never had: the photo's own wrinkles, beard and mustache, which
@@ -26,12 +28,15 @@ from facegen.images import to_rgb
 
 LIGHTNESS = np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # as Pillow's mode L
 MAX_GAIN = 1.2  # more is no photo's contrast, but a face that the generator did not get
-LIGHTER, COLORED = 50.0, 16.0  # levels
+LIGHTER, COLORED = 50.0, 10.0  # levels
 FAR = 45.0  # levels that lie between photo and reconstruction where 1/e of the change is left
 FINE, AROUND = 1 / 64, 1 / 32  # blurs before and after that distance is taken, as shares of the crop's side
 DETAIL = 1 / 16  # blur that leaves no wrinkle, nostril or mustache, as a share of the crop's side
 FADE = 20.0  # years to a younger age that leave 1/e of the photo's own detail
 SHADE = 1 / 32  # blur that leaves the colors of skin, lips and hair, as a share of the crop's side
+GUIDED = 0.3  # share of the change in lightness that follows the photo's lines; more is cleaner and hardly ages
+LINE = 8.0  # levels of contrast that make a line in the photo
+NEAR = 1 / 32  # within this share of the crop's side, a change that follows lines is a gain and a shift
 UNDERSTOOD = 0.6  # share of a change that is let through in a face, on average, below which people are told
 
 
@@ -56,6 +61,7 @@ class FaceChange:
         self.understood = float((trust * self.mask).sum() / max(float(self.mask.sum()), 1e-3))
         self._through = trust * protection(photo.shape[:2], template)
         self._tint = _tint(photo)
+        self._guide = _Guide(photo @ LIGHTNESS)
         self._own = trust * skin(photo.shape[:2], template) * _detail((photo - self._copy @ self.colors) @ LIGHTNESS)
 
     def to(self, aged: Image.Image, strength: float = 1.0, years: float = 0.0) -> np.ndarray:
@@ -66,11 +72,33 @@ class FaceChange:
             strength: how much of the change is taken, 1 as drawn.
             years: by how much it is older than the photo's face; below 0, the photo's own detail fades.
         """
-        change = strength * self._through * ((_levels(aged) - self._copy) @ self.colors)
+        change = (_levels(aged) - self._copy) @ self.colors
         lighter = change @ LIGHTNESS
         colored = change - lighter * self._tint
+        lighter = lighter + GUIDED * (self._guide.redraw(lighter) - lighter)
+        taken = strength * self._through
         faded = 1 - float(np.exp(strength * min(years, 0.0) / FADE))
-        return (_bent(lighter, LIGHTER) - faded * self._own) * self._tint + _bent(colored, COLORED)
+        shade = _bent(taken * lighter, LIGHTER) - faded * self._own
+        return shade * self._tint + _bent(taken * colored, COLORED)
+
+
+class _Guide:
+    """Redraws pictures `[H, W, 1]` with the lines of one, the guide: He, Sun and Tang 2010, "Guided Image Filtering".
+
+    Around each pixel a redrawn picture is a gain times the guide and a shift, those that come closest to the picture.
+    """
+
+    def __init__(self, guide: np.ndarray) -> None:
+        self.guide = guide
+        self.mean = _blurred(guide, NEAR)
+        self.variance = _blurred(guide * guide, NEAR) - self.mean**2 + LINE**2
+
+    def redraw(self, picture: np.ndarray) -> np.ndarray:
+        """Return the picture as far as it follows the guide (equations 5, 6 and 8)."""
+        mean = _blurred(picture, NEAR)
+        gain = (_blurred(self.guide * picture, NEAR) - self.mean * mean) / self.variance
+        shift = mean - gain * self.mean
+        return _blurred(gain, NEAR) * self.guide + _blurred(shift, NEAR)
 
 
 def _levels(picture: Image.Image) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-LEAST, MOST = 0.0, 1.6  # beyond, faces get patches, and what the photo has shows through: wrinkles in a child's face
+LEAST, MOST = 0.0, 1.8  # beyond, faces get patches, and what the photo has shows through: wrinkles in a child's face
 LOOKS = 4  # of the age estimator at every face and age: each takes as long as drawing the face
 CLOSE = 2.0  # years that are as good as the age itself: half of the estimator's error
 
@@ -20,7 +20,7 @@ def solve_strengths(
     answer lies: the next one is where a straight line between its two ends meets the target, but never close to an end.
 
     Args:
-        read: the ages `[N, A]` that the faces look at strengths `[N, A]`.
+        read: the ages `[N, A]` that the faces look at strengths `[N, A]`; NaN for NaN, where no look is needed.
         own: the ages `[N]` that the faces look as they are.
         targets: years `[A]`.
 
@@ -34,18 +34,18 @@ def solve_strengths(
         """How many years are missing; none or less where a face looks the age."""
         return (targets[None] - ages) * direction - CLOSE
 
+    as_it_is = way.abs() <= CLOSE
     low, high = torch.full_like(way, LEAST), torch.full_like(way, MOST)
-    at_low, ages = way.abs() - CLOSE, read(high)
+    at_low, ages = way.abs() - CLOSE, read(high.masked_fill(as_it_is, torch.nan))
     at_high = missing(ages)
-    enough = at_high <= 0
+    enough = at_high <= 0  # and where it is not, or the face is as it should be, there is nothing to look for
     for _ in range(LOOKS - 1):
         share = (at_low / (at_low - at_high).clamp(min=1e-3)).clamp(0.2, 0.8)
-        middle = low + share * (high - low)
+        middle = (low + share * (high - low)).masked_fill(~enough, torch.nan)
         seen = read(middle)
         found = missing(seen)
-        there = enough & (found <= 0)
+        there = found <= 0
         high, at_high = torch.where(there, middle, high), torch.where(there, found, at_high)
         ages = torch.where(there, seen, ages)
         low, at_low = torch.where(there, low, middle), torch.where(there, at_low, found)
-    as_it_is = way.abs() <= CLOSE
     return torch.where(as_it_is, LEAST, high), torch.where(as_it_is, own[:, None].expand_as(ages), ages)

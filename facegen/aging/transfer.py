@@ -440,10 +440,14 @@ class AgeTransfer:
         start = self.to_tensor([face])
 
         def read(strengths: torch.Tensor) -> torch.Tensor:
+            looks = torch.full_like(strengths, math.nan)
             parts = zip(aged, strengths[0].tolist(), ages, strict=True)
-            added = np.stack([change.to(picture, part, age - own) * change.mask for picture, part, age in parts])
-            pasted = start + torch.from_numpy(added).to(self.device).permute(0, 3, 1, 2) / 127.5
-            return torch.cat([estimator.predict(x) for x in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)])[None]
+            added = [change.to(picture, part, age - own) * change.mask for picture, part, age in parts if part == part]
+            if added:
+                pasted = start + torch.from_numpy(np.stack(added)).to(self.device).permute(0, 3, 1, 2) / 127.5
+                seen = [estimator.predict(some) for some in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)]
+                looks[~strengths.isnan()] = torch.cat(seen)
+            return looks
 
         targets = self._years(ages).clamp(middles[0], middles[-1])
         strengths, looks = solve_strengths(read, estimator.predict(start), targets)

@@ -9,7 +9,7 @@ from icc import RED_IS_GREEN
 from PIL import Image, ImageCms, ImageFilter
 from refusals import assert_refused
 
-from facegen.aging.change import LIGHTER, color_map
+from facegen.aging.change import LIGHTER, LIGHTNESS, color_map
 from facegen.aging.edit import Output
 from facegen.aging.mask import face_mask
 from facegen.aging.paste import PastedFace, _warp, paste_faces, paste_results
@@ -165,7 +165,9 @@ def test_colors_are_the_photos(hopper: Image.Image):
     # allow.
     face = pasted(hopper, reconstruct=dull, aged=lambda picture: picture.point(lambda level: level + 24))
     added = pixels(paste_faces(hopper, [face])) - pixels(hopper)
-    assert np.median(added[230:280, 240:290]) == pytest.approx(LIGHTER * np.tanh(24 * 1.2 / LIGHTER), abs=2.5)
+    assert np.median((added @ LIGHTNESS)[230:280, 240:290]) == pytest.approx(
+        LIGHTER * np.tanh(24 * 1.2 / LIGHTER), abs=2.5
+    )
 
 
 def test_changes_of_aging_stay(hopper: Image.Image):

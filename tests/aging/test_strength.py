@@ -13,9 +13,10 @@ def faces_that_look(own: torch.Tensor, years: torch.Tensor):
 
     def read(strengths: torch.Tensor) -> torch.Tensor:
         read.looks += 1
+        read.pictures += int((~strengths.isnan()).sum())
         return own[:, None] + strengths * years
 
-    read.looks = 0
+    read.looks = read.pictures = 0
     return read
 
 
@@ -42,6 +43,7 @@ def test_what_is_not_enough_is_the_most_that_is_allowed(years):
     strengths, looks = solve_strengths(read, *ages(40, 80))
     assert strengths.tolist() == [[pytest.approx(MOST)]]
     assert looks.tolist() == [[pytest.approx(40 + MOST * years)]]
+    assert read.pictures == 1  # what is not enough at the most needs no other look
 
 
 def test_looks_that_jump_end_too():
