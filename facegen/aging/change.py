@@ -1,7 +1,7 @@
 """What aging changes in a face: the difference of two generated faces, in the photo's colors, as far as it is good.
 
 The aged face less the reconstruction is what aging alone has changed. Added to the photo as it is, it brings what a
-small generator does wrong along: dark sockets, patches of color, a moustache that goes where none was. So
+small generator does wrong along: dark sockets, patches of color, a mustache that goes where none was. So
 
 - it is turned into the photo's colors (see `facegen.aging.paste`);
 - eyes and mouth get less of it (`facegen.aging.mask.protection`);

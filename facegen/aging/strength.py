@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-LEAST, MOST = 0.0, 1.8  # beyond, faces get patches, and what the photo has shows through: wrinkles in a child's face
+LEAST, MOST = 0.0, 2.0  # beyond, old faces get dark and pale patches
 LOOKS = 4  # of the age estimator at every face and age: each takes as long as drawing the face
 CLOSE = 2.0  # years that are as good as the age itself: half of the estimator's error
 
