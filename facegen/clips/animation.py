@@ -90,9 +90,10 @@ class Animation:
             return
         kind = SUFFIXES[self._suffix]
         notes = marked(self._notes.stripped() if strip_metadata else self._notes, mark)
-        options = for_saving(kind, notes) | self._loop | {"duration": durations}
+        is_one = len(pictures) == 1  # after Ctrl-C, and Pillow then takes no lists
+        options = for_saving(kind, notes) | self._loop | {"duration": durations[0] if is_one else durations}
         if kind == "GIF":
-            options |= {"disposal": gif.disposals, "optimize": False}
+            options |= {"disposal": gif.disposals[0] if is_one else gif.disposals, "optimize": False}
         elif kind == "WEBP":
             options["quality"] = WEBP_QUALITY
         with atomic_path(path) as temporary:

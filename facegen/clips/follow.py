@@ -14,7 +14,6 @@ from PIL import Image
 
 from facegen.device import pick_device
 from facegen.faces.align import align_face
-from facegen.faces.mtcnn import get_detector
 from facegen.faces.template import AlignmentTemplate, alignment_matrix, invert_matrix
 
 # Where the landmarks lie in the squares that MTCNN puts around upright faces: medians over 54 photos, made symmetric.
@@ -32,6 +31,8 @@ def follow(picture: Image.Image, faces: Sequence[np.ndarray]) -> tuple[np.ndarra
     Returns:
         Landmarks `[N, 5, 2]` in pixels of this frame, and how sure it is that there is a face, `[N]`, 0..1.
     """
+    from facegen.faces.mtcnn import get_detector  # imports torchvision: only who looks for faces waits for it
+
     network = get_detector(pick_device()).mtcnn.onet
     device = next(network.parameters()).device
     crops = np.stack([np.asarray(align_face(picture, face, BOX, SIDE)) for face in faces])

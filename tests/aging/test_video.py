@@ -13,8 +13,9 @@ from PIL import Image
 from refusals import assert_refused
 
 from facegen.aging import video
+from facegen.aging.edit import Output
 from facegen.aging.results import AgedFace, FaceResult
-from facegen.aging.save import save_morphs
+from facegen.aging.save import save_results
 from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_video
 from facegen.errors import FacegenError
 
@@ -141,9 +142,10 @@ def test_a_strip_keeps_the_input_and_one_caption_beside_the_ages():
 
 
 def test_results_become_a_video_of_each_face(tmp_path: Path):
-    paths = save_morphs([result(2), result(2)], tmp_path, "me", "gif")
-    assert [path.name for path in paths] == ["me-face1.gif", "me-face2.gif"]
-    assert len(gif_frames(paths[0])) > 3
+    paths = save_results([result(2), result(2)], tmp_path, "me", Output(video="gif"))
+    videos = [path for path in paths if path.suffix == ".gif"]
+    assert [path.name for path in videos] == ["me-face1.gif", "me-face2.gif"]
+    assert len(gif_frames(videos[0])) > 3
 
 
 def test_videos_of_large_photos_are_smaller(tmp_path: Path):

@@ -108,3 +108,14 @@ def test_bad_animations_are_refused(age, tmp_path: Path, hopper: Image.Image, la
     monkeypatch.setattr(bounds, "MAX_PIXELS", 1000)
     assert_refused("make them smaller", lambda: age(source))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_one_frame_can_be_written_alone(tmp_path: Path, hopper: Image.Image, suffix: str):
+    """As after an early Ctrl-C."""
+    clip = animation.Animation(clips.write_animation(tmp_path / f"clip{suffix}", clips.moving(hopper, 3)))
+    with clip.writing(tmp_path / f"one{suffix}") as add:
+        first = next(clip.frames())
+        add(first, first.picture)
+    with Image.open(tmp_path / f"one{suffix}") as one:
+        assert one.convert("RGB").size == clips.SIZE
