@@ -33,6 +33,7 @@ FAR = 45.0  # levels that lie between photo and reconstruction where 1/e of the 
 FINE, AROUND = 1 / 64, 1 / 32  # blurs before and after that distance is taken, as shares of the crop's side
 DETAIL = 1 / 16  # blur that leaves no wrinkle, nostril or mustache, as a share of the crop's side
 FADE = 20.0  # years to a younger age that leave 1/e of the photo's own detail
+SMOOTHED = 0.7  # of that fades of what is finer than the crop, too: more is wax
 SHADE = 1 / 32  # blur that leaves the colors of skin, lips and hair, as a share of the crop's side
 GUIDED = 0.3  # share of the change in lightness that follows the photo's lines; more is cleaner and hardly ages
 LINE = 8.0  # levels of contrast that make a line in the photo
@@ -62,7 +63,8 @@ class FaceChange:
         self._through = trust * protection(photo.shape[:2], template)
         self._tint = _tint(photo)
         self._guide = _Guide(photo @ LIGHTNESS)
-        self._own = trust * skin(photo.shape[:2], template) * _detail(photo - self._copy @ self.colors)
+        self._skin = trust * skin(photo.shape[:2], template)
+        self._own = self._skin * _detail(photo - self._copy @ self.colors)
 
     def to(self, aged: Image.Image, strength: float = 1.0, years: float = 0.0) -> np.ndarray:
         """Return what is added to the photo's face for an aged face: float32 `[H, W, 3]`, in levels, not yet masked.
@@ -77,8 +79,17 @@ class FaceChange:
         colored = change - lighter * self._tint
         lighter = lighter + GUIDED * (self._guide.redraw(lighter) - lighter)
         taken = strength * self._through
-        faded = 1 - float(np.exp(strength * min(years, 0.0) / FADE))
+        faded = _faded(strength, years)
         return _bent(taken * lighter, LIGHTER) * self._tint + _bent(taken * colored, COLORED) - faded * self._own
+
+    def smoothed(self, strength: float, years: float) -> np.ndarray:
+        """Return how much of what is finer than this crop fades from the photo's skin, 0..1 `[H, W, 1]`."""
+        return SMOOTHED * _faded(strength, years) * self._skin
+
+
+def _faded(strength: float, years: float) -> float:
+    """How much of the photo's own detail is gone, 0..1, in a face that gets older by some years, below 0 younger."""
+    return 1 - float(np.exp(strength * min(years, 0.0) / FADE))
 
 
 class _Guide:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
+EDGE = 40.0  # levels of contrast that make an edge, such as that of glasses, which does not fade
 FINEST = 8  # the crop is enlarged at most by this before it is turned; the rest is smooth anyway
 
 
@@ -71,11 +72,15 @@ class Placed(NamedTuple):
     pixels: float32 [H, W, 3], levels that are added to the photo, or replace it in mode `face`; not yet masked.
     matrix: [2, 3], pixels of the photo to these.
     template: as in `PastedFace`.
+    smoothed: how much of the photo's detail that is finer than `source` fades, 0..1 [H, W, 1]; None: none of it.
+    source: the face as it was cut from the photo, float32 [H, W, 3], in levels.
     """
 
     pixels: np.ndarray
     matrix: np.ndarray
     template: AlignmentTemplate | None = None
+    smoothed: np.ndarray | None = None
+    source: np.ndarray | None = None
 
 
 def paste_faces(
@@ -105,8 +110,7 @@ def paste_faces(
     photo = turn_upright(photo)  # as the faces were found
     profile = photo.info.get("icc_profile") or b""
     faces = [_in_profile(face, profile, photo.mode) for face in faces]
-    placed = [Placed(_matched(f, mode, f.template or template), f.matrix, f.template) for f in faces]
-    return put_in(photo, placed, mode, template)
+    return put_in(photo, [_placed(face, mode, template) for face in faces], mode, template)
 
 
 def put_in(
@@ -133,7 +137,8 @@ def put_in(
             if is_gray:
                 new = new @ LIGHTNESS
             # From the photo as it was, so that nothing is done twice where faces overlap.
-            change = new if mode == "change" else new - _pixels(photo, band)[:, :, :colors].astype(np.float32)
+            before = _pixels(photo, band)[:, :, :colors].astype(np.float32)
+            change = new - _faded(before, face, band) if mode == "change" else new - before
             after = _pixels(result, band)
             after[:, :, :colors] = np.rint(after[:, :, :colors] + weight * change).clip(0, 255)
             result.paste(Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode), band[:2])
@@ -242,15 +247,22 @@ def _mask_in(face: Placed, box: tuple[int, int, int, int], template: AlignmentTe
     )
 
 
-def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.ndarray:
-    """What is put into the photo, in its colors, at the crop's size: float32 [H, W, 3]. See the module."""
+def _placed(face: PastedFace, mode: str, template: AlignmentTemplate) -> Placed:
+    """What is put into the photo, in its colors, at the crop's size. See the module."""
+    change = FaceChange(face.input, face.reconstruction, face.template or template)
+    source = np.asarray(to_rgb(face.input), dtype=np.float32)
+    if mode == "change":
+        pixels = change.to(face.aged, face.strength, face.years)
+        smoothed = change.smoothed(face.strength, face.years)
+        return Placed(pixels, face.matrix, face.template, smoothed if smoothed.any() else None, source)
+    return Placed(_replaced(face, source, change), face.matrix, face.template)
+
+
+def _replaced(face: PastedFace, source: np.ndarray, change: FaceChange) -> np.ndarray:
+    """The aged face in the photo's light and colors: float32 [H, W, 3]."""
     from scipy.ndimage import gaussian_filter
 
-    change = FaceChange(face.input, face.reconstruction, template)
-    if mode == "change":
-        return change.to(face.aged, face.strength, face.years)
-    pictures = (face.input, face.reconstruction, face.aged)
-    source, copy, aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in pictures)
+    copy, aged = (np.asarray(to_rgb(picture), dtype=np.float32) for picture in (face.reconstruction, face.aged))
     mask, (height, width) = change.mask, source.shape[:2]
 
     def low(picture: np.ndarray) -> np.ndarray:
@@ -259,6 +271,16 @@ def _matched(face: PastedFace, mode: str, template: AlignmentTemplate) -> np.nda
         return gaussian_filter(picture * mask, sigma) / np.maximum(gaussian_filter(mask, sigma), 1e-3)
 
     return low(source) + (aged - low(copy)) @ change.colors
+
+
+def _faded(photo: np.ndarray, face: Placed, box: tuple[int, int, int, int]) -> np.ndarray | float:
+    """The fine detail that a box of the photo, float32 [height, width, channels], loses: lines and pores, no edges."""
+    if face.smoothed is None or face.source is None:
+        return 0.0
+    coarse = _warp(face.source, face.matrix, box)
+    fine = photo - (coarse if photo.shape[2] == 3 else coarse @ LIGHTNESS)
+    lines = fine * np.exp(-np.square(fine / EDGE))
+    return lines * _warp(face.smoothed, face.matrix, box)
 
 
 def _warp(pixels: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

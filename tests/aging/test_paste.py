@@ -76,6 +76,25 @@ def test_a_face_that_did_not_change_leaves_the_photo_as_it_is(hopper: Image.Imag
     np.testing.assert_array_equal(pixels(result), pixels(photo))
 
 
+def test_fine_lines_of_a_large_face_fade_toward_a_younger_age_and_edges_stay():
+    photo = np.full((600, 512, 3), 150, np.int16)
+    photo[::4] -= 12  # lines that the crop of 64 pixels does not show
+    photo[280:286, 200:320] = 20  # the bridge of glasses, below the eyes
+    face = pasted(Image.fromarray(photo.astype(np.uint8)))
+    original = Image.fromarray(photo.astype(np.uint8))
+
+    def contrast(years: float, rows: slice, columns: slice) -> float:
+        younger = np.asarray(paste_faces(original, [replace(face, years=years)]), dtype=np.float32)
+        return float(younger[rows, columns].std(axis=0).mean())
+
+    cheek, collar = (slice(240, 272), slice(236, 290)), (slice(520, 552), slice(236, 290))
+    assert contrast(-60, *cheek) < 0.6 * contrast(0, *cheek)
+    assert contrast(-60, *cheek) < contrast(-10, *cheek) < contrast(0, *cheek) == contrast(30, *cheek)
+    assert contrast(-60, *collar) == contrast(0, *collar)
+    bridge = (slice(274, 292), slice(236, 290))
+    assert contrast(-60, *bridge) > 0.8 * contrast(0, *bridge)
+
+
 def test_the_photo_itself_is_not_touched(hopper: Image.Image):
     before = hopper.copy()
     paste_faces(hopper, [pasted(hopper, aged=lighter)], "face")
@@ -337,7 +356,7 @@ def test_originals_are_opened_upright_with_what_they_have(hopper: Image.Image, t
 
 
 def result_of(face: PastedFace, captions: tuple[str, ...]) -> FaceResult:
-    aged = [AgedFace(caption, 0.0, 0, face.aged if i else face.reconstruction) for i, caption in enumerate(captions)]
+    aged = [AgedFace(caption, 50.0, 0, face.aged if i else face.reconstruction) for i, caption in enumerate(captions)]
     return FaceResult((0, 0, 1, 1), face.matrix, face.input, face.reconstruction, 50.0, 0, aged, np.zeros(8))
 
 
