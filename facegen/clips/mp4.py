@@ -79,6 +79,9 @@ class Sound:
         self._target, self._start = target, start
         self._streams, self.left_out = {}, list[str]()
         for stream in source.streams.audio:
+            if stream.codec_context is None:
+                self.left_out.append("unknown")
+                continue
             try:
                 self._streams[stream.index] = target.add_stream_from_template(stream)
             except ValueError:

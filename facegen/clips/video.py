@@ -197,7 +197,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if not kinds or (kinds[0] == "mpegts" and b"G" not in (beginning[:1], beginning[4:5])):
             raise FacegenError(f"{path}: not a video of a kind that is known" if beginning else f"{path}: empty file")
         try:
-            container = av.open(file, "r", format=kinds[0])
+            container = av.open(file, "r", format=kinds[0], metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise FacegenError(f"{path}: a damaged video ({one_line(error)})") from error
         with container:
@@ -205,5 +205,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not streams:
                 raise FacegenError(f"{path}: there are no pictures in this video")
             stream = streams[0]
+            if stream.codec_context is None:
+                raise FacegenError(f"{path}: the pictures in this video are of a kind that is not known")
             _check_size(path, stream.codec_context.width, stream.codec_context.height)
             yield container, stream
