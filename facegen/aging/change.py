@@ -62,7 +62,7 @@ class FaceChange:
         self._through = trust * protection(photo.shape[:2], template)
         self._tint = _tint(photo)
         self._guide = _Guide(photo @ LIGHTNESS)
-        self._own = trust * skin(photo.shape[:2], template) * _detail((photo - self._copy @ self.colors) @ LIGHTNESS)
+        self._own = trust * skin(photo.shape[:2], template) * _detail(photo - self._copy @ self.colors)
 
     def to(self, aged: Image.Image, strength: float = 1.0, years: float = 0.0) -> np.ndarray:
         """Return what is added to the photo's face for an aged face: float32 `[H, W, 3]`, in levels, not yet masked.
@@ -78,8 +78,7 @@ class FaceChange:
         lighter = lighter + GUIDED * (self._guide.redraw(lighter) - lighter)
         taken = strength * self._through
         faded = 1 - float(np.exp(strength * min(years, 0.0) / FADE))
-        shade = _bent(taken * lighter, LIGHTER) - faded * self._own
-        return shade * self._tint + _bent(taken * colored, COLORED)
+        return _bent(taken * lighter, LIGHTER) * self._tint + _bent(taken * colored, COLORED) - faded * self._own
 
 
 class _Guide:
@@ -124,8 +123,8 @@ def _tint(photo: np.ndarray) -> np.ndarray:
     return tint / (tint @ LIGHTNESS)
 
 
-def _detail(lightness: np.ndarray) -> np.ndarray:
-    return lightness - _blurred(lightness, DETAIL)
+def _detail(picture: np.ndarray) -> np.ndarray:
+    return picture - _blurred(picture, DETAIL)
 
 
 def _blurred(picture: np.ndarray, share: float) -> np.ndarray:
