@@ -113,6 +113,8 @@ def test_pixels_that_are_not_square_become_square(age, tmp_path: Path, hopper: I
     source = clips.write_video(tmp_path / "clip.mkv", narrow, options={"x264-params": "sar=4/3"})
     pixels, _ = clips.read_video(age(source, 75)[0])
     assert pixels.shape == (2, 240, 320, 3)
+    absurd = clips.write_video(tmp_path / "absurd.mkv", narrow, options={"x264-params": "sar=200/1"})
+    assert_refused("too large", lambda: age(absurd))
 
 
 def test_notes_that_are_no_text_do_not_matter(age, tmp_path: Path, hopper: Image.Image):
