@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CRF = 18  # H.264's quality, 0 to 51, lower is better: no blocks in skin
 PRESET = "veryfast"
-RGB, BT709, UNKNOWN, BT601 = 0, 1, 2, 5  # of what ITU-T H.273 counts
+RGB, BT709, BT601 = 0, 1, 5  # of what ITU-T H.273 counts
 LIMITED = 1  # black is 16 and white is 235, in FFmpeg's numbers
 
 
@@ -51,7 +51,7 @@ class Mp4:
         if not encoder.is_open:
             encoder.height, encoder.width = pixels.shape[:2]
             encoder.pix_fmt, encoder.time_base = "yuv420p", self._base
-            encoder.colorspace = UNKNOWN if colors.matrix == BT601 else colors.matrix
+            encoder.colorspace = colors.matrix
             encoder.color_primaries, encoder.color_trc, encoder.color_range = colors.primaries, colors.transfer, LIMITED
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=colors.matrix, dst_color_range=LIMITED)
@@ -79,6 +79,9 @@ class Sound:
         self._target, self._start = target, start
         self._streams, self.left_out = {}, list[str]()
         for stream in source.streams.audio:
+            if stream.codec_context is None:
+                self.left_out.append("unknown")
+                continue
             try:
                 self._streams[stream.index] = target.add_stream_from_template(stream)
             except ValueError:

@@ -17,7 +17,7 @@ from PIL import Image
 from facegen.clips import frames as bounds
 from facegen.clips.frames import Frame
 from facegen.clips.hdr import HLG, PQ, to_sdr
-from facegen.clips.mp4 import BT601, BT709, RGB, UNKNOWN, Colors, Mp4, Sound
+from facegen.clips.mp4 import BT601, BT709, RGB, Colors, Mp4, Sound
 from facegen.errors import FacegenError, one_line
 from facegen.files import atomic_path
 from facegen.images import to_rgb
@@ -46,6 +46,7 @@ BEGINNINGS = (
     (196, b"G", "mpegts"),
 )
 KEPT = ("title", "artist", "album", "date", "creation_time", "location", "copyright", "description", "comment")
+MATRICES = (1, 4, 5, 6, 7, 9)  # that FFmpeg converts, as ITU-T H.273 counts them
 HIGH = 720  # rows from which on colors that are not named are those of BT.709
 TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
@@ -70,7 +71,7 @@ class Video:
             self.count = stream.frames or round(seconds * self._rate)
             self._transfer = stream.codec_context.color_trc
             self._colors = Colors(BT709, stream.codec_context.color_primaries, self._transfer)  # of the result
-            self._aspect = stream.sample_aspect_ratio
+            self._aspect = float(stream.sample_aspect_ratio or 1)  # of a pixel
             self._start = Fraction(max(container.start_time or 0, 0), 1_000_000)  # seconds
 
     def frames(self) -> Iterator[Frame]:
@@ -126,18 +127,20 @@ class Video:
 
     def _picture(self, frame: VideoFrame) -> Image.Image:
         """A frame as upright RGB of square pixels, what is transparent over white."""
-        _check_size(self.path, frame.width, frame.height)
+        import av
+
+        width = max(1, round(frame.width * self._aspect))
+        _check_size(self.path, max(width, frame.width), frame.height)
         layout = "rgba" if any(part.is_alpha for part in frame.format.components) else "rgb24"
-        pixels = frame.to_ndarray(format=layout, width=self._width(frame), src_colorspace=_matrix(frame))
+        try:
+            pixels = frame.to_ndarray(format=layout, width=width, src_colorspace=_matrix(frame))
+        except av.error.FFmpegError as error:
+            raise FacegenError(f"{self.path}: its colors cannot be read ({one_line(error)})") from error
         turn = TURNS.get(int(frame.rotation) % 360)
         picture = to_rgb(Image.fromarray(pixels))
         if self._transfer in (PQ, HLG):
             picture = to_sdr(picture, self._transfer)
         return picture if turn is None else picture.transpose(turn)
-
-    def _width(self, frame: VideoFrame) -> int:
-        """The width of a frame in square pixels."""
-        return frame.width if self._aspect is None else max(1, round(frame.width * self._aspect))
 
     @contextmanager
     def writing(
@@ -173,9 +176,9 @@ class Video:
 
 def _matrix(frame: VideoFrame) -> int:
     """How the frame's numbers become RGB, as ITU-T H.273 counts the ways."""
-    if frame.colorspace == UNKNOWN:
-        return BT709 if frame.height >= HIGH else BT601
-    return frame.colorspace
+    if frame.colorspace in MATRICES:
+        return frame.colorspace
+    return BT709 if frame.height >= HIGH else BT601
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -197,7 +200,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if not kinds or (kinds[0] == "mpegts" and b"G" not in (beginning[:1], beginning[4:5])):
             raise FacegenError(f"{path}: not a video of a kind that is known" if beginning else f"{path}: empty file")
         try:
-            container = av.open(file, "r", format=kinds[0])
+            container = av.open(file, "r", format=kinds[0], metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise FacegenError(f"{path}: a damaged video ({one_line(error)})") from error
         with container:
@@ -205,5 +208,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not streams:
                 raise FacegenError(f"{path}: there are no pictures in this video")
             stream = streams[0]
+            if stream.codec_context is None:
+                raise FacegenError(f"{path}: the pictures in this video are of a kind that is not known")
             _check_size(path, stream.codec_context.width, stream.codec_context.height)
             yield container, stream

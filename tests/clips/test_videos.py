@@ -113,6 +113,16 @@ def test_pixels_that_are_not_square_become_square(age, tmp_path: Path, hopper: I
     source = clips.write_video(tmp_path / "clip.mkv", narrow, options={"x264-params": "sar=4/3"})
     pixels, _ = clips.read_video(age(source, 75)[0])
     assert pixels.shape == (2, 240, 320, 3)
+    absurd = clips.write_video(tmp_path / "absurd.mkv", narrow, options={"x264-params": "sar=200/1"})
+    assert_refused("too large", lambda: age(absurd))
+
+
+def test_notes_that_are_no_text_do_not_matter(age, tmp_path: Path, hopper: Image.Image):
+    source = clips.write_video(tmp_path / "clip.mp4", clips.moving(hopper, 2), sound=None)
+    content = source.read_bytes()
+    assert b"Lavf" in content
+    source.write_bytes(content.replace(b"Lavf", b"\xff\xfe\xfd\xfc"))
+    assert len(clips.read_video(age(source, 75)[0])[0]) == 2
 
 
 def test_odd_sides_become_even(age, tmp_path: Path, hopper: Image.Image):
@@ -153,6 +163,7 @@ def test_bad_videos_are_refused(age, tmp_path: Path, hopper: Image.Image, landsc
     refused("empty.mp4", b"", "empty")
     refused("text.mp4", b"#EXTM3U\nhttp://example.org/clip.ts\n" * 20, "not a video")
     refused("cut.mp4", whole[: len(whole) // 2], "damaged")
+    refused("kind.mp4", whole.replace(b"avc1", b"zzzz"), "not known")
     refused("photo.mov", b"\xff\xd8\xff" + bytes(500), "not a video")
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
         tone = file.add_stream("aac", rate=48000)
