@@ -187,7 +187,7 @@ class _Run:
                 if outcome.error is not None:
                     self.failed.append(one_line(outcome.error))
                 elif outcome.skipped:
-                    self.shown.append(self._new_on_page(outcome.source, "was there already").with_files(outcome.paths))
+                    self.shown.append(self._on_page(outcome.source, "was there already").with_files(outcome.paths))
                 yield outcome
 
     def _open(self, source: Source, skip_existing: bool) -> _Opened:
@@ -253,6 +253,7 @@ class _Run:
             write_record(source.record, photo_facts(source.path, self.settings), [], paths)
         except (FacegenError, OSError) as error:
             return Outcome(source, [], error)
+        self.shown.append(self._on_page(source, "a clip", is_named_only=True))
         return Outcome(source, paths)
 
     def _save(self, opened: _Opened, results: list[FaceResult]) -> Outcome:
@@ -266,7 +267,7 @@ class _Run:
             say(f"{source.path}: {doubt}", err=True)
         if self.output.photos and (why := other_kind(photo, self.output.format)):
             say(f"{source.path}: {why}", err=True)
-        shown = self._new_on_page(source, words)
+        shown = self._on_page(source, words)
         paths = []
         try:
             if self.output.photos:
@@ -291,10 +292,9 @@ class _Run:
         self.shown.append(shown)
         return Outcome(source, paths)
 
-    def _new_on_page(self, source: Source, words: str) -> ShownPhoto:
-        is_named_only = len(self.shown) >= MAX_PHOTOS
+    def _on_page(self, source: Source, words: str, *, is_named_only: bool = False) -> ShownPhoto:
         folder = source.folder.relative_to(self.outdir).as_posix()
-        return ShownPhoto(source.path.name, folder, words, is_named_only)
+        return ShownPhoto(source.path.name, folder, words, is_named_only or len(self.shown) >= MAX_PHOTOS)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ COMMANDS = {
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
     "info": ("facegen.cli.info", "Show what a weights file is."),
-    "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos."),
+    "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos and clips."),
 }
 
 # What ends a process: a scheduler, a terminal that is closed (Windows has no signal for it).

@@ -53,12 +53,16 @@ def command(
     device: str | None,
     **chosen: Any,
 ) -> None:
-    """Change the age of the faces in photos. A PHOTO may be a folder: all pictures in it.
+    """Change the age of the faces in photos and clips.
+
+    A PHOTO may be a folder, which is all pictures in it, or a video or animated GIF, WebP or PNG.
 
     Writes the photo at each age, in its own size with all its faces changed, and per face a strip cut from these
     photos; index.html shows photos before and after. Of several photos each has a folder of its own. A photo that
     cannot be read or shows no face is named, the others are done, the exit code is 1. Ctrl-C stops; what is written
     stays, and --skip-existing goes on from there.
+
+    A clip gives a clip at each age: its faces are followed, its sound is kept. Videos need pip install "facegen[video]".
 
     \b
     Example:
@@ -68,6 +72,7 @@ def command(
       facegen transfer photo.jpg --output face --refine 150
       facegen transfer ~/Pictures --recursive --skip-existing --outdir out --ages 70
       facegen transfer family.jpg --ages 5:90:5 --video mp4
+      facegen transfer clip.mp4 --ages 70
     """
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
