@@ -14,7 +14,8 @@ small generator does wrong along: dark sockets, patches of color, a mustache tha
 
 A change alone cannot take away what the reconstruction never had: the photo's own wrinkles, beard and mustache, which
 then stay on a child, or show as ghosts. So toward a younger age, the photo's own detail fades from the skin, as far as
-the generator can draw detail at all. What is finer, pores and noise, stays, and so do eyes, brows, nostrils and mouth.
+the generator can draw detail at all, and a part of what is finer (`FaceChange.smoothed`). Eyes, brows, nostrils and
+mouth stay.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def command(
     cannot be read or shows no face is named, the others are done, the exit code is 1. Ctrl-C stops; what is written
     stays, and --skip-existing goes on from there.
 
-    A clip gives a clip at each age: its faces are followed, its sound is kept. Videos need pip install "facegen[video]".
+    A clip gives a clip at each age: its faces are followed, its sound is kept. Videos need
+    pip install "facegen[video]".
 
     \b
     Example:
