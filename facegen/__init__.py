@@ -21,7 +21,7 @@ _DEFINED_IN = {
     "photo_strip": "facegen.aging.strips",
     "save_morph": "facegen.aging.video",
     # photos and faces
-    "open_photo": "facegen.faces.find",
+    "open_photo": "facegen.images",
     "open_original": "facegen.photos.original",
     "save_photo": "facegen.photos.save",
     "Mark": "facegen.photos.mark",

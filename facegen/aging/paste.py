@@ -32,7 +32,7 @@ from facegen.aging.edit import PASTE_MODES
 from facegen.aging.mask import face_mask
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
-from facegen.images import PHOTO_MODES, from_srgb, to_rgb, turn_upright
+from facegen.images import PHOTO_MODES, fitting_profile, from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
     from facegen.aging.results import FaceResult
@@ -142,8 +142,7 @@ def put_in(
             after = _pixels(result, band)
             after[:, :, :colors] = np.rint(after[:, :, :colors] + weight * change).clip(0, 255)
             result.paste(Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode), band[:2])
-    profile = photo.info.get("icc_profile") or b""
-    if profile[16:20] == (b"RGB " if colors == 3 else b"GRAY"):  # ICC.1, 7.2.6; not that of a CMYK file made RGB
+    if profile := fitting_profile(photo):
         result.info["icc_profile"] = profile
     return result
 

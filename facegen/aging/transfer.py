@@ -28,10 +28,10 @@ from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face, completed, in_photo
-from facegen.faces.find import find_faces, open_photo, yaw
+from facegen.faces.find import find_faces, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.figures.grids import to_pixels
-from facegen.images import PHOTO_MODES, shows_no_color, to_float, to_rgb, upright_to_cut
+from facegen.images import PHOTO_MODES, open_photo, shows_no_color, to_float, to_rgb, upright_to_cut
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
@@ -310,7 +310,7 @@ class AgeTransfer:
         """Find the faces in a photo and draw each at other ages; largest face first, none found: an empty list.
 
         Args:
-            image: Any photo (see `facegen.faces.find.open_photo`), or its file.
+            image: Any photo (see `facegen.images.open_photo`), or its file.
             ages: Years; or "all" for the middle of every group.
             input_age: The age in the photo, if known; of several faces one for each, largest first.
             faces: "all" or "largest".

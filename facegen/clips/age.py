@@ -28,9 +28,8 @@ from facegen.errors import FacegenError
 from facegen.faces.template import alignment_matrix
 from facegen.images import to_rgb
 from facegen.photos.mark import Mark
-from facegen.status import say
+from facegen.status import StopRequest, say
 from facegen.text import shown
-from facegen.training.run.interrupt import StopRequest
 
 CROP_EVERY = 0.12  # seconds: faces change slower than frames follow each other
 MOST_NAMED = 8  # faces whose ages are said

@@ -12,6 +12,7 @@ from PIL import Image
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.images import save_picture
 from facegen.photos.mark import Mark, marked
 from facegen.photos.notes import Notes, for_saving, png_chunks
 from facegen.photos.original import Original
@@ -92,6 +93,12 @@ def save_photo(
     except (ValueError, RuntimeError) as error:
         raise FacegenError(f"{path}: cannot be written as {found} ({error}); take --format png") from error
     return path
+
+
+def save_marked(picture: Image.Image, path: str | os.PathLike[str], mark: Mark | None) -> Path:
+    """Write a picture that is no photo, such as a strip, with a mark or without, and return the path."""
+    kind = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    return save_picture(picture, path, **(for_saving(kind, marked(Notes(), mark)) if mark else {}))
 
 
 def _save(picture: Image.Image, path: Path, kind: str, notes: Notes, original: Original) -> None:

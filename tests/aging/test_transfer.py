@@ -20,9 +20,10 @@ from facegen.aging.save import save_results
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, find_faces_batch, open_photo
+from facegen.faces.find import find_faces, find_faces_batch
 from facegen.faces.mtcnn import get_detector
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, invert_matrix
+from facegen.images import open_photo
 from facegen.networks.age_shift import AgeShift
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from refusals import assert_refused
 
 from facegen.aging.paste import paste_faces
-from facegen.faces.find import open_photo
+from facegen.images import open_photo
 from facegen.photos.mark import Mark
 from facegen.photos.original import Original, open_original
 from facegen.photos.save import check_format, other_kind, save_photo, suffix_of
