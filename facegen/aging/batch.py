@@ -11,12 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from facegen.aging.edit import ALL, PASTE_MODES, Edit, Output, Request
-from facegen.aging.page import MAX_PHOTOS, ShownPhoto, write_index
-from facegen.aging.record import finished, photo_facts, write_record
+from facegen.aging.page import MAX_PHOTOS, PAGE, ShownPhoto, write_index
+from facegen.aging.record import begin_record, check_ours, finished, is_output, photo_facts, write_record
 from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
-from facegen.aging.save import save_photos, save_results
+from facegen.aging.save import name_at, save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
-from facegen.clips import age_clip, is_clip
+from facegen.clips import age_clip, is_clip, result_suffix
 from facegen.container import is_image_name
 from facegen.errors import FacegenError, one_line
 from facegen.faces.find import find_faces_batch
@@ -24,7 +24,7 @@ from facegen.faces.template import Face
 from facegen.files import at_home
 from facegen.parallel import map_in_order
 from facegen.photos.original import Original, open_original
-from facegen.photos.save import check_format, other_kind
+from facegen.photos.save import check_format, other_kind, suffix_of
 from facegen.status import say, status
 
 PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
@@ -62,16 +62,19 @@ def sources_in(
     Of several photos each has a folder of its own in `outdir`, named after it; folders in folders stay as they are.
 
     Args:
-        recursive: take the pictures in the folders of a folder, too, but not those in `outdir`.
+        recursive: take the pictures in the folders of a folder, too, but not those in `outdir` and where an earlier run
+            has written to.
 
     Raises:
-        FacegenError: a folder without pictures.
+        FacegenError: a folder without pictures, or one that is `outdir`.
     """
     outdir = Path(outdir)
     found: list[tuple[Path, Path]] = []  # with the folder, as seen from the one that was named
     for path in map(at_home, paths):
         inside = [(path, Path())]
         if path.is_dir():
+            if _is_same(path, outdir):
+                raise FacegenError(f"--outdir {outdir}: results beside photos are taken for photos; name another")
             inside = [(file, file.parent.relative_to(path)) for file in _pictures_in(path, outdir, recursive)]
         if not inside:
             more = "" if recursive else "; --recursive looks into the folders in it, too"
@@ -90,7 +93,9 @@ def _pictures_in(folder: Path, outdir: Path, recursive: bool) -> list[Path]:
     pictures = []
     for root, folders, names in os.walk(folder):
         inner = Path(root)
-        folders[:] = sorted(n for n in folders if n[0] != "." and not _is_same(inner / n, outdir))
+        folders[:] = sorted(
+            n for n in folders if n[0] != "." and not _is_same(inner / n, outdir) and not is_output(inner / n)
+        )
         pictures += [inner / name for name in sorted(names) if is_image_name(name) and name[0] != "."]
     return [picture for picture in pictures if picture.is_file()]
 
@@ -102,12 +107,13 @@ def _is_same(one: Path, other: Path) -> bool:
 def unique_stems(photos: Sequence[str | os.PathLike[str]]) -> list[str]:
     """A name for the pictures of each photo: its stem, numbered where another photo in the folder has the same.
 
-    Letter case does not tell two names apart, as on some file systems.
+    Letter case does not tell two names apart, as on some file systems. Dots and spaces at the end go: `...jpg` would
+    name the folder above, and Windows drops them.
     """
     taken: set[tuple[Path, str]] = set()
     stems = []
     for photo in map(Path, photos):
-        base = stem = photo.stem
+        base = stem = photo.stem.rstrip(". ") or "photo"
         number = 1
         while (photo.parent, stem.casefold()) in taken:
             number += 1
@@ -125,7 +131,6 @@ def age_all(
     edit: Edit,
     output: Output | None = None,
     *,
-    settings: Mapping[str, Any] | None = None,
     skip_existing: bool = False,
 ) -> Iterator[Outcome]:
     """Age the faces in photo files; what became of each photo, in turn. At the end, `index.html` shows all of them.
@@ -141,17 +146,17 @@ def age_all(
         request: Which faces, and at which ages.
         edit: How ages are changed.
         output: What is written.
-        settings: Whatever else the pictures depend on, such as the weights; goes into the records.
         skip_existing: Leave out photos whose pictures are there and were made of the same file in the same way.
     """
     output = output or Output()
     if not output.photos or output.paste_back != PASTE_MODES[0]:
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
     ages, age = ALL if request.ages is None else request.ages, request.input_age
-    transfer.check(ages, input_ages=age, edit=edit)
+    wanted = transfer.check(ages, input_ages=age, edit=edit)
     check_format(output.format)
-    settings = {**request.to_json(), **edit.to_json(), **output.to_json(), **(settings or {})}
-    run = _Run(transfer, request, edit, output, settings, outdir)
+    check_ours(outdir / PAGE)
+    settings = {**request.to_json(), **edit.to_json(), **output.to_json(), "networks": transfer.checksum()}
+    run = _Run(transfer, request, edit, output, settings, [age.caption for age in wanted], outdir)
     with tqdm(total=len(sources), unit="photo", disable=len(sources) < 2) as bar:
         try:
             for outcome in run.age(sources, skip_existing):
@@ -172,10 +177,11 @@ class _Run:
         edit: Edit,
         output: Output,
         settings: Mapping[str, Any],
+        captions: Sequence[str],
         outdir: Path,
     ) -> None:
         self.transfer, self.request, self.edit, self.output = transfer, request, edit, output
-        self.settings, self.outdir = settings, outdir
+        self.settings, self.captions, self.outdir = settings, captions, outdir
         self.shown: list[ShownPhoto] = []
         self.failed: list[str] = []
 
@@ -191,14 +197,20 @@ class _Run:
                 yield outcome
 
     def _open(self, source: Source, skip_existing: bool) -> _Opened:
+        facts: dict[str, Any] = {}
         try:
-            if skip_existing and (paths := finished(source.record, photo_facts(source.path, self.settings))):
-                return _Opened(source, None, Outcome(source, paths, skipped=True))
+            facts = photo_facts(source.path, self.settings)
+            if skip_existing and (paths := finished(source.record, facts)):
+                return _Opened(source, facts, None, Outcome(source, paths, skipped=True))
             if is_clip(source.path):
-                return _Opened(source, None, None)
-            return _Opened(source, open_original(source.path), None)
+                return _Opened(source, facts, None, None)
+            return _Opened(source, facts, open_original(source.path), None)
         except (FacegenError, OSError) as error:
-            return _Opened(source, None, Outcome(source, [], error))
+            return _Opened(source, facts, None, Outcome(source, [], error))
+
+    def _begin(self, source: Source, suffix: str) -> None:
+        """Write the record of a photo before its first picture; raises as `begin_record`."""
+        begin_record(source.record, [source.folder / name_at(source.stem, age, suffix) for age in self.captions])
 
     def _age_batch(self, batch: Sequence[_Opened]) -> Iterator[Outcome]:
         photos = [opened.photo.image for opened in batch if opened.photo is not None]
@@ -224,7 +236,7 @@ class _Run:
         if opened.outcome is not None:
             return opened.outcome
         if opened.photo is None:
-            return self._age_clip(opened.source)
+            return self._age_clip(opened)
         try:
             if not faces:
                 raise FacegenError("no face found")
@@ -234,11 +246,13 @@ class _Run:
             return Outcome(opened.source, [], FacegenError(f"{opened.source.path}: {error.args[0]}"))
         return None
 
-    def _age_clip(self, source: Source) -> Outcome:
+    def _age_clip(self, opened: _Opened) -> Outcome:
         """Write a clip at each age."""
+        source = opened.source
         try:
             if not self.output.photos or self.output.paste_back != PASTE_MODES[0]:
                 raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
+            self._begin(source, result_suffix(source.path))
             paths = age_clip(
                 self.transfer,
                 source.path,
@@ -250,7 +264,7 @@ class _Run:
                 strip_metadata=self.output.strip_metadata,
                 progress=True,
             )
-            write_record(source.record, photo_facts(source.path, self.settings), [], paths)
+            write_record(source.record, opened.facts, [], paths)
         except (FacegenError, OSError) as error:
             return Outcome(source, [], error)
         self.shown.append(self._on_page(source, "a clip", is_named_only=True))
@@ -270,6 +284,7 @@ class _Run:
         shown = self._on_page(source, words)
         paths = []
         try:
+            self._begin(source, suffix_of(photo, self.output.format))
             if self.output.photos:
                 shown.add_before(photo.image)
                 paths += save_photos(
@@ -286,7 +301,7 @@ class _Run:
                 paths += save_results(results, source.folder, source.stem, self.output)
                 for result in results:
                     shown.add_strip(result.strip())
-            write_record(source.record, photo_facts(source.path, self.settings), results, paths)
+            write_record(source.record, opened.facts, results, paths)
         except (FacegenError, OSError) as error:
             return Outcome(source, [], error)
         self.shown.append(shown)
@@ -302,6 +317,7 @@ class _Opened:
     """A photo in memory, or what became of it without; neither for a clip."""
 
     source: Source
+    facts: Mapping[str, Any]
     photo: Original | None
     outcome: Outcome | None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from PIL import Image
 
 from facegen import html
 from facegen.aging.results import AgedFace
+from facegen.errors import FacegenError
 from facegen.images import open_photo
 
+PAGE = "index.html"
 SIDE = 720  # of a photo on the page, in pixels at most
 MAX_PHOTOS = 40  # that are shown; a page of more is slow to open. The others are named
 MAX_STRIPS = 12  # of one photo
@@ -52,10 +55,11 @@ class ShownPhoto:
             self.strips.append(html.embed(strip, None))
 
     def with_files(self, paths: Sequence[Path]) -> ShownPhoto:
-        """Show the strips among the files of an earlier run."""
+        """Show the strips among the files of an earlier run, as far as they can be read."""
         for path in paths:
             if path.name.endswith("strip.png"):
-                self.add_strip(open_photo(path))
+                with suppress(FacegenError, OSError):
+                    self.add_strip(open_photo(path))
         return self
 
 
@@ -71,7 +75,7 @@ def reached_in_words(faces: Sequence[AgedFace]) -> str:
 
 def write_index(outdir: Path, photos: Sequence[ShownPhoto], failed: Sequence[str]) -> Path:
     """Write `index.html` into the output folder; return its path."""
-    path = outdir / "index.html"
+    path = outdir / PAGE
     html.write_page(
         path,
         "photos.html",

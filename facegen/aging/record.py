@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import facegen
+from facegen.aging.page import PAGE
 from facegen.aging.results import FaceResult
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
-from facegen.reading import read_json
+from facegen.reading import read_bytes, read_json
 from facegen.text import json_text
 
 
 def photo_facts(photo: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Which photo it is, and how it was aged: what must be the same for its pictures to be still right."""
+    """Which photo it is, and how it is aged: what must be the same for its pictures to be still right.
+
+    To be called before the photo is opened: one that changes in the meantime is then another one.
+    """
+    if not photo.exists():
+        raise FileNotFoundError(f"{photo}: no such file")
     about = photo.stat()
     return {
         "photo": photo.name,
@@ -25,6 +32,35 @@ def photo_facts(photo: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         "settings": dict(settings),
         "facegen": facegen.__version__,
     }
+
+
+def check_ours(path: Path) -> None:
+    """Raise a FacegenError if a file is there that no run has written: no record, page or marked picture."""
+    if os.path.lexists(path) and not _is_ours(path):
+        raise FacegenError(f"{path}: is there, not made by facegen, and would be lost; take another --outdir")
+
+
+def is_output(folder: Path) -> bool:
+    """Tell whether a folder is one that a run has written to."""
+    page = folder / PAGE
+    return page.is_file() and _is_ours(page)
+
+
+def _is_ours(path: Path) -> bool:
+    return b"facegen" in read_bytes(path)
+
+
+def begin_record(path: Path, pictures: Iterable[Path]) -> None:
+    """Write that a photo's pictures are being made: stopped now, those of two runs lie there, and none is finished.
+
+    Raises:
+        FacegenError: a file of the user's own is in the way, see `check_ours`. Nothing is written then.
+    """
+    check_ours(path)
+    if not path.exists():  # else these are an earlier run's, marked or not
+        for picture in pictures:
+            check_ours(picture)
+    write_record(path, {"facegen": facegen.__version__}, [], [])
 
 
 def write_record(

@@ -107,7 +107,7 @@ def _save_at(original: Original, caption: str, picture: Image.Image, prefix: str
     """Write a photo at one age."""
     return save_photo(
         picture,
-        f"{prefix}-{_in_name(caption)}{suffix_of(original, output.format)}",
+        name_at(prefix, caption, suffix_of(original, output.format)),
         original,
         kind=output.format,
         strip_metadata=output.strip_metadata,
@@ -135,6 +135,11 @@ def _save_strips(
 def _mark(output: Output, ages: Sequence[str], faces: int = 1, *, generated: bool = False) -> Mark | None:
     """What a picture says of how it was made; nothing where that is not wanted."""
     return None if output.no_mark else Mark(tuple(ages), faces, generated)
+
+
+def name_at(stem: str, caption: str, suffix: str) -> str:
+    """Return what a photo or clip at an age is called: `photo-age45.jpg`."""
+    return f"{stem}-{_in_name(caption)}{suffix}"
 
 
 def _in_name(caption: str) -> str:

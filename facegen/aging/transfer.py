@@ -41,6 +41,7 @@ from facegen.photos.original import open_original
 from facegen.status import status
 from facegen.weights.load import load_age_estimator, load_generator, read_networks
 from facegen.weights.locate import locate, shipped_file
+from facegen.weights.native import tensors_checksum
 from facegen.weights.trained_for import check_trained_for, own_generator
 
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
@@ -160,6 +161,22 @@ class AgeTransfer:
     def size(self) -> int:
         """Side of the pictures in pixels."""
         return self.generator.img_resolution
+
+    def checksum(self) -> str:
+        """The SHA-256, in hex, of what the results depend on beside photo and request: networks and age groups."""
+        networks = {
+            "encoder": self.encoder,
+            "generator": self.generator,
+            "shift": self.latent_ages.shift,
+            "age": self.age_estimator,
+        }
+        tensors = {
+            f"{name}.{key}": tensor.cpu()
+            for name, network in networks.items()
+            if network is not None
+            for key, tensor in network.state_dict().items()
+        }
+        return tensors_checksum(tensors | {", ".join(self.groups.labels): torch.empty(0)})
 
     def to_tensor(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Aligned faces as `render` takes them, float `[N, 3, S, S]`; they are resized to the generator's size."""

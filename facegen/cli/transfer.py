@@ -87,8 +87,7 @@ def command(
             check_video(outdir / f"ages.{output.video}")
         sources = sources_in(photos, outdir, recursive=recursive)
         transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
-    settings = {"generator": generator, "encoder": encoder, "age_estimator": age_estimator}
-    outcomes = age_all(transfer, sources, outdir, request, edit, output, settings=settings, skip_existing=skip_existing)
+    outcomes = age_all(transfer, sources, outdir, request, edit, output, skip_existing=skip_existing)
     _tell(outcomes, len(sources), outdir)
 
 

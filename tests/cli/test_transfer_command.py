@@ -378,3 +378,84 @@ def test_a_folder_of_photos_and_home(run, tmp_path: Path, monkeypatch: pytest.Mo
     result = run(folder / "empty")
     assert result.exit_code == 1
     assert f"{folder / 'empty'}: no pictures in this folder" in result.output
+
+
+def small_photo(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(HOPPER).resize((256, 300)).save(path, "png")
+    return path
+
+
+@pytest.mark.parametrize("name", ["me-age5.png", "me.json", "index.html"])
+def test_no_file_of_the_user_is_replaced(run, tmp_path: Path, name: str):
+    photo, theirs = small_photo(tmp_path / "me.png"), tmp_path / name
+    theirs.write_bytes(b"theirs")
+    result = run(photo, "--outdir", tmp_path, "--ages", "5")
+    assert result.exit_code == 1
+    assert name in result.stderr
+    assert theirs.read_bytes() == b"theirs"
+    assert not list(tmp_path.glob("*strip*"))
+    theirs.unlink()
+    for _ in range(2):  # an earlier run's files are
+        assert run(photo, "--outdir", tmp_path, "--ages", "5", "--no-mark").exit_code == 0
+
+
+def test_a_run_that_is_killed_leaves_no_record_of_the_one_before(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    line = [small_photo(tmp_path / "me.png"), "--outdir", tmp_path / "out", "--ages", "5,85", "--skip-existing"]
+    assert run(*line, "--strength", "1", "--no-mark").exit_code == 0
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:  # after its first photos, before its record
+        patched.setattr("facegen.aging.save._save_strips", killed)
+        assert run(*line, "--strength", "0", "--no-mark").exit_code == 130
+    before = (tmp_path / "out" / "me-age85.png").read_bytes()
+    assert run(*line, "--strength", "1", "--no-mark").exit_code == 0
+    assert (tmp_path / "out" / "me-age85.png").read_bytes() != before
+
+
+def test_other_weights_at_the_same_place_are_another_run(run, weights: Path, tmp_path: Path):
+    shutil.copy(weights / "generator.safetensors", tmp_path / "g.safetensors")
+    shutil.copy(weights / "encoder.safetensors", tmp_path / "e.safetensors")
+    photo = small_photo(tmp_path / "me.png")
+    line = [photo, photo, "--outdir", tmp_path / "out", "--ages", "5", "--skip-existing"]
+    line += ["--generator", tmp_path / "g.safetensors", "--encoder", tmp_path / "e.safetensors"]
+    assert "from before" not in run(*line).stderr
+    assert "2 of them from before" in run(*line).stderr
+    encoder = small_encoder()
+    with torch.no_grad():
+        next(encoder.parameters()).add_(0.1)
+    header = {"groups": AgeGroups.default().labels}
+    save_networks(tmp_path / "e.safetensors", {"encoder": encoder}, header)
+    assert "from before" not in run(*line).stderr
+
+
+def test_a_damaged_strip_of_an_earlier_run_stops_nothing(run, tmp_path: Path):
+    line = [small_photo(tmp_path / "in" / name) for name in ("a.png", "b.png")]
+    line += ["--outdir", tmp_path / "out", "--ages", "5", "--skip-existing"]
+    assert run(*line).exit_code == 0
+    strip = tmp_path / "out" / "a" / "a-face1-photo-strip.png"
+    strip.write_bytes(strip.read_bytes()[:300])
+    (tmp_path / "out" / "b" / "b.json").unlink()
+    result = run(*line)
+    assert result.exit_code == 0, result.output
+    assert "1 of them from before" in result.stderr
+
+
+def test_results_are_not_taken_for_photos(run, tmp_path: Path):
+    small_photo(tmp_path / "in" / "me.png")
+    small_photo(tmp_path / "in" / "you.png")
+    line = [tmp_path / "in", "--recursive", "--ages", "5"]
+    assert run(*line, "--outdir", tmp_path / "in").exit_code == 1
+    for name in ("one", "two"):
+        result = run(*line, "--outdir", tmp_path / "in" / name)
+        assert result.stderr.splitlines()[-1] == f"2 photos are in {tmp_path / 'in' / name}"
+
+
+@pytest.mark.parametrize("name", ["..png", "...png"])
+def test_names_of_dots_stay_in_the_output_folder(run, tmp_path: Path, name: str):
+    photos = [small_photo(tmp_path / "in" / name), small_photo(tmp_path / "in" / "me.png")]
+    assert run(*photos, "--outdir", tmp_path / "out" / "deep", "--ages", "5").exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["deep"]
+    assert {path.name for path in (tmp_path / "out" / "deep").iterdir()} == {"photo", "me", "index.html"}
