@@ -195,9 +195,9 @@ def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
     Raises:
         FacegenError: no ages, or an age that the groups do not show.
     """
-    if isinstance(ages, str):
+    if isinstance(ages, str) or not hasattr(ages, "__len__"):
         if ages != ALL:
-            raise FacegenError(f"ages are numbers of years, or {ALL!r}, not {ages!r}")
+            raise FacegenError(f"ages are numbers of years in a list, as in [25, 65], or {ALL!r}, not {ages!r}")
         return [Age(float(groups.middle_age(index)), label, index) for index, label in enumerate(groups.labels)]
     if len(ages) == 0:
         raise FacegenError("no ages given: name at least one, or 'all'")

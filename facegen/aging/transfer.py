@@ -31,7 +31,7 @@ from facegen.faces.align import align_face, completed, in_photo
 from facegen.faces.find import find_faces, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.figures.grids import to_pixels
-from facegen.images import PHOTO_MODES, open_photo, shows_no_color, to_float, to_rgb, upright_to_cut
+from facegen.images import open_photo, shows_no_color, to_float, to_rgb, upright_to_cut, upright_with_alpha
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
@@ -310,8 +310,8 @@ class AgeTransfer:
         """
         photo = open_original(image).image if isinstance(image, (str, os.PathLike)) else image
         results = self.age_faces(photo, ages, input_age=input_age, faces=faces, edit=edit, progress=progress)
-        plain = photo if photo.mode in PHOTO_MODES else to_rgb(photo)
-        photos = [picture for _, picture in paste_results(plain, results, template=self.template)]
+        upright = upright_with_alpha(photo)
+        photos = [picture for _, picture in paste_results(upright, results, template=self.template)]
         return AgedPhoto(photos, results)
 
     def age_faces(

@@ -35,7 +35,9 @@ def upright_exif(exif: bytes, size: tuple[int, int]) -> bytes:
 
 
 def _patched(block: bytearray, order: str, size: tuple[int, int]) -> bytes:
-    first = struct.unpack_from(order + "I", block, 4)[0]
+    magic, first = struct.unpack_from(order + "HI", block, 2)
+    if magic != 42:
+        raise ValueError("no TIFF")
     tags, link = _directory(block, order, first)
     directories = [tags]
     if _EXIF_DIRECTORY in tags:

@@ -90,6 +90,8 @@ def for_saving(kind: str, notes: Notes) -> dict[str, Any]:
     if kind == "JPEG":
         options |= {"exif": exif if len(exif) <= MAX_SEGMENT else b"", "comment": b"", "xmp": b""}
         options["extra"] = _segments(notes)
+    elif kind == "AVIF" and not _is_readable(exif):
+        options["exif"] = b""
     elif kind == "PNG":
         options["pnginfo"] = _png_texts(notes)
     elif kind == "TIFF":
@@ -118,6 +120,16 @@ def _exif(image: Image.Image) -> bytes:
         if len(exif):
             return exif.tobytes()
     return b""
+
+
+def _is_readable(exif: bytes) -> bool:
+    """Whether Pillow can read EXIF and write it anew, which it does for an AVIF."""
+    with suppress(Exception):  # it raises anything on broken ones
+        tags = Image.Exif()
+        tags.load(exif)
+        tags.tobytes()
+        return True
+    return False
 
 
 def _dpi(dpi: Any) -> tuple[float, float] | None:

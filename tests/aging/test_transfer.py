@@ -242,6 +242,7 @@ def test_ages_beyond_the_last_group(ages: str):
     groups = AgeGroups.parse(ages)
     oldest = {"0-10,91-100": 100, "0-10,60-": 122}[ages]
     assert wanted_ages([oldest, oldest + 0.5], groups)[0].group == 1
+    assert_refused("in a list", wanted_ages, 5, groups)
     for age in (oldest + 1, 200, 1000):
         assert_refused(
             f"age {age} is in none of this generator's groups, 0 to {oldest} years", wanted_ages, [age], groups
@@ -503,6 +504,25 @@ def test_transfer_gives_the_photos_first_and_the_faces_second(transfer: AgeTrans
 
 def test_transfer_gives_nothing_without_a_face(transfer: AgeTransfer):
     assert transfer.transfer(Image.new("RGB", (100, 100), "blue")) == ([], [])
+
+
+@pytest.mark.parametrize(("mode", "result"), [("P", "RGBA"), ("I;16", "L"), ("1", "L"), ("CMYK", "RGB")])
+def test_a_picture_in_memory_gives_photos_as_its_file_does(
+    transfer: AgeTransfer, hopper: Image.Image, tmp_path: Path, mode: str, result: str
+):
+    small = hopper.resize((256, 300))
+    photo = (
+        Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else small.convert(mode)
+    )
+    if mode == "P":
+        photo.info["transparency"] = 3
+    path = tmp_path / ("me.png" if mode == "P" else "me.tif")
+    photo.save(path)
+    of_picture, of_file = (transfer.transfer(source, ages=[75]).photos[0] for source in (photo, path))
+    assert of_picture.mode == of_file.mode == result
+    assert of_picture.tobytes() == of_file.tobytes()
 
 
 def test_faces_of_many_photos_are_drawn_at_once_and_the_same(transfer: AgeTransfer, hopper: Image.Image):

@@ -58,5 +58,6 @@ def test_ctrl_c_leaves_a_file_that_can_be_played(tmp_path: Path, hopper: Image.I
     assert process.returncode == 130
     assert "has the first" in errors
     path = tmp_path / "out" / "clip-age30.gif"
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, "clip.json"}
+    assert json.loads((path.parent / "clip.json").read_text(encoding="utf-8"))["files"] == []  # it is not done
     assert 1 <= len(clips.read_animation(path)[0]) < 60

@@ -44,7 +44,8 @@ def test_a_thumbnail_in_the_middle_is_blackened():
 
 
 @pytest.mark.parametrize(
-    "exif", [b"", b"II", b"Exif\0\0", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\xff\xff\xff\xff", b"hello"]
+    "exif",
+    [b"", b"II", b"Exif\0\0", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\xff\xff\xff\xff", b"hello", b"MM\0\x80" + bytes(20)],
 )
 def test_what_cannot_be_read_is_left_out(exif: bytes):
     assert upright_exif(exif, (1, 1)) == b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from refusals import assert_refused
 
 from facegen.aging.paste import paste_faces
 from facegen.images import open_photo
+from facegen.photos.exif import upright_exif
 from facegen.photos.mark import Mark
+from facegen.photos.notes import Notes, for_saving
 from facegen.photos.original import Original, open_original
 from facegen.photos.save import check_format, other_kind, save_photo, suffix_of
 
@@ -270,6 +273,17 @@ def test_avif_stays_avif(photo: Image.Image, tmp_path: Path):
     assert (result.format, result.size) == ("AVIF", (60, 90))
     assert b"compositeWith" in result.info["xmp"]
     assert result.getexif().get_ifd(0x8825)[1] == "N"
+
+
+def test_damaged_exif_does_not_stop_an_avif():
+    pytest.importorskip("PIL._avif")
+    random = np.random.default_rng(0)
+    block = camera_exif(3, b"")
+    for _ in range(100):  # Pillow reads it, and raises anything on some
+        damaged = np.frombuffer(block, np.uint8).copy()
+        damaged[random.integers(0, len(block), 5)] = random.integers(0, 256, 5)
+        notes = Notes(exif=upright_exif(damaged.tobytes(), (8, 8)))
+        Image.new("RGB", (8, 8)).save(io.BytesIO(), "AVIF", **for_saving("AVIF", notes))
 
 
 def test_heic_stays_heic_where_it_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
