@@ -143,6 +143,11 @@ class Request(Options):
         unset="as estimated",
     )
 
+    @property
+    def ages_or_all(self) -> Sequence[float] | str:
+        """The ages as `AgeTransfer` takes them."""
+        return ALL if self.ages is None else self.ages
+
 
 @dataclass(frozen=True)
 class Output(Options):

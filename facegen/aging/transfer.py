@@ -2,7 +2,7 @@
 
 The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
 on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
-`results` (what comes out), `video`, and `save` (the files of all that).
+`results` (what comes out) and `video`. `facegen.batch` writes the files of all that.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.change import UNDERSTOOD
-from facegen.aging.edit import ALL, Edit, Request
+from facegen.aging.edit import Edit, Request
 from facegen.aging.paste import Placed, put_in
 from facegen.aging.transfer import AgeTransfer
 from facegen.clips.animation import Animation
@@ -66,8 +66,8 @@ def age_clip(
     Raises:
         FacegenError: no clip, one without faces, damaged from the beginning or too large; what cannot be done.
     """
-    given = None if request.input_age is None else list(request.input_age)
-    ages = transfer.check(ALL if request.ages is None else request.ages, input_ages=given, edit=edit)
+    given = request.input_age
+    ages = transfer.check(request.ages_or_all, input_ages=given, edit=edit)
     _check(path, edit, given)
     clip = open_clip(path)
     with TemporaryFile() as file:

@@ -9,11 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from facegen.aging.edit import Output
-from facegen.aging.page import ShownPhoto
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
 from facegen.aging.strips import GrowingStrip
 from facegen.aging.video import FPS, morph_length, morph_strip, save_morph, save_video
+from facegen.batch.page import ShownPhoto
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
