@@ -275,7 +275,7 @@ class AgeTransfer:
         latents = latent[None].to(self.device)
         start = self.latent_ages.place(latents, own, edit.psi)[:, None]
         ws = start + self.latent_ages.steps(latents, own, years, edit)
-        return _pictures(_draw_many(self.generator, ws[0]))
+        return drawn_pictures(_draw_many(self.generator, ws[0]))
 
     def transfer(
         self,
@@ -379,15 +379,15 @@ class AgeTransfer:
         estimated: bool,
     ) -> list[FaceResult]:
         """What became of the faces of one photo."""
-        has_color = not faces or not shows_no_color(photo)  # the generator knows faces in color only
-        reconstructions = _pictures(rendered.reconstructions, has_color)
+        has_color = not faces or not shows_no_color(photo)
+        reconstructions = drawn_pictures(rendered.reconstructions, has_color)
         results = []
         for index, face in enumerate(faces):
             own = round(float(rendered.input_ages[index]), 1)
             matrix = alignment_matrix(face, self.template, self.size)
             template = template_of(face, matrix, self.size)
             change = FaceChange(inputs[index], reconstructions[index], template)
-            pictures = _pictures(rendered.aged[index], has_color)
+            pictures = drawn_pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=matrix,
@@ -516,6 +516,7 @@ def _draw_many(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
 
 
-def _pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+def drawn_pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+    """What the generator has drawn, `[N, 3, S, S]`, as pictures; it knows faces in color only."""
     pictures = [Image.fromarray(image) for image in to_pixels(images)]
     return pictures if has_color else [picture.convert("L").convert("RGB") for picture in pictures]

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from facegen.aging.edit import PASTE_MODES, Edit, Output, Request
+from facegen.aging.edit import Edit, Output, Request
 from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
 from facegen.batch.page import MAX_PHOTOS, ShownPhoto, write_index
@@ -67,7 +67,7 @@ def age_all(
         skip_existing: Leave out photos whose pictures are there and were made of the same file in the same way.
     """
     output = output or Output()
-    if not output.photos or output.paste_back != PASTE_MODES[0]:
+    if not output.adds_changes:
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
     transfer.check(request.ages_or_all, input_ages=request.input_age, edit=edit)
     check_format(output.format)
@@ -163,7 +163,7 @@ class _Run:
     def _age_clip(self, source: Source) -> Outcome:
         """Write a clip at each age."""
         try:
-            if not self.output.photos or self.output.paste_back != PASTE_MODES[0]:
+            if not self.output.adds_changes:
                 raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
             paths = age_clip(
                 self.transfer,
@@ -223,7 +223,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A photo in memory, or what became of it without; neither for a clip."""
+    """A source and its photo in memory; or the outcome, where there is nothing more to do. A clip has neither."""
 
     source: Source
     photo: Original | None

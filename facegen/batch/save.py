@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from facegen.aging.edit import Output
+from facegen.aging.edit import Output, in_file_name
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
 from facegen.aging.strips import GrowingStrip
@@ -38,7 +38,7 @@ def save_results(
         prefix = f"{stem}-face{number}"
         for face in result.aged:
             mark = _mark(output, [face.caption], generated=True)
-            paths.append(save_marked(face.image, outdir / f"{prefix}-{_in_name(face.caption)}.png", mark))
+            paths.append(save_marked(face.image, outdir / f"{prefix}-{in_file_name(face.caption)}.png", mark))
         mark = _mark(output, [face.caption for face in result.aged], generated=True)
         paths.append(save_marked(result.strip(), outdir / f"{prefix}-strip.png", mark))
         if output.video is not None:
@@ -107,7 +107,7 @@ def _save_at(original: Original, caption: str, picture: Image.Image, prefix: str
     """Write a photo at one age."""
     return save_photo(
         picture,
-        f"{prefix}-{_in_name(caption)}{suffix_of(original, output.format)}",
+        f"{prefix}-{in_file_name(caption)}{suffix_of(original, output.format)}",
         original,
         kind=output.format,
         strip_metadata=output.strip_metadata,
@@ -135,7 +135,3 @@ def _save_strips(
 def _mark(output: Output, ages: Sequence[str], faces: int = 1, *, generated: bool = False) -> Mark | None:
     """What a picture says of how it was made; nothing where that is not wanted."""
     return None if output.no_mark else Mark(tuple(ages), faces, generated)
-
-
-def _in_name(caption: str) -> str:
-    return caption.replace(" ", "")

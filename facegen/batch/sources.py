@@ -22,7 +22,7 @@ class Source:
 
     @property
     def record(self) -> Path:
-        """Where it stands what became of the photo."""
+        """The JSON file that says what became of the photo."""
         return self.folder / f"{self.stem}.json"
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.change import UNDERSTOOD
-from facegen.aging.edit import Edit, Request
+from facegen.aging.edit import Edit, Request, in_file_name
 from facegen.aging.paste import Placed, put_in
 from facegen.aging.transfer import AgeTransfer
 from facegen.clips.animation import Animation
@@ -81,7 +81,7 @@ def age_clip(
         _say_new(clip, said)
         paths = []
         for age in ages:
-            name = f"{stem}-{age.caption.replace(' ', '')}{result_suffix(path)}"
+            name = f"{stem}-{in_file_name(age.caption)}{result_suffix(path)}"
             about = Mark((age.caption,), _at_once(tracks)) if mark else None
             changes = [TimedChange(transfer, person, crops, age, edit) for person in people]
             bar = tqdm(clip.frames(), shown(name, 40), clip.count, unit="frame", disable=not progress)
