@@ -16,12 +16,12 @@ _DEFINED_IN = {
     # changing ages
     "AgeTransfer": "facegen.aging.transfer",
     "Edit": "facegen.aging.edit",
-    "save_results": "facegen.aging.save",
+    "save_results": "facegen.batch.save",
     "paste_results": "facegen.aging.paste",
     "photo_strip": "facegen.aging.strips",
     "save_morph": "facegen.aging.video",
     # photos and faces
-    "open_photo": "facegen.faces.find",
+    "open_photo": "facegen.images",
     "open_original": "facegen.photos.original",
     "save_photo": "facegen.photos.save",
     "Mark": "facegen.photos.mark",

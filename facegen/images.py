@@ -6,17 +6,20 @@ import functools
 import importlib
 import importlib.util
 import io
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 from facegen.errors import FacegenError
+from facegen.files import at_home, atomic_path
+from facegen.reading import read_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -156,6 +159,29 @@ def _brand(data: bytes) -> str | None:
     if b"avif" in brands:
         return "AVIF"
     return "HEIC" if any(brand in brands for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1")) else None
+
+
+def open_photo(path: str | os.PathLike[str]) -> Image.Image:
+    """Open a photo as upright 8-bit RGB.
+
+    EXIF rotation is applied, grayscale becomes RGB, transparency is laid over white, 16 bits become 8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
+    """
+    return to_rgb(decode(read_photo(path), str(path)))
+
+
+def read_photo(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a photo's file; see `open_photo` for what it raises."""
+    path = at_home(path)
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except PermissionError as error:
+        raise FacegenError(f"{path}: no permission to read it") from error
 
 
 def read_header(data: bytes, name: str) -> tuple[int, int, bool]:
@@ -309,6 +335,12 @@ def from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
     return result
 
 
+def fitting_profile(image: Image.Image) -> bytes:
+    """Return a picture's color profile, if it is one of its mode; empty otherwise, as for a CMYK file made RGB."""
+    profile = image.info.get("icc_profile") or b""
+    return profile if profile[16:20] == (b"RGB " if image.mode.startswith("RGB") else b"GRAY") else b""  # ICC.1, 7.2.6
+
+
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Return a picture whose numbers mean sRGB, by its color profile; the picture itself if they do so already."""
     transform = _srgb_transform(image)
@@ -380,6 +412,21 @@ def center_square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image if image.width == image.height else image.crop((left, top, left + side, top + side))
+
+
+def save_picture(picture: Image.Image, path: str | os.PathLike[str], **options: Any) -> Path:
+    """Write a picture atomically, in the format of the path's suffix, and return the path.
+
+    Args:
+        options: further ones of `Image.save`.
+    """
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise FacegenError(f"{path}: no picture format is called {path.suffix!r}; use .png or .jpg")
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}), **options)
+    return path
 
 
 def encode_png(image: Image.Image) -> bytes:

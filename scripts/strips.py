@@ -20,8 +20,8 @@ from facegen.aging.edit import Edit, parse_ages
 from facegen.aging.strips import face_tile
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
-from facegen.faces.find import open_photo
 from facegen.figures.grids import save_image_grid
+from facegen.images import open_photo
 
 TILE = 112  # of generated faces
 PHOTO_TILE = 200

@@ -17,8 +17,7 @@ import torch
 from helpers import HOPPER
 from PIL import Image
 
-from facegen.faces.find import open_photo
-from facegen.images import encode_png
+from facegen.images import encode_png, open_photo
 
 # Tests work on small tensors, where a second thread only waits; the commands that they start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

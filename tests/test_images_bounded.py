@@ -15,8 +15,7 @@ from refusals import assert_refused
 from facegen import images
 from facegen.aging.paste import paste_faces
 from facegen.errors import FacegenError
-from facegen.faces.find import open_photo
-from facegen.images import decode, read_header
+from facegen.images import decode, open_photo, read_header
 from facegen.photos.original import open_original
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -2,7 +2,7 @@
 
 The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
 on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
-`results` (what comes out), `video`, and `save` (the files of all that).
+`results` (what comes out) and `video`. `facegen.batch` writes the files of all that.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from facegen.aging.strength import solve_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face, completed, in_photo
-from facegen.faces.find import find_faces, open_photo, yaw
+from facegen.faces.find import find_faces, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.figures.grids import to_pixels
-from facegen.images import PHOTO_MODES, shows_no_color, to_float, to_rgb, upright_to_cut
+from facegen.images import PHOTO_MODES, open_photo, shows_no_color, to_float, to_rgb, upright_to_cut
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
@@ -275,7 +275,7 @@ class AgeTransfer:
         latents = latent[None].to(self.device)
         start = self.latent_ages.place(latents, own, edit.psi)[:, None]
         ws = start + self.latent_ages.steps(latents, own, years, edit)
-        return _pictures(_draw_many(self.generator, ws[0]))
+        return drawn_pictures(_draw_many(self.generator, ws[0]))
 
     def transfer(
         self,
@@ -310,7 +310,7 @@ class AgeTransfer:
         """Find the faces in a photo and draw each at other ages; largest face first, none found: an empty list.
 
         Args:
-            image: Any photo (see `facegen.faces.find.open_photo`), or its file.
+            image: Any photo (see `facegen.images.open_photo`), or its file.
             ages: Years; or "all" for the middle of every group.
             input_age: The age in the photo, if known; of several faces one for each, largest first.
             faces: "all" or "largest".
@@ -379,15 +379,15 @@ class AgeTransfer:
         estimated: bool,
     ) -> list[FaceResult]:
         """What became of the faces of one photo."""
-        has_color = not faces or not shows_no_color(photo)  # the generator knows faces in color only
-        reconstructions = _pictures(rendered.reconstructions, has_color)
+        has_color = not faces or not shows_no_color(photo)
+        reconstructions = drawn_pictures(rendered.reconstructions, has_color)
         results = []
         for index, face in enumerate(faces):
             own = round(float(rendered.input_ages[index]), 1)
             matrix = alignment_matrix(face, self.template, self.size)
             template = template_of(face, matrix, self.size)
             change = FaceChange(inputs[index], reconstructions[index], template)
-            pictures = _pictures(rendered.aged[index], has_color)
+            pictures = drawn_pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=matrix,
@@ -516,6 +516,7 @@ def _draw_many(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
 
 
-def _pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+def drawn_pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+    """What the generator has drawn, `[N, 3, S, S]`, as pictures; it knows faces in color only."""
     pictures = [Image.fromarray(image) for image in to_pixels(images)]
     return pictures if has_color else [picture.convert("L").convert("RGB") for picture in pictures]

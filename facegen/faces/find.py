@@ -1,20 +1,16 @@
-"""Photos in, faces out: open a photo, find its faces (MTCNN), tell how far one is turned to the side."""
+"""Find the faces in a photo (MTCNN), and tell how far one is turned to the side."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from facegen.errors import FacegenError
 from facegen.faces.template import Face, landmarks_of
-from facegen.files import at_home
-from facegen.images import decode, to_rgb, upright_to_cut
-from facegen.reading import read_bytes
+from facegen.images import to_rgb, upright_to_cut
 
 if TYPE_CHECKING:
     from facegen.faces.mtcnn import Detector
@@ -30,18 +26,6 @@ TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.
 REDUCING_GAP = 3.0  # see `_resize`
 LARGE_PHOTO = 16_000_000  # pixels; of larger photos a small copy is searched, as each turn would take as much memory
 NOSE_DEPTH = 0.5  # how far the tip of the nose stands out before the eyes, as a share of their distance (see `yaw`)
-
-
-def open_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Open a photo as upright 8-bit RGB.
-
-    EXIF rotation is applied, grayscale becomes RGB, transparency is laid over white, 16 bits become 8.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FacegenError: it is a folder, empty, damaged, or not a picture; one line that names the file.
-    """
-    return to_rgb(decode(read_photo(path), str(path)))
 
 
 def find_faces(image: Image.Image, *, max_side: int | None = None) -> list[Face]:
@@ -130,7 +114,7 @@ def _may_be_turned(image: Image.Image, faces: Sequence[Face]) -> bool:
     corners = np.rint([*(middle - side / 2), *(middle + side / 2)]).astype(int)
     crop = image.crop(tuple(corners.tolist())).resize((48, 48), Image.Resampling.BILINEAR, reducing_gap=3.0)
     turns = [np.asarray(crop), *(np.asarray(crop.transpose(turn)) for turn in TURNS)]
-    return int(_detector().face_probabilities(np.stack(turns)).argmax()) != 0
+    return int(_detector().look_closely(np.stack(turns))[1].argmax()) != 0
 
 
 def _turned_back(face: Face, turn: Image.Transpose, size: tuple[int, int]) -> Face:
@@ -209,17 +193,6 @@ def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom:
     rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
     pixels = np.asarray(image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))
     return Image.fromarray(pixels[(rows - rows[0])[:, None], columns - columns[0]])
-
-
-def read_photo(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a photo's file; see `open_photo` for what it raises."""
-    path = at_home(path)
-    try:
-        return read_bytes(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except PermissionError as error:
-        raise FacegenError(f"{path}: no permission to read it") from error
 
 
 def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:

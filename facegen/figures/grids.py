@@ -12,10 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from facegen.errors import FacegenError
-from facegen.files import atomic_path
-from facegen.images import to_rgb, to_uint8
-from facegen.photos.mark import Mark, marked
-from facegen.photos.notes import Notes, for_saving
+from facegen.images import save_picture, to_rgb, to_uint8
 from facegen.text import shown
 
 if TYPE_CHECKING:
@@ -118,22 +115,6 @@ def age_strip(
         canvas.paste(_resize(to_rgb(picture), (tile, tile)), (x, y))
         draw.text((x + tile / 2, y + tile + caption_height / 2), caption, INK, font, anchor="mm")
     return canvas
-
-
-def save_picture(picture: Image.Image, path: str | os.PathLike[str], *, mark: Mark | None = None) -> Path:
-    """Write a picture atomically, in the format of the path's suffix, and return the path.
-
-    Args:
-        mark: what the picture says of how it was made; None writes nothing.
-    """
-    path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None:
-        raise FacegenError(f"{path}: no picture format is called {path.suffix!r}; use .png or .jpg")
-    with atomic_path(path) as temporary:
-        notes = for_saving(kind, marked(Notes(), mark)) if mark else {}
-        picture.save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}), **notes)
-    return path
 
 
 def _as_image(image: np.ndarray) -> Image.Image:

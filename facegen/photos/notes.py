@@ -11,6 +11,7 @@ from typing import Any
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from facegen.images import fitting_profile
 from facegen.photos.exif import upright_exif
 from facegen.photos.xmp import edit_packet
 
@@ -76,12 +77,6 @@ def read_notes(opened: Image.Image, upright: Image.Image) -> Notes:
         dpi=_dpi(info.get("dpi")),
         texts=_texts(opened),
     )
-
-
-def fitting_profile(image: Image.Image) -> bytes:
-    """Return a picture's color profile, if it is one of its mode; empty otherwise, as for a CMYK file made RGB."""
-    profile = image.info.get("icc_profile") or b""
-    return profile if profile[16:20] == (b"RGB " if image.mode.startswith("RGB") else b"GRAY") else b""  # ICC.1, 7.2.6
 
 
 def for_saving(kind: str, notes: Notes) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from facegen.faces.find import read_photo
-from facegen.images import in_turn, opened, turn_upright, upright_with_alpha
+from facegen.images import in_turn, opened, read_photo, turn_upright, upright_with_alpha
 from facegen.photos.notes import Notes, read_notes
 from facegen.photos.png16 import is_png16, read_png16
 

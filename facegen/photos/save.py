@@ -12,6 +12,7 @@ from PIL import Image
 
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
+from facegen.images import save_picture
 from facegen.photos.mark import Mark, marked
 from facegen.photos.notes import Notes, for_saving, png_chunks
 from facegen.photos.original import Original
@@ -38,20 +39,20 @@ def check_format(name: str) -> None:
         raise FacegenError(f"--format {name}: {_missing(FORMATS[name])}; or take jpg or png")
 
 
-def suffix_of(original: Original, kind: str | None = None) -> str:
+def suffix_of(original: Original, kind: str = SAME) -> str:
     """Return what the file of a photo's result is called at the end: `.jpg`, `.png`, ...
 
     Args:
-        kind: one of FORMATS, or `same` or None for that of the photo. Where that cannot be written, a HEIC or AVIF
+        kind: one of FORMATS, or `same` for that of the photo. Where that cannot be written, a HEIC or AVIF
             becomes a JPEG; what has few colors or no room for notes (GIF, BMP, PPM, ...) becomes a PNG.
     """
     return _SUFFIXES[_kind_of(original, kind)]
 
 
-def other_kind(original: Original, kind: str | None = None) -> str:
+def other_kind(original: Original, kind: str = SAME) -> str:
     """Return why a result is of another kind than its photo, in words for the user; empty where it is of the same."""
     found = _kind_of(original, kind)
-    if kind not in (None, SAME) or found == original.kind or original.kind not in _SUFFIXES:
+    if kind != SAME or found == original.kind or original.kind not in _SUFFIXES:
         return ""
     return f"written as {found}: {_missing(original.kind)}"
 
@@ -61,7 +62,7 @@ def save_photo(
     path: str | os.PathLike[str],
     original: Original,
     *,
-    kind: str | None = None,
+    kind: str = SAME,
     strip_metadata: bool = False,
     mark: Mark | None = None,
 ) -> Path:
@@ -92,6 +93,12 @@ def save_photo(
     except (ValueError, RuntimeError) as error:
         raise FacegenError(f"{path}: cannot be written as {found} ({error}); take --format png") from error
     return path
+
+
+def save_marked(picture: Image.Image, path: str | os.PathLike[str], mark: Mark | None) -> Path:
+    """Write a picture that is no photo, such as a strip, with a mark or without, and return the path."""
+    kind = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    return save_picture(picture, path, **(for_saving(kind, marked(Notes(), mark)) if mark else {}))
 
 
 def _save(picture: Image.Image, path: Path, kind: str, notes: Notes, original: Original) -> None:
@@ -128,8 +135,8 @@ def _samples16(picture: Image.Image, original: Original, kind: str) -> np.ndarra
     return result
 
 
-def _kind_of(original: Original, kind: str | None) -> str:
-    if kind not in (None, SAME):
+def _kind_of(original: Original, kind: str) -> str:
+    if kind != SAME:
         return FORMATS[kind]
     if original.kind not in _SUFFIXES:
         return "PNG"

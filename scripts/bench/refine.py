@@ -31,8 +31,9 @@ from facegen.aging.edit import Edit
 from facegen.errors import FacegenError
 from facegen.evaluation.judges import load_identity_judge
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, open_photo
+from facegen.faces.find import find_faces
 from facegen.figures.grids import save_image_grid
+from facegen.images import open_photo
 from facegen.weights.load import load_age_estimator
 from facegen.weights.locate import shipped_file
 

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from refusals import assert_refused
 
 from facegen.faces.align import align_face
-from facegen.faces.find import find_faces, find_faces_batch, open_photo, yaw
+from facegen.faces.find import find_faces, find_faces_batch, yaw
 from facegen.faces.template import UTKFACE_TEMPLATE, Face
+from facegen.images import open_photo
 
 TEMPLATE_POINTS = np.array(UTKFACE_TEMPLATE.points)
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from refusals import assert_refused
 
-from facegen.figures.grids import age_strip, image_grid, save_image_grid, save_picture, to_pixels
+from facegen.figures.grids import age_strip, image_grid, save_image_grid, to_pixels
+from facegen.images import save_picture
 
 
 def pictures(count: int, size: int = 64) -> np.ndarray:

@@ -9,9 +9,10 @@ from PIL import Image
 
 import facegen
 from facegen.aging.video import save_morph
-from facegen.figures.grids import save_picture
+from facegen.images import save_picture
 from facegen.photos.mark import Mark, marked
 from facegen.photos.notes import Notes
+from facegen.photos.save import save_marked
 
 LINE = f"facegen {facegen.__version__}: face shown at age 45"
 
@@ -33,7 +34,7 @@ def test_a_photo_is_a_composite_and_a_generated_face_is_none():
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif"])
 def test_a_picture_carries_it(face: Image.Image, tmp_path: Path, suffix: str):
     save_picture(face, tmp_path / f"plain.{suffix}")
-    path = save_picture(face, tmp_path / f"x.{suffix}", mark=Mark(("age 45",), generated=True))
+    path = save_marked(face, tmp_path / f"x.{suffix}", Mark(("age 45",), generated=True))
     with Image.open(path) as image:
         image.load()
         if suffix != "gif":  # has no room for it

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from refusals import assert_refused
 
 from facegen.aging.paste import paste_faces
-from facegen.faces.find import open_photo
+from facegen.images import open_photo
 from facegen.photos.mark import Mark
 from facegen.photos.original import Original, open_original
 from facegen.photos.save import check_format, other_kind, save_photo, suffix_of
@@ -39,7 +39,7 @@ def changed(original: Original) -> Image.Image:
 
 def written(original: Original, folder: Path, **options) -> Image.Image:
     options = {"mark": MARK, **options}
-    path = folder / f"result{suffix_of(original, options.get('kind'))}"
+    path = folder / f"result{suffix_of(original, options.get('kind', 'same'))}"
     save_photo(changed(original), path, original, **options)
     assert [p.name for p in folder.iterdir() if p.name.startswith((".", "result"))] == [path.name]
     image = Image.open(path)

@@ -27,9 +27,9 @@ from trainings import (
 
 from facegen.cli import main
 from facegen.errors import FacegenError
+from facegen.status import RESUME_ME
 from facegen.training.generator.options import TrainOptions
 from facegen.training.run.folder import RunFolder, read_stats
-from facegen.training.run.interrupt import RESUME_ME
 from facegen.training.run.lock import read_status
 
 

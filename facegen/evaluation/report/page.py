@@ -31,8 +31,8 @@ from facegen.evaluation.report.tables import (
     to_json,
     years,
 )
-from facegen.figures.grids import save_picture
 from facegen.files import atomic_path
+from facegen.images import save_picture
 from facegen.text import in_markdown, json_text, shorten
 
 PACKAGES = ("torch", "numpy", "dlib-bin", "facenet-pytorch", "torchmetrics", "torch-fidelity")

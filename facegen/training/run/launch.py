@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from facegen.errors import FacegenError
 from facegen.parallel import python_code
-from facegen.training.run.interrupt import RESUME_ME
+from facegen.status import RESUME_ME
 
 GRACE = 600  # seconds that processes have to finish their step and save; torchrun alone gives them 30
 

@@ -13,13 +13,13 @@ from typing import Any
 from facegen.device import pick_device
 from facegen.figures.plots import plot_curves
 from facegen.options import Options
+from facegen.status import StopRequest
 from facegen.text import as_argument
 from facegen.training.run import distributed
 from facegen.training.run.check_state import fitting
 from facegen.training.run.cpu_memory import keep_freed_memory
 from facegen.training.run.data import DATA, Notes, changes, check_same_classes
 from facegen.training.run.folder import RunFolder, read_stats, save_state
-from facegen.training.run.interrupt import StopRequest
 
 
 class Session:

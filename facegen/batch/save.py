@@ -8,19 +8,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from facegen.aging.edit import Output
-from facegen.aging.page import ShownPhoto
+from facegen.aging.edit import Output, in_file_name
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
 from facegen.aging.strips import GrowingStrip
 from facegen.aging.video import FPS, morph_length, morph_strip, save_morph, save_video
+from facegen.batch.page import ShownPhoto
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
-from facegen.figures.grids import save_picture
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
 from facegen.photos.mark import Mark
 from facegen.photos.original import Original
-from facegen.photos.save import save_photo, suffix_of
+from facegen.photos.save import save_marked, save_photo, suffix_of
 
 LARGE_PHOTO = 16_000_000  # pixels; of larger ones none waits in memory until it is written
 
@@ -39,9 +38,9 @@ def save_results(
         prefix = f"{stem}-face{number}"
         for face in result.aged:
             mark = _mark(output, [face.caption], generated=True)
-            paths.append(save_picture(face.image, outdir / f"{prefix}-{_in_name(face.caption)}.png", mark=mark))
+            paths.append(save_marked(face.image, outdir / f"{prefix}-{in_file_name(face.caption)}.png", mark))
         mark = _mark(output, [face.caption for face in result.aged], generated=True)
-        paths.append(save_picture(result.strip(), outdir / f"{prefix}-strip.png", mark=mark))
+        paths.append(save_marked(result.strip(), outdir / f"{prefix}-strip.png", mark))
         if output.video is not None:
             path = outdir / f"{prefix}.{output.video}"
             fps = FPS[path.suffix.lower()]
@@ -108,7 +107,7 @@ def _save_at(original: Original, caption: str, picture: Image.Image, prefix: str
     """Write a photo at one age."""
     return save_photo(
         picture,
-        f"{prefix}-{_in_name(caption)}{suffix_of(original, output.format)}",
+        f"{prefix}-{in_file_name(caption)}{suffix_of(original, output.format)}",
         original,
         kind=output.format,
         strip_metadata=output.strip_metadata,
@@ -127,7 +126,7 @@ def _save_strips(
     paths = []
     for number, (strip, result) in enumerate(zip(strips, results, strict=True), start=1):
         mark = _mark(output, [face.caption for face in result.aged])
-        paths.append(save_picture(strip, f"{prefix}-face{number}-photo-strip.png", mark=mark))
+        paths.append(save_marked(strip, f"{prefix}-face{number}-photo-strip.png", mark))
         if shown is not None:
             shown.add_strip(strip)
     return paths
@@ -136,7 +135,3 @@ def _save_strips(
 def _mark(output: Output, ages: Sequence[str], faces: int = 1, *, generated: bool = False) -> Mark | None:
     """What a picture says of how it was made; nothing where that is not wanted."""
     return None if output.no_mark else Mark(tuple(ages), faces, generated)
-
-
-def _in_name(caption: str) -> str:
-    return caption.replace(" ", "")

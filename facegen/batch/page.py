@@ -11,7 +11,7 @@ from PIL import Image
 
 from facegen import html
 from facegen.aging.results import AgedFace
-from facegen.faces.find import open_photo
+from facegen.images import open_photo
 
 SIDE = 720  # of a photo on the page, in pixels at most
 MAX_PHOTOS = 40  # that are shown; a page of more is slow to open. The others are named

@@ -1,4 +1,4 @@
-"""What became of a photo, as a JSON file beside its pictures: for programs, and to go on where a run was stopped."""
+"""The JSON file beside the pictures of a photo: for programs, and to go on where a run was stopped."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from facegen.training.run.interrupt import StopRequest
+from facegen.status import StopRequest
 
 
 def test_first_ctrl_c_requests_and_second_interrupts():
