@@ -16,7 +16,7 @@ _DEFINED_IN = {
     # changing ages
     "AgeTransfer": "facegen.aging.transfer",
     "Edit": "facegen.aging.edit",
-    "save_results": "facegen.aging.save",
+    "save_results": "facegen.batch.save",
     "paste_results": "facegen.aging.paste",
     "photo_strip": "facegen.aging.strips",
     "save_morph": "facegen.aging.video",

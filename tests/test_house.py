@@ -27,7 +27,7 @@ def test_every_file_in_the_tree_exists():
 
 
 def test_every_path_of_a_journey_exists():
-    paths = re.findall(r"`(\w+(?:/\w+)+(?:\.py|/))`", HOUSE.split("## Four journeys")[1])
+    paths = re.findall(r"`(\w+(?:/\w+)+(?:\.py|/))`", HOUSE.split("## Five journeys")[1])
     assert len(paths) > 20
     assert [path for path in paths if not (ROOT / "facegen" / path).exists()] == []
 

@@ -51,6 +51,8 @@ class FaceChange:
         template: where the landmarks lie in both.
 
     Attributes:
+        mask: float32 `[H, W, 1]`, 0..1, where the face may change.
+        colors: the map from the copy's colors to the photo's, see `color_map`.
         understood: 0..1, how much of the change is let through for the sake of the reconstruction, over the face.
     """
 

@@ -143,6 +143,11 @@ class Request(Options):
         unset="as estimated",
     )
 
+    @property
+    def ages_or_all(self) -> Sequence[float] | str:
+        """The ages as `AgeTransfer` takes them."""
+        return ALL if self.ages is None else self.ages
+
 
 @dataclass(frozen=True)
 class Output(Options):
@@ -175,6 +180,11 @@ class Output(Options):
         """Whether generated faces are written."""
         return self.output != "photo"
 
+    @property
+    def adds_changes(self) -> bool:
+        """Whether photos are written to which changes are added, so that their strength counts."""
+        return self.photos and self.paste_back == PASTE_MODES[0]
+
 
 @dataclass(frozen=True)
 class Age:
@@ -183,6 +193,11 @@ class Age:
     years: float
     caption: str
     group: int
+
+
+def in_file_name(caption: str) -> str:
+    """The caption of an age as a part of a file's name: `age45`."""
+    return caption.replace(" ", "")
 
 
 def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:

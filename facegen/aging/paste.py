@@ -31,7 +31,7 @@ from facegen.aging.change import LIGHTNESS, FaceChange
 from facegen.aging.edit import PASTE_MODES
 from facegen.aging.mask import face_mask
 from facegen.errors import FacegenError
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, invert_matrix
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, corners_of, invert_matrix
 from facegen.images import PHOTO_MODES, fitting_profile, from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def put_in(
                 new = new @ LIGHTNESS
             # From the photo as it was, so that nothing is done twice where faces overlap.
             before = _pixels(photo, band)[:, :, :colors].astype(np.float32)
-            change = new - _faded(before, face, band) if mode == "change" else new - before
+            change = new - _lost_detail(before, face, band) if mode == "change" else new - before
             after = _pixels(result, band)
             after[:, :, :colors] = np.rint(after[:, :, :colors] + weight * change).clip(0, 255)
             result.paste(Image.fromarray(after if after.shape[2] > 1 else after[:, :, 0], photo.mode), band[:2])
@@ -189,8 +189,7 @@ def _check(face: PastedFace, number: int) -> None:
 def _box(face: Placed, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the pixels of a photo that the crop reaches; empty when it lies outside."""
     height, width = face.pixels.shape[:2]
-    inverse = invert_matrix(face.matrix)
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ inverse[:, :2].T + inverse[:, 2]
+    corners = corners_of(width, height, invert_matrix(face.matrix))
     left, top = np.floor(corners.min(axis=0)).clip(0, size).astype(int).tolist()
     right, bottom = np.ceil(corners.max(axis=0)).clip(0, size).astype(int).tolist()
     return left, top, right, bottom
@@ -272,7 +271,7 @@ def _replaced(face: PastedFace, source: np.ndarray, change: FaceChange) -> np.nd
     return low(source) + (aged - low(copy)) @ change.colors
 
 
-def _faded(photo: np.ndarray, face: Placed, box: tuple[int, int, int, int]) -> np.ndarray | float:
+def _lost_detail(photo: np.ndarray, face: Placed, box: tuple[int, int, int, int]) -> np.ndarray | float:
     """The fine detail that a box of the photo, float32 [height, width, channels], loses: lines and pores, no edges."""
     if face.smoothed is None or face.source is None:
         return 0.0

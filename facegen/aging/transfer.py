@@ -2,7 +2,7 @@
 
 The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
 on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
-`results` (what comes out), `video`, and `save` (the files of all that).
+`results` (what comes out) and `video`. `facegen.batch` writes the files of all that.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ class AgeTransfer:
         latents = latent[None].to(self.device)
         start = self.latent_ages.place(latents, own, edit.psi)[:, None]
         ws = start + self.latent_ages.steps(latents, own, years, edit)
-        return _pictures(_draw_many(self.generator, ws[0]))
+        return drawn_pictures(_draw_many(self.generator, ws[0]))
 
     def transfer(
         self,
@@ -396,15 +396,15 @@ class AgeTransfer:
         estimated: bool,
     ) -> list[FaceResult]:
         """What became of the faces of one photo."""
-        has_color = not faces or not shows_no_color(photo)  # the generator knows faces in color only
-        reconstructions = _pictures(rendered.reconstructions, has_color)
+        has_color = not faces or not shows_no_color(photo)
+        reconstructions = drawn_pictures(rendered.reconstructions, has_color)
         results = []
         for index, face in enumerate(faces):
             own = round(float(rendered.input_ages[index]), 1)
             matrix = alignment_matrix(face, self.template, self.size)
             template = template_of(face, matrix, self.size)
             change = FaceChange(inputs[index], reconstructions[index], template)
-            pictures = _pictures(rendered.aged[index], has_color)
+            pictures = drawn_pictures(rendered.aged[index], has_color)
             result = FaceResult(
                 box=face.box,
                 matrix=matrix,
@@ -533,6 +533,7 @@ def _draw_many(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
 
 
-def _pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+def drawn_pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
+    """What the generator has drawn, `[N, 3, S, S]`, as pictures; it knows faces in color only."""
     pictures = [Image.fromarray(image) for image in to_pixels(images)]
     return pictures if has_color else [picture.convert("L").convert("RGB") for picture in pictures]

@@ -24,9 +24,10 @@ def command(outdir: Path) -> None:
     check_settings()
     from matplotlib.cbook import get_sample_data
 
-    from facegen.aging.batch import age_all, sources_in
     from facegen.aging.edit import Edit, Request
     from facegen.aging.transfer import AgeTransfer
+    from facegen.batch.run import age_all
+    from facegen.batch.sources import sources_in
     from facegen.status import say
 
     photo = get_sample_data("grace_hopper.jpg", asfileobj=False)

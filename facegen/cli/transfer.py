@@ -16,7 +16,7 @@ from facegen.options import click_options
 from facegen.status import say, status
 
 if TYPE_CHECKING:
-    from facegen.aging.batch import Outcome
+    from facegen.batch.run import Outcome
 
 MAX_NAMES = 20  # of photos that failed, in one line
 
@@ -79,9 +79,10 @@ def command(
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
     request, edit, output = Request.from_command(chosen), Edit.from_command(chosen), Output.from_command(chosen)
     with status("loading the networks ..."):
-        from facegen.aging.batch import age_all, sources_in
         from facegen.aging.transfer import AgeTransfer
         from facegen.aging.video import check_video
+        from facegen.batch.run import age_all
+        from facegen.batch.sources import sources_in
 
         if output.video is not None:
             check_video(outdir / f"ages.{output.video}")

@@ -15,9 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.change import UNDERSTOOD
-from facegen.aging.edit import ALL, Edit, Request
+from facegen.aging.edit import Edit, Request, in_file_name
 from facegen.aging.paste import Placed, put_in
-from facegen.aging.save import name_at
 from facegen.aging.transfer import AgeTransfer
 from facegen.clips.animation import Animation
 from facegen.clips.change import Crops, Person, TimedChange
@@ -67,8 +66,8 @@ def age_clip(
     Raises:
         FacegenError: no clip, one without faces, damaged from the beginning or too large; what cannot be done.
     """
-    given = None if request.input_age is None else list(request.input_age)
-    ages = transfer.check(ALL if request.ages is None else request.ages, input_ages=given, edit=edit)
+    given = request.input_age
+    ages = transfer.check(request.ages_or_all, input_ages=given, edit=edit)
     _check(path, edit, given)
     clip = open_clip(path)
     with TemporaryFile() as file:
@@ -82,7 +81,7 @@ def age_clip(
         _say_new(clip, said)
         paths = []
         for age in ages:
-            name = name_at(stem, age.caption, result_suffix(path))
+            name = f"{stem}-{in_file_name(age.caption)}{result_suffix(path)}"
             about = Mark((age.caption,), _at_once(tracks)) if mark else None
             changes = [TimedChange(transfer, person, crops, age, edit) for person in people]
             bar = tqdm(clip.frames(), shown(name, 40), clip.count, unit="frame", disable=not progress)

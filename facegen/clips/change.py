@@ -1,4 +1,4 @@
-"""What aging changes in a face of a clip: as for a photo, but slowly moving with the time."""
+"""What aging changes in a face of a clip: as in a photo, but averaged over time, so that it moves slowly."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
-import torch
 from PIL import Image
 
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import Age, Edit
-from facegen.aging.transfer import AgeTransfer
+from facegen.aging.transfer import AgeTransfer, drawn_pictures
 from facegen.clips.track import Track
-from facegen.figures.grids import to_pixels
 from facegen.images import shows_no_color
 
 SAMPLES = 9  # crops that say how old a face looks, and how strong its change has to be
@@ -51,7 +49,7 @@ class Person:
         own: its age in years; `is_estimated` if nobody said it.
         strengths: how much of the change to each age it takes.
         understood: 0..1, as `FaceChange.understood`.
-        is_gray: it shows no color.
+        has_color: it is no face of a black and white clip.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class Person:
         numbers = list(track.crops.values())
         chosen = np.unique(np.linspace(0, len(numbers) - 1, min(SAMPLES, len(numbers))).round().astype(int))
         faces = crops.read([numbers[index] for index in chosen])
-        self.is_gray = all(shows_no_color(face) for face in faces)
+        self.has_color = not all(shows_no_color(face) for face in faces)
         tensor = transfer.to_tensor(faces)
         years = [age.years for age in ages]
         if given is None:
@@ -76,11 +74,11 @@ class Person:
         else:
             self.own = float(given[0])
         rendered = transfer.render(tensor, years, input_ages=[self.own] * len(faces), edit=edit)
-        copies, strengths, understood = _pictures(rendered.reconstructions, self.is_gray), [], []
+        copies, strengths, understood = drawn_pictures(rendered.reconstructions, self.has_color), [], []
         for face, copy, aged in zip(faces, copies, rendered.aged, strict=True):
             change = FaceChange(face, copy, transfer.template)
             understood.append(change.understood)
-            pictures = _pictures(aged, self.is_gray)
+            pictures = drawn_pictures(aged, self.has_color)
             strengths.append(transfer.strengths(face, self.own, change, pictures, years, edit.strength)[0])
         self.understood = float(np.mean(understood))
         self.strengths = dict(zip(years, np.median(strengths, axis=0).tolist(), strict=True))
@@ -121,16 +119,10 @@ class TimedChange:
         person, years = self._person, self._age.years
         tensor = self._transfer.to_tensor(faces)
         rendered = self._transfer.render(tensor, [years], input_ages=[person.own] * len(faces), edit=self._edit)
-        copies = _pictures(rendered.reconstructions, person.is_gray)
-        aged = _pictures(rendered.aged[:, 0], person.is_gray)
+        copies = drawn_pictures(rendered.reconstructions, person.has_color)
+        aged = drawn_pictures(rendered.aged[:, 0], person.has_color)
         changes = [
             FaceChange(face, copy, self._transfer.template).to(picture, person.strengths[years], years - person.own)
             for face, copy, picture in zip(faces, copies, aged, strict=True)
         ]
         return np.stack(changes)
-
-
-def _pictures(images: torch.Tensor, is_gray: bool) -> list[Image.Image]:
-    """What the generator has drawn, `[N, 3, S, S]`; it knows faces in color only."""
-    pictures = [Image.fromarray(image) for image in to_pixels(images)]
-    return [picture.convert("L").convert("RGB") for picture in pictures] if is_gray else pictures

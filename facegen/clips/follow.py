@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image
 
 from facegen.device import pick_device
 from facegen.faces.align import align_face
-from facegen.faces.template import AlignmentTemplate, alignment_matrix, invert_matrix
+from facegen.faces.template import AlignmentTemplate, alignment_matrix, invert_matrix, moved
 
 # Where the landmarks lie in the squares that MTCNN puts around upright faces: medians over 54 photos, made symmetric.
 BOX = AlignmentTemplate(((0.324, 0.406), (0.676, 0.406), (0.5, 0.623), (0.34, 0.761), (0.66, 0.761)))
-SIDE = 48  # what the network takes
 
 
 def follow(picture: Image.Image, faces: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -31,18 +29,15 @@ def follow(picture: Image.Image, faces: Sequence[np.ndarray]) -> tuple[np.ndarra
     Returns:
         Landmarks `[N, 5, 2]` in pixels of this frame, and how sure it is that there is a face, `[N]`, 0..1.
     """
-    from facegen.faces.mtcnn import get_detector  # imports torchvision: only who looks for faces waits for it
+    from facegen.faces.mtcnn import (  # imports torchvision: only who looks for faces waits for it
+        CROP_SIDE,
+        get_detector,
+    )
 
-    network = get_detector(pick_device()).mtcnn.onet
-    device = next(network.parameters()).device
-    crops = np.stack([np.asarray(align_face(picture, face, BOX, SIDE)) for face in faces])
-    with torch.no_grad():
-        pixels = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
-        _, points, probabilities = network((pixels - 127.5) / 128)
-    places = points.reshape(-1, 2, 5).transpose(1, 2).double().cpu().numpy() * SIDE
-    ways = [invert_matrix(alignment_matrix(face, BOX, SIDE)) for face in faces]
-    found = np.stack([place @ way[:, :2].T + way[:, 2] for place, way in zip(places, ways, strict=True)])
-    return found, probabilities[:, 1].cpu().numpy()
+    crops = np.stack([np.asarray(align_face(picture, face, BOX, CROP_SIDE)) for face in faces])
+    places, sure = get_detector(pick_device()).look_closely(crops)
+    ways = [invert_matrix(alignment_matrix(face, BOX, CROP_SIDE)) for face in faces]
+    return np.stack([moved(place, way) for place, way in zip(places * CROP_SIDE, ways, strict=True)]), sure
 
 
 def size_of(face: np.ndarray) -> float:

@@ -17,10 +17,10 @@ class Frame:
     picture: upright, RGB; RGBA where an animation is transparent.
     ticks: when it is shown, in the clip's own units, growing.
     time: the same in seconds.
-    duration: for how many ticks it is shown; 0 where the clip does not say it.
+    duration: for how many ticks it is shown.
     """
 
     picture: Image.Image
     ticks: int
     time: float
-    duration: int = 0
+    duration: int

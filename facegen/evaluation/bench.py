@@ -53,7 +53,7 @@ class SystemScores:
     """What was measured of the results of one kind that a system has.
 
     Attributes:
-        system: Which.
+        system: What made them.
         output: PHOTO or FACE.
         age, age_per_target: Predicted against target ages, over all targets and for each.
         correlations: Spearman's along each strip `[N]`, NaN where there is no order.

@@ -10,7 +10,7 @@ import torch
 from facegen.evaluation.age import AgeScores, age_scores
 from facegen.evaluation.bench import Bench, SystemScores
 from facegen.evaluation.bootstrap import Estimate, draw_counts, estimate_mean
-from facegen.evaluation.system import as_picture, in_photo
+from facegen.evaluation.system import as_picture, photo_at_ages
 
 STRENGTHS = (0.5, 1.0, 1.6, 2.2, 3.0)
 PEOPLE = 12  # the first ones: to paste them again is cheap, to judge them is not
@@ -24,7 +24,7 @@ class DialPoint:
         strength: The same for all faces and ages; None for the one that the system took for each.
         age: Judged against target ages.
         similarity: Cosine of input and result; None without a judge of identities.
-        people: How many.
+        people: How many people.
     """
 
     strength: float | None
@@ -46,7 +46,7 @@ def turn_dial(bench: Bench, scores: SystemScores) -> list[DialPoint]:
     points = [point(0.0, as_they_were, None if scores.similarity is None else np.ones([people, 1]))]
     for strength in STRENGTHS:
         pairs = zip(bench.faces.images[:people], scores.rendered.results, strict=False)
-        pictures = torch.stack([in_photo(as_picture(i), result, renderer, strength) for i, result in pairs])
+        pictures = torch.stack([photo_at_ages(as_picture(i), result, renderer, strength) for i, result in pairs])
         seen = bench.similarity(bench.look(bench.judges.identity, pictures, f"strength {strength:g}: identity"))
         points.append(point(strength, bench.predict(pictures), seen))
     similarity = None if scores.similarity is None else scores.similarity[:people]

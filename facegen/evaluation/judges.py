@@ -1,6 +1,7 @@
 """The networks that judge: how old a face looks, who it is, and of which sex.
 
-None of them had a part in any training of facegen, but for the judge of the sex where dlib is not that of identities.
+None of them took part in any training of facegen, with one exception: where dlib does not judge identities, the sex is
+judged by the classifier with which aging holds it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from facegen.errors import FacegenError
 from facegen.evaluation.age import group_of_years
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces
-from facegen.faces.template import AlignmentTemplate, alignment_matrix, landmarks_of
+from facegen.faces.template import AlignmentTemplate, alignment_matrix, landmarks_of, moved
 
 VIEW = 256  # side at which a face in a photo is judged: what people see of it, and more than any judge takes
 REALS_PER_GROUP = 100  # real faces of each group that results are compared with
@@ -201,6 +201,6 @@ def _photo_source(files: Container, size: int, template: AlignmentTemplate) -> _
         if not faces:
             raise FacegenError(f"{files.path}: {names[index]}: no face found")
         matrix = alignment_matrix(faces[0], template, view)
-        return align_face(photo, faces[0], template, view), landmarks_of(faces[0]) @ matrix[:, :2].T + matrix[:, 2]
+        return align_face(photo, faces[0], template, view), moved(landmarks_of(faces[0]), matrix)
 
     return names, *_read_records(files, names), load, False

@@ -94,7 +94,7 @@ def render_all(
         face = Face((0, 0, side, side), 1.0, photos.landmarks[index])
         start = time.perf_counter()
         ((result,),) = renderer.age_found([photo], [[face]], targets, input_age=given, edit=system.edit)
-        pasted.append(in_photo(photo, result, renderer))
+        pasted.append(photo_at_ages(photo, result, renderer))
         seconds.append(time.perf_counter() - start)
         results.append(result)
     strengths = np.array([[face.strength for face in result.aged] for result in results])
@@ -112,7 +112,7 @@ def render_all(
     )
 
 
-def in_photo(
+def photo_at_ages(
     photo: Image.Image, result: FaceResult, renderer: AgeTransfer, strength: float | None = None
 ) -> torch.Tensor:
     """The photo at every age, uint8 `[A, 3, V, V]`, as `facegen transfer` writes it; None for its own strengths."""

@@ -15,6 +15,7 @@ from facegen.faces.template import (
     AlignmentTemplate,
     Face,
     alignment_matrix,
+    corners_of,
     invert_matrix,
 )
 from facegen.images import to_rgb, upright_to_cut
@@ -52,7 +53,7 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
     # Sample at least as finely as the photo, then average down: so large photos do not alias.
     oversampling = max(1, int(np.ceil(1 / scale - 1e-9)))  # an aligned picture stays as it is
     inverse = invert_matrix(matrix)
-    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) @ inverse[:, :2].T + inverse[:, 2]
+    corners = corners_of(size, size, inverse)
     left, top = (np.floor(corners.min(axis=0)).astype(int) - 2).tolist()
     right, bottom = (np.ceil(corners.max(axis=0)).astype(int) + 2).tolist()
     # Of the photo, what lies around the face alone is worked on: a photo of 100 megapixels takes 400 MB.

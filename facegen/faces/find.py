@@ -114,7 +114,7 @@ def _may_be_turned(image: Image.Image, faces: Sequence[Face]) -> bool:
     corners = np.rint([*(middle - side / 2), *(middle + side / 2)]).astype(int)
     crop = image.crop(tuple(corners.tolist())).resize((48, 48), Image.Resampling.BILINEAR, reducing_gap=3.0)
     turns = [np.asarray(crop), *(np.asarray(crop.transpose(turn)) for turn in TURNS)]
-    return int(_detector().face_probabilities(np.stack(turns)).argmax()) != 0
+    return int(_detector().look_closely(np.stack(turns))[1].argmax()) != 0
 
 
 def _turned_back(face: Face, turn: Image.Transpose, size: tuple[int, int]) -> Face:

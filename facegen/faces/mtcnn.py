@@ -13,6 +13,7 @@ import torch
 from facenet_pytorch import MTCNN
 
 SMALLEST_FACE = 20  # pixels
+CROP_SIDE = 48  # what the last network takes
 # Pictures of one size that are searched together: enough for a GPU, and bounded in memory by their pixels.
 MAX_BATCH = 16
 MAX_BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**25}
@@ -53,12 +54,16 @@ class Detector:
                         found[index] = Detections(*(np.asarray(part, dtype=np.float64) for part in (boxes, *others)))
         return found
 
-    def face_probabilities(self, crops: np.ndarray) -> np.ndarray:
-        """Tell how sure the last of the three networks is that each crop (uint8 [N, 48, 48, 3]) is an upright face."""
+    def look_closely(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ask the last of the three networks about crops (uint8 [N, CROP_SIDE, CROP_SIDE, 3]) of single faces.
+
+        Returns:
+            Landmarks [N, 5, 2] as fractions of a crop's sides, and how sure it is of an upright face: [N], 0..1.
+        """
         pixels = torch.from_numpy(crops).to(self.mtcnn.device).permute(0, 3, 1, 2).float()
         with single_threaded(), torch.no_grad():
-            _, _, probabilities = self.mtcnn.onet((pixels - 127.5) / 128)
-        return probabilities[:, 1].cpu().numpy()
+            _, points, probabilities = self.mtcnn.onet((pixels - 127.5) / 128)
+        return points.reshape(-1, 2, 5).transpose(1, 2).double().cpu().numpy(), probabilities[:, 1].cpu().numpy()
 
     def _batches(self, pictures: Sequence[np.ndarray]) -> Iterator[list[int]]:
         """Indices of pictures of one size, as many as may be held at once."""

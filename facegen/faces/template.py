@@ -80,7 +80,17 @@ def template_of(
     face: Face | np.ndarray | Sequence[Sequence[float]], matrix: np.ndarray, size: int
 ) -> AlignmentTemplate:
     """Where the landmarks of a face lie in its aligned picture of `size` pixels, see `alignment_matrix`."""
-    return AlignmentTemplate.from_json(((landmarks_of(face) @ matrix[:, :2].T + matrix[:, 2]) / size).tolist())
+    return AlignmentTemplate.from_json((moved(landmarks_of(face), matrix) / size).tolist())
+
+
+def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Where a 2x3 affine matrix takes points `[N, 2]`."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def corners_of(width: int, height: int, matrix: np.ndarray) -> np.ndarray:
+    """Where a 2x3 affine matrix takes the corners of a picture: `[4, 2]`."""
+    return moved(np.array([[0, 0], [width, 0], [width, height], [0, height]]), matrix)
 
 
 def invert_matrix(matrix: np.ndarray) -> np.ndarray:

@@ -39,20 +39,20 @@ def check_format(name: str) -> None:
         raise FacegenError(f"--format {name}: {_missing(FORMATS[name])}; or take jpg or png")
 
 
-def suffix_of(original: Original, kind: str | None = None) -> str:
+def suffix_of(original: Original, kind: str = SAME) -> str:
     """Return what the file of a photo's result is called at the end: `.jpg`, `.png`, ...
 
     Args:
-        kind: one of FORMATS, or `same` or None for that of the photo. Where that cannot be written, a HEIC or AVIF
+        kind: one of FORMATS, or `same` for that of the photo. Where that cannot be written, a HEIC or AVIF
             becomes a JPEG; what has few colors or no room for notes (GIF, BMP, PPM, ...) becomes a PNG.
     """
     return _SUFFIXES[_kind_of(original, kind)]
 
 
-def other_kind(original: Original, kind: str | None = None) -> str:
+def other_kind(original: Original, kind: str = SAME) -> str:
     """Return why a result is of another kind than its photo, in words for the user; empty where it is of the same."""
     found = _kind_of(original, kind)
-    if kind not in (None, SAME) or found == original.kind or original.kind not in _SUFFIXES:
+    if kind != SAME or found == original.kind or original.kind not in _SUFFIXES:
         return ""
     return f"written as {found}: {_missing(original.kind)}"
 
@@ -62,7 +62,7 @@ def save_photo(
     path: str | os.PathLike[str],
     original: Original,
     *,
-    kind: str | None = None,
+    kind: str = SAME,
     strip_metadata: bool = False,
     mark: Mark | None = None,
 ) -> Path:
@@ -135,8 +135,8 @@ def _samples16(picture: Image.Image, original: Original, kind: str) -> np.ndarra
     return result
 
 
-def _kind_of(original: Original, kind: str | None) -> str:
-    if kind not in (None, SAME):
+def _kind_of(original: Original, kind: str) -> str:
+    if kind != SAME:
         return FORMATS[kind]
     if original.kind not in _SUFFIXES:
         return "PNG"

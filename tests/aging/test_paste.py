@@ -14,7 +14,7 @@ from facegen.aging.edit import Output
 from facegen.aging.mask import face_mask
 from facegen.aging.paste import PastedFace, _warp, paste_faces, paste_results
 from facegen.aging.results import AgedFace, FaceResult
-from facegen.aging.save import save_photos
+from facegen.batch.save import save_photos
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix

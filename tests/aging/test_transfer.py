@@ -12,12 +12,11 @@ from PIL import Image, ImageOps
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
-from facegen.aging.batch import unique_stems
 from facegen.aging.edit import Edit, group_of, wanted_ages
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FROM_THE_SIDE, FaceResult
-from facegen.aging.save import save_results
 from facegen.aging.transfer import AgeTransfer
+from facegen.batch.save import save_results
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
 from facegen.faces.find import find_faces, find_faces_batch
@@ -334,11 +333,6 @@ def test_save_results_writes_every_picture_and_a_strip(transfer: AgeTransfer, ho
     paths = save_results(transfer.age_faces(hopper, ages=[5, 75]), tmp_path / "out", "me")
     assert [path.name for path in paths] == ["me-face1-age5.png", "me-face1-age75.png", "me-face1-strip.png"]
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
-
-
-def test_unique_stems_number_what_is_equal():
-    assert unique_stems(["a/x.jpg", "b/x.jpg", "b/X.png", "y.jpg"]) == ["x", "x", "X-2", "y"]
-    assert unique_stems(["x.jpg", "x.png", "x-2.jpg"]) == ["x", "x-2", "x-2-2"]
 
 
 class Oracle(torch.nn.Module):

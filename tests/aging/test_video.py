@@ -15,8 +15,8 @@ from refusals import assert_refused
 from facegen.aging import video
 from facegen.aging.edit import Output
 from facegen.aging.results import AgedFace, FaceResult
-from facegen.aging.save import save_results
 from facegen.aging.video import check_video, morph, morph_length, morph_strip, save_morph, save_video
+from facegen.batch.save import save_results
 from facegen.errors import FacegenError
 
 COLORS = ["#c03020", "#30a040", "#2050c0", "#d0d0d0"]

@@ -408,7 +408,7 @@ def test_a_run_that_is_killed_leaves_no_record_of_the_one_before(run, tmp_path: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:  # after its first photos, before its record
-        patched.setattr("facegen.aging.save._save_strips", killed)
+        patched.setattr("facegen.batch.save._save_strips", killed)
         assert run(*line, "--strength", "0", "--no-mark").exit_code == 130
     before = (tmp_path / "out" / "me-age85.png").read_bytes()
     assert run(*line, "--strength", "1", "--no-mark").exit_code == 0

@@ -73,8 +73,8 @@ def test_photos_that_are_larger_than_the_generators_faces_stay_large(photos, jud
     assert photo.pictures.shape[-1] == 64
     assert face.pictures.shape[-1] == face.rendered.inputs.shape[-1] == 16
     assert face.age.error.value == pytest.approx(0)
-    outside = large.images[:24, None, :, :4].expand(-1, 4, -1, -1, -1)
-    np.testing.assert_array_equal(photo.pictures[..., :4, :], outside)
+    corner = large.images[:24, None, :, :4, :4].expand(-1, 4, -1, -1, -1)
+    np.testing.assert_array_equal(photo.pictures[..., :4, :4], corner)
     # Beside the photo, the enlarged face has the detail of a small picture.
     assert photo.sharpness[1] > 0.5
 

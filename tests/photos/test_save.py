@@ -42,7 +42,7 @@ def changed(original: Original) -> Image.Image:
 
 def written(original: Original, folder: Path, **options) -> Image.Image:
     options = {"mark": MARK, **options}
-    path = folder / f"result{suffix_of(original, options.get('kind'))}"
+    path = folder / f"result{suffix_of(original, options.get('kind', 'same'))}"
     save_photo(changed(original), path, original, **options)
     assert [p.name for p in folder.iterdir() if p.name.startswith((".", "result"))] == [path.name]
     image = Image.open(path)

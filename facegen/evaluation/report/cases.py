@@ -9,11 +9,11 @@ from PIL import Image
 
 from facegen.evaluation.bench import SystemScores
 from facegen.evaluation.evaluate import Evaluation
-from facegen.evaluation.system import PHOTO, as_picture
+from facegen.evaluation.system import FACE, PHOTO, as_picture
 from facegen.figures.grids import age_strip
 
 EACH = 6
-TILES = {"photo": 144, "face": 96}  # sides of a picture in a strip
+TILES = {PHOTO: 144, FACE: 96}  # sides of a picture in a strip
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from facegen.aging.edit import Output
-from facegen.aging.page import ShownPhoto
+from facegen.aging.edit import Output, in_file_name
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
 from facegen.aging.strips import GrowingStrip
 from facegen.aging.video import FPS, morph_length, morph_strip, save_morph, save_video
+from facegen.batch.page import ShownPhoto
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.images import turn_upright
 from facegen.parallel import map_in_order
@@ -38,7 +38,7 @@ def save_results(
         prefix = f"{stem}-face{number}"
         for face in result.aged:
             mark = _mark(output, [face.caption], generated=True)
-            paths.append(save_marked(face.image, outdir / f"{prefix}-{_in_name(face.caption)}.png", mark))
+            paths.append(save_marked(face.image, outdir / f"{prefix}-{in_file_name(face.caption)}.png", mark))
         mark = _mark(output, [face.caption for face in result.aged], generated=True)
         paths.append(save_marked(result.strip(), outdir / f"{prefix}-strip.png", mark))
         if output.video is not None:
@@ -107,7 +107,7 @@ def _save_at(original: Original, caption: str, picture: Image.Image, prefix: str
     """Write a photo at one age."""
     return save_photo(
         picture,
-        name_at(prefix, caption, suffix_of(original, output.format)),
+        f"{prefix}-{in_file_name(caption)}{suffix_of(original, output.format)}",
         original,
         kind=output.format,
         strip_metadata=output.strip_metadata,
@@ -135,12 +135,3 @@ def _save_strips(
 def _mark(output: Output, ages: Sequence[str], faces: int = 1, *, generated: bool = False) -> Mark | None:
     """What a picture says of how it was made; nothing where that is not wanted."""
     return None if output.no_mark else Mark(tuple(ages), faces, generated)
-
-
-def name_at(stem: str, caption: str, suffix: str) -> str:
-    """Return what a photo or clip at an age is called: `photo-age45.jpg`."""
-    return f"{stem}-{_in_name(caption)}{suffix}"
-
-
-def _in_name(caption: str) -> str:
-    return caption.replace(" ", "")

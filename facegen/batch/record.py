@@ -1,4 +1,4 @@
-"""What became of a photo, as a JSON file beside its pictures: for programs, and to go on where a run was stopped."""
+"""The JSON file beside the pictures of a photo: for programs, and to go on where a run was stopped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import facegen
-from facegen.aging.page import PAGE
 from facegen.aging.results import FaceResult
+from facegen.batch.page import PAGE
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.reading import read_bytes, read_json

@@ -1,47 +1,32 @@
-"""Many photos, one after another: which they are, where their pictures go, what is there already, what failed."""
+"""Photos and clips, one after another: faces of several photos are drawn together, what failed is told."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
-from facegen.aging.edit import ALL, PASTE_MODES, Edit, Output, Request
-from facegen.aging.page import MAX_PHOTOS, PAGE, ShownPhoto, write_index
-from facegen.aging.record import begin_record, check_ours, finished, is_output, photo_facts, write_record
+from facegen.aging.edit import Edit, Output, Request, in_file_name
 from facegen.aging.results import FaceResult, doubts_in_words, found_in_words
-from facegen.aging.save import name_at, save_photos, save_results
 from facegen.aging.transfer import AgeTransfer, check_count, chosen_faces
+from facegen.batch.page import MAX_PHOTOS, PAGE, ShownPhoto, write_index
+from facegen.batch.record import begin_record, check_ours, finished, photo_facts, write_record
+from facegen.batch.save import save_photos, save_results
+from facegen.batch.sources import Source
 from facegen.clips import age_clip, is_clip, result_suffix
-from facegen.container import is_image_name
 from facegen.errors import FacegenError, one_line
 from facegen.faces.find import find_faces_batch
 from facegen.faces.template import Face
-from facegen.files import at_home
 from facegen.parallel import map_in_order
 from facegen.photos.original import Original, open_original
 from facegen.photos.save import check_format, other_kind, suffix_of
 from facegen.status import say, status
 
 PHOTOS_AT_ONCE, PIXELS_AT_ONCE = 8, 24_000_000  # whose faces are drawn together: bounds the memory
-
-
-@dataclass(frozen=True)
-class Source:
-    """A photo's file, the folder that its pictures go to, and what their names begin with."""
-
-    path: Path
-    folder: Path
-    stem: str
-
-    @property
-    def record(self) -> Path:
-        """Where it stands what became of the photo."""
-        return self.folder / f"{self.stem}.json"
 
 
 @dataclass(frozen=True)
@@ -52,75 +37,6 @@ class Outcome:
     paths: list[Path]
     error: Exception | None = None
     skipped: bool = False
-
-
-def sources_in(
-    paths: Sequence[str | os.PathLike[str]], outdir: str | os.PathLike[str], *, recursive: bool = False
-) -> list[Source]:
-    """Return the photos, and in the place of each folder the pictures in it, sorted.
-
-    Of several photos each has a folder of its own in `outdir`, named after it; folders in folders stay as they are.
-
-    Args:
-        recursive: take the pictures in the folders of a folder, too, but not those in `outdir` and where an earlier run
-            has written to.
-
-    Raises:
-        FacegenError: a folder without pictures, or one that is `outdir`.
-    """
-    outdir = Path(outdir)
-    found: list[tuple[Path, Path]] = []  # with the folder, as seen from the one that was named
-    for path in map(at_home, paths):
-        inside = [(path, Path())]
-        if path.is_dir():
-            if _is_same(path, outdir):
-                raise FacegenError(f"--outdir {outdir}: results beside photos are taken for photos; name another")
-            inside = [(file, file.parent.relative_to(path)) for file in _pictures_in(path, outdir, recursive)]
-        if not inside:
-            more = "" if recursive else "; --recursive looks into the folders in it, too"
-            raise FacegenError(f"{path}: no pictures in this folder{more}")
-        found += inside
-    stems = unique_stems([folder / path.name for path, folder in found])
-    if len(found) == 1:
-        return [Source(found[0][0], outdir, stems[0])]
-    return [Source(path, outdir / folder / stem, stem) for (path, folder), stem in zip(found, stems, strict=True)]
-
-
-def _pictures_in(folder: Path, outdir: Path, recursive: bool) -> list[Path]:
-    """The pictures in a folder, sorted; hidden ones stay out."""
-    if not recursive:
-        return sorted(p for p in folder.iterdir() if is_image_name(p.name) and p.name[0] != "." and p.is_file())
-    pictures = []
-    for root, folders, names in os.walk(folder):
-        inner = Path(root)
-        folders[:] = sorted(
-            n for n in folders if n[0] != "." and not _is_same(inner / n, outdir) and not is_output(inner / n)
-        )
-        pictures += [inner / name for name in sorted(names) if is_image_name(name) and name[0] != "."]
-    return [picture for picture in pictures if picture.is_file()]
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
-
-
-def unique_stems(photos: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """A name for the pictures of each photo: its stem, numbered where another photo in the folder has the same.
-
-    Letter case does not tell two names apart, as on some file systems. Dots and spaces at the end go: `...jpg` would
-    name the folder above, and Windows drops them.
-    """
-    taken: set[tuple[Path, str]] = set()
-    stems = []
-    for photo in map(Path, photos):
-        base = stem = photo.stem.rstrip(". ") or "photo"
-        number = 1
-        while (photo.parent, stem.casefold()) in taken:
-            number += 1
-            stem = f"{base}-{number}"
-        taken.add((photo.parent, stem.casefold()))
-        stems.append(stem)
-    return stems
 
 
 def age_all(
@@ -149,10 +65,9 @@ def age_all(
         skip_existing: Leave out photos whose pictures are there and were made of the same file in the same way.
     """
     output = output or Output()
-    if not output.photos or output.paste_back != PASTE_MODES[0]:
+    if not output.adds_changes:
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
-    ages, age = ALL if request.ages is None else request.ages, request.input_age
-    wanted = transfer.check(ages, input_ages=age, edit=edit)
+    wanted = transfer.check(request.ages_or_all, input_ages=request.input_age, edit=edit)
     check_format(output.format)
     check_ours(outdir / PAGE)
     settings = {**request.to_json(), **edit.to_json(), **output.to_json(), "networks": transfer.checksum()}
@@ -210,47 +125,52 @@ class _Run:
 
     def _begin(self, source: Source, suffix: str) -> None:
         """Write the record of a photo before its first picture; raises as `begin_record`."""
-        begin_record(source.record, [source.folder / name_at(source.stem, age, suffix) for age in self.captions])
+        names = [f"{source.stem}-{in_file_name(caption)}{suffix}" for caption in self.captions]
+        begin_record(source.record, [source.folder / name for name in names])
 
     def _age_batch(self, batch: Sequence[_Opened]) -> Iterator[Outcome]:
-        photos = [opened.photo.image for opened in batch if opened.photo is not None]
+        """Find and draw the faces of a batch's photos together; what became of each photo and clip, in order."""
+        photos = [(one.source, one.photo) for one in batch if one.photo is not None]
         with status("looking for faces ..."):
-            found = iter(find_faces_batch(photos))
-        faces = [[] if o.photo is None else chosen_faces(next(found), self.request.face) for o in batch]
-        outcomes = [self._check(opened, chosen) for opened, chosen in zip(batch, faces, strict=True)]
-        good = [index for index, outcome in enumerate(outcomes) if outcome is None]
+            found = find_faces_batch([photo.image for _, photo in photos])
+        failed, good = dict[Source, Outcome](), list[tuple[Source, Image.Image, list[Face]]]()
+        for (source, photo), faces in zip(photos, found, strict=True):
+            chosen = chosen_faces(faces, self.request.face)
+            try:
+                self._check(source, chosen)
+                good.append((source, photo.image, chosen))
+            except FacegenError as error:
+                failed[source] = Outcome(source, [], error)
         results = self.transfer.age_found(
-            [photo.image for index in good if (photo := batch[index].photo) is not None],
-            [faces[index] for index in good],
-            ALL if self.request.ages is None else self.request.ages,
+            [image for _, image, _ in good],
+            [faces for _, _, faces in good],
+            self.request.ages_or_all,
             input_age=self.request.input_age,
             edit=self.edit,
             progress=True,
         )
-        of_photo = dict(zip(good, results, strict=True))
-        for index, outcome in enumerate(outcomes):
-            yield outcome or self._save(batch[index], of_photo[index])
+        aged = dict(zip((source for source, _, _ in good), results, strict=True))
+        for one in batch:
+            if one.outcome is not None:
+                yield one.outcome
+            elif one.photo is None:
+                yield self._age_clip(one.source, one.facts)
+            else:
+                yield failed.get(one.source) or self._save(one, one.photo, aged[one.source])
 
-    def _check(self, opened: _Opened, faces: Sequence[Face]) -> Outcome | None:
-        """What became of a photo that is not aged; None where it can be."""
-        if opened.outcome is not None:
-            return opened.outcome
-        if opened.photo is None:
-            return self._age_clip(opened)
+    def _check(self, source: Source, faces: Sequence[Face]) -> None:
+        """Raise a FacegenError for a photo without a face, or with more or fewer of them than input ages."""
+        if not faces:
+            raise FacegenError(f"{source.path}: no face found")
         try:
-            if not faces:
-                raise FacegenError("no face found")
-            given = self.request.input_age
-            check_count(None if given is None else list(given), len(faces))
+            check_count(self.request.input_age, len(faces))
         except FacegenError as error:
-            return Outcome(opened.source, [], FacegenError(f"{opened.source.path}: {error.args[0]}"))
-        return None
+            raise FacegenError(f"{source.path}: {error}") from error
 
-    def _age_clip(self, opened: _Opened) -> Outcome:
+    def _age_clip(self, source: Source, facts: Mapping[str, Any]) -> Outcome:
         """Write a clip at each age."""
-        source = opened.source
         try:
-            if not self.output.photos or self.output.paste_back != PASTE_MODES[0]:
+            if not self.output.adds_changes:
                 raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
             self._begin(source, result_suffix(source.path))
             paths = age_clip(
@@ -264,16 +184,15 @@ class _Run:
                 strip_metadata=self.output.strip_metadata,
                 progress=True,
             )
-            write_record(source.record, opened.facts, [], paths)
+            write_record(source.record, facts, [], paths)
         except (FacegenError, OSError) as error:
             return Outcome(source, [], error)
         self.shown.append(self._on_page(source, "a clip", is_named_only=True))
         return Outcome(source, paths)
 
-    def _save(self, opened: _Opened, results: list[FaceResult]) -> Outcome:
+    def _save(self, opened: _Opened, photo: Original, results: list[FaceResult]) -> Outcome:
         """Write the pictures of a photo."""
-        source, photo = opened.source, opened.photo
-        assert photo is not None
+        source = opened.source
         words = found_in_words(results)
         if words:
             say(f"{source.path}: {words}", err=True)
@@ -314,7 +233,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A photo in memory, or what became of it without; neither for a clip."""
+    """A source and its photo in memory; or the outcome, where there is nothing more to do. A clip has neither."""
 
     source: Source
     facts: Mapping[str, Any]
