@@ -173,6 +173,8 @@ class _Run:
             if not self.output.adds_changes:
                 raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
             self._begin(source, result_suffix(source.path))
+            if self.output.faces or self.output.video or self.output.format != "same":
+                say(f"{source.path}: a clip stays a clip: faces alone, --video and --format are for photos", err=True)
             paths = age_clip(
                 self.transfer,
                 source.path,

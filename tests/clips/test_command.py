@@ -21,11 +21,12 @@ def run(*arguments: object) -> Result:
 def test_clips_and_photos_in_one_run(tmp_path: Path, hopper: Image.Image):
     source = clips.write_animation(tmp_path / "clip.gif", clips.moving(hopper, 3))
     hopper.resize((256, 300)).save(tmp_path / "photo.jpg")
-    arguments = [source, tmp_path / "photo.jpg", "--ages", "30", "--outdir", tmp_path / "out"]
+    arguments = [source, tmp_path / "photo.jpg", "--ages", "30", "--outdir", tmp_path / "out", "--format", "jpg"]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert clips.read_animation(tmp_path / "out" / "clip" / "clip-age30.gif")[0].shape[0] == 3
     assert (tmp_path / "out" / "photo" / "photo-age30.jpg").exists()
+    assert result.stderr.count("a clip stays a clip") == 1
     record = json.loads((tmp_path / "out" / "clip" / "clip.json").read_text(encoding="utf-8"))
     assert record["files"] == ["clip-age30.gif"]
     assert "2 of them from before" in run(*arguments, "--skip-existing").output
