@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,12 +54,23 @@ class ShownPhoto:
         if not self.is_named_only and len(self.strips) < MAX_STRIPS:
             self.strips.append(html.embed(strip, None))
 
-    def with_files(self, paths: Sequence[Path]) -> ShownPhoto:
-        """Show the strips among the files of an earlier run, as far as they can be read."""
-        for path in paths:
-            if path.name.endswith("strip.png"):
-                with suppress(FacegenError, OSError):
-                    self.add_strip(open_photo(path))
+    def with_files(self, photo: Path, at_ages: Mapping[str, Path], strips: Sequence[Path]) -> ShownPhoto:
+        """Show the files of an earlier run, as far as they can be read.
+
+        Args:
+            photo: the photo as it was.
+            at_ages: the whole photo at each age, by its caption; maybe none.
+            strips: faces at every age.
+        """
+        if self.is_named_only:
+            return self
+        with suppress(FacegenError, OSError):
+            for caption, path in at_ages.items():
+                self.add(caption, open_photo(path), [])
+            if at_ages:
+                self.add_before(open_photo(photo))
+            for path in strips:
+                self.add_strip(open_photo(path))
         return self
 
 

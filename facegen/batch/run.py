@@ -108,7 +108,7 @@ class _Run:
                 if outcome.error is not None:
                     self.failed.append(one_line(outcome.error))
                 elif outcome.skipped:
-                    self.shown.append(self._on_page(outcome.source, "was there already").with_files(outcome.paths))
+                    self.shown.append(self._from_before(outcome))
                 yield outcome
 
     def _open(self, source: Source, skip_existing: bool) -> _Opened:
@@ -227,6 +227,17 @@ class _Run:
             return Outcome(source, [], error)
         self.shown.append(shown)
         return Outcome(source, paths)
+
+    def _from_before(self, outcome: Outcome) -> ShownPhoto:
+        """What the page shows of a photo whose pictures were there."""
+        source, named = outcome.source, {path.stem: path for path in outcome.paths}
+        names = {caption: f"{source.stem}-{in_file_name(caption)}" for caption in self.captions}
+        at_ages = {caption: named[name] for caption, name in names.items() if name in named}
+        strips = [path for path in outcome.paths if path.name.endswith("strip.png")]
+        is_named_only = is_clip(source.path)
+        return self._on_page(source, "was there already", is_named_only=is_named_only).with_files(
+            source.path, at_ages, strips
+        )
 
     def _on_page(self, source: Source, words: str, *, is_named_only: bool = False) -> ShownPhoto:
         folder = source.folder.relative_to(self.outdir).as_posix()

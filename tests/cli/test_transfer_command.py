@@ -158,6 +158,9 @@ def test_a_run_goes_on_where_it_was_stopped(run, tmp_path: Path):
     small.save(tmp_path / "in" / "c.png")
     result = run(*line, "--ages", "5")
     assert result.stderr.splitlines()[-1] == f"3 photos are in {tmp_path / 'out'}, 1 of them from before"
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count('class="before"') == 3  # those from before are shown, too
+    assert page.count("data:image/jpeg") == 9
     again = {path.name for path, before in times.items() if path.stat().st_mtime_ns != before}
     assert again == {path.name for path in times if path.name[0] == "b"}
     assert "c-face1-photo-strip" in result.stdout
