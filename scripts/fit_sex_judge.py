@@ -11,34 +11,21 @@ import click
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch.nn import functional
 
 from facegen.data.archive import FaceArchive
 from facegen.evaluation.judges import DLIB_FILE, load_identity_judge
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.metrics.real_features import real_features
+from facegen.training.encoder.sex_direction import plane
 
 ADULT = 16
-DECAY = 1e-3  # of the weights, in units of the features' spread
 
 
 def fit(features: torch.Tensor, men: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logistic regression of features `[N, D]` and whether they are men's `[N]`: weight `[D]` and bias `[1]`."""
+    """Tell features `[N, D]` of men from women's, by whether they are men's `[N]`: weight `[D]` and bias `[1]`."""
     middle, spread = features.mean(dim=0), features.std()
-    inputs = (features - middle) / spread
-    weight, bias = torch.zeros(features.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        error = functional.binary_cross_entropy_with_logits(inputs @ weight + bias, men)
-        error = error + DECAY * weight.square().sum()
-        error.backward()
-        return error
-
-    optimizer.step(loss)
-    weight = weight.detach() / spread
-    return weight, bias.detach() - middle @ weight
+    weight, offsets = plane(((features - middle) / spread)[None], men[None])
+    return weight / spread, offsets[0] - middle @ weight / spread
 
 
 @click.command()

@@ -78,7 +78,7 @@ def age_all(
                 bar.update()
                 yield outcome
         finally:
-            if run.shown or run.failed:
+            if run.shown:
                 write_index(outdir, run.shown, run.failed)
 
 

@@ -202,6 +202,14 @@ def test_bad_photos_are_named_and_the_others_done(run, tmp_path: Path):
     assert "no face found" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
+def test_of_a_photo_without_a_face_nothing_is_written(run, tmp_path: Path):
+    Image.new("RGB", (200, 200), "green").save(tmp_path / "meadow.png")
+    result = run(tmp_path / "meadow.png", "--outdir", tmp_path / "out", "--ages", "30")
+    assert result.exit_code == 1
+    assert result.stderr.count("no face found") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_photos_of_one_name_keep_their_own_pictures(run, tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -40,7 +40,7 @@ def sex_direction(
     counted = [w[m].mean(dim=0) - w[~m].mean(dim=0) for w, m in zip(ws, men, strict=True) if _has_both(m)]
     if not counted:
         raise ValueError("this generator's groups do not have both women and men")
-    return _normal(centered, men), torch.stack(counted).mean(dim=0)
+    return functional.normalize(plane(centered / centered.std(), men)[0], dim=0), torch.stack(counted).mean(dim=0)
 
 
 def why_not_judged(generator: Generator, template: AlignmentTemplate | None) -> str:
@@ -78,11 +78,19 @@ def _faces(generator: Generator, classifier: SexClassifier, seed: int) -> tuple[
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def _normal(centered: torch.Tensor, men: torch.Tensor) -> torch.Tensor:
-    """The normal of the plane that tells men from women: logistic regression with an offset for each group."""
-    inputs, targets = (centered / centered.std()).clone(), men.float()
-    weight = torch.zeros(centered.shape[-1], device=centered.device, requires_grad=True)
-    offsets = torch.zeros(len(centered), 1, device=centered.device, requires_grad=True)
+def plane(inputs: torch.Tensor, men: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the plane that tells men from women: logistic regression with an offset for each group.
+
+    Args:
+        inputs: float `[groups, N, D]`, of a spread of about 1.
+        men: `[groups, N]`, whether each is a man's.
+
+    Returns:
+        Its weights `[D]`, not of length 1, and the offsets `[groups, 1]`.
+    """
+    inputs, targets = inputs.clone(), men.float()
+    weight = torch.zeros(inputs.shape[-1], device=inputs.device, requires_grad=True)
+    offsets = torch.zeros(len(inputs), 1, device=inputs.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, offsets], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
@@ -93,4 +101,4 @@ def _normal(centered: torch.Tensor, men: torch.Tensor) -> torch.Tensor:
         return error
 
     optimizer.step(loss)
-    return functional.normalize(weight.detach(), dim=0)
+    return weight.detach(), offsets.detach()
