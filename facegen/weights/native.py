@@ -34,6 +34,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
     from facegen.networks.age_estimator import AgeEstimator
     from facegen.networks.age_shift import AgeShift
     from facegen.networks.discriminator import Discriminator
+    from facegen.networks.editor import Editor
     from facegen.networks.encoder import Encoder
     from facegen.networks.generator import Generator
     from facegen.networks.sex_classifier import SexClassifier
@@ -45,6 +46,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
         "age_shift": AgeShift,
         "age_estimator": AgeEstimator,
         "sex_classifier": SexClassifier,
+        "editor": Editor,
     }
 
 
@@ -78,7 +80,7 @@ def save_networks(
 
     Args:
         path: The file, by custom `*.safetensors`.
-        networks: By name: `G`, `D`, `G_ema`, `encoder`, `age_shift`, `age`; each has its constructor arguments in
+        networks: By name: `G`, `D`, `G_ema`, `encoder`, `age_shift`, `age`, `editor`; each has its constructor arguments in
             `init_kwargs`.
         metadata: What JSON can hold: `groups`, `template`, `kimg`, `license`, `training_options`, ...
         dtype: Store floating-point tensors in this type; None keeps theirs. float16 halves the file.
