@@ -88,10 +88,17 @@ class Editor(nn.Module):
         )
         return self.draw(images, ages, targets, plan)
 
-    def plan(self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return what aging changes, as features of whole faces: `[N, outer, inner_size, inner_size]`."""
-        size = (self.inner_size, self.inner_size)
-        small = images
+    def plan(
+        self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor, side: int | None = None
+    ) -> torch.Tensor:
+        """Return what aging changes, as features of whole faces: `[N, outer, side, side]`.
+
+        Args:
+            images, ages, targets: as for `forward`.
+            side: how large the inner part sees the pictures, in pixels; None for `inner_size`, which is right for faces
+                cut as in training. Pictures that are 1.5 times as wide, around the same face, take 1.5 times that.
+        """
+        small, size = images, (side or self.inner_size,) * 2
         if images.shape[2:] != size:
             small = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         code = self.know(ages, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -26,9 +27,7 @@ class PatchDiscriminator(nn.Module):
         widths = [int(width) for width in widths]
         self.know = AgeCode(64)
         self.first = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.levels = nn.ModuleList(
-            nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(widths, widths[1:], strict=False)
-        )
+        self.levels = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in pairwise(widths))
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths[2:])
         self.places = nn.ModuleList(nn.Linear(64, width) for width in widths[2:])
 

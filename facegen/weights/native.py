@@ -80,8 +80,8 @@ def save_networks(
 
     Args:
         path: The file, by custom `*.safetensors`.
-        networks: By name: `G`, `D`, `G_ema`, `encoder`, `age_shift`, `age`, `editor`; each has its constructor arguments in
-            `init_kwargs`.
+        networks: By name: `G`, `D`, `G_ema`, `encoder`, `age_shift`, `age`, `editor`; each has its constructor
+            arguments in `init_kwargs`.
         metadata: What JSON can hold: `groups`, `template`, `kimg`, `license`, `training_options`, ...
         dtype: Store floating-point tensors in this type; None keeps theirs. float16 halves the file.
     """

@@ -56,6 +56,12 @@ class EditorOptions(Options):
     batch: int = option(16, "Faces per step.", min=8)
     generated: float = option(
         0.25,
+        "Share of a batch that the generator draws: pairs of one person at two ages.",
+        min=0,
+        max=0.75,
+        resumable=True,
+    )
+        0.25,
         "Share of a batch that the generator draws, as pairs of one person at two ages.",
         min=0,
         max=0.75,
