@@ -61,12 +61,6 @@ class EditorOptions(Options):
         max=0.75,
         resumable=True,
     )
-        0.25,
-        "Share of a batch that the generator draws, as pairs of one person at two ages.",
-        min=0,
-        max=0.75,
-        resumable=True,
-    )
     lr: float = option(1e-3, "Learning rate of Adam after the warm-up.", above=0, resumable=True)
     balance: float = option(0.7, "0 draws faces as the data has them, 1 all age groups alike.", min=0, max=1)
     ema: float = option(200, "Half-life of the averaged weights, in steps.", above=0)
