@@ -10,12 +10,17 @@ from torch.nn import functional
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.editor import Editor
 from facegen.networks.patch_discriminator import PatchDiscriminator
-from facegen.networks.sex_classifier import SexClassifier
+from facegen.networks.sex_classifier import SIZE, SexClassifier
 from facegen.training.age.distort import distort
 from facegen.training.editor.data import Batch
+from facegen.training.editor.options import EditorOptions
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import DECADE, divergence
 from facegen.training.perceptual_loss import PerceptualLoss
+from facegen.weights.face_network import load_face_network
+from facegen.weights.facenet import VGGFACE2_URL
+from facegen.weights.load import load_age_estimator, load_sex_classifier
+from facegen.weights.locate import PRETRAINED, shipped_file
 
 LIFETIME = 60.0  # years between two ages that are as far apart as any
 WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
@@ -32,7 +37,8 @@ class LossWeights:
     Attributes:
         age: error of the age that the estimators see in distorted views of the face, in decades.
         adversarial: logistic loss before the discriminator, which knows real faces of the target age.
-        identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages.
+        identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages. Of
+            every `identity_every` faces one is looked at: the network costs as much as the editor.
         sex: Kullback-Leibler divergence of a sex classifier's answer from that to the photo.
         keep: mean absolute change, of two ages close to each other; fades to nothing for far ages.
         same: mean absolute change where both ages are equal.
@@ -48,6 +54,7 @@ class LossWeights:
     adversarial: float = 0.5
     identity: float = 1.0
     identity_far: float = 0.5
+    identity_every: int = 2
     sex: float = 0.3
     keep: float = 0.5
     same: float = 2.0
@@ -79,6 +86,23 @@ class Judges:
         return self
 
 
+def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, progress: bool) -> Judges:
+    """Load the networks that a run learns from.
+
+    Args:
+        size: side of the faces in pixels.
+        template: how they are aligned.
+        progress: show what is downloaded.
+    """
+    estimators = [load_age_estimator(file)[0] for file in options.age_estimators or [shipped_file("age")]]
+    weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
+    identity = IdentityLoss(load_face_network(weights), template, size)
+    wanted = np.asarray(UTKFACE_TEMPLATE.points)
+    knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
+    sex = load_sex_classifier(PRETRAINED / "sex.safetensors")[0] if knows else None
+    return Judges(estimators, identity, sex, PerceptualLoss())
+
+
 def editor_losses(
     editor: Editor,
     discriminator: PatchDiscriminator,
@@ -107,8 +131,9 @@ def editor_losses(
         [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
     ).mean()
     if judges.identity is not None:
-        cosine = judges.identity.similarity(moved, images[same:])
-        losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap)).mean()
+        some = slice(None, None, weights.identity_every)
+        cosine = judges.identity.similarity(moved[some], images[same:][some])
+        losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap[some])).mean()
     if judges.sex is not None:
         with torch.no_grad():
             wanted = judges.sex(images[same:])
@@ -121,7 +146,7 @@ def editor_losses(
     if len(batch.pair_to):
         drawn = edited_all[real:]
         losses["pair"] = (drawn - batch.pair_to).abs().mean()
-        losses["features"] = judges.features(drawn, batch.pair_to)
+        losses["features"] = judges.features(drawn, batch.pair_to).mean()
     losses["loss"] = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
     return losses, edited
 

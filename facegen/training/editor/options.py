@@ -55,7 +55,7 @@ class EditorOptions(Options):
     kimg: float = option(60, "Thousands of faces to train on.", above=0, resumable=True)
     batch: int = option(16, "Faces per step.", min=8)
     generated: float = option(
-        0.25,
+        0.125,
         "Share of a batch that the generator draws: pairs of one person at two ages.",
         min=0,
         max=0.75,
