@@ -318,8 +318,8 @@ def _snapshot(
     session.report(
         kimg,
         {**losses, **measured, "lr": options.lr_at(progress.step - 1), "seconds_per_kimg": per_kimg},
-        f"kimg {kimg:.1f}/{options.kimg:g}  loss {losses['loss']:.3f}  age error {measured['val_age_error']:.1f} years  "
-        f"identity {measured.get('val_identity', math.nan):.3f}  {per_kimg:.0f} s/kimg  ETA {left / 60:.0f} min",
+        f"kimg {kimg:.1f}/{options.kimg:g}  loss {losses['loss']:.3f}  age error {measured['val_age_error']:.1f} years"
+        f"  identity {measured.get('val_identity', math.nan):.3f}  {per_kimg:.0f} s/kimg  ETA {left / 60:.0f} min",
         images,
     )
     kept = {name: header[name] for name in INHERITED if name in header}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.editor import Editor
 from facegen.networks.patch_discriminator import PatchDiscriminator
@@ -37,8 +40,8 @@ class LossWeights:
     Attributes:
         age: error of the age that the estimators see in distorted views of the face, in decades.
         adversarial: logistic loss before the discriminator, which knows real faces of the target age.
-        identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages. Of
-            every `identity_every` faces one is looked at: the network costs as much as the editor.
+        identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages.
+            Of every `identity_every` faces one is looked at: the network costs as much as the editor.
         sex: Kullback-Leibler divergence of a sex classifier's answer from that to the photo.
         keep: mean absolute change, of two ages close to each other; fades to nothing for far ages.
         same: mean absolute change where both ages are equal.
