@@ -192,9 +192,11 @@ def r1_loss(discriminator: PatchDiscriminator, batch: Batch, weights: LossWeight
 def age_loss(
     estimators: list[AgeEstimator], faces: torch.Tensor, targets: torch.Tensor, random: torch.Generator
 ) -> torch.Tensor:
-    """Return the error, in decades, of the ages that the estimators see; each looks at views of its own."""
-    errors = [(estimator.predict(distort(faces, random)) - targets) / DECADE for estimator in estimators]
-    return torch.stack([functional.smooth_l1_loss(error, torch.zeros_like(error)) for error in errors]).mean()
+    """Return the error, in decades, of the ages that the estimators see in distorted faces; each looks at its share."""
+    views, count = distort(faces, random), len(estimators)
+    seen = [estimator.predict(views[index::count]) for index, estimator in enumerate(estimators)]
+    error = (torch.cat(seen) - torch.cat([targets[index::count] for index in range(count)])) / DECADE
+    return functional.smooth_l1_loss(error, torch.zeros_like(error))
 
 
 def finest(pictures: torch.Tensor) -> torch.Tensor:
