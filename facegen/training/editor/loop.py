@@ -26,12 +26,13 @@ from facegen.training.editor.data import RealFaces, Teacher, draw_batch, load_re
 from facegen.training.editor.losses import (
     WEIGHTS,
     Judges,
+    LossSums,
     discriminator_losses,
     editor_losses,
     load_judges,
     r1_loss,
 )
-from facegen.training.editor.options import EditorOptions
+from facegen.training.editor.options import NO_NETWORK, EditorOptions
 from facegen.training.editor.validation import save_edits, validate
 from facegen.training.encoder.data import groups_of, middle_ages
 from facegen.training.encoder.sex_direction import sex_direction, why_not_judged
@@ -71,6 +72,7 @@ class TrainingState:
     editor_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     progress: Progress
+    sums: LossSums  # since the last snapshot
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class TrainingState:
             "editor_optimizer": self.editor_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
             "training": self.progress,
+            "losses": self.sums,
         }
 
 
@@ -173,6 +176,7 @@ def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> Tra
         torch.optim.Adam(editor.parameters(), lr=options.lr, betas=(0.5, 0.99)),
         torch.optim.Adam(discriminator.parameters(), lr=options.lr, betas=(0.0, 0.99)),
         Progress(),
+        LossSums(),
     )
 
 
@@ -236,7 +240,9 @@ def _with_absolute_paths(options: EditorOptions) -> EditorOptions:
         generator=found(options.generator),
         encoder=found(options.encoder),
         age_estimators=None if estimators is None else tuple(str(found(name)) for name in estimators),
-        face_network=None if options.face_network is None else str(Path(options.face_network).resolve()),
+        face_network=options.face_network
+        if options.face_network in (None, NO_NETWORK)
+        else str(Path(str(options.face_network)).resolve()),
     )
 
 
@@ -261,7 +267,7 @@ def _train(
     """Train to the last step, with a snapshot now and then, or until somebody asks to stop."""
     _describe(session, options, state, faces, judges)
     averaged, current = floats_of([state.average]), floats_of([state.editor])
-    progress, sums, count = state.progress, dict[str, float](), 0
+    progress = state.progress
     bar = tqdm(total=options.steps * options.batch, initial=progress.step * options.batch, unit="face", desc="editor",
                disable=not session.progress, leave=False)  # fmt: skip
     with session.interruptible(), bar:
@@ -272,15 +278,14 @@ def _train(
             started = time.perf_counter()
             losses = train_step(state, faces, teacher, judges, options)
             move_average(averaged, current, progress.step, options.ema)
-            progress.step, count = progress.step + 1, count + 1
+            progress.step += 1
             progress.seconds += time.perf_counter() - started
-            sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
-            bar.set_postfix(loss=f"{sums['loss'] / count:.3f}", refresh=False)
+            state.sums.add(losses)
+            bar.set_postfix(loss=f"{state.sums.loss / state.sums.steps:.3f}", refresh=False)
             bar.update(options.batch)
             if progress.step % options.steps_per_snap == 0 or progress.step == options.steps:
-                means = {name: value / count for name, value in sums.items()}
-                _snapshot(session, options, state, held, judges, header, means, count)
-                progress.seconds, sums, count = 0.0, {}, 0
+                _snapshot(session, options, state, held, judges, header)
+                progress.seconds, state.sums = 0.0, LossSums()
                 session.save(STATE, state.parts)
     session.finish(f"done: {session.path / EDITOR}; look at {PICTURE}")
 
@@ -306,13 +311,11 @@ def _snapshot(
     held: RealFaces,
     judges: Judges,
     header: Header,
-    losses: dict[str, float],
-    count: int,
 ) -> None:
     """Measure the averaged weights on the faces held back, write them, numbers and pictures."""
-    progress = state.progress
+    progress, losses = state.progress, state.sums.means()
     images = progress.step * options.batch
-    kimg, per_kimg = images / 1000, progress.seconds / (count * options.batch / 1000)
+    kimg, per_kimg = images / 1000, progress.seconds / (state.sums.steps * options.batch / 1000)
     measured = validate(state.average, held, judges)
     left = per_kimg * (options.steps - progress.step) * options.batch / 1000
     session.report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from facegen.networks.patch_discriminator import PatchDiscriminator
 from facegen.networks.sex_classifier import SIZE, SexClassifier
 from facegen.training.age.distort import distort
 from facegen.training.editor.data import Batch
-from facegen.training.editor.options import EditorOptions
+from facegen.training.editor.options import NO_NETWORK, EditorOptions
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import DECADE, divergence
 from facegen.training.perceptual_loss import PerceptualLoss
@@ -74,6 +75,36 @@ WEIGHTS = LossWeights()
 
 
 @dataclass
+class LossSums:
+    """What the losses of the last steps add up to: those of `LossWeights`, and what people want to see beside them."""
+
+    steps: int = 0
+    loss: float = 0.0
+    age: float = 0.0
+    adversarial: float = 0.0
+    identity: float = 0.0
+    sex: float = 0.0
+    keep: float = 0.0
+    same: float = 0.0
+    cycle: float = 0.0
+    fine: float = 0.0
+    pair: float = 0.0
+    features: float = 0.0
+    discriminator: float = 0.0
+    sign: float = 0.0  # of the discriminator's logits for real faces
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        """Take in the losses of a step."""
+        self.steps += 1
+        for name, value in losses.items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each loss over the steps."""
+        return {name: value / self.steps for name, value in vars(self).items() if name != "steps"}
+
+
+@dataclass
 class Judges:
     """Networks that an editor learns from and that stay as they are."""
 
@@ -98,8 +129,10 @@ def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, 
         progress: show what is downloaded.
     """
     estimators = [load_age_estimator(file)[0] for file in options.age_estimators or [shipped_file("age")]]
-    weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
-    identity = IdentityLoss(load_face_network(weights), template, size)
+    identity: IdentityLoss | None = None
+    if options.face_network != NO_NETWORK:
+        weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
+        identity = IdentityLoss(load_face_network(weights), template, size)
     wanted = np.asarray(UTKFACE_TEMPLATE.points)
     knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
     sex = load_sex_classifier(PRETRAINED / "sex.safetensors")[0] if knows else None
