@@ -25,11 +25,11 @@ class PerceptualLoss(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)  # takes two thirds of the time on CPUs
 
     def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
-        """Return the distance of each pair `[N]`, of pictures `[N, 3, H, W]` in -1..1; differentiable in the first."""
+        """Mean over pictures `[N, 3, H, W]` in -1..1; differentiable in the first."""
         with torch.no_grad():
             wanted = self.network(originals)
-        total = torch.zeros(len(images), device=images.device)
+        total = torch.zeros((), device=images.device)
         for ours, theirs in zip(self.network(images), wanted, strict=True):
             apart = functional.normalize(ours.float(), eps=EPS) - functional.normalize(theirs.float(), eps=EPS)
-            total = total + apart.square().sum(dim=1).mean(dim=(1, 2))
+            total = total + apart.square().sum(dim=1).mean()
         return total

@@ -12,6 +12,7 @@ from torch import nn
 from facegen.errors import FacegenError
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.discriminator import Discriminator
+from facegen.networks.editor import Editor
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.lite_features import LiteFeatures
@@ -92,6 +93,11 @@ def load_discriminator(reference: str | os.PathLike[str]) -> tuple[Discriminator
 def load_encoder(reference: str | os.PathLike[str]) -> tuple[Encoder, Header]:
     """Load the encoder of a weight file or run folder, and what the file says of it; see `load_generator`."""
     return _load(reference, ("encoder",), Encoder, "encoder")
+
+
+def load_editor(reference: str | os.PathLike[str]) -> tuple[Editor, Header]:
+    """Load the editor of a weight file or run folder, and what the file says of it; see `load_generator`."""
+    return _load(reference, ("editor",), Editor, "editor")
 
 
 def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[AgeEstimator, Header]:

@@ -34,6 +34,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
     from facegen.networks.age_estimator import AgeEstimator
     from facegen.networks.age_shift import AgeShift
     from facegen.networks.discriminator import Discriminator
+    from facegen.networks.editor import Editor
     from facegen.networks.encoder import Encoder
     from facegen.networks.generator import Generator
     from facegen.networks.lite_features import LiteFeatures
@@ -47,6 +48,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
         "age_estimator": AgeEstimator,
         "sex_classifier": SexClassifier,
         "lite_features": LiteFeatures,
+        "editor": Editor,
     }
 
 
@@ -80,8 +82,8 @@ def save_networks(
 
     Args:
         path: The file, by custom `*.safetensors`.
-        networks: By name: `G`, `D`, `G_ema`, `encoder`, `age_shift`, `age`; each has its constructor arguments in
-            `init_kwargs`.
+        networks: By name: `G`, `D`, `G_ema`, `encoder`, `age_shift`, `age`, `editor`; each has its constructor
+            arguments in `init_kwargs`.
         metadata: What JSON can hold: `groups`, `template`, `kimg`, `license`, `training_options`, ...
         dtype: Store floating-point tensors in this type; None keeps theirs. float16 halves the file.
     """

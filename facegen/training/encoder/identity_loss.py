@@ -37,9 +37,13 @@ class IdentityLoss(nn.Module):
 
     def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
         """Mean over pictures `[N, 3, H, H]` in -1..1."""
+        return (1 - self.similarity(images, originals)).mean()
+
+    def similarity(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
+        """The cosines of pictures `[N, 3, H, H]` in -1..1 and of those that they were made of: `[N]`."""
         with torch.no_grad():
             wanted = self.features(originals)
-        return (1 - functional.cosine_similarity(self.features(images), wanted)).mean()
+        return functional.cosine_similarity(self.features(images), wanted)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Faces placed as the network knows them, and what it sees: `[N, F]`."""

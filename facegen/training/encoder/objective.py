@@ -200,7 +200,7 @@ class EncoderObjective(nn.Module):
         if self.recipe.keep:
             losses["keep"] = functional.mse_loss(_low(aged), _low(again))
         if self.recipe.sex and self.sex_classifier is not None:
-            losses["sex"] = _divergence(self.sex_classifier(aged), self.sex_classifier(again))
+            losses["sex"] = divergence(self.sex_classifier(aged), self.sex_classifier(again))
         return losses
 
     def _picture_of_frozen(self, ws: torch.Tensor) -> torch.Tensor:
@@ -273,7 +273,7 @@ def _unit(maps: torch.Tensor) -> torch.Tensor:
     return maps * torch.rsqrt(maps.square().sum(dim=1, keepdim=True) + 1e-6)
 
 
-def _divergence(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def divergence(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Kullback-Leibler divergence of answers `[N, classes]` from those that are wanted, mean over N."""
     answers = logits.log_softmax(dim=1), wanted.log_softmax(dim=1)
     return functional.kl_div(*answers, reduction="batchmean", log_target=True)

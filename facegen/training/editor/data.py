@@ -1,0 +1,210 @@
+"""The faces that an editor learns from: real ones of known ages, and what a generator draws at two ages."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from facegen.ages import AgeGroups
+from facegen.data.archive import FaceArchive
+from facegen.errors import FacegenError
+from facegen.images import to_float
+from facegen.networks.age_shift import AgeShift
+from facegen.networks.generator import Generator
+from facegen.networks.latents import draw
+from facegen.training.editor.options import EditorOptions
+from facegen.training.encoder.pairs import one_hot
+from facegen.training.generator.batches import picture_weights
+
+SEX = "gender"  # the attribute of an archive by which faces of the target age are chosen alike
+SAME = 0.125  # share of a batch whose two ages are equal
+CYCLED = 0.25  # share of a batch that goes there and back
+HELD_BACK = 64  # faces to show and to measure; every n-th of the archive
+
+
+@dataclass
+class RealFaces:
+    """N real faces on the CPU.
+
+    images: uint8 [N, 3, S, S].
+    ages: float32 [N], years.
+    chances: float64 [N], how often each is drawn.
+    kinds: int64 [N], such as 0 for women, 1 for men: a face of kind k is compared with others of kind k.
+    groups: the archive's age groups, else the ten default ones.
+    """
+
+    images: torch.Tensor
+    ages: torch.Tensor
+    chances: np.ndarray
+    kinds: np.ndarray
+    groups: AgeGroups
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, indices: np.ndarray) -> RealFaces:
+        """These faces alone."""
+        chances = self.chances[indices]
+        return replace(
+            self,
+            images=self.images[indices],
+            ages=self.ages[indices],
+            chances=chances / chances.sum(),
+            kinds=self.kinds[indices],
+        )
+
+    def split(self) -> tuple[RealFaces, RealFaces]:
+        """The faces to learn from, and a few of all ages that are held back."""
+        order = np.argsort(self.ages.numpy(), kind="stable")
+        held = order[np.linspace(0, len(order) - 1, min(HELD_BACK, len(order) // 2)).astype(int)]
+        return self.part(np.setdiff1d(order, held)), self.part(held)
+
+
+def load_real_faces(path: str | os.PathLike[str], balance: float, *, progress: bool = True) -> RealFaces:
+    """Decode the faces of a training archive whose age is known exactly.
+
+    Raises:
+        FileNotFoundError, FacegenError: no such archive, or too few faces with ages.
+    """
+    archive = FaceArchive(path, use_labels=False)
+    ages = archive.ages if archive.ages is not None else np.zeros(0, np.int64)
+    known = np.flatnonzero(ages >= 0)
+    if len(known) < 4:
+        raise FacegenError(
+            f"{path}: {len(known)} faces with exact ages (facegen.json), which an editor learns from; "
+            "prepare the archive from a source that has them (facegen prepare)"
+        )
+    groups = archive.groups or AgeGroups.default()
+    try:
+        values = np.array(archive.attribute(SEX), dtype=object)[known]
+    except FacegenError:  # an archive that does not know the sex: one kind for all
+        values = np.full(len(known), None, dtype=object)
+    names = sorted({value for value in values if value is not None})
+    kinds = np.array([names.index(value) if value is not None else len(names) for value in values])
+    classes = np.array([len(groups) if (g := groups.index_of(age)) is None else g for age in ages[known].tolist()])
+    images = torch.from_numpy(archive.load_all(progress=progress))[torch.from_numpy(known)].expand(-1, 3, -1, -1)
+    archive.close()
+    chances = picture_weights(classes, balance, list(values) if names else None)
+    return RealFaces(images, torch.from_numpy(ages[known]).float(), chances, kinds, groups)
+
+
+class Teacher:
+    """Draws pairs of one person at two ages.
+
+    Args:
+        generator: conditional on age groups.
+        shift: how ages differ in its w.
+        size: side of the pictures in pixels; they are resized.
+    """
+
+    def __init__(self, generator: Generator, shift: AgeShift, size: int) -> None:
+        self.generator, self.shift, self.size = generator, shift, size
+
+    @torch.no_grad()
+    def pairs(
+        self, count: int, random: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return faces `[count, 3, S, S]` in -1..1, their ages, the same people at other ages, and these ages."""
+        generator, shift = self.generator, self.shift
+        device = next(generator.parameters()).device
+        z = torch.randn([count, generator.z_dim], generator=random).to(device)
+        classes = torch.randint(generator.c_dim, [count], generator=random)
+        middles = torch.tensor(shift.ages, device=device)
+        ages = middles[classes.to(device)]
+        targets = middles[0] + torch.rand(count, generator=random).to(device) * (middles[-1] - middles[0])
+        ws = generator.mapping(z, one_hot(classes, generator.c_dim).to(device))
+        step = shift.place(targets) - shift.place(ages)
+        moved = ws + (shift.hold(step, shift.holds) if shift.holds else step)
+        faces = draw(generator, torch.cat([ws, moved])).clamp(-1, 1)
+        if faces.shape[-1] != self.size:
+            faces = functional.interpolate(faces, (self.size, self.size), mode="bicubic", antialias=True)
+        one, other = faces.clamp(-1, 1).chunk(2)
+        back = (torch.rand(count, generator=random) < 0.5).to(device)  # drawn ages are where the generator is at home
+        swap = back[:, None, None, None]
+        return (
+            torch.where(swap, other, one),
+            torch.where(back, targets, ages),
+            torch.where(swap, one, other),
+            torch.where(back, ages, targets),
+        )
+
+
+@dataclass
+class Batch:
+    """The faces of a step, on the device.
+
+    images: float32 [N, 3, S, S] in -1..1, real faces; ages, targets: [N], years.
+    like: [N, 3, S, S], real faces of other people, of the target ages, of the same kind.
+    same: how many of them, the first ones, have their own age as target.
+    cycled: how many of those that follow go there and back.
+    pair_from, pair_ages, pair_to, pair_targets: the generator's pairs, see `Teacher.pairs`.
+    """
+
+    images: torch.Tensor
+    ages: torch.Tensor
+    targets: torch.Tensor
+    like: torch.Tensor
+    same: int
+    cycled: int
+    pair_from: torch.Tensor
+    pair_ages: torch.Tensor
+    pair_to: torch.Tensor
+    pair_targets: torch.Tensor
+
+    def all_ages(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ages and targets of real faces and pairs."""
+        return torch.cat([self.ages, self.pair_ages]), torch.cat([self.targets, self.pair_targets])
+
+
+def draw_batch(
+    faces: RealFaces, teacher: Teacher | None, options: EditorOptions, step: int, device: torch.device
+) -> tuple[Batch, torch.Generator]:
+    """Draw the batch of a step, and what draws the rest of it; both depend on the seed and the step alone."""
+    rng = np.random.default_rng([options.seed, step])
+    pairs = 0 if teacher is None else round(options.batch * options.generated)
+    count = options.batch - pairs
+    indices = rng.choice(len(faces), count, p=faces.chances)
+    likes = _alike(faces, indices, rng)
+    same = max(1, round(count * SAME))
+    likes[:same] = indices[:same]
+    random = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    if teacher is not None and pairs:
+        drawn = teacher.pairs(pairs, random)
+    else:
+        nothing = torch.zeros(0, 3, *faces.images.shape[2:], device=device)
+        drawn = nothing, nothing[:, 0, 0, 0], nothing, nothing[:, 0, 0, 0]
+    batch = Batch(
+        images=_pictures(faces, indices, rng, device),
+        ages=faces.ages[indices].to(device),
+        targets=faces.ages[likes].to(device),
+        like=_pictures(faces, likes, rng, device),
+        same=same,
+        cycled=max(1, round(count * CYCLED)),
+        pair_from=drawn[0],
+        pair_ages=drawn[1],
+        pair_to=drawn[2],
+        pair_targets=drawn[3],
+    )
+    return batch, random
+
+
+def _alike(faces: RealFaces, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each face another of its kind, of any age."""
+    chosen = np.empty(len(indices), np.int64)
+    for kind in np.unique(faces.kinds[indices]):
+        members = np.flatnonzero(faces.kinds == kind)
+        chances = faces.chances[members]
+        mine = faces.kinds[indices] == kind
+        chosen[mine] = rng.choice(members, int(mine.sum()), p=chances / chances.sum())
+    return chosen
+
+
+def _pictures(faces: RealFaces, indices: np.ndarray, rng: np.random.Generator, device: torch.device) -> torch.Tensor:
+    """Some faces as the networks take them, every other one mirrored."""
+    images = to_float(faces.images[indices].to(device))
+    mirrored = torch.from_numpy(rng.random(len(indices)) < 0.5).to(device)[:, None, None, None]
+    return torch.where(mirrored, images.flip(3), images).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,177 @@
+"""What an editor learns from: the losses, and how much each counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from facegen.networks.age_estimator import AgeEstimator
+from facegen.networks.editor import Editor
+from facegen.networks.patch_discriminator import PatchDiscriminator
+from facegen.networks.sex_classifier import SexClassifier
+from facegen.training.age.distort import distort
+from facegen.training.editor.data import Batch
+from facegen.training.encoder.identity_loss import IdentityLoss
+from facegen.training.encoder.objective import DECADE, divergence
+from facegen.training.perceptual_loss import PerceptualLoss
+
+LIFETIME = 60.0  # years between two ages that are as far apart as any
+WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each loss counts.
+
+    FRAN (Zoss et al. 2022, section 4) has L1, LPIPS and a patch discriminator on pairs of one person, HRFAE (Yao et al.
+    2020, section 3) an age loss, identity and a discriminator on real faces without pairs; this has both. The weights
+    were found by looking at pictures, see docs/editor.md.
+
+    Attributes:
+        age: error of the age that the estimators see in distorted views of the face, in decades.
+        adversarial: logistic loss before the discriminator, which knows real faces of the target age.
+        identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages.
+        sex: Kullback-Leibler divergence of a sex classifier's answer from that to the photo.
+        keep: mean absolute change, of two ages close to each other; fades to nothing for far ages.
+        same: mean absolute change where both ages are equal.
+        cycle: mean absolute difference of photo and face after there and back.
+        fine: mean absolute value of what is finest in the change: an age loss alone would scratch.
+        pair: mean absolute difference from what the generator draws, for its own faces.
+        features: the same in features (`PerceptualLoss`).
+        wrong_age: share of the discriminator's loss that are real faces with a wrong age.
+        r1_gamma: R1 regularization of the discriminator (Mescheder et al. 2018), every `r1_interval` steps.
+    """
+
+    age: float = 0.5
+    adversarial: float = 0.5
+    identity: float = 1.0
+    identity_far: float = 0.5
+    sex: float = 0.3
+    keep: float = 0.5
+    same: float = 2.0
+    cycle: float = 1.0
+    fine: float = 1.0
+    pair: float = 1.0
+    features: float = 0.5
+    wrong_age: float = 0.5
+    r1_gamma: float = 2.0
+    r1_interval: int = 8
+
+
+WEIGHTS = LossWeights()
+
+
+@dataclass
+class Judges:
+    """Networks that an editor learns from and that stay as they are."""
+
+    estimators: list[AgeEstimator]
+    identity: IdentityLoss | None
+    sex: SexClassifier | None
+    features: PerceptualLoss
+
+    def to(self, device: torch.device) -> Judges:
+        for network in [*self.estimators, self.identity, self.sex, self.features]:
+            if network is not None:
+                network.to(device).eval().requires_grad_(False)
+        return self
+
+
+def editor_losses(
+    editor: Editor,
+    discriminator: PatchDiscriminator,
+    judges: Judges,
+    batch: Batch,
+    random: torch.Generator,
+    weights: LossWeights = WEIGHTS,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return every loss by name, unweighted, their weighted sum as `loss`, and the real faces at their target ages.
+
+    Args:
+        batch: faces as `draw_batch` makes it.
+        random: draws the distortions.
+    """
+    images, ages, targets = batch.images, batch.ages, batch.targets
+    change, mask = editor.change(torch.cat([images, batch.pair_from]), *batch.all_ages())
+    shown = mask * change
+    edited_all = torch.cat([images, batch.pair_from]) + shown
+    real, same = len(images), batch.same
+    edited, shown_real = edited_all[:real], shown[:real]
+    moved = edited[same:]
+    gap = ((targets - ages).abs() / LIFETIME).clamp(max=1)[same:]
+    losses = {"same": shown_real[:same].abs().mean()}
+    losses["age"] = age_loss(judges.estimators, moved, targets[same:], random)
+    losses["adversarial"] = torch.stack(
+        [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
+    ).mean()
+    if judges.identity is not None:
+        cosine = judges.identity.similarity(moved, images[same:])
+        losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap)).mean()
+    if judges.sex is not None:
+        with torch.no_grad():
+            wanted = judges.sex(images[same:])
+        losses["sex"] = divergence(judges.sex(moved), wanted)
+    losses["keep"] = (shown_real[same:].abs().mean(dim=(1, 2, 3)) * (1 - gap)).mean()
+    losses["fine"] = finest(shown).abs().mean()
+    part = slice(same, same + batch.cycled)
+    back = editor(edited[part], targets[part], ages[part])
+    losses["cycle"] = (back - images[part]).abs().mean()
+    if len(batch.pair_to):
+        drawn = edited_all[real:]
+        losses["pair"] = (drawn - batch.pair_to).abs().mean()
+        losses["features"] = judges.features(drawn, batch.pair_to)
+    losses["loss"] = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
+    return losses, edited
+
+
+def discriminator_losses(
+    discriminator: PatchDiscriminator, batch: Batch, edited: torch.Tensor, weights: LossWeights = WEIGHTS
+) -> dict[str, torch.Tensor]:
+    """Return the discriminator's losses, unweighted, and their weighted sum as `loss`.
+
+    Args:
+        batch: the faces of the step.
+        edited: the real faces of the batch at their target ages, without gradient.
+    """
+    real = discriminator(batch.like, batch.targets)
+    fake = discriminator(edited[batch.same :], batch.targets[batch.same :])
+    # A real face that is told to be much older or younger is as wrong as a drawn one.
+    wrong = discriminator(batch.images, batch.targets)
+    is_wrong = ((batch.targets - batch.ages).abs() > WRONG_AGE).float()
+    losses = {
+        "real": torch.stack([functional.softplus(-logits).mean() for logits in real]).mean(),
+        "fake": torch.stack([functional.softplus(logits).mean() for logits in fake]).mean(),
+        "wrong": torch.stack(
+            [(functional.softplus(logits).mean(dim=(1, 2)) * is_wrong).mean() for logits in wrong]
+        ).mean(),
+    }
+    losses["loss"] = losses["real"] + (1 - weights.wrong_age) * losses["fake"] + weights.wrong_age * losses["wrong"]
+    losses["sign"] = torch.stack([logits.sign().mean() for logits in real]).mean().detach()
+    return losses
+
+
+def r1_loss(discriminator: PatchDiscriminator, batch: Batch, weights: LossWeights = WEIGHTS) -> torch.Tensor:
+    """Return half of r1_gamma times the squared gradient of the logits, as often as it comes."""
+    images = batch.like.detach().requires_grad_(True)
+    logits = torch.stack([level.mean(dim=(1, 2)) for level in discriminator(images, batch.targets)]).sum()
+    (gradient,) = torch.autograd.grad(logits, images, create_graph=True)
+    penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
+    return penalty * weights.r1_gamma / 2 * weights.r1_interval
+
+
+def age_loss(
+    estimators: list[AgeEstimator], faces: torch.Tensor, targets: torch.Tensor, random: torch.Generator
+) -> torch.Tensor:
+    """Return the error, in decades, of the ages that the estimators see; each looks at views of its own."""
+    errors = [(estimator.predict(distort(faces, random)) - targets) / DECADE for estimator in estimators]
+    return torch.stack([functional.smooth_l1_loss(error, torch.zeros_like(error)) for error in errors]).mean()
+
+
+def finest(pictures: torch.Tensor) -> torch.Tensor:
+    """Return what half as many pixels cannot show."""
+    coarse = functional.interpolate(
+        functional.avg_pool2d(pictures, 2), pictures.shape[2:], mode="bilinear", align_corners=False
+    )
+    return pictures - coarse

@@ -1,0 +1,94 @@
+"""The options of an editor's training, as its run folder keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from facegen.options import MAX_BATCH, Options, option
+
+WARMUP = 30  # steps with a rising learning rate
+FALLING = 0.3  # share of the run, its end, with a falling one
+
+
+def parse_files(text: str) -> tuple[str, ...]:
+    """Read file names with commas between."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@dataclass(frozen=True)
+class EditorOptions(Options):
+    """What a run of `train_editor` is made of."""
+
+    data: str = option(help="Training archive with exact ages.", metavar="ARCHIVE", resumable=True)
+    generator: str | None = option(
+        None,
+        "Weights of the generator that draws pairs, or its run folder.",
+        metavar="FILE|RUN|URL",
+        unset="the one in the package",
+        resumable=True,
+    )
+    encoder: str | None = option(
+        None,
+        "The generator's encoder, which knows how ages differ in w.",
+        metavar="FILE|RUN|URL",
+        unset="the means of the generator's groups",
+        resumable=True,
+    )
+    age_estimators: tuple[str, ...] | None = option(
+        None,
+        "Age estimators to please, with commas between; several are harder to fool.",
+        metavar="FILES",
+        parse=parse_files,
+        unset="the one in the package",
+        resumable=True,
+    )
+    face_network: str | None = option(
+        None,
+        "Weights of a face recognition network, facenet-pytorch's or MobileFaceNet's.",
+        metavar="FILE",
+        unset="VGGFace2's, downloaded",
+        resumable=True,
+    )
+    kimg: float = option(60, "Thousands of faces to train on.", above=0, resumable=True)
+    batch: int = option(16, "Faces per step.", min=8)
+    generated: float = option(
+        0.25,
+        "Share of a batch that the generator draws: pairs of one person at two ages.",
+        min=0,
+        max=0.75,
+        resumable=True,
+    )
+    lr: float = option(1e-3, "Learning rate of Adam after the warm-up.", above=0, resumable=True)
+    balance: float = option(0.7, "0 draws faces as the data has them, 1 all age groups alike.", min=0, max=1)
+    ema: float = option(200, "Half-life of the averaged weights, in steps.", above=0)
+    snap: float = option(2, "Thousands of faces between two snapshots.", above=0, resumable=True)
+    fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
+    seed: int = option(0, "Seeds weights, order and distortions.", min=0)
+    license: str | None = option(None, "What may be done with the weights, for their file.")
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
+
+    def run_name(self) -> str:
+        """Return what the run folder is called, after its number."""
+        return f"editor-{Path(self.data).stem}"
+
+    @property
+    def steps(self) -> int:
+        """Batches in all."""
+        return max(1, math.ceil(self.kimg * 1000 / self.batch))
+
+    @property
+    def steps_per_snap(self) -> int:
+        """Batches between two snapshots."""
+        return max(1, round(self.snap * 1000 / self.batch))
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0: rises in a line, stays, falls in a line to a tenth."""
+        left = (self.steps - step) / (FALLING * self.steps)
+        return self.lr * min(1.0, (step + 1) / WARMUP) * min(1.0, max(0.1, left))
