@@ -38,7 +38,7 @@ from facegen.training.encoder.data import groups_of, middle_ages
 from facegen.training.encoder.sex_direction import sex_direction, why_not_judged
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.run import distributed
-from facegen.training.run.folder import check_goes_on, read_state
+from facegen.training.run.folder import check_goes_on, check_room, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_generator, load_sex_classifier, read_networks
@@ -81,8 +81,7 @@ class TrainingState:
             "editor": self.editor,
             "average": self.average,
             "discriminator": self.discriminator,
-            "editor_optimizer": self.editor_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
+            "optimizers": {"editor": self.editor_optimizer, "discriminator": self.discriminator_optimizer},
             "training": self.progress,
             "losses": self.sums,
         }
@@ -118,6 +117,7 @@ def train_editor(
         options = _with_absolute_paths(options)
         if resume is not None:
             check_goes_on(resume, options)
+            check_room(lambda: [build_editor(options)], Path(resume) / STATE)
         faces, held = load_real_faces(options.data, options.balance, progress=session.progress).split()
         size = faces.images.shape[-1]
         teacher, header = load_teacher(options, size)
@@ -161,10 +161,16 @@ def load_teacher(options: EditorOptions, size: int) -> tuple[Teacher, Header]:
     return Teacher(generator, shift, size), Header({**header, **entry})
 
 
+def build_editor(options: EditorOptions, ages: tuple[float, float] = (0.0, 100.0)) -> Editor:
+    """Build the network of a new run, for faces from the youngest to the oldest of these ages."""
+    return Editor(options.widths, inner_size=options.inner_size, ages=ages)
+
+
 def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> TrainingState:
     """Build the networks and the optimizers of a new run."""
     torch.manual_seed(options.seed)
-    editor = Editor(ages=(teacher.shift.ages[0], teacher.shift.ages[-1])).to(device, memory_format=torch.channels_last)
+    editor = build_editor(options, (teacher.shift.ages[0], teacher.shift.ages[-1]))
+    editor.to(device, memory_format=torch.channels_last)
     discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)
     teacher.generator.to(device)
     teacher.shift.to(device)

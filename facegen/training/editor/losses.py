@@ -182,7 +182,7 @@ def editor_losses(
     if len(batch.pair_to):
         drawn = edited_all[real:]
         losses["pair"] = (drawn - batch.pair_to).abs().mean()
-        losses["features"] = judges.features(drawn, batch.pair_to).mean()
+        losses["features"] = judges.features(drawn, batch.pair_to)
     losses["loss"] = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
     return losses, edited
 
