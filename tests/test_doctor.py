@@ -156,7 +156,7 @@ def test_the_cache(monkeypatch, tmp_path):
 
 def test_weights_that_are_there(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "PRETRAINED", tmp_path)
-    for name in ("generator", "encoder", "age", "age_judge", "sex", "sex_judge"):
+    for name in ("generator", "encoder", "age", "age_judge", "sex", "sex_judge", "features"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"x")
     finding = findings()["weights"]
     assert finding.good

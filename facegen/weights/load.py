@@ -15,6 +15,7 @@ from facegen.networks.discriminator import Discriminator
 from facegen.networks.editor import Editor
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.networks.lite_features import LiteFeatures
 from facegen.networks.sex_classifier import SexClassifier
 from facegen.reading import open_plain
 from facegen.weights.cache import removed_if_damaged
@@ -107,6 +108,11 @@ def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[AgeEstimator,
 def load_sex_classifier(reference: str | os.PathLike[str]) -> tuple[SexClassifier, Header]:
     """Load the sex classifier of a weight file, and what the file says of it; see `load_generator`."""
     return _load(reference, ("sex",), SexClassifier, "sex classifier")
+
+
+def load_lite_features(reference: str | os.PathLike[str]) -> tuple[LiteFeatures, Header]:
+    """Load the features of a weight file, and what the file says of it; see `load_generator`."""
+    return _load(reference, ("features",), LiteFeatures, "features of pictures")
 
 
 def _load(

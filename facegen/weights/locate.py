@@ -33,6 +33,7 @@ SHIPPED = {
     "age_judge": "--age-judge",
     "sex": None,
     "sex_judge": None,
+    "features": None,
     "editor": "--editor",
 }
 NOT_ALWAYS_SHIPPED = {"editor"}  # a version of the package may come without

@@ -37,6 +37,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
     from facegen.networks.editor import Editor
     from facegen.networks.encoder import Encoder
     from facegen.networks.generator import Generator
+    from facegen.networks.lite_features import LiteFeatures
     from facegen.networks.sex_classifier import SexClassifier
 
     return {
@@ -46,6 +47,7 @@ def network_kinds() -> dict[str, type[nn.Module]]:
         "age_shift": AgeShift,
         "age_estimator": AgeEstimator,
         "sex_classifier": SexClassifier,
+        "lite_features": LiteFeatures,
         "editor": Editor,
     }
 

@@ -23,7 +23,7 @@ from facegen.training.generator.batches import picture_weights
 SEX = "gender"  # the attribute of an archive by which faces of the target age are chosen alike
 SAME = 0.125  # share of a batch whose two ages are equal
 CYCLED = 0.25  # share of a batch that goes there and back
-HELD_BACK = 64  # faces to show and to measure; every n-th of the archive
+HELD_BACK = 40  # faces to show and to measure; every n-th of the archive
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from facegen.options import MAX_BATCH, Options, option
 
 WARMUP = 30  # steps with a rising learning rate
+NO_NETWORK = "none"  # `--face-network`: nobody looks whether the person stays
 FALLING = 0.3  # share of the run, its end, with a falling one
 
 
@@ -47,15 +48,15 @@ class EditorOptions(Options):
     )
     face_network: str | None = option(
         None,
-        "Weights of a face recognition network, facenet-pytorch's or MobileFaceNet's.",
-        metavar="FILE",
+        "Weights of a face recognition network, facenet-pytorch's or MobileFaceNet's, to keep the person by; or none.",
+        metavar="FILE|none",
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
     kimg: float = option(60, "Thousands of faces to train on.", above=0, resumable=True)
     batch: int = option(16, "Faces per step.", min=8)
     generated: float = option(
-        0.25,
+        0.125,
         "Share of a batch that the generator draws: pairs of one person at two ages.",
         min=0,
         max=0.75,

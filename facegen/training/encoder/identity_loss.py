@@ -8,26 +8,27 @@ from torch import nn
 from torch.nn import functional
 
 from facegen.faces.template import AlignmentTemplate, alignment_matrix, invert_matrix
-from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
+from facegen.weights.face_network import FaceNetwork
 
 
 class IdentityLoss(nn.Module):
     """1 - cosine of two pictures' features (Richardson et al. 2021, equation 4), differentiable in the first.
 
     Args:
-        network: facenet-pytorch's InceptionResnetV1, as `load_facenet` returns it.
+        face_network: Tells people; `load_face_network` returns one.
         template: Where the landmarks lie in the pictures.
         resolution: Side of the pictures.
     """
 
     grid: torch.Tensor
 
-    def __init__(self, network: nn.Module, template: AlignmentTemplate, resolution: int) -> None:
+    def __init__(self, face_network: FaceNetwork, template: AlignmentTemplate, resolution: int) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
+        self.network = face_network.network.eval().requires_grad_(False)
+        size = face_network.size
         landmarks = np.asarray(template.points) * resolution
-        to_picture = torch.from_numpy(invert_matrix(alignment_matrix(landmarks, FACENET_TEMPLATE, FACENET_SIZE)))
-        pixels = torch.arange(FACENET_SIZE) + 0.5
+        to_picture = torch.from_numpy(invert_matrix(alignment_matrix(landmarks, face_network.template, size)))
+        pixels = torch.arange(size) + 0.5
         y, x = torch.meshgrid(pixels, pixels, indexing="ij")
         grid = torch.stack([x, y, torch.ones_like(x)], dim=-1).double() @ to_picture.T
         step = float(to_picture[:, 0].norm())  # in pixels of the picture, of one of the network's
@@ -45,7 +46,7 @@ class IdentityLoss(nn.Module):
         return functional.cosine_similarity(self.features(images), wanted)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Faces placed as the network knows them, and what it sees: `[N, 512]`."""
+        """Faces placed as the network knows them, and what it sees: `[N, F]`."""
         if self.side < images.shape[-1]:  # else most pixels of a large picture would be skipped
             images = functional.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True)
         grid = self.grid.expand(len(images), -1, -1, -1)

@@ -37,7 +37,8 @@ from facegen.training.run.check_state import as_dict, fitting
 from facegen.training.run.data import Notes, note_of
 from facegen.training.run.folder import check_goes_on, read_state
 from facegen.training.run.session import Session, load_state
-from facegen.weights.facenet import VGGFACE2_URL, load_facenet, load_trunk
+from facegen.weights.face_network import load_face_network
+from facegen.weights.facenet import VGGFACE2_URL, load_trunk
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_age_estimator, load_generator, load_sex_classifier, read_networks
 from facegen.weights.locate import BEST_ENCODER as BEST
@@ -205,7 +206,7 @@ def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObj
     if recipe.identity:
         template = header.template or UTKFACE_TEMPLATE
         weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
-        identity_loss = IdentityLoss(load_facenet(weights), template, generator.img_resolution)
+        identity_loss = IdentityLoss(load_face_network(weights), template, generator.img_resolution)
     sex_classifier: SexClassifier | None = None
     if recipe.target != "z" and not why_not_judged(generator, header.template):
         sex_classifier, _ = load_sex_classifier(shipped_file("sex"))

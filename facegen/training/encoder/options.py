@@ -41,7 +41,7 @@ class EncoderOptions(Options):
     )
     face_network: str | None = option(
         None,
-        "facenet-pytorch's weights, for the recipe identity.",
+        "facenet-pytorch's weights or InsightFace's mobilefacenet_y1.params, for the recipe identity.",
         metavar="FILE",
         unset="VGGFace2's, downloaded",
         resumable=True,

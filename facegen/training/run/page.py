@@ -63,7 +63,7 @@ _RESULTS = {
         "reconstructions.png",
     ),
     "age estimator": ("Ages", "What it says of the faces kept back, against their ages.", "ages.png"),
-    "editor": ("Edits", "Faces kept back, and what it makes of them at other ages.", "edits.png"),
+    "editor": ("Edits", "Faces kept back, from young to old, each with what it makes of it at five ages.", "edits.png"),
 }
 
 

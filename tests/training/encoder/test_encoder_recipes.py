@@ -27,6 +27,8 @@ from facegen.training.encoder.real_faces import load_real_faces
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 from facegen.training.encoder.sex_direction import sex_direction
 from facegen.training.run.folder import read_stats
+from facegen.weights.face_network import FaceNetwork
+from facegen.weights.facenet import FACENET_SIZE, FACENET_TEMPLATE
 from facegen.weights.native import load_networks, save_networks
 
 GROUPS = ["0-20", "21-60", "61+"]
@@ -37,7 +39,8 @@ def small_objective(recipe: Recipe) -> EncoderObjective:
     generator = small_generator(3, z_dim=4)
     width = generator.z_dim if recipe.target == "z" else generator.w_dim
     encoder = Encoder(width, 16, 75, (0, 0, 0), target=recipe.target, num_ws=generator.num_ws)
-    identity = IdentityLoss(InceptionResnetV1(), UTKFACE_TEMPLATE, 16) if recipe.identity else None
+    facenet = FaceNetwork(InceptionResnetV1(), FACENET_TEMPLATE, FACENET_SIZE)
+    identity = IdentityLoss(facenet, UTKFACE_TEMPLATE, 16) if recipe.identity else None
     sex_classifier = SexClassifier()
     return EncoderObjective(encoder, generator, recipe, MIDDLES, small_estimator(), identity, 1.0, sex_classifier)
 
