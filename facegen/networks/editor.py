@@ -65,8 +65,7 @@ class Editor(nn.Module):
         self.join = nn.Conv2d(outer, outer, 3, padding=1)
         self.refine = nn.Conv2d(outer, outer, 3, padding=1)
         self.last = nn.Conv2d(outer, 4, 3, padding=1)
-        nn.init.zeros_(self.last.weight)  # an untrained editor changes nothing
-        nn.init.zeros_(self.last.bias)
+        zero(self.last)  # an untrained editor changes nothing
 
     def forward(self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the faces at their target ages, `[N, 3, H, W]`, about -1..1.
@@ -158,14 +157,19 @@ class Block(nn.Module):
         self.style = nn.Linear(code, 2 * outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.style.weight)
-        nn.init.zeros_(self.style.bias)
+        zero(self.style)
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         y = self.conv1(functional.silu(self.norm1(x)))
         scale, shift = self.style(code)[:, :, None, None].chunk(2, dim=1)
         y = self.conv2(functional.silu(self.norm2(y) * (1 + scale) + shift))
         return self.shortcut(x) + y
+
+
+def zero(layer: nn.Conv2d | nn.Linear) -> None:
+    """Let a layer answer with 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def with_ages(images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -170,8 +170,9 @@ def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> Tra
     """Build the networks and the optimizers of a new run."""
     torch.manual_seed(options.seed)
     editor = build_editor(options, (teacher.shift.ages[0], teacher.shift.ages[-1]))
-    editor.to(device, memory_format=torch.channels_last)
-    discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)
+    discriminator = PatchDiscriminator()
+    for network in (editor, discriminator):
+        network.to(device).to(memory_format=torch.channels_last)
     teacher.generator.to(device)
     teacher.shift.to(device)
     average = copy.deepcopy(editor).requires_grad_(False)

@@ -1,0 +1,1 @@
+"""The commands that train: `facegen train`, `train-encoder`, `train-age`, `train-editor`."""
