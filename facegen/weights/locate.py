@@ -31,6 +31,7 @@ RUN_OPTIONS = "training_options.json"  # what a run folder keeps its options in
 SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
+BEST_EDITOR = "editor-best.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
 _ADDRESS = re.compile("(https?|hf)://", re.IGNORECASE)
@@ -103,8 +104,14 @@ def shipped_file(name: str) -> Path:
     return path
 
 
+def shipped_editor() -> Path | None:
+    """Return the editor that comes with the package; None where there is none."""
+    path = PRETRAINED / "editor.safetensors"
+    return path if path.is_file() else None
+
+
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the weights in a folder: its newest snapshot, best encoder, best age estimator or `model.safetensors`.
+    """Return the weights in a folder: its newest snapshot, best encoder, age estimator or editor, else its model.
 
     The first of these that is there.
 
@@ -114,11 +121,12 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     if snapshots := list_snapshots(folder):
         return snapshots[-1]
-    for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, USUAL):
+    names = (BEST_ENCODER, BEST_AGE_ESTIMATOR, BEST_EDITOR, USUAL)
+    for name in names:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
-        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR} or {USUAL}; "
+        f"{folder}: a folder without {SNAPSHOTS}, {', '.join(names[:-1])} or {USUAL}; "
         "if its run has got so far, name a file in it"
     )
 
