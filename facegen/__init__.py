@@ -33,6 +33,7 @@ _DEFINED_IN = {
     "load_discriminator": "facegen.weights.load",
     "load_encoder": "facegen.weights.load",
     "load_age_estimator": "facegen.weights.load",
+    "load_editor": "facegen.weights.load",
     "Header": "facegen.weights.header",
     "save_networks": "facegen.weights.native",
     "save_pretrained": "facegen.weights.hub_folder",
@@ -44,6 +45,7 @@ _DEFINED_IN = {
     "Discriminator": "facegen.networks.discriminator",
     "Encoder": "facegen.networks.encoder",
     "AgeEstimator": "facegen.networks.age_estimator",
+    "Editor": "facegen.networks.editor",
     # data
     "AgeGroups": "facegen.ages",
     "FaceArchive": "facegen.data.archive",

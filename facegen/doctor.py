@@ -18,7 +18,7 @@ import facegen
 from facegen.beside import custom_ops
 from facegen.device import cpu_has_bfloat16
 from facegen.weights.cache import cache_folder
-from facegen.weights.locate import PRETRAINED, SHIPPED
+from facegen.weights.locate import NOT_ALWAYS_SHIPPED, PRETRAINED, SHIPPED
 
 # What `pip install "facegen[extra]"` adds: the modules to look for, and what they are for.
 EXTRAS = {
@@ -172,9 +172,10 @@ def weights() -> Finding:
     """The weights that come with the package."""
     there = {name: PRETRAINED / f"{name}.safetensors" for name in SHIPPED}
     sizes = [f"{name} {_size(path.stat().st_size)}" for name, path in there.items() if path.is_file()]
-    missing = [name for name, path in there.items() if not path.is_file()]
+    missing = [name for name, path in there.items() if not path.is_file() and name not in NOT_ALWAYS_SHIPPED]
     if missing:
-        fix = f"install facegen again, or name others with {', '.join(SHIPPED[name] for name in missing)}"
+        options = ", ".join(option for name in missing if (option := SHIPPED[name]))
+        fix = "install facegen again" + (f", or name others with {options}" if options else "")
         return Finding("weights", f"{', '.join(missing)} not in {PRETRAINED}", False, fix)
     return Finding("weights", f"{', '.join(sizes)}, in {PRETRAINED}", True)
 

@@ -17,9 +17,16 @@ from facegen.weights.header import Header, without_paths
 from facegen.weights.load import read_networks
 from facegen.weights.locate import PRETRAINED
 from facegen.weights.native import save_networks
+from facegen.weights.trained_for import ENTRY
 
 KEPT = ("groups", "class_names", "template", "resolution", "kimg", "epoch", "metrics")
-SHIPPED = {"generator": ("G_ema",), "encoder": ("encoder", "age_shift"), "age": ("age",), "age_judge": ("age",)}
+SHIPPED = {
+    "generator": ("G_ema",),
+    "encoder": ("encoder", "age_shift"),
+    "age": ("age",),
+    "age_judge": ("age",),
+    "editor": ("editor",),
+}
 
 
 def shareable(header: Header, license: str) -> dict[str, Any]:
@@ -35,6 +42,7 @@ def shareable(header: Header, license: str) -> dict[str, Any]:
 @click.option("--encoder", help="Weight file or run folder.")
 @click.option("--age", help="Age estimator for transfer and training: weight file or run folder.")
 @click.option("--age-judge", help="Age estimator for evaluation: weight file or run folder.")
+@click.option("--editor", help="Weight file or run folder.")
 @click.option("--license", required=True, help="License of the weights, which the training data decides.")
 @click.option("--outdir", type=click.Path(path_type=Path), default=PRETRAINED, show_default=True, help="Where to.")
 def main(license: str, outdir: Path, **sources: str | None) -> None:
@@ -44,8 +52,10 @@ def main(license: str, outdir: Path, **sources: str | None) -> None:
             continue
         networks, header = read_networks(source)
         kept = {key: network for key, network in networks.items() if key in SHIPPED[name]}
-        path = outdir / f"{name}.safetensors"
-        save_networks(path, kept, shareable(header, license), dtype=torch.float16)
+        path, told = outdir / f"{name}.safetensors", shareable(header, license)
+        if name == "editor" and ENTRY in header:  # of an encoder it would hide that both belong to the package
+            told[ENTRY] = header[ENTRY]
+        save_networks(path, kept, told, dtype=torch.float16)
         click.echo(f"{path}: {', '.join(kept)}, {path.stat().st_size / 1e6:.1f} MB")
 
 

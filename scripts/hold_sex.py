@@ -13,7 +13,7 @@ import torch
 from facegen.networks.age_shift import AgeShift
 from facegen.training.encoder.sex_direction import sex_direction
 from facegen.weights.load import load_generator, load_sex_classifier, read_networks
-from facegen.weights.locate import PRETRAINED
+from facegen.weights.locate import shipped_file
 from facegen.weights.native import save_networks
 from facegen.weights.trained_for import own_generator
 
@@ -26,7 +26,7 @@ def main(encoder: Path) -> None:
     shift = networks["age_shift"]
     assert isinstance(shift, AgeShift)
     generator, _ = load_generator(own_generator(encoder))
-    classifier, _ = load_sex_classifier(PRETRAINED / "sex.safetensors")
+    classifier, _ = load_sex_classifier(shipped_file("sex"))
     networks["age_shift"] = shift.holding("sex", *sex_direction(generator, classifier))
     save_networks(encoder, networks, header.metadata, dtype=torch.float16)
 

@@ -154,6 +154,21 @@ def test_the_cache(monkeypatch, tmp_path):
     assert findings()["cache"].value.startswith("3.0 MiB, in")
 
 
+def test_weights_that_are_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "PRETRAINED", tmp_path)
+    for name in ("generator", "encoder", "age", "age_judge", "sex", "sex_judge", "features"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"x")
+    finding = findings()["weights"]
+    assert finding.good
+    assert "sex_judge" in finding.value
+    assert "editor" not in finding.value  # a version of the package may come without
+    (tmp_path / "editor.safetensors").write_bytes(b"x")
+    assert "editor" in findings()["weights"].value
+    (tmp_path / "sex.safetensors").unlink()
+    finding = findings()["weights"]
+    assert (finding.good, finding.fix) == (False, "install facegen again")  # no option names another
+
+
 def test_weights_that_are_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "PRETRAINED", tmp_path)
     (tmp_path / "generator.safetensors").write_bytes(b"x")

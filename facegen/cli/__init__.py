@@ -34,6 +34,7 @@ COMMANDS = {
     "train": ("facegen.cli.train", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.train_encoder", "Train the encoder on generated faces."),
     "train-age": ("facegen.cli.train_age", "Train an age estimator on a training archive with exact ages."),
+    "train-editor": ("facegen.cli.train_editor", "Train an editor, which changes the age of a face in a photo."),
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),

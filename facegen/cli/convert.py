@@ -23,7 +23,9 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
     "--only",
     "network",
     type=click.Choice([*KINDS, *PARTS]),
-    help="Which network; by default all that the format holds, or the generator where it holds one.",
+    metavar="NETWORK",
+    help=f"Which of {', '.join([*KINDS, *PARTS])}; by default all that the format holds, or the generator where it "
+    "holds one.",
 )
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
 @groups_option

@@ -93,16 +93,16 @@ def load_sex_judge(identity: Extractor | None, *, device: torch.device | str = "
         FileNotFoundError, FacegenError: the file is missing or damaged.
     """
     from facegen.weights.load import load_sex_classifier
-    from facegen.weights.locate import PRETRAINED
+    from facegen.weights.locate import shipped_file
     from facegen.weights.tensors.safetensors_file import open_safetensors
 
     if identity is not None and identity.name.startswith("dlib"):
-        path = PRETRAINED / "sex_judge.safetensors"
+        path = shipped_file("sex_judge")
         with open_safetensors(path) as file:
             weight, bias = file.tensor("weight"), file.tensor("bias")
         name = f"{path.name} ({file_fingerprint(path)})"
         return SexJudge(name, lambda features: (features @ weight + bias).sigmoid().numpy(), takes_features=True)
-    path = PRETRAINED / "sex.safetensors"
+    path = shipped_file("sex")
     network = load_sex_classifier(path)[0].to(device).eval()
 
     @torch.no_grad()

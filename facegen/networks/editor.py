@@ -35,7 +35,7 @@ class Editor(nn.Module):
 
     def __init__(
         self,
-        widths: Sequence[int] = (32, 64, 96, 128),
+        widths: Sequence[int] = (32, 64, 112, 160),
         outer: int = 16,
         inner_size: int = 64,
         ages: Sequence[float] = (0, 100),
@@ -59,10 +59,10 @@ class Editor(nn.Module):
         before = [widths[0], *widths[:-1]]
         self.down = nn.ModuleList(Block(i, o, 2 * widths[0]) for i, o in zip(before, widths, strict=True))
         self.bottom = Block(widths[-1], widths[-1], 2 * widths[0])
-        self.up = nn.ModuleList(Block(2 * o, i, 2 * widths[0]) for i, o in zip(before, widths, strict=True))
+        self.up = nn.ModuleList(Block(o, i, 2 * widths[0]) for i, o in zip(before, widths, strict=True))
         self.hand_over = nn.Conv2d(widths[0], outer, 1)
         self.lines = nn.Conv2d(5, outer, 3, padding=1)
-        self.join = nn.Conv2d(2 * outer, outer, 3, padding=1)
+        self.join = nn.Conv2d(outer, outer, 3, padding=1)
         self.refine = nn.Conv2d(outer, outer, 3, padding=1)
         self.last = nn.Conv2d(outer, 4, 3, padding=1)
         nn.init.zeros_(self.last.weight)  # an untrained editor changes nothing
@@ -109,7 +109,7 @@ class Editor(nn.Module):
             kept.append(x)
         x = self.bottom(x, code)
         for level in reversed(range(len(self.up))):
-            x = self.up[level](torch.cat([x, kept[level]], dim=1), code)
+            x = self.up[level](x + kept[level], code)
             if level:
                 x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         return self.hand_over(x)
@@ -121,7 +121,7 @@ class Editor(nn.Module):
 
         Rows of pictures and plan can be drawn alone: a pixel depends on what lies at most `REACH` pixels away.
         """
-        x = functional.silu(torch.cat([self.lines(with_ages(images, ages, targets)), plan], dim=1))
+        x = functional.silu(self.lines(with_ages(images, ages, targets)) + plan)
         x = functional.silu(self.join(x))
         x = self.last(x + functional.silu(self.refine(x)))
         return x[:, :3], (x[:, 3:] + 2).sigmoid()  # an untrained mask is nearly 1, so that the change learns at once

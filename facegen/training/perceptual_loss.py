@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from facegen.weights.load import load_lite_features
-from facegen.weights.locate import PRETRAINED
+from facegen.weights.locate import shipped_file
 
 EPS = 1e-6  # shortest length that is scaled to 1: no slope of a place without features is infinite
 
@@ -21,7 +21,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network, _ = load_lite_features(PRETRAINED / "features.safetensors")
+        network, _ = load_lite_features(shipped_file("features"))
         self.network = network.to(memory_format=torch.channels_last)  # takes two thirds of the time on CPUs
 
     def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ In a file it is a JSON object:
     networks           name -> {kind, kwargs (constructor arguments), sha256 (of its tensors)}
     groups, class_names, template, resolution    what the classes are, and the alignment that the faces had
     kimg, augment_p, metrics, training_options, license     how the weights came about, and what may be done with them
-    trained_for        of an encoder: its generator, see `facegen.weights.trained_for`
+    trained_for        of an encoder or an editor: its generator, see `facegen.weights.trained_for`
     sha256             the checksum of this object without this entry, as JSON with sorted keys and no spaces
 
 Files of version 1 have no checksums. Keys that this version of facegen does not know are kept.
@@ -39,7 +39,10 @@ HEADER_KEY = "facegen"  # names the JSON object in the metadata of a safetensors
 # Every file's writer says these itself; `left_out` are networks of another program's file that were not taken.
 WRITTEN_ANEW = ("format_version", "networks", "sha256", "left_out")
 # Training options that name files of one machine.
-PATHS = ("data", "val", "outdir", "generator", "age_estimator", "face_network", "resume", "init")
+PATHS = (
+    *("data", "val", "outdir", "generator", "encoder", "age_estimator", "age_estimators"),
+    *("face_network", "resume", "init"),
+)
 
 
 @dataclass(frozen=True, eq=False)  # equal to any mapping of the same content
@@ -197,9 +200,15 @@ def without_paths(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata in which training options name files by their last part: no other machine has their folders."""
     kept = dict(metadata)
     if isinstance(options := kept.get("training_options"), Mapping):
-        shortened = {name: Path(options[name]).name for name in PATHS if isinstance(options.get(name), str)}
-        kept["training_options"] = {**options, **shortened}
+        kept["training_options"] = {key: _without_folders(x) if key in PATHS else x for key, x in options.items()}
     return kept
+
+
+def _without_folders(value: Any) -> Any:
+    """A path's last part; of several paths each one's."""
+    if isinstance(value, (list, tuple)):
+        return [_without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) else value
 
 
 def _has_layout(content: Any) -> bool:

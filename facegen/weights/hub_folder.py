@@ -18,10 +18,12 @@ from facegen.files import atomic_path, write_json
 from facegen.text import in_markdown, visible
 from facegen.weights.header import Header, without_paths
 from facegen.weights.hub import CONFIG, USUAL
+from facegen.weights.in_words import edits_in_words
 from facegen.weights.native import save_networks
 
 CARD = "README.md"
 REPOSITORY = "ORGANIZATION/NAME"  # stands in a card until its owner writes the real one
+_LOADED = ("generator", "encoder", "discriminator", "age_estimator", "editor")  # `facegen.load_generator`, ...
 # How the hub writes licenses that it knows; all else is "other", with the words in the card.
 _LICENSE_ID = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 
@@ -98,7 +100,7 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
     if header.class_names:
         networks.append(f"- classes: {in_markdown(', '.join(map(str, header.class_names)))}")
     kinds = {entry["kind"] for entry in header.networks.values()}
-    kind = next((name for name in ("generator", "encoder", "discriminator") if name in kinds), "generator")
+    kind = next((name for name in _LOADED if name in kinds), "generator")
     data = header.training_options.get("data") or header.training_options.get("generator")
     lines = [
         "---",
@@ -125,6 +127,7 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
         "",
         f"Trained on {_code(data)}." if data else "Write here what the weights were trained on.",
         *([f"Images seen: {header.kimg:g} thousand."] if header.kimg is not None else []),
+        *([f"On faces held back: {edits}."] if (edits := edits_in_words(header)) else []),
         *[in_markdown(f"{name}: {value}.") for name, value in (header.get("metrics") or {}).items()],
         "",
         "## Limits",
@@ -136,8 +139,13 @@ def model_card(header: Header, repository: str = REPOSITORY) -> str:
 
 
 def _sentence(name: str, entry: Mapping[str, Any]) -> str:
-    side, classes = entry["kwargs"]["img_resolution"], entry["kwargs"].get("c_dim")
-    return f"{_code(name)}: {entry['kind']}, {side}x{side} pixels" + (f", {classes} classes" if classes else "")
+    kwargs = entry["kwargs"]
+    if entry["kind"] == "editor":
+        youngest, oldest = kwargs["ages"]
+        return f"{_code(name)}: editor, faces of any size from {youngest:g} to {oldest:g} years"
+    side, classes = kwargs.get("img_resolution", kwargs.get("input_size")), kwargs.get("c_dim")
+    size = f", {side}x{side} pixels" if side else ""
+    return f"{_code(name)}: {entry['kind']}{size}" + (f", {classes} classes" if classes else "")
 
 
 def _code(name: object) -> str:

@@ -25,13 +25,24 @@ PUBLISHED = {
 }
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
-SHIPPED = {"generator": "--generator", "encoder": "--encoder", "age": "--age-estimator", "age_judge": "--age-judge"}
+# The option by which others take their place, if there is one.
+SHIPPED = {
+    "generator": "--generator",
+    "encoder": "--encoder",
+    "age": "--age-estimator",
+    "age_judge": "--age-judge",
+    "sex": None,
+    "sex_judge": None,
+    "features": None,
+    "editor": "--editor",
+}
+NOT_ALWAYS_SHIPPED = {"editor"}  # a version of the package may come without
 
 RUN_OPTIONS = "training_options.json"  # what a run folder keeps its options in
 SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
-BEST_EDITOR = "editor-best.safetensors"
+BEST_EDITOR = "editor.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
 _ADDRESS = re.compile("(https?|hf)://", re.IGNORECASE)
@@ -91,17 +102,18 @@ def is_remote(reference: str | os.PathLike[str]) -> bool:
 
 
 def shipped_file(name: str) -> Path:
-    """Return the weights `generator`, `encoder`, `age` or `age_judge` that come with the package.
+    """Return the weights of this name in `SHIPPED` that come with the package.
 
     Raises:
         FileNotFoundError: the installation lacks them.
     """
-    path = PRETRAINED / f"{name}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: these weights should have come with facegen; install it again, or pass {SHIPPED[name]} FILE"
-        )
-    return path
+    path, option = PRETRAINED / f"{name}.safetensors", SHIPPED[name]
+    if path.is_file():
+        return path
+    if name in NOT_ALWAYS_SHIPPED:
+        raise FileNotFoundError(f"this version of facegen comes without {path.name}; pass {option} FILE")
+    other = f", or pass {option} FILE" if option else ""
+    raise FileNotFoundError(f"{path}: these weights should have come with facegen; install it again{other}")
 
 
 def shipped_editor() -> Path | None:
@@ -111,7 +123,7 @@ def shipped_editor() -> Path | None:
 
 
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the weights in a folder: its newest snapshot, best encoder, age estimator or editor, else its model.
+    """Return the weights in a folder: its newest snapshot, best encoder, age estimator, editor, `model.safetensors`.
 
     The first of these that is there.
 
@@ -121,12 +133,11 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     if snapshots := list_snapshots(folder):
         return snapshots[-1]
-    names = (BEST_ENCODER, BEST_AGE_ESTIMATOR, BEST_EDITOR, USUAL)
-    for name in names:
+    for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, BEST_EDITOR, USUAL):
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
-        f"{folder}: a folder without {SNAPSHOTS}, {', '.join(names[:-1])} or {USUAL}; "
+        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR} or {USUAL}; "
         "if its run has got so far, name a file in it"
     )
 

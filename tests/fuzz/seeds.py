@@ -15,6 +15,7 @@ import torch
 from fuzz.containers import join_parts, zipped
 from fuzz.states import age_training, generator_training, to_json
 from fuzz.targets import pictures
+from mxnet_writer import params
 from pickle_writers import persistent, write_pickle
 from PIL import Image
 
@@ -48,6 +49,7 @@ def weights() -> Iterator[tuple[str, str, bytes]]:
         for name, content in (("network", G.state_dict()), ("plain", {"optimizer": [1.5, {"a": torch.ones(3)}]})):
             torch.save(content, path)
             yield "torch_pickle", name, torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+    yield "mxnet_file", "two", params({"arg:w": torch.ones(2, 3), "aux:mean": torch.ones(2)})
     kwargs = {key: value for key, value in G.init_kwargs.items() if key != "kind"}
     yield "pickle", "family", write_pickle({"G_ema": persistent(G, kwargs), "training_set_kwargs": {"path": "x"}})
 

@@ -155,6 +155,14 @@ def torch_file(data: bytes) -> None:
     answers(read_state, path, ("optimizer",))
 
 
+@target
+def mxnet_file(data: bytes) -> None:
+    """A `.params` file of a face recognition network."""
+    from facegen.weights.face_network import load_face_network
+
+    answers(load_face_network, written("w.params", data))
+
+
 # Data sets
 
 

@@ -9,12 +9,12 @@ from torch.nn import functional
 from facegen.networks.lite_features import LiteFeatures, SameConv
 from facegen.training.perceptual_loss import PerceptualLoss
 from facegen.weights.load import load_lite_features
-from facegen.weights.locate import PRETRAINED
+from facegen.weights.locate import shipped_file
 
 
 @pytest.fixture(scope="module")
 def network() -> LiteFeatures:
-    features, header = load_lite_features(PRETRAINED / "features.safetensors")
+    features, header = load_lite_features(shipped_file("features"))
     assert "Apache-2.0" in header.license
     return features
 

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from facegen import AgeTransfer
 from facegen.weights.load import load_sex_classifier
-from facegen.weights.locate import PRETRAINED
+from facegen.weights.locate import shipped_file
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    network, header = load_sex_classifier(PRETRAINED / "sex.safetensors")
+    network, header = load_sex_classifier(shipped_file("sex"))
     assert "CC0" in header.license
     return network
 

@@ -1,4 +1,4 @@
-"""A small archive of real face pictures, and the three trainings, for their tests."""
+"""A small archive of real face pictures, and the four trainings, for their tests."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from facegen.data.archive import ArchiveWriter
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.training.age.loop import train_age
 from facegen.training.age.options import AgeOptions
+from facegen.training.editor.loop import train_editor
+from facegen.training.editor.options import EditorOptions
 from facegen.training.encoder.loop import train_encoder
 from facegen.training.encoder.options import EncoderOptions
 from facegen.training.generator.loop import train_generator
@@ -42,7 +44,7 @@ def face_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["generator", "encoder", "age"])
+@pytest.fixture(scope="module", params=["generator", "encoder", "age", "editor"])
 def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
     folder = tmp_path_factory.mktemp("data")
     if request.param == "generator":
@@ -57,6 +59,13 @@ def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factor
         length = ("epochs", 1)
         return Training("train-encoder", options, length, "encoder-state.pt", losses, train_encoder)
     data = str(write_faces(folder / "aged.zip", range(0, 80, 4)))
+    if request.param == "editor":
+        groups = {"groups": list(GROUP_SIZES)}
+        save_networks(folder / "g.safetensors", {"G_ema": small_generator(len(GROUP_SIZES))}, groups)
+        small = {"widths": (8, 8), "inner_size": 16, "batch": 8, "snap": 0.016, "face_network": "none"}
+        options = EditorOptions(data, str(folder / "g.safetensors"), kimg=0.032, license="none", **small)
+        losses = ("loss", "val_age_error")
+        return Training("train-editor", options, ("kimg", 0.016), "editor-state.pt", losses, train_editor)
     small = {"widths": (8, 12), "depths": (1, 1), "size": 16, "batch": 8, "snap": 0.04}
     options = AgeOptions(data=data, val=data, kimg=0.08, license="none", **small)
     return Training("train-age", options, ("kimg", 0.04), "age-state.pt", ("loss", "val_mae"), train_age)

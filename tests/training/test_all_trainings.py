@@ -1,4 +1,4 @@
-"""What the generator's, the encoder's and the age estimator's trainings have in common: stopping and going on."""
+"""What all trainings have in common: stopping and going on."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ OWN_FILES = {
     ),
     "train-encoder": ("encoder-state.pt", "curve.png", "reconstructions.png", "encoder-best.safetensors", *EPOCHS),
     "train-age": ("age-state.pt", "curve.png", "ages.png", "age-best.safetensors"),
+    "train-editor": ("editor-state.pt", "curve.png", "edits.png", "editor.safetensors"),
 }
 
 
@@ -146,12 +147,13 @@ def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path
     [
         ("encoder", "facegen.training.encoder.objective.EncoderObjective.forward", "epoch 1, batch 1.* --lr"),
         ("age", "facegen.training.age.loop.age_loss", "step 1.* --lr"),
+        ("editor", "facegen.training.editor.losses.age_loss", "step 1.* --lr"),
     ],
     indirect=["training"],
 )
 def test_nan_stops_with_one_line(training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss, words):
     nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(loss, lambda *_: nan * 1 if training.command == "train-age" else {"loss": nan * 1})
+    monkeypatch.setattr(loss, lambda *_: {"loss": nan * 1} if training.command == "train-encoder" else nan * 1)
     with pytest.raises(FacegenError, match=f"nan in {words}") as caught:
         training.train(tmp_path)
     assert_one_line(str(caught.value))
@@ -182,6 +184,16 @@ def test_nan_stops_with_one_line(training: Training, tmp_path: Path, monkeypatch
         ("age", {"size": 2}, "input size"),
         ("age", {"data": "missing.zip"}, "missing.zip"),
         ("age", {"val": "missing.zip"}, "missing.zip"),
+        ("editor", {"kimg": 0}, "kimg must be above 0"),
+        ("editor", {"batch": 7}, "at least 8"),
+        ("editor", {"generated": 0.8}, "between 0 and 0.75"),
+        ("editor", {"widths": (12,)}, "multiples of 8"),
+        ("editor", {"inner_size": 9}, "cannot halve"),
+        ("editor", {"data": "missing.zip"}, "missing.zip"),
+        ("editor", {"generator": "missing.safetensors"}, "missing.safetensors"),
+        ("editor", {"encoder": "missing.safetensors"}, "missing.safetensors"),
+        ("editor", {"age_estimators": ("missing.safetensors",)}, "missing.safetensors"),
+        ("editor", {"face_network": "missing.params"}, "missing.params"),
     ],
     indirect=["training"],
 )
@@ -199,6 +211,7 @@ def arguments(training: Training) -> list[str]:
     """The options as they are written on a command line."""
     written = training.options.to_json()
     names = {"train": ("data", "batch", "tick"), "train-age": ("data", "val", "widths", "depths", "batch", "snap")}
+    names |= {"train-editor": ("data", "generator", "face_network", "widths", "batch", "snap")}
     names |= {"train-encoder": ("generator", "recipe", "pairs", "batch", "init", "blocks", "input_size")}
     given = {name.replace("_", "-"): written[name] for name in names[training.command]}
     if training.command == "train":
@@ -249,9 +262,11 @@ def test_a_real_process_that_trains(training: Training, tmp_path: Path):
         (["train"], "--data"),
         (["train-encoder"], "--generator"),
         (["train-age"], "--data"),
+        (["train-editor"], "--data"),
         (["train", "--resume", "RUN", "--gamma", "8"], "leave out --gamma"),
         (["train-encoder", "--resume", "RUN", "--lr", "0.1"], "leave out --lr"),
         (["train-age", "--resume", "RUN", "--lr", "0.1", "--license", "mine"], "leave out --license, --lr"),
+        (["train-editor", "--resume", "RUN", "--ema", "9"], "leave out --ema"),
         (["train-encoder", "--generator", "g", "--blocks", "1,2"], "5,10,5"),
         (["train-age", "--data", "d", "--widths", "eight"], "whole numbers"),
         (["train-age", "--data", "d", "--arch", "vgg"], "vgg"),

@@ -281,6 +281,7 @@ def test_weights_of_a_training(training: Training, run: Path):
         ("generator", {"channel_base": 2**14, "channel_max": 1024}),
         ("generator", {"map_layers": 50, "latent": 512}),
         ("age", {"arch": "resnet", "widths": [512, 512], "depths": [2, 2]}),
+        ("editor", {"widths": [512, 512]}),
     ],
     indirect=["training"],
 )
@@ -350,6 +351,7 @@ COUNTERS = {
     "train": ("images_seen", "steps", "position"),
     "train-encoder": ("epoch", "step"),
     "train-age": ("step", "loss_count"),
+    "train-editor": ("step",),
 }
 
 

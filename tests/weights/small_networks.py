@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from facegen.networks.discriminator import Discriminator
+from facegen.networks.editor import Editor
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 
@@ -37,6 +38,16 @@ def encoder(z_dim: int = 4, img_resolution: int = 64) -> Encoder:
     """An encoder without residual blocks, ready for use."""
     torch.manual_seed(2)
     return Encoder(z_dim, img_resolution, input_size=75, blocks=(0, 0, 0)).eval()
+
+
+def editor() -> Editor:
+    """An editor that changes every pixel, by its place and the ages, ready for use."""
+    torch.manual_seed(3)
+    network = Editor((8, 16), outer=8, inner_size=32, ages=(5, 80))
+    for name, parameter in network.named_parameters():
+        if name.endswith("style.weight") or name.startswith("last."):
+            nn.init.normal_(parameter, std=0.3)
+    return network.eval().requires_grad_(False)
 
 
 def assert_same_weights(network: nn.Module, other: nn.Module) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from refusals import assert_refused
-from small_networks import METADATA, assert_same_weights, discriminator, encoder
+from small_networks import METADATA, assert_same_weights, discriminator, editor, encoder
 from small_networks import generator as small_generator
 from torch import nn
 
@@ -173,6 +173,42 @@ def test_an_encoders_file_keeps_its_age_shift(tmp_path):
         f"{tmp_path / 'e.safetensors'}: encoder, age_shift as safetensors"
     ]
     assert (tmp_path / "e.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_an_editor_as_torchscript_says_what_it_is(tmp_path):
+    path, graph = write(tmp_path / "e.safetensors", editor=editor()), tmp_path / "e.pt"
+    result = run(path, graph, "--to", "torchscript")
+    assert result.exit_code == 0, result.output
+    assert result.output.endswith(f"{graph}: editor as torchscript\n")
+    told = {"facegen.json": ""}
+    faces, ages, targets = torch.rand(1, 3, 40, 56) * 2 - 1, torch.tensor([20.0]), torch.tensor([70.0])
+    picture, _, _ = torch.jit.load(str(graph), _extra_files=told)(faces, ages, targets)
+    torch.testing.assert_close(picture, editor()(faces, ages, targets), rtol=0, atol=1e-4)
+    assert json.loads(told["facegen.json"])["network"] == "editor"
+
+
+def test_an_editor_alone_is_taken_out(tmp_path):
+    path, alone = write(tmp_path / "both.safetensors", G_ema=generator(), editor=editor()), tmp_path / "e.safetensors"
+    convert(path, alone, network="editor")
+    networks, _ = load_networks(alone)
+    assert list(networks) == ["editor"]
+    assert_same_weights(networks["editor"], editor())
+
+
+@pytest.mark.parametrize(
+    ("destination", "options", "message"),
+    [
+        ("e.pkl", {}, "no generator or discriminator to write as pkl"),
+        ("e.pkl", {"network": "editor"}, "pkl cannot hold an editor"),
+        ("e.pt", {"to": "rosinality"}, "no generator to write as rosinality"),
+        ("e.pt", {}, "choose one of"),
+        ("e.pt", {"to": "torchscript", "truncation_psi": 0.7}, "only a generator has truncation, not the editor"),
+    ],
+)
+def test_what_an_editor_cannot_become(tmp_path, destination, options, message):
+    path = write(tmp_path / "e.safetensors", editor=editor())
+    assert_refused(message, convert, path, tmp_path / destination, **options)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_half_says_which_it_is(tmp_path, snapshot):

@@ -58,6 +58,9 @@ def test_folders_of_this_machine_go():
     assert without_paths(CONTENT)["training_options"] == {"data": "faces.zip", "lr": 0.002}
     assert CONTENT["training_options"]["data"] == "/home/me/faces.zip"
     assert without_paths({"kimg": 1}) == {"kimg": 1}
+    options = {"encoder": "/a/e.safetensors", "age_estimators": ("/a/age.safetensors", "/b/other"), "generator": None}
+    shown = {"encoder": "e.safetensors", "age_estimators": ["age.safetensors", "other"], "generator": None}
+    assert without_paths({"training_options": options}) == {"training_options": shown}
 
 
 def test_groups_of_a_generator(recwarn):

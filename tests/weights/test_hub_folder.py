@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
 from refusals import assert_refused
-from small_networks import assert_same_weights, discriminator, encoder, generator
+from small_networks import assert_same_weights, discriminator, editor, encoder, generator
 from strangers import TEXT, assert_clean
 
 import facegen
@@ -26,7 +26,12 @@ METADATA = {
     "training_options": {"data": "/home/somebody/faces64.zip", "outdir": "/scratch/runs", "resume": None, "batch": 16},
 }
 
+EDITED = {"val_age_error": 4.2, "val_identity": 0.6, "val_sex_kept": 0.97}
 OPTIONS_THAT_GO_ALONG = {"data": "faces64.zip", "outdir": "runs", "resume": None, "batch": 16}
+
+
+def age_estimator() -> facegen.AgeEstimator:
+    return facegen.AgeEstimator(input_size=16, widths=(4, 8), depths=(1, 1)).eval()
 
 
 @pytest.fixture
@@ -54,16 +59,37 @@ def test_saving_again_changes_nothing(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind", "make"),
-    [("G", "generator", generator), ("D", "discriminator", discriminator), ("encoder", "encoder", encoder)],
+    [
+        ("G", "generator", generator),
+        ("D", "discriminator", discriminator),
+        ("encoder", "encoder", encoder),
+        ("age", "age_estimator", age_estimator),
+        ("editor", "editor", editor),
+    ],
 )
 def test_what_is_loaded_is_of_the_public_class(tmp_path, name, kind, make):
     network = make()
     save_pretrained({name: network}, tmp_path)
     loaded, _ = getattr(facegen, f"load_{kind}")(tmp_path)
-    assert type(loaded) is type(network) is getattr(facegen, kind.capitalize())
+    assert type(loaded) is type(network) is getattr(facegen, kind.title().replace("_", ""))
     assert_same_weights(loaded, network)
     assert loaded.init_kwargs == network.init_kwargs
     assert f"facegen.load_{kind}(" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_of_an_editor(tmp_path):
+    save_pretrained({"editor": editor()}, tmp_path, METADATA | EDITED | {"groups": None, "class_names": None})
+    card = ModelCard.load(tmp_path / "README.md").text
+    for words in ("from 5 to 80 years", "age error 4.20 years, identity 0.600, sex kept 97%", "faces64.zip"):
+        assert words in card
+
+
+def test_an_editor_is_none_of_the_others(tmp_path):
+    save_pretrained({"editor": editor()}, tmp_path)
+    assert "held back" not in (tmp_path / "README.md").read_text(encoding="utf-8")  # nobody measured
+    assert_refused("holds editor, but no generator", facegen.load_generator, tmp_path)
+    save_pretrained({"G_ema": generator()}, tmp_path)
+    assert_refused("holds G_ema, but no editor", facegen.load_editor, tmp_path)
 
 
 def test_the_documented_example_runs(tmp_path, monkeypatch):
@@ -141,6 +167,14 @@ def test_from_a_repository(folder, monkeypatch):
     monkeypatch.setattr("facegen.weights.locate.hub_download", download)
     assert_same_weights(facegen.load_generator("somebody/faces@v1")[0], generator())
     download.assert_called_once_with("somebody/faces", None, "v1")
+
+
+def test_an_editor_from_a_repository(tmp_path, monkeypatch):
+    save_pretrained({"editor": editor()}, tmp_path, METADATA)
+    download = mock.Mock(return_value=tmp_path / "model.safetensors")
+    monkeypatch.setattr("facegen.weights.locate.hub_download", download)
+    assert_same_weights(facegen.load_editor("hf://somebody/editor@v1")[0], editor())
+    download.assert_called_once_with("somebody/editor", None, "v1")
 
 
 def test_push_to_hub(monkeypatch):

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from refusals import assert_refused
 from safetensors.torch import save_file
 from small_networks import METADATA as COMMON
-from small_networks import encoder, generator
+from small_networks import editor, encoder, generator
 
 from facegen.cli import main as facegen
 from facegen.weights import native
@@ -121,6 +121,58 @@ def test_run_folder_and_encoder(tmp_path):
     path = tmp_path / "e.safetensors"
     native.save_networks(path, {"encoder": encoder()}, {})
     assert "Encoder, 64x64, z 4, " in run(path)
+
+
+EDITED = {"val_age_error": 4.214, "val_identity": 0.6123, "val_sex_kept": 0.969}
+
+
+def test_editor(tmp_path):
+    told = {**METADATA, **EDITED, "trained_for": {"generator": "00003-faces/g.safetensors", "sha256": "0" * 64}}
+    native.save_networks(tmp_path / "editor.safetensors", {"editor": editor()}, told, dtype=torch.float16)
+    text = run(tmp_path)  # a run folder
+    for words in (
+        "Editor, faces of any size from 5 to 80 years, ",
+        "float16",
+        "1,234.5 thousand",
+        "00003-faces/g.safetensors",
+        "age error 4.21 years, identity 0.612, sex kept 97%",
+        "for research only",
+    ):
+        assert words in text
+    assert json.loads(run(tmp_path, "--json"))["val_identity"] == 0.6123
+
+
+@pytest.mark.parametrize("value", [None, "x", [1], True, {"generator": [7]}], ids=str)
+def test_an_editor_that_says_odd_things_of_itself(tmp_path, value):
+    path = tmp_path / "editor.safetensors"
+    odd = dict.fromkeys([*EDITED, "trained_for", "training_options", "kimg", "license"], value)
+    native.save_networks(path, {"editor": editor()}, odd)
+    text = run(path)
+    assert "Editor, faces of any size from 5 to 80 years" in text
+    assert "age error" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("widths", [8] * 9, "widths are up to 6"),
+        ("widths", [8.5, 2**40], "widths are up to 6"),
+        ("widths", "wide", "do not fit"),
+        ("inner_size", 31, "cannot halve"),
+        ("inner_size", 2**15, "cannot halve"),
+        ("ages", [80, 5], "the youngest and the oldest"),
+        ("ages", [5, float("nan")], "the youngest and the oldest"),
+        ("ages", None, "do not fit"),
+    ],
+)
+def test_an_editor_that_cannot_be(tmp_path, name, value, message):
+    path, network = tmp_path / "editor.safetensors", editor()
+    network.init_kwargs = {**network.init_kwargs, name: value}
+    native.save_networks(path, {"editor": network}, {})
+    output = run(path)
+    assert output.startswith(f"Error: {path}: ")
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_damaged(weights):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from refusals import assert_refused
-from small_networks import METADATA, assert_same_weights, discriminator, encoder, generator
+from small_networks import METADATA, assert_same_weights, discriminator, editor, encoder, generator
 
 import facegen
 from facegen.cli import main
@@ -45,6 +45,26 @@ def test_every_kind_gives_the_same_networks(files, networks, kind):
     assert not G.training
     assert not any(parameter.requires_grad for parameter in G.parameters())
     assert_refused("holds G, D, G_ema, but no encoder", facegen.load_encoder, files[kind])
+
+
+def test_an_editor_in_float16(tmp_path):
+    run, network = tmp_path / "00000-editor", editor()
+    run.mkdir()
+    save_networks(run / "editor.safetensors", {"editor": network}, METADATA, dtype=torch.float16)
+    loaded, header = facegen.load_editor(run)
+    assert (loaded.init_kwargs, loaded.training, header.license) == (network.init_kwargs, False, METADATA["license"])
+    faces, ages, targets = torch.rand(2, 3, 48, 40) * 2 - 1, torch.tensor([20.0, 70.0]), torch.tensor([70.0, 20.0])
+    before, after = network(faces, ages, targets), loaded(faces, ages, targets)
+    assert after.dtype == torch.float32
+    torch.testing.assert_close(after, before, rtol=0, atol=0.02)
+    assert not torch.equal(after, before)
+
+
+def test_a_file_without_an_editor(files, tmp_path):
+    assert_refused("holds G, D, G_ema, but no editor", facegen.load_editor, files["safetensors"])
+    wrong = tmp_path / "wrong.safetensors"
+    save_networks(wrong, {"editor": encoder()}, METADATA)
+    assert_refused("holds editor, but no editor", facegen.load_editor, wrong)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pickle", "torch"])

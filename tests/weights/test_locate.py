@@ -14,7 +14,7 @@ from weight_server import WeightServer, forget_settings
 
 import facegen.weights.locate as locate_module
 from facegen import beside
-from facegen.weights.locate import PUBLISHED, locate, weights_of_folder
+from facegen.weights.locate import PUBLISHED, locate, shipped_file, weights_of_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -72,13 +72,33 @@ def test_a_run_folder_is_its_newest_snapshot(numbers):
     assert locate(run) == locate(str(run)) == locate(f"{run}/") == weights_of_folder(run) == newest
 
 
-@pytest.mark.parametrize("name", ["encoder-best.safetensors", "model.safetensors"])
+@pytest.mark.parametrize("name", ["encoder-best.safetensors", "editor.safetensors", "model.safetensors"])
 def test_other_folders_with_weights(name):
     folder = Path("folder")
     folder.mkdir()
     (folder / name).touch()
     (folder / "else.safetensors").touch()
     assert locate(folder) == folder / name
+
+
+def test_weights_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate_module, "PRETRAINED", tmp_path)
+    for name in locate_module.SHIPPED:
+        (tmp_path / f"{name}.safetensors").touch()
+        assert shipped_file(name) == tmp_path / f"{name}.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("generator", "install it again, or pass --generator FILE"),
+        ("sex", "install it again"),
+        ("editor", "comes without editor.safetensors; pass --editor FILE"),
+    ],
+)
+def test_weights_that_the_package_lacks(tmp_path, monkeypatch, name, says):
+    monkeypatch.setattr(locate_module, "PRETRAINED", tmp_path)
+    assert_refused(says, shipped_file, name, error=FileNotFoundError)
 
 
 @pytest.mark.parametrize("reference", [".", "empty", Path("empty")])

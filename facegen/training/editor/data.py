@@ -23,7 +23,7 @@ from facegen.training.generator.batches import picture_weights
 SEX = "gender"  # the attribute of an archive by which faces of the target age are chosen alike
 SAME = 0.125  # share of a batch whose two ages are equal
 CYCLED = 0.25  # share of a batch that goes there and back
-HELD_BACK = 64  # faces to show and to measure; every n-th of the archive
+HELD_BACK = 40  # faces to show and to measure; every n-th of the archive
 
 
 @dataclass
@@ -111,6 +111,9 @@ class Teacher:
         """Return faces `[count, 3, S, S]` in -1..1, their ages, the same people at other ages, and these ages."""
         generator, shift = self.generator, self.shift
         device = next(generator.parameters()).device
+        if count == 0:
+            nothing = torch.zeros(0, 3, self.size, self.size, device=device)
+            return nothing, nothing[:, 0, 0, 0], nothing, nothing[:, 0, 0, 0]
         z = torch.randn([count, generator.z_dim], generator=random).to(device)
         classes = torch.randint(generator.c_dim, [count], generator=random)
         middles = torch.tensor(shift.ages, device=device)
@@ -161,33 +164,32 @@ class Batch:
 
 
 def draw_batch(
-    faces: RealFaces, teacher: Teacher | None, options: EditorOptions, step: int, device: torch.device
+    faces: RealFaces, teacher: Teacher, options: EditorOptions, step: int, device: torch.device
 ) -> tuple[Batch, torch.Generator]:
     """Draw the batch of a step, and what draws the rest of it; both depend on the seed and the step alone."""
     rng = np.random.default_rng([options.seed, step])
-    pairs = 0 if teacher is None else round(options.batch * options.generated)
+    pairs = round(options.batch * options.generated)
     count = options.batch - pairs
     indices = rng.choice(len(faces), count, p=faces.chances)
     likes = _alike(faces, indices, rng)
     same = max(1, round(count * SAME))
     likes[:same] = indices[:same]
     random = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    if teacher is not None and pairs:
-        drawn = teacher.pairs(pairs, random)
-    else:
-        nothing = torch.zeros(0, 3, *faces.images.shape[2:], device=device)
-        drawn = nothing, nothing[:, 0, 0, 0], nothing, nothing[:, 0, 0, 0]
+    pair_from, pair_ages, pair_to, pair_targets = teacher.pairs(pairs, random)
+    pictures = [_pictures(faces, chosen, rng, device) for chosen in (indices, likes)] + [pair_from, pair_to]
+    if options.is_coarse(step):
+        pictures = [functional.avg_pool2d(picture, 2) for picture in pictures]
     batch = Batch(
-        images=_pictures(faces, indices, rng, device),
+        images=pictures[0],
         ages=faces.ages[indices].to(device),
         targets=faces.ages[likes].to(device),
-        like=_pictures(faces, likes, rng, device),
+        like=pictures[1],
         same=same,
         cycled=max(1, round(count * CYCLED)),
-        pair_from=drawn[0],
-        pair_ages=drawn[1],
-        pair_to=drawn[2],
-        pair_targets=drawn[3],
+        pair_from=pictures[2],
+        pair_ages=pair_ages,
+        pair_to=pictures[3],
+        pair_targets=pair_targets,
     )
     return batch, random
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
+from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.editor import Editor
 from facegen.networks.patch_discriminator import PatchDiscriminator
-from facegen.networks.sex_classifier import SexClassifier
+from facegen.networks.sex_classifier import SIZE, SexClassifier
 from facegen.training.age.distort import distort
 from facegen.training.editor.data import Batch
+from facegen.training.editor.options import NO_NETWORK, EditorOptions
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import DECADE, divergence
 from facegen.training.perceptual_loss import PerceptualLoss
+from facegen.weights.face_network import load_face_network
+from facegen.weights.facenet import VGGFACE2_URL
+from facegen.weights.load import load_age_estimator, load_sex_classifier
+from facegen.weights.locate import PRETRAINED, shipped_file
 
 LIFETIME = 60.0  # years between two ages that are as far apart as any
 WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
@@ -33,6 +42,7 @@ class LossWeights:
         age: error of the age that the estimators see in distorted views of the face, in decades.
         adversarial: logistic loss before the discriminator, which knows real faces of the target age.
         identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages.
+            Of every `identity_every` faces one is looked at: the network costs as much as the editor.
         sex: Kullback-Leibler divergence of a sex classifier's answer from that to the photo.
         keep: mean absolute change, of two ages close to each other; fades to nothing for far ages.
         same: mean absolute change where both ages are equal.
@@ -48,6 +58,7 @@ class LossWeights:
     adversarial: float = 0.5
     identity: float = 1.0
     identity_far: float = 0.5
+    identity_every: int = 2
     sex: float = 0.3
     keep: float = 0.5
     same: float = 2.0
@@ -64,6 +75,36 @@ WEIGHTS = LossWeights()
 
 
 @dataclass
+class LossSums:
+    """What the losses of the last steps add up to: those of `LossWeights`, and what people want to see beside them."""
+
+    steps: int = 0
+    loss: float = 0.0
+    age: float = 0.0
+    adversarial: float = 0.0
+    identity: float = 0.0
+    sex: float = 0.0
+    keep: float = 0.0
+    same: float = 0.0
+    cycle: float = 0.0
+    fine: float = 0.0
+    pair: float = 0.0
+    features: float = 0.0
+    discriminator: float = 0.0
+    sign: float = 0.0  # of the discriminator's logits for real faces
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        """Take in the losses of a step."""
+        self.steps += 1
+        for name, value in losses.items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each loss over the steps."""
+        return {name: value / self.steps for name, value in vars(self).items() if name != "steps"}
+
+
+@dataclass
 class Judges:
     """Networks that an editor learns from and that stay as they are."""
 
@@ -77,6 +118,25 @@ class Judges:
             if network is not None:
                 network.to(device).eval().requires_grad_(False)
         return self
+
+
+def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, progress: bool) -> Judges:
+    """Load the networks that a run learns from.
+
+    Args:
+        size: side of the faces in pixels.
+        template: how they are aligned.
+        progress: show what is downloaded.
+    """
+    estimators = [load_age_estimator(file)[0] for file in options.age_estimators or [shipped_file("age")]]
+    identity: IdentityLoss | None = None
+    if options.face_network != NO_NETWORK:
+        weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
+        identity = IdentityLoss(load_face_network(weights), template, size)
+    wanted = np.asarray(UTKFACE_TEMPLATE.points)
+    knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
+    sex = load_sex_classifier(PRETRAINED / "sex.safetensors")[0] if knows else None
+    return Judges(estimators, identity, sex, PerceptualLoss())
 
 
 def editor_losses(
@@ -107,8 +167,9 @@ def editor_losses(
         [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
     ).mean()
     if judges.identity is not None:
-        cosine = judges.identity.similarity(moved, images[same:])
-        losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap)).mean()
+        some = slice(None, None, weights.identity_every)
+        cosine = judges.identity.similarity(moved[some], images[same:][some])
+        losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap[some])).mean()
     if judges.sex is not None:
         with torch.no_grad():
             wanted = judges.sex(images[same:])
@@ -164,9 +225,11 @@ def r1_loss(discriminator: PatchDiscriminator, batch: Batch, weights: LossWeight
 def age_loss(
     estimators: list[AgeEstimator], faces: torch.Tensor, targets: torch.Tensor, random: torch.Generator
 ) -> torch.Tensor:
-    """Return the error, in decades, of the ages that the estimators see; each looks at views of its own."""
-    errors = [(estimator.predict(distort(faces, random)) - targets) / DECADE for estimator in estimators]
-    return torch.stack([functional.smooth_l1_loss(error, torch.zeros_like(error)) for error in errors]).mean()
+    """Return the error, in decades, of the ages that the estimators see in distorted faces; each looks at its share."""
+    views, count = distort(faces, random), len(estimators)
+    seen = [estimator.predict(views[index::count]) for index, estimator in enumerate(estimators)]
+    error = (torch.cat(seen) - torch.cat([targets[index::count] for index in range(count)])) / DECADE
+    return functional.smooth_l1_loss(error, torch.zeros_like(error))
 
 
 def finest(pictures: torch.Tensor) -> torch.Tensor:

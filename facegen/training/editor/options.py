@@ -10,6 +10,7 @@ from pathlib import Path
 from facegen.options import MAX_BATCH, Options, option
 
 WARMUP = 30  # steps with a rising learning rate
+NO_NETWORK = "none"  # `--face-network`: nobody looks whether the person stays
 FALLING = 0.3  # share of the run, its end, with a falling one
 
 
@@ -47,15 +48,26 @@ class EditorOptions(Options):
     )
     face_network: str | None = option(
         None,
-        "Weights of a face recognition network, facenet-pytorch's or MobileFaceNet's.",
-        metavar="FILE",
+        "Weights of a face recognition network, facenet-pytorch's or MobileFaceNet's, to keep the person by; or none.",
+        metavar="FILE|none",
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
+    widths: tuple[int, ...] = option(
+        (32, 64, 112, 160), "Channels of the editor's levels, from fine to coarse.", metavar="NUMBERS"
+    )
+    inner_size: int = option(64, "Side at which it sees whole faces, in pixels.", command=False)
     kimg: float = option(60, "Thousands of faces to train on.", above=0, resumable=True)
-    batch: int = option(16, "Faces per step.", min=8)
+    batch: int = option(8, "Faces per step.", min=8)
+    coarse: float = option(
+        0.5,
+        "Share of the run, its beginning, that learns from pictures of half the size, in half the time.",
+        min=0,
+        max=1,
+        resumable=True,
+    )
     generated: float = option(
-        0.25,
+        0.125,
         "Share of a batch that the generator draws: pairs of one person at two ages.",
         min=0,
         max=0.75,
@@ -82,6 +94,10 @@ class EditorOptions(Options):
     def steps(self) -> int:
         """Batches in all."""
         return max(1, math.ceil(self.kimg * 1000 / self.batch))
+
+    def is_coarse(self, step: int) -> bool:
+        """Whether a step, counted from 0, learns from pictures of half the size."""
+        return step < self.coarse * self.steps
 
     @property
     def steps_per_snap(self) -> int:

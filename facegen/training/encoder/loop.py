@@ -42,7 +42,7 @@ from facegen.weights.facenet import VGGFACE2_URL, load_trunk
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_age_estimator, load_generator, load_sex_classifier, read_networks
 from facegen.weights.locate import BEST_ENCODER as BEST
-from facegen.weights.locate import PRETRAINED, locate, shipped_file
+from facegen.weights.locate import locate, shipped_file
 from facegen.weights.native import save_networks
 from facegen.weights.tensors.safetensors_file import open_safetensors
 from facegen.weights.trained_for import ENTRY, name_generator
@@ -209,7 +209,7 @@ def build_objective(options: EncoderOptions, progress: bool) -> tuple[EncoderObj
         identity_loss = IdentityLoss(load_face_network(weights), template, generator.img_resolution)
     sex_classifier: SexClassifier | None = None
     if recipe.target != "z" and not why_not_judged(generator, header.template):
-        sex_classifier, _ = load_sex_classifier(PRETRAINED / "sex.safetensors")
+        sex_classifier, _ = load_sex_classifier(shipped_file("sex"))
     ages = middle_ages(generator, header)
     objective = EncoderObjective(
         encoder, generator, recipe, ages, estimator, identity_loss, psi=options.psi, sex_classifier=sex_classifier

@@ -15,8 +15,12 @@ from facegen.text import shown
 from facegen.training.run.folder import OPTIONS, STATS, read_stats
 from facegen.training.run.lock import BROKEN, FINISHED, STATUS, STOPPED, read_status
 from facegen.training.run.snapshots import read_best, read_metrics
+from facegen.weights.in_words import edits_in_words
 
-_CONFIG = {"generator": "cfg", "encoder": "pairs", "age estimator": "arch"}  # the option that says which it is
+# The option that says what it trains with; it must be there.
+_CONFIG = {"generator": "cfg", "encoder": "pairs", "age estimator": "arch", "editor": "batch"}
+# What stats.jsonl calls the seconds of a kimg or epoch.
+_SECONDS = {"encoder": "seconds", "age estimator": "seconds_per_kimg", "editor": "seconds_per_kimg"}
 _RECENT = 5  # ticks whose median is the speed: what a run does now, without a tick that was slow by chance
 
 
@@ -26,7 +30,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        kind: `generator`, `encoder` or `age estimator`; empty where the options cannot be read.
+        kind: `generator`, `encoder`, `age estimator` or `editor`; empty where the options cannot be read.
         options: As in training_options.json.
         stats: The lines of stats.jsonl, oldest first.
         metrics: What was measured of its snapshots, oldest first.
@@ -51,12 +55,15 @@ class Run:
         if self.kind == "age estimator":
             half = self.options.get("half")
             return f"age estimator, {self.options['arch']}" + (f", {half} half" if half else "")
+        if self.kind == "editor":
+            return f"editor, batch {self.options['batch']}"
         return f"{self.options['cfg']}, batch {self.options.get('batch', '?')}" if self.kind else ""
 
     @property
     def sources(self) -> list[str]:
-        """The names of what it learns from: the archive, and of an encoder the generator."""
-        found = [self.options.get("data"), self.options.get("generator") if self.kind == "encoder" else None]
+        """The names of what it learns from: the archive, and of an encoder or editor the generator."""
+        taught = self.kind in ("encoder", "editor")
+        found = [self.options.get("data"), self.options.get("generator") if taught else None]
         return [Path(str(source)).name for source in found if source]
 
     @property
@@ -72,7 +79,7 @@ class Run:
     @property
     def seconds(self) -> float | None:
         """Seconds per kimg or epoch, of late."""
-        name = {"encoder": "seconds", "age estimator": "seconds_per_kimg"}.get(self.kind, "Timing/sec_per_kimg")
+        name = _SECONDS.get(self.kind, "Timing/sec_per_kimg")
         found = [line[name] for line in self.stats if line.get(name) is not None]
         return median(found[-_RECENT:]) if found else None
 
@@ -93,6 +100,9 @@ class Run:
         if self.kind == "age estimator":
             best = _lowest(self.stats, "val_mae")
             return f"MAE {best['val_mae']:.2f} years at {count(best['step'])} kimg" if best else ""
+        if self.kind == "editor":  # keeps its newest weights: age and identity are at odds, so none are the best
+            measured = [(edits, line) for line in self.stats if (edits := edits_in_words(line))]
+            return f"{measured[-1][0]} at {count(measured[-1][1]['step'])} kimg" if measured else ""
         try:
             best = read_best(self.path)
         except OSError:
@@ -160,7 +170,7 @@ def read_run(path: Path) -> Run:
         return Run(path, "", {}, [], [], BROKEN, one_line(error))
     try:
         options = read_note(path / OPTIONS)
-        kind = "encoder" if "pairs" in options else "age estimator" if "arch" in options else "generator"
+        kind = _kind(options)
         planned = options["epochs" if kind == "encoder" else "kimg"]
         if not is_number(planned) or not isinstance(options[_CONFIG[kind]], str | int):
             raise ValueError
@@ -189,6 +199,15 @@ def as_table(runs: Sequence[Run]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(line + note for line, note in zip(lines, notes, strict=True))
+
+
+def _kind(options: dict[str, Any]) -> str:
+    """What a run with these options trains."""
+    if "pairs" in options:
+        return "encoder"
+    if "face_network" in options and "generated" in options:
+        return "editor"
+    return "age estimator" if "arch" in options else "generator"
 
 
 def _is_run(path: Path) -> bool:

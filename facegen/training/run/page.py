@@ -44,6 +44,15 @@ _CURVES = {
         "Mean absolute error, years (validation)": [("error", "val_mae")],
         "Loss": [("training", "loss")],
     },
+    "editor": {
+        "Error of the age, years (validation)": [("error", "val_age_error")],
+        "Kept (validation)": [("identity", "val_identity"), ("sex", "val_sex_kept")],
+        "Loss": [("all", "loss"), ("before the discriminator", "adversarial")],
+        "Losses of age and sex": [("age", "age"), ("sex", "sex")],
+        "Loss of identity": [("identity", "identity")],
+        "Changes that should not be": [("of equal ages", "same"), ("after there and back", "cycle")],
+        "Seconds per kimg": [("seconds", "seconds_per_kimg")],
+    },
 }
 
 # Heading, words and file of the picture that such a training ends with.
@@ -54,6 +63,7 @@ _RESULTS = {
         "reconstructions.png",
     ),
     "age estimator": ("Ages", "What it says of the faces kept back, against their ages.", "ages.png"),
+    "editor": ("Edits", "Faces kept back, from young to old, each with what it makes of it at five ages.", "edits.png"),
 }
 
 

@@ -8,6 +8,7 @@ All take and give float32 with any number of samples N; faces are `[N, 3, R, R]`
     encoder        image, a face of the generator's resolution -> z, or ws for an encoder of w or w+
     age_shift      ws, from_ages [N], to_ages [N] in years -> aged, as ws
     age_estimator  image, a face of its own resolution -> age [N] in years
+    editor         image [N, 3, H, W] of any size, ages [N], targets [N] in years -> picture, change, mask [N, 1, H, W]
 
 c is missing where the network has no classes. Noise is that stored with the weights. Mapping and synthesis are the two
 halves of a generator; `mean` is the mean w of a class, toward which `facegen.networks.latents.place_latents` moves what
@@ -32,6 +33,7 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift
+from facegen.networks.editor import Editor
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import group_means
@@ -48,6 +50,7 @@ class _Graph(nn.Module):
     """A network as it is written: `forward` takes the tensors of `example` and gives those that `outputs` names."""
 
     outputs: tuple[str, ...] = ("image",)
+    any_size = False  # whether pictures may have any height and width
 
     def example(self, batch: int) -> _Inputs:
         """Random inputs, the same every time."""
@@ -182,6 +185,46 @@ class _AgeEstimatorGraph(_Graph):
         return _random_faces(self.estimator.input_size, batch)
 
 
+class _EditorGraph(_Graph):
+    """The editor, its resizing written as two products with matrices: those do not need to know the size beforehand."""
+
+    outputs = ("picture", "change", "mask")
+    any_size = True
+
+    def __init__(self, editor: Editor) -> None:
+        super().__init__()
+        self.editor = editor
+
+    def forward(
+        self, image: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        side, size = self.editor.inner_size, image.shape[2:]
+        small = _resizing(size[0], side) @ image @ _resizing(size[1], side).t()
+        plan = self.editor.plan(small, ages, targets)
+        plan = functional.interpolate(plan, size, mode="bilinear", align_corners=False)
+        change, mask = self.editor.draw(image, ages, targets, plan)
+        return image + mask * change, change, mask
+
+    def example(self, batch: int) -> _Inputs:
+        random = torch.Generator().manual_seed(batch)
+        image = torch.rand([batch, 3, 48 * batch, 40 + 48 * batch], generator=random) * 2 - 1  # larger, smaller, oblong
+        first, last = self.editor.ages
+        ages, targets = (first + (last - first) * torch.rand([2, batch], generator=random)).unbind()
+        return {"image": image, "ages": ages, "targets": targets}
+
+    def expected(self, inputs: _Inputs) -> tuple[torch.Tensor, ...]:
+        change, mask = self.editor.change(*inputs.values())
+        return self.editor(*inputs.values()), change, mask
+
+
+def _resizing(length: int, side: int) -> torch.Tensor:
+    """Return the matrix `[side, length]` that resizes an axis as PyTorch's antialiased bilinear interpolation does."""
+    place = (torch.arange(length) + 0.5) * (side / length)  # of each pixel, in pixels of the result
+    reach = (2 * place[:1]).clamp(min=1)  # a pixel of the result takes what lies so near
+    weights = (1 - (place - torch.arange(side)[:, None] - 0.5).abs() / reach).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
 def _random_latents(generator: Generator | _MappingGraph, batch: int) -> _Inputs:
     z = torch.randn([batch, generator.z_dim], generator=torch.Generator().manual_seed(batch))
     c_dim = generator.c_dim
@@ -204,7 +247,7 @@ def export_onnx(
     """Write a network as ONNX and compare it with PyTorch before the file gets its name.
 
     Args:
-        network: A `Generator`, `Encoder`, `AgeShift` or `AgeEstimator`.
+        network: A `Generator`, `Encoder`, `AgeShift`, `AgeEstimator` or `Editor`.
         path: The file, by custom `*.onnx`.
         part: `mapping` or `synthesis` of a generator; None takes all of it.
         truncation_psi: The truncation of a whole generator, fixed in the graph.
@@ -225,13 +268,14 @@ def export_onnx(
 
     inputs = graph.example(2)
     batch = torch.export.Dim("batch")
+    sides = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")} if graph.any_size else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about deprecations inside the exporter
         program = torch.onnx.export(
             graph,
             tuple(inputs.values()),
             dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=tuple({0: batch, **(sides if x.ndim == 4 else {})} for x in inputs.values()),
             input_names=list(inputs),
             output_names=list(graph.outputs),
             opset_version=OPSET,
@@ -287,6 +331,8 @@ def _graph(network: nn.Module, part: str | None, truncation_psi: float) -> _Grap
         graph = _AgeShiftGraph(network)
     elif isinstance(network, AgeEstimator):
         graph = _AgeEstimatorGraph(network)
+    elif isinstance(network, Editor):
+        graph = _EditorGraph(network)
     else:
         raise FacegenError(
             f"a {type(network).__name__.lower()} has no use as ONNX or TorchScript: choose another network"

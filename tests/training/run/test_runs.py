@@ -137,6 +137,47 @@ def test_the_best_is_what_the_best_file_holds(tmp_path: Path):
     assert (age.length, age.speed) == ("12000 of 12000.5 kimg", "13500 s/kimg")
 
 
+EDITOR = {"face_network": None, "generated": 0.25, "batch": 16, "kimg": 60, "data": "/x/f.zip", "generator": None}
+
+
+def make_editor_run(outdir: Path, ticks: int, **options: object) -> Path:
+    """A run of `facegen train-editor` with numbers at every kimg."""
+    with RunFolder.create(outdir, "editor-faces") as run:
+        run.write_json("training_options.json", {**EDITOR, **options})
+        for kimg in range(1, ticks + 1):
+            losses = dict.fromkeys(("loss", "age", "adversarial", "identity", "sex", "same", "cycle"), 1 / kimg)
+            validated = {"val_age_error": 9 - kimg, "val_identity": 0.9 - kimg / 10, "val_sex_kept": 0.96}
+            run.stats(kimg, {**losses, **validated, "seconds_per_kimg": 300 + kimg})
+        return run.path
+
+
+def test_an_editor(tmp_path: Path):
+    path = make_editor_run(tmp_path, 3, generator="/data/faces.safetensors")
+    (run,) = find_runs(path)
+    assert (run.kind, run.config, run.sources) == ("editor", "editor, batch 16", ["f.zip", "faces.safetensors"])
+    assert (run.length, run.speed, run.strength) == ("3 of 60 kimg", "302 s/kimg", "")
+    assert run.measured == "age error 6.00 years, identity 0.600, sex kept 96% at 3 kimg"
+    (path / "edits.png").write_bytes(b"damaged")
+    write_page(tmp_path / "runs.html", [run], "runs")
+    html = (tmp_path / "runs.html").read_text(encoding="utf-8")
+    assert html.count("<polyline") == 11
+    assert "Edits</h3>" not in html
+    save_fakes(path / "edits.png", 9)
+    write_page(tmp_path / "runs.html", [run], "runs")
+    assert "Edits</h3>" in (tmp_path / "runs.html").read_text(encoding="utf-8")
+
+
+def test_an_editor_that_was_not_validated_or_says_odd_things(tmp_path: Path):
+    path = make_editor_run(tmp_path, 0)
+    (path / "stats.jsonl").write_text('{"step": 2, "val_identity": "good", "val_age_error": null}\n')
+    (run,) = find_runs(tmp_path)
+    assert (run.measured, run.speed, run.sources) == ("", "", ["f.zip"])
+    broken = make_editor_run(tmp_path, 1, batch=[16])
+    (path / "training_options.json").write_text('{"face_network": null, "generated": 0.25}')
+    assert {run.path: run.kind for run in find_runs(tmp_path)} == {path: "", broken: ""}
+    assert all(run.state == "broken" for run in find_runs(tmp_path))
+
+
 def test_a_run_before_its_first_tick_and_one_with_damaged_lines(tmp_path: Path):
     run = make_run(tmp_path, "new", 0)
     (run.path / "stats.jsonl").write_text('[1]\n{"step": "x"}\n{"step": 4, "Progress/augment": null}\n{"st')

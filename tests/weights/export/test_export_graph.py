@@ -4,10 +4,11 @@ import sys
 import pytest
 import torch
 from refusals import assert_refused
-from small_networks import discriminator
+from small_networks import discriminator, editor
 from small_networks import generator as small_generator
 from torch import nn
 
+from facegen.networks.editor import Editor
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.weights.export import graph as export_graph
@@ -33,6 +34,20 @@ def encoder(img_resolution: int, input_size: int = 80, target: str = "z") -> Enc
     if target != "z":
         E.w_mean.normal_()
     return E.eval().requires_grad_(False)
+
+
+EDITED = ("image", "ages", "targets")
+
+
+def assert_edits(network: Editor, graph) -> None:
+    """Assert that a graph gives picture, change and mask as the network does, at any size and of any number."""
+    for batch, height, width in ((1, 16, 16), (3, 32, 32), (1, 128, 128), (3, 192, 192), (1, 256, 256), (2, 51, 70)):
+        faces = torch.rand(batch, 3, height, width) * 2 - 1
+        values = dict(zip(EDITED, (faces, *(5 + 75 * torch.rand(2, batch))), strict=True))
+        change, mask = network.change(*values.values())
+        assert change.std() > 0.1  # else all graphs are alike
+        for found, wanted in zip(graph(**values), (network(*values.values()), change, mask), strict=True):
+            torch.testing.assert_close(torch.as_tensor(found), wanted, rtol=0, atol=TOLERANCE)
 
 
 def inputs(network: nn.Module, batch: int) -> dict[str, torch.Tensor]:
@@ -110,6 +125,23 @@ def test_exporting_changes_neither_the_network_nor_later_random_numbers(tmp_path
     assert torch.equal(torch.get_rng_state(), state)
     assert not G.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in G.state_dict().items())
+
+
+def test_onnx_of_an_editor_takes_pictures_of_any_size(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network, path = editor(), tmp_path / "e.onnx"
+    assert export_onnx(network, path) < TOLERANCE
+    session = onnxruntime.InferenceSession(path)
+    assert [i.name for i in session.get_inputs()] == list(EDITED)
+    assert [o.name for o in session.get_outputs()] == ["picture", "change", "mask"]
+    assert_edits(network, lambda **values: session.run(None, {name: x.numpy() for name, x in values.items()}))
+
+
+def test_torchscript_of_an_editor_takes_pictures_of_any_size(tmp_path):
+    network, path = editor(), tmp_path / "e.pt"
+    assert export_torchscript(network, path) < TOLERANCE
+    assert_edits(network, torch.jit.load(str(path)))
 
 
 @pytest.mark.parametrize("export", [export_onnx, export_torchscript])

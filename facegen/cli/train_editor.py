@@ -1,0 +1,44 @@
+"""`facegen train-editor`: teach a network to change the age of a face in a photo."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facegen.cli import device_option, outdir_option
+from facegen.options import click_options, options_to_merge
+from facegen.training.editor.options import EditorOptions
+
+
+@click.command("train-editor")
+@click_options(EditorOptions)
+@outdir_option
+@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
+@device_option
+@click.pass_context
+def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str | None, **chosen: Any) -> None:
+    """Train an editor: a network that changes the age of a face in a photo, at the photo's own resolution.
+
+    Learns from the real faces of an archive, whose ages it must know, and from pairs that a generator draws. Writes a
+    new run folder: editor.safetensors, log.txt, stats.jsonl, curve.png and edits.png, which shows faces that were held
+    back at five ages. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume goes on (with more --kimg,
+    if given).
+
+    \b
+    Example:
+      facegen train-editor --data train.zip --kimg 60
+    """
+    from facegen.training.editor.loop import train_editor
+    from facegen.training.run.folder import read_options
+
+    if resume is not None:
+        given = options_to_merge(ctx, EditorOptions, without=("resume", "device"))
+        options = replace(read_options(resume, EditorOptions), **given)
+    elif chosen["data"] is not None:
+        options = EditorOptions.from_command(chosen)
+    else:
+        raise click.UsageError("give --data ARCHIVE, or --resume RUN")
+    train_editor(options, outdir, device=device, resume=resume)
