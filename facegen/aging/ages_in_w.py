@@ -34,9 +34,11 @@ class LatentAges:
         self.generator, self.target, self.shift, self.middles, self.means = generator, target, shift, middles, means
 
     def method(self, edit: Edit) -> str:
-        """The method of an edit; a FacegenError where the latents do not allow for it."""
+        """The method of an edit, `swap` or `shift`; a FacegenError where the latents do not allow for it."""
         if edit.method is None:
             return "swap" if self.target == "z" else "shift"
+        if edit.method == "editor":
+            raise FacegenError("an editor changes faces of photos, and this is none: use method shift or swap")
         if edit.method == "swap" and self.target != "z":
             raise FacegenError(
                 f"method swap needs an encoder that predicts z, and this one predicts {self.target}: "

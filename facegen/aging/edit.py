@@ -12,7 +12,7 @@ from facegen.errors import FacegenError, shorten
 from facegen.options import Options, option
 
 ALL = "all"  # the middle age of every group
-METHODS = ("swap", "shift")
+METHODS = ("swap", "shift", "editor")
 PASTE_MODES = ("change", "face")  # see `paste`
 OUTPUTS = ("photo", "face", "both")
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -51,8 +51,8 @@ class Edit(Options):
 
     method: str | None = option(
         None,
-        "Change the age group of z (swap), which needs an encoder of z, or move w by the difference of two ages' "
-        "places (shift).",
+        "Change the age group of z (swap), which needs an encoder of z, move w by the difference of two ages' places "
+        "(shift), or let an editor change the photo (editor).",
         choices=METHODS,
         unset="swap if the encoder predicts z, else shift",
     )

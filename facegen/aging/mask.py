@@ -38,9 +38,18 @@ def face_mask(x: np.ndarray, y: np.ndarray, template: AlignmentTemplate = UTKFAC
     across = (x - middle[0]) * down[1] - (y - middle[1]) * down[0]
     radius = np.hypot(across / (1.15 * eye_distance), along / (1.3 * height))
     ellipse = _smooth_step((1 - radius) / FEATHER)
-    sides = _smooth_step(np.minimum(x, 1 - x) / BORDER)
-    ends = _smooth_step(np.minimum(y, 1 - y) / BORDER)
-    return ellipse * sides * ends
+    return ellipse * _fade(x, BORDER) * _fade(y, BORDER)
+
+
+def border_mask(side: int, width: float) -> np.ndarray:
+    """Return 1 at a square picture's pixels, smoothly 0 toward its border, over a share of its side: `[H, W, 1]`."""
+    fade = _fade((np.arange(side, dtype=np.float32) + 0.5) / side, width)
+    return fade[:, None, None] * fade[None, :, None]
+
+
+def _fade(places: np.ndarray, width: float) -> np.ndarray:
+    """1 inside of 0..1, smoothly 0 toward both ends, over this width."""
+    return _smooth_step(np.minimum(places, 1 - places) / width)
 
 
 def crop_mask(shape: tuple[int, int], template: AlignmentTemplate) -> np.ndarray:

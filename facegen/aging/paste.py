@@ -35,11 +35,12 @@ from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, corners_
 from facegen.images import PHOTO_MODES, fitting_profile, from_srgb, to_rgb, turn_upright
 
 if TYPE_CHECKING:
-    from facegen.aging.results import FaceResult
+    from facegen.aging.results import AgedFace, FaceResult
 
 LIGHT = 1 / 8  # blur that leaves only light and color, as a share of the crop's side
 BAND = 256  # rows of the photo that are worked on at a time: bounds the memory for large faces
 EDGE = 40.0  # levels of contrast that make an edge, such as that of glasses, which does not fade
+CLOSER = 40.0  # how soon the closer one of two faces has all of a pixel, where they have masks of their own
 FINEST = 8  # the crop is enlarged at most by this before it is turned; the rest is smooth anyway
 
 
@@ -66,6 +67,23 @@ class PastedFace:
     template: AlignmentTemplate | None = None
 
 
+@dataclass(frozen=True)
+class PastedChange:
+    """What an editor changes in one face of a photo: added to it in mode `change`, there is no other.
+
+    input: a square of the photo around the face, RGB.
+    change: float `[W, W, 3]`, in levels, what is added to it at strength 1.
+    mask: how much of that shows, float32 `[W, W, 1]`, 0..1.
+    matrix, strength: as in `PastedFace`.
+    """
+
+    input: Image.Image
+    change: np.ndarray
+    mask: np.ndarray
+    matrix: np.ndarray
+    strength: float = 1.0
+
+
 class Placed(NamedTuple):
     """What is put into a photo for one face.
 
@@ -74,6 +92,7 @@ class Placed(NamedTuple):
     template: as in `PastedFace`.
     smoothed: how much of the photo's detail that is finer than `source` fades, 0..1 [H, W, 1]; None: none of it.
     source: the face as it was cut from the photo, float32 [H, W, 3], in levels.
+    mask: how much of `pixels` shows, 0..1 [H, W, 1]; None: the face's ellipse.
     """
 
     pixels: np.ndarray
@@ -81,11 +100,12 @@ class Placed(NamedTuple):
     template: AlignmentTemplate | None = None
     smoothed: np.ndarray | None = None
     source: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 def paste_faces(
     photo: Image.Image,
-    faces: Sequence[PastedFace],
+    faces: Sequence[PastedFace | PastedChange],
     mode: str = "change",
     *,
     template: AlignmentTemplate = UTKFACE_TEMPLATE,
@@ -105,12 +125,17 @@ def paste_faces(
     if photo.mode not in PHOTO_MODES:
         raise FacegenError(f"a photo of mode {photo.mode} takes no faces: open it with open_original")
     for number, face in enumerate(faces, start=1):
-        _check(face, number)
+        _check(face, number, mode)
 
     photo = turn_upright(photo)  # as the faces were found
     profile = photo.info.get("icc_profile") or b""
-    faces = [_in_profile(face, profile, photo.mode) for face in faces]
-    return put_in(photo, [_placed(face, mode, template) for face in faces], mode, template)
+    placed = []
+    for face in faces:
+        if isinstance(face, PastedChange):
+            placed.append(_placed_change(face, profile, photo.mode))
+        else:
+            placed.append(_placed(_in_profile(face, profile, photo.mode), mode, template))
+    return put_in(photo, placed, mode, template)
 
 
 def put_in(
@@ -168,19 +193,27 @@ def paste_results(
         mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
     """
     for index in range(len(results[0].aged) if results else 0):
-        faces = []
-        for result in results:
-            aged = result.aged[index]
-            pictures = (result.input, result.reconstruction, aged.image)
-            years = aged.age - result.input_age
-            faces.append(PastedFace(*pictures, result.matrix, aged.strength, years, result.template))
+        faces = [_pasted(result, result.aged[index]) for result in results if not result.too_small]
         yield results[0].aged[index].caption, paste_faces(photo, faces, mode, template=template)
 
 
-def _check(face: PastedFace, number: int) -> None:
-    sizes = {face.input.size, face.reconstruction.size, face.aged.size}
+def _pasted(result: FaceResult, aged: AgedFace) -> PastedFace | PastedChange:
+    """What `paste_faces` takes for a face at some age."""
+    if aged.change is not None and (window := result.window) is not None:
+        return PastedChange(window.picture, aged.change, window.mask, window.matrix(result.matrix), aged.strength)
+    pictures, years = (result.input, result.reconstruction, aged.image), aged.age - result.input_age
+    return PastedFace(*pictures, result.matrix, aged.strength, years, result.template)
+
+
+def _check(face: PastedFace | PastedChange, number: int, mode: str) -> None:
+    if isinstance(face, PastedChange):
+        if mode != "change":
+            raise FacegenError(f"face {number}: of an editor there is only the change to paste, no {mode}")
+        sizes, words = {face.input.size, face.change.shape[1::-1], face.mask.shape[1::-1]}, "change and mask"
+    else:
+        sizes, words = {face.input.size, face.reconstruction.size, face.aged.size}, "reconstruction and aged face"
     if len(sizes) > 1:
-        raise FacegenError(f"face {number}: input, reconstruction and aged face have different sizes: {sorted(sizes)}")
+        raise FacegenError(f"face {number}: input, {words} have different sizes: {sorted(sizes)}")
     matrix = np.asarray(face.matrix)
     if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-12:
         raise FacegenError(f"face {number}: its matrix is no invertible 2x3 matrix: {matrix.tolist()}")
@@ -221,28 +254,36 @@ def _share(
 ) -> np.ndarray:
     """The weight of a face in a box, beside the others that are `near`: float [height, width].
 
-    Of masks m it is m_i * m_i / sum(m): the mask itself where there is no other, and never more than 1 in sum.
+    Of masks m and claims c it is m_i * c_i / sum(c): the mask itself where there is no other, and never more than 1 in
+    sum.
     """
-    own = _mask_in(faces[number], box, template)
-    total = own.copy()
+    own, claim = _mask_in(faces[number], box, template)
+    total = claim.copy()
     for other, face in enumerate(faces):
         if other != number and near[other]:
-            total += _mask_in(face, box, template)
-    return own * np.divide(own, total, out=np.zeros_like(own), where=total > 0)
+            total += _mask_in(face, box, template)[1]
+    return own * np.divide(claim, total, out=np.zeros_like(own), where=total > 0)
 
 
-def _mask_in(face: Placed, box: tuple[int, int, int, int], template: AlignmentTemplate) -> np.ndarray:
-    """The mask of a face at the pixels of a box of the photo: float32 [height, width]."""
+def _mask_in(
+    face: Placed, box: tuple[int, int, int, int], template: AlignmentTemplate
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mask of a face, and its claim beside others, at the pixels of a box of the photo: float32 [height, width].
+
+    An ellipse around a face is its claim. A mask of its own may reach into other faces: there the closer face is right.
+    """
     left, top, right, bottom = box
     x = np.arange(left, right, dtype=np.float32)[None, :] + 0.5
     y = np.arange(top, bottom, dtype=np.float32)[:, None] + 0.5
     height, width = face.pixels.shape[:2]
     matrix = np.asarray(face.matrix, dtype=np.float32) / np.array([[width], [height]], np.float32)
-    return face_mask(
-        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
-        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
-        face.template or template,
-    )
+    across = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+    down = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+    if face.mask is None:
+        mask = face_mask(across, down, face.template or template)
+        return mask, mask
+    mask = _warp(face.mask, face.matrix, box)[..., 0].clip(0, 1)
+    return mask, mask * np.exp(-CLOSER * ((across - 0.5) ** 2 + (down - 0.5) ** 2))
 
 
 def _placed(face: PastedFace, mode: str, template: AlignmentTemplate) -> Placed:
@@ -254,6 +295,18 @@ def _placed(face: PastedFace, mode: str, template: AlignmentTemplate) -> Placed:
         smoothed = change.smoothed(face.strength, face.years)
         return Placed(pixels, face.matrix, face.template, smoothed if smoothed.any() else None, source)
     return Placed(_replaced(face, source, change), face.matrix, face.template)
+
+
+def _placed_change(face: PastedChange, profile: bytes, mode: str) -> Placed:
+    """What is put into a photo of this color profile and mode."""
+    added = face.strength * face.change.astype(np.float32)
+    plain = to_rgb(face.input)
+    before = from_srgb(plain, profile, mode)
+    if before is not plain:  # the same change, in the numbers that the profile has for these colors
+        levels = np.rint(np.asarray(plain) + added).clip(0, 255).astype(np.uint8)
+        after = from_srgb(Image.fromarray(levels), profile, mode)
+        added = np.asarray(to_rgb(after), np.float32) - np.asarray(to_rgb(before), np.float32)
+    return Placed(added, face.matrix, mask=face.mask)
 
 
 def _replaced(face: PastedFace, source: np.ndarray, change: FaceChange) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,9 @@ from PIL import Image
 from facegen.aging.change import UNDERSTOOD
 from facegen.faces.template import AlignmentTemplate
 from facegen.figures.grids import age_strip
+
+if TYPE_CHECKING:
+    from facegen.aging.editing import Window
 
 # Of 2,000 faces of UTKFace, 4 % are turned further. Their reconstructions are less like them (cosine of face embeddings
 # 0.14; 0.23 up to 20 degrees), and asked to be 75 they look 16 years younger, the others 9.
@@ -27,9 +30,11 @@ class AgedFace:
 
     caption: the age that was asked for, or the group.
     group: the age's group.
-    image: as the generator draws it.
+    image: as the generator draws it; of an editor the face as it is in the photo then.
     strength: how much of its change goes into the photo, see `Edit.strength`.
     looks: the age that the face in the photo then looks; NaN where the strength was given.
+    change: what the editor adds to the photo at strength 1, float16 `[W, W, 3]`, in levels, at the pixels of
+        `FaceResult.window`; None where the generator has drawn.
     """
 
     caption: str
@@ -38,23 +43,29 @@ class AgedFace:
     image: Image.Image
     strength: float = 1.0
     looks: float = math.nan
+    change: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class FaceResult:
-    """One face of a photo, and what age transfer made of it; all pictures have the generator's size.
+    """One face of a photo, and what age transfer made of it.
+
+    All pictures have one size, the generator's; of an editor that of the face in the photo, within limits.
 
     box: left, top, right, bottom in pixels of the photo.
     matrix: [2, 3], pixels of the photo to pixels of the pictures (`invert_matrix` gives the way back).
     input: the face, aligned as the networks expect it.
     reconstruction: its latent decoded at `input_age`; how close it comes to the input is how far to trust the rest.
+        Of an editor, which needs none, the input itself.
     input_age: in years, as given or as estimated; `input_group` is its group.
-    latent: what the encoder made of the input, [z_dim] or [num_ws, w_dim].
+    latent: what the encoder made of the input, [z_dim] or [num_ws, w_dim]; of an editor empty.
     age_is_estimated: `input_age` was not given.
     understood: 0..1, how close the reconstruction is, as `FaceChange.understood`.
     yaw: how far it is turned to the side, in degrees, see `facegen.faces.find.yaw`.
     inside: 0..1, how much of it lies inside of the photo.
     template: where its landmarks lie in `input`; None: where they should lie.
+    window: what the editor saw of the photo; None where the generator has drawn.
+    too_small: it has too few pixels for the editor, and stays as it is.
     """
 
     box: tuple[float, float, float, float]
@@ -70,6 +81,8 @@ class FaceResult:
     yaw: float = 0.0
     inside: float = 1.0
     template: AlignmentTemplate | None = None
+    window: Window | None = None
+    too_small: bool = False
 
     @property
     def input_caption(self) -> str:
@@ -77,10 +90,12 @@ class FaceResult:
         return f"input, looks {self.input_age:.0f}" if self.age_is_estimated else "input"
 
     def strip(self, tile: int = 160) -> Image.Image:
-        """Input, reconstruction and every age side by side, with captions."""
-        pictures = [self.input, self.reconstruction, *(face.image for face in self.aged)]
-        captions = [self.input_caption, "reconstruction", *(face.caption for face in self.aged)]
-        return age_strip(pictures, captions, tile=tile)
+        """Input, reconstruction if there is one, and every age side by side, with captions."""
+        pictures, captions = [self.input], [self.input_caption]
+        if self.window is None:
+            pictures, captions = [*pictures, self.reconstruction], [*captions, "reconstruction"]
+        pictures += [face.image for face in self.aged]
+        return age_strip(pictures, [*captions, *(face.caption for face in self.aged)], tile=tile)
 
 
 class AgedPhoto(NamedTuple):
@@ -117,6 +132,7 @@ def doubts_in_words(results: Sequence[FaceResult], *, pasted: bool) -> list[str]
     """
     from_the_side = [abs(result.yaw) > FROM_THE_SIDE for result in results]
     cut_off = [result.inside < CUT_OFF for result in results]
+    too_small = [result.too_small for result in results]
     not_understood = [pasted and result.understood < UNDERSTOOD for result in results]
     return [
         f"{_faces(chosen)} {words}"
@@ -124,6 +140,7 @@ def doubts_in_words(results: Sequence[FaceResult], *, pasted: bool) -> list[str]
             (from_the_side, "seen from the side: expect less there"),
             (cut_off, "cut off by the border of the photo: expect less there"),
             (not_understood, "not understood well: little changes there"),
+            (too_small, "too small for the editor: nothing changes there"),
         )
         if any(chosen)
     ]

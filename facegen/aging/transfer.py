@@ -2,7 +2,7 @@
 
 The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
 on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
-`results` (what comes out) and `video`. `facegen.batch` writes the files of all that.
+`results` (what comes out) and `video`; in `editing` for the other method, an editor. `facegen.batch` writes the files.
 """
 
 from __future__ import annotations
@@ -10,39 +10,48 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from facegen.ages import AgeGroups
 from facegen.aging.ages_in_w import LatentAges
-from facegen.aging.change import FaceChange
+from facegen.aging.drawing import drawn_faces, drawn_pictures
 from facegen.aging.edit import ALL, Age, Edit, group_of, layer_indices, wanted_ages
-from facegen.aging.mask import share_inside
+from facegen.aging.editing import (
+    EDITOR_FIRST,
+    TOO_SMALL,
+    PhotoEditor,
+    check_edit,
+    edit_faces,
+    is_too_small,
+    of_generator_only,
+)
 from facegen.aging.paste import paste_results
 from facegen.aging.refine import refine
-from facegen.aging.results import AgedFace, AgedPhoto, FaceResult
-from facegen.aging.strength import solve_strengths
+from facegen.aging.results import AgedPhoto, FaceResult
+from facegen.aging.strength import Change, least_strengths
 from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face, completed, in_photo
-from facegen.faces.find import find_faces, yaw
-from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix, template_of
-from facegen.figures.grids import to_pixels
-from facegen.images import open_photo, shows_no_color, to_float, to_rgb, upright_to_cut, upright_with_alpha
+from facegen.faces.find import find_faces
+from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, Face, alignment_matrix
+from facegen.images import open_photo, to_float, to_rgb, upright_to_cut, upright_with_alpha
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.age_shift import AgeShift, group_mean_shift
+from facegen.networks.editor import Editor
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw, group_means
 from facegen.photos.original import open_original
 from facegen.status import status
-from facegen.weights.load import load_age_estimator, load_generator, read_networks
-from facegen.weights.locate import locate, shipped_file
+from facegen.weights.load import load_age_estimator, load_editor, load_generator, read_networks
+from facegen.weights.locate import locate, shipped_editor, shipped_file
 from facegen.weights.native import tensors_checksum
-from facegen.weights.trained_for import check_trained_for, own_generator
+from facegen.weights.trained_for import check_same_faces, check_trained_for, own_generator
 
 PICTURES_AT_ONCE = 64  # what the generator draws in one batch: bounds the memory for many faces and ages
 TUNED_AT_ONCE = 8  # faces that have a generator of their own at one time
@@ -80,6 +89,7 @@ class AgeTransfer:
         age_shift: How ages differ in w, as trained with the encoder; None for the difference of the groups' means.
         age_estimator: Tells the age of a face that comes without one, and is one of the judges of a refinement.
             None does without; then an encoder of w needs to be told the ages.
+        editor: Does the method `editor`; trained on faces that were aligned as the generator's.
         device: None takes a GPU when there is one.
 
     Example:
@@ -100,6 +110,7 @@ class AgeTransfer:
         template: AlignmentTemplate | None = None,
         age_shift: AgeShift | None = None,
         age_estimator: AgeEstimator | None = None,
+        editor: Editor | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         groups = AgeGroups.default() if groups is None else groups
@@ -114,6 +125,7 @@ class AgeTransfer:
         self.age_estimator = None if age_estimator is None else age_estimator.to(self.device).eval()
         self.groups = groups
         self.template = UTKFACE_TEMPLATE if template is None else template
+        self.editor = None if editor is None else PhotoEditor(editor.to(self.device).eval(), self.template)
         middles = [float(groups.middle_age(index)) for index in range(len(groups))]
         means = group_means(self.generator)
         shift = group_mean_shift(means, generator.num_ws, middles) if age_shift is None else age_shift
@@ -127,10 +139,11 @@ class AgeTransfer:
         encoder: str | os.PathLike[str] | None = None,
         *,
         age_estimator: str | os.PathLike[str] | None = None,
+        editor: str | os.PathLike[str] | None = None,
         groups: AgeGroups | None = None,
         device: str | torch.device | None = None,
     ) -> AgeTransfer:
-        """Load the networks; None for the ones that come with the package.
+        """Load the networks; None for the ones that come with the package (an editor need not).
 
         Weights are what `facegen.load_generator` takes: files of any kind, run folders, addresses, hub repositories.
         `groups` are the age groups of a generator whose file does not say which they are, see `Header.groups_of`.
@@ -147,15 +160,21 @@ class AgeTransfer:
         generator_file = own_generator(encoder_file) if generator is None else generator
         generator_network, header = load_generator(generator_file)
         check_trained_for(generator_network, encoder_file, networks, about_encoder, str(generator_file))
-        return cls(
+        editor_file = shipped_editor() if editor is None else editor
+        editor_network, about_editor = (None, None) if editor_file is None else load_editor(editor_file)
+        transfer = cls(
             generator_network,
             encoder_network,
             groups=header.groups_of(generator_network.c_dim, groups) if generator_network.c_dim else None,
             template=header.template,
             age_shift=age_shift if isinstance(age_shift, AgeShift) else None,
             age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],
+            editor=editor_network,
             device=device,
         )
+        if about_editor is not None:
+            check_same_faces(about_editor, transfer.groups, transfer.template, str(editor_file))
+        return transfer
 
     @property
     def size(self) -> int:
@@ -164,11 +183,12 @@ class AgeTransfer:
 
     def checksum(self) -> str:
         """The SHA-256, in hex, of what the results depend on beside photo and request: networks and age groups."""
-        networks = {
+        networks: dict[str, nn.Module | None] = {
             "encoder": self.encoder,
             "generator": self.generator,
             "shift": self.latent_ages.shift,
             "age": self.age_estimator,
+            "editor": None if self.editor is None else self.editor.network,
         }
         tensors = {
             f"{name}.{key}": tensor.cpu()
@@ -207,7 +227,7 @@ class AgeTransfer:
         Raises:
             FacegenError: shapes, ages or a method that do not fit, or no age and no age estimator.
         """
-        edit = edit or Edit()
+        edit = self._of_generator(edit)
         if faces.ndim != 4 or faces.shape[1:] != (3, self.size, self.size) or len(faces) == 0:
             raise FacegenError(f"faces are [N, 3, {self.size}, {self.size}], at least one, got {list(faces.shape)}")
         if input_ages is not None and len(input_ages) != len(faces):
@@ -281,7 +301,7 @@ class AgeTransfer:
             input_age: The age of the face that was encoded; needed by all but the method swap.
             edit: Method, layers and psi; a latent has no photo to refine it by.
         """
-        edit = edit or Edit()
+        edit = self._of_generator(edit)
         if input_age is None and (self.latent_ages.method(edit) != "swap" or edit.layers is not None):
             raise FacegenError(
                 "to move a latent in w, or in some layers, input_age must be known: the age it comes from"
@@ -339,6 +359,7 @@ class AgeTransfer:
         self.check(ages, input_ages=None if input_age is None else np.atleast_1d(input_age).tolist(), edit=edit)
         with status("looking for faces ...", progress):
             found = chosen_faces(find_faces(image), faces)
+        self.check_found(found, edit)
         return self.age_found([image], [found], ages, input_age=input_age, edit=edit, progress=progress)[0]
 
     def age_found(
@@ -365,6 +386,10 @@ class AgeTransfer:
             if faces:
                 check_count(given, len(faces))
         photos = [upright_to_cut(image) for image in images]
+        if self.method(edit) == "editor":
+            with status("editing faces ...", progress):
+                pairs = zip(photos, found, strict=True)
+                return [edit_faces(self, photo, faces, given, wanted, edit) for photo, faces in pairs]
         aligned = [[self.cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
         every = [face for of_photo in aligned for face in of_photo]
         if not every:
@@ -375,7 +400,7 @@ class AgeTransfer:
         results, first = [], 0
         for photo, faces, inputs in zip(photos, found, aligned, strict=True):
             part = rendered.part(first, first + len(faces))
-            results.append(self._results(photo, faces, inputs, part, wanted, edit, estimated=given is None))
+            results.append(drawn_faces(self, photo, faces, inputs, part, wanted, edit, estimated=given is None))
             first += len(faces)
         return results
 
@@ -384,91 +409,31 @@ class AgeTransfer:
         inside = in_photo(alignment_matrix(face, self.template, self.size), self.size, photo.size)
         return completed(align_face(photo, face, self.template, self.size), inside)
 
-    def _results(
-        self,
-        photo: Image.Image,
-        faces: Sequence[Face],
-        inputs: Sequence[Image.Image],
-        rendered: Rendered,
-        ages: Sequence[Age],
-        edit: Edit,
-        *,
-        estimated: bool,
-    ) -> list[FaceResult]:
-        """What became of the faces of one photo."""
-        has_color = not faces or not shows_no_color(photo)
-        reconstructions = drawn_pictures(rendered.reconstructions, has_color)
-        results = []
-        for index, face in enumerate(faces):
-            own = round(float(rendered.input_ages[index]), 1)
-            matrix = alignment_matrix(face, self.template, self.size)
-            template = template_of(face, matrix, self.size)
-            change = FaceChange(inputs[index], reconstructions[index], template)
-            pictures = drawn_pictures(rendered.aged[index], has_color)
-            result = FaceResult(
-                box=face.box,
-                matrix=matrix,
-                input=inputs[index],
-                reconstruction=reconstructions[index],
-                input_age=own,
-                input_group=group_of(own, self.groups),
-                aged=self._at_strength(inputs[index], own, change, pictures, ages, edit.strength),
-                latent=rendered.latents[index].cpu().numpy(),
-                age_is_estimated=estimated,
-                understood=change.understood,
-                yaw=yaw(face),
-                inside=share_inside(matrix, self.size, photo.size, template),
-                template=template,
-            )
-            results.append(result)
-        return results
-
-    def _at_strength(
-        self,
-        face: Image.Image,
-        own: float,
-        change: FaceChange,
-        aged: Sequence[Image.Image],
-        ages: Sequence[Age],
-        strength: float | None,
-    ) -> list[AgedFace]:
-        """A face at other ages, each with how much of its change goes into the photo; None finds out."""
-        years = [age.years for age in ages]
-        strengths, looks = self.strengths(face, own, change, aged, years, strength)
-        return [
-            AgedFace(age.caption, age.years, age.group, picture, part, look)
-            for age, picture, part, look in zip(ages, aged, strengths, looks, strict=True)
-        ]
-
     @torch.no_grad()
-    def strengths(
-        self,
-        face: Image.Image,
-        own: float,
-        change: FaceChange,
-        aged: Sequence[Image.Image],
-        ages: Sequence[float],
-        given: float | None,
-    ) -> tuple[list[float], list[float]]:
-        """How much of the change to each age a face takes, and how old it then looks."""
+    def strengths(self, change: Change, ages: Sequence[float], given: float | None) -> tuple[list[float], list[float]]:
+        """How much of the change to each age a face takes, unless that is given, and how old it then looks."""
         if self.age_estimator is None or given is not None:
             return [1.0 if given is None else given] * len(ages), [math.nan] * len(ages)
-        estimator, middles = self.age_estimator, self.latent_ages.middles
-        start = self.to_tensor([face])
-
-        def read(strengths: torch.Tensor) -> torch.Tensor:
-            looks = torch.full_like(strengths, math.nan)
-            parts = zip(aged, strengths[0].tolist(), ages, strict=True)
-            added = [change.to(picture, part, age - own) * change.mask for picture, part, age in parts if part == part]
-            if added:
-                pasted = start + torch.from_numpy(np.stack(added)).to(self.device).permute(0, 3, 1, 2) / 127.5
-                seen = [estimator.predict(some) for some in pasted.clamp(-1, 1).split(PICTURES_AT_ONCE)]
-                looks[~strengths.isnan()] = torch.cat(seen)
-            return looks
-
+        middles = self.latent_ages.middles
         targets = self._years(ages).clamp(middles[0], middles[-1])
-        strengths, looks = solve_strengths(read, estimator.predict(start), targets)
-        return [round(value, 3) for value in strengths[0].tolist()], looks[0].tolist()
+        return least_strengths(self.age_estimator, self.to_tensor([change.seen]), change, targets)
+
+    @torch.no_grad()
+    def estimate_ages(self, faces: Sequence[Image.Image]) -> list[float]:
+        """How old aligned faces look, in years."""
+        tensor = self.to_tensor(faces)
+        return self._estimate_ages(tensor, self.encoder(tensor) if self.age_estimator is None else tensor).tolist()
+
+    def method(self, edit: Edit) -> str:
+        """How an edit changes faces of photos: `swap`, `shift` or `editor`."""
+        if edit.method is None and EDITOR_FIRST and self.editor is not None and not of_generator_only(edit):
+            return "editor"
+        return "editor" if edit.method == "editor" else self.latent_ages.method(edit)
+
+    def _of_generator(self, edit: Edit | None) -> Edit:
+        """The edit with the method by which the generator follows it; a FacegenError where it is an editor's."""
+        edit = edit or Edit()
+        return replace(edit, method=self.latent_ages.method(edit))
 
     def check(
         self, ages: Sequence[float] | str, *, input_ages: Sequence[float] | None = None, edit: Edit | None = None
@@ -486,13 +451,20 @@ class AgeTransfer:
                 f"an encoder that predicts {self.encoder.target} must know the age of the face: "
                 "give --input-age YEARS, or --age-estimator FILE"
             )
-        self.latent_ages.method(edit)
+        if self.method(edit) == "editor":
+            check_edit(self.editor, edit, [*(input_ages or ()), *(age.years for age in wanted)])
+            return wanted
         layer_indices(edit.layers, self.generator.num_ws)
         if missing := [name for name in edit.hold or () if name not in self.latent_ages.shift.holds]:
             raise FacegenError(
                 f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none"
             )
         return wanted
+
+    def check_found(self, faces: Sequence[Face], edit: Edit | None = None) -> None:
+        """Raise a FacegenError if none of the faces in a photo is large enough to be changed."""
+        if self.method(edit or Edit()) == "editor" and faces and all(is_too_small(f, self.template) for f in faces):
+            raise FacegenError(TOO_SMALL)
 
 
 def chosen_faces(found: Sequence[Face], which: str) -> list[Face]:
@@ -531,9 +503,3 @@ def _check_pair(generator: Generator, encoder: Encoder, age_shift: AgeShift | No
 def _draw_many(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     """As `draw`, in batches."""
     return torch.cat([draw(generator, part) for part in ws.split(PICTURES_AT_ONCE)])
-
-
-def drawn_pictures(images: torch.Tensor, has_color: bool = True) -> list[Image.Image]:
-    """What the generator has drawn, `[N, 3, S, S]`, as pictures; it knows faces in color only."""
-    pictures = [Image.fromarray(image) for image in to_pixels(images)]
-    return pictures if has_color else [picture.convert("L").convert("RGB") for picture in pictures]

@@ -65,7 +65,10 @@ def age_all(
         skip_existing: Leave out photos whose pictures are there and were made of the same file in the same way.
     """
     output = output or Output()
-    if not output.adds_changes:
+    by_editor = transfer.method(edit) == "editor"
+    if by_editor and output.paste_back != "change":
+        raise FacegenError("method editor only changes the photo: there is no --paste-back face")
+    if not output.adds_changes and not by_editor:
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
     wanted = transfer.check(request.ages_or_all, input_ages=request.input_age, edit=edit)
     check_format(output.format)
@@ -159,11 +162,12 @@ class _Run:
                 yield failed.get(one.source) or self._save(one, one.photo, aged[one.source])
 
     def _check(self, source: Source, faces: Sequence[Face]) -> None:
-        """Raise a FacegenError for a photo without a face, or with more or fewer of them than input ages."""
+        """Raise a FacegenError for a photo without a face to change, or with more or fewer of them than input ages."""
         if not faces:
             raise FacegenError(f"{source.path}: no face found")
         try:
             check_count(self.request.input_age, len(faces))
+            self.transfer.check_found(faces, self.edit)
         except FacegenError as error:
             raise FacegenError(f"{source.path}: {error}") from error
 

@@ -39,6 +39,7 @@ MAX_NAMES = 20  # of photos that failed, in one line
 @generator_option
 @encoder_option
 @groups_option
+@click.option("--editor", metavar="FILE|RUN|URL", help="An editor, for --method editor, which is then the default.")
 @click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
 @device_option
 def command(
@@ -49,6 +50,7 @@ def command(
     generator: str | None,
     encoder: str | None,
     groups: AgeGroups | None,
+    editor: str | None,
     age_estimator: str | None,
     device: str | None,
     **chosen: Any,
@@ -77,7 +79,11 @@ def command(
     """
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
+    if editor is not None and chosen["method"] is None:
+        chosen["method"] = "editor"
     request, edit, output = Request.from_command(chosen), Edit.from_command(chosen), Output.from_command(chosen)
+    if editor is not None and edit.method != "editor":
+        raise click.UsageError(f"--editor is for --method editor, not for {edit.method}")
     with status("loading the networks ..."):
         from facegen.aging.transfer import AgeTransfer
         from facegen.aging.video import check_video
@@ -87,7 +93,9 @@ def command(
         if output.video is not None:
             check_video(outdir / f"ages.{output.video}")
         sources = sources_in(photos, outdir, recursive=recursive)
-        transfer = AgeTransfer.from_files(generator, encoder, age_estimator=age_estimator, groups=groups, device=device)
+        transfer = AgeTransfer.from_files(
+            generator, encoder, age_estimator=age_estimator, editor=editor, groups=groups, device=device
+        )
     outcomes = age_all(transfer, sources, outdir, request, edit, output, skip_existing=skip_existing)
     _tell(outcomes, len(sources), outdir)
 

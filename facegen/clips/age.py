@@ -11,21 +11,24 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.change import UNDERSTOOD
 from facegen.aging.edit import Edit, Request, in_file_name
+from facegen.aging.editing import SMALLEST, TOO_SMALL, side_in_photo
 from facegen.aging.paste import Placed, put_in
 from facegen.aging.transfer import AgeTransfer
 from facegen.clips.animation import Animation
 from facegen.clips.change import Crops, Person, TimedChange
 from facegen.clips.frames import Frame
+from facegen.clips.method import Method, method_of
 from facegen.clips.read import open_clip, result_suffix
 from facegen.clips.track import Track, Tracker
 from facegen.clips.video import Video
 from facegen.errors import FacegenError
-from facegen.faces.template import alignment_matrix
+from facegen.faces.template import AlignmentTemplate
 from facegen.images import to_rgb
 from facegen.photos.mark import Mark
 from facegen.status import StopRequest, say
@@ -69,13 +72,14 @@ def age_clip(
     given = request.input_age
     ages = transfer.check(request.ages_or_all, input_ages=given, edit=edit)
     _check(path, edit, given)
-    clip = open_clip(path)
+    clip, method = open_clip(path), method_of(transfer, edit)
     with TemporaryFile() as file:
-        crops = Crops(file, transfer.size)
-        tracks = _find(clip, transfer, crops, request.face == "largest", progress)
+        crops = Crops(file, method.size)
+        tracks = _find(clip, method, crops, request.face == "largest", progress)
         if not tracks:
             raise FacegenError(f"{path}: no face found")
-        people = [Person(transfer, track, crops, ages, edit, given) for track in tracks]
+        tracks = _large_enough(path, tracks, transfer, edit)
+        people = [Person(transfer, method, track, crops, ages, edit, given) for track in tracks]
         _say_what_was_found(path, people)
         said: set[str] = set()
         _say_new(clip, said)
@@ -83,11 +87,11 @@ def age_clip(
         for age in ages:
             name = f"{stem}-{in_file_name(age.caption)}{result_suffix(path)}"
             about = Mark((age.caption,), _at_once(tracks)) if mark else None
-            changes = [TimedChange(transfer, person, crops, age, edit) for person in people]
+            changes = [TimedChange(method, person, crops, age) for person in people]
             bar = tqdm(clip.frames(), shown(name, 40), clip.count, unit="frame", disable=not progress)
             paths.append(outdir / name)
             with StopRequest() as stop, clip.writing(paths[-1], about, strip_metadata=strip_metadata) as add:
-                done = _put_in(bar, transfer, changes, add, stop)
+                done = _put_in(bar, method, changes, add, stop, transfer.template)
             _say_new(clip, said)
             if stop.requested:
                 say(f"Stopped: {paths[-1]} has the first {done} of {clip.count} frames.", err=True)
@@ -105,10 +109,11 @@ def _check(path: Path, edit: Edit, given: Sequence[float] | None) -> None:
 
 def _put_in(
     frames: Iterable[Frame],
-    transfer: AgeTransfer,
+    method: Method,
     changes: Sequence[TimedChange],
     add: Callable[[Frame, Image.Image], None],
     stop: StopRequest,
+    template: AlignmentTemplate,
 ) -> int:
     """Put changes into frames, and add each to a file, until all are done or a stop is requested; how many are done."""
     done = 0
@@ -117,9 +122,8 @@ def _put_in(
         for change in changes:
             face = change.track.at(number)
             if face is not None:
-                matrix = alignment_matrix(face, transfer.template, transfer.size)
-                placed.append(Placed(change.at(number), matrix))
-        add(frame, put_in(frame.picture, placed, template=transfer.template) if placed else frame.picture)
+                placed.append(Placed(change.at(number), method.matrix(face), mask=method.mask))
+        add(frame, put_in(frame.picture, placed, template=template) if placed else frame.picture)
         done += 1
         if stop.requested:
             break
@@ -131,7 +135,7 @@ def _at_once(tracks: Sequence[Track]) -> int:
     return max(sum(other.first <= track.first < other.end for other in tracks) for track in tracks)
 
 
-def _find(clip: Video | Animation, transfer: AgeTransfer, crops: Crops, largest: bool, progress: bool) -> list[Track]:
+def _find(clip: Video | Animation, method: Method, crops: Crops, largest: bool, progress: bool) -> list[Track]:
     """The faces of a clip, with their crops."""
     tracker, cropped = Tracker(), -CROP_EVERY
     bar = tqdm(
@@ -145,11 +149,28 @@ def _find(clip: Video | Animation, transfer: AgeTransfer, crops: Crops, largest:
             if is_due or not track.crops:
                 face = track.landmarks[-1]
                 assert face is not None  # it is seen in this frame
-                track.crops[number] = crops.add(transfer.cut_out(picture, face))
+                track.crops[number] = crops.add(method.cut(picture, face))
         cropped = frame.time if is_due else cropped
     clip.count = len(tracker.times)
     tracks = tracker.finish()
     return _largest(tracks) if largest else tracks
+
+
+def _large_enough(path: Path, tracks: list[Track], transfer: AgeTransfer, edit: Edit) -> list[Track]:
+    """The tracks of faces that are large enough for the method in most of their frames; the others are said."""
+    if transfer.method(edit) != "editor":
+        return tracks
+    chosen = []
+    for track in tracks:
+        sides = [side_in_photo(face, transfer.template) for face in track.landmarks if face is not None]
+        if np.median(sides) >= SMALLEST:
+            chosen.append(track)
+    if not chosen:
+        raise FacegenError(f"{path}: {TOO_SMALL}")
+    if len(chosen) < len(tracks):
+        few = len(tracks) - len(chosen)
+        say(f"{path}: {few} of {len(tracks)} faces too small for the editor: nothing changes there", err=True)
+    return chosen
 
 
 def _largest(tracks: Sequence[Track]) -> list[Track]:

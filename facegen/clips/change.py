@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
+import torch
 from PIL import Image
 
-from facegen.aging.change import FaceChange
 from facegen.aging.edit import Age, Edit
-from facegen.aging.transfer import AgeTransfer, drawn_pictures
+from facegen.aging.transfer import AgeTransfer
+from facegen.clips.method import Method
 from facegen.clips.track import Track
 from facegen.images import shows_no_color
 
@@ -55,6 +56,7 @@ class Person:
     def __init__(
         self,
         transfer: AgeTransfer,
+        method: Method,
         track: Track,
         crops: Crops,
         ages: Sequence[Age],
@@ -66,29 +68,23 @@ class Person:
         chosen = np.unique(np.linspace(0, len(numbers) - 1, min(SAMPLES, len(numbers))).round().astype(int))
         faces = crops.read([numbers[index] for index in chosen])
         self.has_color = not all(shows_no_color(face) for face in faces)
-        tensor = transfer.to_tensor(faces)
         years = [age.years for age in ages]
         if given is None:
-            seen = transfer.render(tensor, years[:1], edit=edit).input_ages
-            self.own = round(float(seen.median()), 1)
+            seen = transfer.estimate_ages(method.faces(faces))
+            self.own = round(float(torch.tensor(seen).median()), 1)
         else:
             self.own = float(given[0])
-        rendered = transfer.render(tensor, years, input_ages=[self.own] * len(faces), edit=edit)
-        copies, strengths, understood = drawn_pictures(rendered.reconstructions, self.has_color), [], []
-        for face, copy, aged in zip(faces, copies, rendered.aged, strict=True):
-            change = FaceChange(face, copy, transfer.template)
-            understood.append(change.understood)
-            pictures = drawn_pictures(aged, self.has_color)
-            strengths.append(transfer.strengths(face, self.own, change, pictures, years, edit.strength)[0])
-        self.understood = float(np.mean(understood))
+        changes = method.changes(faces, self.own, years, self.has_color)
+        strengths = [transfer.strengths(change, years, edit.strength)[0] for change in changes]
+        self.understood = float(np.mean([change.understood for change in changes]))
         self.strengths = dict(zip(years, np.median(strengths, axis=0).tolist(), strict=True))
 
 
 class TimedChange:
     """What aging to one age changes in the face of a track, in each of its frames."""
 
-    def __init__(self, transfer: AgeTransfer, person: Person, crops: Crops, age: Age, edit: Edit) -> None:
-        self._transfer, self._person, self._crops, self._age, self._edit = transfer, person, crops, age, edit
+    def __init__(self, method: Method, person: Person, crops: Crops, age: Age) -> None:
+        self._method, self._person, self._crops, self._age = method, person, crops, age
         self.track = person.track
         self._frames = np.array(list(self.track.crops))  # that have crops
         self._numbers = list(self.track.crops.values())
@@ -117,12 +113,5 @@ class TimedChange:
     def _draw(self, faces: Sequence[Image.Image]) -> np.ndarray:
         """What aging changes in each of some crops: float32 `[N, S, S, 3]`."""
         person, years = self._person, self._age.years
-        tensor = self._transfer.to_tensor(faces)
-        rendered = self._transfer.render(tensor, [years], input_ages=[person.own] * len(faces), edit=self._edit)
-        copies = drawn_pictures(rendered.reconstructions, person.has_color)
-        aged = drawn_pictures(rendered.aged[:, 0], person.has_color)
-        changes = [
-            FaceChange(face, copy, self._transfer.template).to(picture, person.strengths[years], years - person.own)
-            for face, copy, picture in zip(faces, copies, aged, strict=True)
-        ]
-        return np.stack(changes)
+        changes = self._method.changes(faces, person.own, [years], person.has_color)
+        return np.stack([change.added(0, person.strengths[years]) for change in changes])

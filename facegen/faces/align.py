@@ -39,13 +39,14 @@ def align_face(
     return cut_face(image, alignment_matrix(face, template, size), size)
 
 
-def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
+def cut_face(image: Image.Image, matrix: np.ndarray, size: int, *, mirrored: bool = False) -> Image.Image:
     """Cut a square RGB picture of `size` pixels out of a photo.
 
     Large faces are reduced without aliasing; where the picture reaches beyond the photo, the photo's edge pixels go on.
 
     Args:
         matrix: [2, 3], pixels of the photo to pixels of the picture, see `alignment_matrix`.
+        mirrored: beyond the photo, show its mirror image instead.
     """
     image = upright_to_cut(image)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))  # aligned pixels per photo pixel
@@ -62,8 +63,8 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int) -> Image.Image:
     shrink = math.isqrt((right - left) * (bottom - top) // LARGE_FACE)
     if shrink > 1:  # still far finer than the result, or nearly as fine as a photo can be
         smaller = np.column_stack([matrix[:, :2] * shrink, matrix[:, :2] @ (x, y) + matrix[:, 2]])
-        return cut_face(image.reduce(shrink, around), smaller, size)
-    region = crop_with_edges(to_rgb(image.crop(around)), left - x, top - y, right - x, bottom - y)
+        return cut_face(image.reduce(shrink, around), smaller, size, mirrored=mirrored)
+    region = crop_with_edges(to_rgb(image.crop(around)), left - x, top - y, right - x, bottom - y, mirrored=mirrored)
 
     to_region = inverse.copy()
     to_region[:, :2] /= oversampling

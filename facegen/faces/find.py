@@ -185,14 +185,25 @@ def yaw(face: Face | np.ndarray | Sequence[Sequence[float]]) -> float:
     return float(np.degrees(np.arctan2(shift, NOSE_DEPTH * distance)))
 
 
-def crop_with_edges(image: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """Crop; what lies outside the picture repeats its nearest edge pixel."""
+def crop_with_edges(
+    image: Image.Image, left: int, top: int, right: int, bottom: int, *, mirrored: bool = False
+) -> Image.Image:
+    """Crop; what lies outside the picture repeats its nearest edge pixel, or mirrors the picture."""
     if (left, top, right, bottom) == (0, 0, *image.size):
         return image
-    columns = np.clip(np.arange(left, right), 0, image.width - 1)
-    rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
-    pixels = np.asarray(image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)))
-    return Image.fromarray(pixels[(rows - rows[0])[:, None], columns - columns[0]])
+    columns = _inside(np.arange(left, right), image.width, mirrored)
+    rows = _inside(np.arange(top, bottom), image.height, mirrored)
+    first, above = int(columns.min()), int(rows.min())
+    pixels = np.asarray(image.crop((first, above, int(columns.max()) + 1, int(rows.max()) + 1)))
+    return Image.fromarray(pixels[(rows - above)[:, None], columns - first])
+
+
+def _inside(places: np.ndarray, length: int, mirrored: bool) -> np.ndarray:
+    """The pixels that stand for places along a side of a picture, be they in it or beyond."""
+    if not mirrored:
+        return places.clip(0, length - 1)
+    places = places % (2 * length)
+    return np.minimum(places, 2 * length - 1 - places)
 
 
 def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:

@@ -116,6 +116,12 @@ def shipped_file(name: str) -> Path:
     raise FileNotFoundError(f"{path}: these weights should have come with facegen; install it again{other}")
 
 
+def shipped_editor() -> Path | None:
+    """Return the editor that comes with the package; None where there is none."""
+    path = PRETRAINED / "editor.safetensors"
+    return path if path.is_file() else None
+
+
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     """Return the weights in a folder: its newest snapshot, best encoder, age estimator, editor, `model.safetensors`.
 

@@ -1,4 +1,4 @@
-"""Which generator an encoder was trained for.
+"""Which generator an encoder was trained for, and an editor's faces are those of.
 
 An encoder's latents mean a face to the generator that it was trained for, and noise to any other, be its sizes the
 same. So an encoder's file names its generator, in the entry `trained_for` of its header:
@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
+from facegen.faces.template import AlignmentTemplate
 from facegen.networks.generator import Generator
 from facegen.reading import read_note
 from facegen.text import visible
@@ -103,6 +105,19 @@ def check_trained_for(
         else:
             problem = f"not what {encoder} was trained for, which is {named['generator']}: give that with --generator"
         raise FacegenError(f"{what}: {problem}")
+
+
+def check_same_faces(header: Header, groups: AgeGroups, template: AlignmentTemplate, what: str) -> None:
+    """Raise a FacegenError if an editor learned from other faces than those of the generator beside it.
+
+    Args:
+        header: that of the editor's file. What it does not say is not compared.
+        groups, template: the generator's age groups, and how its faces are aligned.
+        what: the editor's file, or what the user called it.
+    """
+    for own, theirs, words in ((header.groups, groups, "age groups"), (header.template, template, "alignment")):
+        if own is not None and own != theirs:
+            raise FacegenError(f"{what}: this editor was trained on faces of other {words} than the generator's")
 
 
 def _entry(encoder: Path, header: Header) -> Mapping[str, str] | None:

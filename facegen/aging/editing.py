@@ -1,0 +1,294 @@
+"""A face of a photo at other ages by an editor: at the photo's own resolution, with what is around the face.
+
+The editor looks at a window around the aligned face, which takes in hair and neck, and says what changes in it
+(`facegen.networks.editor`). That is added to the photo, as far as the age asks for it. Its own mask decides what
+changes in the face; toward the window's border the change fades, so that there is no seam.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from facegen.aging.edit import HELD, Age, Edit, group_of
+from facegen.aging.mask import border_mask, share_inside
+from facegen.aging.results import AgedFace, FaceResult
+from facegen.errors import FacegenError
+from facegen.faces.align import cut_face
+from facegen.faces.find import yaw
+from facegen.faces.template import AlignmentTemplate, Face, alignment_matrix, template_of
+from facegen.images import shows_no_color, to_float, to_rgb
+from facegen.networks.editor import REACH, Editor
+
+if TYPE_CHECKING:
+    from facegen.aging.transfer import AgeTransfer
+
+EDITOR_FIRST = False  # whether photos for which nobody names a method are the editor's, where there is one
+WINDOW = 1.5  # side of the window, in sides of the aligned face
+FADE = 0.15  # width of the fade at the window's border, as a share of its side: 1/6 would reach the aligned face
+LEAST_SIDE, MOST_SIDE = 128, 512  # pixels of the aligned face that the editor draws; beyond, it is resized
+SMALLEST = 32  # pixels of the aligned face in the photo: of less, there is nothing to edit
+TOO_SMALL = f"a face needs {SMALLEST} pixels for an editor, and none here has them"
+EDITOR_MOST = 1.5  # of the change as the editor drew it: more is no face that it has learned
+ROWS = 128  # of a window that are drawn at a time: bounds the memory
+
+
+@dataclass(frozen=True)
+class Window:
+    """An aligned face of a photo, with what is around it.
+
+    picture: square, RGB.
+    margin: pixels around the aligned face in it, on each side.
+    """
+
+    picture: Image.Image
+    margin: int
+
+    def matrix(self, of_face: np.ndarray) -> np.ndarray:
+        """Return the matrix `[2, 3]` from pixels of the photo to these, by that to pixels of the aligned face."""
+        return np.column_stack([of_face[:, :2], of_face[:, 2] + self.margin])
+
+    @property
+    def mask(self) -> np.ndarray:
+        """How much of a change shows: float32 `[W, W, 1]`, 0..1."""
+        return border_mask(self.picture.width, FADE)
+
+    @property
+    def face(self) -> Image.Image:
+        """The aligned face."""
+        side = self.picture.width - self.margin
+        return self.picture.crop((self.margin, self.margin, side, side))
+
+    def changed_face(self, change: np.ndarray) -> Image.Image:
+        """Return the aligned face with a change of the window, `[W, W, 3]`, in levels."""
+        pixels = np.asarray(self.picture, dtype=np.float32) + change * self.mask
+        return Image.fromarray(np.rint(self.of_face(pixels)).clip(0, 255).astype(np.uint8))
+
+    def of_face(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the aligned face's part of `[W, W, C]`."""
+        side = len(pixels) - self.margin
+        return pixels[self.margin : side, self.margin : side]
+
+
+class PhotoEditor:
+    """An editor at work on photos.
+
+    Args:
+        network: in evaluation mode, on its device.
+        template: how the faces of its training were aligned.
+    """
+
+    def __init__(self, network: Editor, template: AlignmentTemplate) -> None:
+        self.network, self.template = network.to(memory_format=torch.channels_last), template  # a third of the time
+        halved = 2 ** (len(network.down) - 1)
+        self._inner = (
+            round(WINDOW * network.inner_size / halved) * halved
+        )  # pixels of a window that the inner part sees
+
+    @property
+    def ages(self) -> Sequence[float]:
+        """The youngest and the oldest age that it was trained on."""
+        return self.network.ages
+
+    def nearest_age(self, age: float) -> float:
+        """The age that it knows which is closest to another one."""
+        return min(max(age, self.ages[0]), self.ages[1])
+
+    def margin(self, side: int) -> int:
+        """How many pixels a window has around an aligned face of some side."""
+        return round(side * (self._inner / self.network.inner_size - 1) / 2)
+
+    def window(self, photo: Image.Image, face: Face | np.ndarray, side: int | None = None) -> Window:
+        """Cut a face out of an upright photo.
+
+        Args:
+            face: a face, or its landmarks.
+            side: of the aligned face, in pixels; None: as many as it has in the photo, within limits.
+        """
+        if side is None:
+            side = 4 * math.ceil(np.clip(side_in_photo(face, self.template), LEAST_SIDE, MOST_SIDE) / 4)
+        margin, matrix = self.margin(side), alignment_matrix(face, self.template, side)
+        matrix[:, 2] += margin
+        return Window(cut_face(photo, matrix, side + 2 * margin, mirrored=True), margin)
+
+    @torch.no_grad()
+    def change(self, window: Image.Image, own: float, age: float) -> np.ndarray:
+        """Return what to add to a window's picture for a face to be of another age: float32 `[W, W, 3]`, in levels.
+
+        Args:
+            own: how old the face is, in years.
+            age: how old it shall look.
+        """
+        device = self.network.last.weight.device
+        pixels = torch.from_numpy(np.array(to_rgb(window))).to(device)
+        image = to_float(pixels.permute(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
+        ages, targets = (torch.tensor([float(years)], device=device) for years in (own, age))
+        plan = self.network.plan(image, ages, targets, side=self._inner)
+        plan = functional.interpolate(plan, image.shape[2:], mode="bilinear", align_corners=False)
+        height, rows = image.shape[2], []
+        for top in range(0, height, ROWS):
+            first, end = max(0, top - REACH), min(top + ROWS + REACH, height)
+            change, mask = self.network.draw(image[:, :, first:end], ages, targets, plan[:, :, first:end])
+            rows.append((change * mask)[0, :, top - first : top - first + ROWS])
+        return (torch.cat(rows, dim=1) * 127.5).permute(1, 2, 0).cpu().numpy()
+
+
+class EditedFace:
+    """What an editor changes in one face at some ages: a `facegen.aging.strength.Change`.
+
+    Args:
+        editor: at work on photos.
+        window: the face, with what is around it.
+        own: how old it is, in years.
+        ages: years.
+        size: side of what the age estimator sees.
+        seen: the aligned face as it sees it; None: that of the window.
+
+    Attributes:
+        changes: what is added to the window at strength 1, float16 `[W, W, 3]` for each age.
+    """
+
+    most, understood = EDITOR_MOST, 1.0
+
+    def __init__(
+        self,
+        editor: PhotoEditor,
+        window: Window,
+        own: float,
+        ages: Sequence[float],
+        size: int,
+        seen: Image.Image | None = None,
+    ) -> None:
+        self.window, self.seen = window, seen or window.face
+        self.changes = [editor.change(window.picture, own, age).astype(np.float16) for age in ages]
+        self._small = [_resized(window.of_face(change * window.mask), size) for change in self.changes]
+
+    def added(self, index: int, strength: float) -> np.ndarray:
+        return strength * self.changes[index].astype(np.float32)
+
+    def added_to_seen(self, index: int, strength: float) -> np.ndarray:
+        return strength * self._small[index]
+
+
+def side_in_photo(face: Face | np.ndarray, template: AlignmentTemplate) -> float:
+    """How many pixels of the photo a side of the aligned face takes."""
+    return 1 / float(np.hypot(*alignment_matrix(face, template, 1)[:, 0]))
+
+
+def is_too_small(face: Face | np.ndarray, template: AlignmentTemplate) -> bool:
+    """Whether a face has too few pixels in its photo for an editor."""
+    return side_in_photo(face, template) < SMALLEST
+
+
+def of_generator_only(edit: Edit) -> list[str]:
+    """The options of an edit that an editor cannot follow, as they were not left at their defaults."""
+    asked = {
+        "layers": edit.layers is not None,
+        "psi": edit.psi != 1.0,
+        "refine": edit.refine > 0,
+        "hold": edit.hold is not None and tuple(edit.hold) != HELD,
+    }
+    return [name for name, is_asked in asked.items() if is_asked]
+
+
+def check_edit(editor: PhotoEditor | None, edit: Edit, ages: Iterable[float]) -> PhotoEditor:
+    """Return the editor; raise a FacegenError if there is none, or it cannot do what is asked for.
+
+    Args:
+        ages: all that is known of the ages in photos, and the ages to show, in years.
+    """
+    if editor is None:
+        raise FacegenError("method editor needs an editor, and none came with facegen: give one (--editor FILE)")
+    if names := of_generator_only(edit):
+        raise FacegenError(
+            f"method editor knows no {', '.join(names)}: these say how the generator draws; leave them out, or take "
+            "another method"
+        )
+    youngest, oldest = editor.ages
+    for age in ages:
+        if not youngest <= age <= oldest:
+            raise FacegenError(f"age {age:g} is none that this editor was trained on: {youngest:g} to {oldest:g} years")
+    return editor
+
+
+def edit_faces(
+    transfer: AgeTransfer,
+    photo: Image.Image,
+    faces: Sequence[Face],
+    given: Sequence[float] | None,
+    ages: Sequence[Age],
+    edit: Edit,
+) -> list[FaceResult]:
+    """Edit the faces of one upright photo. Faces that are too small stay as they are.
+
+    Args:
+        transfer: has the editor, and tells ages.
+        given: the ages of the faces; None: estimated.
+    """
+    return [
+        _edit_face(transfer, photo, face, None if given is None else given[index], ages, edit)
+        for index, face in enumerate(faces)
+    ]
+
+
+def _edit_face(
+    transfer: AgeTransfer, photo: Image.Image, face: Face, given: float | None, ages: Sequence[Age], edit: Edit
+) -> FaceResult:
+    editor = check_edit(transfer.editor, edit, ())
+    window, seen = editor.window(photo, face), transfer.cut_out(photo, face)
+    own = given if given is not None else editor.nearest_age(transfer.estimate_ages([seen])[0])
+    own, too_small = round(own, 1), is_too_small(face, transfer.template)
+    if too_small:
+        aged = [AgedFace(age.caption, age.years, age.group, window.face, 0.0, own) for age in ages]
+    else:
+        change = EditedFace(editor, window, own, [age.years for age in ages], transfer.size, seen)
+        aged = _aged(transfer, change, ages, edit.strength, has_color=not shows_no_color(photo))
+    side = window.face.width
+    matrix = alignment_matrix(face, transfer.template, side)
+    template = template_of(face, matrix, side)
+    return FaceResult(
+        box=face.box,
+        matrix=matrix,
+        input=window.face,
+        reconstruction=window.face,
+        input_age=own,
+        input_group=group_of(own, transfer.groups),
+        aged=aged,
+        latent=np.zeros(0, np.float32),
+        age_is_estimated=given is None,
+        yaw=yaw(face),
+        inside=share_inside(matrix, side, photo.size, template),
+        template=template,
+        window=window,
+        too_small=too_small,
+    )
+
+
+def _aged(
+    transfer: AgeTransfer, change: EditedFace, ages: Sequence[Age], strength: float | None, *, has_color: bool
+) -> list[AgedFace]:
+    """A face at other ages, each with as much of its change as it takes."""
+    strengths, looks = transfer.strengths(change, [age.years for age in ages], strength)
+    aged = []
+    for index, (age, part, look) in enumerate(zip(ages, strengths, looks, strict=True)):
+        picture = change.window.changed_face(change.added(index, part))
+        picture = picture if has_color else picture.convert("L").convert("RGB")
+        aged.append(AgedFace(age.caption, age.years, age.group, picture, part, look, change.changes[index]))
+    return aged
+
+
+def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resize a square `[H, H, C]` of any numbers to float32 `[side, side, C]`, as `AgeTransfer.to_tensor` does."""
+    planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.LANCZOS) for plane in _planes(pixels)]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def _planes(pixels: np.ndarray) -> Iterable[np.ndarray]:
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0), dtype=np.float32)
