@@ -42,14 +42,12 @@ from facegen.training.run.folder import check_goes_on, check_room, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_generator, load_sex_classifier, read_networks
-from facegen.weights.locate import PRETRAINED, locate, shipped_file
+from facegen.weights.locate import BEST_EDITOR, locate, shipped_file
 from facegen.weights.native import save_networks
 from facegen.weights.trained_for import ENTRY, check_trained_for, name_generator
 
 STATE = "editor-state.pt"
-EDITOR = "editor.safetensors"
 PICTURE = "edits.png"
-SEX_CLASSIFIER = PRETRAINED / "sex.safetensors"
 INHERITED = ("groups", "class_names", "template", "license", ENTRY)  # of what the generator's file says
 CLIP = 5.0  # norm of a step's gradient, at most
 
@@ -156,7 +154,7 @@ def load_teacher(options: EditorOptions, size: int) -> tuple[Teacher, Header]:
     if shift is None:
         shift = group_mean_shift(group_means(generator), generator.num_ws, middles)
         if not why_not_judged(generator, header.template):
-            shift = shift.holding("sex", *sex_direction(generator, load_sex_classifier(SEX_CLASSIFIER)[0]))
+            shift = shift.holding("sex", *sex_direction(generator, load_sex_classifier(shipped_file("sex"))[0]))
     entry = {ENTRY: name_generator(generator, path)}
     return Teacher(generator, shift, size), Header({**header, **entry})
 
@@ -294,7 +292,7 @@ def _train(
                 _snapshot(session, options, state, held, judges, header)
                 progress.seconds, state.sums = 0.0, LossSums()
                 session.save(STATE, state.parts)
-    session.finish(f"done: {session.path / EDITOR}; look at {PICTURE}")
+    session.finish(f"done: {session.path / BEST_EDITOR}; look at {PICTURE}")
 
 
 def _describe(session: Session, options: EditorOptions, state: TrainingState, faces: RealFaces, judges: Judges) -> None:
@@ -336,7 +334,7 @@ def _snapshot(
     license = {"license": options.license} if options.license else {}
     about = {**kept, **license, "kimg": round(kimg, 3), **{name: round(value, 4) for name, value in measured.items()}}
     metadata = without_paths({**about, "training_options": options.to_json()})
-    save_networks(session.path / EDITOR, {"editor": state.average}, metadata, dtype=torch.float16)
+    save_networks(session.path / BEST_EDITOR, {"editor": state.average}, metadata, dtype=torch.float16)
     save_edits(session.path / PICTURE, state.average, held)
     session.show("edits", images, session.path / PICTURE)
     session.plot({"age error": "val_age_error"}, xlabel="kimg", ylabel="years", title="editor")

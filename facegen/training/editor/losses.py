@@ -24,7 +24,7 @@ from facegen.training.perceptual_loss import PerceptualLoss
 from facegen.weights.face_network import load_face_network
 from facegen.weights.facenet import VGGFACE2_URL
 from facegen.weights.load import load_age_estimator, load_sex_classifier
-from facegen.weights.locate import PRETRAINED, shipped_file
+from facegen.weights.locate import shipped_file
 
 LIFETIME = 60.0  # years between two ages that are as far apart as any
 WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
@@ -135,7 +135,7 @@ def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, 
         identity = IdentityLoss(load_face_network(weights), template, size)
     wanted = np.asarray(UTKFACE_TEMPLATE.points)
     knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
-    sex = load_sex_classifier(PRETRAINED / "sex.safetensors")[0] if knows else None
+    sex = load_sex_classifier(shipped_file("sex"))[0] if knows else None
     return Judges(estimators, identity, sex, PerceptualLoss())
 
 
