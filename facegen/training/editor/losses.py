@@ -166,9 +166,11 @@ def editor_losses(
     losses["adversarial"] = torch.stack(
         [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
     ).mean()
+    full = torch.autocast(images.device.type, enabled=False)  # depthwise convolutions crawl in bfloat16 on a CPU
     if judges.identity is not None:
         some = slice(None, None, weights.identity_every)
-        cosine = judges.identity.similarity(moved[some], images[same:][some])
+        with full:
+            cosine = judges.identity.similarity(moved[some].float(), images[same:][some])
         losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap[some])).mean()
     if judges.sex is not None:
         with torch.no_grad():
@@ -182,7 +184,8 @@ def editor_losses(
     if len(batch.pair_to):
         drawn = edited_all[real:]
         losses["pair"] = (drawn - batch.pair_to).abs().mean()
-        losses["features"] = judges.features(drawn, batch.pair_to)
+        with full:
+            losses["features"] = judges.features(drawn.float(), batch.pair_to)
     losses["loss"] = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
     return losses, edited
 
