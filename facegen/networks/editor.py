@@ -57,6 +57,7 @@ class Editor(nn.Module):
         self.down = nn.ModuleList(Block(i, o, 2 * widths[0]) for i, o in zip(before, widths, strict=True))
         self.bottom = Block(widths[-1], widths[-1], 2 * widths[0])
         self.up = nn.ModuleList(Block(o, i, 2 * widths[0]) for i, o in zip(before, widths, strict=True))
+        self.norm = nn.GroupNorm(widths[0] // GROUP, widths[0])
         self.hand_over = nn.Conv2d(widths[0], outer, 1)
         self.lines = nn.Conv2d(5, outer, 3, padding=1)
         self.join = nn.Conv2d(outer, outer, 3, padding=1)
@@ -108,7 +109,7 @@ class Editor(nn.Module):
             x = self.up[level](x + kept[level], code)
             if level:
                 x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.hand_over(x)
+        return self.hand_over(functional.silu(self.norm(x)))
 
     def draw(
         self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor, plan: torch.Tensor

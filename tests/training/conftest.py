@@ -62,7 +62,7 @@ def training(request: pytest.FixtureRequest, face_archive: Path, tmp_path_factor
     if request.param == "editor":
         groups = {"groups": list(GROUP_SIZES)}
         save_networks(folder / "g.safetensors", {"G_ema": small_generator(len(GROUP_SIZES))}, groups)
-        small = {"widths": (8, 8), "inner_size": 16, "batch": 8, "snap": 0.016, "face_network": "none"}
+        small = {"widths": (8, 8), "inner_size": 16, "batch": 8, "snap": 0.016, "face_network": "none", "coarse": 0.0}
         options = EditorOptions(data, str(folder / "g.safetensors"), kimg=0.032, license="none", **small)
         losses = ("loss", "val_age_error")
         return Training("train-editor", options, ("kimg", 0.016), "editor-state.pt", losses, train_editor)

@@ -188,6 +188,7 @@ def test_nan_stops_with_one_line(training: Training, tmp_path: Path, monkeypatch
         ("editor", {"batch": 7}, "at least 8"),
         ("editor", {"generated": 0.8}, "between 0 and 0.75"),
         ("editor", {"widths": (12,)}, "multiples of 8"),
+        ("editor", {"coarse": 0.5}, "pictures of 16 pixels, an editor learns from 32"),
         ("editor", {"inner_size": 9}, "cannot halve"),
         ("editor", {"data": "missing.zip"}, "missing.zip"),
         ("editor", {"generator": "missing.safetensors"}, "missing.safetensors"),

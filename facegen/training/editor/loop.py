@@ -126,6 +126,7 @@ def train_editor(
             check_room(lambda: [build_editor(options)], Path(resume) / STATE)
         faces, held = load_real_faces(options.data, options.balance, progress=session.progress).split()
         size = faces.images.shape[-1]
+        options.check_size(size)
         saved = None if resume is None else read_state(Path(resume) / STATE, list(TrainingState.PARTS))
         teacher, header = load_teacher(options, size, saved, session)
         judges = load_judges(options, size, header.template or UTKFACE_TEMPLATE, session.progress).to(session.device)

@@ -26,6 +26,7 @@ from facegen.weights.facenet import VGGFACE2_URL
 from facegen.weights.load import load_age_estimator, load_sex_classifier
 from facegen.weights.locate import shipped_file
 
+SMALL = 0.05  # of -1..1: differences below count by their square, or a new editor would never dare to change anything
 LIFETIME = 60.0  # years between two ages that are as far apart as any
 WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
 
@@ -44,24 +45,24 @@ class LossWeights:
         identity: 1 - cosine of features of a face recognition network; counts up to `identity_far` less for far ages.
             Of every `identity_every` faces one is looked at: the network costs as much as the editor.
         sex: Kullback-Leibler divergence of a sex classifier's answer from that to the photo.
-        keep: mean absolute change, of two ages close to each other; fades to nothing for far ages.
-        same: mean absolute change where both ages are equal.
-        cycle: mean absolute difference of photo and face after there and back.
-        fine: mean absolute value of what is finest in the change: an age loss alone would scratch.
-        pair: mean absolute difference from what the generator draws, for its own faces.
-        features: the same in features (`PerceptualLoss`).
+        keep: mean size of the change (`size_of`), of two ages close to each other; fades to nothing for far ages.
+        same: the same where both ages are equal.
+        cycle: mean size of the difference of photo and face after there and back.
+        fine: mean size of what is finest in the change: an age loss alone would scratch.
+        pair: mean size of the difference from what the generator draws, for its own faces.
+        features: difference in features (`PerceptualLoss`).
         wrong_age: share of the discriminator's loss that are real faces with a wrong age.
         r1_gamma: R1 regularization of the discriminator (Mescheder et al. 2018), every `r1_interval` steps.
     """
 
-    age: float = 0.5
+    age: float = 1.0
     adversarial: float = 0.5
     identity: float = 1.0
     identity_far: float = 0.5
     identity_every: int = 2
     sex: float = 0.3
     keep: float = 0.5
-    same: float = 2.0
+    same: float = 1.0
     cycle: float = 1.0
     fine: float = 1.0
     pair: float = 1.0
@@ -161,7 +162,7 @@ def editor_losses(
     edited, shown_real = edited_all[:real], shown[:real]
     moved = edited[same:]
     gap = ((targets - ages).abs() / LIFETIME).clamp(max=1)[same:]
-    losses = {"same": shown_real[:same].abs().mean()}
+    losses = {"same": size_of(shown_real[:same]).mean()}
     losses["age"] = age_loss(judges.estimators, moved, targets[same:], random)
     losses["adversarial"] = torch.stack(
         [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
@@ -176,14 +177,14 @@ def editor_losses(
         with torch.no_grad():
             wanted = judges.sex(images[same:])
         losses["sex"] = divergence(judges.sex(moved), wanted)
-    losses["keep"] = (shown_real[same:].abs().mean(dim=(1, 2, 3)) * (1 - gap)).mean()
-    losses["fine"] = finest(shown).abs().mean()
+    losses["keep"] = (size_of(shown_real[same:]).mean(dim=(1, 2, 3)) * (1 - gap)).mean()
+    losses["fine"] = size_of(finest(shown)).mean()
     part = slice(same, same + batch.cycled)
     back = editor(edited[part], targets[part], ages[part])
-    losses["cycle"] = (back - images[part]).abs().mean()
+    losses["cycle"] = size_of(back - images[part]).mean()
     if len(batch.pair_to):
         drawn = edited_all[real:]
-        losses["pair"] = (drawn - batch.pair_to).abs().mean()
+        losses["pair"] = size_of(drawn - batch.pair_to).mean()
         with full:
             losses["features"] = judges.features(drawn.float(), batch.pair_to)
     losses["loss"] = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
@@ -233,6 +234,11 @@ def age_loss(
     seen = [estimator.predict(views[index::count]) for index, estimator in enumerate(estimators)]
     error = (torch.cat(seen) - torch.cat([targets[index::count] for index in range(count)])) / DECADE
     return functional.smooth_l1_loss(error, torch.zeros_like(error))
+
+
+def size_of(differences: torch.Tensor) -> torch.Tensor:
+    """Return how large differences are: absolute values, but for small ones (Huber)."""
+    return functional.smooth_l1_loss(differences, torch.zeros_like(differences), reduction="none", beta=SMALL)
 
 
 def finest(pictures: torch.Tensor) -> torch.Tensor:

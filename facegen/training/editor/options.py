@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from facegen.errors import FacegenError
 from facegen.options import MAX_BATCH, Options, option
 
+SMALLEST = 16  # pixels that the discriminator can halve four times
 WARMUP = 30  # steps with a rising learning rate
 NO_NETWORK = "none"  # `--face-network`: nobody looks whether the person stays
 FALLING = 0.3  # share of the run, its end, with a falling one
@@ -94,6 +96,12 @@ class EditorOptions(Options):
     def steps(self) -> int:
         """Batches in all."""
         return max(1, math.ceil(self.kimg * 1000 / self.batch))
+
+    def check_size(self, size: int) -> None:
+        """Raise a FacegenError for pictures, `size` pixels wide, that are too small for the discriminator."""
+        smallest = SMALLEST * (2 if self.coarse else 1)
+        if size < smallest:
+            raise FacegenError(f"{self.data}: pictures of {size} pixels, an editor learns from {smallest} and more")
 
     def is_coarse(self, step: int) -> bool:
         """Whether a step, counted from 0, learns from pictures of half the size."""

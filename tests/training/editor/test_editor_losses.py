@@ -23,6 +23,7 @@ from facegen.training.editor.losses import (
     editor_losses,
     finest,
     r1_loss,
+    size_of,
 )
 from facegen.training.editor.options import EditorOptions
 
@@ -167,7 +168,7 @@ def test_an_editor_that_changes_nothing(faces: RealFaces, teacher: Teacher, judg
     assert torch.equal(edited, batch.images)
     for name in ("same", "identity", "sex", "keep", "fine", "cycle"):
         assert losses[name].item() == pytest.approx(0, abs=1e-6), name
-    torch.testing.assert_close(losses["pair"], (batch.pair_from - batch.pair_to).abs().mean())
+    torch.testing.assert_close(losses["pair"], size_of(batch.pair_from - batch.pair_to).mean())
     assert losses["age"] > 0.5
 
 
@@ -240,6 +241,11 @@ def test_the_finest_is_what_half_the_pixels_cannot_show():
     assert finest(ramp)[..., 1:-1].abs().max() < 1e-5
     stripes = (torch.arange(32) % 2).float().expand(1, 1, 32, 32)
     assert finest(stripes).abs().mean() == pytest.approx(0.5)
+
+
+def test_sizes_of_differences():
+    differences = torch.tensor([0.0, 0.01, -0.05, 1.0, -2.0])
+    torch.testing.assert_close(size_of(differences), torch.tensor([0, 0.001, 0.025, 0.975, 1.975]))
 
 
 def test_sums_become_means():
