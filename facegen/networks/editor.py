@@ -42,12 +42,9 @@ class Editor(nn.Module):
     ) -> None:
         super().__init__()
         widths, ages = [int(width) for width in widths], [float(age) for age in ages]
-        if not 1 <= len(widths) <= MAX_LEVELS or any(
-            w % GROUP or not GROUP <= w <= MAX_WIDTH for w in [*widths, outer]
-        ):
-            raise FacegenError(
-                f"the editor's widths are up to {MAX_LEVELS} multiples of {GROUP}, got {widths}, {outer}"
-            )
+        fitting = [width % GROUP == 0 and GROUP <= width <= MAX_WIDTH for width in [*widths, outer]]
+        if not 1 <= len(widths) <= MAX_LEVELS or not all(fitting):
+            raise FacegenError(f"the editor has 1 to {MAX_LEVELS} widths, multiples of {GROUP}: not {widths}, {outer}")
         if inner_size % 2 ** (len(widths) - 1) or not 8 <= inner_size <= MAX_INNER_SIZE:
             raise FacegenError(f"the editor cannot halve pictures of {inner_size} pixels {len(widths) - 1} times")
         if len(ages) != 2 or not 0 <= ages[0] < ages[1] <= 1000:

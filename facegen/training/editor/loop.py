@@ -6,9 +6,11 @@ import copy
 import math
 import os
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -21,6 +23,7 @@ from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.editor import Editor
 from facegen.networks.latents import group_means
 from facegen.networks.patch_discriminator import PatchDiscriminator
+from facegen.status import status
 from facegen.training.age.data import note_of_faces
 from facegen.training.editor.data import RealFaces, Teacher, draw_batch, load_real_faces
 from facegen.training.editor.losses import (
@@ -38,18 +41,17 @@ from facegen.training.encoder.data import groups_of, middle_ages
 from facegen.training.encoder.sex_direction import sex_direction, why_not_judged
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.run import distributed
+from facegen.training.run.check_state import as_dict
 from facegen.training.run.folder import check_goes_on, check_room, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_generator, load_sex_classifier, read_networks
-from facegen.weights.locate import PRETRAINED, locate, shipped_file
+from facegen.weights.locate import BEST_EDITOR, locate, shipped_file
 from facegen.weights.native import save_networks
 from facegen.weights.trained_for import ENTRY, check_trained_for, name_generator
 
 STATE = "editor-state.pt"
-EDITOR = "editor.safetensors"
 PICTURE = "edits.png"
-SEX_CLASSIFIER = PRETRAINED / "sex.safetensors"
 INHERITED = ("groups", "class_names", "template", "license", ENTRY)  # of what the generator's file says
 CLIP = 5.0  # norm of a step's gradient, at most
 
@@ -73,10 +75,13 @@ class TrainingState:
     discriminator_optimizer: torch.optim.Optimizer
     progress: Progress
     sums: LossSums  # since the last snapshot
+    shift: AgeShift  # how ages differ in the w of the generator; it stays
+
+    PARTS: ClassVar = ("editor", "average", "discriminator", "optimizers", "training", "losses", "shift")
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What the state file holds."""
+        """What the state file holds: `PARTS`."""
         return {
             "editor": self.editor,
             "average": self.average,
@@ -84,6 +89,7 @@ class TrainingState:
             "optimizers": {"editor": self.editor_optimizer, "discriminator": self.discriminator_optimizer},
             "training": self.progress,
             "losses": self.sums,
+            "shift": self.shift,
         }
 
 
@@ -120,12 +126,15 @@ def train_editor(
             check_room(lambda: [build_editor(options)], Path(resume) / STATE)
         faces, held = load_real_faces(options.data, options.balance, progress=session.progress).split()
         size = faces.images.shape[-1]
-        teacher, header = load_teacher(options, size)
+        saved = None if resume is None else read_state(Path(resume) / STATE, list(TrainingState.PARTS))
+        teacher, header = load_teacher(options, size, saved, session)
         judges = load_judges(options, size, header.template or UTKFACE_TEMPLATE, session.progress).to(session.device)
         state = build(options, session.device, teacher)
         notes = {"data": note_of_faces(options.data)}
-        if resume is not None:
-            _restore(state, options, resume)
+        if resume is not None and saved is not None:
+            load_state(state.parts, saved, Path(resume) / STATE)
+            if state.progress.step >= options.steps:
+                raise FacegenError(f"{resume}: all {options.kimg:g} kimg are done; give more --kimg to go on")
             done = state.progress.step * options.batch / 1000
             session.resume(resume, done, options, notes)
             session.log(f"resuming at {done:.2f} kimg")
@@ -135,30 +144,39 @@ def train_editor(
     return session.path
 
 
-def load_teacher(options: EditorOptions, size: int) -> tuple[Teacher, Header]:
+def load_teacher(
+    options: EditorOptions, size: int, saved: Mapping[str, Any] | None, session: Session
+) -> tuple[Teacher, Header]:
     """Load what draws pairs of `size` pixels, and return what the generator's file says of it.
+
+    Args:
+        saved: the state that a run goes on with, which says how ages differ in w; None finds out.
 
     Raises:
         FileNotFoundError, FacegenError: no generator of age groups, or an encoder of another one.
     """
     path = shipped_file("generator") if options.generator is None else locate(options.generator)
+    encoder = options.encoder
+    if options.generator is None and encoder is None:
+        encoder = str(shipped_file("encoder"))
     generator, header = load_generator(path)
     groups_of(generator, header)  # complains of a generator without
     middles = middle_ages(generator, header)
-    shift: AgeShift | None = None
-    if options.encoder is not None:
-        networks, about = read_networks(options.encoder)
-        check_trained_for(generator, locate(options.encoder), networks, about, str(path))
+    shift = group_mean_shift(group_means(generator), generator.num_ws, middles)
+    if encoder is not None:
+        networks, about = read_networks(encoder)
+        check_trained_for(generator, locate(encoder), networks, about, str(path))
         found = networks.get("age_shift")
         if not isinstance(found, AgeShift):
-            raise FacegenError(f"{options.encoder}: an encoder that does not know how ages differ in w: leave it out")
+            raise FacegenError(f"{encoder}: an encoder that does not know how ages differ in w: leave it out")
         shift = found
-    if shift is None:
-        shift = group_mean_shift(group_means(generator), generator.num_ws, middles)
-        if not why_not_judged(generator, header.template):
-            shift = shift.holding("sex", *sex_direction(generator, load_sex_classifier(SEX_CLASSIFIER)[0]))
-    entry = {ENTRY: name_generator(generator, path)}
-    return Teacher(generator, shift, size), Header({**header, **entry})
+    elif saved is not None and "normals" in as_dict(saved["shift"], f"{STATE}: shift"):
+        shift = shift.holding("sex", torch.zeros(shift.w_dim), torch.zeros(shift.w_dim))  # the state says what it is
+    elif saved is None and not why_not_judged(generator, header.template):
+        looking = status("looking how women and men differ in w ...", session.progress)
+        with looking, suppress(ValueError):  # groups without women, or without men
+            shift = shift.holding("sex", *sex_direction(generator, load_sex_classifier(shipped_file("sex"))[0]))
+    return Teacher(generator, shift, size), Header({**header, ENTRY: name_generator(generator, path)})
 
 
 def build_editor(options: EditorOptions, ages: tuple[float, float] = (0.0, 100.0)) -> Editor:
@@ -184,6 +202,7 @@ def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> Tra
         torch.optim.Adam(discriminator.parameters(), lr=options.lr, betas=(0.0, 0.99)),
         Progress(),
         LossSums(),
+        teacher.shift,
     )
 
 
@@ -253,14 +272,6 @@ def _with_absolute_paths(options: EditorOptions) -> EditorOptions:
     )
 
 
-def _restore(state: TrainingState, options: EditorOptions, folder: str | os.PathLike[str]) -> None:
-    """Load what the run in a folder saved into a freshly built state."""
-    path = Path(folder) / STATE
-    load_state(state.parts, read_state(path, list(state.parts)), path)
-    if state.progress.step >= options.steps:
-        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
-
-
 def _train(
     session: Session,
     options: EditorOptions,
@@ -294,7 +305,7 @@ def _train(
                 _snapshot(session, options, state, held, judges, header)
                 progress.seconds, state.sums = 0.0, LossSums()
                 session.save(STATE, state.parts)
-    session.finish(f"done: {session.path / EDITOR}; look at {PICTURE}")
+    session.finish(f"done: {session.path / BEST_EDITOR}; look at {PICTURE}")
 
 
 def _describe(session: Session, options: EditorOptions, state: TrainingState, faces: RealFaces, judges: Judges) -> None:
@@ -303,12 +314,10 @@ def _describe(session: Session, options: EditorOptions, state: TrainingState, fa
     session.log(f"run folder: {session.path}")
     session.log(f"editor: {sizes[0]:.2f} M parameters, discriminator {sizes[1]:.2f} M, {session.device}")
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
-    known = [] if judges.sex is None else ["the sex"]
-    held = known + ([] if judges.identity is None else ["the identity"])
-    session.log(
-        f"{len(faces)} faces of {faces.images.shape[-1]} pixels, {options.generated:.0%} of a batch drawn by the "
-        f"generator; {len(judges.estimators)} age estimators; keeps {' and '.join(held) or 'what the photo shows'}"
-    )
+    keeps = ["the sex"] * (judges.sex is not None) + ["the identity"] * (judges.identity is not None)
+    session.log(f"{len(faces)} faces of {faces.images.shape[-1]} pixels; {len(judges.estimators)} age estimators")
+    session.log(f"pairs: {options.generated:.0%} of a batch{', the sex held' if state.shift.holds else ''}")
+    session.log(f"losses keep {' and '.join(keeps) or 'nothing but what the photo shows'}")
 
 
 def _snapshot(
@@ -336,7 +345,7 @@ def _snapshot(
     license = {"license": options.license} if options.license else {}
     about = {**kept, **license, "kimg": round(kimg, 3), **{name: round(value, 4) for name, value in measured.items()}}
     metadata = without_paths({**about, "training_options": options.to_json()})
-    save_networks(session.path / EDITOR, {"editor": state.average}, metadata, dtype=torch.float16)
+    save_networks(session.path / BEST_EDITOR, {"editor": state.average}, metadata, dtype=torch.float16)
     save_edits(session.path / PICTURE, state.average, held)
     session.show("edits", images, session.path / PICTURE)
     session.plot({"age error": "val_age_error"}, xlabel="kimg", ylabel="years", title="editor")

@@ -24,7 +24,7 @@ from facegen.training.perceptual_loss import PerceptualLoss
 from facegen.weights.face_network import load_face_network
 from facegen.weights.facenet import VGGFACE2_URL
 from facegen.weights.load import load_age_estimator, load_sex_classifier
-from facegen.weights.locate import PRETRAINED, shipped_file
+from facegen.weights.locate import shipped_file
 
 LIFETIME = 60.0  # years between two ages that are as far apart as any
 WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
@@ -135,7 +135,7 @@ def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, 
         identity = IdentityLoss(load_face_network(weights), template, size)
     wanted = np.asarray(UTKFACE_TEMPLATE.points)
     knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
-    sex = load_sex_classifier(PRETRAINED / "sex.safetensors")[0] if knows else None
+    sex = load_sex_classifier(shipped_file("sex"))[0] if knows else None
     return Judges(estimators, identity, sex, PerceptualLoss())
 
 
@@ -166,9 +166,11 @@ def editor_losses(
     losses["adversarial"] = torch.stack(
         [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
     ).mean()
+    full = torch.autocast(images.device.type, enabled=False)  # depthwise convolutions crawl in bfloat16 on a CPU
     if judges.identity is not None:
         some = slice(None, None, weights.identity_every)
-        cosine = judges.identity.similarity(moved[some], images[same:][some])
+        with full:
+            cosine = judges.identity.similarity(moved[some].float(), images[same:][some])
         losses["identity"] = ((1 - cosine) * (1 - weights.identity_far * gap[some])).mean()
     if judges.sex is not None:
         with torch.no_grad():
@@ -182,7 +184,8 @@ def editor_losses(
     if len(batch.pair_to):
         drawn = edited_all[real:]
         losses["pair"] = (drawn - batch.pair_to).abs().mean()
-        losses["features"] = judges.features(drawn, batch.pair_to)
+        with full:
+            losses["features"] = judges.features(drawn.float(), batch.pair_to)
     losses["loss"] = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
     return losses, edited
 
