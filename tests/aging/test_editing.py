@@ -330,9 +330,8 @@ def test_what_the_command_refuses(run, tmp_path: Path, hopper: Image.Image):
 def test_faces_that_are_too_small_are_said(run, tmp_path: Path, hopper: Image.Image, monkeypatch: pytest.MonkeyPatch):
     named = ["--ages", "20", "--editor", tmp_path / "e.safetensors"]
     hopper.save(tmp_path / "me.png")
-    monkeypatch.setattr(
-        "facegen.batch.run.find_faces_batch", lambda photos: [[face_at(), face_at(0.1)] for _ in photos]
-    )
+    found = [face_at(), face_at(0.1)]
+    monkeypatch.setattr("facegen.batch.run.find_faces_batch", lambda photos: [found for _ in photos])
     result = run(tmp_path / "me.png", *named)
     assert result.exit_code == 0, result.output
     assert "face 2 is too small for the editor" in result.stderr

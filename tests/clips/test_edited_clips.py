@@ -33,13 +33,13 @@ def edits(tmp_path_factory: pytest.TempPathFactory) -> AgeTransfer:
 
 
 def test_a_face_changes_and_does_not_flicker(edits: AgeTransfer, tmp_path: Path, hopper: Image.Image):
-    frames = clips.still(hopper, 14)
-    source = clips.write_animation(tmp_path / "clip.webp", frames)
+    frames = clips.still(hopper, 8)
+    source = clips.write_animation(tmp_path / "clip.png", frames)
     (path,) = age_clip(edits, source, tmp_path / "out", "clip", Request(ages=[20]), BY_EDITOR)
     after, durations = clips.read_animation(path)
     before = np.stack([np.asarray(frame) for frame in frames]).astype(np.float32)
     assert len(durations) == len(frames)
-    change = after[2:-2] - before[2:-2]
+    change = after[1:] - before[1:]
     assert np.abs(change).max() > 4
     assert np.abs(np.diff(change, axis=0)).mean() < 0.2  # levels from frame to frame
 
