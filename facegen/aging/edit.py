@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.errors import FacegenError, shorten
@@ -90,6 +90,15 @@ class Edit(Options):
             "a time to refine needs steps to take in it: give refine (--refine), too",
         )
         yield not isinstance(self.hold, str), "hold is a list of names, as in ['sex']"
+
+
+def by_editor(edit: Edit, editor: object | None) -> Edit:
+    """Return the edit, by an editor where the file of one is named; a FacegenError if its method is another one."""
+    if editor is None:
+        return edit
+    if edit.method not in (None, "editor"):
+        raise FacegenError(f"an editor is of no use to the method {edit.method}: leave it out, or take --method editor")
+    return replace(edit, method="editor")
 
 
 def parse_ages(text: str) -> list[float]:

@@ -53,6 +53,7 @@ generator_option = click.option(
     "--generator", metavar="FILE|RUN|URL", help="The encoder's generator.  [default: the one that it was trained for]"
 )
 encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
+editor_option = click.option("--editor", metavar="FILE|RUN|URL", help="An editor, for the method of that name.")
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 outdir_option = click.option(
     "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."

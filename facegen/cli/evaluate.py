@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from facegen.aging.edit import Edit
-from facegen.cli import device_option, encoder_option, force_option, generator_option
+from facegen.aging.edit import Edit, by_editor
+from facegen.cli import device_option, editor_option, encoder_option, force_option, generator_option
 from facegen.evaluation.options import EvaluationOptions
 from facegen.options import click_options
 
@@ -18,6 +18,7 @@ from facegen.options import click_options
 @click.option("--outdir", default="report", show_default=True, type=click.Path(path_type=Path), help="For the report.")
 @generator_option
 @encoder_option
+@editor_option
 @click.option("--name", default="facegen", show_default=True, help="What this system is called in the tables.")
 @click.option(
     "--compare",
@@ -33,6 +34,7 @@ def command(
     outdir: Path,
     generator: str | None,
     encoder: str | None,
+    editor: str | None,
     name: str,
     compare: tuple[str, ...],
     device: str | None,
@@ -55,7 +57,8 @@ def command(
     from facegen.evaluation.run import SystemSpec, parse_system, run_evaluation
     from facegen.status import say
 
-    systems = [SystemSpec(name, encoder, Edit.from_command(chosen)), *map(parse_system, compare)]
+    edit = by_editor(Edit.from_command(chosen), editor)
+    systems = [SystemSpec(name, encoder, edit, editor=editor), *map(parse_system, compare)]
     options = EvaluationOptions.from_command(chosen)
     try:
         evaluation, page = run_evaluation(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facegen.ages import AgeGroups
-from facegen.aging.edit import PASTE_MODES, Edit, Output, Request
-from facegen.cli import device_option, encoder_option, generator_option, groups_option
+from facegen.aging.edit import PASTE_MODES, Edit, Output, Request, by_editor
+from facegen.cli import device_option, editor_option, encoder_option, generator_option, groups_option
 from facegen.errors import one_line
 from facegen.options import click_options
 from facegen.status import say, status
@@ -38,8 +38,8 @@ MAX_NAMES = 20  # of photos that failed, in one line
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose pictures are there, made in the same way.")
 @generator_option
 @encoder_option
+@editor_option
 @groups_option
-@click.option("--editor", metavar="FILE|RUN|URL", help="An editor, for --method editor, which is then the default.")
 @click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
 @device_option
 def command(
@@ -79,11 +79,8 @@ def command(
     """
     if outdir.exists() and not outdir.is_dir():
         raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
-    if editor is not None and chosen["method"] is None:
-        chosen["method"] = "editor"
-    request, edit, output = Request.from_command(chosen), Edit.from_command(chosen), Output.from_command(chosen)
-    if editor is not None and edit.method != "editor":
-        raise click.UsageError(f"--editor is for --method editor, not for {edit.method}")
+    request, output = Request.from_command(chosen), Output.from_command(chosen)
+    edit = by_editor(Edit.from_command(chosen), editor)
     with status("loading the networks ..."):
         from facegen.aging.transfer import AgeTransfer
         from facegen.aging.video import check_video

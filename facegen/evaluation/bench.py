@@ -22,7 +22,7 @@ from facegen.evaluation.photos import Photos
 from facegen.evaluation.realism import Realism, realism_scores, scale_unit_features, sharpness
 from facegen.evaluation.reconstruction import ReconstructionScores, reconstruction_scores
 from facegen.evaluation.sex import SexScores, sex_scores
-from facegen.evaluation.system import FACE, PHOTO, Rendered, System, render_all
+from facegen.evaluation.system import PHOTO, Rendered, System, render_all
 from facegen.faces.template import AlignmentTemplate
 from facegen.metrics.features import Extractor
 from facegen.metrics.real_features import picture_features
@@ -161,7 +161,7 @@ class Bench:
             self.threshold = acceptance_threshold(known, same_people(photos.people))
 
     def measure(self, system: System) -> list[SystemScores]:
-        """Let a system work and measure what comes out: its photos, and its generated faces."""
+        """Let a system work and measure what comes out: its photos, and its generated faces if there are any."""
         rendered = render_all(
             system, self.photos, self.targets.tolist(), give_ages=self.give_ages, progress=self.progress
         )
@@ -171,7 +171,7 @@ class Bench:
             self.judges.age.predict(rendered.reconstructions),
             self.look(self.judges.identity, rendered.reconstructions[:, None], words),
         )
-        return [self._score(system, output, rendered, own_age) for output in (PHOTO, FACE)]
+        return [self._score(system, output, rendered, own_age) for output in rendered.outputs]
 
     def _score(self, system: System, output: str, rendered: Rendered, own_age: _OwnAge) -> SystemScores:
         pictures, is_photo, words = rendered.of(output), output == PHOTO, f"{shown(system.name, 40)} ({output})"

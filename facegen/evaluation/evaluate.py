@@ -18,7 +18,7 @@ from facegen.evaluation.dial import DialPoint, turn_dial
 from facegen.evaluation.identity import pairs_estimate, real_pairs, same_people, share_of_range
 from facegen.evaluation.judges import Judges
 from facegen.evaluation.photos import Photos
-from facegen.evaluation.system import System
+from facegen.evaluation.system import FACE, System
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ def _against_the_best(scores: list[SystemScores], bench: Bench) -> list[SystemSc
     """Measure identity against the best reconstructions of the run, too: one ceiling for all."""
     if bench.inputs is None:
         return scores
-    best = max(scores, key=lambda s: -np.inf if s.identity is None else s.identity.ceiling.value)
+    drawn = [s for s in scores if FACE in s.rendered.outputs]  # an editor has no reconstructions, and so no ceiling
+    best = max(drawn or scores, key=lambda s: -np.inf if s.identity is None else s.identity.ceiling.value)
     ceiling, pairs = best.similarity_reconstructions, bench.inputs @ bench.inputs.T
     assert ceiling is not None
     return [

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from facegen.aging.edit import Edit, parse_hold, parse_strength
+from facegen.aging.edit import Edit, by_editor, parse_hold, parse_strength
 from facegen.aging.transfer import AgeTransfer
 from facegen.errors import FacegenError
 from facegen.evaluation.evaluate import Evaluation, check_systems, evaluate
@@ -36,8 +36,10 @@ from facegen.weights.trained_for import own_generator
 Reference = str | os.PathLike[str]
 Found = TypeVar("Found")
 
-SPEC = "NAME=ENCODER, then any of ,generator= ,method= ,layers= ,hold= ,strength= ,psi= ,refine= ,refine_seconds="
-_SETTING = re.compile(r",\s*(generator|method|layers|hold|strength|psi|refine|refine_seconds)=")
+SPEC = (
+    "NAME=ENCODER, then any of ,generator= ,editor= ,method= ,layers= ,hold= ,strength= ,psi= ,refine= ,refine_seconds="
+)
+_SETTING = re.compile(r",\s*(generator|editor|method|layers|hold|strength|psi|refine|refine_seconds)=")
 _KINDS: dict[str, Callable[[str], Any]] = {
     "psi": float,
     "refine": int,
@@ -57,12 +59,14 @@ class SystemSpec:
         edit: How ages are changed.
         generator: Another one than that of the other systems, of its size, age groups and alignment; None for
             theirs.
+        editor: For the method `editor`; None for the one in the package.
     """
 
     name: str
     encoder: Reference | None = None
     edit: Edit = field(default_factory=Edit)
     generator: Reference | None = None
+    editor: Reference | None = None
 
 
 def parse_system(text: str) -> SystemSpec:
@@ -80,8 +84,8 @@ def parse_system(text: str) -> SystemSpec:
             found[key] = _KINDS.get(key, str)(value.strip())
         except ValueError as error:
             raise FacegenError(f"{text!r}: {key} must be a number, not {value!r}") from error
-    generator = found.pop("generator", None)
-    return SystemSpec(name.strip(), encoder.strip() or None, Edit(**found), generator)
+    generator, editor = found.pop("generator", None), found.pop("editor", None)
+    return SystemSpec(name.strip(), encoder.strip() or None, by_editor(Edit(**found), editor), generator, editor)
 
 
 def run_evaluation(
@@ -161,12 +165,16 @@ def _make_folder(outdir: Path) -> None:
 def _load_system(
     spec: SystemSpec, generator: Reference | None, age_estimator: Reference | None, device: str | None
 ) -> System:
-    transfer = AgeTransfer.from_files(generator, spec.encoder, age_estimator=age_estimator, device=device)
+    transfer = AgeTransfer.from_files(
+        generator, spec.encoder, age_estimator=age_estimator, editor=spec.editor, device=device
+    )
     description = {
         "generator": _own_generator_name(spec.encoder) if generator is None else str(generator),
         "encoder": _name(spec.encoder),
         "edit": asdict(spec.edit),
     }
+    if transfer.method(spec.edit) == "editor":
+        description["editor"] = _name(spec.editor)
     return System(spec.name, transfer, spec.edit, description)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen.aging.edit import Edit
+from facegen.aging.editing import EDITOR_MOST
 from facegen.aging.paste import paste_results
 from facegen.aging.results import FaceResult
 from facegen.aging.strength import MOST
@@ -27,7 +28,7 @@ PHOTO, FACE = "photo", "face"  # what a system gives: the photo at another age, 
 
 @dataclass(frozen=True)
 class System:
-    """One way of changing ages: two rows of the tables, its photos and its generated faces.
+    """One way of changing ages: two rows of the tables, its photos and its generated faces; of an editor the first.
 
     Attributes:
         name: What the rows are called.
@@ -51,7 +52,7 @@ class Rendered:
         photos: uint8 `[N, targets, 3, V, V]`, the photos at the target ages.
         faces: uint8 `[N, targets, 3, S, S]`, as generated.
         strengths: `[N, targets]`, how much of the change went into the photo.
-        at_cap: Share of them that are the most that is tried; None where the strength was given.
+        cap: The most that is tried; `at_cap`: share of the strengths that are that, None where they were given.
         seconds: `[N]`, each photo alone: encoding, reconstruction, all ages, their strengths and pasting.
         estimated: `[N]`, how old the system took each face for, in years; NaN where it was told.
         results: What it all is made of, to be pasted at other strengths.
@@ -62,10 +63,16 @@ class Rendered:
     photos: torch.Tensor
     faces: torch.Tensor
     strengths: np.ndarray
+    cap: float
     at_cap: float | None
     seconds: np.ndarray
     estimated: np.ndarray
     results: list[FaceResult]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What there is to judge: an editor generates no faces."""
+        return (PHOTO,) if any(result.window is not None for result in self.results) else (PHOTO, FACE)
 
     def of(self, output: str) -> torch.Tensor:
         """The photos or the faces."""
@@ -98,14 +105,16 @@ def render_all(
         seconds.append(time.perf_counter() - start)
         results.append(result)
     strengths = np.array([[face.strength for face in result.aged] for result in results])
+    cap = MOST if results[0].window is None else EDITOR_MOST
     is_solved = system.edit is None or system.edit.strength is None
     return Rendered(
-        inputs=_stack(result.input for result in results),
-        reconstructions=_stack(result.reconstruction for result in results),
+        inputs=_stack((result.input for result in results), renderer.size),
+        reconstructions=_stack((result.reconstruction for result in results), renderer.size),
         photos=torch.stack(pasted),
-        faces=torch.stack([_stack(face.image for face in result.aged) for result in results]),
+        faces=torch.stack([_stack((face.image for face in result.aged), renderer.size) for result in results]),
         strengths=strengths,
-        at_cap=float((strengths >= MOST - 1e-6).mean()) if is_solved else None,
+        cap=cap,
+        at_cap=float((strengths >= cap - 1e-6).mean()) if is_solved else None,
         seconds=np.array(seconds),
         estimated=np.array([result.input_age if result.age_is_estimated else np.nan for result in results]),
         results=results,
@@ -126,7 +135,10 @@ def as_picture(image: torch.Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
 
 
-def _stack(pictures: Iterable[Image.Image]) -> torch.Tensor:
-    """Pictures of one size as uint8 `[N, 3, H, W]`."""
-    pixels = np.stack([np.asarray(to_rgb(picture)) for picture in pictures])
+def _stack(pictures: Iterable[Image.Image], side: int | None = None) -> torch.Tensor:
+    """Pictures of one size, or resized to squares of this side, as uint8 `[N, 3, H, W]`."""
+    rgb = [to_rgb(picture) for picture in pictures]
+    if side is not None:
+        rgb = [picture.resize((side, side), Image.Resampling.LANCZOS) for picture in rgb]  # itself, if it has that size
+    pixels = np.stack([np.asarray(picture) for picture in rgb])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

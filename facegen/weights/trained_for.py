@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,6 +33,7 @@ from facegen.weights.native import tensors_checksum
 
 ENTRY = "trained_for"
 PACKAGED = "the one in the package"
+ALIKE = 0.02  # of a face's side: by that much may the alignments of two data sets differ, which were measured
 
 
 def fingerprint(generator: Generator) -> str:
@@ -115,9 +117,13 @@ def check_same_faces(header: Header, groups: AgeGroups, template: AlignmentTempl
         groups, template: the generator's age groups, and how its faces are aligned.
         what: the editor's file, or what the user called it.
     """
-    for own, theirs, words in ((header.groups, groups, "age groups"), (header.template, template, "alignment")):
-        if own is not None and own != theirs:
-            raise FacegenError(f"{what}: this editor was trained on faces of other {words} than the generator's")
+    own, words = header.template, None
+    if header.groups not in (None, groups):
+        words = "age groups"
+    elif own is not None and np.abs(np.subtract(own.points, template.points)).max() > ALIKE:
+        words = "alignment"
+    if words is not None:
+        raise FacegenError(f"{what}: this editor was trained on faces of other {words} than the generator's")
 
 
 def _entry(encoder: Path, header: Header) -> Mapping[str, str] | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from facegen.aging.strength import MOST
 from facegen.evaluation.bench import SystemScores
 from facegen.evaluation.bootstrap import Estimate
 from facegen.evaluation.evaluate import Evaluation
@@ -146,7 +145,7 @@ def _strength(scores: SystemScores) -> str:
     if scores.strengths is None:
         return NOTHING
     middle = f"{np.median(scores.strengths):.2f}"
-    return middle if scores.at_cap is None else f"{middle} ({100 * scores.at_cap:.0f} % at {MOST:g})"
+    return middle if scores.at_cap is None else f"{middle} ({100 * scores.at_cap:.0f} % at {scores.rendered.cap:g})"
 
 
 def _identity(evaluation: Evaluation) -> list[Table]:
