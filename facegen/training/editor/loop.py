@@ -45,7 +45,7 @@ from facegen.training.run.check_state import as_dict
 from facegen.training.run.folder import check_goes_on, check_room, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import Header, without_paths
-from facegen.weights.load import load_generator, load_sex_classifier, read_networks
+from facegen.weights.load import load_editor, load_generator, load_sex_classifier, read_networks
 from facegen.weights.locate import BEST_EDITOR, locate, shipped_file
 from facegen.weights.native import save_networks
 from facegen.weights.trained_for import ENTRY, check_trained_for, name_generator
@@ -53,6 +53,7 @@ from facegen.weights.trained_for import ENTRY, check_trained_for, name_generator
 STATE = "editor-state.pt"
 PICTURE = "edits.png"
 INHERITED = ("groups", "class_names", "template", "license", ENTRY)  # of what the generator's file says
+FASTER = 2.0  # learning rate of the discriminator, in the editor's: Heusel et al. 2017
 CLIP = 5.0  # norm of a step's gradient, at most
 
 
@@ -189,6 +190,8 @@ def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> Tra
     """Build the networks and the optimizers of a new run."""
     torch.manual_seed(options.seed)
     editor = build_editor(options, (teacher.shift.ages[0], teacher.shift.ages[-1]))
+    if options.init is not None:
+        _start_from(editor, options.init)
     discriminator = PatchDiscriminator()
     for network in (editor, discriminator):
         network.to(device).to(memory_format=torch.channels_last)
@@ -205,6 +208,14 @@ def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> Tra
         LossSums(),
         teacher.shift,
     )
+
+
+def _start_from(editor: Editor, init: str) -> None:
+    """Give a new run's editor the weights of another, or of the run in a folder."""
+    found, _ = load_editor(init)
+    if found.init_kwargs["widths"] != editor.init_kwargs["widths"]:
+        raise FacegenError(f"{init}: its widths are {found.init_kwargs['widths']}: give the same with --widths")
+    editor.load_state_dict(found.state_dict())
 
 
 def train_step(
@@ -224,13 +235,13 @@ def train_step(
     _move(state.editor_optimizer, editor, losses["loss"], options.lr_at(step))
     discriminator.requires_grad_(True)
     with half:
-        judged = discriminator_losses(discriminator, batch, edited.detach())
+        judged = discriminator_losses(discriminator, judges, batch, edited.detach())
     loss = judged["loss"]
     if step % WEIGHTS.r1_interval == 0:
-        loss = loss + r1_loss(discriminator, batch)  # in float32, as on GPUs
-    _move(state.discriminator_optimizer, discriminator, loss, options.lr_at(step))
+        loss = loss + r1_loss(discriminator, judges, batch)  # in float32, as on GPUs
+    _move(state.discriminator_optimizer, discriminator, loss, FASTER * options.lr_at(step))
     values = {name: float(loss.detach()) for name, loss in losses.items()}
-    values |= {"discriminator": float(loss.detach()), "sign": float(judged["sign"])}
+    values |= {"discriminator": loss.item(), "fake": judged["fake"].item(), "wrong": judged["wrong"].item()}
     for name, value in values.items():
         if not math.isfinite(value):
             raise FacegenError(
@@ -266,6 +277,7 @@ def _with_absolute_paths(options: EditorOptions) -> EditorOptions:
         data=str(Path(options.data).resolve()),
         generator=found(options.generator),
         encoder=found(options.encoder),
+        init=found(options.init),
         age_estimators=None if estimators is None else tuple(str(found(name)) for name in estimators),
         face_network=options.face_network
         if options.face_network in (None, NO_NETWORK)

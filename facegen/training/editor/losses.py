@@ -56,7 +56,7 @@ class LossWeights:
     """
 
     age: float = 1.0
-    adversarial: float = 0.5
+    adversarial: float = 1.0
     identity: float = 1.0
     identity_far: float = 0.5
     identity_every: int = 2
@@ -92,7 +92,8 @@ class LossSums:
     pair: float = 0.0
     features: float = 0.0
     discriminator: float = 0.0
-    sign: float = 0.0  # of the discriminator's logits for real faces
+    fake: float = 0.0  # the discriminator's loss of edited faces; 0.69 is a guess
+    wrong: float = 0.0  # and of real faces with a wrong age
 
     def add(self, losses: Mapping[str, float]) -> None:
         """Take in the losses of a step."""
@@ -164,9 +165,7 @@ def editor_losses(
     gap = ((targets - ages).abs() / LIFETIME).clamp(max=1)[same:]
     losses = {"same": size_of(shown_real[:same]).mean()}
     losses["age"] = age_loss(judges.estimators, moved, targets[same:], random)
-    losses["adversarial"] = torch.stack(
-        [functional.softplus(-logits).mean() for logits in discriminator(moved, targets[same:])]
-    ).mean()
+    losses["adversarial"] = real_or_not(discriminator, judges, moved, targets[same:], real=True).mean()
     full = torch.autocast(images.device.type, enabled=False)  # depthwise convolutions crawl in bfloat16 on a CPU
     if judges.identity is not None:
         some = slice(None, None, weights.identity_every)
@@ -192,7 +191,11 @@ def editor_losses(
 
 
 def discriminator_losses(
-    discriminator: PatchDiscriminator, batch: Batch, edited: torch.Tensor, weights: LossWeights = WEIGHTS
+    discriminator: PatchDiscriminator,
+    judges: Judges,
+    batch: Batch,
+    edited: torch.Tensor,
+    weights: LossWeights = WEIGHTS,
 ) -> dict[str, torch.Tensor]:
     """Return the discriminator's losses, unweighted, and their weighted sum as `loss`.
 
@@ -200,28 +203,37 @@ def discriminator_losses(
         batch: the faces of the step.
         edited: the real faces of the batch at their target ages, without gradient.
     """
-    real = discriminator(batch.like, batch.targets)
-    fake = discriminator(edited[batch.same :], batch.targets[batch.same :])
+    same = batch.same
+    fake = real_or_not(discriminator, judges, edited[same:], batch.targets[same:], real=False)
     # A real face that is told to be much older or younger is as wrong as a drawn one.
-    wrong = discriminator(batch.images, batch.targets)
+    wrong = real_or_not(discriminator, judges, batch.images, batch.targets, real=False)
     is_wrong = ((batch.targets - batch.ages).abs() > WRONG_AGE).float()
     losses = {
-        "real": torch.stack([functional.softplus(-logits).mean() for logits in real]).mean(),
-        "fake": torch.stack([functional.softplus(logits).mean() for logits in fake]).mean(),
-        "wrong": torch.stack(
-            [(functional.softplus(logits).mean(dim=(1, 2)) * is_wrong).mean() for logits in wrong]
-        ).mean(),
+        "real": real_or_not(discriminator, judges, batch.like, batch.targets, real=True).mean(),
+        "fake": fake.mean(),
+        "wrong": (wrong * is_wrong).mean(),
     }
     losses["loss"] = losses["real"] + (1 - weights.wrong_age) * losses["fake"] + weights.wrong_age * losses["wrong"]
-    losses["sign"] = torch.stack([logits.sign().mean() for logits in real]).mean().detach()
     return losses
 
 
-def r1_loss(discriminator: PatchDiscriminator, batch: Batch, weights: LossWeights = WEIGHTS) -> torch.Tensor:
+def real_or_not(
+    discriminator: PatchDiscriminator, judges: Judges, images: torch.Tensor, ages: torch.Tensor, *, real: bool
+) -> torch.Tensor:
+    """Return the logistic loss of pictures that should be taken for real, or not: `[N]`, mean over all patches."""
+    sign = -1 if real else 1
+    logits = discriminator(images, ages, judges.features.network(images))
+    return torch.stack([functional.softplus(sign * level).mean(dim=(1, 2)) for level in logits]).mean(dim=0)
+
+
+def r1_loss(
+    discriminator: PatchDiscriminator, judges: Judges, batch: Batch, weights: LossWeights = WEIGHTS
+) -> torch.Tensor:
     """Return half of r1_gamma times the squared gradient of the logits, as often as it comes."""
     images = batch.like.detach().requires_grad_(True)
-    logits = torch.stack([level.mean(dim=(1, 2)) for level in discriminator(images, batch.targets)]).sum()
-    (gradient,) = torch.autograd.grad(logits, images, create_graph=True)
+    logits = discriminator(images, batch.targets, judges.features.network(images))
+    total = torch.stack([level.mean(dim=(1, 2)) for level in logits]).mean(dim=0).sum()
+    (gradient,) = torch.autograd.grad(total, images, create_graph=True)
     penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
     return penalty * weights.r1_gamma / 2 * weights.r1_interval
 

@@ -55,6 +55,7 @@ class EditorOptions(Options):
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
+    init: str | None = option(None, "An editor to start from.", metavar="FILE|RUN|URL", unset="random weights")
     widths: tuple[int, ...] = option(
         (32, 64, 112, 160), "Channels of the editor's levels, from fine to coarse.", metavar="NUMBERS"
     )

@@ -49,6 +49,9 @@ class Sex(nn.Module):
 
 
 class Features(nn.Module):
+    def network(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [images[:, :, ::2, ::2], images[:, :, ::4, ::4]]
+
     def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
         return (images - originals).square().mean()
 
@@ -81,7 +84,7 @@ def networks() -> tuple[Editor, PatchDiscriminator]:
     editor = Editor((8, 8), outer=8, inner_size=16)
     for parameter in editor.parameters():
         nn.init.normal_(parameter, std=0.1)
-    return editor, PatchDiscriminator((4, 8, 8))
+    return editor, PatchDiscriminator((4, 8, 8), maps=(3, 3), hidden=8)
 
 
 # -- the batches
@@ -215,24 +218,24 @@ def test_each_estimator_looks_at_its_share():
     assert float(loss) == 0
 
 
-def test_the_discriminator_knows_wrong_ages(faces: RealFaces, teacher: Teacher):
+def test_the_discriminator_knows_wrong_ages(faces: RealFaces, teacher: Teacher, judges: Judges):
     batch, _ = draw_batch(faces, teacher, options(), 0, CPU)
-    losses = discriminator_losses(networks()[1], batch, batch.images)
+    losses = discriminator_losses(networks()[1], judges, batch, batch.images)
     total = losses["real"] + 0.5 * losses["fake"] + 0.5 * losses["wrong"]
     torch.testing.assert_close(losses["loss"], total)
     batch.targets = batch.ages
-    assert float(discriminator_losses(networks()[1], batch, batch.images)["wrong"]) == 0
+    assert float(discriminator_losses(networks()[1], judges, batch, batch.images)["wrong"]) == 0
 
 
-def test_r1_is_the_squared_gradient(faces: RealFaces, teacher: Teacher):
+def test_r1_is_the_squared_gradient(faces: RealFaces, teacher: Teacher, judges: Judges):
     class Sum(nn.Module):
         """The gradient of its mean logit is 3 in every pixel of the first channel."""
 
-        def forward(self, images: torch.Tensor, ages: torch.Tensor) -> list[torch.Tensor]:
+        def forward(self, images: torch.Tensor, ages: torch.Tensor, maps: list[torch.Tensor]) -> list[torch.Tensor]:
             return [3 * images[:, :1].sum(dim=(1, 2, 3))[:, None, None].expand(-1, 4, 4)]
 
     batch, _ = draw_batch(faces, teacher, options(), 0, CPU)
-    loss = r1_loss(Sum(), batch, LossWeights(r1_gamma=2.0, r1_interval=4))
+    loss = r1_loss(Sum(), judges, batch, LossWeights(r1_gamma=2.0, r1_interval=4))
     assert float(loss) == pytest.approx(9 * 16 * 16 * 4)
 
 
