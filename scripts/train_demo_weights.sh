@@ -12,7 +12,7 @@
 # A stage of the generator ends after a number of kimg. When to raise KIMG: as long as scripts/check_generators.py (200
 # faces a group) says that the kernel distance to real faces still falls by 2 % per 100 kimg.
 #
-# The three settings below count when the generator's run begins. A longer run: facegen train --resume RUN --kimg N, then
+# The settings below count when the generator's run begins. A longer run: facegen train --resume RUN --kimg N, then
 # delete the encoders' folders, which are of the generator before.
 #
 #     KIMG=3000     length of the training at 128x128
@@ -20,6 +20,8 @@
 #                   128x128; on a GPU starting twice costs more than that saves
 #     START=FILE    weights that the generator starts from, for a machine that lacks the run:
 #                   scripts/generator128.safetensors holds G_ema and D after 332 kimg
+#     EDITOR_KIMG=60  length of the editor's training (docs/editor.md)
+#     FACE_NETWORK=FILE  the network that the editor keeps people by; otherwise facenet-pytorch's, which is downloaded
 set -euo pipefail
 here=$(dirname "$0")
 source "$here/once.sh"
@@ -31,6 +33,8 @@ license="non-commercial research only: trained on UTKFace (see docs/MODEL_CARD.m
 kimg=${KIMG:-3000}
 kimg64=${KIMG64:-0}
 start=${START:-}
+editor_kimg=${EDITOR_KIMG:-60}
+face_network=${FACE_NETWORK:-}
 
 # Near duplicates are dropped, so that no held-out face has a twin among the others. This split decides which faces are
 # held out at every resolution.
@@ -67,8 +71,15 @@ encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age"
 once "$work/encoder" train-encoder --recipe age --pairs 15000 --epochs 10 "${encoder_options[@]}"
 once "$work/encoder_zmse" train-encoder --recipe zmse --pairs 15000 --epochs 10 "${encoder_options[@]}"
 
+# The editor: two estimators are harder to fool than one, and neither shares a picture with the judge.
+once "$work/age_plain" train-age --data "$train64" --val "$held64" --half first --arch plain --kimg 100 --seed 3 \
+    --license "$license"
+once "$work/editor" train-editor --data "$train" --generator "$generator" --kimg "$editor_kimg" \
+    --age-estimators "$age,$(run_of "$work/age_plain")" --license "$license" \
+    ${face_network:+--face-network "$face_network"}
+
 "$python" "$here/export_pretrained.py" --generator "$generator" --encoder "$(run_of "$work/encoder")" \
-    --age "$age" --age-judge "$(run_of "$work/age_judge")" --license "$license"
+    --age "$age" --age-judge "$(run_of "$work/age_judge")" --editor "$(run_of "$work/editor")" --license "$license"
 
 "$facegen" evaluate --photos "$held" --outdir "$work/report" --force --photos-limit 200 \
-    --compare "zmse=$(run_of "$work/encoder_zmse")"
+    --compare "zmse=$(run_of "$work/encoder_zmse")" --compare "editor=,method=editor"
