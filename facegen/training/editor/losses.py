@@ -28,6 +28,7 @@ from facegen.weights.locate import shipped_file
 
 SMALL = 0.05  # of -1..1: differences below count by their square, or a new editor would never dare to change anything
 LIFETIME = 60.0  # years between two ages that are as far apart as any
+REGIONS = 4
 WRONG_AGE = 12.0  # years by which an age must be off to be a wrong one
 
 
@@ -49,6 +50,8 @@ class LossWeights:
         same: the same where both ages are equal.
         cycle: mean size of the difference of photo and face after there and back.
         fine: mean size of what is finest in the change: an age loss alone would scratch.
+        light: mean size of the change in REGIONS x REGIONS parts of the picture: age lies in no light, but estimators
+            take dim and even light for old age.
         pair: mean size of the difference from what the generator draws, for its own faces.
         features: difference in features (`PerceptualLoss`).
         wrong_age: share of the discriminator's loss that are real faces with a wrong age.
@@ -65,6 +68,7 @@ class LossWeights:
     same: float = 1.0
     cycle: float = 1.0
     fine: float = 1.0
+    light: float = 5.0
     pair: float = 1.0
     features: float = 0.5
     wrong_age: float = 0.5
@@ -89,6 +93,7 @@ class LossSums:
     same: float = 0.0
     cycle: float = 0.0
     fine: float = 0.0
+    light: float = 0.0
     pair: float = 0.0
     features: float = 0.0
     discriminator: float = 0.0
@@ -178,6 +183,7 @@ def editor_losses(
         losses["sex"] = divergence(judges.sex(moved), wanted)
     losses["keep"] = (size_of(shown_real[same:]).mean(dim=(1, 2, 3)) * (1 - gap)).mean()
     losses["fine"] = size_of(finest(shown)).mean()
+    losses["light"] = size_of(functional.adaptive_avg_pool2d(shown_real, REGIONS)).mean()
     part = slice(same, same + batch.cycled)
     back = editor(edited[part], targets[part], ages[part])
     losses["cycle"] = size_of(back - images[part]).mean()
