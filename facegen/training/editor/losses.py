@@ -54,11 +54,11 @@ class LossWeights:
             take dim and even light for old age.
         pair: mean size of the difference from what the generator draws, for its own faces.
         features: difference in features (`PerceptualLoss`).
-        wrong_age: share of the discriminator's loss that are real faces with a wrong age.
+        wrong_age: of the discriminator, how much real faces with a wrong age count beside edited ones.
         r1_gamma: R1 regularization of the discriminator (Mescheder et al. 2018), every `r1_interval` steps.
     """
 
-    age: float = 1.0
+    age: float = 0.5
     adversarial: float = 1.0
     identity: float = 1.0
     identity_far: float = 0.5
@@ -68,9 +68,9 @@ class LossWeights:
     same: float = 1.0
     cycle: float = 1.0
     fine: float = 1.0
-    light: float = 5.0
-    pair: float = 1.0
-    features: float = 0.5
+    light: float = 10.0
+    pair: float = 4.0
+    features: float = 1.0
     wrong_age: float = 0.5
     r1_gamma: float = 2.0
     r1_interval: int = 8
@@ -219,7 +219,7 @@ def discriminator_losses(
         "fake": fake.mean(),
         "wrong": (wrong * is_wrong).mean(),
     }
-    losses["loss"] = losses["real"] + (1 - weights.wrong_age) * losses["fake"] + weights.wrong_age * losses["wrong"]
+    losses["loss"] = losses["real"] + losses["fake"] + weights.wrong_age * losses["wrong"]
     return losses
 
 

@@ -221,7 +221,7 @@ def test_each_estimator_looks_at_its_share():
 def test_the_discriminator_knows_wrong_ages(faces: RealFaces, teacher: Teacher, judges: Judges):
     batch, _ = draw_batch(faces, teacher, options(), 0, CPU)
     losses = discriminator_losses(networks()[1], judges, batch, batch.images)
-    total = losses["real"] + 0.5 * losses["fake"] + 0.5 * losses["wrong"]
+    total = losses["real"] + losses["fake"] + 0.5 * losses["wrong"]
     torch.testing.assert_close(losses["loss"], total)
     batch.targets = batch.ages
     assert float(discriminator_losses(networks()[1], judges, batch, batch.images)["wrong"]) == 0
