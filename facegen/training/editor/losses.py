@@ -58,7 +58,7 @@ class LossWeights:
         r1_gamma: R1 regularization of the discriminator (Mescheder et al. 2018), every `r1_interval` steps.
     """
 
-    age: float = 0.5
+    age: float = 1.5
     adversarial: float = 1.0
     identity: float = 1.0
     identity_far: float = 0.5
