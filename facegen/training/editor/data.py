@@ -14,6 +14,7 @@ from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import to_float
 from facegen.networks.age_shift import AgeShift
+from facegen.networks.editor import CENTURY
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw
 from facegen.training.editor.options import EditorOptions
@@ -56,6 +57,10 @@ class RealFaces:
             chances=chances / chances.sum(),
             kinds=self.kinds[indices],
         )
+
+    def youngest_and_oldest(self) -> tuple[float, float]:
+        """What an editor that learns from them knows of ages; beyond a century there are too few faces."""
+        return float(self.ages.min()), min(float(self.ages.max()), CENTURY)
 
     def split(self) -> tuple[RealFaces, RealFaces]:
         """The faces to learn from, and a few of all ages that are held back."""

@@ -131,7 +131,7 @@ def train_editor(
         saved = None if resume is None else read_state(Path(resume) / STATE, list(TrainingState.PARTS))
         teacher, header = load_teacher(options, size, saved, session)
         judges = load_judges(options, size, header.template or UTKFACE_TEMPLATE, session.progress).to(session.device)
-        state = build(options, session.device, teacher)
+        state = build(options, session.device, teacher, faces.youngest_and_oldest())
         notes = {"data": note_of_faces(options.data)}
         if resume is not None and saved is not None:
             load_state(state.parts, saved, Path(resume) / STATE)
@@ -186,10 +186,10 @@ def build_editor(options: EditorOptions, ages: tuple[float, float] = (0.0, 100.0
     return Editor(options.widths, inner_size=options.inner_size, ages=ages)
 
 
-def build(options: EditorOptions, device: torch.device, teacher: Teacher) -> TrainingState:
+def build(options: EditorOptions, device: torch.device, teacher: Teacher, ages: tuple[float, float]) -> TrainingState:
     """Build the networks and the optimizers of a new run."""
     torch.manual_seed(options.seed)
-    editor = build_editor(options, (teacher.shift.ages[0], teacher.shift.ages[-1]))
+    editor = build_editor(options, ages)
     if options.init is not None:
         _start_from(editor, options.init)
     discriminator = PatchDiscriminator()
