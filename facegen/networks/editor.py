@@ -20,6 +20,7 @@ from facegen.errors import FacegenError
 CENTURY = 100.0  # years that make 1
 MAX_WIDTH, MAX_LEVELS = 512, 6
 MAX_INNER_SIZE = 256
+COLORED = 0.08  # of -1..1, how much the color can change (Cb and Cr of JPEG): skin does not, but it fools estimators
 GROUP = 8  # channels that are normalized together
 
 
@@ -121,7 +122,9 @@ class Editor(nn.Module):
         x = functional.silu(self.lines(with_ages(images, ages, targets)) + plan)
         x = functional.silu(self.join(x))
         x = self.last(x + functional.silu(self.refine(x)))
-        return x[:, :3], (x[:, 3:] + 2).sigmoid()  # an untrained mask is nearly 1, so that the change learns at once
+        lighter, blue, red = x[:, :1], COLORED * x[:, 1:2].tanh(), COLORED * x[:, 2:3].tanh()
+        change = torch.cat([lighter + 1.402 * red, lighter - 0.344 * blue - 0.714 * red, lighter + 1.772 * blue], dim=1)
+        return change, (x[:, 3:] + 2).sigmoid()  # an untrained mask is nearly 1, so that the change learns at once
 
 
 REACH = 4  # pixels: convolutions of the outer part, one after the other

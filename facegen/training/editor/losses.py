@@ -58,7 +58,7 @@ class LossWeights:
         r1_gamma: R1 regularization of the discriminator (Mescheder et al. 2018), every `r1_interval` steps.
     """
 
-    age: float = 1.5
+    age: float = 0.7
     adversarial: float = 1.0
     identity: float = 1.0
     identity_far: float = 0.5
@@ -68,9 +68,9 @@ class LossWeights:
     same: float = 1.0
     cycle: float = 1.0
     fine: float = 1.0
-    light: float = 10.0
-    pair: float = 4.0
-    features: float = 1.0
+    light: float = 5.0
+    pair: float = 10.0
+    features: float = 2.0
     wrong_age: float = 0.5
     r1_gamma: float = 2.0
     r1_interval: int = 8
@@ -247,7 +247,13 @@ def r1_loss(
 def age_loss(
     estimators: list[AgeEstimator], faces: torch.Tensor, targets: torch.Tensor, random: torch.Generator
 ) -> torch.Tensor:
-    """Return the error, in decades, of the ages that the estimators see in distorted faces; each looks at its share."""
+    """Return the error, in decades, of the ages that the estimators see in distorted faces; each looks at its share.
+
+    Half of the faces are gray, so that nothing is to be gained from their color.
+    """
+    gray = faces.mean(dim=1, keepdim=True).expand_as(faces)
+    colored = torch.rand(len(faces), generator=random) < 0.5
+    faces = torch.where(colored.to(faces.device)[:, None, None, None], faces, gray)
     views, count = distort(faces, random), len(estimators)
     seen = [estimator.predict(views[index::count]) for index, estimator in enumerate(estimators)]
     error = (torch.cat(seen) - torch.cat([targets[index::count] for index in range(count)])) / DECADE
