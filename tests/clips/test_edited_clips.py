@@ -69,7 +69,9 @@ def test_faces_that_are_too_small_for_an_editor(
     assert age_clip(edits, source, tmp_path / "out", "clip", request, Edit(strength=1.0))
 
 
-def test_without_an_editor_a_clip_is_refused(transfer: AgeTransfer, tmp_path: Path, hopper: Image.Image):
+def test_without_an_editor_a_clip_is_refused(
+    transfer: AgeTransfer, tmp_path: Path, hopper: Image.Image, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transfer, "editor", None)
     source = clips.write_animation(tmp_path / "clip.gif", clips.still(hopper, 3))
-    if transfer.editor is None:
-        assert_refused("--editor", age_clip, transfer, source, tmp_path / "out", "clip", Request(ages=[20]), BY_EDITOR)
+    assert_refused("--editor", age_clip, transfer, source, tmp_path / "out", "clip", Request(ages=[20]), BY_EDITOR)
