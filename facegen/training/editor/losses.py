@@ -58,7 +58,7 @@ class LossWeights:
         r1_gamma: R1 regularization of the discriminator (Mescheder et al. 2018), every `r1_interval` steps.
     """
 
-    age: float = 0.7
+    age: float = 1.5
     adversarial: float = 1.0
     identity: float = 1.0
     identity_far: float = 0.5
@@ -69,8 +69,8 @@ class LossWeights:
     cycle: float = 1.0
     fine: float = 1.0
     light: float = 5.0
-    pair: float = 10.0
-    features: float = 2.0
+    pair: float = 4.0
+    features: float = 1.0
     wrong_age: float = 0.5
     r1_gamma: float = 2.0
     r1_interval: int = 8

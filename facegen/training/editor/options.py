@@ -61,7 +61,7 @@ class EditorOptions(Options):
     )
     inner_size: int = option(64, "Side at which it sees whole faces, in pixels.", command=False)
     kimg: float = option(60, "Thousands of faces to train on.", above=0, resumable=True)
-    batch: int = option(12, "Faces per step.", min=8)
+    batch: int = option(8, "Faces per step.", min=8)
     coarse: float = option(
         0.5,
         "Share of the run, its beginning, that learns from pictures of half the size, in half the time.",
@@ -70,7 +70,7 @@ class EditorOptions(Options):
         resumable=True,
     )
     generated: float = option(
-        0.5,
+        0.25,
         "Share of a batch that the generator draws: pairs of one person at two ages.",
         min=0,
         max=0.75,
