@@ -168,9 +168,9 @@ class Block(nn.Module):
 
 
 def places(pictures: torch.Tensor, face: int) -> torch.Tensor:
-    """Return where each pixel of `[N, C, H, W]` lies: `[N, 2, H, W]`, -1..1 across a face of `face` pixels in its middle.
+    """Return where each pixel of `[N, C, H, W]` lies: `[N, 2, H, W]`, -1..1 across the face, `face` pixels in the middle.
 
-    Aligned faces have their eyes at one place, which convolutions alone take long to find (Liu et al. 2018, "CoordConv").
+    In aligned faces the eyes are at one place, which convolutions alone take long to find (Liu et al. 2018, CoordConv).
     """
     height, width = pictures.shape[2:]
     rows = (2 * torch.arange(height, dtype=pictures.dtype, device=pictures.device) + 1 - height) / face
