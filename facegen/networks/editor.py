@@ -168,14 +168,13 @@ class Block(nn.Module):
 
 
 def places(pictures: torch.Tensor, face: int) -> torch.Tensor:
-    """Return where each pixel of `[N, C, H, W]` lies: `[N, 2, H, W]`, -1..1 across the face, `face` pixels in the middle.
+    """Return where each pixel of `[N, C, H, W]` lies: `[N, 2, H, W]`, -1..1 across the face, `face` pixels wide.
 
     In aligned faces the eyes are at one place, which convolutions alone take long to find (Liu et al. 2018, CoordConv).
     """
-    height, width = pictures.shape[2:]
+    count, _, height, width = pictures.shape
     rows = (2 * torch.arange(height, dtype=pictures.dtype, device=pictures.device) + 1 - height) / face
     columns = (2 * torch.arange(width, dtype=pictures.dtype, device=pictures.device) + 1 - width) / face
-    count = len(pictures)
     return torch.stack([columns.expand(count, height, -1), rows[:, None].expand(count, -1, width)], dim=1)
 
 
