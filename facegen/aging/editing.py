@@ -1,8 +1,10 @@
 """A face of a photo at other ages by an editor: at the photo's own resolution, with what is around the face.
 
-The editor looks at a window around the aligned face, which takes in hair and neck, and says what changes in it
-(`facegen.networks.editor`). That is added to the photo, as far as the age asks for it. Its own mask decides what
-changes in the face; toward the window's border the change fades, so that there is no seam.
+The editor looks at the aligned face, at the size of its training, and says what changes in it
+(`facegen.networks.editor`). A window of the photo around that face, with hair and neck, takes the change at its own
+resolution: around each pixel the change is a gain of the photo's own lines and a shift, so that wrinkles which fade do
+so down to the finest, and the window beyond the face goes on as the face ends. Toward the window's border all of it
+fades, so that there is no seam.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional
 
 from facegen.aging.edit import HELD, Age, Edit, group_of
 from facegen.aging.mask import border_mask, share_inside
@@ -25,7 +26,7 @@ from facegen.faces.align import cut_face
 from facegen.faces.find import yaw
 from facegen.faces.template import AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.images import shows_no_color, to_float, to_rgb
-from facegen.networks.editor import REACH, Editor
+from facegen.networks.editor import Editor
 
 if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer
@@ -37,7 +38,8 @@ LEAST_SIDE, MOST_SIDE = 128, 512  # pixels of the aligned face that the editor d
 SMALLEST = 32  # pixels of the aligned face in the photo: of less, there is nothing to edit
 TOO_SMALL = f"a face needs {SMALLEST} pixels for an editor, and none here has them"
 EDITOR_MOST = 1.5  # of the change as the editor drew it: more is no face that it has learned
-ROWS = 128  # of a window that are drawn at a time: bounds the memory
+DRAWN_SIDE = 128  # pixels of the aligned face that the network looks at, as in its training
+NEAR, LINE = 2.0, 8.0  # of these, where a change is one gain and one shift; levels of contrast that make a line
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,6 @@ class PhotoEditor:
 
     def __init__(self, network: Editor, template: AlignmentTemplate) -> None:
         self.network, self.template = network.to(memory_format=torch.channels_last), template  # a third of the time
-        halved = 2 ** (len(network.down) - 1)
-        self._inner = (
-            round(WINDOW * network.inner_size / halved) * halved
-        )  # pixels of a window that the inner part sees
 
     @property
     def ages(self) -> Sequence[float]:
@@ -103,7 +101,7 @@ class PhotoEditor:
 
     def margin(self, side: int) -> int:
         """How many pixels a window has around an aligned face of some side."""
-        return round(side * (self._inner / self.network.inner_size - 1) / 2)
+        return round(side * (WINDOW - 1) / 2)
 
     def window(self, photo: Image.Image, face: Face | np.ndarray, side: int | None = None) -> Window:
         """Cut a face out of an upright photo.
@@ -119,7 +117,7 @@ class PhotoEditor:
         return Window(cut_face(photo, matrix, side + 2 * margin, mirrored=True), margin)
 
     @torch.no_grad()
-    def change(self, window: Image.Image, own: float, age: float) -> np.ndarray:
+    def change(self, window: Window, own: float, age: float) -> np.ndarray:
         """Return what to add to a window's picture for a face to be of another age: float32 `[W, W, 3]`, in levels.
 
         Args:
@@ -127,17 +125,49 @@ class PhotoEditor:
             age: how old it shall look.
         """
         device = self.network.last.weight.device
-        pixels = torch.from_numpy(np.array(to_rgb(window))).to(device)
+        face = to_rgb(window.face).resize((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(face)).to(device)
         image = to_float(pixels.permute(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
         ages, targets = (torch.tensor([float(years)], device=device) for years in (own, age))
-        plan = self.network.plan(image, ages, targets, side=self._inner)
-        plan = functional.interpolate(plan, image.shape[2:], mode="bilinear", align_corners=False)
-        height, rows = image.shape[2], []
-        for top in range(0, height, ROWS):
-            first, end = max(0, top - REACH), min(top + ROWS + REACH, height)
-            change, mask = self.network.draw(image[:, :, first:end], ages, targets, plan[:, :, first:end])
-            rows.append((change * mask)[0, :, top - first : top - first + ROWS])
-        return (torch.cat(rows, dim=1) * 127.5).permute(1, 2, 0).cpu().numpy()
+        change, mask = self.network.change(image, ages, targets)
+        drawn = (change * mask * 127.5)[0].permute(1, 2, 0).cpu().numpy()
+        return enlarged(drawn, np.asarray(face, np.float32), window)
+
+
+def enlarged(change: np.ndarray, face: np.ndarray, window: Window) -> np.ndarray:
+    """Return the change of a face as one of its window, along the window's own lines (He and Sun 2015, section 3).
+
+    Args:
+        change: what changes in a face, `[S, S, 3]`, in levels.
+        face: the aligned face of the window, of the same size.
+    """
+    gain, shift = _gain_and_shift(change, face)
+    side, margin = len(face), round(window.margin * len(face) / window.face.width)
+    beyond = ((margin, margin), (margin, margin), (0, 0))
+    rest = np.pad(change - gain * face - shift, beyond, mode="symmetric")
+    picture = np.asarray(to_rgb(window.picture), np.float32)
+    if window.face.width == side:
+        gain, shift = (np.pad(part, beyond, mode="edge") for part in (gain, shift))
+    else:
+        gain, shift, rest = (
+            resized(part, len(picture))
+            for part in (np.pad(gain, beyond, mode="edge"), np.pad(shift, beyond, mode="edge"), rest)
+        )
+    return gain * picture + shift + rest
+
+
+def _gain_and_shift(change: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which gain of the face's colors, and which shift, come closest to the change around each pixel: `[S, S, 3]`."""
+    mean, of_change = _around(face), _around(change)
+    variance = _around(face * face) - mean**2 + LINE**2
+    gain = ((_around(face * change) - mean * of_change) / variance).clip(-1, 1)
+    return _around(gain), _around(of_change - gain * mean)
+
+
+def _around(picture: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(picture, (NEAR, NEAR, 0), mode="nearest")
 
 
 class EditedFace:
@@ -167,8 +197,8 @@ class EditedFace:
         seen: Image.Image | None = None,
     ) -> None:
         self.window, self.seen = window, seen or window.face
-        self.changes = [editor.change(window.picture, own, age).astype(np.float16) for age in ages]
-        self._small = [_resized(window.of_face(change * window.mask), size) for change in self.changes]
+        self.changes = [editor.change(window, own, age).astype(np.float16) for age in ages]
+        self._small = [resized(window.of_face(change * window.mask), size) for change in self.changes]
 
     def added(self, index: int, strength: float) -> np.ndarray:
         return strength * self.changes[index].astype(np.float32)
@@ -284,7 +314,7 @@ def _aged(
     return aged
 
 
-def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
+def resized(pixels: np.ndarray, side: int) -> np.ndarray:
     """Resize a square `[H, H, C]` of any numbers to float32 `[side, side, C]`, as `AgeTransfer.to_tensor` does."""
     planes = [Image.fromarray(plane).resize((side, side), Image.Resampling.LANCZOS) for plane in _planes(pixels)]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)

@@ -86,21 +86,13 @@ class Editor(nn.Module):
         )
         return self.draw(images, ages, targets, plan)
 
-    def plan(
-        self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor, side: int | None = None
-    ) -> torch.Tensor:
-        """Return what aging changes, as features of whole faces: `[N, outer, side, side]`.
-
-        Args:
-            images, ages, targets: as for `forward`.
-            side: how large the inner part sees the pictures, in pixels; None for `inner_size`, which is right for faces
-                cut as in training. Pictures that are 1.5 times as wide, around the same face, take 1.5 times that.
-        """
-        small, size = images, (side or self.inner_size,) * 2
+    def plan(self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return what aging changes, as features of whole faces: `[N, outer, inner_size, inner_size]`."""
+        small, size = images, (self.inner_size, self.inner_size)
         if images.shape[2:] != size:
             small = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         code = self.know(ages, targets)
-        x = self.first(torch.cat([with_ages(small, ages, targets), places(small, self.inner_size)], dim=1))
+        x = self.first(torch.cat([with_ages(small, ages, targets), places(small)], dim=1))
         kept = []
         for level, block in enumerate(self.down):
             x = block(functional.avg_pool2d(x, 2) if level else x, code)
@@ -115,19 +107,13 @@ class Editor(nn.Module):
     def draw(
         self, images: torch.Tensor, ages: torch.Tensor, targets: torch.Tensor, plan: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return change and mask as `change` does, of a plan that was resized to the pictures.
-
-        Rows of pictures and plan can be drawn alone: a pixel depends on what lies at most `REACH` pixels away.
-        """
+        """Return change and mask as `change` does, of a plan that was resized to the pictures."""
         x = functional.silu(self.lines(with_ages(images, ages, targets)) + plan)
         x = functional.silu(self.join(x))
         x = self.last(x + functional.silu(self.refine(x)))
         lighter, blue, red = x[:, :1], COLORED * x[:, 1:2].tanh(), COLORED * x[:, 2:3].tanh()
         change = torch.cat([lighter + 1.402 * red, lighter - 0.344 * blue - 0.714 * red, lighter + 1.772 * blue], dim=1)
         return change, (x[:, 3:] + 2).sigmoid()  # an untrained mask is nearly 1, so that the change learns at once
-
-
-REACH = 4  # pixels: convolutions of the outer part, one after the other
 
 
 class AgeCode(nn.Module):
@@ -167,14 +153,14 @@ class Block(nn.Module):
         return self.shortcut(x) + y
 
 
-def places(pictures: torch.Tensor, face: int) -> torch.Tensor:
-    """Return where each pixel of `[N, C, H, W]` lies: `[N, 2, H, W]`, -1..1 across the face, `face` pixels wide.
+def places(pictures: torch.Tensor) -> torch.Tensor:
+    """Return where each pixel of `[N, C, H, W]` lies: `[N, 2, H, W]`, -1..1 from side to side.
 
     In aligned faces the eyes are at one place, which convolutions alone take long to find (Liu et al. 2018, CoordConv).
     """
     count, _, height, width = pictures.shape
-    rows = (2 * torch.arange(height, dtype=pictures.dtype, device=pictures.device) + 1 - height) / face
-    columns = (2 * torch.arange(width, dtype=pictures.dtype, device=pictures.device) + 1 - width) / face
+    rows = (2 * torch.arange(height, dtype=pictures.dtype, device=pictures.device) + 1 - height) / height
+    columns = (2 * torch.arange(width, dtype=pictures.dtype, device=pictures.device) + 1 - width) / width
     return torch.stack([columns.expand(count, height, -1), rows[:, None].expand(count, -1, width)], dim=1)
 
 

@@ -16,15 +16,23 @@ from PIL import Image
 from refusals import assert_refused
 
 from facegen.ages import AgeGroups
-from facegen.aging import editing
 from facegen.aging.edit import Edit, by_editor
-from facegen.aging.editing import EDITOR_MOST, FADE, LEAST_SIDE, MOST_SIDE, PhotoEditor, is_too_small
+from facegen.aging.editing import (
+    DRAWN_SIDE,
+    EDITOR_MOST,
+    FADE,
+    LEAST_SIDE,
+    MOST_SIDE,
+    PhotoEditor,
+    enlarged,
+    is_too_small,
+)
 from facegen.aging.paste import paste_results
 from facegen.aging.transfer import AgeTransfer
 from facegen.cli import main
 from facegen.faces.align import align_face
 from facegen.faces.template import UTKFACE_TEMPLATE, Face
-from facegen.images import to_rgb
+from facegen.images import to_float, to_rgb
 from facegen.networks.editor import Editor
 from facegen.weights import locate
 from facegen.weights.native import save_networks
@@ -64,13 +72,34 @@ def levels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture, dtype=np.float32)
 
 
-def test_strips_give_what_the_whole_gives(at_work: PhotoEditor, hopper: Image.Image, monkeypatch: pytest.MonkeyPatch):
-    window = at_work.window(hopper, LANDMARKS).picture
-    in_strips = at_work.change(window, 77, 20)
-    monkeypatch.setattr(editing, "ROWS", 10_000)
-    np.testing.assert_allclose(in_strips, at_work.change(window, 77, 20), atol=1e-3)  # in levels
-    assert in_strips.shape == (*window.size, 3)
-    assert in_strips.std() > 0
+def test_a_face_of_the_networks_size_changes_as_it_says(at_work: PhotoEditor, hopper: Image.Image):
+    window = at_work.window(hopper, LANDMARKS, DRAWN_SIDE)
+    change = at_work.change(window, 77, 20)
+    face = to_float(torch.from_numpy(np.array(window.face)).permute(2, 0, 1)[None])
+    change_of_face, mask = at_work.network.change(face, torch.tensor([77.0]), torch.tensor([20.0]))
+    expected = (change_of_face * mask * 127.5)[0].permute(1, 2, 0).detach().numpy()
+    np.testing.assert_allclose(window.of_face(change), expected, atol=1e-2)  # in levels
+    assert change.shape == (*window.picture.size, 3)
+    assert change.std() > 0
+
+
+def test_a_change_follows_the_lines_of_a_larger_photo(at_work: PhotoEditor, hopper: Image.Image):
+    """What halves the contrast of a small face halves that of the finest lines of the large one, and goes on beyond."""
+    window = at_work.window(hopper.resize((2048, 2400)), LANDMARKS * 4, 512)
+    face = levels(window.face.resize((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS))
+    picture = levels(window.picture)
+    change = enlarged(-0.5 * face, face, window)
+    off = np.abs(change + 0.5 * picture)
+    assert np.median(window.of_face(off)) < 2
+    fine = [np.abs(np.diff(window.of_face(part), axis=0)).mean() for part in (picture + change, picture)]
+    assert 0.45 < fine[0] / fine[1] < 0.7
+    assert np.median(off) < 5
+
+
+def test_a_change_without_lines_is_enlarged(at_work: PhotoEditor, hopper: Image.Image):
+    window = at_work.window(hopper, LANDMARKS, 256)
+    face = levels(window.face.resize((DRAWN_SIDE, DRAWN_SIDE)))
+    np.testing.assert_allclose(enlarged(np.full_like(face, 7.0), face, window), 7, atol=0.01)
 
 
 @pytest.mark.parametrize(("scale", "side"), [(0.1, LEAST_SIDE), (0.5, LEAST_SIDE), (4.0, MOST_SIDE)])
