@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from facegen.aging.edit import HELD, Age, Edit, group_of
-from facegen.aging.mask import border_mask, share_inside
+from facegen.aging.mask import border_mask, protection, share_inside
 from facegen.aging.results import AgedFace, FaceResult
 from facegen.errors import FacegenError
 from facegen.faces.align import cut_face
@@ -130,7 +130,7 @@ class PhotoEditor:
         image = to_float(pixels.permute(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
         ages, targets = (torch.tensor([float(years)], device=device) for years in (own, age))
         change, mask = self.network.change(image, ages, targets)
-        drawn = (change * mask * 127.5)[0].permute(1, 2, 0).cpu().numpy()
+        drawn = (change * mask * 127.5)[0].permute(1, 2, 0).cpu().numpy() * protection((DRAWN_SIDE,) * 2, self.template)
         return enlarged(drawn, np.asarray(face, np.float32), window)
 
 

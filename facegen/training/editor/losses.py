@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from facegen.aging.mask import protection
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
@@ -52,6 +53,7 @@ class LossWeights:
         fine: mean size of what is finest in the change: an age loss alone would scratch.
         light: mean size of the change in REGIONS x REGIONS parts of the picture: age lies in no light, but estimators
             take dim and even light for old age.
+        spare: mean size of the change in eyes and mouth: black pupils make no child.
         pair: mean size of the difference from what the generator draws, for its own faces.
         features: difference in features (`PerceptualLoss`).
         wrong_age: of the discriminator, how much real faces with a wrong age count beside edited ones.
@@ -69,6 +71,7 @@ class LossWeights:
     cycle: float = 1.0
     fine: float = 1.0
     light: float = 5.0
+    spare: float = 20.0
     pair: float = 4.0
     features: float = 1.0
     wrong_age: float = 0.5
@@ -94,6 +97,7 @@ class LossSums:
     cycle: float = 0.0
     fine: float = 0.0
     light: float = 0.0
+    spare: float = 0.0
     pair: float = 0.0
     features: float = 0.0
     discriminator: float = 0.0
@@ -119,6 +123,7 @@ class Judges:
     identity: IdentityLoss | None
     sex: SexClassifier | None
     features: PerceptualLoss
+    template: AlignmentTemplate = UTKFACE_TEMPLATE  # how the faces are aligned
 
     def to(self, device: torch.device) -> Judges:
         for network in [*self.estimators, self.identity, self.sex, self.features]:
@@ -143,7 +148,7 @@ def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, 
     wanted = np.asarray(UTKFACE_TEMPLATE.points)
     knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
     sex = load_sex_classifier(shipped_file("sex"))[0] if knows else None
-    return Judges(estimators, identity, sex, PerceptualLoss())
+    return Judges(estimators, identity, sex, PerceptualLoss(), template)
 
 
 def editor_losses(
@@ -183,6 +188,8 @@ def editor_losses(
         losses["sex"] = divergence(judges.sex(moved), wanted)
     losses["keep"] = (size_of(shown_real[same:]).mean(dim=(1, 2, 3)) * (1 - gap)).mean()
     losses["fine"] = size_of(finest(shown)).mean()
+    spared = 1 - torch.from_numpy(protection(images.shape[2:], judges.template)[..., 0]).to(images)
+    losses["spare"] = size_of(shown_real * spared).mean()
     losses["light"] = size_of(functional.adaptive_avg_pool2d(shown_real, REGIONS)).mean()
     part = slice(same, same + batch.cycled)
     back = editor(edited[part], targets[part], ages[part])

@@ -169,7 +169,7 @@ def test_an_editor_that_changes_nothing(faces: RealFaces, teacher: Teacher, judg
     batch, random = draw_batch(faces, teacher, options(), 0, CPU)
     losses, edited = editor_losses(Editor((8, 8), outer=8, inner_size=16), networks()[1], judges, batch, random)
     assert torch.equal(edited, batch.images)
-    for name in ("same", "identity", "sex", "keep", "fine", "light", "cycle"):
+    for name in ("same", "identity", "sex", "keep", "fine", "light", "spare", "cycle"):
         assert losses[name].item() == pytest.approx(0, abs=1e-6), name
     torch.testing.assert_close(losses["pair"], size_of(batch.pair_from - batch.pair_to).mean())
     assert losses["age"] > 0.5
