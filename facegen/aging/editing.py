@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer
 
 EDITOR_FIRST = False  # whether photos for which nobody names a method are the editor's, where there is one
-WINDOW = 1.5  # side of the window, in sides of the aligned face
-FADE = 0.15  # width of the fade at the window's border, as a share of its side: 1/6 would reach the aligned face
+WINDOW = 1.25  # side of the window, in sides of the aligned face
+FADE = 0.1  # width of the fade at the window's border, as a share of its side: all that is around the aligned face
 LEAST_SIDE, MOST_SIDE = 128, 512  # pixels of the aligned face that the editor draws; beyond, it is resized
 SMALLEST = 32  # pixels of the aligned face in the photo: of less, there is nothing to edit
 TOO_SMALL = f"a face needs {SMALLEST} pixels for an editor, and none here has them"

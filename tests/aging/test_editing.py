@@ -111,7 +111,7 @@ def test_a_window_has_the_photos_resolution_within_limits(
     photo = hopper.resize((round(512 * scale), round(600 * scale)))
     window = at_work.window(photo, LANDMARKS * scale)
     assert window.face.size == (side, side)
-    assert window.picture.size == (1.5 * side, 1.5 * side)
+    assert window.picture.size == (1.25 * side, 1.25 * side)
 
 
 def test_the_face_of_a_window_is_the_aligned_face(at_work: PhotoEditor, hopper: Image.Image):
@@ -126,7 +126,7 @@ def test_beyond_the_photo_is_its_mirror_image(at_work: PhotoEditor, hopper: Imag
     window = levels(at_work.window(cut, LANDMARKS - [200, 150], 128).picture)
     assert window[:, 0].std() > 5  # no line that goes on
     tiny = at_work.window(Image.new("RGB", (1, 1), "red"), LANDMARKS, 128).picture
-    assert tiny.getcolors() == [(192 * 192, (255, 0, 0))]
+    assert tiny.getcolors() == [(160 * 160, (255, 0, 0))]
 
 
 def test_what_is_added_fades_to_nothing_and_spares_the_rest(transfer: AgeTransfer, hopper: Image.Image):
