@@ -212,7 +212,7 @@ def arguments(training: Training) -> list[str]:
     """The options as they are written on a command line."""
     written = training.options.to_json()
     names = {"train": ("data", "batch", "tick"), "train-age": ("data", "val", "widths", "depths", "batch", "snap")}
-    names |= {"train-editor": ("data", "generator", "face_network", "widths", "batch", "snap")}
+    names |= {"train-editor": ("data", "generator", "face_network", "widths", "batch", "snap", "coarse")}
     names |= {"train-encoder": ("generator", "recipe", "pairs", "batch", "init", "blocks", "input_size")}
     given = {name.replace("_", "-"): written[name] for name in names[training.command]}
     if training.command == "train":

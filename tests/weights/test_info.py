@@ -155,8 +155,8 @@ def test_an_editor_that_says_odd_things_of_itself(tmp_path, value):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("widths", [8] * 9, "widths are up to 6"),
-        ("widths", [8.5, 2**40], "widths are up to 6"),
+        ("widths", [8] * 9, "1 to 6 widths"),
+        ("widths", [8.5, 2**40], "1 to 6 widths"),
         ("widths", "wide", "do not fit"),
         ("inner_size", 31, "cannot halve"),
         ("inner_size", 2**15, "cannot halve"),
