@@ -188,7 +188,7 @@ def editor_losses(
         losses["sex"] = divergence(judges.sex(moved), wanted)
     losses["keep"] = (size_of(shown_real[same:]).mean(dim=(1, 2, 3)) * (1 - gap)).mean()
     losses["fine"] = size_of(finest(shown)).mean()
-    spared = 1 - torch.from_numpy(protection(images.shape[2:], judges.template)[..., 0]).to(images)
+    spared = 1 - torch.from_numpy(protection((images.shape[2], images.shape[3]), judges.template)[..., 0]).to(images)
     losses["spare"] = size_of(shown_real * spared).mean()
     losses["light"] = size_of(functional.adaptive_avg_pool2d(shown_real, REGIONS)).mean()
     part = slice(same, same + batch.cycled)
