@@ -235,7 +235,9 @@ def check_edit(editor: PhotoEditor | None, edit: Edit, ages: Iterable[float]) ->
         ages: all that is known of the ages in photos, and the ages to show, in years.
     """
     if editor is None:
-        raise FacegenError("method editor needs an editor, and none came with facegen: give one (--editor FILE)")
+        raise FacegenError(
+            "method editor needs an editor, and facegen has none for this generator: give one (--editor FILE)"
+        )
     if names := of_generator_only(edit):
         raise FacegenError(
             f"method editor knows no {', '.join(names)}: these say how the generator draws; leave them out, or take "

@@ -173,7 +173,12 @@ class AgeTransfer:
             device=device,
         )
         if about_editor is not None:
-            check_same_faces(about_editor, transfer.groups, transfer.template, str(editor_file))
+            try:
+                check_same_faces(about_editor, transfer.groups, transfer.template, str(editor_file))
+            except FacegenError:
+                if editor is not None:
+                    raise
+                transfer.editor = None  # the one in the package is for the generator in the package
         return transfer
 
     @property

@@ -372,6 +372,15 @@ def test_faces_that_are_too_small_are_said(run, tmp_path: Path, hopper: Image.Im
     assert "32 pixels" in result.stderr
 
 
+def test_the_editor_of_the_package_is_only_for_its_generator(run, tmp_path: Path):
+    """A generator of other groups works as if there were none."""
+    header = {"groups": ["0-50", "51-"], "template": UTKFACE_TEMPLATE.to_json()}
+    save_networks(tmp_path / "editor.safetensors", {"editor": small_editor()}, header)
+    transfer = AgeTransfer.from_files(device="cpu")
+    assert transfer.editor is None
+    assert_refused("none for this generator", transfer.check, [20], edit=BY_EDITOR, input_ages=[40])
+
+
 def test_an_editor_of_other_faces_is_refused(run, tmp_path: Path):
     groups = AgeGroups.default().labels
     wide = [[0.2, 0.3], [0.8, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]
