@@ -4,7 +4,7 @@ The aged face less the reconstruction is what aging alone has changed. Added to 
 small generator does wrong along: dark sockets, patches of color, a mustache that goes where none was. So
 
 - it is turned into the photo's colors (see `facegen.aging.paste`);
-- eyes and mouth get less of it (`facegen.aging.mask.protection`);
+- eyes and mouth get less of it (`facegen.faces.mask.protection`);
 - so do places where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the
   encoder did not understand;
 - what gets lighter or darker keeps the color that the photo has there, so that shadows on skin are no brown patches;
@@ -23,7 +23,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from facegen.aging.mask import crop_mask, protection, skin
+from facegen.aging.guide import Guide, blurred
+from facegen.faces.mask import crop_mask, protection, skin
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.images import to_rgb
 
@@ -37,7 +38,6 @@ FADE = 20.0  # years to a younger age that leave 1/e of the photo's own detail
 SMOOTHED = 0.7  # of that fades of what is finer than the crop, too: more is wax
 SHADE = 1 / 32  # blur that leaves the colors of skin, lips and hair, as a share of the crop's side
 GUIDED = 0.3  # share of the change in lightness that follows the photo's lines; more is cleaner and hardly ages
-LINE = 8.0  # levels of contrast that make a line in the photo
 NEAR = 1 / 32  # within this share of the crop's side, a change that follows lines is a gain and a shift
 UNDERSTOOD = 0.6  # share of a change that is let through in a face, on average, below which people are told
 
@@ -65,7 +65,7 @@ class FaceChange:
         self.understood = float((trust * self.mask).sum() / max(float(self.mask.sum()), 1e-3))
         self._through = trust * protection(photo.shape[:2], template)
         self._tint = _tint(photo)
-        self._guide = _Guide(photo @ LIGHTNESS)
+        self._guide = Guide(photo @ LIGHTNESS, NEAR * len(photo))
         self._skin = trust * skin(photo.shape[:2], template)
         self._own = self._skin * _detail(photo - self._copy @ self.colors)
 
@@ -93,25 +93,6 @@ class FaceChange:
 def _faded(strength: float, years: float) -> float:
     """How much of the photo's own detail is gone, 0..1, in a face that gets older by some years, below 0 younger."""
     return 1 - float(np.exp(strength * min(years, 0.0) / FADE))
-
-
-class _Guide:
-    """Redraws pictures `[H, W, 1]` with the lines of one, the guide: He, Sun and Tang 2010, "Guided Image Filtering".
-
-    Around each pixel a redrawn picture is a gain times the guide and a shift, those that come closest to the picture.
-    """
-
-    def __init__(self, guide: np.ndarray) -> None:
-        self.guide = guide
-        self.mean = _blurred(guide, NEAR)
-        self.variance = _blurred(guide * guide, NEAR) - self.mean**2 + LINE**2
-
-    def redraw(self, picture: np.ndarray) -> np.ndarray:
-        """Return the picture as far as it follows the guide (equations 5, 6 and 8)."""
-        mean = _blurred(picture, NEAR)
-        gain = (_blurred(self.guide * picture, NEAR) - self.mean * mean) / self.variance
-        shift = mean - gain * self.mean
-        return _blurred(gain, NEAR) * self.guide + _blurred(shift, NEAR)
 
 
 def _levels(picture: Image.Image) -> np.ndarray:
@@ -143,10 +124,7 @@ def _detail(picture: np.ndarray) -> np.ndarray:
 
 def _blurred(picture: np.ndarray, share: float) -> np.ndarray:
     """The picture `[H, W, C]` with a Gaussian blur, a share of its side wide."""
-    from scipy.ndimage import gaussian_filter
-
-    sigma = share * picture.shape[0]
-    return gaussian_filter(picture, (sigma, sigma, 0))
+    return blurred(picture, share * len(picture))
 
 
 def _covariance(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from facegen.aging.change import FaceChange
 from facegen.aging.edit import Age, Edit, group_of
-from facegen.aging.mask import share_inside
 from facegen.aging.results import AgedFace, FaceResult
 from facegen.aging.strength import MOST
 from facegen.faces.find import yaw
+from facegen.faces.mask import share_inside
 from facegen.faces.template import AlignmentTemplate, Face, alignment_matrix, template_of
 from facegen.figures.grids import to_pixels
 from facegen.images import shows_no_color

@@ -10,22 +10,24 @@ fades, so that there is no seam.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
 from facegen.aging.edit import HELD, Age, Edit, group_of
-from facegen.aging.mask import border_mask, protection, share_inside
+from facegen.aging.guide import Guide
 from facegen.aging.results import AgedFace, FaceResult
 from facegen.errors import FacegenError
 from facegen.faces.align import cut_face
 from facegen.faces.find import yaw
+from facegen.faces.mask import border_mask, protection, share_inside
 from facegen.faces.template import AlignmentTemplate, Face, alignment_matrix, template_of
-from facegen.images import shows_no_color, to_float, to_rgb
+from facegen.images import shows_no_color, to_float
 from facegen.networks.editor import Editor
 
 if TYPE_CHECKING:
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
 
 EDITOR_FIRST = False  # whether photos for which nobody names a method are the editor's, where there is one
 WINDOW = 1.25  # side of the window, in sides of the aligned face
-FADE = 0.1  # width of the fade at the window's border, as a share of its side: all that is around the aligned face
+FADE = (1 - 1 / WINDOW) / 2  # width of the fade at its border, as a share of its side: all that is around the face
 LEAST_SIDE, MOST_SIDE = 128, 512  # pixels of the aligned face that the editor draws; beyond, it is resized
 SMALLEST = 32  # pixels of the aligned face in the photo: of less, there is nothing to edit
 TOO_SMALL = f"a face needs {SMALLEST} pixels for an editor, and none here has them"
 EDITOR_MOST = 1.5  # of the change as the editor drew it: more is no face that it has learned
 DRAWN_SIDE = 128  # pixels of the aligned face that the network looks at, as in its training
-NEAR, LINE = 2.0, 8.0  # of these, where a change is one gain and one shift; levels of contrast that make a line
+NEAR = 2.0  # of these, where a change is one gain of the photo's lines and one shift
+AGES_AT_ONCE = 32  # that the network draws in one batch: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ class Window:
         """Return the matrix `[2, 3]` from pixels of the photo to these, by that to pixels of the aligned face."""
         return np.column_stack([of_face[:, :2], of_face[:, 2] + self.margin])
 
-    @property
+    @cached_property
     def mask(self) -> np.ndarray:
         """How much of a change shows: float32 `[W, W, 1]`, 0..1."""
         return border_mask(self.picture.width, FADE)
 
-    @property
+    @cached_property
     def face(self) -> Image.Image:
         """The aligned face."""
         side = self.picture.width - self.margin
@@ -117,57 +120,41 @@ class PhotoEditor:
         return Window(cut_face(photo, matrix, side + 2 * margin, mirrored=True), margin)
 
     @torch.no_grad()
-    def change(self, window: Window, own: float, age: float) -> np.ndarray:
-        """Return what to add to a window's picture for a face to be of another age: float32 `[W, W, 3]`, in levels.
+    def changes(self, window: Window, own: float, ages: Sequence[float]) -> Iterator[np.ndarray]:
+        """Yield what to add to a window's picture for a face to be of other ages: float32 `[W, W, 3]`, in levels.
 
         Args:
             own: how old the face is, in years.
-            age: how old it shall look.
+            ages: how old it shall look.
         """
         device = self.network.last.weight.device
-        face = to_rgb(window.face).resize((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.array(face)).to(device)
-        image = to_float(pixels.permute(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
-        ages, targets = (torch.tensor([float(years)], device=device) for years in (own, age))
-        change, mask = self.network.change(image, ages, targets)
-        drawn = (change * mask * 127.5)[0].permute(1, 2, 0).cpu().numpy() * protection((DRAWN_SIDE,) * 2, self.template)
-        return enlarged(drawn, np.asarray(face, np.float32), window)
+        face = window.face.resize((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS)
+        guide = Guide(np.asarray(face, np.float32), NEAR)
+        through = protection((DRAWN_SIDE, DRAWN_SIDE), self.template)
+        image = to_float(torch.from_numpy(np.array(face)).to(device).permute(2, 0, 1)[None])
+        for targets in torch.tensor(ages, dtype=torch.float32, device=device).split(AGES_AT_ONCE):
+            images = image.expand(len(targets), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            change, mask = self.network.change(images, torch.full_like(targets, own), targets)
+            for drawn in (change * mask * 127.5).permute(0, 2, 3, 1).cpu().numpy():
+                yield enlarged(drawn * through, guide, window)
 
 
-def enlarged(change: np.ndarray, face: np.ndarray, window: Window) -> np.ndarray:
+def enlarged(change: np.ndarray, guide: Guide, window: Window) -> np.ndarray:
     """Return the change of a face as one of its window, along the window's own lines (He and Sun 2015, section 3).
 
     Args:
-        change: what changes in a face, `[S, S, 3]`, in levels.
-        face: the aligned face of the window, of the same size.
+        change: what changes in the aligned face, `[S, S, 3]`, in levels.
+        guide: the aligned face, of the same size.
     """
-    gain, shift = _gain_and_shift(change, face)
-    side, margin = len(face), round(window.margin * len(face) / window.face.width)
-    beyond = ((margin, margin), (margin, margin), (0, 0))
-    rest = np.pad(change - gain * face - shift, beyond, mode="symmetric")
-    picture = np.asarray(to_rgb(window.picture), np.float32)
-    if window.face.width == side:
-        gain, shift = (np.pad(part, beyond, mode="edge") for part in (gain, shift))
-    else:
-        gain, shift, rest = (
-            resized(part, len(picture))
-            for part in (np.pad(gain, beyond, mode="edge"), np.pad(shift, beyond, mode="edge"), rest)
-        )
-    return gain * picture + shift + rest
+    side, margin = window.picture.width, round(window.margin * len(change) / window.face.width)
 
+    def on_window(part: np.ndarray, beyond: Literal["edge", "symmetric"]) -> np.ndarray:
+        return resized(np.pad(part, ((margin, margin), (margin, margin), (0, 0)), mode=beyond), side)
 
-def _gain_and_shift(change: np.ndarray, face: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which gain of the face's colors, and which shift, come closest to the change around each pixel: `[S, S, 3]`."""
-    mean, of_change = _around(face), _around(change)
-    variance = _around(face * face) - mean**2 + LINE**2
-    gain = ((_around(face * change) - mean * of_change) / variance).clip(-1, 1)
-    return _around(gain), _around(of_change - gain * mean)
-
-
-def _around(picture: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    return gaussian_filter(picture, (NEAR, NEAR, 0), mode="nearest")
+    gain, shift = guide.fit(change)
+    rest = change - gain * guide.picture - shift
+    picture = np.asarray(window.picture, np.float32)
+    return on_window(gain, "edge") * picture + on_window(shift, "edge") + on_window(rest, "symmetric")
 
 
 class EditedFace:
@@ -197,7 +184,7 @@ class EditedFace:
         seen: Image.Image | None = None,
     ) -> None:
         self.window, self.seen = window, seen or window.face
-        self.changes = [editor.change(window, own, age).astype(np.float16) for age in ages]
+        self.changes = [change.astype(np.float16) for change in editor.changes(window, own, ages)]
         self._small = [resized(window.of_face(change * window.mask), size) for change in self.changes]
 
     def added(self, index: int, strength: float) -> np.ndarray:
@@ -264,14 +251,22 @@ def edit_faces(
         transfer: has the editor, and tells ages.
         given: the ages of the faces; None: estimated.
     """
+    has_color = not faces or not shows_no_color(photo)
     return [
-        _edit_face(transfer, photo, face, None if given is None else given[index], ages, edit)
+        _edit_face(transfer, photo, face, None if given is None else given[index], ages, edit, has_color=has_color)
         for index, face in enumerate(faces)
     ]
 
 
 def _edit_face(
-    transfer: AgeTransfer, photo: Image.Image, face: Face, given: float | None, ages: Sequence[Age], edit: Edit
+    transfer: AgeTransfer,
+    photo: Image.Image,
+    face: Face,
+    given: float | None,
+    ages: Sequence[Age],
+    edit: Edit,
+    *,
+    has_color: bool,
 ) -> FaceResult:
     editor = check_edit(transfer.editor, edit, ())
     window, seen = editor.window(photo, face), transfer.cut_out(photo, face)
@@ -281,7 +276,7 @@ def _edit_face(
         aged = [AgedFace(age.caption, age.years, age.group, window.face, 0.0, own) for age in ages]
     else:
         change = EditedFace(editor, window, own, [age.years for age in ages], transfer.size, seen)
-        aged = _aged(transfer, change, ages, edit.strength, has_color=not shows_no_color(photo))
+        aged = _aged(transfer, change, ages, edit.strength, has_color=has_color)
     side = window.face.width
     matrix = alignment_matrix(face, transfer.template, side)
     template = template_of(face, matrix, side)

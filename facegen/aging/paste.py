@@ -29,8 +29,8 @@ from PIL import Image
 
 from facegen.aging.change import LIGHTNESS, FaceChange
 from facegen.aging.edit import PASTE_MODES
-from facegen.aging.mask import face_mask
 from facegen.errors import FacegenError
+from facegen.faces.mask import face_mask
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, corners_of, invert_matrix
 from facegen.images import PHOTO_MODES, fitting_profile, from_srgb, to_rgb, turn_upright
 

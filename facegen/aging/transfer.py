@@ -160,41 +160,33 @@ class AgeTransfer:
         generator_file = own_generator(encoder_file) if generator is None else generator
         generator_network, header = load_generator(generator_file)
         check_trained_for(generator_network, encoder_file, networks, about_encoder, str(generator_file))
-        editor_file = shipped_editor() if editor is None else editor
-        editor_network, about_editor = (None, None) if editor_file is None else load_editor(editor_file)
-        transfer = cls(
+        known = header.groups_of(generator_network.c_dim, groups) if generator_network.c_dim else AgeGroups.default()
+        return cls(
             generator_network,
             encoder_network,
-            groups=header.groups_of(generator_network.c_dim, groups) if generator_network.c_dim else None,
+            groups=known,
             template=header.template,
             age_shift=age_shift if isinstance(age_shift, AgeShift) else None,
             age_estimator=load_age_estimator(shipped_file("age") if age_estimator is None else age_estimator)[0],
-            editor=editor_network,
+            editor=_fitting_editor(editor, known, header.template or UTKFACE_TEMPLATE),
             device=device,
         )
-        if about_editor is not None:
-            try:
-                check_same_faces(about_editor, transfer.groups, transfer.template, str(editor_file))
-            except FacegenError:
-                if editor is not None:
-                    raise
-                transfer.editor = None  # the one in the package is for the generator in the package
-        return transfer
 
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
         return self.generator.img_resolution
 
-    def checksum(self) -> str:
+    def checksum(self, edit: Edit) -> str:
         """The SHA-256, in hex, of what the results depend on beside photo and request: networks and age groups."""
         networks: dict[str, nn.Module | None] = {
             "encoder": self.encoder,
             "generator": self.generator,
             "shift": self.latent_ages.shift,
             "age": self.age_estimator,
-            "editor": None if self.editor is None else self.editor.network,
         }
+        if self.editor is not None and self.method(edit) == "editor":
+            networks["editor"] = self.editor.network
         tensors = {
             f"{name}.{key}": tensor.cpu()
             for name, network in networks.items()
@@ -486,6 +478,23 @@ def check_count(given: Sequence[float] | None, faces: int) -> None:
             f"{len(given)} input age{'s' * (len(given) > 1)} for {faces} face{'s' * (faces > 1)}: give one for each, "
             "largest first, as in --input-age 40,8; or take one face with --face largest"
         )
+
+
+def _fitting_editor(
+    reference: str | os.PathLike[str] | None, groups: AgeGroups, template: AlignmentTemplate
+) -> Editor | None:
+    """The editor of a file; None for the one in the package, if there is one and it was trained on such faces."""
+    file = shipped_editor() if reference is None else reference
+    if file is None:
+        return None
+    editor, header = load_editor(file)
+    try:
+        check_same_faces(header, groups, template, str(file))
+    except FacegenError:
+        if reference is not None:
+            raise
+        return None  # it is for the generator in the package
+    return editor
 
 
 def _check_pair(generator: Generator, encoder: Encoder, age_shift: AgeShift | None) -> None:

@@ -73,7 +73,7 @@ def age_all(
     wanted = transfer.check(request.ages_or_all, input_ages=request.input_age, edit=edit)
     check_format(output.format)
     check_ours(outdir / PAGE)
-    settings = {**request.to_json(), **edit.to_json(), **output.to_json(), "networks": transfer.checksum()}
+    settings = {**request.to_json(), **edit.to_json(), **output.to_json(), "networks": transfer.checksum(edit)}
     run = _Run(transfer, request, edit, output, settings, [age.caption for age in wanted], outdir)
     with tqdm(total=len(sources), unit="photo", disable=len(sources) < 2) as bar:
         try:

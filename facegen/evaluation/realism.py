@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from facegen.aging.mask import crop_mask
+from facegen.faces.mask import crop_mask
 from facegen.faces.template import AlignmentTemplate
 from facegen.metrics.features import BATCH
 from facegen.metrics.frechet import fid

@@ -3,7 +3,8 @@
 A U-Net that looks at a photo and at two ages, and answers with a change and a mask, as FRAN does (Zoss et al. 2022,
 "Production-Ready Face Re-Aging for Visual Effects"). It works at two scales. The inner part always sees the face at the
 same small size, so that an eye is as large to it as in training; there it decides what aging changes. The outer part
-draws that at the photo's own size, from the photo's own lines, so that the result is as sharp as the photo.
+draws that at the picture's own size. It has learned to do so at 128 pixels: `facegen.aging.editing` shows it faces of
+that size, and enlarges what it answers.
 """
 
 from __future__ import annotations

@@ -120,10 +120,15 @@ def check_same_faces(header: Header, groups: AgeGroups, template: AlignmentTempl
     own, words = header.template, None
     if header.groups not in (None, groups):
         words = "age groups"
-    elif own is not None and np.abs(np.subtract(own.points, template.points)).max() > ALIKE:
+    elif own is not None and not are_alike(own, template):
         words = "alignment"
     if words is not None:
         raise FacegenError(f"{what}: this editor was trained on faces of other {words} than the generator's")
+
+
+def are_alike(one: AlignmentTemplate, other: AlignmentTemplate) -> bool:
+    """Whether faces are aligned in the same way, as well as that can be measured."""
+    return bool(np.abs(np.subtract(one.points, other.points)).max() <= ALIKE)
 
 
 def _entry(encoder: Path, header: Header) -> Mapping[str, str] | None:

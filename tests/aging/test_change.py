@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facegen.aging.change import COLORED, LIGHTER, LIGHTNESS, UNDERSTOOD, FaceChange, _Guide
+from facegen.aging.change import COLORED, LIGHTER, LIGHTNESS, UNDERSTOOD, FaceChange
 from facegen.faces.template import UTKFACE_TEMPLATE
 
 
@@ -86,13 +86,3 @@ def test_lighter_and_darker_keep_the_color_of_the_skin():
     assert added[2] > added[1] > added[0]  # the brightest channel loses most
     after = skin[40, 20] + added
     assert after[0] / after[2] == pytest.approx(2.0, rel=0.1)
-
-
-def test_a_change_that_is_redrawn_keeps_the_photos_lines_and_loses_its_own():
-    across = np.linspace(0, 12 * np.pi, 64, dtype=np.float32)
-    lines = np.broadcast_to((100 + 50 * np.sin(across))[None, :, None], (64, 64, 1))
-    guide = _Guide(lines)
-    deeper = 0.3 * (lines - 100) + 5
-    assert np.abs(guide.redraw(deeper) - deeper)[8:-8, 8:-8].max() < 0.2 * np.ptp(deeper)
-    speckles = np.random.default_rng(0).normal(0, 15, (64, 64, 1)).astype(np.float32)
-    assert guide.redraw(speckles).std() < 0.5 * speckles.std()

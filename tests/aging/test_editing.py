@@ -23,15 +23,17 @@ from facegen.aging.editing import (
     FADE,
     LEAST_SIDE,
     MOST_SIDE,
+    NEAR,
     PhotoEditor,
     enlarged,
     is_too_small,
 )
-from facegen.aging.mask import protection
+from facegen.aging.guide import Guide
 from facegen.aging.paste import paste_results
 from facegen.aging.transfer import AgeTransfer
 from facegen.cli import main
 from facegen.faces.align import align_face
+from facegen.faces.mask import protection
 from facegen.faces.template import UTKFACE_TEMPLATE, Face
 from facegen.images import to_float, to_rgb
 from facegen.networks.editor import Editor
@@ -75,7 +77,7 @@ def levels(picture: Image.Image) -> np.ndarray:
 
 def test_a_face_of_the_networks_size_changes_as_it_says(at_work: PhotoEditor, hopper: Image.Image):
     window = at_work.window(hopper, LANDMARKS, DRAWN_SIDE)
-    change = at_work.change(window, 77, 20)
+    (change,) = at_work.changes(window, 77, [20])
     face = to_float(torch.from_numpy(np.array(window.face)).permute(2, 0, 1)[None])
     change_of_face, mask = at_work.network.change(face, torch.tensor([77.0]), torch.tensor([20.0]))
     expected = (change_of_face * mask * 127.5)[0].permute(1, 2, 0).detach().numpy()
@@ -90,7 +92,7 @@ def test_a_change_follows_the_lines_of_a_larger_photo(at_work: PhotoEditor, hopp
     window = at_work.window(hopper.resize((2048, 2400)), LANDMARKS * 4, 512)
     face = levels(window.face.resize((DRAWN_SIDE, DRAWN_SIDE), Image.Resampling.LANCZOS))
     picture = levels(window.picture)
-    change = enlarged(-0.5 * face, face, window)
+    change = enlarged(-0.5 * face, Guide(face, NEAR), window)
     off = np.abs(change + 0.5 * picture)
     assert np.median(window.of_face(off)) < 2
     fine = [np.abs(np.diff(window.of_face(part), axis=0)).mean() for part in (picture + change, picture)]
@@ -101,7 +103,7 @@ def test_a_change_follows_the_lines_of_a_larger_photo(at_work: PhotoEditor, hopp
 def test_a_change_without_lines_is_enlarged(at_work: PhotoEditor, hopper: Image.Image):
     window = at_work.window(hopper, LANDMARKS, 256)
     face = levels(window.face.resize((DRAWN_SIDE, DRAWN_SIDE)))
-    np.testing.assert_allclose(enlarged(np.full_like(face, 7.0), face, window), 7, atol=0.01)
+    np.testing.assert_allclose(enlarged(np.full_like(face, 7.0), Guide(face, NEAR), window), 7, atol=0.01)
 
 
 @pytest.mark.parametrize(("scale", "side"), [(0.1, LEAST_SIDE), (0.5, LEAST_SIDE), (4.0, MOST_SIDE)])
@@ -295,9 +297,23 @@ def test_a_named_editor_is_the_method():
     assert_refused("shift", by_editor, Edit(method="shift"), "e.safetensors")
 
 
-def test_the_checksum_takes_the_editor_in():
-    sums = {transfer_of(editor).checksum() for editor in (None, small_editor(), Editor((8, 8), 8, 32))}
-    assert len(sums) == 3
+def test_the_checksum_takes_the_editor_in_where_it_works():
+    transfers = [transfer_of(editor) for editor in (None, small_editor(), Editor((8, 8), 8, 32))]
+    assert len({transfer.checksum(BY_EDITOR) for transfer in transfers}) == 3
+    assert len({transfer.checksum(Edit()) for transfer in transfers}) == 1
+
+
+def test_ages_are_drawn_at_once_as_one_by_one(
+    at_work: PhotoEditor, hopper: Image.Image, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("facegen.aging.editing.AGES_AT_ONCE", 2)
+    window, ages = at_work.window(hopper, LANDMARKS), [5, 40, 90]
+    together = list(at_work.changes(window, 77, ages))
+    assert len(together) == 3
+    for age, change in zip(ages, together, strict=True):
+        (alone,) = at_work.changes(window, 77, [age])
+        np.testing.assert_allclose(change, alone, atol=1e-2)  # in levels
+    assert np.abs(together[0] - together[2]).max() > 1
 
 
 @pytest.fixture

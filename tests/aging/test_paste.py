@@ -11,12 +11,12 @@ from refusals import assert_refused
 
 from facegen.aging.change import LIGHTER, LIGHTNESS, color_map
 from facegen.aging.edit import Output
-from facegen.aging.mask import face_mask
 from facegen.aging.paste import PastedFace, _warp, paste_faces, paste_results
 from facegen.aging.results import AgedFace, FaceResult
 from facegen.batch.save import save_photos
 from facegen.errors import FacegenError
 from facegen.faces.align import align_face
+from facegen.faces.mask import face_mask
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate, alignment_matrix
 from facegen.images import to_rgb
 from facegen.photos.original import Original, open_original

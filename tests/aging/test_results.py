@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from facegen.aging.change import UNDERSTOOD
-from facegen.aging.mask import share_inside
 from facegen.aging.results import CUT_OFF, FROM_THE_SIDE, FaceResult, doubts_in_words, found_in_words
+from facegen.faces.mask import share_inside
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.images import to_float
@@ -17,6 +15,7 @@ from facegen.networks.age_shift import AgeShift
 from facegen.networks.editor import CENTURY
 from facegen.networks.generator import Generator
 from facegen.networks.latents import draw
+from facegen.training.age.data import AgedFaces, load_aged_faces
 from facegen.training.editor.options import EditorOptions
 from facegen.training.encoder.pairs import one_hot
 from facegen.training.generator.batches import picture_weights
@@ -24,39 +23,40 @@ from facegen.training.generator.batches import picture_weights
 SEX = "gender"  # the attribute of an archive by which faces of the target age are chosen alike
 SAME = 0.125  # share of a batch whose two ages are equal
 CYCLED = 0.25  # share of a batch that goes there and back
-HELD_BACK = 40  # faces to show and to measure; every n-th of the archive
+FEWEST = 4  # faces: two to learn from, two to show
+HELD_BACK = 40  # faces to show and to measure
 
 
 @dataclass
 class RealFaces:
     """N real faces on the CPU.
 
-    images: uint8 [N, 3, S, S].
-    ages: float32 [N], years.
+    faces: pictures and exact ages.
     chances: float64 [N], how often each is drawn.
     kinds: int64 [N], such as 0 for women, 1 for men: a face of kind k is compared with others of kind k.
-    groups: the archive's age groups, else the ten default ones.
     """
 
-    images: torch.Tensor
-    ages: torch.Tensor
+    faces: AgedFaces
     chances: np.ndarray
     kinds: np.ndarray
-    groups: AgeGroups
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.faces)
+
+    @property
+    def images(self) -> torch.Tensor:
+        """uint8 [N, 3, S, S]."""
+        return self.faces.images
+
+    @property
+    def ages(self) -> torch.Tensor:
+        """float32 [N], years."""
+        return self.faces.ages.float()
 
     def part(self, indices: np.ndarray) -> RealFaces:
         """These faces alone."""
         chances = self.chances[indices]
-        return replace(
-            self,
-            images=self.images[indices],
-            ages=self.ages[indices],
-            chances=chances / chances.sum(),
-            kinds=self.kinds[indices],
-        )
+        return RealFaces(self.faces.part(indices), chances / chances.sum(), self.kinds[indices])
 
     def youngest_and_oldest(self) -> tuple[float, float]:
         """What an editor that learns from them knows of ages; beyond a century there are too few faces."""
@@ -69,32 +69,26 @@ class RealFaces:
         return self.part(np.setdiff1d(order, held)), self.part(held)
 
 
-def load_real_faces(path: str | os.PathLike[str], balance: float, *, progress: bool = True) -> RealFaces:
+def load_real_faces(archive: FaceArchive, balance: float, *, progress: bool = True) -> RealFaces:
     """Decode the faces of a training archive whose age is known exactly.
 
+    Args:
+        balance: see `EditorOptions`.
+
     Raises:
-        FileNotFoundError, FacegenError: no such archive, or too few faces with ages.
+        FacegenError: too few faces with ages.
     """
-    archive = FaceArchive(path, use_labels=False)
-    ages = archive.ages if archive.ages is not None else np.zeros(0, np.int64)
-    known = np.flatnonzero(ages >= 0)
-    if len(known) < 4:
-        raise FacegenError(
-            f"{path}: {len(known)} faces with exact ages (facegen.json), which an editor learns from; "
-            "prepare the archive from a source that has them (facegen prepare)"
-        )
-    groups = archive.groups or AgeGroups.default()
+    faces = load_aged_faces(archive.path, archive.resolution, progress=progress)
+    if len(faces) < FEWEST:
+        raise FacegenError(f"{archive.path}: {len(faces)} faces with exact ages: an editor needs {FEWEST} at least")
     try:
-        values = np.array(archive.attribute(SEX), dtype=object)[known]
+        ages = [] if archive.ages is None else archive.ages.tolist()
+        values = [value for value, age in zip(archive.attribute(SEX), ages, strict=True) if age >= 0]
     except FacegenError:  # an archive that does not know the sex: one kind for all
-        values = np.full(len(known), None, dtype=object)
-    names = sorted({value for value in values if value is not None})
-    kinds = np.array([names.index(value) if value is not None else len(names) for value in values])
-    classes = np.array([len(groups) if (g := groups.index_of(age)) is None else g for age in ages[known].tolist()])
-    images = torch.from_numpy(archive.load_all(progress=progress))[torch.from_numpy(known)].expand(-1, 3, -1, -1)
-    archive.close()
-    chances = picture_weights(classes, balance, list(values) if names else None)
-    return RealFaces(images, torch.from_numpy(ages[known]).float(), chances, kinds, groups)
+        values = [None] * len(faces)
+    kinds = np.unique([str(value) for value in values], return_inverse=True)[1]
+    chances = picture_weights(faces.classes, balance, values)
+    return RealFaces(faces, chances, kinds)
 
 
 class Teacher:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from facegen.data.archive import FaceArchive
 from facegen.device import precision_in_words, trains_in_bfloat16
 from facegen.errors import FacegenError
 from facegen.faces.template import UTKFACE_TEMPLATE
@@ -48,7 +49,7 @@ from facegen.weights.header import Header, without_paths
 from facegen.weights.load import load_editor, load_generator, load_sex_classifier, read_networks
 from facegen.weights.locate import BEST_EDITOR, locate, shipped_file
 from facegen.weights.native import save_networks
-from facegen.weights.trained_for import ENTRY, check_trained_for, name_generator
+from facegen.weights.trained_for import ENTRY, are_alike, check_trained_for, name_generator
 
 STATE = "editor-state.pt"
 PICTURE = "edits.png"
@@ -121,17 +122,19 @@ def train_editor(
     with Session("train-editor", device, progress) as session:
         if distributed.world_size() > 1:
             raise FacegenError("an editor is trained by one process: start it without torchrun")
-        options = _with_absolute_paths(options)
+        options, saved = _with_absolute_paths(options, is_new=resume is None), None
+        archive = FaceArchive(options.data, use_labels=False)
+        options.check_size(archive.resolution)
         if resume is not None:
             check_goes_on(resume, options)
             check_room(lambda: [build_editor(options)], Path(resume) / STATE)
-        faces, held = load_real_faces(options.data, options.balance, progress=session.progress).split()
-        size = faces.images.shape[-1]
-        options.check_size(size)
-        saved = None if resume is None else read_state(Path(resume) / STATE, list(TrainingState.PARTS))
-        teacher, header = load_teacher(options, size, saved, session)
-        judges = load_judges(options, size, header.template or UTKFACE_TEMPLATE, session.progress).to(session.device)
-        state = build(options, session.device, teacher, faces.youngest_and_oldest())
+            saved = read_state(Path(resume) / STATE, list(TrainingState.PARTS))
+        teacher, header = load_teacher(options, archive, saved, session)
+        template = header.template or UTKFACE_TEMPLATE
+        judges = load_judges(options, archive.resolution, template, session.progress).to(session.device)
+        init = load_editor(options.init)[0] if options.init is not None and resume is None else None
+        faces, held = load_real_faces(archive, options.balance, progress=session.progress).split()
+        state = build(options, session.device, teacher, faces.youngest_and_oldest(), init)
         notes = {"data": note_of_faces(options.data)}
         if resume is not None and saved is not None:
             load_state(state.parts, saved, Path(resume) / STATE)
@@ -147,15 +150,18 @@ def train_editor(
 
 
 def load_teacher(
-    options: EditorOptions, size: int, saved: Mapping[str, Any] | None, session: Session
+    options: EditorOptions, archive: FaceArchive, saved: Mapping[str, Any] | None, session: Session
 ) -> tuple[Teacher, Header]:
-    """Load what draws pairs of `size` pixels, and return what the generator's file says of it.
+    """Load what draws pairs beside the faces of an archive, and return what the generator's file says of it.
+
+    Where the generator's file does not say how its faces are aligned, the archive does.
 
     Args:
         saved: the state that a run goes on with, which says how ages differ in w; None finds out.
 
     Raises:
-        FileNotFoundError, FacegenError: no generator of age groups, or an encoder of another one.
+        FileNotFoundError, FacegenError: no generator of age groups, one of faces that are aligned otherwise, or an
+            encoder of another one.
     """
     path = shipped_file("generator") if options.generator is None else locate(options.generator)
     encoder = options.encoder
@@ -163,6 +169,11 @@ def load_teacher(
         encoder = str(shipped_file("encoder"))
     generator, header = load_generator(path)
     groups_of(generator, header)  # complains of a generator without
+    if archive.template is not None:
+        template = archive.template
+        if header.template is not None and not are_alike(template, header.template):
+            raise FacegenError(f"{archive.path}: its faces are aligned otherwise than those of the generator, {path}")
+        header = Header({**header, "template": template.to_json()})
     middles = middle_ages(generator, header)
     shift = group_mean_shift(group_means(generator), generator.num_ws, middles)
     if encoder is not None:
@@ -178,7 +189,7 @@ def load_teacher(
         looking = status("looking how women and men differ in w ...", session.progress)
         with looking, suppress(ValueError):  # groups without women, or without men
             shift = shift.holding("sex", *sex_direction(generator, load_sex_classifier(shipped_file("sex"))[0]))
-    return Teacher(generator, shift, size), Header({**header, ENTRY: name_generator(generator, path)})
+    return Teacher(generator, shift, archive.resolution), Header({**header, ENTRY: name_generator(generator, path)})
 
 
 def build_editor(options: EditorOptions, ages: tuple[float, float] = (0.0, 100.0)) -> Editor:
@@ -186,12 +197,21 @@ def build_editor(options: EditorOptions, ages: tuple[float, float] = (0.0, 100.0
     return Editor(options.widths, inner_size=options.inner_size, ages=ages)
 
 
-def build(options: EditorOptions, device: torch.device, teacher: Teacher, ages: tuple[float, float]) -> TrainingState:
-    """Build the networks and the optimizers of a new run."""
+def build(
+    options: EditorOptions,
+    device: torch.device,
+    teacher: Teacher,
+    ages: tuple[float, float],
+    init: Editor | None = None,
+) -> TrainingState:
+    """Build the networks and the optimizers of a new run; `init` is an editor to start from."""
     torch.manual_seed(options.seed)
     editor = build_editor(options, ages)
-    if options.init is not None:
-        _start_from(editor, options.init)
+    if init is not None:
+        shapes = [{**network.init_kwargs, "ages": None} for network in (init, editor)]
+        if shapes[0] != shapes[1]:
+            raise FacegenError(f"{options.init}: an editor of another shape: give --widths as it has them")
+        editor.load_state_dict(init.state_dict())
     discriminator = PatchDiscriminator()
     for network in (editor, discriminator):
         network.to(device).to(memory_format=torch.channels_last)
@@ -208,14 +228,6 @@ def build(options: EditorOptions, device: torch.device, teacher: Teacher, ages: 
         LossSums(),
         teacher.shift,
     )
-
-
-def _start_from(editor: Editor, init: str) -> None:
-    """Give a new run's editor the weights of another, or of the run in a folder."""
-    found, _ = load_editor(init)
-    if found.init_kwargs["widths"] != editor.init_kwargs["widths"]:
-        raise FacegenError(f"{init}: its widths are {found.init_kwargs['widths']}: give the same with --widths")
-    editor.load_state_dict(found.state_dict())
 
 
 def train_step(
@@ -265,8 +277,11 @@ def in_bfloat16(options: EditorOptions, device: torch.device) -> bool:
     return options.bf16 or trains_in_bfloat16(device, options.fp32)
 
 
-def _with_absolute_paths(options: EditorOptions) -> EditorOptions:
-    """The options with the very files that they mean now, whatever is published or made later."""
+def _with_absolute_paths(options: EditorOptions, *, is_new: bool) -> EditorOptions:
+    """The options with the very files that they mean now, whatever is published or made later.
+
+    What a run started from is needed by a new one alone.
+    """
 
     def found(reference: str | None) -> str | None:
         return None if reference is None else str(locate(reference).resolve())
@@ -277,7 +292,7 @@ def _with_absolute_paths(options: EditorOptions) -> EditorOptions:
         data=str(Path(options.data).resolve()),
         generator=found(options.generator),
         encoder=found(options.encoder),
-        init=found(options.init),
+        init=found(options.init) if is_new else options.init,
         age_estimators=None if estimators is None else tuple(str(found(name)) for name in estimators),
         face_network=options.face_network
         if options.face_network in (None, NO_NETWORK)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.nn import functional
 
-from facegen.aging.mask import protection
+from facegen.faces.mask import protection
 from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
 from facegen.metrics.features import locate_weights
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.editor import Editor
 from facegen.networks.patch_discriminator import PatchDiscriminator
-from facegen.networks.sex_classifier import SIZE, SexClassifier
+from facegen.networks.sex_classifier import SexClassifier
 from facegen.training.age.distort import distort
 from facegen.training.editor.data import Batch
 from facegen.training.editor.options import NO_NETWORK, EditorOptions
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.objective import DECADE, divergence
+from facegen.training.encoder.sex_direction import knows
 from facegen.training.perceptual_loss import PerceptualLoss
 from facegen.weights.face_network import load_face_network
 from facegen.weights.facenet import VGGFACE2_URL
@@ -145,9 +145,7 @@ def load_judges(options: EditorOptions, size: int, template: AlignmentTemplate, 
     if options.face_network != NO_NETWORK:
         weights = locate_weights(options.face_network, VGGFACE2_URL, "--face-network", progress)
         identity = IdentityLoss(load_face_network(weights), template, size)
-    wanted = np.asarray(UTKFACE_TEMPLATE.points)
-    knows = np.abs(np.asarray(template.points) - wanted).max() <= 1 / SIZE
-    sex = load_sex_classifier(shipped_file("sex"))[0] if knows else None
+    sex = load_sex_classifier(shipped_file("sex"))[0] if knows(template) else None
     return Judges(estimators, identity, sex, PerceptualLoss(), template)
 
 

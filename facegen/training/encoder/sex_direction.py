@@ -51,10 +51,12 @@ def why_not_judged(generator: Generator, template: AlignmentTemplate | None) -> 
     """
     if generator.img_channels != 3:
         return "the sex classifier knows faces in color alone"
-    wanted = np.asarray(UTKFACE_TEMPLATE.points)
-    if template is None or np.abs(np.asarray(template.points) - wanted).max() > 1 / SIZE:
-        return "the sex classifier knows faces that are aligned as UTKFace's alone"
-    return ""
+    return "" if knows(template) else "the sex classifier knows faces that are aligned as UTKFace's alone"
+
+
+def knows(template: AlignmentTemplate | None) -> bool:
+    """Whether the sex classifier knows faces of this alignment; None is one that nobody knows."""
+    return template is not None and np.abs(np.subtract(template.points, UTKFACE_TEMPLATE.points)).max() <= 1 / SIZE
 
 
 def _has_both(men: torch.Tensor) -> bool:

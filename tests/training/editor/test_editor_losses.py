@@ -3,16 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import small_generator, write_faces
+from helpers import crops, small_generator, write_faces
 from refusals import assert_refused
 from torch import nn
 
 from facegen.ages import AgeGroups
-from facegen.images import to_float
+from facegen.data.archive import ArchiveWriter, FaceArchive
+from facegen.images import encode_png, to_float
 from facegen.networks.age_shift import group_mean_shift
 from facegen.networks.editor import Editor
 from facegen.networks.latents import group_means
 from facegen.networks.patch_discriminator import PatchDiscriminator
+from facegen.training.age.data import AgedFaces
 from facegen.training.editor.data import RealFaces, Teacher, draw_batch, load_real_faces
 from facegen.training.editor.losses import (
     Judges,
@@ -66,7 +68,8 @@ def faces() -> RealFaces:
     """Forty faces of all ages; every other one a man's."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (40, 3, 16, 16), generator=random, dtype=torch.uint8)
-    return RealFaces(images, torch.arange(40) * 2.0, np.full(40, 1 / 40), np.arange(40) % 2, AgeGroups.default())
+    aged = AgedFaces(images, torch.arange(40) * 2, AgeGroups.default())
+    return RealFaces(aged, np.full(40, 1 / 40), np.arange(40) % 2)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_no_pairs(faces: RealFaces, teacher: Teacher):
 
 def test_faces_of_an_archive(tmp_path):
     ages = [None, 3, 31, 32, 33, 34, 80, None]
-    found = load_real_faces(write_faces(tmp_path / "faces.zip", ages), 1.0, progress=False)
+    found = load_real_faces(FaceArchive(write_faces(tmp_path / "faces.zip", ages)), 1.0, progress=False)
     assert found.ages.tolist() == [3, 31, 32, 33, 34, 80]
     assert found.chances.sum() == pytest.approx(1)
     assert found.chances[0] == pytest.approx(found.chances[1:5].sum())  # groups alike
@@ -157,9 +160,22 @@ def test_faces_of_an_archive(tmp_path):
     assert training.chances.sum() == pytest.approx(1)
 
 
-def test_an_archive_without_ages(tmp_path):
-    path = write_faces(tmp_path / "faces.zip", [None] * 5)
-    assert_refused("faces.zip: 0 faces with exact ages", load_real_faces, path, 1.0, progress=False)
+@pytest.mark.parametrize(("ages", "words"), [([None] * 5, "no exact ages in it"), ([30, 40, 50, None], "3 faces")])
+def test_an_archive_with_few_ages(tmp_path, ages: list, words: str):
+    archive = FaceArchive(write_faces(tmp_path / "faces.zip", ages))
+    assert_refused(words, load_real_faces, archive, 1.0, progress=False)
+
+
+def test_women_and_men_are_two_kinds(tmp_path):
+    with ArchiveWriter(tmp_path / "faces.zip", groups=AgeGroups.default()) as writer:
+        for index, picture in enumerate(crops(6, 16)):
+            attributes = {"gender": ("female", "male")[index % 2]}
+            age = None if index == 2 else 31 + index
+            writer.add_png(f"{index}.png", encode_png(picture), 3, age, **attributes)
+    found = load_real_faces(FaceArchive(tmp_path / "faces.zip"), 0.0, progress=False)
+    assert found.ages.tolist() == [31, 32, 34, 35, 36]
+    assert found.kinds.tolist() == [0, 1, 1, 0, 1]
+    assert found.chances[found.kinds == 0].sum() == pytest.approx(0.5)  # drawn alike
 
 
 # -- the losses
