@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from facegen.cli import device_option, outdir_option
-from facegen.options import click_options, options_to_merge
+from facegen.cli.training import chosen_options, resume_option
+from facegen.options import click_options
 from facegen.training.editor.options import EditorOptions
 
 
 @click.command("train-editor")
 @click_options(EditorOptions)
 @outdir_option
-@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
+@resume_option
 @device_option
 @click.pass_context
 def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str | None, **chosen: Any) -> None:
@@ -32,13 +32,6 @@ def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str |
       facegen train-editor --data train.zip --kimg 60
     """
     from facegen.training.editor.loop import train_editor
-    from facegen.training.run.folder import read_options
 
-    if resume is not None:
-        given = options_to_merge(ctx, EditorOptions, without=("resume", "device"))
-        options = replace(read_options(resume, EditorOptions), **given)
-    elif chosen["data"] is not None:
-        options = EditorOptions.from_command(chosen)
-    else:
-        raise click.UsageError("give --data ARCHIVE, or --resume RUN")
+    options = chosen_options(ctx, EditorOptions, resume, chosen, "--data ARCHIVE")
     train_editor(options, outdir, device=device, resume=resume)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from facegen.cli import device_option, gpus_option, outdir_option
-from facegen.options import click_options, options_to_merge
+from facegen.cli.training import chosen_options, resume_option
+from facegen.options import click_options
 from facegen.training.encoder.options import EncoderOptions
 
 
 @click.command("train-encoder")
 @click_options(EncoderOptions)
 @outdir_option
-@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
+@resume_option
 @device_option
 @gpus_option
 @click.pass_context
@@ -35,16 +35,9 @@ def command(
       facegen train-encoder --generator runs/00000-tiny --recipe zmse --pairs 10000 --init none
     """
     from facegen.training.encoder.loop import train_encoder
-    from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
 
-    if resume is not None:
-        given = options_to_merge(ctx, EncoderOptions, without=("resume", "device", "gpus"))
-        options = replace(read_options(resume, EncoderOptions), **given)
-    elif chosen["generator"] is not None:
-        options = EncoderOptions.from_command(chosen)
-    else:
-        raise click.UsageError("give --generator FILE (or the run folder of a generator), or --resume RUN")
+    options = chosen_options(ctx, EncoderOptions, resume, chosen, "--generator FILE (or the run folder of a generator)")
     options.check_processes(gpus)  # complains once, not in every process
     if not run_on_all(ctx, gpus):
         train_encoder(options, outdir, device=device, resume=resume)
