@@ -44,6 +44,7 @@ def option(
     finite: bool = True,
     parse: Callable[[str], Any] | None = None,
     was: str | None = None,
+    also: Sequence[str] = (),
     resumable: bool = False,
     command: bool = True,
 ) -> Any:
@@ -60,6 +61,7 @@ def option(
         finite: infinity is no value.
         parse: reads the value from the text on the command line; raises a FacegenError.
         was: the field's name in JSON files written by earlier versions.
+        also: other spellings that the command takes.
         resumable: `--resume` may change it.
         command: the command has this option; else only Python and JSON have it.
     """
@@ -179,7 +181,7 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
         settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
     elif meta["choices"] and not meta["metavar"]:
         settings["type"] = click.Choice(meta["choices"])
-    return click.option(f"--{shown(field.name)}", field.name, **settings)
+    return click.option(f"--{shown(field.name)}", *(f"--{name}" for name in meta["also"]), field.name, **settings)
 
 
 def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
