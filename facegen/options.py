@@ -27,9 +27,9 @@ from facegen.text import shown as described
 MAX_NUMBER, MAX_LETTERS, MAX_PARTS = 2.0**63, 4096, 64  # of an option's value in a file
 MAX_BATCH = 2**16  # pictures of a step
 
-# What else programs of the StyleGAN family call two options that many commands have.
-NETWORK_TOO = ("--generator", "--ckpt", "--pkl")
-PSI_TOO = ("--trunc", "--truncation", "--truncation-psi")
+# What programs of the StyleGAN family call two options that many commands have.
+NETWORK_NAMES = ("network", "generator", "ckpt", "pkl")
+PSI_NAMES = ("psi", "trunc", "truncation", "truncation-psi")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Some = TypeVar("Some", bound="Options")
@@ -68,7 +68,7 @@ def option(
         parse: reads the value from the text on the command line; raises a FacegenError.
         was: the field's name in JSON files written by earlier versions.
         called: its name on the command line, where that is not the field's.
-        also: other spellings on the command line, as `PSI_TOO`; see `Spelled`.
+        also: other spellings on the command line, as `PSI_NAMES`; see `Spelled`.
         resumable: `--resume` may change it.
         command: the command has this option; else only Python and JSON have it.
     """
@@ -252,8 +252,9 @@ class Spelled(click.Option):
     """An option that has other spellings, `also`, which neither `--help` nor complaints name."""
 
     def __init__(self, param_decls: Sequence[str] | None = None, *, also: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__([*(param_decls or ()), *also], **settings)
-        self.also = also
+        names = list(param_decls or ())
+        self.also = [f"--{name}" for name in also if f"--{name}" not in names]
+        super().__init__([*names, *self.also], **settings)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         return super(Spelled, self._shown()).get_help_record(ctx)

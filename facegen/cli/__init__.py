@@ -21,7 +21,7 @@ import facegen
 from facegen.ages import AgeGroups
 from facegen.errors import MAX_LETTERS, FacegenError, one_line
 from facegen.files import at_home
-from facegen.options import NETWORK_TOO, Parsed, Spelled
+from facegen.options import NETWORK_NAMES, Parsed, Spelled
 from facegen.status import say
 from facegen.text import shorten, visible
 
@@ -38,6 +38,7 @@ COMMANDS = {
     "train-editor": ("facegen.cli.training.editor", "Train an editor, which changes the age of a face in a photo."),
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
+    "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
@@ -65,7 +66,7 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 
 # Options that several commands have.
 device_option = click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
-_NETWORK: dict[str, Any] = {"cls": Spelled, "also": NETWORK_TOO, "metavar": "FILE|RUN|URL"}
+_NETWORK: dict[str, Any] = {"cls": Spelled, "also": NETWORK_NAMES, "metavar": "FILE|RUN|URL"}
 network_option = click.option("--network", help="The generator.  [default: the one in the package]", **_NETWORK)
 generator_option = click.option(
     "--network", "generator", help="The encoder's generator.  [default: the one that it was trained for]", **_NETWORK

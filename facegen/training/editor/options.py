@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facegen.errors import FacegenError
-from facegen.options import MAX_BATCH, NETWORK_TOO, Options, option
+from facegen.options import MAX_BATCH, NETWORK_NAMES, Options, option
 
 SMALLEST = 16  # pixels that the discriminator can halve four times
 WARMUP = 30  # steps with a rising learning rate
@@ -32,7 +32,7 @@ class EditorOptions(Options):
         metavar="FILE|RUN|URL",
         unset="the one in the package",
         called="network",
-        also=NETWORK_TOO,
+        also=NETWORK_NAMES,
         resumable=True,
     )
     encoder: str | None = option(
