@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facegen.options import Options, option
+from facegen.options import PSI_NAMES, Options, option
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
@@ -15,7 +15,7 @@ class TruncationOptions(Options):
     """How far faces are drawn toward a mean of w (Karras et al. 2019, appendix B)."""
 
     trunc: float = option(
-        1.0, "1 leaves faces as they are, 0 gives the mean face, below 0 the opposite.", metavar="PSI", also=("psi",)
+        1.0, "1 leaves faces as they are, 0 gives the mean face, below 0 the opposite.", metavar="PSI", also=PSI_NAMES
     )
     trunc_cutoff: int | None = option(None, "Truncate only this many w, the first ones.", min=0, unset="all")
     trunc_center: str = option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from facegen.aging.edit import parse_ages
-from facegen.cli import device_option, groups_option
+from facegen.cli import device_option, groups_option, network_option
 from facegen.latents.options import DrawingOptions, TruncationOptions
 from facegen.options import Parsed, click_options
 from facegen.status import say, status
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from facegen.latents.space import LatentSpace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-network_option = click.option(
-    "--network",
-    "--generator",
-    "--ckpt",
-    "--pkl",
-    "network",
-    metavar="FILE|RUN|URL",
-    help="The generator.  [default: the one in the package]",
-)
 
 
 def label_options(command: Command) -> Command:
