@@ -137,8 +137,8 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, BEST_EDITOR, USUAL):
         if (folder / name).is_file():
             return folder / name
-    if snapshots := family_snapshots(folder):
-        return snapshots[-1][1]
+    if pickles := family_snapshots(folder):
+        return pickles[-1][1]
     raise FileNotFoundError(
         f"{folder}: a folder without {SNAPSHOTS} (or .pkl), {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR} or "
         f"{USUAL}; if its run has got so far, name a file in it"
