@@ -184,7 +184,7 @@ def test_no_command_shows_the_help():
     assert "transfer" in result.output
 
 
-@pytest.mark.parametrize("name", ["trian", "Train", "facegen", "train_encoder"])
+@pytest.mark.parametrize("name", ["trian", "Train", "facegen", "train.encoder"])
 def test_unknown_command(name):
     result = CliRunner().invoke(main, [name])
     assert result.exit_code == 2
