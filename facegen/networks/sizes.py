@@ -11,8 +11,8 @@ import torch
 from torch.func import functional_call
 
 from facegen.errors import FacegenError
+from facegen.networks import layers
 from facegen.networks.generator import SynthesisBlock, SynthesisNetwork
-from facegen.networks.layers import MAX_FEATURES
 
 # How features go on beyond their borders: whether mirrored, else repeated; and whether on both sides, else at the
 # right and the bottom.
@@ -32,7 +32,7 @@ def check_size(network: SynthesisNetwork, size: tuple[int, int]) -> None:
             "grow, as less would cut through faces; draw larger and crop"
         )
     channels = getattr(network, f"b{resolution}").conv1.weight.shape[0]
-    if width * height * channels > MAX_FEATURES:
+    if width * height * channels > layers.MAX_FEATURES:
         raise FacegenError(f"a size of {width}x{height} is too large for this network of {channels} channels")
 
 
