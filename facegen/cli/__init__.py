@@ -39,6 +39,8 @@ COMMANDS = {
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
+    "project": ("facegen.cli.latents.project", "Find the latent of the face in a photo, and show it at other ages."),
+    "combine": ("facegen.cli.latents.combine", "Join files of latents."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),

@@ -11,6 +11,10 @@ from facegen.text import shorten
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
+SPACES = ("w", "w+")
+STARTS = ("mean", "encoder")
+DISTANCES = ("lpips", "lite")
+ALIGNMENTS = ("auto", "none")
 SCALE_TYPES = ("pad", "padside", "symm", "symmside")
 
 
@@ -63,3 +67,27 @@ class VideoOptions(Options):
     video: str = option("mp4", "The kind of video; none writes frames alone.", choices=("mp4", "gif", "none"))
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
     keep_frames: bool = option(True, "Also write every frame as frames/frame0000.png, ....")
+
+
+@dataclass(frozen=True)
+class ProjectionOptions(Options):
+    """How pictures are projected into the latent space."""
+
+    space: str = option("w", "One w for all layers, or one each (w+): closer, but worse to edit.", choices=SPACES)
+    start: str = option(
+        "mean", "Start from the mean w of the face's class, or from what the encoder makes of it.", choices=STARTS
+    )
+    distance: str = option(
+        "lpips",
+        "What judges likeness: lpips on VGG16, which is downloaded once, or lite, features that come with facegen.",
+        choices=DISTANCES,
+    )
+    num_steps: int = option(1000, "Steps.", min=1, max=1_000_000)
+    seed: int = option(303, "Seeds the noise.", min=0)
+    align: str = option(
+        "auto",
+        "Cut out the largest face as the network's training faces were, if its file says how; none takes the middle "
+        "square.",
+        choices=ALIGNMENTS,
+    )
+    batch: int = option(1, "Pictures projected at once.", min=1)
