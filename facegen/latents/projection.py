@@ -113,40 +113,65 @@ def project(
         FacegenError: the loss is no finite number.
     """
     random = torch.Generator().manual_seed(seed)
-
-    def drawn_noise(*shape: int) -> torch.Tensor:
-        return torch.randn([1, *shape], generator=random, dtype=torch.float32, device="cpu").to(start.device)
-
     w = start.detach().float().clone().requires_grad_()
-    buffers = dict(generator.synthesis.named_buffers())
-    noise = {
-        name: drawn_noise(1, *buffer.shape).repeat(len(w), 1, 1, 1).requires_grad_()
-        for name, buffer in buffers.items()
-        if name.endswith("noise_const")
-    }
-    variables = [w, *noise.values()]
+    noise = _Noise(generator, len(w), random)
+    variables = [w, *noise.tensors]
     optimizer = torch.optim.Adam(variables, betas=(0.9, 0.999))
     for step in range(steps):
         done = step / steps
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * learning_rate(done)
-        shaken = drawn_noise(*w.shape[1:]) * (spread.to(w) * SHAKE * max(0.0, 1 - done / SHAKE_END) ** 2)[:, None, None]
+        size = spread.to(w) * SHAKE * max(0.0, 1 - done / SHAKE_END) ** 2
+        shaken = _drawn([1, *w.shape[1:]], random).to(w.device) * size[:, None, None]
         with torch.enable_grad(), convolution.first_derivatives():
             ws = (w + shaken).expand(-1, generator.num_ws, -1)
             how = {"noise_mode": "const", "force_fp32": True}
-            losses = loss(functional_call(generator.synthesis, noise, (ws,), how))
-            price = sum((self_likeness(part).sum() for part in noise.values()), start=torch.zeros_like(losses).sum())
-            gradients = torch.autograd.grad(losses.sum() + NOISE_WEIGHT * price, variables, allow_unused=True)
+            losses = loss(functional_call(generator.synthesis, noise.buffers(), (ws,), how))
+            total = losses.sum() + NOISE_WEIGHT * self_likeness(noise.tensors).sum()
+            gradients = torch.autograd.grad(total, variables, allow_unused=True)
         if not losses.isfinite().all():
             raise FacegenError(f"step {step + 1} of {steps}: the distance to the target is no finite number: stopped")
         for variable, gradient in zip(variables, gradients, strict=True):
             variable.grad = gradient
         optimizer.step()
-        with torch.no_grad():
-            for part in noise.values():
-                part -= part.mean(dim=(2, 3), keepdim=True)
-                part *= part.square().mean(dim=(2, 3), keepdim=True).rsqrt()
+        noise.normalize()
         found = w.detach().expand(-1, generator.num_ws, -1).clone()
-        yield Projection(step + 1, found, losses.detach(), {k: part.detach().clone() for k, part in noise.items()})
+        yield Projection(step + 1, found, losses.detach(), {k: x.detach().clone() for k, x in noise.buffers().items()})
+
+
+class _Noise:
+    """The noise of N pictures in every layer.
+
+    tensors: `[N, layers, H, W]` for every size, large ones first: one for all layers of a size saves calls.
+    """
+
+    def __init__(self, generator: Generator, count: int, random: torch.Generator) -> None:
+        buffers = [(name, x) for name, x in generator.synthesis.named_buffers() if name.endswith("noise_const")]
+        sides = sorted({len(buffer) for _, buffer in buffers}, reverse=True)
+        self._names = [[name for name, buffer in buffers if len(buffer) == side] for side in sides]
+        device = next(generator.parameters()).device
+        self.tensors = [
+            _drawn([1, len(names), side, side], random).to(device).repeat(count, 1, 1, 1).requires_grad_()
+            for names, side in zip(self._names, sides, strict=True)
+        ]
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """By the names that they have in the synthesis network, `[N, 1, H, W]`."""
+        return {
+            name: tensor[:, index : index + 1]
+            for names, tensor in zip(self._names, self.tensors, strict=True)
+            for index, name in enumerate(names)
+        }
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Bring all noise back to mean 0 and variance 1."""
+        for tensor in self.tensors:
+            tensor -= tensor.mean(dim=(2, 3), keepdim=True)
+            tensor *= tensor.square().mean(dim=(2, 3), keepdim=True).rsqrt()
+
+
+def _drawn(shape: Sequence[int], random: torch.Generator) -> torch.Tensor:
+    return torch.randn(shape, generator=random, dtype=torch.float32, device="cpu")
 
 
 def learning_rate(done: float) -> float:
@@ -155,15 +180,21 @@ def learning_rate(done: float) -> float:
     return down * min(1.0, done / RAMP_UP)
 
 
-def self_likeness(noise: torch.Tensor) -> torch.Tensor:
-    """How much noise `[N, 1, H, W]` has in common with itself a pixel away, at all scales: `[N]`, 0 for white noise."""
-    total = torch.zeros(len(noise), device=noise.device)
-    while True:
-        for side in (2, 3):
-            total = total + (noise * noise.roll(1, dims=side)).mean(dim=(1, 2, 3)).square()
-        if noise.shape[2] <= SMALLEST_NOISE:
-            return total
-        noise = functional.avg_pool2d(noise, 2)
+def self_likeness(noise: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How much noise has in common with itself a pixel away, at all scales: `[N]`, 0 for white noise.
+
+    Args:
+        noise: `[N, layers, H, W]` of every size, each half as large as the one before. Noise is averaged down to all
+            sizes from its own to SMALLEST_NOISE.
+    """
+    total, finer = torch.zeros([]), None
+    for here in noise:
+        if finer is not None and finer.shape[2] > SMALLEST_NOISE:
+            here = torch.cat([functional.avg_pool2d(finer, 2), here], dim=1)
+        for dimension in (2, 3):
+            total = total + (here * here.roll(1, dims=dimension)).mean(dim=(2, 3)).square().sum(dim=1)
+        finer = here
+    return total
 
 
 def _sized(pictures: torch.Tensor) -> torch.Tensor:
