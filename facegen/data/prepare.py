@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from facegen.ages import AgeGroups
 from facegen.container import AGAIN, Container
 from facegen.data.assemble import (
+    Outcome,
     PrepareReport,
     check_targets,
     choose,
@@ -76,8 +77,7 @@ def prepare(
         dealt, items = digest_items(items), items[shard[0] - 1 :: shard[1]]
     with Spool(spool_path(archive), {"source": str(files.path.resolve()), "crop": asdict(crop)}) as spool:
         _clear_half_written(archive, choice)
-        work = partial(crop_pictures, read=files.read, options=crop)
-        crop_all = partial(worked_on, work=work, stamp=files.stamp, spool=spool)
+        crop_all = _crop_all(files, crop, spool)
         faces = choose(items, groups, None if shard else choice, crop_all, report, progress=progress)
         extra = {}
         if shard is not None:  # it holds all faces: `facegen merge` chooses, from all shards
@@ -93,6 +93,13 @@ def prepare(
         write_report_files(archive, report, written, examples(report, files.read), progress=progress)
         spool.remove()
     return report
+
+
+def _crop_all(files: Container, crop: CropOptions, spool: Spool) -> Callable[..., Iterator[tuple[Record, Outcome]]]:
+    def work(names: list[str]) -> list[Outcome]:
+        return crop_pictures(names, files.read, crop)
+
+    return partial(worked_on, work=work, stamp=files.stamp, spool=spool)
 
 
 def _clear_half_written(archive: Path, choice: Choice) -> None:
