@@ -14,7 +14,7 @@ from weight_server import WeightServer, forget_settings
 
 import facegen.weights.locate as locate_module
 from facegen import beside
-from facegen.weights.locate import PUBLISHED, locate, shipped_file, weights_of_folder
+from facegen.weights.locate import PUBLISHED, family_snapshots, locate, shipped_file, weights_of_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -72,6 +72,17 @@ def test_a_run_folder_is_its_newest_snapshot(numbers):
     assert locate(run) == locate(str(run)) == locate(f"{run}/") == weights_of_folder(run) == newest
 
 
+def test_a_run_folder_of_another_program_is_its_newest_pickle():
+    run = Path("runs/00000-faces-mirror-auto1")
+    run.mkdir(parents=True)
+    for name in ("network-snapshot-000400.pkl", "network-snapshot-001200.pkl", "network-final.pkl", "fakes001200.png"):
+        (run / name).touch()
+    assert locate(run) == run / "network-snapshot-001200.pkl"
+    assert family_snapshots(run)[-1] == (1_200_000, locate(run))
+    (run / "network-snapshot-000100.safetensors").touch()
+    assert locate(run) == run / "network-snapshot-000100.safetensors"
+
+
 @pytest.mark.parametrize("name", ["encoder-best.safetensors", "editor.safetensors", "model.safetensors"])
 def test_other_folders_with_weights(name):
     folder = Path("folder")
@@ -91,7 +102,7 @@ def test_weights_of_the_package(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("generator", "install it again, or pass --generator FILE"),
+        ("generator", "install it again, or pass --network FILE"),
         ("sex", "install it again"),
         ("editor", "comes without editor.safetensors; pass --editor FILE"),
     ],
