@@ -56,7 +56,7 @@ def convert(
     to = _format(destination, to)
     _check(to, network, group, truncation_psi)
     path = locate(source)
-    _check_destination(destination, path, force)
+    check_destination(destination, path, force)
 
     networks, header = read_networks(path)
     header = header if groups is None else _with_groups(header, networks, groups)
@@ -93,7 +93,7 @@ def _with_groups(header: Header, networks: Mapping[str, nn.Module], groups: AgeG
     return Header({**header, "groups": groups.labels})
 
 
-def _check_destination(destination: Path, source: Path, force: bool) -> None:
+def check_destination(destination: Path, source: Path, force: bool) -> None:
     """Raise a FacegenError unless the file can be written without a loss."""
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
