@@ -15,13 +15,13 @@ from facegen.training.generator import checkpoint
 from facegen.training.generator.loop import check_unfinished, open_archive
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import batch_parts
-from facegen.training.generator.start_from import start_from
+from facegen.training.generator.start_from import Start, start_from
 from facegen.training.generator.state import build_networks
 from facegen.training.run.data import check_same_classes, note_of
 from facegen.training.run.folder import check_goes_on
 from facegen.training.run.launch import check_gpus
 from facegen.training.run.lock import RUNNING, read_status
-from facegen.weights.locate import is_remote
+from facegen.weights.locate import is_remote, kimg_of_name
 
 
 def rehearse(
@@ -58,8 +58,13 @@ def rehearse(
         checkpoint.load_weights(snapshot, {"G": G, "D": D, "G_ema": G_ema})
         check_unfinished(resume, options, content["images_seen"])
     else:
-        if options.resume and not is_remote(options.resume):
-            start_from(options.resume, G, D, G_ema)
+        if not options.resume:
+            start = Start({})
+        elif is_remote(options.resume):
+            start = Start({}, kimg_of_name(options.resume))  # more is known once it is here
+        else:
+            start = start_from(options.resume, G, D, G_ema)
+        options = start.decide(options)
         _check_can_be_made(Path(outdir))
     check_given_files(parse_metrics(options.metrics), options.inception, options.vgg, options.lpips)
     return options

@@ -40,11 +40,13 @@ NOT_ALWAYS_SHIPPED = {"editor"}  # a version of the package may come without
 
 RUN_OPTIONS = "training_options.json"  # what a run folder keeps its options in
 SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`
+PICKLES = "network-snapshot-*.pkl"  # the snapshots of stylegan2-ada-pytorch and its forks
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
 BEST_EDITOR = "editor.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
+_SNAPSHOT = re.compile(r"(?:^|[/\\])network-snapshot-(\d{1,12})(?:_(\d{3}))?\.(?:pkl|safetensors)(?:[?#].*)?$")
 _ADDRESS = re.compile("(https?|hf)://", re.IGNORECASE)
 _SHA256 = "#sha256="  # as pip writes it
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -123,9 +125,10 @@ def shipped_editor() -> Path | None:
 
 
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the weights in a folder: its newest snapshot, best encoder, age estimator, editor, `model.safetensors`.
+    """Return the weights in a folder: the first of these that is there.
 
-    The first of these that is there.
+    Its newest snapshot, best encoder, age estimator, editor, `model.safetensors`; the newest snapshot of another program
+    of the StyleGAN family.
 
     Raises:
         FileNotFoundError: it has none of them.
@@ -136,9 +139,11 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, BEST_EDITOR, USUAL):
         if (folder / name).is_file():
             return folder / name
+    if pickles := files_by_images(folder, PICKLES):
+        return pickles[-1][1]
     raise FileNotFoundError(
-        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR} or {USUAL}; "
-        "if its run has got so far, name a file in it"
+        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR}, {USUAL} or "
+        f"{PICKLES}; if its run has got so far, name a file in it"
     )
 
 
@@ -160,6 +165,12 @@ def files_by_images(folder: str | os.PathLike[str], pattern: str) -> list[tuple[
     named = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)(?:_(\d{3}))?"))
     matches = (named.fullmatch(path.name) for path in Path(folder).iterdir())
     return sorted((int(found[1] + (found[2] or "000")), Path(folder) / found[0]) for found in matches if found)
+
+
+def kimg_of_name(name: str) -> float | None:
+    """Return how many kimg a snapshot had seen by its name, of any program of the family; None for other names."""
+    found = _SNAPSHOT.search(name)
+    return int(found[1] + (found[2] or "000")) / 1000 if found else None
 
 
 def snapshot_name(images_seen: int) -> str:
