@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import types
@@ -25,6 +26,10 @@ from facegen.text import shown as described
 
 MAX_NUMBER, MAX_LETTERS, MAX_PARTS = 2.0**63, 4096, 64  # of an option's value in a file
 MAX_BATCH = 2**16  # pictures of a step
+
+# What programs of the StyleGAN family call two options that many commands have.
+NETWORK_NAMES = ("network", "generator", "ckpt", "pkl")
+PSI_NAMES = ("psi", "trunc", "truncation", "truncation-psi")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Some = TypeVar("Some", bound="Options")
@@ -44,6 +49,8 @@ def option(
     finite: bool = True,
     parse: Callable[[str], Any] | None = None,
     was: str | None = None,
+    called: str | None = None,
+    also: Sequence[str] = (),
     resumable: bool = False,
     command: bool = True,
 ) -> Any:
@@ -60,6 +67,8 @@ def option(
         finite: infinity is no value.
         parse: reads the value from the text on the command line; raises a FacegenError.
         was: the field's name in JSON files written by earlier versions.
+        called: its name on the command line, where that is not the field's.
+        also: other spellings on the command line, as `PSI_NAMES`; see `Spelled`.
         resumable: `--resume` may change it.
         command: the command has this option; else only Python and JSON have it.
     """
@@ -179,7 +188,8 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
         settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
     elif meta["choices"] and not meta["metavar"]:
         settings["type"] = click.Choice(meta["choices"])
-    return click.option(f"--{shown(field.name)}", field.name, **settings)
+    name = meta["called"] or shown(field.name)
+    return click.option(f"--{name}", field.name, cls=Spelled, also=meta["also"], **settings)
 
 
 def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
@@ -236,6 +246,26 @@ def _value_type(cls: type, field: Field) -> Any:
     if get_origin(hint) is tuple:
         return Parsed(lambda text: _numbers(text, get_args(hint)))
     return hint
+
+
+class Spelled(click.Option):
+    """An option that has other spellings, `also`, which neither `--help` nor complaints name."""
+
+    def __init__(self, param_decls: Sequence[str] | None = None, *, also: Sequence[str] = (), **settings: Any) -> None:
+        names = list(param_decls or ())
+        self.also = [f"--{name}" for name in also if f"--{name}" not in names]
+        super().__init__([*names, *self.also], **settings)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        return super(Spelled, self._shown()).get_help_record(ctx)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        return super(Spelled, self._shown()).get_error_hint(ctx)
+
+    def _shown(self) -> Spelled:
+        shown = copy.copy(self)
+        shown.opts = [name for name in self.opts if name not in self.also]
+        return shown
 
 
 class _Integer(click.IntRange):

@@ -176,4 +176,4 @@ def test_weights_that_are_missing(monkeypatch, tmp_path):
     assert finding.good is False
     assert finding.value.startswith("encoder, age")
     assert "--encoder" in finding.fix
-    assert "--generator" not in finding.fix
+    assert "--network" not in finding.fix

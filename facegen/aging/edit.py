@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.errors import FacegenError, shorten
-from facegen.options import Options, option
+from facegen.options import PSI_NAMES, Options, option
 
 ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift", "editor")
@@ -59,7 +59,7 @@ class Edit(Options):
     layers: str | Sequence[int] | None = option(
         None, "Only these w change: coarse, middle, fine, or as in 0-3,7.", metavar="LAYERS", unset="all"
     )
-    psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.")
+    psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.", also=PSI_NAMES)
     refine: int = option(
         0,
         "Fit latent and generator to each face in this many steps; 150 is a good start.",

@@ -54,11 +54,12 @@ def save_video(
     total: int | None = None,
     progress: bool = False,
     mark: Mark | None = None,
+    bounces: bool = True,
 ) -> Path:
     """Write pictures of one size as a video, in the format of the path's suffix, atomically; return the path.
 
     An mp4 (H.264, 4:2:0, which every player shows) ends with the last frame; its sides are made even by repeating the
-    last row or column. A GIF loops forward and back.
+    last row or column. A GIF loops.
 
     Args:
         frames: Are taken one by one; an mp4 holds one in memory, a GIF all.
@@ -66,6 +67,7 @@ def save_video(
         total: How many there are, for the progress bar; None asks `len(frames)`.
         progress: Show a bar.
         mark: What the video says of how it was made; None writes nothing.
+        bounces: A GIF loops forward and back; else it starts again from the first frame.
 
     Raises:
         FacegenError: No frames or of different sizes, another suffix, no package for mp4, or the encoder failed.
@@ -83,7 +85,7 @@ def save_video(
         raise FacegenError(f"{path}: a video needs at least one picture") from None
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".gif":
-            _write_gif([first, *pictures], temporary, fps, mark.line if mark else "")
+            _write_gif([first, *pictures], temporary, fps, mark.line if mark else "", bounces)
         else:
             _write_mp4(first, pictures, temporary, fps, path, mark.line if mark else "")
             if mark:
@@ -186,7 +188,7 @@ def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
         yield to_rgb(frame)
 
 
-def _write_gif(frames: list[Image.Image], path: Path, fps: float, comment: str) -> None:
+def _write_gif(frames: list[Image.Image], path: Path, fps: float, comment: str, bounces: bool) -> None:
     """All frames in one palette: what stands still is then stored once, and keeps its color.
 
     Without dithering, whose dots would dance from frame to frame.
@@ -198,7 +200,7 @@ def _write_gif(frames: list[Image.Image], path: Path, fps: float, comment: str) 
         red, green, blue = np.moveaxis(np.asarray(frame) >> 2, -1, 0)
         indexed.append(Image.fromarray(table[red, green, blue], "P"))
         indexed[-1].putpalette(palette)
-    loop = indexed + indexed[-2:0:-1]
+    loop = indexed + indexed[-2:0:-1] if bounces else indexed
     duration = max(2, round(100 / fps)) * 10  # milliseconds; browsers slow down what is faster than 50 per second
     options = {"duration": duration, "loop": 0, "optimize": False, "comment": comment.encode()}
     loop[0].save(path, "GIF", save_all=True, append_images=loop[1:], **options)

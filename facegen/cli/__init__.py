@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -20,7 +21,7 @@ import facegen
 from facegen.ages import AgeGroups
 from facegen.errors import MAX_LETTERS, FacegenError, one_line
 from facegen.files import at_home
-from facegen.options import Parsed
+from facegen.options import NETWORK_NAMES, Parsed, Spelled
 from facegen.status import say
 from facegen.text import shorten, visible
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "train-editor": ("facegen.cli.training.editor", "Train an editor, which changes the age of a face in a photo."),
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
+    "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
@@ -44,13 +46,30 @@ COMMANDS = {
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos and clips."),
 }
 
+# What programs of the StyleGAN family call it -> what it is here. `--help` does not show these names.
+OLD_NAMES = {
+    "projector": ("project",),
+    "style-mixing": ("mix",),
+    "dataset-tool": ("pack",),
+    "calc-metrics": ("metrics",),
+    "legacy": ("convert",),
+    "export-weights": ("convert",),
+    "closed-form-factorization": ("directions", "find"),
+    "apply-factor": ("directions", "apply"),
+    "flesh-digression": ("digress",),
+    "blend-models": ("blend",),
+    "combine-npz": ("combine",),
+}
+
 # What ends a process: a scheduler, a terminal that is closed (Windows has no signal for it).
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 # Options that several commands have.
 device_option = click.option("--device", help="cuda or cpu.  [default: a GPU when there is one]")
+_NETWORK: dict[str, Any] = {"cls": Spelled, "also": NETWORK_NAMES, "metavar": "FILE|RUN|URL"}
+network_option = click.option("--network", help="The generator.  [default: the one in the package]", **_NETWORK)
 generator_option = click.option(
-    "--generator", metavar="FILE|RUN|URL", help="The encoder's generator.  [default: the one that it was trained for]"
+    "--network", "generator", help="The encoder's generator.  [default: the one that it was trained for]", **_NETWORK
 )
 encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
 editor_option = click.option("--editor", metavar="FILE|RUN|URL", help="An editor, for the method of that name.")
@@ -101,6 +120,11 @@ def _with_home(argument: str) -> str:
     return option + equals + str(at_home(path)) if path == "~" or path.startswith(("~/", "~\\")) else argument
 
 
+def _with_hyphens(name: str) -> str:
+    """`style_mixing`, `--random_seed`: how the family writes some names of commands and options."""
+    return name.replace("_", "-")
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, so that --help is instant."""
 
@@ -121,6 +145,15 @@ class LazyGroup(click.Group):
                 if signal.getsignal(number) is leave:
                     signal.signal(number, signal.SIG_DFL)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        new = OLD_NAMES.get(_with_hyphens(args[0]), ())
+        if new and new[0] in COMMANDS:
+            say(f"{args[0]} is called `facegen {' '.join(new)}` here", err=True)
+            args = [*new, *args[1:]]
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -134,7 +167,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _with_hyphens}
+)
 @click.version_option(facegen.__version__, prog_name="facegen")
 def main() -> None:
     """Change the apparent age of faces in photos, and train the networks that do it.

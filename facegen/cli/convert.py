@@ -8,6 +8,7 @@ import click
 
 from facegen.ages import AgeGroups
 from facegen.cli import force_option, groups_option
+from facegen.options import PSI_NAMES, Spelled
 from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
 
 
@@ -29,7 +30,9 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
 )
 @click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
 @groups_option
-@click.option("--psi", type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]")
+@click.option(
+    "--psi", cls=Spelled, also=PSI_NAMES, type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]"
+)
 @force_option
 def command(
     source: str,

@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from facegen.metrics.names import EXAMPLES, parse_metrics
-from facegen.options import Options, option
+from facegen.options import NETWORK_NAMES, Options, option
 
 
 @dataclass(frozen=True)
 class MetricsOptions(Options):
     """What is measured, against which faces, and by which networks."""
 
-    network: str = option(help="Generator: a weight file, a run folder, an address, ...", metavar="N")
+    network: str = option(
+        help="Generator: a weight file, a run folder, an address, ...", metavar="N", also=NETWORK_NAMES
+    )
     data: str = option(help="Training archive (zip or folder) with the real faces.", metavar="PATH")
     metrics: str = option("fid50k_full", f"{EXAMPLES}, or any other number (fid5k_full).", metavar="NAMES")
     per_group: bool = option(False, "Measure every age group apart, too.", flag=True)

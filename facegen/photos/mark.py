@@ -27,18 +27,21 @@ class Mark:
     ages: the captions of what is shown, such as "age 45" or a group of ages.
     faces: how many faces were changed.
     generated: every pixel of the faces is the generator's, as in `--output face`; otherwise a photo was changed.
+    made: of a picture without a photo, what it was made from, such as "seed 7, 21-30".
     """
 
-    ages: tuple[str, ...]
+    ages: tuple[str, ...] = ()
     faces: int = 1
     generated: bool = False
+    made: str = ""
 
     @property
     def line(self) -> str:
         """For people, in ASCII: `facegen 0.1.0: face shown at age 45`."""
         count, faces = ("", "face") if self.faces == 1 else (f"{self.faces} ", "faces")
         faces = f"{count}generated {faces}" if self.generated else f"{count}{faces}"
-        text = f"facegen {facegen.__version__}: {faces} shown at {', '.join(self.ages)}"
+        done = f"generated picture, {self.made}" if self.made else f"{faces} shown at {', '.join(self.ages)}"
+        text = f"facegen {facegen.__version__}: {done}"
         return shown(text.encode("ascii", "backslashreplace").decode(), MAX_LINE).replace("\u2026", "...")
 
     @property

@@ -27,7 +27,7 @@ PUBLISHED = {
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the weights that come with the package
 # The option by which others take their place, if there is one.
 SHIPPED = {
-    "generator": "--generator",
+    "generator": "--network",
     "encoder": "--encoder",
     "age": "--age-estimator",
     "age_judge": "--age-judge",

@@ -75,7 +75,7 @@ def own_generator(encoder: Path) -> Path:
         if path.is_file() and _is(path, named["sha256"]):
             return path
     raise FacegenError(
-        f"{encoder}: was trained for the generator {named['generator']}, which is not found: give it with --generator"
+        f"{encoder}: was trained for the generator {named['generator']}, which is not found: give it with --network"
     )
 
 
@@ -105,7 +105,7 @@ def check_trained_for(
         if named["generator"] == PACKAGED:
             problem = "the encoder in the package was trained for another generator: give one of its own with --encoder"
         else:
-            problem = f"not what {encoder} was trained for, which is {named['generator']}: give that with --generator"
+            problem = f"not what {encoder} was trained for, which is {named['generator']}: give that with --network"
         raise FacegenError(f"{what}: {problem}")
 
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 from helpers import start_python
@@ -118,3 +120,47 @@ def test_nohup_stays(tmp_path: Path):
         f"facegen.cli.main(['label', {str(tmp_path)!r}])\n"
     )
     assert subprocess.check_output([sys.executable, "-c", script]) == b"True\n"
+
+
+def test_names_of_the_stylegan_family(tmp_path: Path):
+    """Their scripts' names, hyphens or underscores, are ours and say so; `--help` does not show them."""
+
+    def run(*arguments: str):
+        return CliRunner().invoke(main, [*arguments, str(tmp_path / "none")])
+
+    new = run("metrics", "--data", "x", "--metrics", "fid5", "--network")
+    old = run("calc_metrics", "--data", "x", "--metrics", "fid5", "--pkl")
+    assert old.exit_code == new.exit_code == 1
+    said, *rest = old.stderr.splitlines()
+    assert "facegen metrics" in said
+    assert rest == new.stderr.splitlines()
+    assert "calc" not in run("--help").output
+    assert "--pkl" not in run("metrics", "--help").output
+    assert run("calc").exit_code == 2
+
+
+def test_an_old_name_may_stand_for_two_words_and_wait_for_its_command(monkeypatch: pytest.MonkeyPatch):
+    @click.group()
+    def directions() -> None:
+        """A command with commands."""
+
+    @directions.command()
+    @click.option("--random-seed", type=int)
+    @click.argument("file")
+    def apply(random_seed: int, file: str) -> None:
+        click.echo(f"{random_seed} {file}")
+
+    monkeypatch.setattr("facegen.cli.COMMANDS", {})
+    line = ["apply_factor", "--random_seed=3", "my_factor.pt"]
+    assert CliRunner().invoke(main, line).exit_code == 2
+    monkeypatch.setattr("facegen.cli.COMMANDS", {"directions": ("facegen.cli.directions", "")})
+    monkeypatch.setitem(sys.modules, "facegen.cli.directions", SimpleNamespace(command=directions))
+    assert CliRunner().invoke(main, line).stdout == "3 my_factor.pt\n"
+
+
+def test_truncation_has_the_names_of_the_family():
+    for name in ("--psi", "--trunc", "--truncation", "--truncation-psi", "--truncation_psi"):
+        for command in ("transfer", "convert", "train-encoder"):
+            result = CliRunner().invoke(main, [command, name, "x"])
+            assert result.exit_code == 2
+            assert "'--psi'" in result.output

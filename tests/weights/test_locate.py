@@ -91,7 +91,7 @@ def test_weights_of_the_package(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("generator", "install it again, or pass --generator FILE"),
+        ("generator", "install it again, or pass --network FILE"),
         ("sex", "install it again"),
         ("editor", "comes without editor.safetensors; pass --editor FILE"),
     ],

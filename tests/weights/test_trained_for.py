@@ -125,7 +125,7 @@ def test_an_encoder_alone_takes_its_own_generator(weights: Weights, tmp_path: Pa
     assert chosen(None, tmp_path / "both/encoder-best.safetensors") == MINE
     (tmp_path / "both/network-snapshot-000008.safetensors").unlink()
     lost = tmp_path / "both/encoder-best.safetensors"
-    assert "00000-mine/network-snapshot-000008" in assert_refused("give it with --generator", chosen, None, lost)
+    assert "00000-mine/network-snapshot-000008" in assert_refused("give it with --network", chosen, None, lost)
 
 
 def test_an_encoder_for_the_packages_generator_takes_that(weights: Weights, tmp_path: Path):
@@ -144,7 +144,7 @@ def test_another_generator_of_the_same_sizes_is_refused(weights: Weights, tmp_pa
     other = weights.packaged / "generator.safetensors"
     assert_refused("--encoder", chosen, weights.generator, None)
     assert_refused("--encoder", chosen, weights.generator.parent, None)
-    text = assert_refused("--generator", chosen, other, weights.encoder)
+    text = assert_refused("--network", chosen, other, weights.encoder)
     assert "00000-mine/network-snapshot-000008.safetensors" in text
     convert(weights.generator, tmp_path / "mine.pkl")
     assert chosen(tmp_path / "mine.pkl", weights.encoder) == MINE
@@ -157,7 +157,7 @@ def test_a_tuned_generator_belongs_and_so_does_that_of_before(weights: Weights, 
     convert(path, tmp_path / "tuned.pkl", network="generator")
     assert chosen(None, path) == chosen(path, path) == chosen(tmp_path / "tuned.pkl", path) == fingerprint(tuned)
     assert chosen(weights.generator, path) == MINE
-    assert_refused("--generator", chosen, weights.packaged / "generator.safetensors", path)
+    assert_refused("--network", chosen, weights.packaged / "generator.safetensors", path)
 
 
 @pytest.mark.parametrize("entry", [{}, {ENTRY: 5}, {ENTRY: {"generator": "g"}}, {ENTRY: {"generator": 1, "sha256": 2}}])
@@ -186,7 +186,7 @@ def test_converted_encoders_keep_their_generators_name(weights: Weights, tmp_pat
 def test_the_commands_refuse_in_one_line(weights: Weights, tmp_path: Path):
     """Before any photo is read or any folder is made."""
     for command in (["transfer", HOPPER], ["evaluate", "--photos", HOPPER.parent]):
-        arguments = [*command, "--generator", weights.generator.parent, "--outdir", tmp_path / "out"]
+        arguments = [*command, "--network", weights.generator.parent, "--outdir", tmp_path / "out"]
         result = CliRunner().invoke(main, list(map(str, arguments)))
         assert result.exit_code == 1
         assert result.output.startswith(f"Error: {weights.generator.parent}: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,6 @@ def chosen_options(
     if resume is not None:
         given = options_to_merge(ctx, kind, without=("resume", "device", "gpus"))
         return replace(read_options(resume, kind), **given)
-    if chosen[needed.split()[0].lstrip("-")] is None:
+    if chosen[fields(kind)[0].name] is None:
         raise click.UsageError(f"give {needed}, or --resume RUN")
     return kind.from_command(chosen)

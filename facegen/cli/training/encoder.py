@@ -31,13 +31,13 @@ def command(
 
     \b
     Example:
-      facegen train-encoder --generator runs/00000-tiny --data faces64.zip --init none
-      facegen train-encoder --generator runs/00000-tiny --recipe zmse --pairs 10000 --init none
+      facegen train-encoder --network runs/00000-tiny --data faces64.zip --init none
+      facegen train-encoder --network runs/00000-tiny --recipe zmse --pairs 10000 --init none
     """
     from facegen.training.encoder.loop import train_encoder
     from facegen.training.run.launch import run_on_all
 
-    options = chosen_options(ctx, EncoderOptions, resume, chosen, "--generator FILE (or the run folder of a generator)")
+    options = chosen_options(ctx, EncoderOptions, resume, chosen, "--network FILE (or the run folder of a generator)")
     options.check_processes(gpus)  # complains once, not in every process
     if not run_on_all(ctx, gpus):
         train_encoder(options, outdir, device=device, resume=resume)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facegen.errors import FacegenError
-from facegen.options import MAX_BATCH, Options, option
+from facegen.options import MAX_BATCH, NETWORK_NAMES, Options, option
 
 SMALLEST = 16  # pixels that the discriminator can halve four times
 WARMUP = 30  # steps with a rising learning rate
@@ -31,6 +31,8 @@ class EditorOptions(Options):
         "Weights of the generator that draws pairs, or its run folder.",
         metavar="FILE|RUN|URL",
         unset="the one in the package",
+        called="network",
+        also=NETWORK_NAMES,
         resumable=True,
     )
     encoder: str | None = option(

@@ -159,7 +159,7 @@ def _go_on(
         )
     if done.trained_for not in ("", header[ENTRY]["sha256"]):
         raise FacegenError(
-            f"{options.generator}: another generator than the one that {folder} began with: give that with --generator"
+            f"{options.generator}: another generator than the one that {folder} began with: give that with --network"
         )
     session.resume(folder, done.epoch, options, notes)
     if not done.trained_for:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facegen.errors import FacegenError
-from facegen.options import MAX_BATCH, Options, option
+from facegen.options import MAX_BATCH, NETWORK_NAMES, PSI_NAMES, Options, option
 from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
@@ -21,7 +21,13 @@ MAX_PAIRS = 10_000_000
 class EncoderOptions(Options):
     """What a run of `train_encoder` is made of. `lr` falls to `lr_decay` of itself after every `lr_step` epochs."""
 
-    generator: str = option(help="Weights of the generator, or its run folder.", metavar="FILE|RUN|URL", resumable=True)
+    generator: str = option(
+        help="Weights of the generator, or its run folder.",
+        metavar="FILE|RUN|URL",
+        called="network",
+        also=NETWORK_NAMES,
+        resumable=True,
+    )
     recipe: str | None = option(
         None,
         f"What to learn: {', '.join(RECIPES)}; see docs/training.md.",
@@ -69,7 +75,7 @@ class EncoderOptions(Options):
         metavar="NUMBERS",
     )
     input_size: int = option(96, "Pixels to which the encoder resizes a face (>= 75).")
-    psi: float = option(1.0, "Truncation of the generated faces.")
+    psi: float = option(1.0, "Truncation of the generated faces.", also=PSI_NAMES)
     fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
     bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
     seed: int = option(0, "Seeds weights, pairs and their order.")

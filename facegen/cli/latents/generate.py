@@ -1,0 +1,65 @@
+"""`facegen generate`: pictures of faces from seeds and latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facegen.cli.latents import chosen_labels, label_options, only_label, opened_space, space_options
+from facegen.latents.seeds import parse_seeds
+from facegen.options import Parsed
+from facegen.status import say
+
+
+@click.command()
+@click.option("--seeds", type=Parsed(parse_seeds), metavar="SEEDS", help="Faces by number, as in 0-3,7,20-22.")
+@click.option(
+    "--projected-w",
+    multiple=True,
+    metavar="FILE|FOLDER",
+    type=click.Path(path_type=Path),
+    help="Draw latents from a file instead, such as facegen project writes; several times for more.",
+)
+@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@label_options
+@click.option("--grid", is_flag=True, help="Also grid.png: a row for each seed, a column for each class.")
+@click.option("--save-latents", is_flag=True, help="Also latents.npz: w, z, seeds and classes of all pictures.")
+@click.option("--labels-json", is_flag=True, help="Also dataset.json: the pictures' classes, to train on them.")
+@space_options
+def command(
+    seeds: list[int] | None,
+    projected_w: tuple[Path, ...],
+    outdir: Path,
+    grid: bool,
+    save_latents: bool,
+    labels_json: bool,
+    **chosen: Any,
+) -> None:
+    """Draw faces from seeds: the same seed is the same face, in every class and at every age.
+
+    Writes seed0007.png for each seed; of several classes or ages, seed0007-21-30.png or seed0007-age35.png.
+
+    \b
+    Example:
+      facegen generate --seeds 0-7 --age 35
+      facegen generate --seeds 0-3 --age 5:90:17 --grid --outdir faces
+      facegen generate --seeds 600-605 --trunc 0.7 --network ffhq1024
+      facegen generate --projected-w out/projected_w.npz
+    """
+    if seeds is None and not projected_w:
+        raise click.UsageError("name the faces: --seeds 0-7, or --projected-w FILE")
+    space = opened_space(chosen)
+    from facegen.latents.generate import Wanted, class_of, pictures_of_files, pictures_of_seeds, save_pictures
+
+    if projected_w:
+        if seeds is not None:
+            say("Note: --seeds is left out: the faces are those of --projected-w", err=True)
+        pictures = list(pictures_of_files(space, projected_w, only_label(space, chosen)))
+    else:
+        pictures = list(pictures_of_seeds(space, seeds or [], chosen_labels(space, chosen)))
+    if labels_json:
+        class_of(pictures[0])
+    for path in save_pictures(space, pictures, outdir, Wanted(grid, save_latents, labels_json)):
+        say(str(path))

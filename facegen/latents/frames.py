@@ -1,0 +1,88 @@
+"""Frames, and the video of them: what every walk through the latent space writes.
+
+Frames are drawn one by one and never wait in memory, but for a GIF's. While the next ones are drawn, the encoder and a
+thread that writes pictures do their work.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from facegen.aging.video import check_video, save_video
+from facegen.errors import FacegenError
+from facegen.latents.generate import as_image
+from facegen.latents.options import VideoOptions
+from facegen.photos.mark import Mark
+from facegen.photos.save import save_marked
+
+FOLDER = "frames"
+WAITING = 32  # frames that may wait for the disk
+_NAME = re.compile(r"frame(\d{4,})\.png")
+
+
+def check_frames(options: VideoOptions, outdir: str | os.PathLike[str]) -> None:
+    """Raise a FacegenError if these files cannot be written, such as for a missing encoder; ask before long work."""
+    if options.video == "none" and not options.keep_frames:
+        raise FacegenError("nothing to write: neither a video (--video none) nor frames (--no-keep-frames)")
+    if options.video != "none":
+        check_video(Path(outdir) / f"walk.{options.video}")
+
+
+def save_frames(
+    frames: Iterable[np.ndarray],
+    total: int,
+    outdir: str | os.PathLike[str],
+    name: str,
+    options: VideoOptions,
+    made: str,
+) -> list[Path]:
+    """Write pictures as `frames/frame0000.png`, ... and as a video; return the paths: the video's, and the folder's.
+
+    Frames of an earlier, longer run behind the last one are removed: no later video shall have them.
+
+    Args:
+        frames: uint8 `[H, W, C]`, taken one by one.
+        total: how many there are.
+        name: of the video, without a suffix.
+        made: what the files say that they show, see `Mark`.
+    """
+    outdir, mark = Path(outdir), Mark(generated=True, made=made)
+    check_frames(options, outdir)
+    pictures: Iterable[Image.Image] = (as_image(frame) for frame in frames)
+    paths = []
+    if options.keep_frames:
+        pictures = _written(pictures, outdir / FOLDER)
+    if options.video != "none":
+        path = outdir / f"{name}.{options.video}"
+        paths.append(save_video(pictures, path, options.fps, total=total, progress=True, mark=mark, bounces=False))
+    else:
+        for _ in tqdm(pictures, desc=FOLDER, total=total, unit="frame", disable=None):
+            pass
+    return [*paths, *([outdir / FOLDER] if options.keep_frames else [])]
+
+
+def _written(pictures: Iterable[Image.Image], folder: Path) -> Iterator[Image.Image]:
+    """Hand pictures on while a thread writes each to a file of its own."""
+    waiting: deque[Future] = deque()
+    count = 0
+    with ThreadPoolExecutor(1) as pool:
+        for picture in pictures:
+            waiting.append(pool.submit(save_marked, picture, folder / f"frame{count:04d}.png", None))
+            count += 1
+            yield picture
+            if len(waiting) > WAITING:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
+    for path in folder.iterdir():
+        if (match := _NAME.fullmatch(path.name)) and int(match[1]) >= count:
+            path.unlink()

@@ -1,0 +1,121 @@
+"""Which class a face is drawn of: by number, by name, or by age."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from facegen.ages import AgeGroups
+from facegen.aging.edit import group_of
+from facegen.errors import FacegenError
+from facegen.networks.age_shift import soft_labels
+from facegen.text import shorten, shown
+from facegen.weights.header import Header
+
+ALL = "all"
+MAX_NAMES = 24  # classes in one line
+_RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?")
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class, or an age between two classes.
+
+    name: as a part of a file's name, `21-30` or `age35`; empty for a generator without classes.
+    weights: how much of each class, `[c_dim]`, adds up to 1.
+    """
+
+    name: str
+    weights: torch.Tensor
+
+
+class Classes:
+    """The classes of a generator, by number, name and age.
+
+    Args:
+        c_dim: how many there are; 0 for none.
+        header: what the generator's file says of them.
+        groups: the age groups that they are, where the file does not say; None where they are none.
+    """
+
+    def __init__(self, c_dim: int, header: Header, groups: AgeGroups | None = None) -> None:
+        known = header.groups if groups is None else groups
+        if known is not None and len(known) != c_dim:
+            raise FacegenError(f"this generator has {c_dim} classes, but there are {len(known)} age groups: {known}")
+        names = known.labels if known is not None else [str(name) for name in header.class_names]
+        self.c_dim, self.groups = c_dim, known
+        self.names = names if len(names) == c_dim else [f"class{index}" for index in range(c_dim)]
+
+    def choose(self, classes: str | None = None, group: str | None = None, ages: Sequence[float] = ()) -> list[Label]:
+        """Return the labels that a user asks for, in the order asked; nothing asked is every class.
+
+        Args:
+            classes: numbers from 0 and ranges, as in `3` or `0-9`, or `all`.
+            group: names of age groups or classes, as in `21-30,31-40`.
+            ages: years; an age between the middles of two groups is a label between both.
+
+        Raises:
+            FacegenError: a class, group or age that this generator does not have.
+        """
+        if self.c_dim == 0:
+            return [Label("", torch.zeros([0]))]
+        labels = []
+        if classes is not None:
+            labels += [self._of_class(index) for index in self._numbers(classes)]
+        if group is not None:
+            labels += [self._of_class(self._number(name)) for name in group.split(",")]
+        labels += [self.of_age(age) for age in ages]
+        if classes is group is None and not ages:
+            labels = [self._of_class(index) for index in range(self.c_dim)]
+        return list({label.name: label for label in labels}.values())
+
+    def of_age(self, age: float) -> Label:
+        """The label of an age in years; a FacegenError where the classes are no age groups, or none of this age."""
+        if self.groups is None:
+            raise FacegenError(
+                "the generator's file does not say which ages its classes are: give --groups, or choose by --class"
+            )
+        group_of(age, self.groups)
+        middles = [float(self.groups.middle_age(index)) for index in range(self.c_dim)]
+        return Label(f"age{age:g}", soft_labels(torch.tensor([float(age)]), middles)[0])
+
+    @property
+    def in_words(self) -> str:
+        """`10 classes: 0 is 0-10, 1 is 11-20, ...`."""
+        shown_names = [f"{index} is {shown(name, 30)}" for index, name in enumerate(self.names[:MAX_NAMES])]
+        more = ", ..." if self.c_dim > MAX_NAMES else ""
+        return f"{self.c_dim} classes: {', '.join(shown_names)}{more}"
+
+    def _of_class(self, index: int) -> Label:
+        weights = torch.zeros([self.c_dim])
+        weights[index] = 1
+        return Label(in_file_name(self.names[index]), weights)
+
+    def _numbers(self, text: str) -> list[int]:
+        if text.strip().lower() == ALL:
+            return list(range(self.c_dim))
+        numbers: list[int] = []
+        for part in text.split(","):
+            match = _RANGE.fullmatch(part.strip())
+            if match is None:
+                raise FacegenError(f"{shorten(part, 40)!r} is no class: this generator has {self.in_words}")
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                raise FacegenError(f"classes {first}-{last} fall: write the smaller one first")
+            if last >= self.c_dim:
+                raise FacegenError(f"there is no class {last}: this generator has {self.in_words}")
+            numbers += range(first, last + 1)
+        return numbers
+
+    def _number(self, name: str) -> int:
+        if name.strip() not in self.names:
+            raise FacegenError(f"there is no group {shorten(name.strip(), 40)!r}: this generator has {self.in_words}")
+        return self.names.index(name.strip())
+
+
+def in_file_name(name: str) -> str:
+    """A class's name as a part of a file's name: letters, digits, `+`, `-`, `_` and `.` stay."""
+    return re.sub(r"[^\w+.-]+", "_", name)[:60]

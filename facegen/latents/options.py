@@ -1,0 +1,44 @@
+"""How latents become pictures, as the commands' options; no torch here, so that `--help` is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from facegen.options import PSI_NAMES, Options, option
+
+NOISE_MODES = ("const", "random", "none")
+CENTERS = ("class", "global")
+
+
+@dataclass(frozen=True)
+class TruncationOptions(Options):
+    """How far faces are drawn toward a mean of w (Karras et al. 2019, appendix B)."""
+
+    trunc: float = option(
+        1.0, "1 leaves faces as they are, 0 gives the mean face, below 0 the opposite.", metavar="PSI", also=PSI_NAMES
+    )
+    trunc_cutoff: int | None = option(None, "Truncate only this many w, the first ones.", min=0, unset="all")
+    trunc_center: str = option(
+        "class",
+        "Draw a face toward the mean of its own class, or toward the one mean of all classes, as the ancestors do.",
+        choices=CENTERS,
+    )
+
+
+@dataclass(frozen=True)
+class DrawingOptions(Options):
+    """How pictures are drawn from w."""
+
+    noise_mode: str = option("const", "Noise: stored with the weights, drawn anew, or none.", choices=NOISE_MODES)
+    noise_seed: int = option(0, "Seeds the noise that is drawn.", min=0)
+    batch: int = option(8, "Pictures drawn at once.", min=1)
+    fp32: bool = option(False, "Compute in float32 on a GPU, too: some networks overflow in float16.", flag=True)
+
+
+@dataclass(frozen=True)
+class VideoOptions(Options):
+    """What becomes of the frames of a walk."""
+
+    video: str = option("mp4", "The kind of video; none writes frames alone.", choices=("mp4", "gif", "none"))
+    fps: float = option(24.0, "Frames per second.", above=0, max=1000)
+    keep_frames: bool = option(True, "Also write every frame as frames/frame0000.png, ....")

@@ -1,0 +1,48 @@
+"""Seeds: numbers that people write down to meet a face again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from facegen.errors import FacegenError
+from facegen.text import shorten
+
+MAX_SEED = 2**32 - 1  # what NumPy's RandomState takes
+MAX_SEEDS = 100_000
+_RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read seeds: numbers and ranges with both ends, as in `0-3,7,20-22`; each seed once, in the order written.
+
+    Raises a FacegenError for what is no seed, a range that falls, and seeds that are too large or too many.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise FacegenError(
+                f"{shorten(part.strip(), 40)!r} is no seed: write whole numbers from 0, as in 1,5 or 0-3,7"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if max(first, last) > MAX_SEED:
+            raise FacegenError(f"seed {shorten(str(max(first, last)), 20)} is too large: seeds end at {MAX_SEED}")
+        if last < first:
+            raise FacegenError(f"seeds {first}-{last} fall: write the smaller one first, as in {last}-{first}")
+        if last - first >= MAX_SEEDS:
+            raise FacegenError(f"seeds {first}-{last} are more than {MAX_SEEDS:,}: take fewer at a time")
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)
+
+
+def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> np.ndarray:
+    """Return the latents z of seeds, float32 `[N, z_dim]`.
+
+    The programs of the StyleGAN2-ADA family draw each seed from a stream of its own, NumPy's RandomState, so a seed is
+    the same face in all of them.
+    """
+    rows = [np.random.RandomState(seed).randn(z_dim) for seed in seeds]
+    return np.array(rows, dtype=np.float32).reshape(len(rows), z_dim)
