@@ -55,7 +55,7 @@ def parse_metrics(names: str | Iterable[str]) -> list[Metric]:
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
     wanted = dict.fromkeys(part.strip() for part in parts)
-    return [parse_metric(name) for name in wanted if name not in ("", "none")]
+    return [parse_metric(name) for name in wanted if name.lower() not in ("", "none")]
 
 
 def parse_metric(name: str) -> Metric:

@@ -127,8 +127,8 @@ def shipped_editor() -> Path | None:
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     """Return the weights in a folder: the first of these that is there.
 
-    Its newest snapshot, best encoder, age estimator, editor, `model.safetensors`; the newest snapshot of another program
-    of the StyleGAN family.
+    Its newest snapshot, best encoder, age estimator, editor, `model.safetensors`; the newest snapshot of another
+    program of the StyleGAN family.
 
     Raises:
         FileNotFoundError: it has none of them.

@@ -79,12 +79,12 @@ def _run_and_options(ctx: click.Context, outdir: Path, chosen: dict[str, Any]) -
     if (run or weights) and str(run or weights) != named:
         notes.append(f"--resume {named}: " + (f"goes on with {run}" if run else f"starts a new run from {weights}"))
     if chosen["topk"] is not None:
-        raise click.UsageError("--topk never had an effect in the fork that has it, and does not exist here; leave it out")
+        raise click.UsageError("--topk never had an effect in the fork that has it, so it does not exist here")
     if run is not None:
         options = read_options(run, TrainOptions)
-        beside = {"resume", "dry_run", "gpus", "device", *WITHOUT_EFFECT, *(["outdir"] if named.lower() == LATEST else [])}
-        given = options_to_merge(ctx, TrainOptions, without=beside)
-        options = replace(options, **given)
+        same = {"outdir": named.lower() == LATEST, "initstrength": chosen["initstrength"] == options.p}
+        beside = {"resume", "dry_run", "gpus", "device", *WITHOUT_EFFECT, *(name for name in same if same[name])}
+        options = replace(options, **options_to_merge(ctx, options, without=beside))
     elif not chosen["data"]:
         hint = f"; {named} is no run folder to go on with" if weights else ""
         raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")

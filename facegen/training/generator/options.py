@@ -83,8 +83,8 @@ class TrainOptions(Options):
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option(
         "auto",
-        f"{', '.join(PRESETS)}. small and tiny are for a CPU, 11gb-gpu and the like for one or two GPUs of that memory. "
-        "-complex changes nothing; aydao is 24gb-2gpu-complex, without the tricks of its name.",
+        f"{', '.join(PRESETS)}. small and tiny are for a CPU, 11gb-gpu and the like for GPUs of such memory; "
+        "-complex changes nothing, and aydao is 24gb-2gpu-complex, without the tricks of its name.",
         choices=PRESETS,
         metavar="NAME",
     )
@@ -103,7 +103,7 @@ class TrainOptions(Options):
     mbstd_group: int = decided("Pictures per group of the minibatch standard deviation.", command=False)
     channel_base: int = decided("Width of the networks, see `SynthesisNetwork`.", command=False)
     channel_max: int = decided("Most channels of a layer.", command=False)
-    lr: float = decided("Learning rate of both networks.", command=False)
+    lr: float = decided("Learning rate of both networks.", called="lrate", above=0)
     ema_kimg: float = decided("Half-life of the moving average of the generator's weights.", command=False)
     ema_rampup: float | None = decided(
         "Shorten that half-life to this fraction of the images seen so far; None does not.", command=False

@@ -96,8 +96,8 @@ class Start:
             nkimg = self.kimg or 0
             if nkimg >= options.kimg:
                 raise FacegenError(
-                    f"{options.resume}: has seen {nkimg:g} kimg, and --kimg {options.kimg:g} is the total: give a larger "
-                    "one, or --nkimg 0 to count from the start"
+                    f"{options.resume}: has seen {nkimg:g} kimg, and --kimg {options.kimg:g} is the total: give more, "
+                    "or --nkimg 0 to count from the start"
                 )
         if p is None:
             p = (self.augment_p or 0) if options.aug == "ada" else 0

@@ -58,8 +58,8 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
     """Build networks, optimizers, and data stream of a new run.
 
     `options.resume` gives the first weights, as far as they fit: classes, resolution, and widths may be others. Where
-    the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given; where
-    it says how many images it had seen, they count, unless `options.nkimg` is given.
+    the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given; the
+    images that it says to have seen count, unless `options.nkimg` is given.
     Of several processes each builds its own; rank 0's weights go to all.
 
     Raises:

@@ -18,9 +18,9 @@ def what_to_resume(named: str | None, outdir: str | os.PathLike[str]) -> tuple[P
     """Return the folder of a run to go on with, or what a new run starts from; None for what it is not.
 
     Args:
-        named: a run folder; a run folder of another program of the StyleGAN family, of which the newest snapshot counts;
-            `latest`, the newest of both kinds in `outdir`; `noresume` or None, nothing; all else is a reference to
-            weights, see `facegen.weights.locate`.
+        named: a run folder; a run folder of another program of the StyleGAN family, of which the newest snapshot is
+            taken; `latest`, the newest of both kinds in `outdir`; `noresume` or None, nothing; all else is a reference
+            to weights, see `facegen.weights.locate`.
         outdir: where run folders are made.
 
     Raises:
