@@ -20,6 +20,8 @@ _DEFINED_IN = {
     "paste_results": "facegen.aging.paste",
     "photo_strip": "facegen.aging.strips",
     "save_morph": "facegen.aging.video",
+    # the latent space
+    "LatentSpace": "facegen.latents.space",
     # photos and faces
     "open_photo": "facegen.images",
     "open_original": "facegen.photos.original",

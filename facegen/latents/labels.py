@@ -104,7 +104,7 @@ class Classes:
                 raise FacegenError(f"{shorten(part, 40)!r} is no class: this generator has {self.in_words}")
             first, last = int(match[1]), int(match[2] or match[1])
             if last < first:
-                raise FacegenError(f"classes {first}-{last} fall: write the smaller one first")
+                raise FacegenError(f"classes {first}-{last} fall: write the smaller one first, of {self.c_dim} classes")
             if last >= self.c_dim:
                 raise FacegenError(f"there is no class {last}: this generator has {self.in_words}")
             numbers += range(first, last + 1)

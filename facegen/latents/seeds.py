@@ -12,7 +12,7 @@ from facegen.text import shorten
 
 MAX_SEED = 2**32 - 1  # what NumPy's RandomState takes
 MAX_SEEDS = 100_000
-_RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
+_RANGE = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -40,7 +40,7 @@ NOT_ALWAYS_SHIPPED = {"editor"}  # a version of the package may come without
 
 RUN_OPTIONS = "training_options.json"  # what a run folder keeps its options in
 SNAPSHOTS = "network-snapshot-*.safetensors"  # for `name_at`
-PICKLES = "network-snapshot-*.pkl"  # the snapshots of stylegan2-ada-pytorch and its forks
+FAMILY_SNAPSHOTS = "network-snapshot-*.pkl"  # what other programs of the StyleGAN family call theirs
 BEST_ENCODER = "encoder-best.safetensors"
 BEST_AGE_ESTIMATOR = "age-best.safetensors"
 BEST_EDITOR = "editor.safetensors"
@@ -125,10 +125,9 @@ def shipped_editor() -> Path | None:
 
 
 def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the weights in a folder: the first of these that is there.
+    """Return the weights in a folder: its newest snapshot, best encoder, age estimator, editor, `model.safetensors`.
 
-    Its newest snapshot, best encoder, age estimator, editor, `model.safetensors`; the newest snapshot of another
-    program of the StyleGAN family.
+    The first of these that is there; else the newest snapshot of another program of the StyleGAN family.
 
     Raises:
         FileNotFoundError: it has none of them.
@@ -139,11 +138,11 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
     for name in (BEST_ENCODER, BEST_AGE_ESTIMATOR, BEST_EDITOR, USUAL):
         if (folder / name).is_file():
             return folder / name
-    if pickles := files_by_images(folder, PICKLES):
+    if pickles := family_snapshots(folder):
         return pickles[-1][1]
     raise FileNotFoundError(
-        f"{folder}: a folder without {SNAPSHOTS}, {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR}, {USUAL} or "
-        f"{PICKLES}; if its run has got so far, name a file in it"
+        f"{folder}: a folder without {SNAPSHOTS} (or .pkl), {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR} or "
+        f"{USUAL}; if its run has got so far, name a file in it"
     )
 
 
@@ -181,6 +180,14 @@ def snapshot_name(images_seen: int) -> str:
 def list_snapshots(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the snapshots in a run folder, oldest first."""
     return [path for _, path in files_by_images(folder, SNAPSHOTS)]
+
+
+def family_snapshots(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
+    """Return the pickles that a program of the StyleGAN family left in its run folder, oldest first.
+
+    Each comes with the number of images that the training had seen, in whole thousands as its name says.
+    """
+    return files_by_images(folder, FAMILY_SNAPSHOTS)
 
 
 def _hub_name(path: Path, text: str) -> re.Match[str] | None:

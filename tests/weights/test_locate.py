@@ -14,7 +14,7 @@ from weight_server import WeightServer, forget_settings
 
 import facegen.weights.locate as locate_module
 from facegen import beside
-from facegen.weights.locate import PUBLISHED, locate, shipped_file, weights_of_folder
+from facegen.weights.locate import PUBLISHED, family_snapshots, locate, shipped_file, weights_of_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -70,6 +70,17 @@ def test_a_run_folder_is_its_newest_snapshot(numbers):
         (run / f"network-snapshot-{number}.safetensors").touch()
     newest = run / f"network-snapshot-{max(numbers, key=int)}.safetensors"
     assert locate(run) == locate(str(run)) == locate(f"{run}/") == weights_of_folder(run) == newest
+
+
+def test_a_run_folder_of_another_program_is_its_newest_pickle():
+    run = Path("runs/00000-faces-mirror-auto1")
+    run.mkdir(parents=True)
+    for name in ("network-snapshot-000400.pkl", "network-snapshot-001200.pkl", "network-final.pkl", "fakes001200.png"):
+        (run / name).touch()
+    assert locate(run) == run / "network-snapshot-001200.pkl"
+    assert family_snapshots(run)[-1] == (1_200_000, locate(run))
+    (run / "network-snapshot-000100.safetensors").touch()
+    assert locate(run) == run / "network-snapshot-000100.safetensors"
 
 
 @pytest.mark.parametrize("name", ["encoder-best.safetensors", "editor.safetensors", "model.safetensors"])

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import precision_in_words
+from facegen.device import precision_in_words, tf32
 from facegen.errors import FacegenError
 from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
@@ -60,8 +60,7 @@ def train_generator(
             nothing left to do, a loss stopped being a number, or memory ran out.
     """
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
-    with Session("train", device, progress) as session:
+    with Session("train", device, progress) as session, tf32(options.allow_tf32):
         archive = open_archive(options, resume)
         on_gpu = session.device.type == "cuda"
         options = options.decide(archive.resolution, distributed.world_size(), on_gpu=on_gpu)

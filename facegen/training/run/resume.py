@@ -9,7 +9,7 @@ from pathlib import Path
 from facegen.files import at_home
 from facegen.training.generator.checkpoint import STATE
 from facegen.weights.hub import USUAL
-from facegen.weights.locate import PICKLES, files_by_images, list_snapshots
+from facegen.weights.locate import family_snapshots, list_snapshots
 
 NOTHING, LATEST = "noresume", "latest"  # as the StyleGAN family has them
 
@@ -55,6 +55,6 @@ def latest_run(outdir: str | os.PathLike[str]) -> Path:
 
 def _newest_pickle(folder: Path) -> Path | None:
     """The newest snapshot of a run of another program of the family; None where it is a run of ours, or none."""
-    pickles = files_by_images(folder, PICKLES)
+    pickles = family_snapshots(folder)
     is_ours = (folder / STATE).exists() or list_snapshots(folder)
     return pickles[-1][1] if pickles and not is_ours else None
