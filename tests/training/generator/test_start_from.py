@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from helpers import small_encoder
 from pickle_writers import Persistent, persistent, write_pickle
-from trainings import CPU, assert_same_weights, go_on, narrow_options, train, train_whole_and_resumed
+from trainings import CPU, narrow_options, train, train_whole_and_resumed
 
 from facegen.cli import main as facegen
 from facegen.data.archive import FaceArchive
@@ -26,7 +25,6 @@ from facegen.training.run.folder import read_options
 from facegen.weights.convert import convert
 from facegen.weights.header import Header
 from facegen.weights.hub_folder import save_pretrained
-from facegen.weights.locate import list_snapshots
 from facegen.weights.native import load_networks, save_networks
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -150,7 +148,7 @@ def test_a_snapshot_of_facegen_says_its_strength_too(face_archive, augmented, tm
     first = train(face_archive, tmp_path, resume=str(augmented), **chosen)
     assert read_options(first, TrainOptions).p is None
     assert "starts from     200 kimg, augmentation p 1.375" in (first / "log.txt").read_text()
-    assert [path.name for path in first.glob("fakes*")] == ["fakes_init.png", "fakes000200_016.png"]
+    assert {path.name for path in first.glob("fakes*")} == {"fakes_init.png", "fakes000200_016.png"}
     (snapshot,) = first.glob("*.safetensors")
     p = torch.load(first / "training-state.pt", weights_only=True)["p"]
     assert p > 1.375
@@ -158,7 +156,7 @@ def test_a_snapshot_of_facegen_says_its_strength_too(face_archive, augmented, tm
     state = build_state(narrow_options(face_archive, resume=str(snapshot), kimg=300), FaceArchive(face_archive), CPU)
     assert state.augment.p == p
     assert state.images_seen == 200_016
-    train_whole_and_resumed(face_archive, tmp_path, resume=str(augmented), nkimg=0, ada_kimg=1)
+    train_whole_and_resumed(face_archive, tmp_path, resume=str(augmented), nkimg=0.008, ada_kimg=1)
 
 
 @pytest.mark.parametrize(
@@ -168,15 +166,6 @@ def test_images_that_weights_have_seen_count(face_archive, augmented, chosen, ki
     state = build_state(narrow_options(face_archive, resume=str(augmented), **chosen), FaceArchive(face_archive), CPU)
     assert state.images_seen == 1000 * kimg
     assert state.batches.position == 0
-
-
-def test_a_run_that_starts_late_goes_on_exactly(face_archive, augmented, tmp_path):
-    """Half-way to 200.032 kimg, of which 32 images are its own."""
-    train_of = partial(train, face_archive, resume=str(augmented), keep=1)
-    whole, resumed = train_of(tmp_path / "whole", kimg=200.032), train_of(tmp_path / "resumed", kimg=200.016)
-    go_on(resumed, kimg=200.032)
-    assert_same_weights(whole, resumed)
-    assert list_snapshots(resumed)[-1].name == "network-snapshot-000200_032.safetensors"
 
 
 def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive, unconditional, tmp_path):
