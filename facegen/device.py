@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -68,7 +69,7 @@ def tf32(allowed: bool) -> Iterator[None]:
     PyTorch allows it in convolutions, and not in matrix products. It is faster; but a path length, which divides a
     small difference of pictures by 1e-8, would measure the rounding, too. On a CPU nothing changes.
     """
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
     try:
         for place in places:

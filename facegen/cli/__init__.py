@@ -29,6 +29,7 @@ from facegen.text import shorten, visible
 COMMANDS = {
     "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
+    "pack": ("facegen.cli.pack", "Pack any pictures into a training archive."),
     "merge": ("facegen.cli.merge", "Join shards of a data set, prepared on several machines."),
     "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
     "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from facegen.errors import FacegenError
 from facegen.options import PSI_NAMES, Options, option
+from facegen.text import shorten
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
+SCALE_TYPES = ("pad", "padside", "symm", "symmside")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a width and a height, `1920-1080` or `1920x1080`; a FacegenError for anything else."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[-xX]\s*(\d{1,6})\s*", text)
+    if match is None:
+        raise FacegenError(f"{shorten(text, 40)!r} is no size: give width and height, as in 1920-1080")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,15 @@ class DrawingOptions(Options):
 
     noise_mode: str = option("const", "Noise: stored with the weights, drawn anew, or none.", choices=NOISE_MODES)
     noise_seed: int = option(0, "Seeds the noise that is drawn.", min=0)
+    size: tuple[int, int] | None = option(
+        None, "Width and height of a picture.", metavar="W-H", unset="the network's", parse=parse_size
+    )
+    scale_type: str = option(
+        "pad",
+        "A larger size repeats what lies within the network's own (pad) or mirrors it (symm), on both sides of each "
+        "direction, or only at the right and the bottom (side).",
+        choices=SCALE_TYPES,
+    )
     batch: int = option(8, "Pictures drawn at once.", min=1)
     fp32: bool = option(False, "Compute in float32 on a GPU, too: some networks overflow in float16.", flag=True)
 
