@@ -11,6 +11,8 @@ from facegen.text import shorten
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
+ORDERS = ("sefa", "fork")
+SPACES = ("w", "z")
 SCALE_TYPES = ("pad", "padside", "symm", "symmside")
 
 
@@ -63,3 +65,21 @@ class VideoOptions(Options):
     video: str = option("mp4", "The kind of video; none writes frames alone.", choices=("mp4", "gif", "none"))
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
     keep_frames: bool = option(True, "Also write every frame as frames/frame0000.png, ....")
+
+
+@dataclass(frozen=True)
+class MovingOptions(Options):
+    """How faces are moved along directions."""
+
+    degree: float = option(2.0, above=0, command=False)
+    layers: str | None = option(
+        None,
+        "Only these w move: coarse, middle, fine, or as in 0-3,7.",
+        metavar="LAYERS",
+        unset="those that the directions were found for",
+    )
+    space: str = option(
+        "w", "Where faces move: in w, or, as in dvschultz's fork, in z, which is mapped to w afterward.", choices=SPACES
+    )
+    vid_increment: float = option(0.1, "How far the face moves from one frame of a video to the next.", above=0)
+    fps: float = option(24.0, "Frames per second.", above=0, max=1000)
