@@ -59,7 +59,7 @@ def convert(
     to = _format(destination, to, network)
     _check(to, network, group, truncation_psi, force_fp16)
     path = locate(source)
-    _check_destination(destination, path, force)
+    check_destination(destination, path, force)
 
     networks, header = read_networks(path)
     header = header if groups is None else _with_groups(header, networks, groups)
@@ -110,7 +110,7 @@ def _with_float16(network: nn.Module) -> nn.Module:
     return changed
 
 
-def _check_destination(destination: Path, source: Path, force: bool) -> None:
+def check_destination(destination: Path, source: Path, force: bool) -> None:
     """Raise a FacegenError unless the file can be written without a loss."""
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
