@@ -29,6 +29,8 @@ from facegen.text import shorten, visible
 COMMANDS = {
     "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
+    "pack": ("facegen.cli.pack", "Pack any pictures into a training archive."),
+    "faces": ("facegen.cli.faces", "Find the faces in photos: pictures of each, boxes, landmarks, who is like whom."),
     "merge": ("facegen.cli.merge", "Join shards of a data set, prepared on several machines."),
     "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
     "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
@@ -41,6 +43,9 @@ COMMANDS = {
     "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
     "project": ("facegen.cli.latents.project", "Find the latent of the face in a photo, and show it at other ages."),
     "combine": ("facegen.cli.latents.combine", "Join files of latents."),
+    "mix": ("facegen.cli.latents.mix", "Mix faces: some layers of one, the others of another."),
+    "directions": ("facegen.cli.latents.directions", "Find what changes faces most, and move faces along it."),
+    "blend": ("facegen.cli.latents.blend", "Blend two generators: shapes of one, colors and textures of the other."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),

@@ -11,10 +11,8 @@ from facegen.text import shorten
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
-SPACES = ("w", "w+")
-STARTS = ("mean", "encoder")
-DISTANCES = ("lpips", "lite")
-ALIGNMENTS = ("auto", "none")
+ORDERS = ("sefa", "fork")
+SPACES = ("w", "z")
 SCALE_TYPES = ("pad", "padside", "symm", "symmside")
 
 
@@ -70,24 +68,18 @@ class VideoOptions(Options):
 
 
 @dataclass(frozen=True)
-class ProjectionOptions(Options):
-    """How pictures are projected into the latent space."""
+class MovingOptions(Options):
+    """How faces are moved along directions."""
 
-    space: str = option("w", "One w for all layers, or one each (w+): closer, but worse to edit.", choices=SPACES)
-    start: str = option(
-        "mean", "Start from the mean w of the face's class, or from what the encoder makes of it.", choices=STARTS
+    degree: float = option(2.0, above=0, command=False)
+    layers: str | None = option(
+        None,
+        "Only these w move: coarse, middle, fine, or as in 0-3,7.",
+        metavar="LAYERS",
+        unset="those that the directions were found for",
     )
-    distance: str = option(
-        "lpips",
-        "What judges likeness: lpips on VGG16, which is downloaded once, or lite, features that come with facegen.",
-        choices=DISTANCES,
+    space: str = option(
+        "w", "Where faces move: in w, or, as in dvschultz's fork, in z, which is mapped to w afterward.", choices=SPACES
     )
-    num_steps: int = option(1000, "Steps.", min=1, max=1_000_000)
-    seed: int = option(303, "Seeds the noise.", min=0)
-    align: str = option(
-        "auto",
-        "Cut out the largest face as the network's training faces were, if its file says how; none takes the middle "
-        "square.",
-        choices=ALIGNMENTS,
-    )
-    batch: int = option(1, "Pictures projected at once.", min=1)
+    vid_increment: float = option(0.1, "How far the face moves from one frame of a video to the next.", above=0)
+    fps: float = option(24.0, "Frames per second.", above=0, max=1000)

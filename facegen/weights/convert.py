@@ -13,6 +13,7 @@ from torch import nn
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.files import at_home, check_free
+from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.formats import FORMATS, HOLDS, PARTS, SUFFIXES
 from facegen.weights.header import Header
@@ -30,6 +31,7 @@ def convert(
     group: str | None = None,
     truncation_psi: float | None = None,
     groups: AgeGroups | None = None,
+    force_fp16: bool = False,
     force: bool = False,
 ) -> list[str]:
     """Write the networks of one file in another format, atomically.
@@ -37,12 +39,13 @@ def convert(
     Args:
         source: What `facegen.weights.load.read_networks` reads.
         destination: The new file.
-        to: One of `FORMATS`; None goes by the destination's suffix.
+        to: One of `FORMATS`; None goes by the destination's suffix, where a generator as `.pt` is rosinality's.
         network: One of `KINDS`, or of `PARTS` for `onnx` and `torchscript`; None takes all for `safetensors` and `pkl`,
             else the generator, else the encoder.
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
         groups: Age groups of a generator whose file does not say which they are; the new file says them.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
+        force_fp16: Let generator and discriminator use float16 on a GPU; for `safetensors` and `pkl` alone.
         force: Replace the destination if it is there.
 
     Returns:
@@ -53,14 +56,15 @@ def convert(
         FacegenError: the format cannot hold what is asked for, or the destination is there or the source.
     """
     destination = at_home(destination)
-    to = _format(destination, to)
-    _check(to, network, group, truncation_psi)
+    to = _format(destination, to, network)
+    _check(to, network, group, truncation_psi, force_fp16)
     path = locate(source)
-    _check_destination(destination, path, force)
+    check_destination(destination, path, force)
 
     networks, header = read_networks(path)
     header = header if groups is None else _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
+    kept = {name: _with_float16(chosen) for name, chosen in kept.items()} if force_fp16 else kept
     lines = _left_out(networks, kept, header, to)
     if to == "safetensors":
         save_networks(destination, kept, header.metadata)
@@ -71,8 +75,7 @@ def convert(
         write_pickle(destination, kept, origin.get("training_set_kwargs"), metadata=header.metadata)
     elif to == "rosinality":
         (generator,) = kept.values()
-        arguments = _export_rosinality(path, generator, destination, header, group)
-        lines.append(f"load it into rosinality's Generator({arguments})")
+        lines.append(_export_rosinality(path, generator, destination, header, group))
     else:
         ((name, chosen),) = kept.items()
         about = {**header.metadata, "network": name}
@@ -93,7 +96,21 @@ def _with_groups(header: Header, networks: Mapping[str, nn.Module], groups: AgeG
     return Header({**header, "groups": groups.labels})
 
 
-def _check_destination(destination: Path, source: Path, force: bool) -> None:
+def _with_float16(network: nn.Module) -> nn.Module:
+    """The same network with float16 at its four highest resolutions, and the clamps that this needs."""
+    faster, kwargs = {"num_fp16_res": 4, "conv_clamp": 256}, dict(getattr(network, "init_kwargs", {}))
+    if isinstance(network, Generator):
+        kwargs["synthesis_kwargs"] = {**(kwargs.get("synthesis_kwargs") or {}), **faster}
+    elif isinstance(network, Discriminator):
+        kwargs |= faster
+    else:
+        return network
+    changed = type(network)(**kwargs).eval().requires_grad_(False)
+    changed.load_state_dict(network.state_dict())
+    return changed
+
+
+def check_destination(destination: Path, source: Path, force: bool) -> None:
     """Raise a FacegenError unless the file can be written without a loss."""
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
@@ -102,7 +119,7 @@ def _check_destination(destination: Path, source: Path, force: bool) -> None:
     check_free(destination, force)
 
 
-def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
+def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None, force_fp16: bool) -> None:
     """Raise a FacegenError for what the format has no use for."""
     if network is not None and network not in HOLDS[to]:
         article = "an" if network[0] in "aeiou" else "a"
@@ -113,15 +130,18 @@ def _check(to: str, network: str | None, group: str | None, truncation_psi: floa
         raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
     if truncation_psi is not None and not math.isfinite(truncation_psi):
         raise FacegenError(f"truncation cannot be {truncation_psi}")
+    if force_fp16 and to not in ("safetensors", "pkl"):
+        raise FacegenError(f"--force-fp16 is for safetensors and pkl, {to} computes in float32: leave it out")
 
 
 def _export_rosinality(path: Path, network: nn.Module, destination: Path, header: Header, group: str | None) -> str:
-    """Write for rosinality; return the arguments of its generator."""
+    """Write for rosinality; return a line with the arguments of its generator."""
     from facegen.weights.export.rosinality import export_rosinality
 
     assert isinstance(network, Generator)  # the one kind that `HOLDS` allows
     needed = export_rosinality(network, destination, class_index=_class_index(path, network, header, group))
-    return ", ".join(f"{name}={value}" for name, value in needed.items())
+    arguments = ", ".join(f"{name}={value}" for name, value in needed.items())
+    return f"load it into rosinality's Generator({arguments})"
 
 
 def _export_graph(
@@ -149,9 +169,12 @@ def _export_graph(
     return f"checked: at most {difference:.1g} from what PyTorch computes"
 
 
-def _format(destination: Path, to: str | None) -> str:
-    if to is None:
-        to = SUFFIXES.get(destination.suffix.lower())
+def _format(destination: Path, to: str | None, network: str | None) -> str:
+    suffix = destination.suffix.lower()
+    if to is None and suffix == ".pt" and network in (None, "generator"):
+        to = "rosinality"  # what the family writes; of other networks it can only be TorchScript
+    elif to is None:
+        to = SUFFIXES.get(suffix, "torchscript" if suffix == ".pt" else None)
     if to is None:
         raise FacegenError(
             f"{destination}: its name does not tell the format: choose one of {', '.join(FORMATS)} with --to"
@@ -176,7 +199,8 @@ def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str
                 return {name: named[name]}
     kept = {name: candidate for named in fitting.values() for name, candidate in named.items()}
     if not kept:
-        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {_listed(fitting, 'or')} to write as {to}")
+        hint = "; --to chooses another format" if network is None else ""
+        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {_listed(fitting, 'or')} to write as {to}{hint}")
     return {name: candidate for name, candidate in networks.items() if name in kept}
 
 

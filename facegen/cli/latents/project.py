@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facegen.aging.edit import parse_ages
-from facegen.cli import device_option, encoder_option, groups_option
-from facegen.cli.latents import label_options, network_option, only_label, opened_space
+from facegen.cli import device_option, encoder_option, groups_option, network_option
+from facegen.cli.latents import label_options, only_label, opened_space
 from facegen.errors import FacegenError, one_line
-from facegen.latents.options import ProjectionOptions
+from facegen.latents.projection.options import ProjectionOptions
 from facegen.options import Parsed, click_options
 from facegen.status import StopRequest, say, status
 
 if TYPE_CHECKING:
     from facegen.batch.sources import Source
-    from facegen.latents.projected import Extras, Projector
-    from facegen.latents.targets import Target, Targets
+    from facegen.latents.projection.save import Extras, Projector
+    from facegen.latents.projection.targets import Target, Targets
 
 
 @click.command()
@@ -84,8 +84,8 @@ def command(
     space = opened_space(chosen)
     with status("loading the networks ..."):
         from facegen.batch.sources import sources_in
-        from facegen.latents.projected import Extras, Projector, age_shift_of, checked_ages, fitting_encoder
-        from facegen.latents.targets import Targets, open_judge
+        from facegen.latents.projection.save import Extras, Projector, age_shift_of, checked_ages, fitting_encoder
+        from facegen.latents.projection.targets import Targets, open_judge
 
         sources = sources_in(targets, outdir)
         video = _writes_video(save_video, outdir)
@@ -100,7 +100,7 @@ def command(
 
 def _project_all(projector: Projector, opened: Targets, sources: list[Source], extras: Extras) -> None:
     """Project photos, some at a time, and end with an exit code that tells whether all are done."""
-    from facegen.latents.projected import save_projection
+    from facegen.latents.projection.save import save_projection
 
     done, failed, batch = 0, 0, projector.options.batch
     with StopRequest() as stop:

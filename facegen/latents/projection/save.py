@@ -21,10 +21,10 @@ from facegen.figures.grids import age_strip
 from facegen.files import atomic_path
 from facegen.latents.files import save_latents
 from facegen.latents.generate import as_image
-from facegen.latents.options import ProjectionOptions
-from facegen.latents.projection import Judge, Likeness, MeanW, Projection, mean_w, project
+from facegen.latents.projection.options import ProjectionOptions
+from facegen.latents.projection.project import Judge, Likeness, MeanW, Projection, mean_w, project
+from facegen.latents.projection.targets import Target, stacked
 from facegen.latents.space import LatentSpace
-from facegen.latents.targets import Target, stacked
 from facegen.networks.age_shift import AgeShift, group_mean_shift
 from facegen.networks.encoder import Encoder
 from facegen.networks.latents import group_means

@@ -19,7 +19,7 @@ from facegen.faces.find import find_faces
 from facegen.faces.template import AlignmentTemplate, alignment_matrix
 from facegen.images import center_square, open_photo, to_float
 from facegen.latents.labels import Label
-from facegen.latents.projection import Judge
+from facegen.latents.projection.project import Judge
 from facegen.latents.space import LatentSpace
 from facegen.metrics.features import LPIPS_URL, VGG_URL, load_distance, locate_weights
 from facegen.networks.age_estimator import AgeEstimator
