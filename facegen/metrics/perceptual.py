@@ -33,7 +33,9 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         from torchvision.models import vgg16
 
-        layers = vgg16(weights=None).features
+        with torch.device("meta"):  # drawing weights, those of the classifier too, would take seconds
+            layers = vgg16(weights=None).features
+        layers.to_empty(device="cpu")
         try:
             # torchvision's own names; the classifier at the end has no part in this.
             prefix = "features."
@@ -43,7 +45,7 @@ class PerceptualDistance(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # what a block ends with is still needed
-        self.layers = layers
+        self.layers = layers[: BLOCK_ENDS[-1] + 1]
         for index, channels in enumerate(BLOCK_CHANNELS):
             weight = heads.get(f"lin{index}.model.1.weight")
             if weight is None or weight.shape != (1, channels, 1, 1):
@@ -75,7 +77,7 @@ class PerceptualDistance(nn.Module):
         """What is compared of pictures `[N, 3, H, W]` in -1..1: five maps, whose channels have length 1 everywhere."""
         x = (images - self.shift) / self.scale
         maps = []
-        for index, layer in enumerate(self.layers[: BLOCK_ENDS[-1] + 1]):
+        for index, layer in enumerate(self.layers):
             x = layer(x)
             if index in BLOCK_ENDS:
                 maps.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
