@@ -41,7 +41,7 @@ class Measurements:
         metrics = parse_metrics(options.metrics)
         if metrics:
             weights = {"inception": options.inception, "vgg": options.vgg, "lpips": options.lpips}
-            # All pictures, also where the training sees a part: the aim is the data set.
+            # All pictures, also where the training sees a part: the aim is the data set. `_full` has them as they are.
             archive = FaceArchive(options.data, use_labels=options.cond)
             self._evaluator = Evaluator(
                 archive,
