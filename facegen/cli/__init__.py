@@ -39,6 +39,7 @@ COMMANDS = {
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
+    "walk": ("facegen.cli.latents.walk", "Walk through faces or through the ages of a face: frames and a video."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
