@@ -18,7 +18,7 @@ from facegen.reading import open_zip, parse_json, read_bytes, read_entry
 # What `facegen.images` decodes, under any name: .jfif is what Windows calls downloaded JPEGs.
 IMAGE_SUFFIXES = frozenset(
     f".{end}"
-    for end in "png jpg jpeg jpe jfif webp bmp gif tif tiff jp2 avif heic heif".split()  # noqa: SIM905
+    for end in "png jpg jpeg jpe jfif webp bmp gif tif tiff jp2 avif heic heif ppm pgm pbm pnm tga".split()  # noqa: SIM905
 )
 MAX_FILE_BYTES = 256 * 1024**2  # no face and no table has more, but a small zip can hold any size
 # Of all pictures of a zip: they are compressed already, so that zips of them hold little more than their own size.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -57,6 +60,24 @@ def precision_in_words(half: torch.dtype | None, device: torch.device, fp32: boo
     if fp32 or device.type != "cpu":
         return "float32" + (" (--fp32)" if fp32 else "")
     return "float32 (this processor has no instructions for bfloat16)"
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Within the block, GPUs may round the factors of float32 products to 10 bits (TF32), or may not.
+
+    PyTorch allows it in convolutions, and not in matrix products. It is faster; but a path length, which divides a
+    small difference of pictures by 1e-8, would measure the rounding, too. On a CPU nothing changes.
+    """
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = allowed
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.allow_tf32 = was
 
 
 def to_device(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:

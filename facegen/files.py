@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,26 @@ def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator
         raise _named(error, path, temporary) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As `atomic_path`, for a folder: give one to fill, which takes the place of `path` when the block ends well.
+
+    Raises an OSError, too, when there are files in `path` then.
+    """
+    path = Path(path)
+    temporary = _secret_name(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # refuses what is not empty
+        temporary.replace(path)
+    except OSError as error:
+        raise _named(error, path, temporary) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _named(error: OSError, path: Path, temporary: Path) -> OSError:

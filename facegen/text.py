@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 # Everything that may be odd: all but the printable part of ASCII.
@@ -59,6 +60,17 @@ def json_text(content: Any, indent: int | None = None) -> str:
 def in_markdown(text: str) -> str:
     """Return a visible text that Markdown takes for nothing but text: no HTML, link, picture, code or table cell."""
     return visible(text).translate(_MARKUP)
+
+
+def in_ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers, growing, in few letters: `0-3,7`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def as_argument(path: str | os.PathLike[str]) -> str:

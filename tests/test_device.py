@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from facegen.device import cpu_has_bfloat16, pick_device, trains_in_bfloat16
+from facegen.device import cpu_has_bfloat16, pick_device, tf32, trains_in_bfloat16
 from facegen.errors import FacegenError
 
 
@@ -40,3 +40,16 @@ def test_an_unknown_answer_about_bfloat16_is_refused(monkeypatch):
     monkeypatch.setenv("FACEGEN_BFLOAT16", "off")
     with pytest.raises(FacegenError, match="must be 0 or 1, got 'off'"):
         cpu_has_bfloat16()
+
+
+def test_tf32_is_chosen_for_a_block_and_then_as_before():
+    def chosen():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = chosen()
+    with tf32(True):
+        assert chosen() == (True, True)
+        with tf32(False):
+            assert chosen() == (False, False)
+        assert chosen() == (True, True)
+    assert chosen() == before

@@ -29,6 +29,7 @@ from facegen.text import shorten, visible
 COMMANDS = {
     "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
+    "pack": ("facegen.cli.pack", "Pack any pictures into a training archive."),
     "merge": ("facegen.cli.merge", "Join shards of a data set, prepared on several machines."),
     "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
     "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
@@ -40,6 +41,8 @@ COMMANDS = {
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
     "walk": ("facegen.cli.latents.walk", "Walk through faces or through the ages of a face: frames and a video."),
+    "mix": ("facegen.cli.latents.mix", "Mix faces: some layers of one, the others of another."),
+    "directions": ("facegen.cli.latents.directions", "Find what changes faces most, and move faces along it."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
     "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),

@@ -13,12 +13,14 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
 
 
 @click.command()
-@click.argument("source", metavar="IN")
-@click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", required=False)
+@click.argument("destination", metavar="OUT", required=False, type=click.Path(path_type=Path))
+@click.option("--source", "source_option", hidden=True)  # as legacy.py of the StyleGAN family names them
+@click.option("--dest", "destination_option", hidden=True, type=click.Path(path_type=Path))
 @click.option(
     "--to",
     type=click.Choice(FORMATS),
-    help=f"The format; by default what OUT's suffix says ({', '.join(SUFFIXES)}).",
+    help=f"The format; by default what OUT's suffix says ({', '.join(SUFFIXES)}; a generator as .pt is rosinality's).",
 )
 @click.option(
     "--only",
@@ -33,15 +35,27 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
 @click.option(
     "--psi", cls=Spelled, also=PSI_NAMES, type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]"
 )
+@click.option(
+    "--force-fp16",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    metavar="[BOOL]",
+    help="Let generator and discriminator compute in float16 on a GPU, whatever the file says.",
+)
 @force_option
 def command(
-    source: str,
-    destination: Path,
+    source: str | None,
+    destination: Path | None,
+    source_option: str | None,
+    destination_option: Path | None,
     to: str | None,
     network: str | None,
     group: str | None,
     groups: AgeGroups | None,
     psi: float | None,
+    force_fp16: bool,
     force: bool,
 ) -> None:
     """Convert the weights IN (a file, a run folder, an address or a published network) into the file OUT.
@@ -57,13 +71,24 @@ def command(
     Example:
       facegen convert network-snapshot-000400.safetensors snapshot.pkl
       facegen convert ffhq.pkl ffhq.safetensors
-      facegen convert generator.safetensors young.pt --to rosinality --group 21-30
+      facegen convert generator.safetensors young.pt --group 21-30
       facegen convert generator.safetensors synthesis.onnx --only synthesis
     """
     from facegen.status import say
     from facegen.weights.convert import convert
 
+    source, destination = source_option or source, destination_option or destination
+    if source is None or destination is None:
+        raise click.UsageError("name two files: IN OUT")
     lines = convert(
-        source, destination, to=to, network=network, group=group, truncation_psi=psi, groups=groups, force=force
+        source,
+        destination,
+        to=to,
+        network=network,
+        group=group,
+        truncation_psi=psi,
+        groups=groups,
+        force_fp16=force_fp16,
+        force=force,
     )
     say(*lines)

@@ -12,8 +12,9 @@ import click
 def command(file: str, layers: bool, as_json: bool) -> None:
     """Show what the weight file FILE is: networks, classes, license, checksum. Nothing in it is run.
 
-    FILE is a file of facegen, a pickle of the StyleGAN2 family, a file of PyTorch, any other safetensors, or a run
-    folder. A pickle that facegen refuses is told of all the same: what it names, and why it is refused.
+    FILE is a file of facegen, a pickle of the StyleGAN2 family, a file of PyTorch, any other safetensors, a run folder,
+    or latents, as projected_w.npz. A pickle that facegen refuses is told of all the same: what it names, and why it is
+    refused.
 
     \b
     Example:

@@ -17,7 +17,7 @@ def command(folder: Path, force: bool) -> None:
 
     Classes are numbered in the order of their numbers when every class folder's name begins with a number
     (0-10, 11-20, ...), in the order of their names otherwise. Whatever gets no label is named here.
-    Labels that come from elsewhere are kept, unless you say --force.
+    A dataset.json with other labels is kept, unless you say --force.
 
     \b
     Example:

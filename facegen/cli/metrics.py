@@ -7,31 +7,47 @@ from typing import Any
 
 import click
 
+from facegen.cli import device_option
 from facegen.metrics.options import MetricsOptions
 from facegen.options import click_options
 
 
-@click.command()
+@click.command("metrics")
 @click_options(MetricsOptions)
 @click.option("--json", "json_file", type=click.Path(), help="Write the numbers to this file, too.")
-@click.option("--device", help="cpu, cuda, cuda:1, ... [default: a GPU if there is one].")
-def command(json_file: str | None, device: str | None, **chosen: Any) -> None:
+@device_option
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share the work.")
+@click.pass_context
+def command(ctx: click.Context, json_file: str | None, device: str | None, gpus: int, **chosen: Any) -> None:
     """Measure how good a generator's faces are, compared with real ones.
 
     The networks that judge are downloaded once, or read from the files given. What they make of the real faces is
-    kept, so that the next measurement only looks at new ones.
+    kept, so that the next measurement only looks at new ones. Numbers of a network in a run folder become lines of
+    metric-NAME.jsonl there, too.
 
     \b
     Example:
-      facegen metrics --network runs/00000-faces64 --data faces64.zip --metrics fid5k_full
+      facegen metrics --network runs/00000-faces64 --metrics fid5k_full
+      facegen metrics --network ffhq.pkl --data ffhq.zip --metrics fid50k_full,ppl_wend --gpus 4
     """
+    from facegen.device import pick_device
     from facegen.files import write_json
     from facegen.metrics.record import finite_or_none
     from facegen.metrics.run import run_metrics
+    from facegen.metrics.share import Share
+    from facegen.metrics.trained_on import as_trained
     from facegen.status import say
+    from facegen.training.run import distributed
+    from facegen.training.run.launch import run_on_all
 
-    options = MetricsOptions.from_command(chosen)
-    results = run_metrics(options, device=device)
+    options = as_trained(MetricsOptions.from_command(chosen), tell=not distributed.is_launched())
+    if run_on_all(ctx, gpus):
+        return
+    with distributed.join(pick_device(device)) as own:
+        share = Share(distributed.rank(), distributed.world_size(), distributed.gather)
+        results = run_metrics(options, device=own, share=share)
+    if share.rank > 0:
+        return
     width = max(map(len, results))
     for name, value in results.items():
         say(f"{name:<{width}}  " + (f"{value:.6g}" if math.isfinite(value) else "too few real faces"))

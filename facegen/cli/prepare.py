@@ -13,8 +13,28 @@ from facegen.data.options import Choice, CropOptions
 from facegen.data.sources import all_sources
 from facegen.options import click_options, click_options_of_some
 
+OF_PACK = ("--dest", "--width", "--height", "--transform", "--resize-filter", "--max-images", "--quality")
 
-@click.command()
+
+class _PointsToPack(click.Command):
+    """Says who takes what the dataset tool of the StyleGAN family takes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in OF_PACK:
+                raise
+            message = f"{error.option_name}: `facegen pack` has this option, for pictures of any kind"
+            raise click.UsageError(message, ctx) from None
+        except click.BadParameter as error:
+            if error.param is None or error.param.name != "source_name":
+                raise
+            hint = "name a folder or table without --source; for pictures without ages there is `facegen pack`"
+            raise click.UsageError(f"{error.format_message().rstrip('.')}; {hint}", ctx) from None
+
+
+@click.command(cls=_PointsToPack)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option(

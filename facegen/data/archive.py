@@ -13,7 +13,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from facegen.container import Container
 from facegen.data.contents import FEW_VALUES, FORMAT, MAX_CLASSES, Contents, check_sizes, read_contents, understand
 from facegen.errors import FacegenError
 from facegen.faces.template import AlignmentTemplate
-from facegen.files import atomic_path
+from facegen.files import atomic_folder, atomic_path
 from facegen.parallel import map_in_order
 from facegen.text import shown, visible
 
@@ -206,7 +206,7 @@ class FaceArchive:
 
 
 def check_archive_name(path: Path) -> None:
-    """Raise FacegenError for a path where no archive can be written."""
+    """Raise FacegenError for a path where no zip can be written."""
     if path.suffix.lower() != ".zip":
         raise FacegenError(f"{path}: the name of a training archive must end in .zip")
     if path.is_dir():
@@ -214,9 +214,16 @@ def check_archive_name(path: Path) -> None:
 
 
 class ArchiveWriter:
-    """Writes a training archive; the file appears, whole, when the `with` block ends without an error.
+    """Writes a training archive; it appears, whole, when the `with` block ends without an error.
 
     All pictures must be square, of one size, a power of two. Set `template` before the block ends to keep it.
+
+    Args:
+        path: the zip; with `as_folder`, a folder that is empty or not there.
+        groups: the age groups behind the labels.
+        template: where the landmarks sit in the pictures.
+        classes: names of classes that are no age groups, in the order of their labels.
+        packed: how `facegen pack` made the pictures, for facegen.json.
 
     Example:
         >>> with ArchiveWriter("faces.zip", groups=AgeGroups.default()) as writer:
@@ -229,10 +236,15 @@ class ArchiveWriter:
         *,
         groups: AgeGroups | None = None,
         template: AlignmentTemplate | None = None,
+        classes: Sequence[str] = (),
+        packed: Mapping[str, Any] | None = None,
+        as_folder: bool = False,
     ) -> None:
         self.path = Path(path)
-        check_archive_name(self.path)
-        self.groups = groups
+        self.as_folder = as_folder
+        if not as_folder:
+            check_archive_name(self.path)
+        self.groups, self.classes, self.packed = groups, list(classes), packed
         self.template = template
         self.resolution = 0
         self._labels: list[list[Any]] = []  # pairs, as in dataset.json
@@ -240,6 +252,9 @@ class ArchiveWriter:
 
     def __enter__(self) -> ArchiveWriter:
         self._stack = ExitStack()
+        if self.as_folder:
+            self._folder = self._stack.enter_context(atomic_folder(self.path))
+            return self
         temporary = self._stack.enter_context(atomic_path(self.path))
         # Pictures are compressed already; stored, they can be read without a copy through zlib.
         self._zip = self._stack.enter_context(zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED))
@@ -275,7 +290,10 @@ class ArchiveWriter:
     def add_png(
         self, name_hint: str, png: bytes, label: int | None = None, age: int | None = None, **known: Any
     ) -> str:
-        """As `add`, for a picture that is encoded already; `known` goes into facegen.json as it is."""
+        """As `add`, for a picture that is a file already; `known` goes into facegen.json as it is.
+
+        A JPEG or WebP is taken, too, and named as what it is.
+        """
         width, height, _ = pictures.read_header(png, name_hint)
         self.resolution = self.resolution or width
         if width != height or width != self.resolution or width < 4 or width & (width - 1):
@@ -283,13 +301,12 @@ class ArchiveWriter:
                 f"{name_hint} is {width}x{height} pixels: all must be squares of one size, a power of two"
                 + (f", here {self.resolution}" if self._faces else "")
             )
-        limit = len(self.groups) if self.groups else MAX_CLASSES
+        limit = len(self.groups or self.classes) or MAX_CLASSES
         if label is not None and not 0 <= label < limit:
             raise FacegenError(f"{name_hint}: label {label} is outside 0 to {limit - 1}")
         index = len(self._faces)
-        name = f"{index // 1000:05d}/img{index:08d}.png"
-        # A fixed date: the same pictures give the same file, byte for byte.
-        self._zip.writestr(zipfile.ZipInfo(name), png)
+        name = f"{index // 1000:05d}/img{index:08d}.{_ending(png)}"
+        self._put(name, png)
         self._labels.append([name, None if label is None else int(label)])
         age = None if age is None else int(age)
         self._faces.append({"file": name, "age": age, "source": name_hint, **known})
@@ -297,7 +314,15 @@ class ArchiveWriter:
 
     def add_json(self, name: str, content: Any) -> None:
         """Add a file of another kind, which readers of archives pass over."""
-        self._zip.writestr(zipfile.ZipInfo(name), json.dumps(content))
+        self._put(name, json.dumps(content).encode())
+
+    def _put(self, name: str, data: bytes) -> None:
+        if self.as_folder:
+            path = self._folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        else:  # a fixed date: the same pictures give the same file, byte for byte
+            self._zip.writestr(zipfile.ZipInfo(name), data)
 
     def contents(self) -> Contents:
         """What `read_contents` finds in the archive when it is written, without parsing it again."""
@@ -309,7 +334,7 @@ class ArchiveWriter:
             return {"labels": None}
         if unlabeled:
             raise FacegenError(f"{self.path}: some pictures have a label, {unlabeled[0]} has none")
-        return {"labels": self._labels}
+        return {"labels": self._labels} | ({"classes": self.classes} if self.classes else {})
 
     def _extra(self) -> dict[str, Any]:
         return {
@@ -318,7 +343,15 @@ class ArchiveWriter:
             "template": self.template.to_json() if self.template else None,
             "resolution": self.resolution,
             "faces": self._faces,
+            **({"packed": self.packed} if self.packed else {}),
         }
+
+
+def _ending(picture: bytes) -> str:
+    """What the name of a picture's file ends with."""
+    if picture[:2] == b"\xff\xd8":
+        return "jpg"
+    return "webp" if picture[8:12] == b"WEBP" else "png"
 
 
 def label_counts(labels: Iterable[int], c_dim: int) -> np.ndarray:

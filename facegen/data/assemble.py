@@ -21,12 +21,12 @@ from facegen.data.archive import ArchiveWriter, check_archive_name
 from facegen.data.contents import Contents
 from facegen.data.crops import Cropped
 from facegen.data.options import Choice
-from facegen.data.report.page import write_report
+from facegen.data.report.page import EXAMPLES, write_report
 from facegen.data.selection import Selection, assign_splits, offer_order
 from facegen.data.sources import Record, Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, check_free, write_json
-from facegen.images import read_header
+from facegen.images import decode, read_header, to_rgb
 
 if TYPE_CHECKING:
     from facegen.faces.template import AlignmentTemplate
@@ -245,6 +245,23 @@ def _known(record: Record) -> dict[str, Any]:
     ages = [record.low, record.high] if record.age is None else None
     known = {"ages": ages, "person": record.person, "gender": record.gender}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def examples(report: PrepareReport, read: Callable[[str], bytes]) -> dict[str, list[tuple[str, Image.Image | None]]]:
+    """For each reason the first files that were left out, as small pictures where they can be decoded."""
+    return {
+        reason: [(entry["file"], _thumbnail(entry["file"], read)) for entry in dropped[:EXAMPLES]]
+        for reason, dropped in report.dropped.items()
+    }
+
+
+def _thumbnail(name: str, read: Callable[[str], bytes]) -> Image.Image | None:
+    try:
+        image = decode(read(name), name)
+    except FacegenError:
+        return None
+    image.thumbnail((96, 96))
+    return to_rgb(image)
 
 
 def write_report_files(

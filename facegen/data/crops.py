@@ -160,16 +160,15 @@ def _load(name: str, read: _Read, options: CropOptions, turn: ExitStack) -> _Pic
             upright = pictures.upright(image)
             if upright.size != image.size:  # it was turned
                 size = size[::-1]
-    except pictures.TooManyPixelsError as error:
-        return Skipped(name, "too large", _without(name, error))
     except FacegenError as error:
-        return Skipped(name, UNREADABLE, _without(name, error))
+        return not_decoded(name, error)
     return _Picture(name, pictures.to_rgb(upright), size, hashlib.sha256(data).hexdigest(), notes, is_large)
 
 
-def _without(name: str, error: FacegenError) -> str:
-    """What an error says, without the name that stands beside it in the report."""
-    return str(error).removeprefix(visible(f"{name}: "))
+def not_decoded(name: str, error: FacegenError) -> Skipped:
+    """Why a picture is dropped of which the decoder says this, without the name that stands beside it in the report."""
+    reason = "too large" if isinstance(error, pictures.TooManyPixelsError) else UNREADABLE
+    return Skipped(name, reason, str(error).removeprefix(visible(f"{name}: ")))
 
 
 def _load_in_portions(names: Sequence[str], read: _Read, options: CropOptions) -> Iterator[list[_Picture | Skipped]]:

@@ -1,4 +1,4 @@
-"""What `facegen prepare` and `facegen inspect` tell, line by line."""
+"""What `facegen prepare`, `facegen pack` and `facegen inspect` tell, line by line."""
 
 from __future__ import annotations
 
@@ -18,19 +18,41 @@ _LONGEST = 240  # letters that strangers wrote in a line
 
 def prepared(report: PrepareReport, archive: Path) -> Iterator[str]:
     """What was written into an archive and what was left out."""
+    yield from _archives(report, archive, "face")
+    yield from _left_out(report)
+    if report.template is None:
+        yield "no faces were found to measure the alignment on; transfer will use the default alignment"
+    yield from _in_all(report, archive)
+
+
+def packed(report: PrepareReport, archive: Path) -> Iterator[str]:
+    """What was packed into an archive of any pictures, and what was left out."""
+    yield from _archives(report, archive, "picture")
+    if not report.groups:
+        yield "no labels: train with --cond=false"
+    yield from _left_out(report)
+    yield from _in_all(report, archive)
+
+
+def _archives(report: PrepareReport, archive: Path, what: str) -> Iterator[str]:
+    """How many pictures each class of each archive has; `what` is what they show."""
     for entry in report.archives:
-        yield f"{archive.with_name(entry['file'])}: {entry['written']:,d} faces"
-        width = max(map(len, entry["groups"]))
+        yield f"{archive.with_name(entry['file'])}: {entry['written']:,d} {what}s"
+        width = max((len(shown(label)) for label in entry["groups"]), default=0)
         for label, count in entry["groups"].items():
-            hint = "  <- no face: this class cannot be learned" if count == 0 else "  <- few" if count < FEW else ""
-            yield f"  {label:>{width}}  {count:7,d}{hint}"
+            hint = f"  <- no {what}: this class cannot be learned" if count == 0 else "  <- few" if count < FEW else ""
+            yield f"  {shown(label):>{width}}  {count:7,d}{hint}"
+
+
+def _left_out(report: PrepareReport) -> Iterator[str]:
     for reason, files in report.dropped.items():
         detail = f"; {files[0]['detail']}" if files[0]["detail"] else ""
         yield f"dropped {len(files):,d}: {reason} (first: {shown(files[0]['file'] + detail, _LONGEST)})"
     for note, names in report.notes.items():
         yield f"note on {len(names):,d}: {note} (first: {shown(names[0], _LONGEST)})"
-    if report.template is None:
-        yield "no faces were found to measure the alignment on; transfer will use the default alignment"
+
+
+def _in_all(report: PrepareReport, archive: Path) -> Iterator[str]:
     yield f"{report.written:,d} of {report.read:,d} written, {report.resolution}x{report.resolution}"
     yield f"look at {report_path(archive, '.html')}"
 

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -62,7 +63,7 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
 
     Raises FileNotFoundError or FacegenError, and writes nothing, when there is no folder with pictures in
     folders, or when labels would be lost: those of a prepared archive, and without `force` those of a
-    `dataset.json` that this function did not write.
+    `dataset.json` that holds others.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -70,7 +71,8 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
     files = Container(folder)
     if "facegen.json" in files.names:
         raise FacegenError(f"{folder}: is a prepared archive and has labels already (facegen.json)")
-    if not _is_own(folder / "dataset.json"):
+    before = _written_before(folder / "dataset.json")
+    if before is None:
         check_free(folder / "dataset.json", force)
     report = LabelReport()
     candidates = []
@@ -105,18 +107,21 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
         "classes": report.classes,
         "left_out": [*filter(is_image_name, report.stray), *report.unreadable],
     }
+    if content == before:
+        return report
+    check_free(folder / "dataset.json", force)  # somebody may have changed it by hand
     with atomic_path(folder / "dataset.json") as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
     return report
 
 
-def _is_own(path: Path) -> bool:
-    """Whether `label_folder` wrote this file."""
+def _written_before(path: Path) -> dict[str, Any] | None:
+    """The content of this file, if `label_folder` wrote it."""
     try:
         content = read_json(path)
     except (OSError, FacegenError):
-        return False
-    return isinstance(content, dict) and "left_out" in content
+        return None
+    return content if isinstance(content, dict) and "left_out" in content else None
 
 
 def _try_decode(files: Container, name: str) -> tuple[int, int] | FacegenError:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from facegen import images as pictures
 from facegen.ages import AgeGroups
 from facegen.container import AGAIN, Container
 from facegen.data.assemble import (
@@ -22,28 +18,19 @@ from facegen.data.assemble import (
     PrepareReport,
     check_targets,
     choose,
+    examples,
     split_paths,
     write_archives,
     write_report_files,
 )
 from facegen.data.crops import crop_pictures
 from facegen.data.options import Choice, CropOptions
-from facegen.data.report.page import EXAMPLES
 from facegen.data.shards import SHARD_FILE, describe_shard, digest_items
 from facegen.data.sources import Record, Skipped, Source, open_source
-from facegen.data.spool import Spool
-from facegen.errors import FacegenError
+from facegen.data.spool import Spool, spool_path, worked_on
 from facegen.files import at_home
-from facegen.parallel import map_in_order
 
-BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
 _WRITTEN = re.compile(r"([^/]+\.zip)\.(?:partial/|report\.(?:json|html)$)", re.IGNORECASE)  # beside an archive
-
-
-def spool_path(archive: str | os.PathLike[str]) -> Path:
-    """Where the pictures of an archive lie until it is written."""
-    archive = Path(archive)
-    return archive.with_name(f"{archive.name}.partial")
 
 
 def prepare(
@@ -90,7 +77,7 @@ def prepare(
         dealt, items = digest_items(items), items[shard[0] - 1 :: shard[1]]
     with Spool(spool_path(archive), {"source": str(files.path.resolve()), "crop": asdict(crop)}) as spool:
         _clear_half_written(archive, choice)
-        crop_all = partial(_crop_all, files=files, crop=crop, spool=spool)
+        crop_all = _crop_all(files, crop, spool)
         faces = choose(items, groups, None if shard else choice, crop_all, report, progress=progress)
         extra = {}
         if shard is not None:  # it holds all faces: `facegen merge` chooses, from all shards
@@ -103,9 +90,16 @@ def prepare(
         written = write_archives(archive, faces, groups, choice, template, png, report, extra, progress=progress)
         del faces, extra
         spool.forget()
-        write_report_files(archive, report, written, _examples(report, files), progress=progress)
+        write_report_files(archive, report, written, examples(report, files.read), progress=progress)
         spool.remove()
     return report
+
+
+def _crop_all(files: Container, crop: CropOptions, spool: Spool) -> Callable[..., Iterator[tuple[Record, Outcome]]]:
+    def work(names: list[str]) -> list[Outcome]:
+        return crop_pictures(names, files.read, crop)
+
+    return partial(worked_on, work=work, stamp=files.stamp, spool=spool)
 
 
 def _clear_half_written(archive: Path, choice: Choice) -> None:
@@ -117,58 +111,22 @@ def _clear_half_written(archive: Path, choice: Choice) -> None:
 
 def _read_items(files: Container, source: Source, archive: Path) -> Iterator[Record | Skipped]:
     """Everything that the data set holds, except what runs (other shards' too) left in its folder."""
+    yield from refused_items(files, archive)
+    yield from source.read(files)
+
+
+def refused_items(files: Container, archive: Path) -> list[Skipped]:
+    """What is dangerous or endless in a source. What runs left that wrote archives into it goes from its `names`."""
     here, folder = archive.resolve().parent, files.path.resolve()
     if here.is_relative_to(folder):
         prefix = "" if here == folder else here.relative_to(folder).as_posix() + "/"
         there = [name for name in files.names if name.startswith(prefix)]
         beside = {name: prefix + match[1] for name in there if (match := _WRITTEN.match(name, len(prefix)))}
         own = {prefix + archive.name, *beside, *beside.values()}
-        files.names = [name for name in files.names if name not in own]
-    for name, why in files.refused.items():
-        yield Skipped(name, "the same folder again" if why == AGAIN else "unsafe name", why)
-    yield from source.read(files)
-
-
-def _crop_all(
-    records: Iterable[Record], files: Container, crop: CropOptions, spool: Spool
-) -> Iterator[tuple[Record, Outcome]]:
-    """Crop on all cores, in order, what the spool does not have yet or has from before the file changed."""
-
-    def work(batch: list[Record]) -> tuple[list[Record], list[Outcome], dict[str, list[int]]]:
-        # Stamped before they are read: what changes meanwhile is done again by the next run.
-        stamps = {record.name: files.stamp(record.name) for record in batch}
-        missing = [name for name, stamp in stamps.items() if not spool.is_done(name, stamp)]
-        return batch, crop_pictures(missing, files.read, crop) if missing else [], stamps
-
-    for batch, outcomes, stamps in map_in_order(work, _batches(records), ahead=2):
-        if outcomes:
-            spool.add(outcomes, stamps)
-        for record in batch:
-            yield record, spool.get(record.name)
-
-
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    records = iter(records)
-    while batch := list(islice(records, BATCH)):
-        yield batch
-
-
-def _examples(report: PrepareReport, files: Container) -> dict[str, list[tuple[str, Image.Image | None]]]:
-    """For each reason the first files that were left out, as small pictures where they can be decoded."""
-    examples = {}
-    for reason, dropped in report.dropped.items():
-        names = [entry["file"] for entry in dropped[:EXAMPLES]]
-        examples[reason] = [(name, _thumbnail(files, name)) for name in names]
-    return examples
-
-
-def _thumbnail(files: Container, name: str) -> Image.Image | None:
-    try:
-        image = pictures.decode(files.read(name), name)
-    except FacegenError:
-        return None
-    image.thumbnail((96, 96))
-    return pictures.to_rgb(image)
+        inside = tuple(f"{prefix}{name}/" for name in (archive.name, spool_path(archive).name))  # of a folder
+        files.names = [name for name in files.names if name not in own and not name.startswith(inside)]
+    again, unsafe = "the same folder again", "unsafe name"
+    return [Skipped(name, again if why == AGAIN else unsafe, why) for name, why in files.refused.items()]
 
 
 def _new_report(

@@ -1,4 +1,4 @@
-"""What `prepare` has done so far, on disk: a killed run goes on from here without doing a picture twice."""
+"""What `prepare` or `pack` has done so far, on disk: a killed run goes on from here without doing a picture twice."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import os
 import reprlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from filelock import Timeout
 
@@ -18,9 +19,19 @@ from facegen.data.crops import UNREADABLE, Cropped, read_outcome
 from facegen.data.sources import Skipped
 from facegen.errors import FacegenError
 from facegen.files import atomic_path, open_in_place, take_lock
+from facegen.parallel import map_in_order
 from facegen.reading import parse_json, read_json
 
+BATCH = 8  # pictures that a thread takes at a time; alignment searches them together
 _JOB, _PICTURES, _OUTCOMES, _LOCK = "job.json", "pictures.bin", "outcomes.jsonl", ".lock"
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_HasName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,12 @@ class _Stored:
     notes: tuple[str, ...]
     offset: int
     size: int
+
+
+def spool_path(archive: str | os.PathLike[str]) -> Path:
+    """Where the pictures of an archive lie until it is written."""
+    archive = Path(archive)
+    return archive.with_name(f"{archive.name}.partial")
 
 
 class Spool:
@@ -201,6 +218,39 @@ class Spool:
         notes = self._notes.setdefault(notes, notes)
         sha256 = bytes.fromhex(line["sha256"])
         self._outcomes[name] = _Stored(sha256, line["dhash"], notes, line["offset"], line["size"])
+
+
+def worked_on(
+    items: Iterable[Named],
+    work: Callable[[list[str]], Sequence[Cropped | Skipped]],
+    stamp: Callable[[str], list[int]],
+    spool: Spool,
+) -> Generator[tuple[Named, Cropped | Skipped], None, None]:
+    """Work on pictures on all cores, in order: on what the spool does not have yet, or has from before a file changed.
+
+    Args:
+        items: the pictures, by their names.
+        work: from names to what comes of them, in order; called from several threads.
+        stamp: what changes when the file of that name does, see `Container.stamp`.
+    """
+
+    def outcomes_of(batch: list[Named]) -> tuple[list[Named], Sequence[Cropped | Skipped], dict[str, list[int]]]:
+        # Stamped before they are read: what changes meanwhile is done again by the next run.
+        stamps = {item.name: stamp(item.name) for item in batch}
+        missing = [name for name, found in stamps.items() if not spool.is_done(name, found)]
+        return batch, work(missing) if missing else [], stamps
+
+    for batch, outcomes, stamps in map_in_order(outcomes_of, _batches(items), ahead=2):
+        if outcomes:
+            spool.add(outcomes, stamps)
+        for item in batch:
+            yield item, spool.get(item.name)
+
+
+def _batches(items: Iterable[Named]) -> Iterator[list[Named]]:
+    items = iter(items)
+    while batch := list(islice(items, BATCH)):
+        yield batch
 
 
 def _check_line(line: Any, pictures_end: int) -> int:

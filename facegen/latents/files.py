@@ -77,16 +77,17 @@ def read_array(path: Path) -> np.ndarray:
     with open_plain(path) as file:
         is_zip = file.read(2) == b"PK"
     if not is_zip:
-        return _decoded(read_bytes(path, MAX_BYTES), path)
+        return decode_array(read_bytes(path, MAX_BYTES), path)
     with open_zip(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         chosen = [name for name in NAMES if name in names] or names
         if not chosen:
             raise FacegenError(f"{path}: holds no latents: a zip without an array")
-        return _decoded(read_entry(archive, f"{chosen[0]}.npy", str(path), MAX_BYTES), path)
+        return decode_array(read_entry(archive, f"{chosen[0]}.npy", str(path), MAX_BYTES), path)
 
 
-def _decoded(data: bytes, path: Path) -> np.ndarray:
+def decode_array(data: bytes, path: Path) -> np.ndarray:
+    """The array in the bytes of a `.npy`, never a pickle; a FacegenError that names the file where there is none."""
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy complains in many ways of what is damaged, or not its own

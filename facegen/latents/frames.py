@@ -32,7 +32,7 @@ _NAME = re.compile(r"frame\d{4,}\.png")
 def check_frames(options: VideoOptions, outdir: str | os.PathLike[str]) -> None:
     """Raise a FacegenError if these files cannot be written, such as for a missing encoder; ask before long work."""
     if options.video == "none" and not options.keep_frames:
-        raise FacegenError("nothing to write: neither a video (--video none) nor frames (--no-keep-frames)")
+        raise FacegenError("nothing to write: neither a video (--video none) nor frames (--keep-frames=false)")
     if options.video != "none":
         check_video(Path(outdir) / f"walk.{options.video}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegen.errors import FacegenError
-from facegen.figures.grids import image_grid
+from facegen.figures.grids import MIN_TILE, image_grid
 from facegen.files import write_json
 from facegen.latents.files import read_latents, save_latents
 from facegen.latents.labels import Label
@@ -22,7 +23,8 @@ from facegen.latents.space import LatentSpace
 from facegen.photos.mark import Mark
 from facegen.photos.save import save_marked
 
-GRID_TILE = 256  # pixels of a picture in a grid, at most
+GRID_TILE = 256  # pixels of a side of a picture in a grid, at most
+SHEET_PIXELS = 64_000_000  # of all pictures on a sheet, as long as they are larger than MIN_TILE
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,10 @@ def save_pictures(
         pictures: row by row, rows of one length where a grid is wanted.
     """
     wanted, outdir, tiles = wanted or Wanted(), Path(outdir), []
-    drawn = space.draw(picture.w for picture in pictures)
-    for picture, pixels in zip(tqdm(pictures, desc="drawing", unit="picture", disable=None), drawn, strict=True):
-        mark = Mark(generated=True, made=f"{picture.row} {picture.column}".strip())
-        yield save_marked(as_image(pixels), outdir / f"{picture.name}.png", mark)
+    for path, pixels in save_each(space, pictures, outdir):
+        yield path
         if wanted.grid:
-            tiles.append(pixels)
+            tiles.append(tile_of(pixels, len(pictures)))
     if wanted.grid:
         yield save_marked(grid_of(pictures, tiles), outdir / "grid.png", Mark(generated=True, made="a grid"))
     if wanted.latents:
@@ -101,23 +101,34 @@ def save_pictures(
         yield outdir / "dataset.json"
 
 
+def save_each(
+    space: LatentSpace, pictures: Sequence[Picture], outdir: str | os.PathLike[str]
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Draw pictures and write each as a PNG; yields the path and the pixels of each."""
+    drawn = space.draw(picture.w for picture in pictures)
+    for picture, pixels in zip(tqdm(pictures, desc="drawing", unit="picture", disable=None), drawn, strict=True):
+        mark = Mark(generated=True, made=f"{picture.row} {picture.column}".strip())
+        yield save_marked(as_image(pixels), Path(outdir) / f"{picture.name}.png", mark), pixels
+
+
 def as_image(pixels: np.ndarray) -> Image.Image:
     """A picture `[H, W, C]` as Pillow has it; one channel is gray."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
+def tile_of(pixels: np.ndarray, count: int) -> np.ndarray:
+    """A picture `[H, W, C]` as small as a sheet of `count` pictures shows it, in RGB: all of them wait in memory."""
+    side = max(MIN_TILE, min(GRID_TILE, math.isqrt(SHEET_PIXELS // count)))
+    image = as_image(pixels).convert("RGB")
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
 def grid_of(pictures: Sequence[Picture], tiles: Sequence[np.ndarray]) -> Image.Image:
-    """The pictures on one sheet, rows and columns with their names."""
+    """The pictures on one sheet, rows and columns with their names; tiles are those of `tile_of`."""
     rows = list(dict.fromkeys(picture.row for picture in pictures))
     columns = list(dict.fromkeys(picture.column for picture in pictures))
-    width = tiles[0].shape[1]
-    return image_grid(
-        tiles,
-        len(columns),
-        row_labels=rows,
-        column_labels=columns if any(columns) else None,
-        tile=GRID_TILE if width > GRID_TILE else None,
-    )
+    return image_grid(tiles, len(columns), row_labels=rows, column_labels=columns if any(columns) else None)
 
 
 def _origin(space: LatentSpace, pictures: Sequence[Picture]) -> dict[str, np.ndarray]:

@@ -89,6 +89,14 @@ class Classes:
         return soft_labels(ages, [float(self.groups.middle_age(index)) for index in range(self.c_dim)])
 
     @property
+    def usual(self) -> Label:
+        """The label of a face where nobody asks for one: of age groups that of people of 30, else the first class."""
+        if self.c_dim == 0:
+            return Label("", torch.zeros([0]))
+        group = None if self.groups is None else self.groups.index_of(30)
+        return self._of_class(group or 0)
+
+    @property
     def in_words(self) -> str:
         """`10 classes: 0 is 0-10, 1 is 11-20, ...`."""
         shown_names = [f"{index} is {shown(name, 30)}" for index, name in enumerate(self.names[:MAX_NAMES])]

@@ -17,6 +17,7 @@ from facegen.latents.mapping import Truncation, map_latents
 from facegen.latents.options import DrawingOptions, TruncationOptions
 from facegen.latents.seeds import latents_of_seeds
 from facegen.networks.generator import Generator
+from facegen.networks.sizes import check_size, synthesize
 from facegen.weights.header import Header
 from facegen.weights.load import load_generator
 from facegen.weights.locate import shipped_file
@@ -58,6 +59,8 @@ class LatentSpace:
         self.header = header
         self.classes = Classes(generator.c_dim, header, groups)
         self.drawing = drawing or DrawingOptions()
+        if self.drawing.size is not None:
+            check_size(self.generator.synthesis, self.drawing.size)
         self.truncation = Truncation(self.generator, truncation.trunc, truncation.trunc_cutoff, truncation.trunc_center)
 
     @classmethod
@@ -106,21 +109,32 @@ class LatentSpace:
         ]
         return torch.cat(means)
 
-    def draw(self, ws: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+    def draw(self, ws: Iterable[torch.Tensor], consts: Iterable[torch.Tensor] | None = None) -> Iterator[np.ndarray]:
         """Draw a picture of each w `[num_ws, w_dim]`, in order: uint8 `[H, W, 3]`, `[H, W, 1]` of a gray network.
 
         They are drawn a batch at a time, as they are asked for, so that any number of them fits in memory. Noise that
         is drawn depends on the number of the picture, not on the batch.
+
+        Args:
+            consts: for each picture what takes the place of the network's constant, `[channels, 4, 4]`.
         """
         draws_noise, rest, number = self.drawing.noise_mode == "random", iter(ws), 0
+        others = None if consts is None else iter(consts)
         while batch := list(islice(rest, 1 if draws_noise else self.drawing.batch)):
-            yield from to_pixels(self._synthesize(torch.stack(batch), self.drawing.noise_seed + number))
+            const = None if others is None else torch.stack(list(islice(others, len(batch))))
+            yield from to_pixels(self._synthesize(torch.stack(batch), const, self.drawing.noise_seed + number))
             number += len(batch)
 
-    def _synthesize(self, ws: torch.Tensor, noise_seed: int) -> torch.Tensor:
+    def _synthesize(self, ws: torch.Tensor, const: torch.Tensor | None, noise_seed: int) -> torch.Tensor:
         """Pictures `[N, C, H, W]`, about -1..1, of ws `[N, num_ws, w_dim]`."""
         with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(noise_seed)
-            return self.generator.synthesis(
-                ws.to(self.device), noise_mode=self.drawing.noise_mode, force_fp32=True if self.drawing.fp32 else None
+            return synthesize(
+                self.generator.synthesis,
+                ws.to(self.device),
+                self.drawing.size,
+                self.drawing.scale_type,
+                const=None if const is None else const.to(self.device),
+                noise_mode=self.drawing.noise_mode,
+                force_fp32=True if self.drawing.fp32 else None,
             )

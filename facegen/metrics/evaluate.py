@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
+from facegen.device import tf32
 from facegen.errors import FacegenError
 from facegen.images import to_uint8
 from facegen.metrics.features import BATCH, Detectors, Extractor
@@ -36,6 +37,8 @@ class Evaluator:
         metrics: Names, see `names.parse_metrics`.
         detectors: The networks that the metrics look with, see `features.load_detectors`.
         per_group: Measure every class apart, too: as many fakes of it against its own reals.
+        mirror, mirrory: Metrics without `_full` take their real pictures from these and those flipped from left to
+            right, from top to bottom, as the StyleGAN family does where a training flipped them.
         batch: Pictures at a time. The random noise depends on it, as on the seed.
         seed: Seeds latents, labels, noise and subsets.
         share: Which part of the pictures this process computes; all processes return the same numbers.
@@ -56,6 +59,8 @@ class Evaluator:
         detectors: Detectors,
         *,
         per_group: bool = False,
+        mirror: bool = False,
+        mirrory: bool = False,
         batch: int = BATCH,
         seed: int = 0,
         share: Share = ALONE,
@@ -67,16 +72,30 @@ class Evaluator:
             raise FacegenError(f"{archive.path}: has no labels, so there are no groups to measure apart")
         self.groups = list(range(archive.c_dim)) if per_group else []
         _check_sources(self.metrics, detectors)
-        # Every metric takes the beginning of one random order, so that fewer pictures are a part of more.
-        order = np.random.default_rng(seed).permutation(len(archive))
-        whole = per_group or any(metric.full for metric in self.metrics)
+        self._order = self._choose_reals(mirror, mirrory)
         self._real: dict[str, torch.Tensor] = {}
-        self._order = order if whole else order[: max((m.images for m in self.metrics if m.needs_real), default=0)]
         for metric in self.metrics:
             if metric.needs_real and (extractor := detectors.of(metric)).name not in self._real:
-                self._real[extractor.name] = real_features(
-                    archive, self._order.tolist(), extractor, batch=batch, share=share, progress=progress
-                )
+                with tf32(False):
+                    self._real[extractor.name] = real_features(
+                        archive, self._order.tolist(), extractor, batch=batch, share=share, progress=progress
+                    )
+
+    def _choose_reals(self, mirror: bool, mirrory: bool) -> np.ndarray:
+        """Return which real pictures are looked at, int64 `[n]`, see `real_features`.
+
+        Every metric takes the beginning of one random order, so that fewer pictures are a part of more.
+        """
+        count = len(self.archive)
+        parts = [metric for metric in self.metrics if metric.needs_real and not metric.full]
+        flips = [flip for flip in range(4) if (mirror or not flip & 1) and (mirrory or not flip & 2)] if parts else [0]
+        pool = np.concatenate([np.arange(count) + flip * count for flip in flips])
+        order = pool[np.random.default_rng(self.seed).permutation(len(pool))]
+        if self.groups:
+            return order
+        whole = any(metric.full for metric in self.metrics)
+        most = max((metric.images for metric in parts), default=0)
+        return order[((order < count) & whole) | (np.arange(len(order)) < most)]
 
     def measure(self, generator: Generator) -> dict[str, float]:
         """Return the numbers of a generator, on the device where it is; neither its state nor the random state changes.
@@ -88,7 +107,7 @@ class Evaluator:
         device = next(generator.parameters()).device
         was_training = generator.training
         results: dict[str, float] = {}
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), tf32(False):
             generator.eval()
             try:
                 results |= self._measure(generator, None)
@@ -103,12 +122,10 @@ class Evaluator:
         device = next(generator.parameters()).device
         counts: dict[str, int] = {}
         extractors: dict[str, Extractor] = {}
-        labels = self.archive.labels[self._order]
-        members = np.arange(len(labels)) if group is None else np.flatnonzero(labels == group)
         numbers: dict[str, float] = {}
         possible = []
         for metric in self.metrics:
-            if metric.needs_real and min(len(members), metric.images) <= max(metric.neighbors, 1):
+            if metric.needs_real and len(self._reals(metric, group)) <= max(metric.neighbors, 1):
                 numbers |= dict.fromkeys(metric.results, math.nan)
                 continue
             possible.append(metric)
@@ -128,8 +145,7 @@ class Evaluator:
                 assert extractor.logits is not None  # `of` looks
                 numbers |= zip(metric.results, inception_score(extractor.logits(fake)), strict=True)
                 continue
-            chosen = members if metric.full else members[: metric.images]
-            real = self._real[extractor.name][torch.from_numpy(chosen)].to(device)
+            real = self._real[extractor.name][torch.from_numpy(self._reals(metric, group))].to(device)
             if metric.kind == "fid":
                 numbers[metric.name] = fid(real, fake)
             elif metric.kind == "kid":
@@ -139,9 +155,19 @@ class Evaluator:
                 numbers |= zip(metric.results, found, strict=True)
         return {name: numbers[name] for metric in self.metrics for name in metric.results}
 
+    def _reals(self, metric: Metric, group: int | None) -> np.ndarray:
+        """Return the places in `self._order` of a metric's real pictures, of a group or of all."""
+        fitting = np.full(len(self._order), True)
+        if group is not None:
+            fitting &= self.archive.labels[self._order % len(self.archive)] == group
+        if metric.full:
+            return np.flatnonzero(fitting & (self._order < len(self.archive)))
+        return np.flatnonzero(fitting)[: metric.images]
+
     def _path_length(self, metric: Metric, latents: Latents) -> float:
-        distance = self.detectors.distance
+        distance, paths = self.detectors.distance, metric.paths
         assert distance is not None  # `_check_sources` looks
+        assert paths is not None
         generator = copy.deepcopy(latents.generator)  # its constant noise is drawn anew
         batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
         lengths = []
@@ -150,7 +176,8 @@ class Evaluator:
             torch.manual_seed(self.seed + 1 + number)
             renew_noise(generator)
             z, c = latents.draw(len(batches[number]), number, paths=True)
-            lengths.append(path_lengths(generator, z, c, distance).float().cpu())
+            t = latents.starts(len(batches[number]), number) * (not paths.ends)
+            lengths.append(path_lengths(generator, z, c, distance, t=t, paths=paths).float().cpu())
         return mean_path_length(self.share.gather(torch.cat(lengths) if lengths else torch.empty([0])))
 
     def _check_fit(self, generator: Generator) -> None:
@@ -186,7 +213,7 @@ class Latents:
 
         Every batch has a seed of its own, so any process can draw any of them.
         """
-        random = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
+        random = _generator(self.seed, number)
         device = next(self.generator.parameters()).device
         z = torch.randn([count * (2 if paths else 1), self.generator.z_dim], generator=random)
         c = torch.zeros([count, self.generator.c_dim])
@@ -194,6 +221,16 @@ class Latents:
             classes = torch.multinomial(self.weights, count, replacement=True, generator=random)
             c.scatter_(1, classes[:, None], 1.0)
         return z.to(device), c.to(device)
+
+    def starts(self, count: int, number: int) -> torch.Tensor:
+        """Return places on the paths of a batch, `[count]`, from 0 to 1."""
+        device = next(self.generator.parameters()).device
+        return torch.rand([count], generator=_generator(self.seed, number, 1)).to(device)
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """A stream of random numbers for each batch, which any process can draw."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def fake_features(

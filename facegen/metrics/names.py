@@ -8,13 +8,28 @@ from dataclasses import dataclass
 
 from facegen.errors import FacegenError
 
-DEFAULT_PATHS = 50_000  # of ppl2_wend, whose name usually says no number
+DEFAULT_PATHS = 50_000  # of ppl, whose names usually say no number
 EXAMPLES = "fid50k_full, kid50k_full, pr50k3_full, is50k, ppl2_wend"
 _NAME = re.compile(
     r"(fid|kid|is)(\d+)(k?)(_full)?"
     r"|(pr)(\d+)(k?)([1-9])(_full)?"  # without a k the last digit is the neighbors: pr5003 is 500 pictures, 3
-    r"|(ppl2_wend)(?:(\d+)(k?))?"
+    r"|(ppl2_wend|ppl_[zw](?:end|full))(?:(\d+)(k?))?"
 )
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths between two latents.
+
+    Attributes:
+        space: `w`, or `z`: there they follow the sphere.
+        ends: Steps start at the beginning of each path, otherwise anywhere on it.
+        crop: Look at the middle of the pictures alone, where faces of FFHQ are.
+    """
+
+    space: str = "w"
+    ends: bool = True
+    crop: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Metric:
         images: Generated pictures (`ppl`: pairs of them).
         full: Compare with all real pictures; otherwise with at most `images` of them.
         neighbors: How many of them define the manifold of `pr`.
+        paths: Which paths `ppl` measures.
     """
 
     name: str
@@ -34,6 +50,7 @@ class Metric:
     images: int
     full: bool = False
     neighbors: int = 0
+    paths: Paths | None = None
 
     @property
     def needs_real(self) -> bool:
@@ -55,11 +72,13 @@ def parse_metrics(names: str | Iterable[str]) -> list[Metric]:
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
     wanted = dict.fromkeys(part.strip() for part in parts)
-    return [parse_metric(name) for name in wanted if name not in ("", "none")]
+    return [parse_metric(name) for name in wanted if name.lower() not in ("", "none")]
 
 
 def parse_metric(name: str) -> Metric:
     """Read one name: kind, number of pictures (`k` is thousands), of `pr` the neighbors, `_full` for all reals.
+
+    `ppl` has a number of pictures last, if any: `ppl_zfull5k`.
 
     Example:
         >>> parse_metric("pr50k3_full")
@@ -73,16 +92,18 @@ def parse_metric(name: str) -> Metric:
         raise FacegenError(
             f"unknown metric {name!r}; names are like {EXAMPLES}, with any number of pictures (fid5k_full)"
         )
+    paths = None
     if found[1]:
         kind, number, thousands, near, full = found[1], found[2], found[3], 0, bool(found[4])
     elif found[5]:
         kind, number, thousands, near, full = "pr", found[6], found[7], int(found[8]), bool(found[9])
     else:
         kind, number, thousands, near, full = "ppl", found[11] or str(DEFAULT_PATHS), found[12], 0, False
+        paths = Paths("z" if "_z" in name else "w", ends="end" in name, crop=not name.startswith("ppl2"))
     if kind == "is" and full:
         raise FacegenError(f"{name!r}: the inception score looks at no real picture; leave out _full")
     images = int(number) * (1000 if thousands else 1)
     least = {"pr": near + 1}.get(kind, 2)
     if not least <= images <= 10_000_000:
         raise FacegenError(f"{name!r} means {images} pictures: give {least} to 10000k")
-    return Metric(name, kind, images, full, near)
+    return Metric(name, kind, images, full, near, paths)

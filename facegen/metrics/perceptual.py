@@ -12,6 +12,7 @@ from facegen.errors import FacegenError
 # Index in torchvision's VGG16 of the last ReLU of each of its five blocks, and its channels.
 BLOCK_ENDS = (3, 8, 15, 22, 29)
 BLOCK_CHANNELS = (64, 128, 256, 512, 512)
+SMALLEST = 16  # pixels that four halvings leave one of
 
 
 class PerceptualDistance(nn.Module):
@@ -56,7 +57,16 @@ class PerceptualDistance(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images1: torch.Tensor, images2: torch.Tensor) -> torch.Tensor:
-        """Map two stacks of pictures, float32 `[N, 3, H, W]` in -1..1, to distances `[N]`."""
+        """Map two stacks of pictures, float32 `[N, 3, H, W]` in -1..1, to distances `[N]`.
+
+        Raises a FacegenError for pictures that are too small for VGG16.
+        """
+        if min(images1.shape[-2:]) < SMALLEST:
+            height, width = images1.shape[-2:]
+            raise FacegenError(
+                f"LPIPS looks at pictures of {SMALLEST}x{SMALLEST} pixels at least, not {width}x{height}; "
+                "ppl_w and ppl_z look at half a picture's width, ppl2_wend at all of it"
+            )
         x = (torch.cat([images1, images2]) - self.shift) / self.scale
         total = torch.zeros(len(images1), device=x.device)
         block = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def real_features(
 ) -> torch.Tensor:
     """Return the features `[len(indices), D]`, float32 on the CPU, of these pictures of an archive.
 
+    Beyond its N pictures they are counted on, flipped: left to right from N on, top to bottom from 2 N on, both ways
+    from 3 N on.
+
     Read from the cache where they were computed before; computed and kept there otherwise.
 
     Raises:
@@ -50,7 +54,7 @@ def real_features(
     if found is not None and everywhere:
         return found
     mine = [indices[i] for i in share.of(len(indices))]
-    images = map_in_order(archive.image, mine)
+    images = map_in_order(partial(_image, archive), mine)
     stacks = (np.stack(list(islice(images, batch))) for _ in range(0, len(mine), batch))
     batches = (as_rgb(torch.from_numpy(stack)) for stack in stacks)
     hidden = not progress or share.rank > 0
@@ -58,6 +62,12 @@ def real_features(
     if share.rank == 0:
         _write(path, features)
     return features
+
+
+def _image(archive: FaceArchive, index: int) -> np.ndarray:
+    flip, index = divmod(index, len(archive))
+    image = archive.image(index)
+    return image[:, :: -1 if flip & 2 else 1, :: -1 if flip & 1 else 1]
 
 
 def picture_features(

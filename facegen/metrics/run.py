@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from facegen.data.archive import FaceArchive
 from facegen.device import pick_device
 from facegen.metrics.evaluate import Evaluator
@@ -11,23 +13,30 @@ from facegen.metrics.features import load_detectors
 from facegen.metrics.names import parse_metrics
 from facegen.metrics.options import MetricsOptions
 from facegen.metrics.record import append_results
+from facegen.metrics.share import ALONE, Share
+from facegen.metrics.trained_on import as_trained
 from facegen.weights.load import load_generator
 from facegen.weights.locate import RUN_OPTIONS, locate
 
 
-def run_metrics(options: MetricsOptions, *, device: str | None = None) -> dict[str, float]:
+def run_metrics(
+    options: MetricsOptions, *, device: str | torch.device | None = None, share: Share = ALONE
+) -> dict[str, float]:
     """Return the numbers of a generator, as `Evaluator.measure` does; of one in a run folder, note them there, too.
 
     They become a line in the folder's `metric-NAME.jsonl`, as the metrics of the training.
 
     Args:
-        options: The files and the metrics.
+        options: The files and the metrics; without data, see `as_trained`.
         device: None takes a GPU when there is one.
+        share: Which part of the pictures this process computes; all processes return the same numbers.
 
     Raises:
         FileNotFoundError, FacegenError: a file that is missing or wrong, or networks that cannot be had.
     """
-    where = pick_device(device)
+    options, where = as_trained(options, tell=share.rank == 0), pick_device(device)
+    assert options.network is not None
+    assert options.data is not None
     path = locate(options.network)
     generator, _ = load_generator(path)
     archive = FaceArchive(options.data, use_labels=options.per_group or generator.c_dim > 0)
@@ -37,13 +46,29 @@ def run_metrics(options: MetricsOptions, *, device: str | None = None) -> dict[s
         vgg=options.vgg,
         lpips=options.lpips,
         device=where,
+        progress=options.verbose,
     )
     evaluator = Evaluator(
-        archive, options.metrics, detectors, per_group=options.per_group, batch=options.batch, seed=options.seed
+        archive,
+        options.metrics,
+        detectors,
+        per_group=options.per_group,
+        mirror=bool(options.mirror),
+        mirrory=bool(options.mirrory),
+        batch=options.batch,
+        seed=options.seed,
+        share=share,
+        progress=options.verbose,
     )
     begun = time.monotonic()
     results = evaluator.measure(generator.to(where))
-    if (path.parent / RUN_OPTIONS).is_file():
-        seconds = time.monotonic() - begun
-        append_results(path.parent, parse_metrics(options.metrics), results, snapshot=path.name, seconds=seconds)
+    if share.rank == 0 and (path.parent / RUN_OPTIONS).is_file():
+        append_results(
+            path.parent,
+            evaluator.metrics,
+            results,
+            snapshot=path.name,
+            seconds=time.monotonic() - begun,
+            processes=share.world,
+        )
     return results

@@ -13,6 +13,7 @@ from torch import nn
 from facegen.ages import AgeGroups
 from facegen.errors import FacegenError
 from facegen.files import at_home, check_free
+from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.weights.formats import FORMATS, HOLDS, PARTS, SUFFIXES
 from facegen.weights.header import Header
@@ -30,6 +31,7 @@ def convert(
     group: str | None = None,
     truncation_psi: float | None = None,
     groups: AgeGroups | None = None,
+    force_fp16: bool = False,
     force: bool = False,
 ) -> list[str]:
     """Write the networks of one file in another format, atomically.
@@ -37,12 +39,14 @@ def convert(
     Args:
         source: What `facegen.weights.load.read_networks` reads.
         destination: The new file.
-        to: One of `FORMATS`; None goes by the destination's suffix.
+        to: One of `FORMATS`; None goes by the destination's suffix, where a generator as `.pt` is rosinality's.
         network: One of `KINDS`, or of `PARTS` for `onnx` and `torchscript`; None takes all for `safetensors` and `pkl`,
             else the generator, else the encoder.
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
         groups: Age groups of a generator whose file does not say which they are; the new file says them.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
+        force_fp16: Let generator and discriminator compute their four highest resolutions in float16 on a GPU, whatever
+            the file says; for `safetensors` and `pkl` alone.
         force: Replace the destination if it is there.
 
     Returns:
@@ -53,14 +57,18 @@ def convert(
         FacegenError: the format cannot hold what is asked for, or the destination is there or the source.
     """
     destination = at_home(destination)
-    to = _format(destination, to)
+    to = _format(destination, to, network)
     _check(to, network, group, truncation_psi)
+    if force_fp16 and to not in ("safetensors", "pkl"):
+        raise FacegenError(f"--force-fp16 is for safetensors and pkl, {to} computes in float32: leave it out")
     path = locate(source)
     _check_destination(destination, path, force)
 
     networks, header = read_networks(path)
     header = header if groups is None else _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
+    if force_fp16:
+        kept = {name: _with_float16(chosen) for name, chosen in kept.items()}
     lines = _left_out(networks, kept, header, to)
     if to == "safetensors":
         save_networks(destination, kept, header.metadata)
@@ -91,6 +99,20 @@ def _with_groups(header: Header, networks: Mapping[str, nn.Module], groups: AgeG
         if isinstance(network, Generator) and network.c_dim > 0:
             header.groups_of(network.c_dim, groups)
     return Header({**header, "groups": groups.labels})
+
+
+def _with_float16(network: nn.Module) -> nn.Module:
+    """The same network with float16 at its four highest resolutions, and the clamps that this needs."""
+    faster, kwargs = {"num_fp16_res": 4, "conv_clamp": 256}, dict(getattr(network, "init_kwargs", {}))
+    if isinstance(network, Generator):
+        kwargs["synthesis_kwargs"] = {**(kwargs.get("synthesis_kwargs") or {}), **faster}
+    elif isinstance(network, Discriminator):
+        kwargs |= faster
+    else:
+        return network
+    changed = type(network)(**kwargs).eval().requires_grad_(False)
+    changed.load_state_dict(network.state_dict())
+    return changed
 
 
 def _check_destination(destination: Path, source: Path, force: bool) -> None:
@@ -149,9 +171,12 @@ def _export_graph(
     return f"checked: at most {difference:.1g} from what PyTorch computes"
 
 
-def _format(destination: Path, to: str | None) -> str:
-    if to is None:
-        to = SUFFIXES.get(destination.suffix.lower())
+def _format(destination: Path, to: str | None, network: str | None) -> str:
+    suffix = destination.suffix.lower()
+    if to is None and suffix == ".pt" and network in (None, "generator"):
+        to = "rosinality"  # what the family writes; of other networks it can only be TorchScript
+    elif to is None:
+        to = SUFFIXES.get(suffix, "torchscript" if suffix == ".pt" else None)
     if to is None:
         raise FacegenError(
             f"{destination}: its name does not tell the format: choose one of {', '.join(FORMATS)} with --to"
@@ -176,7 +201,8 @@ def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str
                 return {name: named[name]}
     kept = {name: candidate for named in fitting.values() for name, candidate in named.items()}
     if not kept:
-        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {_listed(fitting, 'or')} to write as {to}")
+        hint = "; --to chooses another format" if network is None else ""
+        raise FacegenError(f"{path}: holds {', '.join(networks)}: no {_listed(fitting, 'or')} to write as {to}{hint}")
     return {name: candidate for name, candidate in networks.items() if name in kept}
 
 

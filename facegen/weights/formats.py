@@ -7,7 +7,7 @@ KINDS = (
 )
 PARTS = ("mapping", "synthesis")  # a generator's first and second half
 GRAPHS = ("generator", "encoder", "age_shift", "age_estimator", "editor", *PARTS)
-SUFFIXES = {".safetensors": "safetensors", ".pkl": "pkl", ".onnx": "onnx"}  # a .pt can be two things
+SUFFIXES = {".safetensors": "safetensors", ".pkl": "pkl", ".onnx": "onnx"}  # a .pt can be two things: see convert
 # What each format can hold, in the order of preference where it holds one network.
 HOLDS = {
     "safetensors": KINDS,

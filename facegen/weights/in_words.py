@@ -36,6 +36,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{facts['bytes']:,} bytes"),
         ("sha256", facts["sha256"]),
         *((name or "tensors", _network(entry)) for name, entry in facts["networks"].items()),
+        ("latents", _latents(_mapping(facts.get("latents")))),
         ("left out", _listed(facts.get("left_out"))),
         ("classes", _listed(names)),
         ("aligned to", "a template of five points" if facts.get("template") else ""),
@@ -58,6 +59,16 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def _latents(entry: Mapping[str, Any]) -> str:
+    """`3 of 18x512 (num_ws x w_dim), float32`."""
+    *more, length = entry.get("shape") or [0]
+    if len(more) == 2:
+        return f"{more[0]} of {more[1]}x{length} (num_ws x w_dim), {entry['dtype']}"
+    if len(more) == 1:
+        return f"one of {more[0]}x{length} (num_ws x w_dim), or {more[0]} of {length} for all layers, {entry['dtype']}"
+    return f"one of {length} for all layers, {entry['dtype']}" if length else ""
 
 
 def _age_errors(facts: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from facegen import beside
 from facegen.errors import FacegenError
+from facegen.latents.files import SUFFIXES, read_array
 from facegen.reading import open_plain, read_bytes
 from facegen.text import shown, visible
 from facegen.weights import native
@@ -46,23 +47,37 @@ def info(reference: str | os.PathLike[str], *, layers: bool = False) -> dict[str
         Plain values: `file`, `bytes`, `sha256`, `format`; `refused`, the reason why facegen does not take the file,
         or None; `networks` by name with `class`, `kwargs`, `parameters` (trainable numbers), `tensors`, `dtype` and, in
         checked files, `sha256`; what the file tells of itself (`groups`, `class_names`, `template`, `kimg`, `metrics`,
-        `license`, `training_options`, `origin`, ...); for a refused pickle the `globals` that it names; and `layers`,
-        a list of `network`, `name`, `shape`, `dtype`, `parameters`, `mean`, `std`.
+        `license`, `training_options`, `origin`, ...); of a file of latents, `latents` with `shape` and `dtype`; for a
+        refused pickle the `globals` that it names; and `layers`, a list of `network`, `name`, `shape`, `dtype`,
+        `parameters`, `mean`, `std`.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, or it is damaged or no weight file at all.
     """
     path = locate(reference)
+    if path.suffix.lower() in SUFFIXES:
+        return {**_file(path), **_latents(path)}
     kind = kind_of_file(path)
     if kind == "unknown":
         read_networks(path)  # says what is wrong
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": beside.download.sha256_of(path)}
+    facts = _file(path)
     with removed_if_damaged(path):
         found, tensors = _safetensors(path) if kind == "safetensors" else _pickle(path)
     facts |= found
     if layers:
         facts["layers"] = list(_layers(tensors))
     return facts
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return {"file": str(path), "bytes": path.stat().st_size, "sha256": beside.download.sha256_of(path)}
+
+
+def _latents(path: Path) -> dict[str, Any]:
+    """A file of latents w."""
+    array = read_array(path)
+    about = {"shape": list(array.shape), "dtype": str(array.dtype)}
+    return {"format": "NumPy, latents", "refused": None, "networks": {}, "latents": about}
 
 
 def named_globals(data: bytes) -> list[str]:

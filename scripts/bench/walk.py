@@ -18,7 +18,7 @@ import torch
 from facegen.latents.frames import save_frames
 from facegen.latents.options import VideoOptions, WalkOptions
 from facegen.latents.space import LatentSpace
-from facegen.latents.tours import Keys, plan_tours
+from facegen.latents.walks.tours import Keys, plan_tours
 
 
 def walk_seconds(space: LatentSpace, frames: int, outdir: Path) -> tuple[float, list[torch.Tensor]]:

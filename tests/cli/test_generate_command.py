@@ -62,7 +62,7 @@ def test_a_picture_for_each_seed_and_class(networks, tmp_path):
     latents = np.load(tmp_path / "all/latents.npz")
     assert latents["w"].shape == (6, 6, 8)
     assert latents["seeds"].tolist() == [7, 7, 7, 8, 8, 8]
-    again = run("--outdir", tmp_path / "again", "--projected-w", tmp_path / "all/latents.npz", "--network", network)
+    again = run("--outdir", tmp_path / "again", "--projected_w", tmp_path / "all/latents.npz", "--network", network)
     assert again.exit_code == 0, again.output
     drawn = np.asarray(Image.open(tmp_path / "again/proj01.png")).astype(int)
     assert np.abs(drawn - np.asarray(same)).max() <= 1

@@ -151,4 +151,15 @@ def test_labels_from_elsewhere_are_kept(make_folder, text):
     assert (folder / "dataset.json").read_text() == text
     assert CliRunner().invoke(main, ["label", str(folder), "--force"]).exit_code == 0
     assert stored(folder)["labels"] == [["a/0.png", 0], ["b/0.png", 1]]
-    assert CliRunner().invoke(main, ["label", str(folder)]).exit_code == 0  # its own are made again
+    assert CliRunner().invoke(main, ["label", str(folder)]).exit_code == 0  # nothing is lost
+
+
+def test_its_own_labels_are_kept_too_when_they_are_others_now(make_folder, tinted):
+    folder = make_folder(a=1, b=1)
+    label_folder(folder, progress=False)
+    before = (folder / "dataset.json").read_text()
+    tinted(5).save(folder / "a" / "more.png")
+    assert_refused("--force", label_folder, folder, progress=False)
+    assert (folder / "dataset.json").read_text() == before
+    label_folder(folder, force=True, progress=False)
+    assert len(stored(folder)["labels"]) == 3

@@ -142,6 +142,59 @@ def test_path_length_of_a_network_that_is_linear(archive, detectors):
     assert results["ppl2_wend4"] == pytest.approx(float(way.detach().mean()), rel=1e-4)
 
 
+def test_path_lengths_of_the_middle_in_both_spaces(archive, detectors):
+    """Pictures whose middle is the latent: a path in w is as long as the way, and one in z as the angle."""
+
+    class Points(torch.nn.Module):
+        z_dim, c_dim, img_resolution, img_channels = 4, 0, 16, 3
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros([]))
+
+        def mapping(self, z, c):
+            return z.double()
+
+        def synthesis(self, w, **_):
+            images = w.new_zeros([len(w), 3, 16, 16])
+            images[:, 0, 6, 4:8] = w  # the corner of what is looked at: rows 6 to 13, columns 4 to 11
+            images[:, 1, 5] = images[:, 2, :, 3] = images[:, 1, 14] = images[:, 2, :, 12] = 1000 * w[:, :1]
+            return images
+
+    network = Points()
+    results = compute(network, archive, "ppl_wend4,ppl_wfull4,ppl_zend4,ppl_zfull4", detectors=detectors)
+    start, end = Latents(network, archive, None, 0).draw(4, 0, paths=True)[0].double().chunk(2)
+    ways = (end - start).square().sum(dim=1) / (3 * 8 * 8)
+    angles = torch.nn.functional.cosine_similarity(start, end).acos().square() / (3 * 8 * 8)
+    for name, lengths in (("wend", ways), ("wfull", ways), ("zend", angles), ("zfull", angles)):
+        assert results[f"ppl_{name}4"] == pytest.approx(float(lengths.mean()), rel=2e-3), name
+
+
+def test_where_paths_are_measured(generator, archive, detectors):
+    """Anywhere on them is elsewhere than at their beginnings; with a picture's edge there is more to see."""
+    names = ["ppl2_wend8", "ppl_wend8", "ppl_wfull8", "ppl_zend8", "ppl_zfull8"]
+    results = compute(generator, archive, ",".join(names), detectors=detectors)
+    assert list(results) == names
+    assert len(set(results.values())) == len(names)
+    assert all(value > 0 for value in results.values())
+
+
+def test_flipped_faces_are_among_the_reals_of_metrics_that_are_not_full(generator, archive, detectors):
+    count, extractor = len(archive), detectors.inception
+    order = np.random.default_rng(0).permutation(2 * count)
+    images = torch.from_numpy(archive.load_all(progress=False))
+    both = extractor.features(torch.cat([images, images.flip(3)]))
+    plain = compute(generator, archive, "kid20,fid20_full", detectors=detectors)
+    flipped = compute(generator, archive, "kid20,fid20_full", detectors=detectors, mirror=True)
+    fake = fake_features(Latents(generator, archive, None, 0), {"one": 20}, {"one": extractor}, progress=False)["one"]
+    assert flipped["kid20"] == pytest.approx(kid(both[torch.from_numpy(order[:20])], fake))
+    assert flipped["fid20_full"] == pytest.approx(plain["fid20_full"])
+    assert Evaluator(archive, "kid9000", detectors, mirrory=True, progress=False)._order.max() >= 2 * count
+    features = real_features(archive, [count, 2 * count, 3 * count], extractor, progress=False)
+    first = images[:1]
+    assert torch.equal(features, extractor.features(torch.cat([first.flip(3), first.flip(2), first.flip(2, 3)])))
+
+
 # --- Groups ---------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from facegen.errors import FacegenError
-from facegen.metrics.names import Metric, parse_metric, parse_metrics
+from facegen.metrics.names import Metric, Paths, parse_metric, parse_metrics
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,12 @@ from facegen.metrics.names import Metric, parse_metric, parse_metrics
         ("pr50k3_full", Metric("pr50k3_full", "pr", 50_000, True, 3)),
         ("pr5005", Metric("pr5005", "pr", 500, False, 5)),
         ("is50k", Metric("is50k", "is", 50_000)),
-        ("ppl2_wend", Metric("ppl2_wend", "ppl", 50_000)),
-        ("ppl2_wend1k", Metric("ppl2_wend1k", "ppl", 1000)),
-        ("ppl2_wend64", Metric("ppl2_wend64", "ppl", 64)),
+        ("ppl2_wend", Metric("ppl2_wend", "ppl", 50_000, paths=Paths())),
+        ("ppl2_wend1k", Metric("ppl2_wend1k", "ppl", 1000, paths=Paths())),
+        ("ppl_wend64", Metric("ppl_wend64", "ppl", 64, paths=Paths(crop=True))),
+        ("ppl_wfull", Metric("ppl_wfull", "ppl", 50_000, paths=Paths(ends=False, crop=True))),
+        ("ppl_zend", Metric("ppl_zend", "ppl", 50_000, paths=Paths("z", crop=True))),
+        ("ppl_zfull2k", Metric("ppl_zfull2k", "ppl", 2000, paths=Paths("z", ends=False, crop=True))),
     ],
 )
 def test_names(name, metric):
@@ -28,7 +31,20 @@ def test_names(name, metric):
 
 
 @pytest.mark.parametrize(
-    "name", ["fid", "FID50k", "fid50kfull", "fid50k_full_", "fid-5", "pr50k", "pr50k0", "is50k_full", "lpips", "fid5m"]
+    "name",
+    [
+        "fid",
+        "FID50k",
+        "fid50kfull",
+        "fid50k_full_",
+        "fid-5",
+        "pr50k",
+        "pr50k0",
+        "is50k_full",
+        "lpips",
+        "fid5m",
+        "ppl2_zend",
+    ],
 )
 def test_wrong_names(name):
     with pytest.raises(FacegenError, match=name):
@@ -43,7 +59,7 @@ def test_too_few_and_too_many(name):
 
 def test_lists():
     assert [m.name for m in parse_metrics(" fid5k_full, is5k,,fid5k_full")] == ["fid5k_full", "is5k"]
-    assert parse_metrics("none") == parse_metrics("") == parse_metrics([]) == []
+    assert parse_metrics("none") == parse_metrics("None") == parse_metrics("") == parse_metrics([]) == []
     with pytest.raises(FacegenError, match=r"unknown metric 'fdi5k'.*fid50k_full"):
         parse_metrics("is5k,fdi5k")
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
+from pickle_writers import persistent, write_pickle
 
 from facegen.cli import main as facegen
 from facegen.metrics import features
@@ -59,6 +60,66 @@ def test_numbers_of_a_run_are_noted_in_its_folder(network, faces, tmp_path, judg
     (noted,) = (folder / "metric-fid20_full.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(noted)["snapshot_pkl"] == snapshot.name
     assert json.loads(noted)["results"].keys() == {"fid20_full"}
+
+
+@pytest.fixture
+def pickle_of(generator, tmp_path):
+    """A function (folder, kwargs) -> a pickle of stylegan2-ada-pytorch in that folder, with its data's options."""
+
+    def write(folder, **training_set):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "network-snapshot-000200.pkl"
+        record = persistent(generator, generator.init_kwargs)
+        path.write_bytes(write_pickle({"G_ema": record, "training_set_kwargs": training_set}))
+        return path
+
+    return write
+
+
+def test_what_it_was_trained_on_is_looked_up(pickle_of, faces, tmp_path, judges):
+    """In the pickle, or in the run folder that it lies in, which its newest one stands for."""
+    pickle = pickle_of("alone", path=str(faces), xflip=True)
+    run_folder = pickle_of("00000-faces", path="C:/gone.zip").parent
+    options = {"training_set_kwargs": {"path": str(faces), "xflip": True, "use_labels": True}}
+    (run_folder / "training_options.json").write_text(json.dumps(options), encoding="utf-8")
+    flipped = run("--network", pickle, "--data", faces, "--metrics", "fid20", "--mirror")
+    for network in (pickle, run_folder):
+        result = run("--network", network, "--metrics", "fid20")
+        assert result.exit_code == 0, result.output
+        assert result.stdout == flipped.stdout
+        assert f"--data {faces} --mirror\n" in result.stderr
+    assert (run_folder / "metric-fid20.jsonl").is_file()
+    plain = run("--network", pickle, "--metrics", "fid20", "--mirror", "false", "--verbose", "false")
+    assert plain.stdout not in ("", flipped.stdout)
+    assert len(plain.stderr.splitlines()) == 1  # no bars
+    assert plain.stdout == run("--network", pickle, "--data", faces, "--metrics", "fid20").stdout
+
+
+def test_snapshots_say_it_too(generator, faces, tmp_path, judges):
+    path = tmp_path / "G.safetensors"
+    save_networks(path, {"G_ema": generator}, {"training_options": {"data": str(faces), "mirror": False}})
+    result = run("--network", path, "--metrics", "fid20")
+    assert result.exit_code == 0
+    assert f"--data {faces}\n" in result.stderr
+
+
+@pytest.mark.parametrize("path", ["C:/old/faces.zip", "//elsewhere/faces.zip", None])
+def test_data_that_is_gone_is_named(pickle_of, path, judges):
+    result = run("--network", pickle_of("alone", path=path), "--metrics", "fid20")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "--data" in line
+    assert path is None or path in line
+
+
+def test_several_gpus_share_the_work(network, faces, monkeypatch):
+    started = []
+    monkeypatch.setattr("facegen.training.run.launch.launch", lambda line, gpus: started.append((line, gpus)) or 0)
+    assert run("--pkl", network, "--data", faces, "--metrics", "is5", "--gpus", 2, "--mirror=1").exit_code == 0
+    ((line, gpus),) = started
+    assert gpus == 2
+    assert line[0] == "metrics"
+    assert {"--metrics=is5", f"--data={faces}", "--mirror=True"} < set(line)
 
 
 def test_offline_without_the_file_is_one_line(network, faces):

@@ -115,6 +115,31 @@ def test_rosinality_by_the_groups_name(tmp_path, snapshot, group, index):
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 
 
+def test_a_generator_as_pt_is_rosinalitys(tmp_path, snapshot):
+    named, found = tmp_path / "named.pt", tmp_path / "found.pt"
+    convert(snapshot, named, to="rosinality", group="21+")
+    assert run(snapshot, found, "--group", "21+").exit_code == 0
+    states = [torch.load(path, weights_only=True)["g_ema"] for path in (named, found)]
+    assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
+
+
+def test_float16_whatever_the_file_says(tmp_path, snapshot):
+    """As legacy.py has it, with its names of the two files."""
+    result = CliRunner().invoke(
+        main, ["legacy", f"--source={snapshot}", f"--dest={tmp_path / 'f.pkl'}", "--force-fp16=True"]
+    )
+    assert result.exit_code == 0, result.output
+    networks, header = read_networks(tmp_path / "f.pkl")
+    before, _ = read_networks(snapshot)
+    for name, network in networks.items():
+        kwargs = header.networks[name]["kwargs"]
+        kwargs = kwargs if name == "D" else kwargs["synthesis_kwargs"]
+        assert (kwargs["num_fp16_res"], kwargs["conv_clamp"]) == (4, 256)
+        assert all(torch.equal(a, b) for a, b in zip(network.parameters(), before[name].parameters(), strict=True))
+    assert networks["G_ema"].synthesis.b8.use_fp16
+    assert run(snapshot).exit_code == run("--source", snapshot).exit_code == 2
+
+
 def test_torchscript_of_the_generator(tmp_path, snapshot):
     lines = convert(snapshot, tmp_path / "g.pt", to="torchscript", truncation_psi=0.5)
     assert any(line.startswith("checked: at most ") for line in lines)
@@ -131,8 +156,8 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
 @pytest.mark.parametrize(
     ("destination", "options", "message"),
     [
-        ("out.pt", {}, "choose one of safetensors, pkl, rosinality, onnx, torchscript with --to"),
-        ("out", {}, "does not tell the format"),
+        ("out", {}, "choose one of safetensors, pkl, rosinality, onnx, torchscript with --to"),
+        ("out.onnx", {"force_fp16": True}, "--force-fp16 is for safetensors and pkl"),
         ("out.pkl", {"to": "tensorflow"}, "tensorflow"),
         ("out.pkl", {"network": "encoder"}, "pkl cannot hold an encoder, only generator and discriminator"),
         ("out.pt", {"to": "rosinality", "network": "encoder"}, "rosinality cannot hold an encoder, only generator"),
@@ -147,7 +172,8 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
         ("out.pkl", {"truncation_psi": 0.7}, "in onnx and torchscript alone"),
         ("out.onnx", {"truncation_psi": math.nan}, "nan"),
         (".", {"to": "pkl"}, "is a folder: name the file to write"),
-        ("out.pt", {"to": "rosinality"}, "choose one of 0-10, 11-20, 21+ with --group"),
+        ("out.pt", {"network": "encoder"}, "no encoder to write as torchscript"),
+        ("out.pt", {}, "choose one of 0-10, 11-20, 21+ with --group"),
         ("out.pt", {"to": "rosinality", "group": "10-20"}, "no age group '10-20': choose one of 0-10"),
     ],
 )
@@ -201,7 +227,7 @@ def test_an_editor_alone_is_taken_out(tmp_path):
         ("e.pkl", {}, "no generator or discriminator to write as pkl"),
         ("e.pkl", {"network": "editor"}, "pkl cannot hold an editor"),
         ("e.pt", {"to": "rosinality"}, "no generator to write as rosinality"),
-        ("e.pt", {}, "choose one of"),
+        ("e.pt", {}, "--to chooses another format"),
         ("e.pt", {"to": "torchscript", "truncation_psi": 0.7}, "only a generator has truncation, not the editor"),
     ],
 )
@@ -247,7 +273,7 @@ def test_command_prints_and_complains_in_one_line(tmp_path, snapshot):
     assert done.output == f"{tmp_path / 'out.pkl'}: G, D, G_ema as pkl\n"
     for arguments, message in (
         ((tmp_path / "missing.safetensors", tmp_path / "x.pkl"), "missing.safetensors"),
-        ((snapshot, tmp_path / "x.pt"), "does not tell the format"),
+        ((snapshot, tmp_path / "x.bin"), "does not tell the format"),
         ((snapshot, snapshot), "is the file that is read"),
     ):
         done = run(*arguments)

@@ -6,6 +6,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -50,6 +51,20 @@ class Opens:
 
     def __reduce__(self):
         return open, (str(self.path), "w")
+
+
+# --- latents ---
+
+
+def test_latents(tmp_path):
+    path = tmp_path / "projected_w.npz"
+    np.savez(path, w=np.zeros([3, 10, 8], np.float32), seeds=[1, 2, 3])
+    assert "3 of 10x8 (num_ws x w_dim), float32" in run(path)
+    assert info(path)["latents"] == {"shape": [3, 10, 8], "dtype": "float32"}
+    np.save(tmp_path / "w.npy", np.zeros([10, 8]))
+    assert "10x8" in run(tmp_path / "w.npy")
+    np.savez(path, w=np.array([print], object))
+    assert_refused("holds no latents", info, path)
 
 
 # --- facegen's own --------------------------------------------------------------------------------------------------

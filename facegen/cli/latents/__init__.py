@@ -75,3 +75,12 @@ def only_label(space: LatentSpace, chosen: dict[str, Any]) -> Label | None:
     if len(labels) > 1:
         raise click.UsageError(f"here is room for one class, not {len(labels)}")
     return labels[0]
+
+
+def labels_or_usual(space: LatentSpace, chosen: dict[str, Any]) -> list[Label]:
+    """Return the labels that a command's `label_options` ask for, or the usual one, which is said."""
+    classes = space.classes
+    if classes.c_dim == 0 or any(chosen[name] is not None for name in ("classes", "group", "age")):
+        return chosen_labels(space, chosen)
+    say(f"Note: no class given, so faces are {classes.usual.name}; this generator has {classes.in_words}", err=True)
+    return [classes.usual]

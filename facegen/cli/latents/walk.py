@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facegen.cli.latents import chosen_labels, class_options, opened_space, space_options
+from facegen.cli.latents import chosen_labels, class_options, labels_or_usual, opened_space, space_options
 from facegen.latents.options import LOOPS, VideoOptions, WalkOptions, parse_way_of_ages
 from facegen.latents.seeds import parse_way
 from facegen.options import Parsed, click_options
 from facegen.status import say, status
 
 if TYPE_CHECKING:
-    from facegen.latents.labels import Classes, Label
+    from facegen.latents.labels import Label
+    from facegen.latents.space import LatentSpace
 
 
 @click.command()
@@ -69,17 +71,11 @@ def command(seeds: list[int] | None, projected_w: tuple[Path, ...], outdir: Path
         seeds = None
     with status("loading the network ..."):
         from facegen.latents.frames import check_frames, save_frames
-        from facegen.latents.tours import Keys, plan_tours
+        from facegen.latents.walks.tours import Keys, plan_tours
 
         check_frames(video, outdir)
     space = opened_space(chosen)
-    if space.classes.c_dim == 0 or any(chosen[name] is not None for name in ("classes", "group", "age")):
-        labels = chosen_labels(space, chosen)
-    elif projected_w and not seeds:
-        labels = []
-    else:
-        alone = len(set(seeds or ())) == 1 and not (projected_w or is_loop or options.process == "truncation")
-        labels = _usual_labels(space.classes, alone)
+    labels = _labels(space, chosen, seeds or (), projected_w, options)
     tours = plan_tours(space, options, Keys(seeds or (), projected_w, labels))
     for tour in tours:
         name, folder = f"{tour.name}-{video.fps:g}fps", outdir / tour.folder
@@ -87,15 +83,19 @@ def command(seeds: list[int] | None, projected_w: tuple[Path, ...], outdir: Path
             say(str(path))
 
 
-def _usual_labels(classes: Classes, alone: bool) -> list[Label]:
-    """What is shown where no class is asked for, which is said: all ages of one face alone, else the middle class."""
-    if not alone:
-        label = classes.choose(str((classes.c_dim - 1) // 2))[0]
-        say(f"Note: no class given, so all faces are of {label.name}; this generator has {classes.in_words}", err=True)
-        return [label]
+def _labels(
+    space: LatentSpace, chosen: dict[str, Any], seeds: Sequence[int], files: Sequence[Path], options: WalkOptions
+) -> list[Label]:
+    """The labels asked for; where none are: none of files, all ages or classes of one face, else the usual class."""
+    classes = space.classes
+    if classes.c_dim == 0 or any(chosen[name] is not None for name in ("classes", "group", "age")):
+        return chosen_labels(space, chosen)
+    if files and not seeds:
+        return []
+    if len(set(seeds)) != 1 or files or options.process == "truncation" or options.interpolation in LOOPS:
+        return labels_or_usual(space, chosen)
     if classes.groups is None:
-        say(f"Note: no class given, so the face goes through all; this generator has {classes.in_words}", err=True)
-        return classes.choose()
+        return chosen_labels(space, chosen)
     ages = [classes.groups.middle_age(index) for index in (0, classes.c_dim - 1)]
     say(f"Note: no age given, so the face goes from {ages[0]} to {ages[1]} years", err=True)
     return classes.choose(ages=ages)

@@ -46,7 +46,8 @@ def detect_source(files: Container) -> type[Source]:
         return fitting[0]
     names = ", ".join(source.name for source in fitting or all_sources().values())
     found = f"could be {names}" if fitting else f"is laid out as none of {names}"
-    raise FacegenError(f"{files.path}: {found}; say which with --source NAME")
+    pack = "" if fitting else ", or take `facegen pack` for pictures without ages"
+    raise FacegenError(f"{files.path}: {found}; say which with --source NAME{pack}")
 
 
 def open_source(

@@ -68,6 +68,7 @@ def read_pickle(
     budget: Budget | None = None,
     start: int = 0,
     persistent_ids: bool = False,
+    python2: bool = False,
 ) -> tuple[Any, int]:
     """Interpret one pickle.
 
@@ -79,6 +80,7 @@ def read_pickle(
         budget: What is left of it after what was read before; None for a new one.
         start: Where in `data` the pickle begins.
         persistent_ids: Take a persistent id for the object that it names; else those are refused.
+        python2: Take the strings of Python 2, too: of up to 255 letters as text, longer ones as bytes.
 
     Returns:
         The object and the position behind the pickle. Containers are `dict`, `list`, `tuple`, `set`; bytes come as
@@ -89,6 +91,7 @@ def read_pickle(
         FacegenError: too long, or it names or needs something that is not allowed.
     """
     machine = _Machine(memoryview(data).toreadonly(), start, builders, persistent_ids, budget or Budget(len(data)))
+    machine.instructions = INSTRUCTIONS | PYTHON2 if python2 else INSTRUCTIONS
     try:
         return machine.run(), machine.position
     except FacegenError as error:
@@ -115,6 +118,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []  # lengths that the stack had
         self.memo: dict[int, Any] = {}
+        self.instructions = INSTRUCTIONS
 
     def run(self) -> Any:
         while self.budget.instructions > 0:
@@ -122,7 +126,7 @@ class _Machine:
             code = self.take(1)[0]
             if code == STOP:
                 return self.pop()
-            instruction = INSTRUCTIONS.get(code)
+            instruction = self.instructions.get(code)
             if instruction is None:
                 name = REFUSED_INSTRUCTIONS.get(code)
                 if name is None:
@@ -198,12 +202,12 @@ class _Machine:
             raise Damaged(f"an integer of {count:,} bytes")
         self.push(int.from_bytes(self.take(count), "little", signed=True))
 
-    def text(self, count: int) -> None:
+    def text(self, count: int, encoding: str = "utf-8") -> None:
         taken = self.take(count)
         self.budget.text -= count
         if self.budget.text < 0:
             raise FacegenError("repeats its text, which no network file does: refused")
-        self.push(str(taken, "utf-8"))
+        self.push(str(taken, encoding))
 
     def remember(self, number: int) -> None:
         self.check_above_mark()
@@ -339,6 +343,10 @@ INSTRUCTIONS: dict[int, _Instruction] = {
         "b": _Machine.build,
         "Q": _Machine.persistent_id,
     }.items()
+}
+PYTHON2: dict[int, _Instruction] = {
+    ord("U"): lambda m: m.text(m.number("<B"), "latin-1"),
+    ord("T"): lambda m: m.push(m.take(m.number("<I"))),
 }
 # All others that Python knows; for the message.
 REFUSED_INSTRUCTIONS = {

@@ -22,6 +22,18 @@ def test_paths_ages_persons_and_genders(read):
     ]
 
 
+def test_the_table_of_processed_imdb_wiki_dataset(read):
+    """Its mat.py writes it beside the folders of both halves; it knows no women from unknowns."""
+    table = "age,gender,path\n84,male,imdb_crop/01/a_1899-5-10_1968.jpg\n30,female,wiki_crop/02/b.jpg\n-3,male,x.jpg\n"
+    files = {"meta.csv": table, "imdb_crop/01/a_1899-5-10_1968.jpg": "", "wiki_crop/02/b.jpg": "", "x.jpg": ""}
+    found = read("csv", files)
+    assert found["imdb_crop/01/a_1899-5-10_1968.jpg"] == Record(
+        "imdb_crop/01/a_1899-5-10_1968.jpg", 84, 84, None, "male"
+    )
+    assert found["wiki_crop/02/b.jpg"] == Record("wiki_crop/02/b.jpg", 30, 30, None, "female")
+    assert isinstance(found["x.jpg"], Skipped)  # a wrong date of birth
+
+
 @pytest.mark.parametrize(
     "header", ["path,age", "File Name,Real Age", "image,age_group", "full_path,age,", "FILENAME,AGE,age_group"]
 )

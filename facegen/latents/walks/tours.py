@@ -12,12 +12,12 @@ import torch
 from facegen.errors import FacegenError
 from facegen.latents.files import read_latents
 from facegen.latents.labels import Label
-from facegen.latents.loops import NOISE_DIAMETER, circle, circle_diameter, noise_circle
 from facegen.latents.mapping import map_latents
 from facegen.latents.options import LOOPS, WalkOptions
 from facegen.latents.seeds import latents_of_seeds
 from facegen.latents.space import LatentSpace
-from facegen.latents.walks import (
+from facegen.latents.walks.loops import NOISE_DIAMETER, circle, circle_diameter, noise_circle
+from facegen.latents.walks.paths import (
     between,
     labels_between,
     places_between,

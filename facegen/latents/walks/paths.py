@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from facegen.errors import FacegenError
-from facegen.latents.easing import EASINGS
 from facegen.latents.labels import Classes, Label
 from facegen.latents.space import LatentSpace
+from facegen.latents.walks.easing import EASINGS
 
 MAX_FRAMES = 100_000
 PARALLEL = 1e-4  # sine of the angle below which two vectors have no great circle of their own
@@ -91,7 +91,8 @@ def slerp(start: torch.Tensor, end: torch.Tensor, amount: torch.Tensor) -> torch
     angle = (one * other).sum(dim=-1, keepdim=True).clamp(-1, 1).acos()
     direction = ((1 - amount) * angle).sin() * one + (amount * angle).sin() * other
     curved = direction / angle.sin().clamp(min=PARALLEL) * lengths[0].lerp(lengths[1], amount)
-    return torch.where(angle.sin() < PARALLEL, start.lerp(end, amount), curved)
+    has_circle = (angle.sin() >= PARALLEL) & (lengths[0] * lengths[1] > 0)
+    return torch.where(has_circle, curved, start.lerp(end, amount))
 
 
 def labels_between(classes: Classes, labels: Sequence[Label], places: Places) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""`facegen pack`: any pictures into an archive; start with pack.py."""
