@@ -188,19 +188,19 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
         settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
     elif meta["choices"] and not meta["metavar"]:
         settings["type"] = click.Choice(meta["choices"])
-    name = meta["called"] or shown(field.name)
-    return click.option(f"--{name}", field.name, cls=Spelled, also=meta["also"], **settings)
+    return click.option(f"--{_called(field)}", field.name, cls=Spelled, also=meta["also"], **settings)
 
 
-def options_to_merge(ctx: click.Context, cls: type, *, without: Iterable[str]) -> dict[str, Any]:
-    """Return what the user wrote beside `--resume`, except the options named: what changes in the run.
+def options_to_merge(ctx: click.Context, before: Options, *, without: Iterable[str]) -> dict[str, Any]:
+    """Return what the user wrote beside `--resume`, except the options named: what changes of the options `before`.
 
     Raises:
         click.UsageError: some of it cannot change any more.
     """
     names = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     given = {name: ctx.params[name] for name in names - set(without)}
-    if complaint := _fixed(cls, given):
+    given = {name: value for name, value in given.items() if value != vars(before).get(name, dataclasses.MISSING)}
+    if complaint := _fixed(type(before), given):
         raise click.UsageError(complaint)
     return given
 
@@ -210,10 +210,16 @@ def shown(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _called(field: Field) -> str:
+    """Return what the command line calls a field."""
+    return field.metadata.get("called") or shown(field.name)
+
+
 def _fixed(cls: type, given: Iterable[str]) -> str:
     """What to say of options that `--resume` cannot change; nothing where all can be."""
-    resumable = {field.name for field in fields(cls) if field.metadata.get("resumable")}
-    fixed = sorted(shown(name) for name in set(given) - resumable)
+    known = {field.name: field for field in fields(cls)}
+    resumable = {name for name, field in known.items() if field.metadata.get("resumable")}
+    fixed = sorted(_called(known[name]) if name in known else shown(name) for name in set(given) - resumable)
     return f"--resume takes its options from the run folder; leave out --{', --'.join(fixed)}" if fixed else ""
 
 
@@ -310,7 +316,7 @@ def _numbers(text: str, kinds: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _check_field(field: Field, value: Any) -> None:
-    meta, name = field.metadata, shown(field.name)
+    meta, name = field.metadata, _called(field)
     if value is None:
         return
     if meta["choices"] and value not in meta["choices"]:

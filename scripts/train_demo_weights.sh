@@ -57,7 +57,7 @@ if [ -z "$start" ] && [ "$kimg64" != 0 ]; then
     start=$(compgen -G "$(run_of "$work/generator64")/network-snapshot-*.safetensors" | tail -n 1)
 fi
 once "$work/generator128" train --data "$train" "${generator_options[@]}" --gamma 0.1 --kimg "$kimg" \
-    ${start:+--resume "$start"}
+    ${start:+--resume "$start" --nkimg 0}
 generator=$(run_of "$work/generator128")
 
 # Two estimators that share no picture and no design: one to learn from, one to judge.

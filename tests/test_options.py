@@ -42,7 +42,7 @@ class Baking(Options):
 def bake(ctx: click.Context, resume: bool, **chosen: object) -> None:
     try:
         if resume:
-            click.echo(sorted(options_to_merge(ctx, Baking, without=("resume",)).items()))
+            click.echo(sorted(options_to_merge(ctx, Baking("rye"), without=("resume",)).items()))
         else:
             click.echo(Baking.from_command(chosen).to_json())
     except FacegenError as error:

@@ -182,7 +182,7 @@ class FaceArchive:
         if use_labels and contents.label_kind == "none":
             raise FacegenError(
                 f"{self.path}: no labels in it (dataset.json), which a conditional network needs; `facegen prepare` and"
-                " `facegen label` write labels"
+                " `facegen label` write labels, and `facegen train --cond=false` trains without"
             )
         if use_labels and contents.label_kind != "class":
             raise FacegenError(f"{self.path}: its labels are {contents.label_kind} vectors, not whole numbers")

@@ -215,6 +215,9 @@ def _read_extra(contents: Contents, extra: dict[str, Any]) -> None:
             f"format {_short(extra.get('format'))}, this facegen reads {FORMAT}; update facegen or prepare it again"
         )
         contents.report("broken facegen.json", "facegen.json", detail)
+    packed = extra.get("packed")
+    if isinstance(packed, dict) and (packed.get("width") or packed.get("height")):
+        contents.notes[f"resized by facegen pack, filter {_short(packed.get('resize_filter'))}"] = []
     try:
         if extra.get("template") is not None:
             contents.template = AlignmentTemplate.from_json(extra["template"])

@@ -59,12 +59,9 @@ class CropOptions(Options):
         """Where crop `align` puts eyes, nose and mouth; None for the other crops, whose pictures must be measured."""
         if self.crop != "align":
             return None
-        import numpy as np
+        from facegen.faces.template import UTKFACE_TEMPLATE
 
-        from facegen.faces.template import UTKFACE_TEMPLATE, AlignmentTemplate
-
-        points = 0.5 + (np.array(UTKFACE_TEMPLATE.points) - 0.5) / (1 + self.margin)
-        return AlignmentTemplate.from_json(points.round(6).tolist())
+        return UTKFACE_TEMPLATE.widened(self.margin)
 
 
 def parse_split(text: str) -> tuple[tuple[str, float], ...]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MAX_DETECTION_SIDE = 1280
 # But photos are shrunk by at most this: in one of 100 megapixels a face of 128 pixels would be too small to be seen.
 MOST_SHRUNK = 6
-MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
 SURE = 0.99  # of 60 upright faces of UTKFace none was less sure, of 36 that were "found" in other turns half
 TURNS = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 REDUCING_GAP = 3.0  # see `_resize`
@@ -28,12 +27,14 @@ LARGE_PHOTO = 16_000_000  # pixels; of larger photos a small copy is searched, a
 NOSE_DEPTH = 0.5  # how far the tip of the nose stands out before the eyes, as a share of their distance (see `yaw`)
 
 
-def find_faces(image: Image.Image, *, max_side: int | None = None) -> list[Face]:
+def find_faces(image: Image.Image, *, max_side: int | None = None, detector: Detector | None = None) -> list[Face]:
     """Find the faces in a picture, largest first; an empty list when there is none. See `find_faces_batch`."""
-    return find_faces_batch([image], max_side=max_side)[0]
+    return find_faces_batch([image], max_side=max_side, detector=detector)[0]
 
 
-def find_faces_batch(images: Sequence[Image.Image], *, max_side: int | None = None) -> list[list[Face]]:
+def find_faces_batch(
+    images: Sequence[Image.Image], *, max_side: int | None = None, detector: Detector | None = None
+) -> list[list[Face]]:
     """Find the faces in each of many pictures, largest first; an empty list for a picture without one.
 
     Pictures may have different sizes, and none changes what is found in another. They are searched together, on a GPU
@@ -48,13 +49,16 @@ def find_faces_batch(images: Sequence[Image.Image], *, max_side: int | None = No
     Photos may lie on their side or upside down. MTCNN finds faces in them, too, and places their eyes on the mouth, but
     is less sure of them. A picture without a face, or whose surest face may well be turned, is searched in its other
     three turns, and the surest face decides. Boxes and landmarks are those of the picture as it is given.
+
+    Another `detector` than the usual one may look less or more closely.
     """
+    detector = detector or _detector()
     images = [upright_to_cut(image) for image in images]
     sides = [_search_side(image.size) if max_side is None else max_side for image in images]
     found: list[list[Face]] = [[] for _ in images]
     for side in dict.fromkeys(sides):  # one for all but huge photos
         members = [index for index, own in enumerate(sides) if own == side]
-        for index, faces in zip(members, _find_in_turns([images[i] for i in members], side), strict=True):
+        for index, faces in zip(members, _find_in_turns([images[i] for i in members], side, detector), strict=True):
             found[index] = faces
     return found
 
@@ -64,14 +68,14 @@ def _search_side(size: tuple[int, int]) -> int:
     return max(MAX_DETECTION_SIDE, math.ceil(max(size) / MOST_SHRUNK))
 
 
-def _find_in_turns(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
+def _find_in_turns(images: Sequence[Image.Image], max_side: int, detector: Detector) -> list[list[Face]]:
     """As `find_faces_batch`, for pictures that `upright_to_cut` gives."""
     shrinks = [_shrink(image.size, max_side) for image in images]
     images = [to_rgb(image if by == 1 else image.reduce(by)) for image, by in zip(images, shrinks, strict=True)]
-    found = _find_upright(images, max_side)
-    unsure = [index for index, faces in enumerate(found) if _may_be_turned(images[index], faces)]
+    found = _find_upright(images, max_side, detector)
+    unsure = [index for index, faces in enumerate(found) if _may_be_turned(images[index], faces, detector)]
     for turn in TURNS:
-        turned = _find_upright([images[index].transpose(turn) for index in unsure], max_side)
+        turned = _find_upright([images[index].transpose(turn) for index in unsure], max_side, detector)
         for index, faces in zip(unsure, turned, strict=True):
             if _surest(faces) > max(_surest(found[index]), SURE):
                 found[index] = [_turned_back(face, turn, images[index].size) for face in faces]
@@ -87,15 +91,15 @@ def _shrink(size: tuple[int, int], max_side: int) -> int:
     return max(1, int(max(size) / max_side / REDUCING_GAP)) if size[0] * size[1] > LARGE_PHOTO else 1
 
 
-def _find_upright(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
+def _find_upright(images: Sequence[Image.Image], max_side: int, detector: Detector) -> list[list[Face]]:
     """As `find_faces_batch`, for pictures of mode RGB, in one turn."""
-    found = _detect(images, max_side)
+    found = _detect(images, max_side, detector)
     unsure = [
         index
         for index, faces in enumerate(found)
         if not faces or any(_is_cut_off(face, images[index].size) for face in faces)
     ]
-    second = find_faces_padded([images[index] for index in unsure], max_side)
+    second = find_faces_padded([images[index] for index in unsure], max_side, detector)
     for index, padded in zip(unsure, second, strict=True):
         found[index] = padded + [face for face in found[index] if not any(_overlap(face, other) for other in padded)]
     return [sorted(faces, key=_area, reverse=True) for faces in found]
@@ -105,7 +109,7 @@ def _surest(faces: Sequence[Face]) -> float:
     return max((face.probability for face in faces), default=0.0)
 
 
-def _may_be_turned(image: Image.Image, faces: Sequence[Face]) -> bool:
+def _may_be_turned(image: Image.Image, faces: Sequence[Face], detector: Detector) -> bool:
     """Whether there is no sure face, or the surest one would be surer in another turn (of its box alone: quick)."""
     if _surest(faces) < SURE:
         return True
@@ -114,7 +118,7 @@ def _may_be_turned(image: Image.Image, faces: Sequence[Face]) -> bool:
     corners = np.rint([*(middle - side / 2), *(middle + side / 2)]).astype(int)
     crop = image.crop(tuple(corners.tolist())).resize((48, 48), Image.Resampling.BILINEAR, reducing_gap=3.0)
     turns = [np.asarray(crop), *(np.asarray(crop.transpose(turn)) for turn in TURNS)]
-    return int(_detector().look_closely(np.stack(turns))[1].argmax()) != 0
+    return int(detector.look_closely(np.stack(turns))[1].argmax()) != 0
 
 
 def _turned_back(face: Face, turn: Image.Transpose, size: tuple[int, int]) -> Face:
@@ -136,7 +140,9 @@ def _turned_back(face: Face, turn: Image.Transpose, size: tuple[int, int]) -> Fa
     return Face(box, face.probability, back(face.landmarks))
 
 
-def find_faces_padded(images: Sequence[Image.Image], max_side: int = MAX_DETECTION_SIDE) -> list[list[Face]]:
+def find_faces_padded(
+    images: Sequence[Image.Image], max_side: int = MAX_DETECTION_SIDE, detector: Detector | None = None
+) -> list[list[Face]]:
     """Find the faces in each picture (mode RGB), searched with a border of half its size made of its edge pixels.
 
     In a tight crop, such as an aligned face, this finds what `find_faces` would find on its second try.
@@ -151,7 +157,7 @@ def find_faces_padded(images: Sequence[Image.Image], max_side: int = MAX_DETECTI
         padded.append(crop_with_edges(small, -(width // 2), -(height // 2), right, bottom))
 
     results = []
-    for image, size, faces in zip(images, sizes, _detect(padded, max_side), strict=True):
+    for image, size, faces in zip(images, sizes, _detect(padded, max_side, detector or _detector()), strict=True):
         scale = np.array(image.size) / size
         shift = np.array(size) // 2
         for face in faces:
@@ -206,7 +212,7 @@ def _inside(places: np.ndarray, length: int, mirrored: bool) -> np.ndarray:
     return np.minimum(places, 2 * length - 1 - places)
 
 
-def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
+def _detect(images: Sequence[Image.Image], max_side: int, detector: Detector) -> list[list[Face]]:
     """The faces of each picture (mode RGB), largest first."""
     if not images:
         return []
@@ -215,13 +221,13 @@ def _detect(images: Sequence[Image.Image], max_side: int) -> list[list[Face]]:
         factor = min(1.0, max_side / max(image.size))
         small.append(_resize(image, (max(1, round(image.width * factor)), max(1, round(image.height * factor)))))
     results = []
-    detections = _detector().detect([np.asarray(image) for image in small])
+    detections = detector.detect([np.asarray(image) for image in small])
     for image, shrunk, found in zip(images, small, detections, strict=True):
         scale = np.array(image.size) / shrunk.size
         faces = [
             Face(tuple((box.reshape(2, 2) * scale).ravel().tolist()), float(probability), landmarks * scale)
             for box, probability, landmarks in zip(found.boxes, found.probabilities, found.landmarks, strict=True)
-            if probability >= MIN_PROBABILITY
+            if probability >= detector.min_probability
         ]
         results.append(sorted(faces, key=_area, reverse=True))
     return results

@@ -13,6 +13,8 @@ import torch
 from facenet_pytorch import MTCNN
 
 SMALLEST_FACE = 20  # pixels
+THRESHOLDS, FACTOR = (0.6, 0.7, 0.7), 0.709  # facenet-pytorch's own, see `Detector`
+MIN_PROBABILITY = 0.9  # that what MTCNN found is a face
 CROP_SIDE = 48  # what the last network takes
 # Pictures of one size that are searched together: enough for a GPU, and bounded in memory by their pixels.
 MAX_BATCH = 16
@@ -37,11 +39,22 @@ def get_detector(device: torch.device) -> Detector:
 
 
 class Detector:
-    """Finds faces in pictures. It may be used from several threads; each then computes on one core."""
+    """Finds faces in pictures. It may be used from several threads; each then computes on one core.
 
-    def __init__(self, device: torch.device) -> None:
-        # In float32, whatever the caller has made torch's default type.
-        self.mtcnn = MTCNN(min_face_size=SMALLEST_FACE, keep_all=True, device=device).float()
+    Args:
+        thresholds: how sure each of the three networks must be, 0..1. Given, the last one is also enough for a face;
+            else MIN_PROBABILITY is asked for.
+        factor: by how much the picture is shrunk from one search for larger faces to the next, 0..1.
+
+    Attributes:
+        min_probability: what is less surely a face does not count.
+    """
+
+    def __init__(self, device: torch.device, thresholds: Sequence[float] | None = None, factor: float = FACTOR) -> None:
+        self.min_probability = MIN_PROBABILITY if thresholds is None else thresholds[-1]
+        levels = list(thresholds or THRESHOLDS)
+        found = MTCNN(min_face_size=SMALLEST_FACE, thresholds=levels, factor=factor, keep_all=True, device=device)
+        self.mtcnn = found.float()  # whatever the caller has made torch's default type
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[Detections]:
         """The faces of each picture (uint8 [H, W, 3], RGB), whatever their sizes."""

@@ -29,6 +29,11 @@ class AlignmentTemplate:
     def to_json(self) -> list[list[float]]:
         return [[float(x), float(y)] for x, y in self.points]
 
+    def widened(self, margin: float) -> AlignmentTemplate:
+        """The template of a frame that is wider by this share, about the same middle."""
+        points = 0.5 + (np.array(self.points) - 0.5) / (1 + margin)
+        return AlignmentTemplate.from_json(points.round(6).tolist())
+
     @classmethod
     def from_json(cls, points: Sequence[Sequence[float]]) -> AlignmentTemplate:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from facegen.data.archive import FaceArchive
@@ -11,17 +13,20 @@ from facegen.device import pick_device
 from facegen.errors import FacegenError
 from facegen.metrics.features import check_given_files
 from facegen.metrics.names import parse_metrics
+from facegen.networks.discriminator import Discriminator
+from facegen.networks.generator import Generator
+from facegen.text import visible
 from facegen.training.generator import checkpoint
 from facegen.training.generator.loop import check_unfinished, open_archive
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import batch_parts
-from facegen.training.generator.start_from import start_from
+from facegen.training.generator.start_from import Start, start_from
 from facegen.training.generator.state import build_networks
 from facegen.training.run.data import check_same_classes, note_of
 from facegen.training.run.folder import check_goes_on
 from facegen.training.run.launch import check_gpus
 from facegen.training.run.lock import RUNNING, read_status
-from facegen.weights.locate import is_remote
+from facegen.weights.locate import is_remote, kimg_of_name
 
 
 def rehearse(
@@ -46,6 +51,8 @@ def rehearse(
     check_gpus(processes)
     on_gpu = pick_device(device).type == "cuda"
     options, archive = decide_and_open(options, processes, resume, on_gpu=on_gpu)
+    for line in options.left_aside(len(archive)) if resume is None else ():
+        warnings.warn(visible(line), stacklevel=2)
     if resume is not None:
         check_goes_on(resume, options)
         check_same_classes(resume, {"data": note_of(archive, archive.class_names)})
@@ -58,11 +65,19 @@ def rehearse(
         checkpoint.load_weights(snapshot, {"G": G, "D": D, "G_ema": G_ema})
         check_unfinished(resume, options, content["images_seen"])
     else:
-        if options.resume and not is_remote(options.resume):
-            start_from(options.resume, G, D, G_ema)
+        options = _with_start(options, G, D, G_ema)
         _check_can_be_made(Path(outdir))
     check_given_files(parse_metrics(options.metrics), options.inception, options.vgg, options.lpips)
     return options
+
+
+def _with_start(options: TrainOptions, G: Generator, D: Discriminator, G_ema: Generator) -> TrainOptions:
+    """Return the options of a new run with the `nkimg` and `p` that it would start from, as far as they are known."""
+    if not options.resume:
+        return Start({}).decide(options)
+    if is_remote(options.resume):
+        return replace(Start({}, kimg_of_name(options.resume)).decide(options), p=options.p)
+    return start_from(options.resume, G, D, G_ema).decide(options)
 
 
 def decide_and_open(

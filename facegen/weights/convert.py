@@ -45,8 +45,7 @@ def convert(
         group: Age group (or class name) of a conditional generator, for `rosinality` alone.
         groups: Age groups of a generator whose file does not say which they are; the new file says them.
         truncation_psi: Fixed in the graph of a generator, for `onnx` and `torchscript` alone; None for 1.
-        force_fp16: Let generator and discriminator compute their four highest resolutions in float16 on a GPU, whatever
-            the file says; for `safetensors` and `pkl` alone.
+        force_fp16: Let generator and discriminator use float16 on a GPU; for `safetensors` and `pkl` alone.
         force: Replace the destination if it is there.
 
     Returns:
@@ -58,17 +57,14 @@ def convert(
     """
     destination = at_home(destination)
     to = _format(destination, to, network)
-    _check(to, network, group, truncation_psi)
-    if force_fp16 and to not in ("safetensors", "pkl"):
-        raise FacegenError(f"--force-fp16 is for safetensors and pkl, {to} computes in float32: leave it out")
+    _check(to, network, group, truncation_psi, force_fp16)
     path = locate(source)
-    _check_destination(destination, path, force)
+    check_destination(destination, path, force)
 
     networks, header = read_networks(path)
     header = header if groups is None else _with_groups(header, networks, groups)
     kept = _choose(path, networks, to, network)
-    if force_fp16:
-        kept = {name: _with_float16(chosen) for name, chosen in kept.items()}
+    kept = {name: _with_float16(chosen) for name, chosen in kept.items()} if force_fp16 else kept
     lines = _left_out(networks, kept, header, to)
     if to == "safetensors":
         save_networks(destination, kept, header.metadata)
@@ -79,8 +75,7 @@ def convert(
         write_pickle(destination, kept, origin.get("training_set_kwargs"), metadata=header.metadata)
     elif to == "rosinality":
         (generator,) = kept.values()
-        arguments = _export_rosinality(path, generator, destination, header, group)
-        lines.append(f"load it into rosinality's Generator({arguments})")
+        lines.append(_export_rosinality(path, generator, destination, header, group))
     else:
         ((name, chosen),) = kept.items()
         about = {**header.metadata, "network": name}
@@ -115,7 +110,7 @@ def _with_float16(network: nn.Module) -> nn.Module:
     return changed
 
 
-def _check_destination(destination: Path, source: Path, force: bool) -> None:
+def check_destination(destination: Path, source: Path, force: bool) -> None:
     """Raise a FacegenError unless the file can be written without a loss."""
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
@@ -124,7 +119,7 @@ def _check_destination(destination: Path, source: Path, force: bool) -> None:
     check_free(destination, force)
 
 
-def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None) -> None:
+def _check(to: str, network: str | None, group: str | None, truncation_psi: float | None, force_fp16: bool) -> None:
     """Raise a FacegenError for what the format has no use for."""
     if network is not None and network not in HOLDS[to]:
         article = "an" if network[0] in "aeiou" else "a"
@@ -135,15 +130,18 @@ def _check(to: str, network: str | None, group: str | None, truncation_psi: floa
         raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
     if truncation_psi is not None and not math.isfinite(truncation_psi):
         raise FacegenError(f"truncation cannot be {truncation_psi}")
+    if force_fp16 and to not in ("safetensors", "pkl"):
+        raise FacegenError(f"--force-fp16 is for safetensors and pkl, {to} computes in float32: leave it out")
 
 
 def _export_rosinality(path: Path, network: nn.Module, destination: Path, header: Header, group: str | None) -> str:
-    """Write for rosinality; return the arguments of its generator."""
+    """Write for rosinality; return a line with the arguments of its generator."""
     from facegen.weights.export.rosinality import export_rosinality
 
     assert isinstance(network, Generator)  # the one kind that `HOLDS` allows
     needed = export_rosinality(network, destination, class_index=_class_index(path, network, header, group))
-    return ", ".join(f"{name}={value}" for name, value in needed.items())
+    arguments = ", ".join(f"{name}={value}" for name, value in needed.items())
+    return f"load it into rosinality's Generator({arguments})"
 
 
 def _export_graph(

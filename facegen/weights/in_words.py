@@ -44,6 +44,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("trained on", options.get("data") or _mapping(origin.get("training_set_kwargs")).get("path")),
         ("which half", options.get("half")),
         ("started from", options.get("resume")),
+        ("blended of", _blended(_mapping(facts.get("blended")))),
         ("faces from", options.get("generator") or _mapping(facts.get("trained_for")).get("generator")),
         ("validated", _age_errors(facts) or edits_in_words(facts)),
         ("metrics", ", ".join(f"{name} {value}" for name, value in metrics.items())),
@@ -59,6 +60,12 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def _blended(blended: dict[str, Any]) -> str:
+    """Which two networks a blend was made of."""
+    names = [_mapping(blended.get(name)).get("generator") for name in ("low", "high")]
+    return f"{names[0]} up to {blended.get('split')} pixels, {names[1]} above" if blended else ""
 
 
 def _latents(entry: Mapping[str, Any]) -> str:

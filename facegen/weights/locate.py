@@ -46,6 +46,7 @@ BEST_AGE_ESTIMATOR = "age-best.safetensors"
 BEST_EDITOR = "editor.safetensors"
 FILE_SUFFIXES = {".safetensors", ".pkl", ".pt", ".pth", ".zip", ".onnx"}
 
+_SNAPSHOT = re.compile(r"(?:^|[/\\])network-snapshot-(\d{1,12})(?:_(\d{3}))?\.(?:pkl|safetensors)(?:[?#].*)?$")
 _ADDRESS = re.compile("(https?|hf)://", re.IGNORECASE)
 _SHA256 = "#sha256="  # as pip writes it
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -163,6 +164,12 @@ def files_by_images(folder: str | os.PathLike[str], pattern: str) -> list[tuple[
     named = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)(?:_(\d{3}))?"))
     matches = (named.fullmatch(path.name) for path in Path(folder).iterdir())
     return sorted((int(found[1] + (found[2] or "000")), Path(folder) / found[0]) for found in matches if found)
+
+
+def kimg_of_name(name: str) -> float | None:
+    """Return how many kimg a snapshot had seen by its name, of any program of the family; None for other names."""
+    found = _SNAPSHOT.search(name)
+    return int(found[1] + (found[2] or "000")) / 1000 if found else None
 
 
 def snapshot_name(images_seen: int) -> str:

@@ -46,6 +46,7 @@ OWN_FILES = {
     "train": (
         "training-state.pt",
         "reals.png",
+        "fakes_init.png",
         *(f"fakes000000_{images}.png" for images in ("016", "032")),
         *(f"network-snapshot-000000_{images}.safetensors" for images in ("016", "032")),
     ),

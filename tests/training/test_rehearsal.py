@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from helpers import small_encoder
+from pickle_writers import Persistent, persistent, write_pickle
 from PIL import Image
 from trainings import train
 
@@ -21,7 +23,7 @@ from facegen.training.generator import loop
 from facegen.training.generator.options import TrainOptions
 from facegen.training.run.folder import RunFolder, read_options
 from facegen.weights.locate import is_remote, list_snapshots
-from facegen.weights.native import save_networks
+from facegen.weights.native import load_networks, save_networks
 
 
 def command(*arguments: object) -> Result:
@@ -180,6 +182,91 @@ def test_the_processes_and_the_device_decide_when_the_training_starts(face_archi
     with pytest.raises(Stop) as stop:
         loop.train_generator(TrainOptions(str(face_archive)), tmp_path, device="cpu", progress=False)
     assert stop.value.args == ((16, 8), {"on_gpu": False})
+
+
+# --- As users of other programs of the family write it --------------------------------------------------------------
+
+
+def planned(*arguments: object) -> dict[str, Any]:
+    """The options that a dry run prints."""
+    result = command(*arguments, "-n")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_line_of_the_forks_notebook(face_archive, tmp_path):
+    line = "--gpus=1 --cfg=11gb-gpu --metrics=None --snap=4 --augpipe=bg --initstrength=1.374 --gamma=50 --mirror=True"
+    line += " --mirrory=False --nkimg=120 --resume=ffhq256 --dry_run"
+    options = planned("--data", face_archive, f"--outdir={tmp_path}", *line.split())
+    expected = {"batch": 4, "mbstd_group": 4, "map_layers": 8, "p": 1.374, "gamma": 50, "nkimg": 120, "mirrory": False}
+    assert {name: options[name] for name in expected} == expected
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (["--topk", "0.9"], "never had an effect"),
+        (["--initstrength", "0.1", "--aug", "noaug"], "--aug noaug"),
+        (["--initstrength", "0.1", "--aug", "fixed", "--p", "0.2"], "--aug fixed"),
+        (["--initstrength", "0.1", "--p", "0.2"], "one of them"),
+        (["--nkimg", "1000"], "nkimg must be below kimg"),
+        (["--resume", "latest"], "no run in it"),
+    ],
+)
+def test_what_the_family_takes_and_a_start_refuses(face_archive, tmp_path, chosen, message):
+    assert_refused_dry_and_wet(message, "--data", face_archive, "--outdir", tmp_path, *chosen)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_have_seen_too_much(face_archive):
+    weights = "https://example.org/network-snapshot-004200.pkl"
+    result = command("--data", face_archive, "--resume", weights, "-n")
+    assert result.exit_code == 1
+    assert "4200 kimg, and --kimg 1000 is the total" in result.output
+    assert planned("--data", face_archive, "--resume", weights, "--kimg", "5000")["nkimg"] == 4200
+
+
+def test_choices_without_effect_are_told_on_stderr(face_archive):
+    chosen = ["--nhwc", "--nobench=1", "--aug=noaug", "--augpipe=bg", "--subset=99", "--resume=noresume"]
+    with pytest.warns(UserWarning, match="augpipe|subset") as told:
+        result = command("--data", face_archive, *chosen, "-n")
+    assert [str(warning.message).split(":")[0] for warning in told] == ["--augpipe bg", "--subset 99"]
+    for words in ("--nhwc", "--nobench"):
+        assert words in result.stderr
+    assert json.loads(result.stdout)["resume"] is None
+
+
+def test_the_run_folder_of_another_program(face_archive, files, tmp_path):
+    """Its newest snapshot, of 4200 kimg by its name, at a strength of 1.375."""
+    networks, header = load_networks(files["fitting"])
+    content = {name: persistent(network, header.networks[name]["kwargs"]) for name, network in networks.items()}
+    pipe = Persistent("AugmentPipe", {"_parameters": {}, "_modules": {}, "_buffers": {"p": torch.tensor(1.375)}})
+    run = tmp_path / "00007-their-auto1"
+    run.mkdir()
+    (run / "training_options.json").write_text('{"num_gpus": 1}')
+    (run / "network-snapshot-000200.pkl").write_bytes(b"")
+    newest = run / "network-snapshot-004200.pkl"
+    newest.write_bytes(write_pickle({**content, "augment_pipe": pipe}))
+    for named in (run, "latest"):
+        arguments = ["--data", face_archive, "--cfg", "tiny", "--resume", named, "--outdir", tmp_path]
+        options = planned(*arguments, "--kimg", "5000")
+        assert (options["resume"], options["nkimg"], options["p"]) == (str(newest), 4200, 1.375)
+        options = planned(*arguments, "--kimg", "50", "--nkimg=0", "--initstrength=0.5")
+        assert (options["nkimg"], options["p"]) == (0, 0.5)
+
+
+def test_latest_is_the_newest_run_and_takes_the_line_that_began_it(face_archive, copied, tmp_path):
+    (tmp_path / "00001-died-early").mkdir()
+    run = copied.rename(tmp_path / "00000-run")
+    (tmp_path / "3").write_text("no folder")
+    line = ["--data", face_archive, "--cfg", "tiny", "--batch", "4", "--outdir", tmp_path, "--resume", "latest"]
+    assert planned(*line, "--kimg", "7")["kimg"] == 7
+    result = command(*line, "--kimg", "7", "--gamma", "3", "-n")
+    assert result.exit_code == 2
+    assert "leave out --gamma" in result.output
+    result = command("--resume", run, "--kimg", "7", "--outdir", tmp_path, "-n")
+    assert "leave out --outdir" in result.output
 
 
 # --- A run to go on with --------------------------------------------------------------------------------------------

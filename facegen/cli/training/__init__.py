@@ -34,8 +34,8 @@ def chosen_options(
     from facegen.training.run.folder import read_options
 
     if resume is not None:
-        given = options_to_merge(ctx, kind, without=("resume", "device", "gpus"))
-        return replace(read_options(resume, kind), **given)
+        before = read_options(resume, kind)
+        return replace(before, **options_to_merge(ctx, before, without=("resume", "device", "gpus")))
     if chosen[fields(kind)[0].name] is None:
         raise click.UsageError(f"give {needed}, or --resume RUN")
     return kind.from_command(chosen)

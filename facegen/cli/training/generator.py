@@ -12,9 +12,26 @@ from facegen.cli import device_option, gpus_option, outdir_option
 from facegen.options import click_options, options_to_merge
 from facegen.training.generator.options import TrainOptions
 
+# Options of the StyleGAN family that have no effect here, and why.
+WITHOUT_EFFECT = {
+    "nhwc": "facegen chooses the layout of the networks' numbers itself",
+    "nobench": "facegen lets cuDNN try its algorithms, which changes the speed alone",
+}
+
+
+def family_options(command: Any) -> Any:
+    """Give the command what only users of other programs of the family look for."""
+    for name in WITHOUT_EFFECT:
+        command = click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, hidden=True)(command)
+    command = click.option("--topk", hidden=True)(command)
+    return click.option(
+        "--initstrength", type=float, metavar="P", help="Strength that --aug ada starts at, as --p; may exceed 1."
+    )(command)
+
 
 @click.command("train")
 @click_options(TrainOptions)
+@family_options
 @outdir_option
 @device_option
 @gpus_option
@@ -36,21 +53,9 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
     from facegen.text import json_text
     from facegen.training.generator.loop import train_generator
     from facegen.training.rehearsal import decide_and_open, rehearse
-    from facegen.training.run.folder import read_options
     from facegen.training.run.launch import run_on_all
-    from facegen.weights.hub import USUAL
 
-    resume = chosen["resume"]
-    goes_on = bool(resume) and Path(resume).is_dir() and not (Path(resume) / USUAL).is_file()  # saved for the hub
-    if goes_on:
-        given = options_to_merge(ctx, TrainOptions, without=("resume", "dry_run", "gpus", "device"))
-        options = replace(read_options(resume, TrainOptions), **given)
-    elif not chosen["data"]:
-        hint = f"; {resume} is no run folder to go on with" if resume else ""
-        raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
-    else:
-        options = TrainOptions.from_command(chosen)
-    run = resume if goes_on else None
+    run, options = _run_and_options(ctx, outdir, chosen)
     if dry_run:
         options = rehearse(options, outdir, processes=gpus, device=device, resume=run)
         say(*json_text(options.to_json(), indent=2).split("\n"))
@@ -59,3 +64,45 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
         decide_and_open(options, gpus, run)  # complains once, not in every process
     if not run_on_all(ctx, gpus):
         train_generator(options, outdir, device=device, resume=run)
+
+
+def _run_and_options(ctx: click.Context, outdir: Path, chosen: dict[str, Any]) -> tuple[Path | None, TrainOptions]:
+    """Return the run to go on with, if that is what the user wants, and the options; notes go to stderr."""
+    from facegen.status import say
+    from facegen.training.run.distributed import is_launched
+    from facegen.training.run.folder import read_options
+    from facegen.training.run.resume import LATEST, what_to_resume
+
+    named = chosen["resume"]
+    run, weights = what_to_resume(named, outdir)
+    notes = [f"--{name} has no effect: {why}" for name, why in WITHOUT_EFFECT.items() if chosen[name]]
+    if run and named.lower() == LATEST:
+        notes.append(f"--resume {named}: goes on with {run}")
+    elif weights and weights != named:
+        notes.append(f"--resume {named}: starts a new run from {weights}")
+    if chosen["topk"] is not None:
+        raise click.UsageError("--topk never had an effect in the fork that has it, so it does not exist here")
+    if run is not None:
+        options = read_options(run, TrainOptions)
+        same = {"outdir": named.lower() == LATEST, "initstrength": chosen["initstrength"] == options.p}
+        beside = {"resume", "dry_run", "gpus", "device", *WITHOUT_EFFECT, *(name for name in same if same[name])}
+        options = replace(options, **options_to_merge(ctx, options, without=beside))
+    elif not chosen["data"]:
+        hint = f"; {named} is no run folder to go on with" if weights else ""
+        raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
+    else:
+        options = TrainOptions.from_command({**chosen, "resume": weights, "p": _first_p(chosen)})
+    for note in () if is_launched() else notes:
+        say(note, err=True)
+    return run, options
+
+
+def _first_p(chosen: dict[str, Any]) -> float | None:
+    """The strength that augmentation starts with, by either of its names."""
+    if chosen["initstrength"] is None:
+        return chosen["p"]
+    if chosen["aug"] != "ada":
+        raise click.UsageError(f"--initstrength is where --aug ada starts; --aug {chosen['aug']} does not move")
+    if chosen["p"] is not None:
+        raise click.UsageError("--initstrength and --p are the same with --aug ada: give one of them")
+    return chosen["initstrength"]

@@ -20,7 +20,7 @@ WITHOUT = "--labels none packs the pictures without labels"
 # Mistakes in a single label: the picture is left out, and the others keep theirs.
 _OF_ONE = {"picture without a label", "label not a whole number", "label out of range", "two labels"}
 _OF_ONE |= {"broken label vector"}
-_ARGUMENTS = {"name_hint", "png", "label"}  # of `ArchiveWriter.add_png`
+_ARGUMENTS = {"self", "name_hint", "png", "label"}  # of `ArchiveWriter.add_png`
 _HARMLESS = ("label without a picture", "age without a picture", "impossible age", "label contradicts the age")
 
 

@@ -88,7 +88,7 @@ def pack(
     found = _open(source, dest, labels)
     side = options.side or _common_side(found, options)
     report = _new_report(found, options, side)
-    job = {"source": str(source.resolve()), "pack": asdict(options)}
+    job = {"source": str(source.resolve()), "pack": asdict(options), "side": side}
     with Spool(spool_path(dest), job) as spool:
         for left in dest.parent.glob(f".{glob.escape(dest.name)}.*.tmp"):  # of a run that was killed while writing
             shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -123,7 +123,8 @@ def _open(path: Path, dest: Path, how: str | None) -> _Source:
     """Find the pictures and their labels. Raises FacegenError as `find_labels` and `open_bundle` do."""
     bundle = open_bundle(path, how)
     if bundle is not None:
-        stamp = Container(path.parent).stamp(path.name)
+        about = (path / "data.mdb" if path.is_dir() else path).stat()
+        stamp = [about.st_size, about.st_mtime_ns]
         return _Source(path, bundle.title, bundle.names, bundle.read, lambda _: stamp, bundle.labels, [])
     files = Container(path, strict=False)
     skipped = refused_items(files, dest)

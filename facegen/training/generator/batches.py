@@ -18,9 +18,9 @@ from facegen.errors import FacegenError
 from facegen.parallel import map_in_order
 from facegen.text import shown
 from facegen.training.draws import WHOLE, Part
+from facegen.training.generator.options import MOST_WORKERS
 
 IN_MEMORY_BYTES = 4 * 2**30  # an archive that decodes to less than this is held in memory
-MOST_WORKERS = 8  # processes that decode ahead where an archive is not held in memory
 GPU_SHARE = 0.25  # one that takes no more than this of what is free of a GPU's memory is held there
 
 
@@ -80,11 +80,13 @@ class Batches:
         batch: pictures per batch, of all processes together.
         seed: seeds order and mirroring.
         mirror: flip every other picture, at random.
+        mirrory: turn every other picture upside down, at random.
         balance: see `class_weights`; 0 goes through the archive in random order, epoch by epoch.
         even: an attribute of faces whose values are drawn equally often within each class (within all pictures where
             there are no classes), see `picture_weights`; None draws faces of a class alike.
         part: the pictures of each batch to give; the other processes get the others.
         device: where batches are given. An archive that fits there (`GPU_SHARE`) is copied once, as bytes.
+        workers: processes that decode ahead where an archive is not held in memory; None is one per core, few at most.
 
     Attributes:
         position: pictures taken so far, by all processes; to go on with an earlier run, set it to where that stopped.
@@ -99,14 +101,18 @@ class Batches:
         *,
         seed: int = 0,
         mirror: bool = False,
+        mirrory: bool = False,
         balance: float = 0,
         even: str | None = None,
         part: Part = WHOLE,
         device: torch.device | str = "cpu",
+        workers: int | None = None,
     ) -> None:
         if not 0 <= balance <= 1:
             raise FacegenError(f"balance must be between 0 (as the data is) and 1 (all groups alike), got {balance}")
-        self.archive, self.batch, self.seed, self.mirror = archive, batch, seed, mirror
+        self.archive, self.batch, self.seed = archive, batch, seed
+        self.mirrors = {3: mirror, 2: mirrory}  # by the axis of [N, C, H, W] that it turns around
+        self.workers = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
         self.position, self.part = 0, part
         self.device = torch.device(device)
         self.waiting = 0.0
@@ -140,8 +146,9 @@ class Batches:
         else:
             images = self._next_images()
         images = to_device(images, self.device)
-        if flips.any():
-            images = torch.where(to_device(flips, self.device)[:, None, None, None], images.flip(3), images)
+        for axis, chosen in flips.items():
+            if chosen.any():
+                images = torch.where(to_device(chosen, self.device)[:, None, None, None], images.flip(axis), images)
         labels = torch.zeros([len(indices), self.archive.c_dim])
         if self.archive.c_dim > 0:
             labels.scatter_(1, torch.from_numpy(self.archive.labels[indices])[:, None], 1.0)
@@ -150,19 +157,21 @@ class Batches:
         self.waiting += time.perf_counter() - start
         return images, labels
 
-    def _draw(self, position: int) -> tuple[np.ndarray, torch.Tensor]:
-        """Return the indices and flips of the part of a batch at a position; a batch may straddle two chunks."""
+    def _draw(self, position: int) -> tuple[np.ndarray, dict[int, torch.Tensor]]:
+        """Return the indices and, by axis, flips of the part of a batch at a position; it may straddle two chunks."""
         size = len(self.archive)
         indices: list[np.ndarray] = []
-        flips: list[np.ndarray] = []
+        flips: dict[int, list[np.ndarray]] = {axis: [] for axis in self.mirrors}
         while (missing := self.batch - sum(map(len, indices))) > 0:
             start = position + self.batch - missing
             self._load_chunk(start // size)
             part = slice(start % size, start % size + missing)
             indices.append(self._chunk_indices[part])
-            flips.append(self._chunk_flips[part])
+            for axis, chosen in self._chunk_flips.items():
+                flips[axis].append(chosen[part])
         rows = slice(self.part.index, None, self.part.count)
-        return np.concatenate(indices)[rows], torch.from_numpy(np.concatenate(flips)[rows])
+        turned = {axis: torch.from_numpy(np.concatenate(chosen)[rows]) for axis, chosen in flips.items()}
+        return np.concatenate(indices)[rows], turned
 
     def _load_chunk(self, number: int) -> None:
         """Draw as many indices as there are pictures; they depend on the seed and the chunk's number only."""
@@ -174,7 +183,9 @@ class Batches:
             self._chunk_indices = random.permutation(size)
         else:
             self._chunk_indices = random.choice(size, size, p=self._probabilities)
-        self._chunk_flips = random.random(size) < 0.5 if self.mirror else np.zeros(size, bool)
+        self._chunk_flips = {
+            axis: random.random(size) < 0.5 if wanted else np.zeros(size, bool) for axis, wanted in self.mirrors.items()
+        }
         self._chunk_number = number
 
     def _next_images(self) -> torch.Tensor:
@@ -200,7 +211,7 @@ class Batches:
         loader = torch.utils.data.DataLoader(
             _Pictures(self.archive),
             batch_sampler=_Order(self),
-            num_workers=min(os.cpu_count() or 1, MOST_WORKERS),
+            num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # or it would take a number from the training's own
         )

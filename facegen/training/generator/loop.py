@@ -15,11 +15,11 @@ import torch
 from tqdm import tqdm
 
 from facegen.data.archive import FaceArchive, label_counts
-from facegen.device import precision_in_words
+from facegen.device import precision_in_words, tf32
 from facegen.errors import FacegenError
 from facegen.training.generator import checkpoint
 from facegen.training.generator.compiling import compile_networks
-from facegen.training.generator.grids import save_reals
+from facegen.training.generator.grids import grid_latents, save_fakes, save_reals
 from facegen.training.generator.measure import Measurements
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.saving import Saver, not_finite_error
@@ -60,7 +60,7 @@ def train_generator(
             nothing left to do, a loss stopped being a number, or memory ran out.
     """
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
-    with Session("train", device, progress) as session:
+    with Session("train", device, progress) as session, tf32(options.allow_tf32):
         archive = open_archive(options, resume)
         on_gpu = session.device.type == "cuda"
         options = options.decide(archive.resolution, distributed.world_size(), on_gpu=on_gpu)
@@ -72,6 +72,8 @@ def train_generator(
             _describe(session, options, state, archive)
             if distributed.is_main():
                 save_reals(archive, session.path / "reals.png", options.seed, options.even)
+                latents = grid_latents(state.G_ema, options.seed)
+                save_fakes(state.G_ema, latents, archive, session.path / "fakes_init.png")
         else:
             state = _restored(options, archive, session.device, resume, data)
             measurements = Measurements(options, session.device, session.progress)
@@ -219,8 +221,13 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     for name in ("G", "D", "G_ema") if options.resume else ():
         report = state.started_from.get(name, f"new: {options.resume} has none")
         session.log(f"starts from     {name}: {report}")
-    if options.resume and options.p is None and state.augment is not None and (p := state.augment.probability()) > 0:
-        session.log(f"starts from     p: {p:.3f}, the strength of augmentation that {options.resume} had reached")
+    p = 0.0 if state.augment is None else state.augment.probability()
+    if options.resume and (state.images_seen or p):
+        session.log(f"starts from     {state.images_seen / 1000:g} kimg, augmentation p {p:.3f}")
+    for line in options.left_aside(len(archive)):
+        session.log(f"left aside      {line}")
+    if options.workers is not None and state.batches.in_memory:
+        session.log("left aside      --workers: the pictures fit in memory, so none is decoded ahead")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))

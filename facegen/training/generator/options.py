@@ -33,8 +33,12 @@ STYLEGAN2: dict[str, Any] = {
 }
 _PAPER = {"batch": 64, "batch_gpu": 8, "mbstd_group": 8, "lr": 0.0025, "ema_kimg": 20}
 _CIFAR: dict[str, Any] = {"batch": 64, "batch_gpu": 32, "mbstd_group": 32, "lr": 0.0025, "gamma": 0.01}
-_CIFAR |= {"ema_kimg": 500, "ema_rampup": 0.05, "map_layers": 2, "pl_weight": 0, "style_mixing": 0}
-_CIFAR |= {"d_architecture": "orig"}
+_CIFAR |= {"ema_kimg": 500, "ema_rampup": 0.05}
+_CIFAR_TUNED = {"map_layers": 2, "pl_weight": 0, "style_mixing": 0, "d_architecture": "orig"}
+# Of dvschultz's fork: stylegan2 in the batches that a GPU of so much memory holds at 1024x1024, on one GPU or two.
+_11GB = {"batch": 4, "batch_gpu": 4, "mbstd_group": 4}
+_24GB = {"batch": 8, "batch_gpu": 8, "mbstd_group": 8}
+_48GB = {"batch": 16, "batch_gpu": 16, "mbstd_group": 16}
 # For days on a CPU, hours on a GPU: four times as wide as `tiny`, with what makes the latent space smooth.
 _SMALL: dict[str, Any] = {"batch": 16, "batch_gpu": None, "channel_base": 4096, "channel_max": 128, "lr": 0.0025}
 _SMALL |= {"gamma": 0.1, "ema_rampup": 0.05, "map_layers": 2, "latent": 256}
@@ -46,12 +50,23 @@ FIXED_PRESETS: dict[str, dict[str, Any]] = {
     "paper256": STYLEGAN2 | _PAPER | {"channel_base": 16384, "gamma": 1},
     "paper512": STYLEGAN2 | _PAPER | {"gamma": 0.5},
     "paper1024": STYLEGAN2 | {"gamma": 2},
-    "cifar": STYLEGAN2 | _CIFAR,
+    "cifar": STYLEGAN2 | _CIFAR | _CIFAR_TUNED,
+    "cifarbaseline": STYLEGAN2 | _CIFAR | {"channel_base": 16384},
+    "11gb-gpu": STYLEGAN2 | _11GB,
+    "24gb-gpu": STYLEGAN2 | _24GB,
+    "48gb-gpu": STYLEGAN2 | _48GB,
+    "48gb-2gpu": STYLEGAN2 | _48GB | {"batch": 32},
+    # Names alone: their values are those of others. What aydao's fork for TensorFlow did beside is in neither program.
+    "11gb-gpu-complex": STYLEGAN2 | _11GB,
+    "24gb-gpu-complex": STYLEGAN2 | _24GB,
+    "24gb-2gpu-complex": STYLEGAN2 | _24GB | {"batch": 16},
+    "aydao": STYLEGAN2 | _24GB | {"batch": 16},
     "small": STYLEGAN2 | _SMALL,
     "tiny": STYLEGAN2 | _SMALL | _TINY,
 }
 PRESETS = ("auto", *FIXED_PRESETS)
 
+MOST_WORKERS, MAX_WORKERS = 8, 256  # processes that decode ahead, unless told otherwise; the most that can be told
 AUGMENTATIONS = ("ada", "fixed", "noaug")
 NONE_IS_A_VALUE = {"batch_gpu", "ema_rampup", "conv_clamp", "p"}  # among the options that `cfg` decides
 
@@ -66,8 +81,20 @@ class TrainOptions(Options):
     """All options of `train_generator`. What `cfg` decides may be left out: `train_generator` asks `decide` for it."""
 
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
-    cfg: str = option("auto", f"{', '.join(PRESETS)}; small and tiny are for a CPU.", choices=PRESETS, metavar="NAME")
+    cfg: str = option(
+        "auto",
+        f"{', '.join(PRESETS)}. small and tiny are for a CPU, 11gb-gpu and the like for GPUs of such memory; "
+        "-complex changes nothing, and aydao is 24gb-2gpu-complex, without the tricks of its name.",
+        choices=PRESETS,
+        metavar="NAME",
+    )
     kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
+    nkimg: float | None = option(
+        None,
+        "Count as if so many thousand images had been seen; --kimg is the total.",
+        unset="what the weights of --resume had seen, else 0",
+        min=0,
+    )
     batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
     batch_gpu: int | None = option(
         None, "Largest batch at a time on a GPU, to need less memory.", unset="by cfg", min=1, resumable=True
@@ -76,7 +103,7 @@ class TrainOptions(Options):
     mbstd_group: int = decided("Pictures per group of the minibatch standard deviation.", command=False)
     channel_base: int = decided("Width of the networks, see `SynthesisNetwork`.", command=False)
     channel_max: int = decided("Most channels of a layer.", command=False)
-    lr: float = decided("Learning rate of both networks.", command=False)
+    lr: float = decided("Learning rate of both networks.", called="lrate", above=0)
     ema_kimg: float = decided("Half-life of the moving average of the generator's weights.", command=False)
     ema_rampup: float | None = decided(
         "Shorten that half-life to this fraction of the images seen so far; None does not.", command=False
@@ -90,6 +117,7 @@ class TrainOptions(Options):
     d_architecture: str = decided("Architecture of the discriminator.", command=False)
     cond: bool = option(True, "Condition on the labels.")
     mirror: bool = option(False, "Flip pictures at random.")
+    mirrory: bool = option(False, "Turn pictures upside down at random.")
     subset: int | None = option(None, "Train on this many pictures only.", unset="all", min=1)
     balance: float = option(
         0, "Draw age groups as often as the data has them (0), all equally often (1), or between.", min=0, max=1
@@ -109,7 +137,7 @@ class TrainOptions(Options):
     )
     aug: str = option("ada", "Augmentation: ada adapts its strength, fixed keeps it at --p.", choices=AUGMENTATIONS)
     p: float | None = option(
-        None, "Strength for --aug fixed, start for ada.", unset="0, or what the weights of --resume had", min=0, max=1
+        None, "Strength for --aug fixed, start for ada.", unset="0, or what the weights of --resume had", min=0
     )
     augpipe: str = option(
         "bgc", f"Which augmentations: {', '.join(AUGPIPE_PRESETS)}.", choices=AUGPIPE_PRESETS, metavar="NAME"
@@ -118,7 +146,8 @@ class TrainOptions(Options):
     ada_kimg: float = decided("How fast ADA moves: kimg from 0 to 1.", command=False)
     resume: str | None = option(
         None,
-        "A run folder to go on with, or weights to start a new run from: a file, an address, ffhq256, ...",
+        "A run folder to go on with (latest: the newest in --outdir), or weights to start a new run from: a file, an "
+        "address, ffhq256, a run folder of stylegan2-ada-pytorch, ...",
         metavar="RUN|FILE|URL",
     )
     freezed: int = option(0, "Layers of D that keep their weights.", min=0)
@@ -138,6 +167,17 @@ class TrainOptions(Options):
     lpips: str | None = option(None, "LPIPS weights, for ppl.", metavar="FILE", unset="downloaded", resumable=True)
     seed: int = option(0, "Seeds every random choice.", min=0)
     fp32: bool = option(False, "Compute in float32 alone: no float16 (GPU), no bfloat16 (CPU).")
+    allow_tf32: bool = option(
+        False, "Let GPUs compute float32 in TensorFloat-32: faster, with three digits.", resumable=True
+    )
+    workers: int | None = option(
+        None,
+        "Processes that decode pictures ahead, where these do not fit in memory.",
+        unset=f"one per core, at most {MOST_WORKERS}",
+        min=0,
+        max=MAX_WORKERS,
+        resumable=True,
+    )
     compile: bool = option(
         False, "Compile the networks (torch.compile): minutes at first, then faster steps.", resumable=True
     )
@@ -176,15 +216,29 @@ class TrainOptions(Options):
             words = f"batch must be a multiple of {group} (minibatch-stddev group), got {self.batch}"
             yield self.batch % group == 0, words
         yield (self.batch or 0) <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
-        yield self.aug != "fixed" or (self.p or 0) > 0, "aug fixed needs p, the strength, above 0 (as in --p 0.2)"
+        words = "aug fixed needs p, the strength, above 0 and at most 1 (as in --p 0.2)"
+        yield self.aug != "fixed" or 0 < (self.p or 0) <= 1, words
+        nkimg = self.nkimg or 0
+        yield nkimg < self.kimg, f"nkimg must be below kimg ({self.kimg:g}), which is the total, got {nkimg:g}"
         yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
         yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"
         yield end is None or start < end, f"t-end-kimg must be above t-start-kimg ({start:g}), got {end}"
         yield end is None or self.cond, "t-end-kimg is for labels: leave out it or --cond=0"
 
+    def left_aside(self, pictures: int) -> list[str]:
+        """Return a line for each choice that has no effect in a run on so many pictures, the `subset` of an archive."""
+        unused = {
+            f"--target {self.target:g}: only --aug ada has a target": self.aug != "ada" and self.target != 0.6,
+            f"--augpipe {self.augpipe}: --aug noaug augments nothing": self.aug == "noaug" and self.augpipe != "bgc",
+            f"--p {self.p or 0:g}: --aug noaug augments nothing": self.aug == "noaug" and (self.p or 0) > 0,
+            f"--subset {self.subset}: there are {pictures} pictures; all are taken": (self.subset or 0) > pictures,
+        }
+        return [line for line, holds in unused.items() if holds]
+
     def run_name(self) -> str:
         """Return what the run folder is called, after its number."""
-        parts = [Path(self.data).stem, "cond" if self.cond else "", "mirror" if self.mirror else "", self.cfg]
+        parts = [Path(self.data).stem, "cond" if self.cond else "", "mirror" if self.mirror else ""]
+        parts += ["mirrory" if self.mirrory else "", self.cfg]
         parts += [f"batch{self.batch}", f"gamma{self.gamma:g}"]
         parts += [self.aug if self.aug != "fixed" else f"p{self.p or 0:g}"]
         parts += ["" if self.t_end_kimg is None else f"t{self.t_start_kimg:g}to{self.t_end_kimg:g}"]

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -34,10 +34,11 @@ from facegen.errors import FacegenError
 from facegen.networks.discriminator import Discriminator
 from facegen.networks.generator import Generator
 from facegen.networks.layers import normalize_2nd_moment
-from facegen.training.augment.pipe import AugmentPipe
+from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.transition import effective_parameters, label_weight
 from facegen.weights.header import Header
 from facegen.weights.load import read_networks
+from facegen.weights.locate import kimg_of_name
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,46 @@ class CopyReport:
         return "; ".join(parts)
 
 
-def start_from(
-    reference: str | os.PathLike[str],
-    G: Generator,
-    D: Discriminator,
-    G_ema: Generator,
-    augment: AugmentPipe | None = None,
-) -> dict[str, CopyReport]:
-    """Copy what fits of a weight file of any kind into new networks, and report for each of them.
+@dataclass(frozen=True)
+class Start:
+    """What weights give to a new run.
+
+    Attributes:
+        reports: what became of each network that they hold.
+        kimg: how many thousand images they had seen; None where neither the file nor its name says.
+        augment_p: the strength of augmentation that their training had reached; None where the file does not say.
+    """
+
+    reports: Mapping[str, CopyReport]
+    kimg: float | None = None
+    augment_p: float | None = None
+
+    def decide(self, options: TrainOptions) -> TrainOptions:
+        """Return the options with `nkimg` and `p`, where they leave them open.
+
+        Raises:
+            FacegenError: the weights have seen all that the run is to see.
+        """
+        nkimg, p = options.nkimg, options.p
+        if nkimg is None:
+            nkimg = self.kimg or 0
+            if nkimg >= options.kimg:
+                raise FacegenError(
+                    f"{options.resume}: has seen {nkimg:g} kimg, and --kimg {options.kimg:g} is the total: give more, "
+                    "or --nkimg 0 to count from the start"
+                )
+        if p is None:
+            p = (self.augment_p or 0) if options.aug == "ada" else 0
+        return replace(options, nkimg=nkimg, p=p)
+
+
+def start_from(reference: str | os.PathLike[str], G: Generator, D: Discriminator, G_ema: Generator) -> Start:
+    """Copy what fits of a weight file of any kind into new networks.
 
     Args:
         reference: what `facegen.weights.locate` takes. A file with only one of `G` and `G_ema` gives it to both;
             without `D`, D starts new.
         G, D, G_ema: the new networks; G_ema is the moving average of G.
-        augment: gets the strength that the file's training had reached, if the file says.
 
     Raises:
         FileNotFoundError, FacegenError: no such file, no generator in it, or one with other latents.
@@ -100,10 +127,10 @@ def start_from(
             f"{reference}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
             "choose the --cfg that it was trained with"
         )
-    if augment is not None and header.augment_p is not None:
-        augment.p.fill_(header.augment_p)
     sources = {"G": (current, G), "D": (loaded.get("D"), D), "G_ema": (average, G_ema)}
-    return {name: copy_matching(source, target) for name, (source, target) in sources.items() if source is not None}
+    reports = {name: copy_matching(source, target) for name, (source, target) in sources.items() if source is not None}
+    kimg = kimg_of_name(os.fspath(reference)) if header.kimg is None else header.kimg
+    return Start(reports, kimg, header.augment_p)
 
 
 def _fade_in_place(networks: dict[str, nn.Module], header: Header) -> None:

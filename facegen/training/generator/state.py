@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from facegen.training.generator.losses import GanLoss
 from facegen.training.generator.options import TrainOptions
 from facegen.training.generator.parts import PhasesInParts, batch_parts
 from facegen.training.generator.recording import Phases
-from facegen.training.generator.start_from import CopyReport, start_from
+from facegen.training.generator.start_from import CopyReport, Start, start_from
 from facegen.training.run import distributed
 
 G_REG_INTERVAL, D_REG_INTERVAL = 4, 16
@@ -45,7 +46,7 @@ class TrainingState:
     phases: Phases | PhasesInParts  # how the phases of the loss are run
     images_seen: int = 0
     steps: int = 0
-    started_from: dict[str, CopyReport] = field(default_factory=dict)  # what `options.resume` gave to each network
+    started_from: Mapping[str, CopyReport] = field(default_factory=dict)  # what `options.resume` gave to each network
 
     @property
     def random(self) -> BatchRandom:
@@ -57,7 +58,8 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
     """Build networks, optimizers, and data stream of a new run.
 
     `options.resume` gives the first weights, as far as they fit: classes, resolution, and widths may be others. Where
-    the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given.
+    the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given; the
+    images that it says to have seen count, unless `options.nkimg` is given.
     Of several processes each builds its own; rank 0's weights go to all.
 
     Raises:
@@ -67,11 +69,9 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
     torch.manual_seed(options.seed)
     G, D = build_networks(options, archive)
     G_ema = copy.deepcopy(G)
+    start = start_from(options.resume, G, D, G_ema) if options.resume else Start({})
+    options = start.decide(options)
     augment, ada = build_augmentation(options, device)
-    started_from = {}
-    if options.resume:
-        adapting = augment if ada is not None and options.p is None else None
-        started_from = start_from(options.resume, G, D, G_ema, adapting)
     for network in (G, D, G_ema):
         network.to(device).requires_grad_(False)
     distributed.broadcast((G, D, G_ema))
@@ -102,7 +102,8 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
         batches=build_batches(options, archive, device),
         class_weights=torch.as_tensor(weights, dtype=torch.float32),
         phases=build_phases(options, loss, parts, device),
-        started_from=started_from,
+        images_seen=round((options.nkimg or 0) * 1000),
+        started_from=start.reports,
     )
 
 
@@ -151,10 +152,12 @@ def build_batches(options: TrainOptions, archive: FaceArchive, device: torch.dev
         options.batch,
         seed=options.seed,
         mirror=options.mirror,
+        mirrory=options.mirrory,
         balance=options.balance,
         even=options.even,
         part=Part(distributed.rank(), distributed.world_size()),
         device=device,
+        workers=options.workers,
     )
 
 

@@ -108,6 +108,7 @@ def test_odd_pictures_and_their_labels(odd_pictures, tmp_path, face):
         difference = np.abs(faces.image(index) - (gray if source in {"e.pgm", "g.png"} else expected))
         assert difference.mean() < {"c.png": 8, "f.tif": 8}.get(source, 0.6), source
     assert read(archive, "facegen.json")["packed"]["resize_filter"] == "lanczos"
+    assert any("lanczos" in note for note in inspect_archive(archive, progress=False).notes)
     with zipfile.ZipFile(archive) as file:  # of one kind, for readers that take no mixture
         modes = {Image.open(io.BytesIO(file.read(name))).mode for name in file.namelist() if name.endswith("png")}
     assert modes == {"RGB"}

@@ -70,6 +70,16 @@ def test_mirror_flips_about_half(archive):
     assert 0.4 < flipped.float().mean() < 0.6
 
 
+def test_mirrory_turns_about_half_upside_down_and_leaves_the_rest_of_the_order(archive):
+    mirrored = torch.cat([images for images, _ in take(Batches(archive, 20, mirror=True), 20)])
+    both = torch.cat([images for images, _ in take(Batches(archive, 20, mirror=True, mirrory=True), 20)])
+    same = (mirrored == both).flatten(1).all(dim=1)
+    turned = (mirrored.flip(2) == both).flatten(1).all(dim=1)
+    # In each chunk the flips from left to right are drawn before those from top to bottom, so these change no other.
+    assert torch.all(same | turned)
+    assert 0.4 < turned.float().mean() < 0.6
+
+
 @pytest.mark.parametrize(("balance", "expected"), [(0, [0.5, 0.3, 0.2]), (1, [1 / 3] * 3)])
 def test_class_weights(archive, balance, expected):
     assert class_weights(archive, balance) == pytest.approx(expected)
@@ -175,7 +185,7 @@ def test_one_value_alone_changes_nothing():
     np.testing.assert_array_equal(picture_weights(classes, 0.5, [None] * 4), picture_weights(classes, 0.5))
 
 
-@pytest.mark.parametrize("chosen", [{}, {"balance": 0.5}, {"even": "gender"}], ids=str)
+@pytest.mark.parametrize("chosen", [{}, {"balance": 0.5, "mirrory": True}, {"even": "gender", "workers": 0}], ids=str)
 def test_position_goes_on_where_a_run_stopped_and_processes_share_it(uneven, monkeypatch, chosen):
     archive, chosen = FaceArchive(uneven), {"seed": 3, "mirror": True, **chosen}
     whole = take(Batches(archive, 6, **chosen), 9)  # 54 pictures: crosses two chunks of 20

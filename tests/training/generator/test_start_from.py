@@ -64,7 +64,7 @@ def test_classes_start_from_a_network_without_and_learn(face_archive, unconditio
 
 
 def test_the_command_prints_what_fitted(face_archive, unconditional, tmp_path, monkeypatch):
-    options = narrow_options(face_archive, resume=str(unconditional), kimg=0.004)
+    options = narrow_options(face_archive, resume=str(unconditional), kimg=0.02)
     monkeypatch.setattr(TrainOptions, "decide", lambda self, *rest, **more: options)
     command = ["train", "--data", face_archive, "--outdir", tmp_path, "--resume", unconditional]
     result = CliRunner().invoke(facegen, [*map(str, command)])
@@ -124,7 +124,8 @@ def augmented(unconditional, tmp_path_factory):
     [({}, 1.375), ({"p": 0.25}, 0.25), ({"p": 0}, 0), ({"aug": "fixed", "p": 0.5}, 0.5), ({"aug": "noaug"}, None)],
 )
 def test_ada_starts_as_strong_as_it_was(face_archive, augmented, chosen, p):
-    state = build_state(narrow_options(face_archive, resume=str(augmented), **chosen), FaceArchive(face_archive), CPU)
+    options = narrow_options(face_archive, resume=str(augmented), kimg=300, **chosen)
+    state = build_state(options, FaceArchive(face_archive), CPU)
     assert (None if state.augment is None else state.augment.probability()) == p
 
 
@@ -143,17 +144,28 @@ def test_weights_that_say_no_strength_start_at_0(face_archive):
 
 def test_a_snapshot_of_facegen_says_its_strength_too(face_archive, augmented, tmp_path):
     """Stop with p above 0, start a new run from the snapshot, stop and go on with that: p goes on rising."""
-    chosen = {"ada_kimg": 1, "kimg": 0.016, "target": -1}  # p only rises
+    chosen = {"ada_kimg": 1, "kimg": 200.016, "target": -1}  # p only rises
     first = train(face_archive, tmp_path, resume=str(augmented), **chosen)
     assert read_options(first, TrainOptions).p is None
-    assert "starts from     p: 1.375" in (first / "log.txt").read_text()
+    assert "starts from     200 kimg, augmentation p 1.375" in (first / "log.txt").read_text()
+    assert {path.name for path in first.glob("fakes*")} == {"fakes_init.png", "fakes000200_016.png"}
     (snapshot,) = first.glob("*.safetensors")
     p = torch.load(first / "training-state.pt", weights_only=True)["p"]
     assert p > 1.375
     assert Header.read(snapshot).augment_p == p
-    state = build_state(narrow_options(face_archive, resume=str(snapshot)), FaceArchive(face_archive), CPU)
+    state = build_state(narrow_options(face_archive, resume=str(snapshot), kimg=300), FaceArchive(face_archive), CPU)
     assert state.augment.p == p
-    train_whole_and_resumed(face_archive, tmp_path, resume=str(augmented), ada_kimg=1)
+    assert state.images_seen == 200_016
+    train_whole_and_resumed(face_archive, tmp_path, resume=str(augmented), nkimg=0.008, ada_kimg=1)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kimg"), [({"kimg": 300}, 200), ({"kimg": 200.5, "nkimg": 200.25}, 200.25), ({"nkimg": 0}, 0)]
+)
+def test_images_that_weights_have_seen_count(face_archive, augmented, chosen, kimg):
+    state = build_state(narrow_options(face_archive, resume=str(augmented), **chosen), FaceArchive(face_archive), CPU)
+    assert state.images_seen == 1000 * kimg
+    assert state.batches.position == 0
 
 
 def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive, unconditional, tmp_path):

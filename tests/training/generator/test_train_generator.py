@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
 
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
     snapshot = newest_snapshot(finished_run)
-    options = narrow_options(face_archive, resume=str(snapshot), freezed=2)
+    options = narrow_options(face_archive, resume=str(snapshot), nkimg=0, freezed=2)
     state = build_state(options, FaceArchive(face_archive), CPU)
     assert torch.equal(state.G.synthesis.b4.const, load_networks(snapshot)[0]["G"].synthesis.b4.const)
     assert "b16.conv0.weight" in dict(state.D.named_buffers())  # frozen, and loaded all the same

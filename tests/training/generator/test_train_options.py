@@ -49,8 +49,9 @@ def test_run_name_tells_what_is_special():
     assert options(even="gender").run_name() == "faces-cond-tiny-batch16-gamma0.05-ada-even-gender"
 
 
-def test_options_of_before_even_are_read(tmp_path):
-    values = {name: value for name, value in options().to_json().items() if name != "even"}
+@pytest.mark.parametrize("later", [["even"], ["nkimg", "mirrory", "allow_tf32", "workers"]])
+def test_options_of_earlier_versions_are_read(tmp_path, later):
+    values = {name: value for name, value in options().to_json().items() if name not in later}
     (tmp_path / OPTIONS).write_text(json.dumps(values))
     assert read_options(tmp_path, TrainOptions) == options()
 
@@ -69,7 +70,11 @@ def test_options_of_before_even_are_read(tmp_path):
         ({"aug": "adda"}, "aug 'adda': choose one of ada, fixed, noaug"),
         ({"augpipe": "bgx"}, "augpipe 'bgx': choose one of"),
         ({"target": 2}, "target must be between -1 and 1"),
-        ({"p": 1.5}, "p must be between 0 and 1"),
+        ({"p": -0.5}, "p must be at least 0"),
+        ({"aug": "fixed", "p": 1.5}, "p, the strength, above 0 and at most 1"),
+        ({"lr": 0}, "lrate must be above 0"),
+        ({"kimg": 100, "nkimg": 100}, r"nkimg must be below kimg \(100\)"),
+        ({"workers": -1}, "workers must be between 0 and"),
         ({"snap": 0}, "snap must be above 0"),
         ({"snap_minutes": 0}, "snap-minutes must be"),
         ({"snap_minutes": float("nan")}, "snap-minutes must be"),
@@ -88,6 +93,21 @@ def test_options_of_another_version_are_refused(tmp_path):
     (tmp_path / OPTIONS).write_text('{"data": "faces.zip", "flux": 1}')
     with pytest.raises(FacegenError, match="flux"):
         read_options(tmp_path, TrainOptions)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"aug": "fixed", "p": 0.1, "target": 0.5}, ["--target 0.5"]),
+        ({"aug": "noaug", "augpipe": "bg", "p": 0.1}, ["--augpipe bg", "--p 0.1"]),
+        ({"subset": 21}, ["--subset 21: there are 20 pictures"]),
+        ({"subset": 20, "target": 0.5, "augpipe": "bg", "p": 1.4}, []),
+    ],
+)
+def test_choices_without_effect_are_told(chosen, words):
+    lines = options(**chosen).left_aside(20)
+    assert len(lines) == len(words)
+    assert all(line.startswith(word) for line, word in zip(lines, words, strict=True))
 
 
 # --- Presets --------------------------------------------------------------------------------------------------------
@@ -155,6 +175,14 @@ def test_auto_with_a_batch_of_ones_own_keeps_it_and_its_groups_fit_a_share():
         ("paper1024", 4, 2, 4),
         ("stylegan2", 8, 1, 4),
         ("paper256", 16, 1, 8),
+        ("cifarbaseline", 1, 2, 32),
+        ("11gb-gpu", 1, 1, 4),
+        ("24gb-gpu", 1, 1, 8),
+        ("48gb-gpu", 1, 1, 16),
+        ("48gb-2gpu", 1, 2, 16),
+        ("48gb-2gpu", 2, 1, 16),
+        ("24gb-2gpu-complex", 1, 2, 8),
+        ("aydao", 2, 1, 8),
         ("auto", 1, 1, None),
         ("small", 1, 1, None),
         ("tiny", 1, 1, None),
@@ -167,6 +195,22 @@ def test_on_a_gpu_a_batch_is_taken_in_the_parts_that_a_preset_was_made_for(cfg, 
     assert len(parts) == passes
     assert chosen.batch // parts[0].count % min(chosen.mbstd_group, chosen.batch // processes) == 0  # whole groups
     assert TrainOptions("faces.zip", cfg).decide(64, processes).batch_gpu is None  # on a CPU
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("11gb-gpu", {"batch": 4, "mbstd_group": 4, "gamma": 10, "ema_kimg": 10, "lr": 0.002, "map_layers": 8}),
+        ("24gb-gpu-complex", {"batch": 8, "mbstd_group": 8, "channel_base": 32768}),
+        ("48gb-2gpu", {"batch": 32, "mbstd_group": 16, "ema_rampup": None}),
+        ("cifarbaseline", {"batch": 64, "mbstd_group": 32, "channel_base": 16384, "gamma": 0.01, "ema_kimg": 500}),
+        ("cifarbaseline", {"map_layers": 8, "ema_rampup": 0.05, "pl_weight": 2, "d_architecture": "resnet"}),
+        ("cifar", {"map_layers": 2, "pl_weight": 0, "style_mixing": 0, "d_architecture": "orig"}),
+    ],
+)
+def test_presets_of_the_fork(name, expected):
+    preset = get_preset(name, 256)
+    assert {key: preset[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("chosen", [{"batch_gpu": 16}, {"batch_gpu": 64}])

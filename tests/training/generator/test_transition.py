@@ -94,7 +94,7 @@ def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(f
     assert "labels count      50% yet, in full from 0.048 kimg on" in (run / "log.txt").read_text()
     snapshot = run / "network-snapshot-000000_032.safetensors"
     was, _ = load_networks(snapshot)
-    new = narrow_options(face_archive, resume=str(snapshot))
+    new = narrow_options(face_archive, resume=str(snapshot), nkimg=0)
     state = build_state(new, loop.open_archive(new), CPU)
     state.batches.close()
     z, c, pictures = torch.randn(3, 16), torch.eye(3), torch.randn(3, 3, 16, 16)

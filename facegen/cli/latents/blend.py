@@ -1,0 +1,97 @@
+"""`facegen blend`: coarse blocks of one generator, fine blocks of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from facegen.cli import force_option
+from facegen.errors import FacegenError
+from facegen.options import Parsed, Spelled
+from facegen.status import say, status
+
+SUFFIXES = (".safetensors", ".pkl")
+
+
+def parse_splits(text: str) -> list[int]:
+    """Read resolutions, as in `16,32`, each once; a FacegenError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= 6 for part in parts):
+        raise FacegenError(f"{text!r} is no split: give resolutions, as in 16,32")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+@click.command()
+@click.option(
+    "--low", cls=Spelled, also=["lower-res-pkl"], required=True, metavar="FILE|RUN|URL", help="Coarse blocks."
+)
+@click.option(
+    "--high", cls=Spelled, also=["higher-res-pkl"], required=True, metavar="FILE|RUN|URL", help="Fine blocks."
+)
+@click.option(
+    "--split",
+    "splits",
+    cls=Spelled,
+    also=["split-res"],
+    type=Parsed(parse_splits),
+    metavar="RESOLUTIONS",
+    help="The last resolution of the coarse blocks, as in 16; several, as in 8,16,32, make a file each.  "
+    "[default: 64, at most a quarter of the networks' side]",
+)
+@click.option(
+    "--out",
+    cls=Spelled,
+    also=["output-path"],
+    type=click.Path(path_type=Path),
+    default="blended.safetensors",
+    show_default=True,
+    help="The file; .pkl is for the ancestors' tools. With several splits, blended-16.safetensors and so on.",
+)
+@click.option(
+    "--width",
+    type=click.FloatRange(min=0, max=100),
+    default=0,
+    show_default=True,
+    metavar="BLOCKS",
+    help="How many blocks the transition takes; 0 is sharp.",
+)
+@click.option("--swap", is_flag=True, help="Exchange both networks: coarse blocks of --high, fine ones of --low.")
+@click.option(
+    "--mapping",
+    type=click.Choice(["low", "high"]),
+    default="low",
+    show_default=True,
+    help="Whose mapping, mean and classes the blend gets.",
+)
+@click.option("--model-res", hidden=True, expose_value=False)  # the ancestors have it and never used it
+@force_option
+def command(
+    low: str, high: str, splits: list[int] | None, out: Path, width: float, swap: bool, mapping: str, force: bool
+) -> None:
+    """Blend two generators of one family: shapes of one, colors and textures of the other.
+
+    One has to be trained from the other, or both from a third: else their w mean different things.
+
+    \b
+    Example:
+      facegen blend --low ffhq.pkl --high toon.pkl --split 64 --out blended.safetensors
+      facegen blend --low faces.safetensors --high toon.safetensors --split 8,16,32 --width 0.5
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"{out}: a blend is written as {' or '.join(SUFFIXES)}")
+    with status("loading the networks ..."):
+        from facegen.latents.blending import Source, check_blend, default_split, save_blend, warn_if_unrelated
+        from facegen.weights.convert import check_destination
+
+        one, other = (Source.load(reference) for reference in ((high, low) if swap else (low, high)))
+    splits = splits or [default_split(one.generator.img_resolution)]
+    paths = [out.with_stem(f"{out.stem}-{split}") for split in splits] if len(splits) > 1 else [out]
+    for path, split in zip(paths, splits, strict=True):
+        check_blend(one.generator, other.generator, split)
+        check_destination(path, one.path, force)
+        check_destination(path, other.path, force)
+    warn_if_unrelated(one.generator, other.generator)
+    for path, split in zip(paths, splits, strict=True):
+        save_blend(path, one, other, split, width=width, mapping=mapping)
+        say(str(path))
