@@ -11,10 +11,10 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.latents.labels import Classes, Label
+from facegen.latents.options import MAX_FRAMES
 from facegen.latents.space import LatentSpace
 from facegen.latents.walks.easing import EASINGS
 
-MAX_FRAMES = 100_000
 PARALLEL = 1e-4  # sine of the angle below which two vectors have no great circle of their own
 
 
