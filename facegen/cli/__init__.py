@@ -41,6 +41,7 @@ COMMANDS = {
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
+    "walk": ("facegen.cli.latents.walk", "Walk through faces or through the ages of a face: frames and a video."),
     "mix": ("facegen.cli.latents.mix", "Mix faces: some layers of one, the others of another."),
     "directions": ("facegen.cli.latents.directions", "Find what changes faces most, and move faces along it."),
     "digress": ("facegen.cli.latents.digress", "Let a face, and what it is made of, go around in circles."),

@@ -6,13 +6,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from facegen.aging.edit import parse_ages
 from facegen.errors import FacegenError
 from facegen.latents.seeds import MAX_SEED, parse_seeds
+from facegen.latents.walks.easing import EASINGS
 from facegen.options import PSI_NAMES, Options, option
 from facegen.text import shorten
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
+PROCESSES = ("interpolation", "truncation", "interpolation-truncation")
+LOOPS = ("circularloop", "noiseloop")
+INTERPOLATIONS = ("linear", "slerp", *LOOPS)
+_SLERP_NAMES = ("spherical", "sphericalinterp")
 ORDERS = ("sefa", "fork")
 SPACES = ("w", "z")
 MAX_FRAMES = 100_000
@@ -59,6 +65,54 @@ class DrawingOptions(Options):
     )
     batch: int = option(8, "Pictures drawn at once.", min=1)
     fp32: bool = option(False, "Compute in float32 on a GPU, too: some networks overflow in float16.", flag=True)
+
+
+def parse_interpolation(text: str) -> str:
+    """Read a kind of walk; `spherical` and `sphericalinterp` are what other programs call slerp."""
+    name = text.strip().lower()
+    if name not in (*INTERPOLATIONS, *_SLERP_NAMES):
+        raise FacegenError(f"interpolation {text!r}: choose one of {', '.join(INTERPOLATIONS)}")
+    return "slerp" if name in _SLERP_NAMES else name
+
+
+def parse_way_of_ages(text: str) -> list[float]:
+    """Read ages to walk through: as `parse_ages` does, but a range without a step is its two ends, in any order."""
+    parts = (part.replace(":", ",") if part.count(":") == 1 else part for part in text.split(","))
+    return parse_ages(",".join(parts))
+
+
+@dataclass(frozen=True)
+class WalkOptions(Options):
+    """Which way a walk goes."""
+
+    process: str = option(
+        "interpolation",
+        "Walk from face to face; let truncation change one face; or both at once.",
+        choices=PROCESSES,
+    )
+    interpolation: str = option(
+        "linear",
+        "Straight lines, great circles (slerp), a circle, or a smooth noise that closes.",
+        choices=INTERPOLATIONS,
+        metavar="|".join(INTERPOLATIONS),
+        parse=parse_interpolation,
+    )
+    easing: str = option("linear", "Speed from key to key.", choices=tuple(EASINGS))
+    space: str | None = option(
+        None, "Walk in z or in w.", choices=("z", "w"), unset="z, but w for latents from files, which have no z"
+    )
+    frames: int = option(240, "Frames from each key to the next; of the two loops, of all.", min=2, max=MAX_FRAMES)
+    loop: bool = option(False, "Go back to the first key, so that the video repeats without a jump.", flag=True)
+    diameter: float | None = option(
+        None, "Diameter of the loops in z.", above=0, unset="circularloop 2 sqrt(z_dim), noiseloop 0.9"
+    )
+    random_seed: int = option(0, "Where the loops are.", min=0, max=MAX_SEED)
+    start: float = option(0.0, "The first truncation.", metavar="PSI")
+    stop: float = option(1.0, "The last truncation, included.", metavar="PSI")
+    increment: float = option(0.01, "Truncation from one frame to the next.", metavar="PSI")
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield self.increment != 0, "an increment of 0 never arrives"
 
 
 @dataclass(frozen=True)
