@@ -164,7 +164,7 @@ class DigressionOptions(Options):
         yield self.seeds is None or len(self.seeds) == 3, "seeds: a circle needs three different ones, as in 3,4,5"
         yield (
             2 <= self.frames <= MAX_FRAMES,
-            (f"video-length / step2 is {self.frames} frames: that should be 2 to {MAX_FRAMES:,}"),
+            f"video-length / step2 is {self.frames} frames: that should be 2 to {MAX_FRAMES:,}",
         )
 
     @property
