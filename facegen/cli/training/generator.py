@@ -25,7 +25,7 @@ def family_options(command: Any) -> Any:
         command = click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, hidden=True)(command)
     command = click.option("--topk", hidden=True)(command)
     return click.option(
-        "--initstrength", type=float, metavar="P", help="Start for --aug ada alone, as --p; it may exceed 1."
+        "--initstrength", type=float, metavar="P", help="Strength that --aug ada starts at, as --p; may exceed 1."
     )(command)
 
 
@@ -76,8 +76,10 @@ def _run_and_options(ctx: click.Context, outdir: Path, chosen: dict[str, Any]) -
     named = chosen["resume"]
     run, weights = what_to_resume(named, outdir)
     notes = [f"--{name} has no effect: {why}" for name, why in WITHOUT_EFFECT.items() if chosen[name]]
-    if (run or weights) and str(run or weights) != named:
-        notes.append(f"--resume {named}: " + (f"goes on with {run}" if run else f"starts a new run from {weights}"))
+    if run and named.lower() == LATEST:
+        notes.append(f"--resume {named}: goes on with {run}")
+    elif weights and weights != named:
+        notes.append(f"--resume {named}: starts a new run from {weights}")
     if chosen["topk"] is not None:
         raise click.UsageError("--topk never had an effect in the fork that has it, so it does not exist here")
     if run is not None:

@@ -41,12 +41,14 @@ class Measurements:
         metrics = parse_metrics(options.metrics)
         if metrics:
             weights = {"inception": options.inception, "vgg": options.vgg, "lpips": options.lpips}
-            # All pictures as they are, also where the training flips them or sees a part: the aim is the data set.
+            # All pictures, also where the training sees a part: the aim is the data set. `_full` has them as they are.
             archive = FaceArchive(options.data, use_labels=options.cond)
             self._evaluator = Evaluator(
                 archive,
                 options.metrics,
                 load_detectors(metrics, **weights, device=device, progress=progress),
+                mirror=options.mirror,
+                mirrory=options.mirrory,
                 share=Share(distributed.rank(), distributed.world_size(), distributed.gather),
                 progress=progress,
             )
