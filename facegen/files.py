@@ -20,10 +20,11 @@ from facegen.text import json_text
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it to `path` when the block ends well, delete it otherwise.
 
-    The move is `os.replace`, so a reader sees the old file or the whole new one. The data is flushed to disk first.
+    The move is `os.replace`, so a reader sees the old file or the whole new one. The data is flushed to disk first,
+    unless `flush` is false: for many small files that are made again easily, which waiting for the disk makes slow.
     A missing folder is made. Raises an OSError that names `path` when nothing can be written there, or not all.
 
     Example:
@@ -41,7 +42,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with suppress(OSError):  # many file systems that anybody may write to have no modes
             temporary.chmod(mode)
-        disk.flush_to_disk(temporary)
+        if flush:
+            disk.flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
         raise _named(error, path, temporary) from error

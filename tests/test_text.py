@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from facegen.text import as_argument, in_markdown, json_text, shorten, shown, visible
+from facegen.text import as_argument, in_markdown, in_ranges, json_text, shorten, shown, visible
 
 ODD = {
     "\x1b]0;title\x07": r"\x1b]0;title\x07",
@@ -79,3 +79,8 @@ def test_a_copied_command_runs_no_other():
     assert as_argument("runs/00000-a") == "runs/00000-a"
     assert shlex.split(as_argument("runs/$(touch x); a")) == ["runs/$(touch x); a"]
     assert "\x1b" not in as_argument("a\x1b[31m")
+
+
+@pytest.mark.parametrize(("numbers", "written"), [([0, 1, 2, 3, 7], "0-3,7"), ([4], "4"), ([2, 1], "2,1"), ([], "")])
+def test_numbers_in_ranges(numbers: list[int], written: str):
+    assert in_ranges(numbers) == written

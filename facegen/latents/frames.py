@@ -19,20 +19,20 @@ from tqdm import tqdm
 
 from facegen.aging.video import check_video, save_video
 from facegen.errors import FacegenError
+from facegen.files import atomic_path
 from facegen.latents.generate import as_image
 from facegen.latents.options import VideoOptions
 from facegen.photos.mark import Mark
-from facegen.photos.save import save_marked
 
 FOLDER = "frames"
 WAITING = 32  # frames that may wait for the disk
-_NAME = re.compile(r"frame(\d{4,})\.png")
+_NAME = re.compile(r"frame\d{4,}\.png")
 
 
 def check_frames(options: VideoOptions, outdir: str | os.PathLike[str]) -> None:
     """Raise a FacegenError if these files cannot be written, such as for a missing encoder; ask before long work."""
     if options.video == "none" and not options.keep_frames:
-        raise FacegenError("nothing to write: neither a video (--video none) nor frames (--no-keep-frames)")
+        raise FacegenError("nothing to write: neither a video (--video none) nor frames (--keep-frames=false)")
     if options.video != "none":
         check_video(Path(outdir) / f"walk.{options.video}")
 
@@ -47,7 +47,7 @@ def save_frames(
 ) -> list[Path]:
     """Write pictures as `frames/frame0000.png`, ... and as a video; return the paths: the video's, and the folder's.
 
-    Frames of an earlier, longer run behind the last one are removed: no later video shall have them.
+    Frames of an earlier run are removed first, so that the folder never holds frames of two.
 
     Args:
         frames: uint8 `[H, W, C]`, taken one by one.
@@ -73,16 +73,25 @@ def save_frames(
 def _written(pictures: Iterable[Image.Image], folder: Path) -> Iterator[Image.Image]:
     """Hand pictures on while a thread writes each to a file of its own."""
     waiting: deque[Future] = deque()
-    count = 0
     with ThreadPoolExecutor(1) as pool:
-        for picture in pictures:
-            waiting.append(pool.submit(save_marked, picture, folder / f"frame{count:04d}.png", None))
-            count += 1
+        for count, picture in enumerate(pictures):
+            if count == 0:  # not before there is a picture: drawing may have failed
+                _remove_frames(folder)
+            waiting.append(pool.submit(_write, picture, folder / f"frame{count:04d}.png"))
             yield picture
             if len(waiting) > WAITING:
                 waiting.popleft().result()
         for future in waiting:
             future.result()
-    for path in folder.iterdir():
-        if (match := _NAME.fullmatch(path.name)) and int(match[1]) >= count:
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    """Write a frame: with little compression and no waiting for the disk, which would take longer than drawing it."""
+    with atomic_path(path, flush=False) as temporary:
+        picture.save(temporary, "PNG", compress_level=1)
+
+
+def _remove_frames(folder: Path) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _NAME.fullmatch(path.name):
             path.unlink()

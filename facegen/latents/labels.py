@@ -26,10 +26,12 @@ class Label:
 
     name: as a part of a file's name, `21-30` or `age35`; empty for a generator without classes.
     weights: how much of each class, `[c_dim]`, adds up to 1.
+    age: in years, if it was chosen by age.
     """
 
     name: str
     weights: torch.Tensor
+    age: float | None = None
 
 
 class Classes:
@@ -79,8 +81,12 @@ class Classes:
                 "the generator's file does not say which ages its classes are: give --groups, or choose by --class"
             )
         group_of(age, self.groups)
-        middles = [float(self.groups.middle_age(index)) for index in range(self.c_dim)]
-        return Label(f"age{age:g}", soft_labels(torch.tensor([float(age)]), middles)[0])
+        return Label(f"age{age:g}", self.weights_of(torch.tensor([float(age)]))[0], float(age))
+
+    def weights_of(self, ages: torch.Tensor) -> torch.Tensor:
+        """How much of each class ages `[N]` in years are: `[N, c_dim]`; the classes must be age groups."""
+        assert self.groups is not None
+        return soft_labels(ages, [float(self.groups.middle_age(index)) for index in range(self.c_dim)])
 
     @property
     def usual(self) -> Label:

@@ -62,19 +62,27 @@ class Truncation:
         Args:
             psi: another one than the constructor's, or `[N]`, one for each.
         """
-        if psi is None:
-            psi = self.psi
-        if not isinstance(psi, torch.Tensor):
-            if psi == 1:
-                return ws
-            psi = torch.full([len(ws)], float(psi))
-        psi = psi.to(ws)[:, None, None]
-        truncated = self.centers(labels)[:, None].lerp(ws, psi)
+        if self._leaves(psi):
+            return ws
+        return self.toward(self.centers(labels), ws, psi)
+
+    def toward(self, centers: torch.Tensor, ws: torch.Tensor, psi: float | torch.Tensor | None = None) -> torch.Tensor:
+        """Return ws `[N, num_ws, w_dim]` truncated toward centers `[N, w_dim]`, whatever their labels."""
+        if self._leaves(psi):
+            return ws
+        psi = self.psi if psi is None else psi
+        psi = torch.as_tensor(psi).to(ws).expand(len(ws))[:, None, None]
+        truncated = centers[:, None].lerp(ws, psi)
         return (
             torch.cat([truncated[:, : self.cutoff], ws[:, self.cutoff :]], dim=1)
             if self.cutoff is not None
             else truncated
         )
+
+    def _leaves(self, psi: float | torch.Tensor | None) -> bool:
+        """Whether this truncation leaves every w as it is, so that no center is needed."""
+        psi = self.psi if psi is None else psi
+        return not isinstance(psi, torch.Tensor) and psi == 1
 
     def centers(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the means `[N, w_dim]` that faces of labels `[N, c_dim]` are drawn toward."""

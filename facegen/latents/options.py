@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from facegen.aging.edit import parse_ages
 from facegen.errors import FacegenError
+from facegen.latents.seeds import MAX_SEED, parse_seeds
+from facegen.latents.walks.easing import EASINGS
 from facegen.options import PSI_NAMES, Options, option
 from facegen.text import shorten
 
 NOISE_MODES = ("const", "random", "none")
 CENTERS = ("class", "global")
+PROCESSES = ("interpolation", "truncation", "interpolation-truncation")
+LOOPS = ("circularloop", "noiseloop")
+INTERPOLATIONS = ("linear", "slerp", *LOOPS)
+_SLERP_NAMES = ("spherical", "sphericalinterp")
 ORDERS = ("sefa", "fork")
 SPACES = ("w", "z")
+MAX_FRAMES = 100_000
 SCALE_TYPES = ("pad", "padside", "symm", "symmside")
 
 
@@ -58,6 +67,54 @@ class DrawingOptions(Options):
     fp32: bool = option(False, "Compute in float32 on a GPU, too: some networks overflow in float16.", flag=True)
 
 
+def parse_interpolation(text: str) -> str:
+    """Read a kind of walk; `spherical` and `sphericalinterp` are what other programs call slerp."""
+    name = text.strip().lower()
+    if name not in (*INTERPOLATIONS, *_SLERP_NAMES):
+        raise FacegenError(f"interpolation {text!r}: choose one of {', '.join(INTERPOLATIONS)}")
+    return "slerp" if name in _SLERP_NAMES else name
+
+
+def parse_way_of_ages(text: str) -> list[float]:
+    """Read ages to walk through: as `parse_ages` does, but a range without a step is its two ends, in any order."""
+    parts = (part.replace(":", ",") if part.count(":") == 1 else part for part in text.split(","))
+    return parse_ages(",".join(parts))
+
+
+@dataclass(frozen=True)
+class WalkOptions(Options):
+    """Which way a walk goes."""
+
+    process: str = option(
+        "interpolation",
+        "Walk from face to face; let truncation change one face; or both at once.",
+        choices=PROCESSES,
+    )
+    interpolation: str = option(
+        "linear",
+        "Straight lines, great circles (slerp), a circle, or a smooth noise that closes.",
+        choices=INTERPOLATIONS,
+        metavar="|".join(INTERPOLATIONS),
+        parse=parse_interpolation,
+    )
+    easing: str = option("linear", "Speed from key to key.", choices=tuple(EASINGS))
+    space: str | None = option(
+        None, "Walk in z or in w.", choices=("z", "w"), unset="z, but w for latents from files, which have no z"
+    )
+    frames: int = option(240, "Frames from each key to the next; of the two loops, of all.", min=2, max=MAX_FRAMES)
+    loop: bool = option(False, "Go back to the first key, so that the video repeats without a jump.", flag=True)
+    diameter: float | None = option(
+        None, "Diameter of the loops in z.", above=0, unset="circularloop 2 sqrt(z_dim), noiseloop 0.9"
+    )
+    random_seed: int = option(0, "Where the loops are.", min=0, max=MAX_SEED)
+    start: float = option(0.0, "The first truncation.", metavar="PSI")
+    stop: float = option(1.0, "The last truncation, included.", metavar="PSI")
+    increment: float = option(0.01, "Truncation from one frame to the next.", metavar="PSI")
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield self.increment != 0, "an increment of 0 never arrives"
+
+
 @dataclass(frozen=True)
 class VideoOptions(Options):
     """What becomes of the frames of a walk."""
@@ -83,3 +140,50 @@ class MovingOptions(Options):
     )
     vid_increment: float = option(0.1, "How far the face moves from one frame of a video to the next.", above=0)
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
+
+
+@dataclass(frozen=True)
+class DigressionOptions(Options):
+    """The two circles of a digression: a small one of z, and a large one of the network's constant."""
+
+    radius_large: float = option(300.0, "How far the constant is from the network's own.", min=0)
+    radius_small: float = option(40.0, "How far z is from the middle face.", min=0)
+    step1: float = option(0.005, "The part of its circle that the constant goes in a frame.", min=0)
+    step2: float = option(0.0025, "The part of its circle that z goes in a frame.", above=0)
+    video_length: float = option(1.0, "How many times z goes around.", above=0)
+    seed: int = option(0, "Where the circles are: of z and of the constant.", min=0, max=MAX_SEED)
+    seeds: tuple[int, ...] | None = option(
+        None,
+        "Three faces for the circle of z: the middle one, and two in whose direction it lies.",
+        metavar="A,B,C",
+        unset="three of --seed, the middle one that seed's face",
+        parse=lambda text: tuple(parse_seeds(text)),
+    )
+
+    def rules(self) -> Iterable[tuple[bool, str]]:
+        yield self.seeds is None or len(self.seeds) == 3, "seeds: a circle needs three different ones, as in 3,4,5"
+        yield (
+            2 <= self.frames <= MAX_FRAMES,
+            f"video-length / step2 is {self.frames} frames: that should be 2 to {MAX_FRAMES:,}",
+        )
+
+    @property
+    def frames(self) -> int:
+        """How many pictures there are."""
+        return round(self.video_length / self.step2)
+
+    @property
+    def turns(self) -> tuple[int, int]:
+        """How many times z and the constant go around: whole turns, so that the video repeats without a jump."""
+        turns_of_const = self.video_length * self.step1 / self.step2
+        return max(1, round(self.video_length)), max(self.step1 > 0, round(turns_of_const))
+
+
+@dataclass(frozen=True)
+class BlendOptions(Options):
+    """How two generators are blended at a split."""
+
+    width: float = option(
+        0.0, "How many blocks the transition takes, in which weights are mixed; 0 is sharp.", min=0, metavar="BLOCKS"
+    )
+    mapping: str = option("low", "Whose mapping, mean of w and classes the blend has.", choices=("low", "high"))

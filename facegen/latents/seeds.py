@@ -18,9 +18,17 @@ _RANGE = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?")
 def parse_seeds(text: str) -> list[int]:
     """Read seeds: numbers and ranges with both ends, as in `0-3,7,20-22`; each seed once, in the order written.
 
+    Raises as `parse_way` does.
+    """
+    return list(dict.fromkeys(parse_way(text)))
+
+
+def parse_way(text: str) -> list[int]:
+    """Read seeds as `parse_seeds` does, but keep doubles: a walk may come by the same face again.
+
     Raises a FacegenError for what is no seed, a range that falls, and seeds that are too large or too many.
     """
-    seeds: dict[int, None] = {}
+    seeds: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
@@ -34,8 +42,8 @@ def parse_seeds(text: str) -> list[int]:
             raise FacegenError(f"seeds {first}-{last} fall: write the smaller one first, as in {last}-{first}")
         if last - first >= MAX_SEEDS:
             raise FacegenError(f"seeds {first}-{last} are more than {MAX_SEEDS:,}: take fewer at a time")
-        seeds |= dict.fromkeys(range(first, last + 1))
-    return list(seeds)
+        seeds += range(first, last + 1)
+    return seeds
 
 
 def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> np.ndarray:

@@ -99,6 +99,16 @@ class LatentSpace:
             return center(ws, ws.new_zeros([len(ws), self.generator.c_dim]))
         return self.truncation(ws, label.weights.expand(len(ws), -1))
 
+    def means(self, labels: Sequence[Label | None]) -> torch.Tensor:
+        """Return what latents of labels are truncated toward, `[N, w_dim]`; of None, the mean of all classes."""
+        of_all = Truncation(self.generator, center="global")
+        nothing = torch.zeros([1, self.generator.c_dim])
+        means = [
+            of_all.centers(nothing) if label is None else self.truncation.centers(label.weights[None])
+            for label in labels
+        ]
+        return torch.cat(means)
+
     def draw(self, ws: Iterable[torch.Tensor], consts: Iterable[torch.Tensor] | None = None) -> Iterator[np.ndarray]:
         """Draw a picture of each w `[num_ws, w_dim]`, in order: uint8 `[H, W, 3]`, `[H, W, 1]` of a gray network.
 

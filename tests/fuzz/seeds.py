@@ -11,7 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from bundle_writers import array, idx, listed, pickled, text
 from fuzz.containers import join_parts, zipped
 from fuzz.states import age_training, generator_training, to_json
 from fuzz.targets import pictures
@@ -76,6 +78,9 @@ def data_sets() -> Iterator[tuple[str, str, bytes]]:
     yield "table", "fairface", b"file,age,gender,race,service_test\nimg0.png,more than 70,Male,White,True\n"
     yield "table", "appa-real", b"file_name,apparent_age_avg,real_age\nimg0.png,5.1,4\n"
     yield "table", "excel", b"sep=;\nimage;age\nimg0.png;3\n"
+    pixels = np.zeros((1, 3072), np.uint8)
+    yield "bundle", "cifar", pickled(labels=listed([b"K\x07"]), label_names=listed([text("a")] * 8), data=array(pixels))
+    yield "bundle", "mnist", idx(np.zeros((2, 28, 28), np.uint8))
     cropped = {"name": "a.jpg", "stamp": [1, 2], "offset": 0, "size": 9, "sha256": "0" * 64, "dhash": 5, "notes": []}
     dropped = {"name": "b.jpg", "reason": "no face", "detail": ""}
     lines = f"{json.dumps(cropped)}\n{json.dumps(dropped)}\n".encode()

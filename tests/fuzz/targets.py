@@ -22,8 +22,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 import torch
+from bundle_writers import idx, write_cifar
 from click.testing import CliRunner
 from fuzz.containers import (
     split_parts,
@@ -230,6 +232,21 @@ def table(data: bytes) -> None:
         assert source in all_sources()
         files, reader = open_source(folder_of("table", {**pictures(), name: data}), source)
         answers(lambda files=files, reader=reader: list(reader.read(files)))
+
+
+@target
+def bundle(data: bytes) -> None:
+    """A batch of CIFAR-10 (a pickle), or MNIST's pictures or labels, as `pack` reads them."""
+    from facegen.data.packing.bundles import open_bundle
+
+    if data[:1] == b"\x80":
+        files = {"data_batch_1": data, "batches.meta": data}
+        answers(open_bundle, write_cifar(workplace() / "cifar-10-python.tar.gz", files), None)
+        return
+    pictures = written("train-images-idx3-ubyte", data)
+    for labels in (data, idx(np.zeros(2, np.uint8))):
+        written("train-labels-idx1-ubyte", labels)
+        answers(open_bundle, pictures, None)
 
 
 @target

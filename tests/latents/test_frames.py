@@ -1,11 +1,11 @@
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from facegen.errors import FacegenError
-from facegen.latents import frames as frames_module
 from facegen.latents.frames import check_frames, save_frames
 from facegen.latents.options import VideoOptions
 
@@ -34,16 +34,18 @@ def test_frames_of_a_longer_run_before_go_and_other_files_stay(tmp_path):
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    save = frames_module.save_marked
+    save = Image.Image.save
 
-    def full(picture, path, mark):
-        if path.name == "frame0002.png":
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return save(picture, path, mark)
+    def full(picture, path, *kind, **options):
+        if "frame0002.png" in Path(path).name:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(picture, path, *kind, **options)
 
-    monkeypatch.setattr(frames_module, "save_marked", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left") as caught:
         save_frames(pictures(50), 50, tmp_path, "walk", VideoOptions(video="gif"), "a walk")
+    assert caught.value.filename == str(tmp_path / "frames/frame0002.png")
     assert not (tmp_path / "walk.gif").exists()
     assert not list(tmp_path.rglob(".*"))
 

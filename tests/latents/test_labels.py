@@ -21,6 +21,13 @@ def test_classes_are_chosen_by_number_name_and_age():
     assert old.weights.tolist() == [0, 0, 0, 1]
 
 
+def test_the_usual_label_is_that_of_grown_people():
+    assert Classes(4, Header({"groups": GROUPS.labels})).usual.name == "21-40"
+    assert Classes(2, Header({}), AgeGroups.parse("0-3,4-9")).usual.name == "0-3"
+    assert Classes(2, Header({})).usual.weights.tolist() == [1, 0]
+    assert Classes(0, Header({})).usual.weights.shape == (0,)
+
+
 def test_a_label_asked_for_twice_is_drawn_once():
     assert len(Classes(4, Header({})).choose("1,0-2,1")) == 3
 

@@ -22,8 +22,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def label_options(command: Command) -> Command:
     """Give a command the options that choose classes: `classes`, `group` and `age`."""
+    age = click.option("--age", type=Parsed(parse_ages), metavar="YEARS", help="Ages, as in 35 or 5:90:5.")
+    return class_options(age(command))
+
+
+def class_options(command: Command) -> Command:
+    """Give a command the options `classes` and `group`, where it has an `age` of its own."""
     for add in (
-        click.option("--age", type=Parsed(parse_ages), metavar="YEARS", help="Ages, as in 35 or 5:90:5."),
         click.option("--group", metavar="NAMES", help="Age groups or classes by name, as in 21-30,31-40."),
         click.option("--class", "classes", metavar="NUMBERS", help="Classes by number, as in 3 or 0-9, or all."),
     ):

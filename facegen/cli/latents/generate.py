@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
 from facegen.cli.latents import chosen_labels, label_options, only_label, opened_space, space_options
+from facegen.latents.options import PROCESSES
 from facegen.latents.seeds import parse_seeds
 from facegen.options import Parsed
 from facegen.status import say
 
 
-@click.command()
+class ImagesOrWalk(click.Command):
+    """Programs of the StyleGAN family also walk by the command of this name: `--process interpolation`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        process = _process_in(args)
+        if process not in PROCESSES:
+            return super().make_context(info_name, args, parent, **extra)
+        say(f"generate --process {process} is called `facegen walk` here", err=True)
+        from facegen.cli.latents.walk import command as walk
+
+        return walk.make_context("walk", args, parent, **extra)
+
+
+def _process_in(arguments: list[str]) -> str:
+    """The value of `--process`; empty if it is not given."""
+    for argument, after in pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        if name == "--process":
+            return (value if equals else after).replace("_", "-")
+    return ""
+
+
+@click.command(cls=ImagesOrWalk)
 @click.option("--seeds", type=Parsed(parse_seeds), metavar="SEEDS", help="Faces by number, as in 0-3,7,20-22.")
 @click.option(
     "--projected-w",
@@ -23,6 +49,13 @@ from facegen.status import say
     help="Draw latents from a file instead, such as facegen project writes; several times for more.",
 )
 @click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@click.option(
+    "--process",
+    type=click.Choice(["image", *PROCESSES]),
+    default="image",
+    expose_value=False,
+    help="image; the others are what facegen walk does.",
+)
 @label_options
 @click.option("--grid", is_flag=True, help="Also grid.png: a row for each seed, a column for each class.")
 @click.option("--save-latents", is_flag=True, help="Also latents.npz: w, z, seeds and classes of all pictures.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import struct
 import sys
-import tarfile
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundle_writers import array, idx, listed, pickled, text, write_cifar
 from refusals import assert_refused
 
 from facegen.data.archive import FaceArchive
@@ -23,39 +22,13 @@ from facegen.errors import DamagedError
 from facegen.images import encode_png
 
 
-def text(value: str) -> bytes:
-    return b"U" + struct.pack("<B", len(value)) + value.encode()
-
-
-def array(pixels: np.ndarray) -> bytes:
-    """A uint8 array as Python 2 and its numpy pickle it (protocol 2)."""
-    shape = b"".join(b"M" + struct.pack("<H", size) for size in pixels.shape)
-    data = pixels.tobytes()
-    return (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        + (b"(K\x01" + shape + b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN")
-        + (b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T" + struct.pack("<I", len(data)) + data + b"tb")
-    )
-
-
-def listed(values: list[bytes]) -> bytes:
-    return b"](" + b"".join(values) + b"e"
-
-
-def pickled(**items: bytes) -> bytes:
-    return b"\x80\x02}(" + b"".join(text(name) + value for name, value in items.items()) + b"u."
-
-
 @pytest.fixture
 def make_cifar(tmp_path) -> Callable[..., Path]:
+    """A function that writes CIFAR-10's file; `batches_meta` is batches.meta."""
+
     def make(**files: bytes) -> Path:
-        path = tmp_path / "cifar-10-python.tar.gz"
-        with tarfile.open(path, "w:gz") as archive:
-            for name, data in files.items():
-                member = tarfile.TarInfo(f"cifar-10-batches-py/{name.replace('_meta', '.meta')}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-        return path
+        named = {name.replace("_meta", ".meta"): data for name, data in files.items()}
+        return write_cifar(tmp_path / "cifar-10-python.tar.gz", named)
 
     return make
 
@@ -105,10 +78,9 @@ def test_broken_archives(make_cifar, tmp_path, monkeypatch):
 
 def write_mnist(folder: Path, pixels: np.ndarray, labels: list[int] | None) -> Path:
     path = folder / "train-images-idx3-ubyte.gz"
-    path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, *pixels.shape) + pixels.tobytes()))
+    path.write_bytes(gzip.compress(idx(pixels)))
     if labels is not None:
-        content = struct.pack(">2I", 0x801, len(labels)) + bytes(labels)
-        (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
+        (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.array(labels, np.uint8))))
     return path
 
 

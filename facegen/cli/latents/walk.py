@@ -1,0 +1,101 @@
+"""`facegen walk`: videos of walks through the latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facegen.cli.latents import chosen_labels, class_options, labels_or_usual, opened_space, space_options
+from facegen.latents.options import LOOPS, VideoOptions, WalkOptions, parse_way_of_ages
+from facegen.latents.seeds import parse_way
+from facegen.options import Parsed, click_options
+from facegen.status import say, status
+
+if TYPE_CHECKING:
+    from facegen.latents.labels import Label
+    from facegen.latents.space import LatentSpace
+
+
+@click.command()
+@click.option("--seeds", type=Parsed(parse_way), metavar="SEEDS", help="Faces by number, as in 85,265,297-299.")
+@click.option(
+    "--projected-w",
+    multiple=True,
+    metavar="FILE|FOLDER",
+    type=click.Path(path_type=Path),
+    help="Also go by latents from a file, such as facegen project writes; before the seeds; several times for more.",
+)
+@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where files go.")
+@click.option(
+    "--age",
+    type=Parsed(parse_way_of_ages),
+    metavar="YEARS",
+    help="Through these ages, as in 5:90, 5:90:5 or 20,60,40; or all at one, as in 35.",
+)
+@class_options
+@click_options(WalkOptions, VideoOptions)
+@space_options
+def command(seeds: list[int] | None, projected_w: tuple[Path, ...], outdir: Path, **chosen: Any) -> None:
+    """Walk from face to face, or let one face grow older: frames and a video.
+
+    One seed with ages or classes is one face on its way through them, year by year; several seeds are a video each, in
+    a folder for each, as seed0007. Several seeds of one class are one walk from face to face. Without a class, one
+    seed goes from the youngest to the oldest.
+
+    The walk has --frames frames from each key to the next: the first frame of each step is its key, the last frame of
+    all the last key. Frames are called frames/frame0000.png and so on, the video by what it shows. Those of an earlier
+    run are replaced.
+
+    --process truncation shows each face from --start to --stop, both included; below 0 is the opposite face.
+    interpolation-truncation walks and goes from --start to --stop on the way. The two loops go through z: circularloop
+    around the plane of three --seeds or of a --random-seed, noiseloop by --random-seed alone.
+
+    \b
+    Example:
+      facegen walk --seeds 7 --age 5:90
+      facegen walk --seeds 85,265,297 --age 30 --loop --frames 48 --easing easeInOutQuad
+      facegen walk --seeds 7 --class all --video gif --frames 12
+      facegen walk --interpolation circularloop --random-seed 42 --group 21-30
+      facegen walk --process truncation --seeds 85 --start -1 --stop 2 --increment 0.02
+      facegen walk --projected-w me.npz --projected-w you.npz --interpolation slerp
+    """
+    options, video = WalkOptions.from_command(chosen), VideoOptions.from_command(chosen)
+    is_loop = options.process != "truncation" and options.interpolation in LOOPS
+    if not (seeds or projected_w or is_loop):
+        raise click.UsageError("name faces to walk by: --seeds 1,5, or --projected-w FILE")
+    if seeds and is_loop and options.interpolation == "noiseloop":
+        say("Note: --seeds is left out: a noise loop lies where --random-seed says", err=True)
+        seeds = None
+    with status("loading the network ..."):
+        from facegen.latents.frames import check_frames, save_frames
+        from facegen.latents.walks.tours import Keys, plan_tours
+
+        check_frames(video, outdir)
+    space = opened_space(chosen)
+    labels = _labels(space, chosen, seeds or (), projected_w, options)
+    tours = plan_tours(space, options, Keys(seeds or (), projected_w, labels))
+    for tour in tours:
+        name, folder = f"{tour.name}-{video.fps:g}fps", outdir / tour.folder
+        for path in save_frames(space.draw(tour.ws), tour.total, folder, name, video, f"a walk, {tour.name}"):
+            say(str(path))
+
+
+def _labels(
+    space: LatentSpace, chosen: dict[str, Any], seeds: Sequence[int], files: Sequence[Path], options: WalkOptions
+) -> list[Label]:
+    """The labels asked for; where none are: none of files, all ages or classes of one face, else the usual class."""
+    classes = space.classes
+    if classes.c_dim == 0 or any(chosen[name] is not None for name in ("classes", "group", "age")):
+        return chosen_labels(space, chosen)
+    if files and not seeds:
+        return []
+    if len(set(seeds)) != 1 or files or options.process == "truncation" or options.interpolation in LOOPS:
+        return labels_or_usual(space, chosen)
+    if classes.groups is None:
+        return chosen_labels(space, chosen)
+    ages = [classes.groups.middle_age(index) for index in (0, classes.c_dim - 1)]
+    say(f"Note: no age given, so the face goes from {ages[0]} to {ages[1]} years", err=True)
+    return classes.choose(ages=ages)
