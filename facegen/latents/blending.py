@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from facegen.errors import FacegenError
+from facegen.latents.options import BlendOptions
 from facegen.networks.generator import Generator
 from facegen.weights.export.pickle import write_pickle
 from facegen.weights.header import Header
@@ -25,7 +26,6 @@ from facegen.weights.locate import locate
 from facegen.weights.native import save_networks
 from facegen.weights.trained_for import name_generator
 
-MAPPINGS = ("low", "high")
 UNRELATED = 0.1  # cosine of two networks' weights
 NOT_OF_A_BLEND = ("kimg", "augment_p", "metrics")  # what a header says of one training
 _DEFAULTS = {"architecture": "skip", "activation": "lrelu", "resample_filter": [1, 3, 3, 1]}
@@ -51,26 +51,26 @@ class Source:
         return {**name_generator(self.generator, self.path), "license": self.header.license}
 
 
-def blend(low: Generator, high: Generator, split: int, *, width: float = 0.0, mapping: str = "low") -> Generator:
+def blend(low: Generator, high: Generator, split: int, options: BlendOptions | None = None) -> Generator:
     """Return a new generator: the blocks up to and including `split` are low's, those above are high's.
 
     Args:
         low, high: of the same resolution and widths; classes and mapping may differ.
         split: a resolution of the networks, below their last.
-        width: of the transition, see `share_of_high`; 0 is sharp. Stored noise is not mixed, which would weaken it: it
-            is that of the network which a block has more of.
-        mapping: whose mapping network it gets, with its classes and its mean of w: `low` or `high`.
+        options: how soft the transition is, see `share_of_high`, and whose mapping network the blend has. Stored noise
+            is not mixed, which would weaken it: it is that of the network which a block has more of.
 
     Raises:
         FacegenError: networks that do not fit, or no such split; see `check_blend`.
     """
+    options = options or BlendOptions()
     check_blend(low, high, split)
-    mapped = {"low": low, "high": high}[mapping]
+    mapped = {"low": low, "high": high}[options.mapping]
     of_mapping = ("z_dim", "c_dim", "mapping_kwargs")
     kwargs: dict[str, Any] = {**low.init_kwargs, **{name: mapped.init_kwargs[name] for name in of_mapping}}
     tensors = {f"mapping.{name}": tensor for name, tensor in mapped.mapping.state_dict().items()}
     for resolution in low.synthesis.block_resolutions:
-        name, share = f"synthesis.b{resolution}", share_of_high(resolution, split, width)
+        name, share = f"synthesis.b{resolution}", share_of_high(resolution, split, options.width)
         blocks = [network.get_submodule(name) for network in (low, high)]
         nearer = blocks[share > 0.5].state_dict()
         tensors |= {f"{name}.{key}": tensor for key, tensor in nearer.items()}
@@ -135,26 +135,18 @@ def warn_if_unrelated(low: Generator, high: Generator) -> None:
         )
 
 
-def save_blend(
-    path: str | os.PathLike[str],
-    low: Source,
-    high: Source,
-    split: int,
-    *,
-    width: float = 0.0,
-    mapping: str = "low",
-) -> None:
+def save_blend(path: str | os.PathLike[str], low: Source, high: Source, split: int, options: BlendOptions) -> None:
     """Blend two networks and write the result atomically, as a pickle under a name in `.pkl`; see `blend`.
 
     The file says what low's file says, what the classes are from the network of the mapping, and both origins.
     """
-    networks = {"G_ema": blend(low.generator, high.generator, split, width=width, mapping=mapping)}
+    networks = {"G_ema": blend(low.generator, high.generator, split, options)}
     about = {name: value for name, value in low.header.metadata.items() if name not in NOT_OF_A_BLEND}
-    if mapping == "high":
+    if options.mapping == "high":
         of_classes = ("groups", "class_names")
         about = {name: value for name, value in about.items() if name not in of_classes}
         about |= {name: high.header[name] for name in of_classes if name in high.header}
-    how = {"split": split, "width": width, "mapping": mapping}
+    how = {"split": split, **options.to_json()}
     about |= {"license": _license(low, high, split), "blended": {"low": low.entry, "high": high.entry, **how}}
     if Path(path).suffix.lower() == ".pkl":
         origin = low.header.get("origin") or {}

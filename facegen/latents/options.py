@@ -164,7 +164,7 @@ class DigressionOptions(Options):
         yield self.seeds is None or len(self.seeds) == 3, "seeds: a circle needs three different ones, as in 3,4,5"
         yield (
             2 <= self.frames <= MAX_FRAMES,
-            (f"video-length / step2 is {self.frames} frames: that should be 2 to {MAX_FRAMES:,}"),
+            f"video-length / step2 is {self.frames} frames: that should be 2 to {MAX_FRAMES:,}",
         )
 
     @property
@@ -177,3 +177,13 @@ class DigressionOptions(Options):
         """How many times z and the constant go around: whole turns, so that the video repeats without a jump."""
         turns_of_const = self.video_length * self.step1 / self.step2
         return max(1, round(self.video_length)), max(self.step1 > 0, round(turns_of_const))
+
+
+@dataclass(frozen=True)
+class BlendOptions(Options):
+    """How two generators are blended at a split."""
+
+    width: float = option(
+        0.0, "How many blocks the transition takes, in which weights are mixed; 0 is sharp.", min=0, metavar="BLOCKS"
+    )
+    mapping: str = option("low", "Whose mapping, mean of w and classes the blend has.", choices=("low", "high"))

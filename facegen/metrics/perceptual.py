@@ -33,7 +33,9 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         from torchvision.models import vgg16
 
-        layers = vgg16(weights=None).features
+        with torch.device("meta"):  # without drawing 138 million weights, only to replace them
+            layers = vgg16(weights=None).features
+        layers = layers.to_empty(device="cpu")
         try:
             # torchvision's own names; the classifier at the end has no part in this.
             prefix = "features."

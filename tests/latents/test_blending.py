@@ -13,6 +13,7 @@ from facegen.ages import AgeGroups
 from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.latents.blending import blend, check_blend, default_split, share_of_high, warn_if_unrelated
+from facegen.latents.options import BlendOptions
 from facegen.networks.generator import Generator
 from facegen.weights.load import load_generator, read_networks
 from facegen.weights.native import save_networks
@@ -60,7 +61,7 @@ def test_the_sources_are_not_touched():
 
 def test_the_mapping_of_the_high_one_comes_with_its_classes():
     low, high = small_generator(0), small_generator(3, z_dim=6)
-    blended = blend(low, high, 8, mapping="high")
+    blended = blend(low, high, 8, BlendOptions(mapping="high"))
     assert (blended.z_dim, blended.c_dim) == (6, 3)
     assert is_of(blended, high, "mapping")
     assert is_of(blended, low, "synthesis.b8")
@@ -69,7 +70,7 @@ def test_the_mapping_of_the_high_one_comes_with_its_classes():
 def test_a_soft_transition_mixes_weights_but_never_noise():
     low = small_generator(0)
     high = trained_further(low)
-    blended = blend(low, high, 8, width=0.5)
+    blended = blend(low, high, 8, BlendOptions(width=0.5))
     share = share_of_high(8, 8, 0.5)
     mixed = low.synthesis.b8.conv1.weight.lerp(high.synthesis.b8.conv1.weight, share)
     assert torch.allclose(blended.synthesis.b8.conv1.weight, mixed)
@@ -186,7 +187,8 @@ def test_swapped_with_the_mapping_of_the_high_one(files):
     [
         (["--split", "8,64"], 1),
         (["--split", "eight"], 2),
-        (["--width", "-1"], 2),
+        (["--width", "-1"], 1),
+        (["--width", "nan"], 1),
         (["--out", "x.onnx"], 2),
         (["--out", "b.safetensors", "--force"], 1),
         (["--out", "there.pkl"], 1),

@@ -4,8 +4,9 @@ import torch
 from golden_numbers import FOLDER
 from helpers import small_generator
 
+from facegen.errors import FacegenError
 from facegen.images import to_uint8
-from facegen.latents.options import DrawingOptions, TruncationOptions
+from facegen.latents.options import DrawingOptions, TruncationOptions, parse_size
 from facegen.latents.space import LatentSpace
 from facegen.weights.load import load_generator
 
@@ -68,3 +69,18 @@ def test_latents_of_files_are_truncated_toward_their_label_or_all():
     assert torch.allclose(
         space.truncate(ws, label), space.truncation.centers(label.weights[None])[:, None].expand_as(ws)
     )
+
+
+def test_pictures_of_any_size():
+    space = LatentSpace(small_generator(0), drawing=DrawingOptions(size=parse_size("46-18"), scale_type="symm"))
+    ws = space.from_seeds([1, 2], space.classes.choose()[0])
+    assert [picture.shape for picture in space.draw(ws)] == [(18, 46, 3)] * 2
+    with pytest.raises(FacegenError, match="14x16"):
+        LatentSpace(small_generator(0), drawing=DrawingOptions(size=(14, 16)))
+
+
+def test_a_size_is_a_width_and_a_height():
+    assert parse_size("1920-1080") == parse_size(" 1920x1080 ") == parse_size("1920X1080") == (1920, 1080)
+    for text in ("1920", "-1920-1080", "19.5-10", "1920-1080-3", "", "wide-high"):
+        with pytest.raises(FacegenError):
+            parse_size(text)

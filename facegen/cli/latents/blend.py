@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from facegen.cli import force_option
 from facegen.errors import FacegenError
-from facegen.options import Parsed, Spelled
+from facegen.latents.options import BlendOptions
+from facegen.options import Parsed, Spelled, click_options
 from facegen.status import say, status
 
 SUFFIXES = (".safetensors", ".pkl")
@@ -48,27 +50,11 @@ def parse_splits(text: str) -> list[int]:
     show_default=True,
     help="The file; .pkl is for the ancestors' tools. With several splits, blended-16.safetensors and so on.",
 )
-@click.option(
-    "--width",
-    type=click.FloatRange(min=0, max=100),
-    default=0,
-    show_default=True,
-    metavar="BLOCKS",
-    help="How many blocks the transition takes; 0 is sharp.",
-)
+@click_options(BlendOptions)
 @click.option("--swap", is_flag=True, help="Exchange both networks: coarse blocks of --high, fine ones of --low.")
-@click.option(
-    "--mapping",
-    type=click.Choice(["low", "high"]),
-    default="low",
-    show_default=True,
-    help="Whose mapping, mean and classes the blend gets.",
-)
 @click.option("--model-res", hidden=True, expose_value=False)  # the ancestors have it and never used it
 @force_option
-def command(
-    low: str, high: str, splits: list[int] | None, out: Path, width: float, swap: bool, mapping: str, force: bool
-) -> None:
+def command(low: str, high: str, splits: list[int] | None, out: Path, swap: bool, force: bool, **chosen: Any) -> None:
     """Blend two generators of one family: shapes of one, colors and textures of the other.
 
     One has to be trained from the other, or both from a third: else their w mean different things.
@@ -78,6 +64,7 @@ def command(
       facegen blend --low ffhq.pkl --high toon.pkl --split 64 --out blended.safetensors
       facegen blend --low faces.safetensors --high toon.safetensors --split 8,16,32 --width 0.5
     """
+    options = BlendOptions.from_command(chosen)
     if out.suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"{out}: a blend is written as {' or '.join(SUFFIXES)}")
     with status("loading the networks ..."):
@@ -93,5 +80,5 @@ def command(
         check_destination(path, other.path, force)
     warn_if_unrelated(one.generator, other.generator)
     for path, split in zip(paths, splits, strict=True):
-        save_blend(path, one, other, split, width=width, mapping=mapping)
+        save_blend(path, one, other, split, options)
         say(str(path))

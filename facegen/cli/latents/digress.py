@@ -42,7 +42,5 @@ def command(outdir: Path, **chosen: Any) -> None:
         raise click.UsageError(f"here is room for one class, not {len(labels)}")
     plan = digression(space, options, labels[0])
     frames = space.draw(plan.ws, plan.consts)
-    for path in save_frames(
-        frames, plan.total, outdir, f"{plan.name}-{video.fps:g}fps", video, f"a digression, {plan.name}"
-    ):
+    for path in save_frames(frames, plan.total, outdir, f"{plan.name}-{video.fps:g}fps", video, plan.name):
         say(str(path))

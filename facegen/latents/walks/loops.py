@@ -13,23 +13,29 @@ WAVES = 16  # of the noise of each number in z
 SMOOTHNESS = 0.5  # two places this far apart have noise of correlation exp(-1/2)
 
 
-def circle(latents: np.ndarray, diameter: float, frames: int) -> np.ndarray:
+def circle(latents: np.ndarray, diameter: float, frames: int, turns: int = 1) -> np.ndarray:
     """Return a circle in z, float32 `[frames, z_dim]`, around the first of three latents, in the plane of all.
-
-    The axes are at right angles (Gram-Schmidt) and of one length, so it is a circle and not an ellipse.
 
     Args:
         latents: `[3, z_dim]`.
+        turns: how many times it is gone around.
 
     Raises a FacegenError for latents on one line, which are in no plane.
     """
-    center = latents[0]
-    x, y = latents[1:] - center
+    return (latents[0] + diameter / 2 * around(frames, turns) @ plane(latents)).astype(np.float32)
+
+
+def plane(latents: np.ndarray) -> np.ndarray:
+    """Return the axes `[2, dim]` of the plane of three latents `[3, dim]`.
+
+    They are at right angles (Gram-Schmidt) and of one length, so that a circle is no ellipse. Raises a FacegenError for
+    latents on one line.
+    """
+    x, y = latents[1:] - latents[0]
     y = y - x * (x @ y) / max(x @ x, 1e-12)
     if not (np.linalg.norm(x) > 1e-6 and np.linalg.norm(y) > 1e-6):
         raise FacegenError("a circle needs three different latents: name three seeds, each of them once")
-    axes = np.stack([x / np.linalg.norm(x), y / np.linalg.norm(y)])
-    return (center + diameter / 2 * _around(frames) @ axes).astype(np.float32)
+    return np.stack([x / np.linalg.norm(x), y / np.linalg.norm(y)])
 
 
 def circle_diameter(z_dim: int) -> float:
@@ -47,12 +53,12 @@ def noise_circle(random_seed: int, z_dim: int, diameter: float, frames: int) -> 
     directions = random.randn(2, WAVES, z_dim) / SMOOTHNESS
     phases = random.uniform(0, 2 * math.pi, [WAVES, z_dim])
     z = np.empty([frames, z_dim], np.float32)
-    for index, place in enumerate(diameter / 2 * _around(frames)):
+    for index, place in enumerate(diameter / 2 * around(frames)):
         z[index] = np.cos(np.tensordot(place, directions, 1) + phases).sum(axis=0) * math.sqrt(2 / WAVES)
     return z
 
 
-def _around(frames: int) -> np.ndarray:
+def around(frames: int, turns: int = 1) -> np.ndarray:
     """Places on the circle of radius 1, `[frames, 2]`; the one after the last would be the first again."""
-    angles = 2 * math.pi * np.arange(frames) / frames
+    angles = 2 * math.pi * turns * np.arange(frames) / frames
     return np.stack([np.sin(angles), np.cos(angles)], axis=1)

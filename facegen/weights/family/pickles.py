@@ -27,6 +27,7 @@ from facegen.weights.family.pickle_note import NAMES, read_note
 from facegen.weights.family.records import Persistent, TensorflowNetwork, read_records
 from facegen.weights.family.tensorflow import convert_networks
 from facegen.weights.header import Header
+from facegen.weights.locate import kimg_of_name
 
 CLASSES = {"Generator": Generator, "Discriminator": Discriminator}
 PLACEHOLDER = "NoDiscriminator"  # is D in facegen's pickles of a generator alone: the family's tools want a D
@@ -46,8 +47,8 @@ def read_networks(
     Returns:
         The networks by name, `G`, `D` and `G_ema` as far as the file has them (float32, on the CPU, in evaluation
         mode, without gradients), and what else it tells: `networks` with each one's `kind` and constructor `kwargs`,
-        `augment_p`, the strength of the augmentation, and `origin` with the `format`, the embedded source's `sources`
-        (lines and SHA-256 by network) and `training_set_kwargs`.
+        `augment_p`, the strength of the augmentation, `kimg`, which a snapshot's name tells, and `origin` with the
+        `format`, the embedded source's `sources` (lines and SHA-256 by network) and `training_set_kwargs`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -76,9 +77,9 @@ def read_networks(
         "sources": {name: _about_source(record.module_src) for name, record in records.items()},
         "training_set_kwargs": _plain(content.get("training_set_kwargs")),
     }
-    told = {"networks": described, "origin": origin}
-    strength = _strength(content.get("augment_pipe"))
-    return networks, Header(told if strength is None else {**told, "augment_p": strength})
+    told = {"kimg": kimg_of_name(path.name), "augment_p": _strength(content.get("augment_pipe"))}
+    known = {name: number for name, number in told.items() if number is not None}
+    return networks, Header({"networks": described, "origin": origin, **known})
 
 
 def _part(record: Any, where: str) -> Part:

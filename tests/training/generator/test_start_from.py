@@ -130,11 +130,12 @@ def test_ada_starts_as_strong_as_it_was(face_archive, augmented, chosen, p):
 
 
 @pytest.mark.parametrize("form", ["pkl", "safetensors"])
-def test_the_strength_outlives_a_conversion(face_archive, augmented, tmp_path, form):
+def test_strength_and_images_outlive_a_conversion(face_archive, augmented, tmp_path, form):
     path = tmp_path / f"converted.{form}"
     convert(augmented, path)
-    state = build_state(narrow_options(face_archive, resume=str(path)), FaceArchive(face_archive), CPU)
+    state = build_state(narrow_options(face_archive, resume=str(path), kimg=300), FaceArchive(face_archive), CPU)
     assert state.augment.probability() == 1.375
+    assert state.images_seen == 200_000
 
 
 def test_weights_that_say_no_strength_start_at_0(face_archive):

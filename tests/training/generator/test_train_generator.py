@@ -169,6 +169,21 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_snapshot(face_archive
     assert Header.read(newest_snapshot(run))["kimg"] == pytest.approx(0.016)
 
 
+def test_tensorfloat_is_off_unless_allowed(face_archive, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop, "_train", lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    for allowed in (False, True):
+        train(face_archive, tmp_path, allow_tf32=allowed)
+    assert seen == [False, True]
+
+
+def test_the_learning_rate_is_that_of_both_networks_before_the_correction(face_archive):
+    options = narrow_options(face_archive, lr=0.01, pl_weight=2)
+    state = build_state(options, FaceArchive(face_archive), CPU)
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in state.optimizers.items()}
+    assert rates == pytest.approx({"G": 0.01 * 4 / 5, "D": 0.01 * 16 / 17})
+
+
 def test_start_from_weights_of_another_run(face_archive, finished_run, tmp_path):
     snapshot = newest_snapshot(finished_run)
     options = narrow_options(face_archive, resume=str(snapshot), nkimg=0, freezed=2)
