@@ -41,6 +41,8 @@ COMMANDS = {
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
     "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
+    "project": ("facegen.cli.latents.project", "Find the latent of the face in a photo, and show it at other ages."),
+    "combine": ("facegen.cli.latents.combine", "Join files of latents."),
     "walk": ("facegen.cli.latents.walk", "Walk through faces or through the ages of a face: frames and a video."),
     "mix": ("facegen.cli.latents.mix", "Mix faces: some layers of one, the others of another."),
     "directions": ("facegen.cli.latents.directions", "Find what changes faces most, and move faces along it."),

@@ -61,6 +61,25 @@ def read_latents(paths: Iterable[str | os.PathLike[str]], generator: Generator) 
     return Latents(ws, tuple(f"proj{index:02d}" for index in range(len(ws))))
 
 
+def combine_latents(paths: Iterable[Path]) -> tuple[torch.Tensor, list[int]]:
+    """Read files of latents of one network, whichever it is: `[N, num_ws, w_dim]`, and how many each file has.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FacegenError: a file holds no latents, or those of another network than the first that says how many layers its
+            network has.
+    """
+    found = [(path, read_array(path)) for path in paths]
+    whole = [(path, array.shape[1:]) for path, array in found if array.ndim == 3]
+    if not whole:
+        raise FacegenError(
+            "none of these files says how many layers its network has: at least one must be [N, num_ws, w_dim]"
+        )
+    first, (num_ws, w_dim) = max(whole, key=lambda item: item[1][0] > 1)
+    rows = [_fitted(array, num_ws, w_dim, path, f"{first.name}'s network") for path, array in found]
+    return torch.from_numpy(np.concatenate(rows)), [len(row) for row in rows]
+
+
 def files_in(given: str | os.PathLike[str]) -> list[Path]:
     """The files of latents that a path means: itself, or those in a folder, `9.npz` before `10.npz`."""
     path = at_home(given)
@@ -94,18 +113,18 @@ def decode_array(data: bytes, path: Path) -> np.ndarray:
         raise FacegenError(f"{path}: holds no latents: damaged, or no file of NumPy") from error
 
 
-def _fitted(array: np.ndarray, num_ws: int, w_dim: int, path: Path) -> np.ndarray:
+def _fitted(array: np.ndarray, num_ws: int, w_dim: int, path: Path, whose: str = "this network") -> np.ndarray:
     """Latents as float32 `[N, num_ws, w_dim]`; a FacegenError with both numbers if they are another network's."""
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2, 3) or array.size == 0 or array.shape[-1] != w_dim:
         raise FacegenError(
-            f"{path}: {array.dtype} {list(array.shape)} are not this network's latents, [N, {num_ws}, {w_dim}]"
+            f"{path}: {array.dtype} {list(array.shape)} are no latents of {whose}, [N, {num_ws}, {w_dim}]"
         )
     if array.ndim == 1:
         array = array[None, None]
     elif array.ndim == 2:
         array = array[None] if len(array) == num_ws else array[:, None]
     if array.shape[1] not in (1, num_ws):
-        raise FacegenError(f"{path}: latents of {array.shape[1]} layers, but this network has {num_ws}")
+        raise FacegenError(f"{path}: latents of {array.shape[1]} layers, but {whose} has {num_ws}")
     if not np.isfinite(array).all():
         raise FacegenError(f"{path}: latents that are no finite numbers")
     return np.broadcast_to(array, (len(array), num_ws, w_dim)).astype(np.float32)

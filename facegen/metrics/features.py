@@ -20,6 +20,7 @@ from facegen.weights.read import read_state_dict
 if TYPE_CHECKING:
     from facegen.metrics.names import Metric
     from facegen.metrics.path_length import Distance
+    from facegen.metrics.perceptual import PerceptualDistance
 
 BATCH = 32  # pictures that a network looks at at a time
 _RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
@@ -169,7 +170,7 @@ def load_vgg(path: Path, device: torch.device | str = "cpu") -> Extractor:
     return Extractor(f"vgg-{file_fingerprint(path)}", lambda images: _run(network, images, device))
 
 
-def load_distance(vgg: Path, lpips: Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_distance(vgg: Path, lpips: Path, device: torch.device | str = "cpu") -> PerceptualDistance:
     """Load LPIPS on VGG16 from the weights of both."""
     from facegen.metrics.perceptual import PerceptualDistance
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ class PerceptualDistance(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # what a block ends with is still needed
-        self.layers = layers
+        self.layers = layers[: BLOCK_ENDS[-1] + 1]
         for index, channels in enumerate(BLOCK_CHANNELS):
             weight = heads.get(f"lin{index}.model.1.weight")
             if weight is None or weight.shape != (1, channels, 1, 1):
@@ -69,17 +69,24 @@ class PerceptualDistance(nn.Module):
                 f"LPIPS looks at pictures of {SMALLEST}x{SMALLEST} pixels at least, not {width}x{height}; "
                 "ppl_w and ppl_z look at half a picture's width, ppl2_wend at all of it"
             )
-        x = (torch.cat([images1, images2]) - self.shift) / self.scale
-        total = torch.zeros(len(images1), device=x.device)
-        block = 0
+        maps = self.features(torch.cat([images1, images2]))
+        first, second = zip(*(part.chunk(2) for part in maps), strict=True)
+        return self.between(first, second)
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """What is compared of pictures `[N, 3, H, W]` in -1..1: five maps, whose channels have length 1 everywhere."""
+        x = (images - self.shift) / self.scale
+        maps = []
         for index, layer in enumerate(self.layers):
             x = layer(x)
-            if index == BLOCK_ENDS[block]:
-                unit = x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
-                first, second = unit.chunk(2)
-                weighted = (first - second).square() * getattr(self, f"head{block}")
-                total += weighted.sum(dim=1).mean(dim=(1, 2))
-                block += 1
-                if block == len(BLOCK_ENDS):
-                    break
+            if index in BLOCK_ENDS:
+                maps.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
+        return maps
+
+    def between(self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Distances `[N]` of N pictures to N others, from the `features` of both."""
+        total = torch.zeros(len(first[0]), device=first[0].device)
+        for block, (one, other) in enumerate(zip(first, second, strict=True)):
+            weighted = (one - other).square() * getattr(self, f"head{block}")
+            total += weighted.sum(dim=1).mean(dim=(1, 2))
         return total

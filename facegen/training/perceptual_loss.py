@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,9 +29,16 @@ class PerceptualLoss(nn.Module):
     def forward(self, images: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
         """Mean over pictures `[N, 3, H, W]` in -1..1; differentiable in the first."""
         with torch.no_grad():
-            wanted = self.network(originals)
-        total = torch.zeros((), device=images.device)
-        for ours, theirs in zip(self.network(images), wanted, strict=True):
-            apart = functional.normalize(ours.float(), eps=EPS) - functional.normalize(theirs.float(), eps=EPS)
-            total = total + apart.square().sum(dim=1).mean()
+            wanted = self.features(originals)
+        return self.between(self.features(images), wanted).mean()
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """What is compared of pictures `[N, 3, H, W]` in -1..1: four maps, whose channels have length 1 everywhere."""
+        return [functional.normalize(part.float(), eps=EPS) for part in self.network(images)]
+
+    def between(self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Distances `[N]` of N pictures to N others, from the `features` of both."""
+        total = torch.zeros(len(first[0]), device=first[0].device)
+        for one, other in zip(first, second, strict=True):
+            total = total + (one - other).square().sum(dim=1).mean(dim=(1, 2))
         return total
