@@ -46,7 +46,7 @@ COMMANDS = {
     "walk": ("facegen.cli.latents.walk", "Walk through faces or through the ages of a face: frames and a video."),
     "mix": ("facegen.cli.latents.mix", "Mix faces: some layers of one, the others of another."),
     "directions": ("facegen.cli.latents.directions", "Find what changes faces most, and move faces along it."),
-    "digress": ("facegen.cli.latents.digress", "Let a face, and what it is made of, go around in circles."),
+    "digress": ("facegen.cli.latents.digress", "Move a face, and what it is made of, around in circles."),
     "blend": ("facegen.cli.latents.blend", "Blend two generators: shapes of one, colors and textures of the other."),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),

@@ -186,4 +186,8 @@ class BlendOptions(Options):
     width: float = option(
         0.0, "How many blocks the transition takes, in which weights are mixed; 0 is sharp.", min=0, metavar="BLOCKS"
     )
-    mapping: str = option("low", "Whose mapping, mean of w and classes the blend has.", choices=("low", "high"))
+    mapping: str = option(
+        "low",
+        "Whose mapping, mean of w and classes the blend has: of the coarse blocks' network or of the fine ones'.",
+        choices=("low", "high"),
+    )

@@ -20,7 +20,7 @@ from facegen.status import say, status
 @click_options(VideoOptions)
 @space_options
 def command(outdir: Path, **chosen: Any) -> None:
-    """Let a face go around a circle, and what all faces are made of, the network's constant, around a larger one.
+    """Move a face around a circle, and what all faces are made of, the network's constant, around a larger one.
 
     Faces melt into one another: with a --radius-large of 60 they are still faces, with 300 they are not. Both go
     around whole times, so that the video repeats without a jump. Frames are called frames/frame0000.png and so on.
