@@ -72,9 +72,7 @@ def combine_latents(paths: Iterable[Path]) -> tuple[torch.Tensor, list[int]]:
     found = [(path, read_array(path)) for path in paths]
     whole = [(path, array.shape[1:]) for path, array in found if array.ndim == 3]
     if not whole:
-        raise FacegenError(
-            "none of these files says how many layers its network has: at least one must be [N, num_ws, w_dim]"
-        )
+        raise FacegenError("none of these files says how many layers its network has, as [N, num_ws, w_dim] does")
     first, (num_ws, w_dim) = max(whole, key=lambda item: item[1][0] > 1)
     rows = [_fitted(array, num_ws, w_dim, path, f"{first.name}'s network") for path, array in found]
     return torch.from_numpy(np.concatenate(rows)), [len(row) for row in rows]

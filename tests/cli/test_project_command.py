@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,6 @@ from facegen.cli import main
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.latents.files import read_array, save_latents
 from facegen.latents.projection import save
-from facegen.status import StopRequest
 from facegen.weights import locate
 from facegen.weights.native import save_networks
 
@@ -122,7 +123,7 @@ def test_the_video_has_the_target_beside_the_result(run, photo, tmp_path):
 
 
 def test_without_ffmpeg(run, photo, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     asked = CliRunner().invoke(main, ["project", "--target", str(photo), "--save-video", "--outdir", str(tmp_path)])
     assert asked.exit_code == 1
     assert "imageio-ffmpeg" in asked.stderr
@@ -163,17 +164,20 @@ def test_what_cannot_be_is_said_before_the_work(run, networks, photo, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stop_writes_what_there_is(run, photo, tmp_path, monkeypatch):
-    class Stopped(StopRequest):
-        def __enter__(self) -> StopRequest:
-            self.requested = True
-            return self
+def test_ctrl_c_writes_what_there_is(run, photo, tmp_path, monkeypatch):
+    def interrupted(*arguments, **how):
+        for projection in project(*arguments, **how):
+            if projection.step == 3:
+                signal.raise_signal(signal.SIGINT)
+            assert projection.step < 10
+            yield projection
 
-    monkeypatch.setattr("facegen.cli.latents.project.StopRequest", Stopped)
-    monkeypatch.setattr(save, "FRAMES", 1)
+    project = save.project
+    monkeypatch.setattr(save, "project", interrupted)
     result = run("--target", photo, "--outdir", tmp_path / "out", steps=1000)
     assert result.exit_code == 130
-    assert not (tmp_path / "out").exists()  # nothing had been begun
+    assert "after 3 steps" in result.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"target.png", "proj.png", "projected_w.npz"}
 
 
 def test_latents_of_several_files_in_one(tmp_path):

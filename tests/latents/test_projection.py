@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from facegen.errors import FacegenError
 from facegen.latents.projection.project import Likeness, learning_rate, mean_w, project, self_likeness
+from facegen.latents.projection.targets import PIXELS, open_judge
 from facegen.latents.space import LatentSpace
 from facegen.metrics.perceptual import BLOCK_CHANNELS, PerceptualDistance
 from facegen.training.perceptual_loss import PerceptualLoss
@@ -190,3 +191,11 @@ def test_at_which_size_pictures_are_compared(side, seen):
 
     pictures = torch.rand([1, 1, side, side])
     assert float(Likeness(Judge(), pictures.expand(-1, 3, -1, -1))(pictures)) == 0
+
+
+def test_lite_sees_colors():
+    judge = open_judge("lite", torch.device("cpu"))
+    picture = torch.rand([1, 3, 64, 64])
+    redder = picture + torch.tensor([0.3, 0, 0])[:, None, None]
+    assert float(Likeness(judge, picture)(picture)) == 0
+    assert float(Likeness(judge, picture)(redder)) > PIXELS * 0.03

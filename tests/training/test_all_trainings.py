@@ -28,6 +28,9 @@ from trainings import (
 from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.status import RESUME_ME
+from facegen.training.age.options import AgeOptions
+from facegen.training.editor.options import EditorOptions
+from facegen.training.encoder.options import EncoderOptions
 from facegen.training.generator.options import TrainOptions
 from facegen.training.run.folder import RunFolder, read_stats
 from facegen.training.run.lock import read_status
@@ -276,7 +279,8 @@ def test_a_real_process_that_trains(training: Training, tmp_path: Path):
     ids=" ".join,
 )
 def test_a_command_line_that_makes_no_sense(tmp_path: Path, line: list[str], word: str):
-    options = TrainOptions("faces.zip").decide(64)
+    kinds = {"train-encoder": EncoderOptions, "train-age": AgeOptions, "train-editor": EditorOptions}
+    options = kinds[line[0]]("faces.zip") if line[0] in kinds else TrainOptions("faces.zip").decide(64)
     (tmp_path / "training_options.json").write_text(json.dumps(options.to_json()))
     result = CliRunner().invoke(main, [str(tmp_path) if part == "RUN" else part for part in line])
     assert result.exit_code == 2

@@ -33,6 +33,8 @@ def command(files: tuple[Path, ...], npzs: str | None, outdir: Path) -> None:
         raise click.UsageError("name files of latents: facegen combine A.npz B.npz")
     target = outdir / "combined.npz"
     paths = [path for name in given for path in files_in(name) if name == path or path.absolute() != target.absolute()]
+    if not paths:
+        raise click.UsageError(f"no files of latents but {target}, which is written")
     ws, counts = combine_latents(paths)
     save_latents(target, ws)
     first = 0

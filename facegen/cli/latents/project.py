@@ -69,7 +69,8 @@ def command(
     ..., and all of them in ages.png. A photo that cannot be read is named, the others are done, the exit code is 1.
     Ctrl-C stops and writes what there is.
 
-    Pictures are compared at 256 pixels at most, and enlarged to 128 at least.
+    Pictures are compared at 256 pixels at most, and enlarged to 128 at least. proj.png has the noise that is stored
+    with the weights, not the noise that was found with w.
 
     \b
     Example:
@@ -94,6 +95,8 @@ def command(
         needed = ages or options.start == "encoder"
         fitting = fitting_encoder(space, chosen["network"], encoder) if needed else None
         extras = Extras(video, save_noise, ages, age_shift_of(space, fitting) if ages else None)
+        if ages and fitting is None:
+            say("Note: no encoder of this generator, so ages differ as the mean faces of their groups do", err=True)
         projector = Projector(space, open_judge(options.distance, space.device, vgg, lpips), options, fitting)
     _project_all(projector, opened, sources, extras)
 

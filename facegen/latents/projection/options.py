@@ -19,7 +19,7 @@ class ProjectionOptions(Options):
     )
     distance: str = option(
         "lpips",
-        "What judges likeness: lpips on VGG16, which is downloaded once, or lite, features that come with facegen.",
+        "What judges likeness: lpips on VGG16, downloaded once; or lite, features that come with facegen, and pixels.",
         choices=("lpips", "lite"),
     )
     num_steps: int = option(1000, "Steps.", min=1, max=1_000_000)

@@ -70,7 +70,9 @@ class Projector:
         self, space: LatentSpace, judge: Judge, options: ProjectionOptions, encoder: AgeTransfer | None = None
     ) -> None:
         if options.start == "encoder" and encoder is None:
-            raise FacegenError("--start encoder needs an encoder that was trained for this generator: give --encoder")
+            raise FacegenError(
+                "--start encoder needs a generator of age groups (--groups) and an encoder of its own: give --encoder"
+            )
         self.space, self.judge, self.options, self.encoder = space, judge, options, encoder
         self._means: dict[str, MeanW] = {}
 
@@ -199,13 +201,13 @@ def age_shift_of(space: LatentSpace, encoder: AgeTransfer | None) -> LatentAges:
 
 
 def fitting_encoder(space: LatentSpace, network: str | None, encoder: str | None) -> AgeTransfer | None:
-    """The encoder of a generator, with its age shift; None where that is the one in the package and it does not fit.
+    """The encoder of a generator of age groups, with its age shift; None where the one in the package does not fit.
 
     Args:
         network, encoder: what the user gave; None for those in the package.
     """
     groups = space.classes.groups
-    if groups is None and encoder is None:
+    if groups is None:
         return None
     path = shipped_file("encoder") if encoder is None else locate(encoder)
     networks, header = read_networks(path)

@@ -119,7 +119,7 @@ class TestSnapshots:
             f"network-snapshot-{x}.safetensors" for x in names
         ]
         assert [round(Header.read(path)["kimg"] * 1000) for path in list_snapshots(undisturbed)] == [8, 16, 24, 32]
-        assert sorted(path.name for path in undisturbed.glob("fakes*")) == [f"fakes{x}.png" for x in names]
+        assert sorted(path.name for path in undisturbed.glob("fakes0*")) == [f"fakes{x}.png" for x in names]
 
     def test_tensorboard_counts_images(self, undisturbed):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -130,7 +130,7 @@ class TestSnapshots:
     def test_only_the_newest_are_kept(self, face_archive, tmp_path):
         run = train(face_archive, tmp_path, keep=2)
         assert [path.name[17:27] for path in list_snapshots(run)] == ["000000_024", "000000_032"]
-        assert len(list(run.glob("fakes*.png"))) == 4
+        assert len(list(run.glob("fakes0*.png"))) == 4
 
     @pytest.mark.parametrize("images_seen", [0, 8, 999, 1000, 1008, 4032, 399_999, 400_000, 1_000_000, 1_234_567_890])
     def test_a_name_says_after_how_many_images(self, tmp_path, images_seen):
