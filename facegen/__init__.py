@@ -22,6 +22,13 @@ _DEFINED_IN = {
     "save_morph": "facegen.aging.video",
     # the latent space
     "LatentSpace": "facegen.latents.space",
+    "mix_styles": "facegen.latents.mixing",
+    "directions": "facegen.latents.directions",
+    "spread": "facegen.latents.directions",
+    "move": "facegen.latents.directions",
+    "project_photo": "facegen.latents.projection.photo",
+    "ProjectionOptions": "facegen.latents.projection.options",
+    "save_video": "facegen.aging.video",
     # photos and faces
     "open_photo": "facegen.images",
     "open_original": "facegen.photos.original",

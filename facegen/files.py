@@ -20,12 +20,15 @@ from facegen.text import json_text
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, quick: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it to `path` when the block ends well, delete it otherwise.
 
-    The move is `os.replace`, so a reader sees the old file or the whole new one. The data is flushed to disk first,
-    unless `flush` is false: for many small files that are made again easily, which waiting for the disk makes slow.
+    The move is `os.replace`, so a reader sees the old file or the whole new one. The data is flushed to disk first.
     A missing folder is made. Raises an OSError that names `path` when nothing can be written there, or not all.
+
+    Args:
+        quick: of many small files that are made again easily, do not wait for the disk: it takes longer than writing
+            them. Their folder must be there, and the writer a plain `open`.
 
     Example:
         >>> with atomic_path("stats.json") as temporary:
@@ -33,16 +36,18 @@ def atomic_path(path: str | os.PathLike[str], *, flush: bool = True) -> Iterator
     """
     path = Path(path)
     temporary = _secret_name(path)
+    mode = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mode = _mode_of_new_files(_secret_name(path))
+        if not quick:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mode = _mode_of_new_files(_secret_name(path))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
-        with suppress(OSError):  # many file systems that anybody may write to have no modes
-            temporary.chmod(mode)
-        if flush:
+        if mode is not None:
+            with suppress(OSError):  # many file systems that anybody may write to have no modes
+                temporary.chmod(mode)
             disk.flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from helpers import small_generator
 
 import dnnlib
 import facegen
@@ -17,6 +18,8 @@ import torch_utils
 from facegen.ages import AgeGroups
 from facegen.cli import COMMANDS, label, main
 from facegen.errors import FacegenError
+from facegen.networks.discriminator import Discriminator
+from facegen.weights.native import save_networks
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (facegen, dnnlib, torch_utils)
@@ -155,6 +158,20 @@ def test_help_and_version_do_not_import_torch():
     result = python("-c", code)
     assert result.returncode == 0, result.stderr
     assert facegen.__version__ in result.stdout.splitlines()[0]
+
+
+def test_loading_a_generator_does_not_import_the_compiler(tmp_path):
+    """torch._dynamo takes seconds, and some arithmetic on the meta device, where networks are built, imports it."""
+    save_networks(
+        tmp_path / "g.safetensors", {"G": small_generator(2), "D": Discriminator(2, 16, 3, channel_base=64)}, {}
+    )
+    code = (
+        "import sys; from facegen.weights.load import read_networks\n"
+        f"read_networks({str(tmp_path / 'g.safetensors')!r})\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_version_is_that_of_the_installed_package():

@@ -252,7 +252,8 @@ def _write_mp4(
         assert encoder.stdin is not None  # a pipe
         try:
             for frame in chain([first], others):
-                encoder.stdin.write(np.pad(np.asarray(frame), sides, mode="edge").tobytes())
+                even = np.pad(np.asarray(frame), sides, mode="edge") if any(map(any, sides)) else frame
+                encoder.stdin.write(even.tobytes())
             encoder.stdin.close()
         except BrokenPipeError:
             pass  # it has ended, and says why

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,10 @@ from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.latents.generate import as_image
 from facegen.latents.options import VideoOptions
+from facegen.parallel import map_in_order
 from facegen.photos.mark import Mark
 
 FOLDER = "frames"
-WAITING = 32  # frames that may wait for the disk
 _NAME = re.compile(r"frame\d{4,}\.png")
 
 
@@ -71,27 +70,24 @@ def save_frames(
 
 
 def _written(pictures: Iterable[Image.Image], folder: Path) -> Iterator[Image.Image]:
-    """Hand pictures on while a thread writes each to a file of its own."""
-    waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        for count, picture in enumerate(pictures):
-            if count == 0:  # not before there is a picture: drawing may have failed
-                _remove_frames(folder)
-            waiting.append(pool.submit(_write, picture, folder / f"frame{count:04d}.png"))
-            yield picture
-            if len(waiting) > WAITING:
-                waiting.popleft().result()
-        for future in waiting:
-            future.result()
+    """Hand pictures on while threads write each to a file of its own."""
+    numbered = enumerate(pictures)
+    first = next(numbered, None)  # drawing may fail: until then, the frames of an earlier run stay
+    if first is not None:
+        _empty(folder)
+        yield from map_in_order(lambda frame: _write(folder, *frame), chain([first], numbered))
 
 
-def _write(picture: Image.Image, path: Path) -> None:
+def _write(folder: Path, number: int, picture: Image.Image) -> Image.Image:
     """Write a frame: with little compression and no waiting for the disk, which would take longer than drawing it."""
-    with atomic_path(path, flush=False) as temporary:
+    with atomic_path(folder / f"frame{number:04d}.png", quick=True) as temporary:
         picture.save(temporary, "PNG", compress_level=1)
+    return picture
 
 
-def _remove_frames(folder: Path) -> None:
-    for path in folder.iterdir() if folder.is_dir() else ():
+def _empty(folder: Path) -> None:
+    """Make a folder for frames, and remove those in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
         if _NAME.fullmatch(path.name):
             path.unlink()

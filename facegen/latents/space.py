@@ -127,8 +127,11 @@ class LatentSpace:
 
     def _synthesize(self, ws: torch.Tensor, const: torch.Tensor | None, noise_seed: int) -> torch.Tensor:
         """Pictures `[N, C, H, W]`, about -1..1, of ws `[N, num_ws, w_dim]`."""
-        with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(noise_seed)
+        devices = [self.device] if self.device.type == "cuda" else []
+        draws_noise = self.drawing.noise_mode == "random"
+        with torch.no_grad(), torch.random.fork_rng(devices, enabled=draws_noise):
+            if draws_noise:  # seeding takes longer than some batches
+                torch.manual_seed(noise_seed)
             return synthesize(
                 self.generator.synthesis,
                 ws.to(self.device),

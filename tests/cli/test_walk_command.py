@@ -228,10 +228,10 @@ def test_what_is_stopped_halfway_leaves_nothing_half_written(networks, run, tmp_
     run("--seeds=1,2", "--frames=30", "--video=none", network="plain")
     write = frames_module._write
 
-    def stopped(picture: Image.Image, path: Path) -> None:
-        if path.name == "frame0003.png":
+    def stopped(folder: Path, number: int, picture: Image.Image) -> Image.Image:
+        if number == 3:
             raise error
-        write(picture, path)
+        return write(folder, number, picture)
 
     monkeypatch.setattr(frames_module, "_write", stopped)
     result = invoke("walk", "--seeds=3,4", "--frames=20", "--outdir", tmp_path, "--network", networks["plain"])

@@ -43,7 +43,9 @@ def setup_filter(
     Raises:
         ValueError: `f` is empty or has more than two dimensions, or is 2-D and `separable` is asked for.
     """
-    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32, device=device)
+    # On the CPU where nobody says otherwise: within `torch.device("meta")` the arithmetic below would import
+    # torch._dynamo, which takes seconds.
+    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32, device=device or "cpu")
     if taps.ndim > 2 or taps.numel() == 0:
         raise ValueError(f"a filter has 1 or 2 dimensions and at least one tap, got shape {list(taps.shape)}")
     if taps.ndim == 0:
