@@ -24,6 +24,7 @@ from facegen.photos.mark import Mark
 from facegen.photos.save import save_marked
 
 GRID_TILE = 256  # pixels of a side of a picture in a grid, at most
+MAX_PICTURES = 100_000  # of one run: their w wait in memory
 SHEET_PIXELS = 64_000_000  # of all pictures on a sheet, as long as they are larger than MIN_TILE
 
 
@@ -60,7 +61,15 @@ class Wanted:
 
 
 def pictures_of_seeds(space: LatentSpace, seeds: Sequence[int], labels: Sequence[Label]) -> Iterator[Picture]:
-    """Every seed with every label, seed by seed; the names of several labels are part of the pictures' names."""
+    """Every seed with every label, seed by seed; the names of several labels are part of the pictures' names.
+
+    Raises a FacegenError for too many.
+    """
+    if len(seeds) * len(labels) > MAX_PICTURES:
+        raise FacegenError(
+            f"{len(seeds):,} seeds of {len(labels):,} classes or ages are more than {MAX_PICTURES:,} pictures: take "
+            "fewer at a time"
+        )
     weights = torch.stack([label.weights for label in labels])
     for seed in seeds:
         z = torch.from_numpy(latents_of_seeds([seed], space.generator.z_dim))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from facegen.aging.edit import layer_indices
+from facegen.errors import FacegenError
 from facegen.figures.grids import image_grid
 from facegen.latents.files import read_latents
 from facegen.latents.generate import Picture, pictures_of_seeds, save_each, tile_of
@@ -20,6 +21,7 @@ from facegen.photos.mark import Mark
 from facegen.photos.save import save_marked
 from facegen.text import in_ranges
 
+MAX_PICTURES = 10_000  # of one sheet
 COARSE = 0.4  # share of the layers that come from the columns where nobody says which: 7 of 18, as in the paper
 
 
@@ -41,6 +43,14 @@ def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[in
     taken = torch.zeros([num_ws, 1], dtype=torch.bool, device=ws.device)
     taken[usual_styles(num_ws) if layers is None else layer_indices(layers, num_ws)] = True
     return torch.where(taken, styles, ws)
+
+
+def check_count(rows: int, columns: int) -> None:
+    """Raise a FacegenError if so many rows and columns are too many pictures."""
+    if rows * columns > MAX_PICTURES:
+        raise FacegenError(
+            f"{rows:,} rows and {columns:,} columns are more than {MAX_PICTURES:,} pictures: take fewer at a time"
+        )
 
 
 def faces_to_mix(
@@ -80,7 +90,10 @@ def save_mixtures(
     """Draw every row with the layers of every column; yields the path of every file.
 
     Writes `85-85.png` for each face, `85-55.png` for row 85 with column 55, and `grid.png` with all of them.
+
+    Raises a FacegenError for too many, see `check_count`.
     """
+    check_count(len(rows), len(columns))
     originals = {face.name: face for face in (*rows, *columns)}
     pictures = [replace(face, name=_file_name(face, face)) for face in originals.values()]
     pictures += [_mixture(row, column, layers) for row in rows for column in columns if row.name != column.name]

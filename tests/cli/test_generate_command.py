@@ -87,6 +87,7 @@ def test_the_same_seed_at_several_ages(networks, tmp_path):
         (["--seeds=5-3"], "fall"),
         (["--seeds=-1"], "no seed"),
         ([], "--seeds"),
+        (["--seeds=0-59999"], "fewer"),
         (["--seeds=1", "--class=3"], "3 classes"),
         (["--seeds=1", "--group=9-10"], "21-40"),
         (["--seeds=1", "--age=500"], "age"),

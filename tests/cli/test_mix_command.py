@@ -76,6 +76,7 @@ def test_faces_from_files(networks, tmp_path):
         (["--rows", "1", "--cols", "2", "--col-age", "-3"], "-3"),
         (["--rows", "5-3", "--cols", "2"], "3-5"),
         (["--rows", "1", "--col-projected-w", "none.npz"], "none.npz"),
+        (["--rows", "0-9999", "--cols", "10000-19999", "--row-class", "0"], "fewer"),
     ],
 )
 def test_mistakes_are_told_in_one_line(networks, tmp_path, options, said):

@@ -55,7 +55,7 @@ def photo(face: Image.Image, tmp_path: Path) -> Path:
     return tmp_path / "me.png"
 
 
-@pytest.mark.parametrize("kind", ["generator", "plain", "gray"])
+@pytest.mark.parametrize("kind", ["generator", "plain", "gray", "classes"])
 def test_the_result_is_what_generate_draws_of_it(run, networks, photo, tmp_path, kind):
     out, network = tmp_path / "out", f"--network={networks[kind]}"
     result = run(f"--target={photo}", f"--outdir={out}", network, "--align", "none", steps=5)
@@ -71,7 +71,8 @@ def test_the_result_is_what_generate_draws_of_it(run, networks, photo, tmp_path,
         assert "projection of me.png" in str(proj.info)
     with Image.open(out / "target.png") as target:
         assert target.mode == ("L" if kind == "gray" else "RGB")
-    assert ("group" in result.stderr) == (kind != "plain")
+    assert ("group" in result.stderr) == (kind in ("generator", "gray"))
+    assert ("faces are class0" in result.stderr) == (kind == "classes")
     w = read_array(out / "projected_w.npz")
     assert w.dtype == np.float32
     assert len(w) == 1
@@ -151,7 +152,7 @@ def test_missing_weights_of_lpips(run, photo, tmp_path, monkeypatch):
         (["--class", "7"], "there is no class 7"),
         (["--age", "30,40"], "one class"),
         (["--then-ages", "30", "--network", "plain"], "no ages"),
-        (["--network", "classes"], "--class"),
+        (["--then-ages", "30", "--network", "classes"], "no ages"),
         (["--start=encoder", "--network", "plain"], "--encoder"),
         (["--then-ages", "200"], "200"),
     ],

@@ -81,13 +81,14 @@ def command(
         raise click.UsageError("name the faces: --rows 0-3 (or --row-projected-w FILE) and --cols 4-7")
     space = opened_space(chosen)
     from facegen.aging.edit import layer_indices
-    from facegen.latents.mixing import faces_to_mix, save_mixtures, usual_styles
+    from facegen.latents.mixing import check_count, faces_to_mix, save_mixtures, usual_styles
 
     num_ws = space.generator.num_ws
     layers = usual_styles(num_ws) if styles is None else layer_indices(styles, num_ws)
     asked = [{name: chosen[f"{side}_{name}"] for name in ("classes", "group", "age")} for side in ("row", "col")]
     row_labels = labels_or_usual(space, asked[0])
     column_labels = row_labels if asked[1] == asked[0] else labels_or_usual(space, asked[1])
+    check_count(len(rows or []) * len(row_labels), len(cols or []) * len(column_labels))  # before all are mapped to w
     named = len({label.name for label in (*row_labels, *column_labels)}) > 1
     row_faces = faces_to_mix(space, rows or [], row_labels, row_projected_w, named=named)
     first = sum(face.seed is None for face in row_faces)

@@ -10,7 +10,7 @@ import click
 
 from facegen.aging.edit import parse_ages
 from facegen.cli import device_option, encoder_option, groups_option, network_option
-from facegen.cli.latents import label_options, only_label, opened_space
+from facegen.cli.latents import label_options, labels_or_usual, only_label, opened_space
 from facegen.errors import FacegenError, one_line
 from facegen.latents.projection.options import ProjectionOptions
 from facegen.options import Parsed, click_options
@@ -91,7 +91,10 @@ def command(
         sources = sources_in(targets, outdir)
         video = _writes_video(save_video, outdir)
         ages = [] if then_ages is None else checked_ages(space, then_ages)
-        opened = Targets(space, options.align, only_label(space, chosen), (chosen["age"] or [None])[0])
+        label = only_label(space, chosen)
+        if label is None and space.classes.groups is None:  # nobody can tell the class of a picture
+            (label,) = labels_or_usual(space, chosen)
+        opened = Targets(space, options.align, label, (chosen["age"] or [None])[0])
         needed = ages or options.start == "encoder"
         fitting = fitting_encoder(space, chosen["network"], encoder) if needed else None
         extras = Extras(video, save_noise, ages, age_shift_of(space, fitting) if ages else None)
