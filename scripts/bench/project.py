@@ -31,9 +31,11 @@ def random_lpips() -> PerceptualDistance:
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in vgg16(weights=None).features.state_dict().items()}
     vgg = {f"features.{name}": torch.randn(shape) * 0.05 for name, shape in shapes.items()}
-    return PerceptualDistance(
+    distance = PerceptualDistance(
         vgg, {f"lin{i}.model.1.weight": torch.rand([1, c, 1, 1]) for i, c in enumerate(BLOCK_CHANNELS)}
     )
+    distance.layers.to(memory_format=torch.channels_last)  # as `open_judge` does
+    return distance
 
 
 def bare_step(generator: Generator, w: torch.Tensor) -> float:
@@ -65,7 +67,7 @@ def main(network: str | None, rounds: int, steps: int, threads: int) -> None:
     space = LatentSpace.open(network, device="cpu")
     generator = space.generator.requires_grad_(False)
     w = space.from_seeds([7], space.classes.choose()[0])
-    judges = {"lite": open_judge("lite", space.device), "lpips": random_lpips()}
+    judges: dict[str, Judge] = {"lite": open_judge("lite", space.device), "lpips": random_lpips()}
     seconds: dict[str, list[float]] = {"generator": [], **{name: [] for name in judges}}
     for _ in range(rounds):
         seconds["generator"] += [bare_step(generator, w) for _ in range(steps)]

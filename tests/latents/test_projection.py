@@ -54,7 +54,7 @@ def test_a_picture_of_the_generator_is_found_again():
     ws = LatentSpace(generator).from_seeds([1, 2], LatentSpace(generator).classes.choose()[0])
     targets = generator.synthesis(ws, noise_mode="const")
     start = mean_w(generator, torch.zeros([0])).center.expand(2, 1, -1)
-    losses = [x.losses for x in project(generator, squares(targets), start, torch.ones([2]), steps=60)]
+    losses = [x.losses for x in project(generator, squares(targets), start, torch.ones([2]), steps=40)]
     assert (losses[-1] < losses[0] / 4).all()
 
 

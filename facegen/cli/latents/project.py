@@ -124,7 +124,7 @@ def _project_all(projector: Projector, opened: Targets, sources: list[Source], e
                 break
     if stop.requested:
         say(f"Stopped: what there is of {done} of {len(sources)} pictures is written.", err=True)
-        raise click.exceptions.Exit(130)
+        raise click.exceptions.Exit(143 if stop.preempted else 130)
     if failed:
         raise click.exceptions.Exit(1)
 

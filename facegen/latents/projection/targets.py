@@ -157,7 +157,10 @@ def open_judge(distance: str, device: torch.device, vgg: Path | None = None, lpi
         files = locate_weights(vgg, VGG_URL, "--vgg"), locate_weights(lpips, LPIPS_URL, "--lpips")
     except FacegenError as error:
         raise FacegenError(f"{error}; or take --distance lite, whose weights come with facegen") from error
-    return load_distance(*files, device)
+    judge = load_distance(*files, device)
+    if device.type == "cpu":  # a tenth faster
+        judge.layers.to(memory_format=torch.channels_last)
+    return judge
 
 
 def stacked(targets: Sequence[Target], device: torch.device) -> torch.Tensor:
