@@ -26,7 +26,7 @@ from facegen.parallel import map_in_order
 from facegen.photos.mark import Mark
 
 FOLDER = "frames"
-SMALL = 128 * 128  # pixels of a frame that is stored as it is: packing it would take a tenth of the time of drawing it
+SMALL = 128 * 128  # pixels of a frame that is stored as it is: packing it takes long beside drawing it
 _NAME = re.compile(r"frame\d{4,}\.png")
 
 
