@@ -38,7 +38,10 @@ PICTURES = {
     ),
     "mix": ("mix --rows 0-3 --row-age 75 --cols 4-7 --col-age 20", "grid.png"),
     "directions": ("directions apply FACTOR --index 0-3 --seeds 5 --age 40", "*.png"),
-    "project": (f"project --target {PHOTO} --distance lite --num-steps 300 --space w+ --then-ages 5:85:20", "ages.png"),
+    "project": (
+        f"project --target {PHOTO} --distance lite --space w+ --start encoder --num-steps 100 --then-ages 5:85:20",
+        "ages.png",
+    ),
     "digress": (
         "digress --seed 1 --age 30 --radius-large 60 --step1 0.05 --step2 0.025 --video none",
         "frames/frame*.png",

@@ -23,7 +23,7 @@ from facegen.weights.locate import PRETRAINED
 from facegen.weights.native import save_networks
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-NAMES = ("train_generator", "train_encoder", "age_transfer")
+NAMES = ("train_generator", "train_encoder", "age_transfer", "explore_latents")
 needs_weights = pytest.mark.skipif(
     not (PRETRAINED / "generator.safetensors").is_file(), reason="this copy of facegen comes without weights"
 )
@@ -223,6 +223,31 @@ def test_age_transfer_without_a_face(kernel: KernelManager, tmp_path: Path):
     settings = {"PHOTO": "meadow.png", "OUTDIR": "out"}
     with pytest.raises(CellExecutionError, match=r"meadow\.png: 0 faces found"):
         run(kernel, read("age_transfer"), tmp_path, settings, stop_after="find_faces(photo)")
+
+
+@needs_weights
+def test_explore_latents(kernel: KernelManager, tmp_path: Path):
+    """With the generator that comes with facegen, and a projection that has only begun."""
+    notebook = read("explore_latents")
+    facts = run(
+        kernel,
+        notebook,
+        tmp_path,
+        {"OUTDIR": "out", "STEPS": 2},
+        facts="""{
+            'ages': [label.name for label in labels],
+            'moved': [[setattr(degree, 'value', amount), hash(picture.value)][1] for amount in (-3.0, 0.0, 3.0)],
+            'loss': found.loss,
+        }""",
+    )
+    assert facts["ages"][0] == "age5"
+    assert len(set(facts["moved"])) == 3
+    assert 0 < facts["loss"] < 10
+    assert "looks" in printed(notebook)
+    seeds, truncated, mixed, projected, directions = shown(notebook)
+    assert all(map(is_varied, (seeds, truncated, mixed, projected, directions)))
+    with Image.open(tmp_path / "out" / "ages-of-seed-2.gif") as video:
+        assert video.n_frames == 2 * 46 - 2  # there and back
 
 
 def test_kept_real_faces_are_mosaics():

@@ -6,6 +6,7 @@ thread that writes pictures do their work.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from facegen.parallel import map_in_order
 from facegen.photos.mark import Mark
 
 FOLDER = "frames"
+SMALL = 128 * 128  # pixels of a frame that is stored as it is: packing it takes long beside drawing it
 _NAME = re.compile(r"frame\d{4,}\.png")
 
 
@@ -80,8 +82,10 @@ def _written(pictures: Iterable[Image.Image], folder: Path) -> Iterator[Image.Im
 
 def _write(folder: Path, number: int, picture: Image.Image) -> Image.Image:
     """Write a frame: with little compression and no waiting for the disk, which would take longer than drawing it."""
+    png = io.BytesIO()
+    picture.save(png, "PNG", compress_level=0 if picture.width * picture.height <= SMALL else 1)
     with atomic_path(folder / f"frame{number:04d}.png", quick=True) as temporary:
-        picture.save(temporary, "PNG", compress_level=1)
+        temporary.write_bytes(png.getvalue())
     return picture
 
 

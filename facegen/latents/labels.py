@@ -44,12 +44,18 @@ class Classes:
     """
 
     def __init__(self, c_dim: int, header: Header, groups: AgeGroups | None = None) -> None:
+        if header.groups is not None and groups not in (None, header.groups):
+            raise FacegenError(f"this generator's age groups are {header.groups}, as its file says: leave out --groups")
         known = header.groups if groups is None else groups
         if known is not None and len(known) != c_dim:
             raise FacegenError(f"this generator has {c_dim} classes, but there are {len(known)} age groups: {known}")
         names = known.labels if known is not None else [str(name) for name in header.class_names]
         self.c_dim, self.groups = c_dim, known
         self.names = names if len(names) == c_dim else [f"class{index}" for index in range(c_dim)]
+        in_files = [in_file_name(name) for name in self.names]  # of two that are one there, the second has its number
+        self._in_files = [
+            f"{name}_{index}" if name in in_files[:index] else name for index, name in enumerate(in_files)
+        ]
 
     def choose(self, classes: str | None = None, group: str | None = None, ages: Sequence[float] = ()) -> list[Label]:
         """Return the labels that a user asks for, in the order asked; nothing asked is every class.
@@ -106,7 +112,7 @@ class Classes:
     def _of_class(self, index: int) -> Label:
         weights = torch.zeros([self.c_dim])
         weights[index] = 1
-        return Label(in_file_name(self.names[index]), weights)
+        return Label(self._in_files[index], weights)
 
     def _numbers(self, text: str) -> list[int]:
         if text.strip().lower() == ALL:

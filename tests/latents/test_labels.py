@@ -54,6 +54,16 @@ def test_a_generator_without_classes_has_one_label():
     assert label.weights.shape == (0,)
 
 
+def test_names_that_are_one_in_files_are_told_apart():
+    labels = Classes(3, Header({"class_names": ["a b", "a_b", "a/b"]})).choose()
+    assert [label.name for label in labels] == ["a_b", "a_b_1", "a_b_2"]
+
+
+def test_groups_that_contradict_the_file_are_refused():
+    with pytest.raises(FacegenError, match="leave out --groups"):
+        Classes(4, Header({"groups": GROUPS.labels}), AgeGroups.parse("0-10,11-20,21-30,31-"))
+
+
 def test_names_from_strangers_become_safe_file_names():
     [label] = Classes(1, Header({"class_names": ["../a b"]})).choose("0")
     assert "/" not in label.name

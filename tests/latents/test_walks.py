@@ -18,6 +18,7 @@ from facegen.latents.walks.paths import (
     slerp,
     staying,
     ws_between,
+    ws_of_labels,
     ws_of_z,
 )
 from facegen.weights.header import Header
@@ -136,6 +137,15 @@ def test_psi_of_each_frame():
     z = torch.from_numpy(latents_of_seeds([5], space.generator.z_dim)).expand(3, -1)
     for one, other in zip(ws_of_z(space, z, label.weights.expand(3, -1), psi), (opposite, mean, face), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("psi", [None, torch.linspace(0, 1, 6)])
+def test_one_face_through_classes_is_the_face_of_each(psi):
+    space = LatentSpace(generator_of_groups(), truncation=TruncationOptions(trunc=0.7), device="cpu")
+    labels = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.25, 0.75], [0, 0, 1], [-0.5, 0, 1.5]])
+    z = torch.from_numpy(latents_of_seeds([5], space.generator.z_dim))
+    way = torch.stack(list(ws_of_labels(space, z, labels, psi)))
+    torch.testing.assert_close(way, torch.stack(list(ws_of_z(space, z.expand(6, -1), labels, psi))))
 
 
 def test_a_latent_of_no_class_is_truncated_toward_the_mean_of_all():

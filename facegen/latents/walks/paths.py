@@ -11,6 +11,7 @@ import torch
 
 from facegen.errors import FacegenError
 from facegen.latents.labels import Classes, Label
+from facegen.latents.mapping import map_latents
 from facegen.latents.options import MAX_FRAMES
 from facegen.latents.space import LatentSpace
 from facegen.latents.walks.easing import EASINGS
@@ -115,6 +116,17 @@ def ws_of_z(
     """
     for rows in _batches(len(z), space):
         yield from space.from_z(z[rows], labels[rows], None if psi is None else psi[rows])
+
+
+def ws_of_labels(
+    space: LatentSpace, z: torch.Tensor, labels: torch.Tensor, psi: torch.Tensor | None = None
+) -> Iterator[torch.Tensor]:
+    """As `ws_of_z`, of one z `[1, z_dim]` in classes that change: it is mapped once for each class."""
+    used = labels.any(dim=0).nonzero().flatten()
+    ws = map_latents(space.generator, z.expand(len(used), -1), torch.eye(labels.shape[1])[used])
+    for rows in _batches(len(labels), space):
+        mixed = torch.einsum("nc,clw->nlw", labels[rows][:, used].to(ws), ws)
+        yield from space.truncation(mixed, labels[rows], None if psi is None else psi[rows])
 
 
 def ws_between(

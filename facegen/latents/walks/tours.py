@@ -24,6 +24,7 @@ from facegen.latents.walks.paths import (
     psi_steps,
     staying,
     ws_between,
+    ws_of_labels,
     ws_of_z,
 )
 
@@ -117,9 +118,9 @@ def _through_labels(space: LatentSpace, options: WalkOptions, keys: Keys) -> lis
     labels, psi = labels_between(space.classes, keys.labels, places), _psi(options, len(places))
     tours = []
     for seed in dict.fromkeys(keys.seeds):
-        z = torch.from_numpy(latents_of_seeds([seed], space.generator.z_dim)).expand(len(places), -1)
+        z = torch.from_numpy(latents_of_seeds([seed], space.generator.z_dim))
         words = _words(options.process, options.interpolation, f"seed_{seed}", keys.labels, *_more(options))
-        tours.append(Tour(words, len(places), ws_of_z(space, z, labels, psi), f"seed{seed:04d}"))
+        tours.append(Tour(words, len(places), ws_of_labels(space, z, labels, psi), f"seed{seed:04d}"))
     return _in_folders(tours)
 
 
