@@ -70,6 +70,12 @@ OLD_NAMES = {
     "combine-npz": ("combine",),
 }
 
+# What is not there, and what comes closest.
+LEFT_OUT = {
+    "pbaylies-projector": "projects by CLIP, whose weights cannot be read without running code; without it the nearest "
+    "is `facegen project --space w+`",
+}
+
 # What ends a process: a scheduler, a terminal that is closed (Windows has no signal for it).
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -157,6 +163,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if _with_hyphens(args[0]) in LEFT_OUT:
+            raise click.UsageError(f"{args[0]} {LEFT_OUT[_with_hyphens(args[0])]}")
         new = OLD_NAMES.get(_with_hyphens(args[0]), ())
         if new and new[0] in COMMANDS:
             say(f"{args[0]} is called `facegen {' '.join(new)}` here", err=True)

@@ -137,6 +137,9 @@ def test_names_of_the_stylegan_family(tmp_path: Path):
     assert "calc" not in run("--help").output
     assert "--pkl" not in run("metrics", "--help").output
     assert run("calc").exit_code == 2
+    left_out = run("pbaylies_projector", "--target-text", "an old man")
+    assert left_out.exit_code == 2
+    assert "facegen project" in left_out.stderr
 
 
 def test_an_old_name_may_stand_for_two_words_and_wait_for_its_command(monkeypatch: pytest.MonkeyPatch):

@@ -6,11 +6,12 @@ import json
 import re
 
 import pytest
+import torch
 from click.testing import CliRunner
 from pickle_writers import persistent, write_pickle
 
 from facegen.cli import main as facegen
-from facegen.metrics import features
+from facegen.metrics import evaluate, features
 from facegen.weights.native import save_networks
 
 
@@ -45,6 +46,21 @@ def test_prints_and_writes_numbers(network, faces, tmp_path, judges):
     assert re.search(r"pr203_full_recall/61\+ +too few real faces", result.output)
     assert f"{content['results']['fid20_full']:.6g}" in result.output
     assert judges["inception"] == "weights.pth"
+
+
+def test_tensorfloat_is_off(network, faces, judges, monkeypatch):
+    """`ppl2_wend` divides by 1e-8: what TF32 rounds away is no part of a path's length."""
+    seen = []
+
+    def spied(work):
+        return lambda *rest, **more: (seen.append(torch.backends.cudnn.allow_tf32), work(*rest, **more))[1]
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(evaluate, "real_features", spied(evaluate.real_features))
+    monkeypatch.setattr(evaluate.Evaluator, "_measure", spied(evaluate.Evaluator._measure))
+    assert run("--network", network, "--data", faces, "--metrics", "fid20_full", "--device", "cpu").exit_code == 0
+    assert seen == [False, False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_numbers_of_a_run_are_noted_in_its_folder(network, faces, tmp_path, judges):

@@ -219,6 +219,12 @@ def test_what_the_family_takes_and_a_start_refuses(face_archive, tmp_path, chose
     assert not list(tmp_path.iterdir())
 
 
+def test_home_is_expanded_behind_the_equals_sign(face_archive, tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(face_archive.parent))
+    assert planned(f"--data=~/{face_archive.name}", f"--outdir={tmp_path}")["data"] == str(face_archive)
+
+
 def test_weights_that_have_seen_too_much(face_archive):
     weights = "https://example.org/network-snapshot-004200.pkl"
     result = command("--data", face_archive, "--resume", weights, "-n")

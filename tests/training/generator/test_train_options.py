@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from facegen.errors import FacegenError
 from facegen.training.generator.options import PRESETS, TrainOptions, get_preset
 from facegen.training.generator.parts import batch_parts
 from facegen.training.run.folder import OPTIONS, read_options
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def options(cfg: str = "tiny", **chosen) -> TrainOptions:
@@ -243,3 +247,14 @@ def test_every_preset_divides_its_batch_into_groups(name):
 def test_unknown_preset_lists_the_known_ones():
     with pytest.raises(FacegenError, match=r"papers.*stylegan2"):
         get_preset("papers", 64)
+
+
+def test_the_docs_tell_the_defaults_that_differ_from_the_ancestors():
+    text = (DOCS / "training.md").read_text(encoding="utf-8")
+    here = dict(re.findall(r"^\| `--(\w+)` \| [^|]+ \| ([^|]+) \| [^|]* \|$", text, re.MULTILINE))
+    defaults = TrainOptions("faces.zip")
+    assert here["cond"].split(":")[0] == ("on" if defaults.cond else "off")
+    for name in ("kimg", "snap", "metrics"):
+        assert re.split(r"[ ,]", here[name].replace("`", ""))[0] == str(getattr(defaults, name))
+    told = f"`train --kimg`, `--snap`, `--metrics` | 25000, 50, `fid50k_full` | {defaults.kimg}, {defaults.snap}, "
+    assert f"{told}{defaults.metrics} |" in (DOCS / "coming_from.md").read_text(encoding="utf-8")
