@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FPS = {".mp4": 24, ".gif": 10}  # GIFs grow to many megabytes
 MAX_SIDE = {".mp4": 1280, ".gif": 640}  # for the video of a whole photo
+MAX_GIF_PIXELS = 2**29  # of all frames, five bytes each while one is made: 512 frames of 1024x1024
 TILE = 256  # side of a face in a strip
 SECONDS = 8  # a video through many ages lasts about as long, where there is a frame for each of them,
 MAX_STEP = 0.8  # and takes at most this long from one age to the next
@@ -65,13 +66,14 @@ def save_video(
     Args:
         frames: Are taken one by one; an mp4 holds one in memory, a GIF all.
         fps: Frames per second, above 0.
-        total: How many there are, for the progress bar; None asks `len(frames)`.
+        total: How many there are, for the progress bar and the memory of a GIF; None asks `len(frames)` for the bar.
         progress: Show a bar.
         mark: What the video says of how it was made; None writes nothing.
         bounces: A GIF loops forward and back; else it starts again from the first frame.
 
     Raises:
-        FacegenError: No frames or of different sizes, another suffix, no package for mp4, or the encoder failed.
+        FacegenError: No frames or of different sizes, too many for a GIF, another suffix, no package for mp4, or the
+            encoder failed.
     """
     from tqdm import tqdm
 
@@ -84,8 +86,11 @@ def save_video(
         first = next(pictures)
     except StopIteration:
         raise FacegenError(f"{path}: a video needs at least one picture") from None
+    is_gif, (width, height) = path.suffix.lower() == ".gif", first.size
+    if is_gif and (total or 0) * width * height > MAX_GIF_PIXELS:
+        raise FacegenError(f"{path}: {total:,} frames of {width}x{height} are too many for a GIF: make an mp4")
     with atomic_path(path) as temporary:
-        if path.suffix.lower() == ".gif":
+        if is_gif:
             _write_gif([first, *pictures], temporary, fps, mark.line if mark else "", bounces)
         else:
             _write_mp4(first, pictures, temporary, fps, path, mark.line if mark else "")

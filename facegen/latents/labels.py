@@ -52,10 +52,10 @@ class Classes:
         names = known.labels if known is not None else [str(name) for name in header.class_names]
         self.c_dim, self.groups = c_dim, known
         self.names = names if len(names) == c_dim else [f"class{index}" for index in range(c_dim)]
-        in_files = [in_file_name(name) for name in self.names]  # of two that are one there, the second has its number
-        self._in_files = [
-            f"{name}_{index}" if name in in_files[:index] else name for index, name in enumerate(in_files)
-        ]
+        in_files = [in_file_name(name) for name in self.names]
+        if len({name.casefold() for name in in_files}) < c_dim:  # some systems hold cat and Cat for one, too
+            in_files = [f"{name}_{index}" for index, name in enumerate(in_files)]
+        self._in_files = in_files
 
     def choose(self, classes: str | None = None, group: str | None = None, ages: Sequence[float] = ()) -> list[Label]:
         """Return the labels that a user asks for, in the order asked; nothing asked is every class.

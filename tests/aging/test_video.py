@@ -82,6 +82,14 @@ def test_gif_goes_forward_and_back_for_ever(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_gif_that_fits_in_no_memory_is_refused(tmp_path: Path):
+    frames = iter([Image.new("RGB", (64, 64))] * 2)
+    with pytest.raises(FacegenError, match="too many for a GIF"):
+        save_video(frames, tmp_path / "long.gif", 10, total=200_000)
+    assert len(list(frames)) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_gif_keeps_what_stands_still(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     shown = []

@@ -54,9 +54,11 @@ def test_a_generator_without_classes_has_one_label():
     assert label.weights.shape == (0,)
 
 
-def test_names_that_are_one_in_files_are_told_apart():
-    labels = Classes(3, Header({"class_names": ["a b", "a_b", "a/b"]})).choose()
-    assert [label.name for label in labels] == ["a_b", "a_b_1", "a_b_2"]
+@pytest.mark.parametrize("names", [["a b", "a_b", "a/b"], ["cat", "Cat", "dog"], ["a", "a", "a_1"], ["", "", "_1"]])
+def test_names_that_are_one_in_files_are_told_apart(names):
+    labels = Classes(3, Header({"class_names": names})).choose()
+    assert len({label.name.lower() for label in labels}) == 3
+    assert [label.name.endswith(f"_{index}") for index, label in enumerate(labels)] == [True] * 3
 
 
 def test_groups_that_contradict_the_file_are_refused():
