@@ -168,7 +168,7 @@ def test_the_generator_grows_from_a_smaller_one(tmp_path: Path):
     assert "--kimg 5 " in calls[0]
     assert "generator128" in calls[1]
     assert calls[1].endswith(
-        "--resume work/generator64/00000-run/network-snapshot-000005.safetensors --outdir work/generator128"
+        "--resume work/generator64/00000-run/network-snapshot-000005.safetensors --nkimg 0 --outdir work/generator128"
     )
 
 
