@@ -1,7 +1,7 @@
 """Frames, and the video of them: what every walk through the latent space writes.
 
-Frames are drawn one by one and never wait in memory, but for a GIF's. While the next ones are drawn, the encoder and a
-thread that writes pictures do their work.
+A few megabytes of frames are drawn, then written, then the next ones: drawing and encoding at once slow each other
+down. Only a GIF's wait in memory until the end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from facegen.parallel import map_in_order
 from facegen.photos.mark import Mark
 
 FOLDER = "frames"
+BURST = 4 * 1024**2  # bytes of frames that wait to be written
 SMALL = 128 * 128  # pixels of a frame that is stored as it is: packing it takes long beside drawing it
 _NAME = re.compile(r"frame\d{4,}\.png")
 
@@ -58,7 +59,7 @@ def save_frames(
     """
     outdir, mark = Path(outdir), Mark(generated=True, made=made)
     check_frames(options, outdir)
-    pictures: Iterable[Image.Image] = (as_image(frame) for frame in frames)
+    pictures: Iterable[Image.Image] = (as_image(frame) for frame in _in_bursts(frames))
     paths = []
     if options.keep_frames:
         pictures = _written(pictures, outdir / FOLDER)
@@ -69,6 +70,13 @@ def save_frames(
         for _ in tqdm(pictures, desc=FOLDER, total=total, unit="frame", disable=None):
             pass
     return [*paths, *([outdir / FOLDER] if options.keep_frames else [])]
+
+
+def _in_bursts(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Draw as many frames as BURST holds before they are written: drawing and encoding at once slow each other down."""
+    rest = iter(frames)
+    for first in rest:
+        yield from [first, *islice(rest, BURST // first.nbytes)]
 
 
 def _written(pictures: Iterable[Image.Image], folder: Path) -> Iterator[Image.Image]:
