@@ -211,7 +211,7 @@ def test_mp4_without_the_package_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_what_the_encoder_complains_of_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     program = tmp_path / "ffmpeg"
-    program.write_text("#!/bin/sh\necho 'No space left on device' >&2\nexit 1\n")
+    program.write_text("#!/bin/sh\necho 'No space left on device' >&2\necho 'Nothing was written' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(video, "_encoder", lambda: str(program))
     with pytest.raises(FacegenError, match=r"ages\.mp4: the video encoder failed: No space left on device"):
