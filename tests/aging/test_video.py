@@ -219,6 +219,16 @@ def test_what_the_encoder_complains_of_is_said(monkeypatch: pytest.MonkeyPatch, 
     assert not (tmp_path / "ages.mp4").exists()
 
 
+def test_an_error_comes_below_the_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def broken() -> Iterator[Image.Image]:
+        yield Image.new("RGB", (16, 16))
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        save_video(broken(), tmp_path / "ages.gif", 10, total=2, progress=True)
+    assert capsys.readouterr().err.endswith("\n")
+
+
 def test_importing_needs_no_torch():
     code = "import sys, facegen.aging.video, facegen.aging.paste; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
