@@ -145,6 +145,16 @@ def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
         raise FacegenError(f"{path}: is there already and would be lost; --force replaces it")
 
 
+def check_folder(outdir: str | os.PathLike[str]) -> None:
+    """Raise an OSError if nothing can be written in a folder that may not be there yet: ask before long work."""
+    outdir = Path(outdir).absolute()
+    there = next(path for path in (outdir, *outdir.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there}: is a file, so nothing can be written in it")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there}: nothing can be written there")
+
+
 def write_with_torch(content: Any, temporary: Path) -> None:
     """Write what `torch.save` takes to a path from `atomic_path`; an OSError where the disk is full."""
     import torch

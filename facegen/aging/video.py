@@ -81,21 +81,21 @@ def save_video(
     if not (np.isfinite(fps) and fps > 0):
         raise FacegenError(f"a video has more than 0 frames per second, got {fps}")
     path = Path(path)
-    pictures = _same_size(tqdm(frames, desc=shown(path.name, 40), total=total, unit="frame", disable=not progress))
-    try:
-        first = next(pictures)
-    except StopIteration:
-        raise FacegenError(f"{path}: a video needs at least one picture") from None
-    is_gif, (width, height) = path.suffix.lower() == ".gif", first.size
-    if is_gif and (total or 0) * width * height > MAX_GIF_PIXELS:
-        raise FacegenError(f"{path}: {total:,} frames of {width}x{height} are too many for a GIF: make an mp4")
-    with atomic_path(path) as temporary:
-        if is_gif:
-            _write_gif([first, *pictures], temporary, fps, mark.line if mark else "", bounces)
-        else:
-            _write_mp4(first, pictures, temporary, fps, path, mark.line if mark else "")
-            if mark:
-                mark_mp4(temporary, mark)
+    with tqdm(frames, desc=shown(path.name, 40), total=total, unit="frame", disable=not progress) as bar:
+        pictures = _same_size(bar)
+        first = next(pictures, None)
+        if first is None:
+            raise FacegenError(f"{path}: a video needs at least one picture")
+        is_gif, (width, height) = path.suffix.lower() == ".gif", first.size
+        if is_gif and (total or 0) * width * height > MAX_GIF_PIXELS:
+            raise FacegenError(f"{path}: {total:,} frames of {width}x{height} are too many for a GIF: make an mp4")
+        with atomic_path(path) as temporary:
+            if is_gif:
+                _write_gif([first, *pictures], temporary, fps, mark.line if mark else "", bounces)
+            else:
+                _write_mp4(first, pictures, temporary, fps, path, mark.line if mark else "")
+                if mark:
+                    mark_mp4(temporary, mark)
     return path
 
 
@@ -271,8 +271,9 @@ def _write_mp4(
             encoder.wait()
         if encoder.returncode != 0:
             complaints.seek(0)
-            reason = complaints.read().decode(errors="replace").strip().splitlines()
-            raise FacegenError(f"{name}: the video encoder failed: {reason[-1] if reason else encoder.returncode}")
+            said = complaints.read().decode(errors="replace").strip().splitlines() or [str(encoder.returncode)]
+            reason = next((line for line in said if "No space left" in line), said[-1])  # others follow from it
+            raise FacegenError(f"{name}: the video encoder failed: {reason}")
 
 
 def _encoder() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from facegen.data.archive import FaceArchive
 from facegen.device import pick_device
 from facegen.errors import FacegenError
+from facegen.files import check_folder
 from facegen.metrics.features import check_given_files
 from facegen.metrics.names import parse_metrics
 from facegen.networks.discriminator import Discriminator
@@ -66,7 +67,7 @@ def rehearse(
         check_unfinished(resume, options, content["images_seen"])
     else:
         options = _with_start(options, G, D, G_ema)
-        _check_can_be_made(Path(outdir))
+        check_folder(outdir)
     check_given_files(parse_metrics(options.metrics), options.inception, options.vgg, options.lpips)
     return options
 
@@ -100,13 +101,3 @@ def _check_idle(run: Path) -> None:
     status = read_status(run)
     if status is not None and status.state == RUNNING:
         raise FacegenError(f"{run}: process {status.pid} on {status.host} is training in this folder; wait for it")
-
-
-def _check_can_be_made(outdir: Path) -> None:
-    """Raise an OSError if no run folder can be made in a folder that may not be there yet."""
-    outdir = outdir.absolute()
-    there = next(path for path in (outdir, *outdir.parents) if path.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(f"{there}: is a file, so no run folders can be made in it")
-    if not os.access(there, os.W_OK):
-        raise PermissionError(f"{there}: cannot be written to, so no run folders can be made in it")

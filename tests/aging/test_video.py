@@ -209,13 +209,17 @@ def test_mp4_without_the_package_says_what_to_install(monkeypatch: pytest.Monkey
     save_video(pictures(1), tmp_path / "ages.gif", 10)
 
 
-def test_what_the_encoder_complains_of_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_what_the_encoder_complains_of_is_said_below_the_bar(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     program = tmp_path / "ffmpeg"
-    program.write_text("#!/bin/sh\necho 'No space left on device' >&2\nexit 1\n")
+    program.write_text("#!/bin/sh\necho 'No space left on device' >&2\necho 'Nothing was written' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(video, "_encoder", lambda: str(program))
-    with pytest.raises(FacegenError, match=r"ages\.mp4: the video encoder failed: No space left on device"):
-        save_video(pictures(4, (400, 400)), tmp_path / "ages.mp4", 10)
+    with pytest.raises(FacegenError) as told:  # which is said while it is held
+        save_video(pictures(4, (400, 400)), tmp_path / "ages.mp4", 10, progress=True)
+    assert "ages.mp4: the video encoder failed: No space left on device" in str(told.value)
+    assert capsys.readouterr().err.endswith("\n")
     assert not (tmp_path / "ages.mp4").exists()
 
 

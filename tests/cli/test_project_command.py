@@ -165,6 +165,15 @@ def test_what_cannot_be_is_said_before_the_work(run, networks, photo, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("below", [".", "deep/out"])
+def test_a_place_that_cannot_be_written_to_is_said_before_the_work(run, photo, monkeypatch, below):
+    monkeypatch.setattr(save, "project", None)
+    result = run("--target", photo, "--outdir", photo / below)
+    assert result.exit_code == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert str(photo) in line
+
+
 def test_ctrl_c_writes_what_there_is(run, photo, tmp_path, monkeypatch):
     def interrupted(*arguments, **how):
         for projection in project(*arguments, **how):

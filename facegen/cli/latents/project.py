@@ -12,6 +12,7 @@ from facegen.aging.edit import parse_ages
 from facegen.cli import device_option, encoder_option, groups_option, network_option
 from facegen.cli.latents import label_options, labels_or_usual, only_label, opened_space
 from facegen.errors import FacegenError, one_line
+from facegen.files import check_folder
 from facegen.latents.projection.options import ProjectionOptions
 from facegen.options import Parsed, click_options
 from facegen.status import StopRequest, say, status
@@ -79,8 +80,7 @@ def command(
       facegen project --target photos --outdir out --space w+ --start encoder --num-steps 200
       facegen project --target img.png --network ffhq1024 --align none --save-video=False
     """
-    if outdir.exists() and not outdir.is_dir():
-        raise click.UsageError(f"--outdir {outdir} is a file; name a folder")
+    check_folder(outdir)
     options = ProjectionOptions.from_command(chosen)
     space = opened_space(chosen)
     with status("loading the networks ..."):
