@@ -110,3 +110,12 @@ def test_what_has_no_effect_is_said(networks, tmp_path):
     result = run("--outdir", tmp_path, "--seeds=1", "--age=30", "--network", networks["plain"])
     assert result.exit_code == 0
     assert "no classes" in result.output
+
+
+@pytest.mark.parametrize("command", ["generate --seeds 1", "walk --seeds 1,2", "mix --rows 1 --cols 2", "digress"])
+def test_a_folder_that_cannot_be_is_named_before_any_work(tmp_path, command):
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(main, [*command.split(), "--outdir", str(tmp_path / "file/out")])
+    assert result.exit_code == 1
+    assert result.output.strip().endswith("is a file, so nothing can be written in it")
+    assert "drawing" not in result.output

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from facegen.aging.edit import parse_ages
 from facegen.cli import device_option, groups_option, network_option
+from facegen.files import check_folder
 from facegen.latents.options import DrawingOptions, TruncationOptions
-from facegen.options import Parsed, click_options
+from facegen.options import Parsed, Spelled, click_options
 from facegen.status import say, status
 
 if TYPE_CHECKING:
@@ -24,6 +26,23 @@ def label_options(command: Command) -> Command:
     """Give a command the options that choose classes: `classes`, `group` and `age`."""
     age = click.option("--age", type=Parsed(parse_ages), metavar="YEARS", help="Ages, as in 35 or 5:90:5.")
     return class_options(age(command))
+
+
+def outdir_option(what: str, *also: str) -> Callable[[Command], Command]:
+    """Return the decorator for `--outdir`; a folder in which nothing can be written is refused before any work.
+
+    Args:
+        what: goes there.
+        also: other spellings.
+    """
+
+    def checked(ctx: click.Context, param: click.Parameter, outdir: Path) -> Path:
+        check_folder(outdir)
+        return outdir
+
+    path = click.Path(path_type=Path)
+    settings: dict[str, Any] = {"default": "out", "show_default": True, "type": path, "callback": checked}
+    return click.option("--outdir", cls=Spelled, also=also, help=f"Where {what} go.", **settings)
 
 
 def class_options(command: Command) -> Command:

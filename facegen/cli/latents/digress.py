@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from facegen.cli.latents import label_options, labels_or_usual, opened_space, space_options
+from facegen.cli.latents import label_options, labels_or_usual, opened_space, outdir_option, space_options
 from facegen.latents.options import DigressionOptions, VideoOptions
 from facegen.options import click_options
 from facegen.status import say, status
@@ -15,7 +15,7 @@ from facegen.status import say, status
 
 @click.command(context_settings={"default_map": {"trunc": 0.7}})
 @click_options(DigressionOptions)
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where files go.")
+@outdir_option("files")
 @label_options
 @click_options(VideoOptions)
 @space_options

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facegen.cli import encoder_option, network_option
-from facegen.cli.latents import label_options, labels_or_usual, only_label, opened_space, space_options
+from facegen.cli.latents import label_options, labels_or_usual, only_label, opened_space, outdir_option, space_options
 from facegen.errors import FacegenError
 from facegen.latents.options import ORDERS, DrawingOptions, MovingOptions, TruncationOptions
 from facegen.latents.seeds import parse_seeds
-from facegen.options import Parsed, Spelled, click_options
+from facegen.options import Parsed, click_options
 from facegen.status import say, status
 from facegen.text import shorten
 
@@ -148,15 +148,7 @@ def parse_index(text: str) -> list[int]:
 @click_options(MovingOptions)
 @click.option("--video/--no-video", help="Also a video for each face and direction, from minus to plus.")
 @click.option("--yes", is_flag=True, help=f"Make more than {MAX_VIDEOS} videos.")
-@click.option(
-    "--outdir",
-    cls=Spelled,
-    also=("output",),
-    default="out",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where pictures go.",
-)
+@outdir_option("pictures", "output")
 @encoder_option
 @space_options
 def apply(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from facegen.cli.latents import chosen_labels, label_options, only_label, opened_space, space_options
+from facegen.cli.latents import chosen_labels, label_options, only_label, opened_space, outdir_option, space_options
 from facegen.latents.options import PROCESSES
 from facegen.latents.seeds import parse_seeds
 from facegen.options import Parsed
@@ -48,7 +48,7 @@ def _process_in(arguments: list[str]) -> str:
     type=click.Path(path_type=Path),
     help="Draw latents from a file instead, such as facegen project writes; several times for more.",
 )
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@outdir_option("pictures")
 @click.option(
     "--process",
     type=click.Choice(["image", *PROCESSES]),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from facegen.aging.edit import parse_ages
-from facegen.cli.latents import labels_or_usual, opened_space, space_options
+from facegen.cli.latents import labels_or_usual, opened_space, outdir_option, space_options
 from facegen.latents.seeds import parse_seeds
 from facegen.options import Parsed
 from facegen.status import say
@@ -54,7 +54,7 @@ def side_options(side: str, words: str) -> Callable[..., Any]:
     metavar="LAYERS",
     help="The layers that come from the columns: coarse, middle, fine, or as in 0-6.  [default: the lower 40 %]",
 )
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@outdir_option("pictures")
 @space_options
 def command(
     rows: list[int] | None,

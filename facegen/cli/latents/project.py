@@ -10,9 +10,8 @@ import click
 
 from facegen.aging.edit import parse_ages
 from facegen.cli import device_option, encoder_option, groups_option, network_option
-from facegen.cli.latents import label_options, labels_or_usual, only_label, opened_space
+from facegen.cli.latents import label_options, labels_or_usual, only_label, opened_space, outdir_option
 from facegen.errors import FacegenError, one_line
-from facegen.files import check_folder
 from facegen.latents.projection.options import ProjectionOptions
 from facegen.options import Parsed, click_options
 from facegen.status import StopRequest, say, status
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The photo, or a folder of them; several times for more.",
 )
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where results go.")
+@outdir_option("results")
 @network_option
 @label_options
 @click_options(ProjectionOptions)
@@ -80,7 +79,6 @@ def command(
       facegen project --target photos --outdir out --space w+ --start encoder --num-steps 200
       facegen project --target img.png --network ffhq1024 --align none --save-video=False
     """
-    check_folder(outdir)
     options = ProjectionOptions.from_command(chosen)
     space = opened_space(chosen)
     with status("loading the networks ..."):

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facegen.cli.latents import chosen_labels, class_options, labels_or_usual, opened_space, space_options
+from facegen.cli.latents import (
+    chosen_labels,
+    class_options,
+    labels_or_usual,
+    opened_space,
+    outdir_option,
+    space_options,
+)
 from facegen.latents.options import LOOPS, VideoOptions, WalkOptions, parse_way_of_ages
 from facegen.latents.seeds import parse_way
 from facegen.options import Parsed, click_options
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Also go by latents from a file, such as facegen project writes; before the seeds; several times for more.",
 )
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where files go.")
+@outdir_option("files")
 @click.option(
     "--age",
     type=Parsed(parse_way_of_ages),
