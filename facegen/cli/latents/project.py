@@ -69,7 +69,7 @@ def command(
     ..., and all of them in ages.png. A photo that cannot be read is named, the others are done, the exit code is 1.
     Ctrl-C stops and writes what there is.
 
-    Pictures are compared at 256 pixels at most, and enlarged to 128 at least. proj.png has the noise that is stored
+    Pictures are compared at 256 pixels at most, and enlarged to 96 at least. proj.png has the noise that is stored
     with the weights, not the noise that was found with w.
 
     \b

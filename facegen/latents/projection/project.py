@@ -31,8 +31,9 @@ NOISE_WEIGHT = 1e5
 SMALLEST_NOISE = 8  # pixels, at which the noise's pyramid ends
 
 # Pictures are compared at this many pixels at most, as published, and at least: seen at 64, faces of 64 pixels came out
-# worse, seen at 256 no better (lite, 3 photos, 300 steps), and LPIPS takes four times as long there.
-MOST_PIXELS, LEAST_PIXELS = 256, 128
+# worse (lite, 3 photos, 300 steps); seen at 96 or 128 they are alike (lite, 4 photos, 100 steps in w+), and LPIPS takes
+# 0.6 of the time at 96.
+MOST_PIXELS, LEAST_PIXELS = 256, 96
 
 Loss = Callable[[torch.Tensor], torch.Tensor]  # pictures [N, 1 or 3, H, W], about -1..1, to a number for each [N]
 
