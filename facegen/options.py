@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True)
     class AgeOptions(Options):
-        kimg: float = option(300, "Thousands of pictures to train on.", above=0, resumable=True)
+        kimg: float = option(300, "Length, in thousands of pictures.", above=0, resumable=True)
         arch: str = option("resnet", "Network.", choices=("resnet", "plain"))
 
 `@click_options(AgeOptions)` gives a command `--kimg` and `--arch`. Nothing here imports torch: `--help` needs none.
