@@ -119,7 +119,12 @@ class WalkOptions(Options):
 class VideoOptions(Options):
     """What becomes of the frames of a walk."""
 
-    video: str = option("mp4", "The kind of video; none writes frames alone.", choices=("mp4", "gif", "none"))
+    video: str = option(
+        "auto",
+        "The kind of video: auto is mp4, or a GIF where imageio-ffmpeg is missing; none writes frames alone.",
+        choices=("auto", "mp4", "gif", "none"),
+        alone="auto",
+    )
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
     keep_frames: bool = option(True, "Also write every frame as frames/frame0000.png, ....")
 
