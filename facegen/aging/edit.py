@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.errors import FacegenError, shorten
 from facegen.options import PSI_NAMES, Options, option
+from facegen.text import number_range
 
 ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift", "editor")
@@ -271,13 +272,11 @@ def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:
     chosen: set[int] = set()
     for part in layers.split(",") if isinstance(layers, str) else layers:
         text = str(part).strip()
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text)
+        indices = number_range(text)
         if text in PARTS:
             first, end = PARTS[text]
             indices = range(first, num_ws if end is None else min(end, num_ws))
-        elif match:
-            indices = range(int(match[1]), int(match[2] or match[1]) + 1)
-        else:
+        elif indices is None:
             raise FacegenError(
                 f"{shorten(text, 60)!r} names no layers: write {', '.join(PARTS)}, or numbers, as in 0-3,7"
             )

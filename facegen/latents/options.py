@@ -126,7 +126,12 @@ class WalkOptions(Options):
 class VideoOptions(Options):
     """What becomes of the frames of a walk."""
 
-    video: str = option("mp4", "Video format; none writes only frames.", choices=("mp4", "gif", "none"))
+    video: str = option(
+        "auto",
+        "Video format. auto: mp4, or GIF if imageio-ffmpeg is missing. none: write only frames.",
+        choices=("auto", "mp4", "gif", "none"),
+        alone="auto",
+    )
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
     keep_frames: bool = option(True, "Also write every frame as frames/frame0000.png, ....")
 

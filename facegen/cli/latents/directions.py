@@ -17,7 +17,7 @@ from facegen.latents.options import ORDERS, DrawingOptions, MovingOptions, Trunc
 from facegen.latents.seeds import parse_seeds
 from facegen.options import Parsed, click_options
 from facegen.status import say, status
-from facegen.text import shorten
+from facegen.text import number_range, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from facegen.latents.space import LatentSpace
 
 MAX_VIDEOS = 24  # that nobody need say yes to
+MAX_INDEX = 999_999  # no network has a w as long as that
 DRAWN = 10_000  # seeds are drawn below it: short enough to be written down
 
 
@@ -107,12 +108,11 @@ def parse_index(text: str) -> list[int]:
         return []
     numbers: dict[int, None] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,6})(?:\s*-\s*(\d{1,6}))?", part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
+        chosen = number_range(part)
+        if not chosen or chosen[-1] > MAX_INDEX:
             words = shorten(part.strip(), 40)
             raise FacegenError(f"{words!r} names no directions: write numbers from 0, as in 0-4,7, or -1 for all")
-        numbers |= dict.fromkeys(range(first, last + 1))
+        numbers |= dict.fromkeys(chosen)
     return list(numbers)
 
 
@@ -156,7 +156,10 @@ def parse_index(text: str) -> list[int]:
 )
 @label_options
 @click_options(MovingOptions)
-@click.option("--video/--no-video", help="Also write a video for each face and direction, from minus to plus.")
+@click.option(
+    "--video/--no-video",
+    help="Also write a video for each face and direction, from minus to plus: mp4, or GIF if imageio-ffmpeg is missing.",
+)
 @click.option("--yes", is_flag=True, help=f"Allow more than {MAX_VIDEOS} videos.")
 @outdir_option("pictures", "output")
 @encoder_option
@@ -214,10 +217,10 @@ def _check_videos(mover: Mover, faces: int, outdir: Path, yes: bool) -> None:
     from facegen.latents.frames import check_frames
     from facegen.latents.options import VideoOptions
 
-    check_frames(VideoOptions(), outdir)
     count, frames = faces * len(mover.index), len(mover.amounts())
     if count > MAX_VIDEOS and not yes:
         raise FacegenError(f"these are {count:,} videos of {frames:,} frames: choose by --index, or give --yes")
+    check_frames(VideoOptions(), outdir)
 
 
 def _faces(
