@@ -27,8 +27,8 @@ PACKAGES = (facegen, dnnlib, torch_utils)
 HEAVY = ("torchvision", "facenet_pytorch", "matplotlib", "torch_fidelity", "torchmetrics", "huggingface_hub")
 # What the first word of a help text may be. A new command may bring a new verb.
 VERBS = {
-    *("Age", "Apply", "Blend", "Change", "Convert", "Crop", "Cut", "Draw", "Find", "Join", "Label", "Measure", "Mix"),
-    *("Move", "Pack", "Project", "Show", "Train", "Turn", "Walk", "Write"),
+    *("Age", "Apply", "Blend", "Change", "Convert", "Crop", "Cut", "Draw", "Find", "Join", "Label", "Make", "Measure"),
+    *("Mix", "Move", "Pack", "Project", "Show", "Train", "Turn", "Walk", "Write"),
 }
 
 

@@ -63,7 +63,7 @@ class Rendered:
 
     reconstructions: float32 [N, 3, S, S], about -1..1: the faces as the generator sees them, at their own ages.
     aged: [N, A, 3, S, S].
-    input_ages: [N], years, as given or as estimated.
+    input_ages: [N], years, as given or estimated.
     latents: what the encoder made of the faces, [N, z_dim] or [N, num_ws, w_dim].
     """
 

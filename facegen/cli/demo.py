@@ -11,7 +11,9 @@ DEMO_AGES = (15, 25, 35, 45, 55, 65, 85)
 
 
 @click.command()
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@click.option(
+    "--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Folder for the pictures."
+)
 def command(outdir: Path) -> None:
     """Age the face in a sample photo with the weights in the package.
 

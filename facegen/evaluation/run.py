@@ -110,7 +110,7 @@ def run_evaluation(
             was trained for.
         device: None takes a GPU when there is one.
         force: Replace the report that is in the folder.
-        progress: Show bars with the remaining time.
+        progress: Show progress bars with the remaining time.
 
     Raises:
         FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face; a report is there.

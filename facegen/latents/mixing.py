@@ -26,7 +26,7 @@ COARSE = 0.4  # share of the layers that come from the columns where nobody says
 
 
 def usual_styles(num_ws: int) -> list[int]:
-    """The layers that a column gives where nobody says which: the lower 40 %, 0 to 3 of 10."""
+    """The layers that a column gives where nobody says which: the lowest 40 %, 0 to 3 of 10."""
     return list(range(max(1, round(COARSE * num_ws))))
 
 
@@ -34,7 +34,7 @@ def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[in
     """Return ws `[..., num_ws, w_dim]` with some layers of `styles`, which may have other dimensions to broadcast.
 
     Args:
-        layers: as `layer_indices` takes them; None for the lower 40 %.
+        layers: as `layer_indices` takes them; None for the lowest 40 %.
 
     Example:
         >>> every = mix_styles(rows[:, None], columns[None], "coarse")  # [rows, columns, num_ws, w_dim]
