@@ -28,7 +28,7 @@ HEAVY = ("torchvision", "facenet_pytorch", "matplotlib", "torch_fidelity", "torc
 # What the first word of a help text may be. A new command may bring a new verb.
 VERBS = {
     *("Age", "Apply", "Blend", "Change", "Convert", "Crop", "Cut", "Draw", "Find", "Join", "Label", "Make", "Measure"),
-    *("Mix", "Move", "Pack", "Project", "Show", "Train", "Turn", "Walk", "Write"),
+    *("Mix", "Move", "Open", "Pack", "Project", "Show", "Train", "Turn", "Walk", "Write"),
 }
 
 
