@@ -12,6 +12,7 @@ from pathlib import Path
 from facegen.errors import FacegenError
 
 WAITING = 60  # visitors in the queue; more are told to come back
+VISITORS = 50  # whose photos are kept; of more, the one who was away longest has to drop the photo again
 
 
 def is_loopback(host: str) -> bool:
@@ -55,13 +56,14 @@ def serve(
 
 
 def _launch(host: str, port: int, password: str | None, share: bool, open_browser: bool, device: str | None) -> None:
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise FacegenError('the page needs gradio: pip install "facegen[app]"') from error
     from facegen.aging.transfer import AgeTransfer
-    from facegen.app.page import STYLE, build_page, theme
     from facegen.app.upload import MAX_BYTES
+    from facegen.status import say
+
+    try:
+        from facegen.app.page import STYLE, build_page, theme
+    except ModuleNotFoundError as error:
+        raise FacegenError('the page needs gradio: pip install "facegen[app]"') from error
 
     page = build_page(AgeTransfer.from_files(device=device))
     page.queue(max_size=WAITING)
@@ -83,13 +85,11 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
             run_history=False,
             enable_monitoring=False,
             pwa=False,
-            state_session_capacity=100,
+            state_session_capacity=VISITORS,
             quiet=True,
             prevent_thread_lock=True,
         )
     except OSError as error:
         raise FacegenError(f"port {port} of {host} cannot be used ({error}); take another one with --port") from error
-    from facegen.status import say
-
     say(f"Open {page.local_url}", "Ctrl-C ends it.")
     page.block_thread()

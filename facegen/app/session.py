@@ -31,6 +31,7 @@ from facegen.photos.mark import Mark
 from facegen.photos.save import save_marked
 
 AGES = tuple(range(5, 96, 5))  # drawn ahead
+EDITOR_AGES = AGES[::2]  # its changes are as large as the face in the photo: up to 2.4 MB each
 STRIP_AGES = (5, 15, 25, 35, 45, 55, 65, 75, 85)
 MAX_FACES = 8  # the largest ones; others stay as they are
 PREVIEW = 1024  # pixels of the longer side of what the page shows
@@ -85,20 +86,25 @@ class PhotoSession:
     def __init__(self, transfer: AgeTransfer, path: str | os.PathLike[str]) -> None:
         self._transfer = transfer
         self.name = Path(path).stem
-        self._original = open_upload(path)
-        self._small = _shrunk(self._original.image, PREVIEW)
-        self._faces = find_faces(self._original.image)[:MAX_FACES]
+        photo = open_upload(path).image
+        self._small, self._scale = _shrunk(photo, PREVIEW)
+        self._faces = find_faces(photo)[:MAX_FACES]
         if not self._faces:
             raise FacegenError("No face found. Take a photo with a larger face that looks at the camera.")
         self._stop = threading.Event()
-        self._drawn = self._draw(Settings())
+        self._drawn = self._draw(photo, Settings())
         self.input_ages = tuple(result.input_age for result in self._drawn.results)
+        # The whole photo is opened again when it is needed: as pixels, those of all visitors would fill the memory.
         self._folder = Path(tempfile.mkdtemp(prefix="facegen-photo-"))
+        self._file = Path(shutil.copy(path, self._folder))
+        self._made = self._folder / "made"
+        self._made.mkdir()
 
-    def _draw(self, settings: Settings, progress: bool | Report = False) -> Drawn:
-        photo, edit = self._original.image, settings.drawing.edit
+    def _draw(self, photo: Image.Image, settings: Settings, progress: bool | Report = False) -> Drawn:
+        edit = settings.drawing.edit
+        ages = EDITOR_AGES if self._transfer.method(edit) == "editor" else AGES
         (results,) = self._transfer.age_found(
-            [photo], [self._faces], AGES, input_age=settings.input_ages, edit=edit, progress=progress
+            [photo], [self._faces], ages, input_age=settings.input_ages, edit=edit, progress=progress
         )
         return Drawn(settings.drawing, results)
 
@@ -111,10 +117,6 @@ class PhotoSession:
     def small(self) -> Image.Image:
         """The photo as it is, as large as the page shows it."""
         return self._small
-
-    @property
-    def _scale(self) -> float:
-        return self._small.width / self._original.image.width
 
     def is_drawn(self, settings: Settings) -> bool:
         """Whether a photo with these settings is there at once."""
@@ -137,7 +139,7 @@ class PhotoSession:
             if callable(progress):
                 progress(done, total)
 
-        self._drawn = self._draw(settings, report)
+        self._drawn = self._draw(open_upload(self._file).image, settings, report)
 
     def stop(self) -> None:
         """End a `draw` that is going on in another thread."""
@@ -164,13 +166,17 @@ class PhotoSession:
     def save_photo(self, age: float, settings: Settings) -> Path:
         """Write the whole photo at an age, as `facegen transfer` writes it, and return the path."""
         paths = save_photos(
-            self._original, self._at([age], settings), self._clear(), self.name, template=self._transfer.template
+            open_upload(self._file),
+            self._at([age], settings),
+            self._clear(),
+            self.name,
+            template=self._transfer.template,
         )
         return paths[0]
 
     def save_strips(self, settings: Settings) -> list[Path]:
         """Write a strip through the ages for each chosen face, and return the paths."""
-        photo, results, folder = self._original.image, self._at(STRIP_AGES, settings), self._clear()
+        photo, results, folder = open_upload(self._file).image, self._at(STRIP_AGES, settings), self._clear()
         photos = self._paste(photo, results)
         mark = Mark(tuple(f"age {age}" for age in STRIP_AGES), len(results))
         return [
@@ -185,10 +191,10 @@ class PhotoSession:
         return save_morph(self._paste(self._small, results), self._clear() / f"{self.name}-ages.{kind}", mark=mark)
 
     def _clear(self) -> Path:
-        """The folder for files, empty: the page has what was in it."""
-        for file in self._folder.iterdir():
+        """The folder for results, empty: the page has what was in it."""
+        for file in self._made.iterdir():
             file.unlink()
-        return self._folder
+        return self._made
 
     def _chosen(self, settings: Settings) -> Sequence[int]:
         return range(len(self._faces)) if settings.chosen is None else settings.chosen
@@ -246,10 +252,8 @@ def _scaled(result: FaceResult, scale: float) -> FaceResult:
     return replace(result, matrix=matrix, box=(left, top, right, bottom))
 
 
-def _shrunk(photo: Image.Image, side: int) -> Image.Image:
-    """A photo of at most `side` pixels, with its color profile."""
-    if max(photo.size) <= side:
-        return photo
+def _shrunk(photo: Image.Image, side: int) -> tuple[Image.Image, float]:
+    """A photo of at most `side` pixels, with its color profile, and its size as a share of the photo's."""
     small = photo.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return small
+    return small, small.width / photo.width
