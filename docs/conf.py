@@ -8,7 +8,7 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / "_ext")]
 os.environ.setdefault("FACEGEN_OFFLINE", "1")  # a build downloads nothing
 
-import facegen
+import facegen  # noqa: E402
 
 project = "facegen"
 author = "the authors of facegen"
@@ -23,12 +23,12 @@ myst_heading_anchors = 4  # the anchors that GitHub gives to headings
 myst_enable_extensions = ["colon_fence", "deflist"]
 highlight_language = "text"
 
-# --- Notebooks: shown as they were run ---------------------------------------------------------------------------------
+# --- Notebooks: shown as they were run ------------------------------------------------------------------------------
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # else the page loads scripts from elsewhere
 nb_merge_streams = True
 
-# --- The API from docstrings ---------------------------------------------------------------------------------------------
+# --- The API from docstrings ----------------------------------------------------------------------------------------
 default_role = "py:obj"  # `AgeGroups` in a docstring is a link, and `[N, 3, S, S]` is code
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -40,7 +40,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
-# --- The page ------------------------------------------------------------------------------------------------------------
+# --- The page -------------------------------------------------------------------------------------------------------
 html_theme = "furo"
 html_title = f"facegen {version}"
 html_static_path = ["_static"]

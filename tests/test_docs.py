@@ -1,4 +1,4 @@
-"""The pages of docs/: links lead somewhere, lines for the shell are understood, and the site is built without a warning."""
+"""The pages of docs/: links lead somewhere, lines for the shell are understood, the site is built without a warning."""
 
 from __future__ import annotations
 
@@ -117,9 +117,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.anchors.add(given.get("id", ""))
-        if tag == "a":
-            self.links.append(given.get("href", ""))
-        elif tag == "link" and given.get("rel") in ("next", "prev", "index", "search", "author", "canonical"):
+        if tag == "a" or given.get("rel") in ("next", "prev", "index", "search", "author", "canonical"):
             self.links.append(given.get("href", ""))
         else:
             self.loads += [given[name] for name in ("src", "href", "data", "poster") if given.get(name)]

@@ -63,7 +63,7 @@ def page(title: str, names: list[str]) -> str:
 
 
 def improve(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
-    """Make a list of a dataclass's fields, which our docstrings write a line each; of options the help is their text."""
+    """Make a list of a dataclass's fields, a line each in our docstrings; options are described by their help."""
     if what != "class" or not dataclasses.is_dataclass(thing):
         return
     names = {field.name for field in dataclasses.fields(thing)}
