@@ -28,6 +28,7 @@ from facegen.text import shorten, visible
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
     "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
+    "app": ("facegen.cli.app", "Open a web page where one drops a photo and moves a slider."),
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
     "pack": ("facegen.cli.pack", "Pack any pictures into a training archive."),
     "faces": ("facegen.cli.faces", "Find the faces in photos: crops, boxes, landmarks, and who looks like whom."),
