@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,8 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from facegen.cli import main
+from facegen.weights.locate import shipped_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,6 +102,42 @@ def test_a_line_that_is_not_understood():
     for line in ("facegen transfer photo.jpg --age-s 3", "facegen walk --video mp3", "facegen nothing"):
         with pytest.raises(click.UsageError):
             parse(line)
+
+
+# Pages whose lines are run in their order, in one folder with the files that they speak of.
+RUN = ("start.md", "latents.md", "transfer.md")
+NOT_RUN = {
+    "facegen demo": "tests/cli runs it",
+    "facegen app": "serves until Ctrl-C",
+    "facegen transfer ~/Pictures": "a folder of the home",
+    "facegen transfer clip.mp4": "tests/clips runs it, with more time",
+}
+
+
+@pytest.fixture
+def folder_of_the_docs(tmp_path, hopper, monkeypatch) -> Path:
+    """What the lines of `RUN` speak of: photos and clips of one small face, and files of generators."""
+    monkeypatch.chdir(tmp_path)
+    small = hopper.crop((100, 60, 420, 380)).resize((160, 160))
+    for name in ("photo.jpg", "family.png"):
+        small.save(name)
+    small.save("party.gif", save_all=True, append_images=[small.rotate(5)], duration=200)
+    for name in ("faces.safetensors", "toon.safetensors"):
+        shutil.copy(shipped_file("generator"), name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_the_lines_of_a_page_run(page, folder_of_the_docs):
+    """In one process, as PyTorch takes seconds to load."""
+    done = 0
+    for line in shell_lines(ROOT / "docs" / page):
+        if line.startswith(tuple(NOT_RUN)) or "..." in line:
+            continue
+        result = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
+        assert result.exit_code == 0, f"{line}: {result.output[-500:]}"
+        done += 1
+    assert done >= 3
 
 
 # --- The site -------------------------------------------------------------------------------------------------------

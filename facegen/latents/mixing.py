@@ -37,7 +37,12 @@ def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[in
         layers: as `layer_indices` takes them; None for the lowest 40 %.
 
     Example:
-        >>> every = mix_styles(rows[:, None], columns[None], "coarse")  # [rows, columns, num_ws, w_dim]
+        >>> import facegen
+        >>> space = facegen.LatentSpace.open()
+        >>> ws = space.from_seeds([1, 2, 3, 4, 5], space.classes.of_age(30))
+        >>> rows, columns = ws[:2], ws[2:]
+        >>> facegen.mix_styles(rows[:, None], columns[None], "coarse").shape  # [rows, columns, num_ws, w_dim]
+        torch.Size([2, 3, 10, 128])
     """
     num_ws = ws.shape[-2]
     taken = torch.zeros([num_ws, 1], dtype=torch.bool, device=ws.device)

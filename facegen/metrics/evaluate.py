@@ -48,8 +48,9 @@ class Evaluator:
         FacegenError: an unknown metric, a detector that is missing, an archive without the groups to measure apart.
 
     Example:
-        >>> Evaluator(archive, "fid5k_full", detectors).measure(generator)
-        {'fid5k_full': 12.3}
+        >>> measured = Evaluator(archive, "fid5k_full", detectors).measure(generator)
+        >>> list(measured)
+        ['fid5k_full']
     """
 
     def __init__(

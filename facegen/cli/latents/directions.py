@@ -158,7 +158,7 @@ def parse_index(text: str) -> list[int]:
 @click_options(MovingOptions)
 @click.option(
     "--video/--no-video",
-    help="Also write a video for each face and direction, from minus to plus: mp4, or GIF if imageio-ffmpeg is missing.",
+    help="Also write a video for each face and direction: mp4, or GIF if imageio-ffmpeg is missing.",
 )
 @click.option("--yes", is_flag=True, help=f"Allow more than {MAX_VIDEOS} videos.")
 @outdir_option("pictures", "output")
