@@ -47,7 +47,12 @@ def filled(page: str, section: str, tables: str) -> str:
 def wrapped(text: str) -> str:
     """Return Markdown whose lines are at most 120 letters long, but for the tables."""
     blocks = [block for block in re.split(r"\n{2,}", text.strip()) if block.strip()]
-    return "\n\n".join(block if block.startswith("|") else textwrap.fill(block, 120) for block in blocks)
+    return "\n\n".join(block if block.startswith("|") else _filled(block) for block in blocks)
+
+
+def _filled(paragraph: str) -> str:
+    kept = "\u00a0%"  # a percent sign stays beside its number
+    return textwrap.fill(paragraph.replace(" %", kept), 120).replace(kept, " %")
 
 
 @click.command()

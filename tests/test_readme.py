@@ -133,13 +133,13 @@ def generated_cells(section: str) -> dict[tuple[str, str], str]:
     return cells
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/MODEL_CARD.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/MODEL_CARD.md", "docs/editor.md"])
 def test_numbers_are_those_that_were_generated(name):
     generated = generated_cells("The shipped weights")
     tables = [table for table in tables_of((ROOT / name).read_text(encoding="utf-8")) if table[0][0] == "system"]
     assert len(tables) == 1
     columns, _, *rows = tables[0]
-    assert len(rows) >= 4
+    assert len(rows) >= 2
     for row, *cells in rows:
         for column, cell in zip(columns[1:], cells, strict=True):
             whole = generated.get((row, column), "–")

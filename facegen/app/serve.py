@@ -31,6 +31,7 @@ def serve(
     port: int = 7860,
     password: str | None = None,
     share: bool = False,
+    public: bool = False,
     open_browser: bool = False,
     device: str | None = None,
 ) -> None:
@@ -38,13 +39,14 @@ def serve(
 
     Args:
         password: what visitors have to know; needed where others than this machine's users can reach the page.
+        public: others may come without a password. For who shows the page to everybody on purpose, as a Space does.
         share: also publish it under an address of gradio's servers, which then pass all photos on.
         open_browser: show it.
 
     Raises:
         FacegenError: gradio is missing, the port is taken, or a password is.
     """
-    if (share or not is_loopback(host)) and not password:
+    if (share or not is_loopback(host)) and not (password or public):
         raise FacegenError("others can reach this page: give it a password")
     folder = tempfile.mkdtemp(prefix="facegen-app-")  # readable by this user alone
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
