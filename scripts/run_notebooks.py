@@ -87,7 +87,7 @@ def _reduce_picture(data: dict[str, str]) -> None:
             (MAX_WIDTH, round(picture.height * MAX_WIDTH / picture.width)), Image.Resampling.LANCZOS
         )
     jpeg = io.BytesIO()
-    picture.convert("RGB").save(jpeg, format="JPEG", quality=85, optimize=True)
+    picture.convert("RGB").save(jpeg, format="JPEG", quality=80, optimize=True)
     data["image/jpeg"] = base64.b64encode(jpeg.getvalue()).decode()
 
 

@@ -38,6 +38,9 @@ class Comparison:
     def _repr_html_(self) -> str:
         return self.html
 
+    def __repr__(self) -> str:
+        return f"before and after, {self.after.width}x{self.after.height}"  # not the pictures as text
+
 
 def before_after(before: Image.Image, after: Image.Image, side: int = SIDE) -> Comparison:
     """Lay a photo over what it became, with a slider between the two.

@@ -77,9 +77,7 @@ def train_generator(
             if distributed.is_main():
                 save_reals(archive, session.path / "reals.png", options.seed, options.even)
                 latents = grid_latents(state.G_ema, options.seed)
-                picture = session.path / "fakes_init.png"
-                save_fakes(state.G_ema, latents, archive, picture)
-                session.show("fakes", state.images_seen, picture)
+                save_fakes(state.G_ema, latents, archive, session.path / "fakes_init.png")
         else:
             state = _restored(options, archive, session, resume, data)
             measurements = Measurements(options, session.device, session.progress)
