@@ -1,6 +1,7 @@
 # make demo   change the age of the face in a sample photo; writes the pictures to out/
 # make test   run the tests
 # make lint   check style, format and types
+# make docs   build the site of docs/ and say where to open it
 # make fuzz   give damaged files to all that reads files, ten minutes each kind; FUZZ_SECONDS=60 for less
 #
 # Each creates .venv when it is missing and installs the package there. Another Python: make test PYTHON=python3.12
@@ -11,7 +12,7 @@ VENV_PYTHON := $(VENV)/bin/python
 FUZZ_SECONDS ?= 600
 PIP := $(VENV_PYTHON) -m pip --disable-pip-version-check
 
-.PHONY: help demo test lint fuzz
+.PHONY: help demo test lint docs fuzz
 .NOTPARALLEL:
 
 help:
@@ -27,6 +28,10 @@ lint: $(VENV)/.installed-dev
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
+
+docs: $(VENV)/.installed-dev
+	$(VENV_PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs
+	@echo "Open build/docs/index.html"
 
 fuzz: $(VENV)/.installed-fuzz
 	PYTHONPATH=tests $(VENV_PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)

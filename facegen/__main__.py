@@ -1,6 +1,18 @@
-"""`python -m facegen` is the console command `facegen`."""
+"""The console command `facegen`, which is also `python -m facegen`."""
 
-from facegen.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command; Ctrl-C while Python still imports it is one line, too, and no traceback."""
+    try:
+        from facegen.cli import main as command
+
+        command()
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

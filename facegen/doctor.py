@@ -22,6 +22,7 @@ from facegen.weights.locate import NOT_ALWAYS_SHIPPED, PRETRAINED, SHIPPED
 
 # What `pip install "facegen[extra]"` adds: the modules to look for, and what they are for.
 EXTRAS = {
+    "app": (("gradio",), "facegen app: a page in the browser"),
     "evaluate": (("dlib", "face_recognition_models", "torchmetrics"), "facegen evaluate: identities and SSIM"),
     "heic": (("pi_heif",), "photos of iPhones"),
     "metrics": (("torch_fidelity",), "facegen metrics"),

@@ -33,6 +33,7 @@ def atomic_path(path: str | os.PathLike[str], *, quick: bool = False) -> Iterato
     Example:
         >>> with atomic_path("stats.json") as temporary:
         ...     temporary.write_text("{}", encoding="utf-8")
+        2
     """
     path = Path(path)
     temporary = _secret_name(path)

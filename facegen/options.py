@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True)
     class AgeOptions(Options):
-        kimg: float = option(300, "Thousands of pictures to train on.", above=0, resumable=True)
+        kimg: float = option(300, "Length, in thousands of pictures.", above=0, resumable=True)
         arch: str = option("resnet", "Network.", choices=("resnet", "plain"))
 
 `@click_options(AgeOptions)` gives a command `--kimg` and `--arch`. Nothing here imports torch: `--help` needs none.
@@ -51,6 +51,7 @@ def option(
     was: str | None = None,
     called: str | None = None,
     also: Sequence[str] = (),
+    alone: str | None = None,
     resumable: bool = False,
     command: bool = True,
 ) -> Any:
@@ -69,6 +70,7 @@ def option(
         was: the field's name in JSON files written by earlier versions.
         called: its name on the command line, where that is not the field's.
         also: other spellings on the command line, as `PSI_NAMES`; see `Spelled`.
+        alone: the value of the option where the command line names it without one; None: it needs one.
         resumable: `--resume` may change it.
         command: the command has this option; else only Python and JSON have it.
     """
@@ -188,6 +190,8 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
         settings["metavar"] = meta["metavar"] or ("INTEGER" if kind is int else "FLOAT")
     elif meta["choices"] and not meta["metavar"]:
         settings["type"] = click.Choice(meta["choices"])
+    if meta["alone"] is not None:
+        settings |= {"is_flag": False, "flag_value": meta["alone"]}
     return click.option(f"--{_called(field)}", field.name, cls=Spelled, also=meta["also"], **settings)
 
 

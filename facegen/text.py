@@ -20,6 +20,7 @@ _CANDIDATE = re.compile(r"[^ -~]")
 # Letters by their category, but drawn as nothing.
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 _JOINERS = frozenset("\u200c\u200d")
+_NUMBERS = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?")
 # Characters with a meaning in Markdown, of which HTML, links and pictures are made.
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", "[": "&#91;", "`": "&#96;", "|": "&#124;"})
 
@@ -71,6 +72,15 @@ def in_ranges(numbers: Iterable[int]) -> str:
         else:
             parts.append([number])
     return ",".join("-".join(map(str, part)) for part in parts)
+
+
+def number_range(text: str) -> range | None:
+    """Read one part of what `in_ranges` writes: `7`, or `0-3` with both ends, which is empty where it falls.
+
+    None for any other text. A range may be huge: look at its ends before its numbers become a list.
+    """
+    match = _NUMBERS.fullmatch(text.strip())
+    return range(int(match[1]), int(match[2] or match[1]) + 1) if match else None
 
 
 def as_argument(path: str | os.PathLike[str]) -> str:

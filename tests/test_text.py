@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from facegen.text import as_argument, in_markdown, in_ranges, json_text, shorten, shown, visible
+from facegen.text import as_argument, in_markdown, in_ranges, json_text, number_range, shorten, shown, visible
 
 ODD = {
     "\x1b]0;title\x07": r"\x1b]0;title\x07",
@@ -84,3 +84,12 @@ def test_a_copied_command_runs_no_other():
 @pytest.mark.parametrize(("numbers", "written"), [([0, 1, 2, 3, 7], "0-3,7"), ([4], "4"), ([2, 1], "2,1"), ([], "")])
 def test_numbers_in_ranges(numbers: list[int], written: str):
     assert in_ranges(numbers) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("7", range(7, 8)), (" 0-3 ", range(4)), ("0 - 3", range(4)), ("0-999999999999", range(10**12)), ("3-1", range(0))]
+    + [(text, None) for text in ("", "-1", "1-", "1-2-3", "1,2", "a", "1.5", "1" * 13)],
+)
+def test_a_range_of_numbers(text: str, numbers: range | None):
+    assert number_range(text) == numbers

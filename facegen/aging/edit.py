@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from facegen.ages import OLDEST_PERSON, AgeGroups
 from facegen.errors import FacegenError, shorten
 from facegen.options import PSI_NAMES, Options, option
+from facegen.text import number_range
 
 ALL = "all"  # the middle age of every group
 METHODS = ("swap", "shift", "editor")
@@ -51,25 +52,25 @@ class Edit(Options):
 
     method: str | None = option(
         None,
-        "Change the age group of z (swap), which needs an encoder of z, move w by the difference of two ages' places "
-        "(shift), or let an editor change the photo (editor).",
+        "swap: keep z and change the age group (needs an encoder that predicts z). shift: move w from one"
+        " age to the other. editor: let an editor change the photo.",
         choices=METHODS,
         unset="swap if the encoder predicts z, else shift",
     )
     layers: str | Sequence[int] | None = option(
-        None, "Only these w change: coarse, middle, fine, or as in 0-3,7.", metavar="LAYERS", unset="all"
+        None, "Change only these layers: coarse, middle, fine, or numbers such as 0-3,7.", metavar="LAYERS", unset="all"
     )
-    psi: float = option(1.0, "Below 1, faces are drawn to the mean of their age.", also=PSI_NAMES)
+    psi: float = option(1.0, "Below 1, pull faces toward the mean face of their age.", also=PSI_NAMES)
     refine: int = option(
         0,
-        "Fit latent and generator to each face in this many steps; 150 is a good start.",
+        "Fit the latent and the generator to each face in this many steps; try 150.",
         metavar="STEPS",
         min=0,
     )
-    refine_seconds: float | None = option(None, "But for about S seconds per face at most.", metavar="S", above=0)
+    refine_seconds: float | None = option(None, "Limit refinement to about S seconds per face.", metavar="S", above=0)
     strength: float | None = option(
         None,
-        "How much of the change goes into the photo; auto is as little as makes the face look its age.",
+        "How much of the change to apply. auto: as little as makes the face look the target age.",
         metavar="auto|0.0-3.0",
         parse=parse_strength,
         unset="auto",
@@ -78,10 +79,10 @@ class Edit(Options):
     )
     hold: Sequence[str] | None = option(
         None,
-        "What aging leaves as it is: sex, or none.",
+        "What to keep unchanged while aging: sex, or none.",
         metavar="sex|none",
         parse=parse_hold,
-        unset="what the encoder can hold",
+        unset="sex if the encoder can",
     )
 
     def rules(self) -> Iterable[tuple[bool, str]]:
@@ -138,18 +139,18 @@ class Request(Options):
 
     ages: Sequence[float] | None = option(
         None,
-        "Ages to show, as in 5,25,45,65,85 or 5:90:5.",
+        "Target ages, such as 5,25,45,65,85 or 5:90:5.",
         metavar="YEARS",
         parse=parse_ages,
         unset="every age group",
     )
-    face: str = option(ALL, "Which faces of a photo.", choices=(ALL, "largest"))
+    face: str = option(ALL, "Which faces of a photo to change.", choices=(ALL, "largest"))
     input_age: Sequence[float] | None = option(
         None,
-        "Age in the photo; of several faces one for each, largest first.",
+        "The person's age in the photo. For several faces give one age each, largest face first.",
         metavar="YEARS",
         parse=parse_ages,
-        unset="as estimated",
+        unset="estimated",
     )
 
     @property
@@ -164,19 +165,19 @@ class Output(Options):
 
     output: str = option(
         "photo",
-        "The whole photo with its faces at each age, the faces alone as the generator draws them, or both.",
+        "photo: the whole photo at each age. face: only the faces, as the generator draws them.",
         choices=OUTPUTS,
     )
     paste_back: str = option("change", "How aged faces go into the photo.", choices=PASTE_MODES, command=False)
     video: str | None = option(
         None,
-        "Also a video of the photo, or of each face, through the ages.",
+        "Also write a video of the photo, or of each face, through the ages.",
         choices=[suffix[1:] for suffix in VIDEO_SUFFIXES],
     )
-    format: str = option("same", "The kind of file of whole photos; same is that of the photo.", choices=FORMATS)
-    strip_metadata: bool = option(False, "Leave out what the photo's file says of camera, place and people.", flag=True)
+    format: str = option("same", "File format for whole photos; same is the format of the input.", choices=FORMATS)
+    strip_metadata: bool = option(False, "Do not copy the photo's metadata (camera, place, people).", flag=True)
     no_mark: bool = option(
-        False, "Do not write into the files that a program made these pictures; then say it yourself.", flag=True
+        False, "Do not mark the files as made by a program. You should then say so yourself.", flag=True
     )
 
     @property
@@ -271,13 +272,11 @@ def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:
     chosen: set[int] = set()
     for part in layers.split(",") if isinstance(layers, str) else layers:
         text = str(part).strip()
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text)
+        indices = number_range(text)
         if text in PARTS:
             first, end = PARTS[text]
             indices = range(first, num_ws if end is None else min(end, num_ws))
-        elif match:
-            indices = range(int(match[1]), int(match[2] or match[1]) + 1)
-        else:
+        elif indices is None:
             raise FacegenError(
                 f"{shorten(text, 60)!r} names no layers: write {', '.join(PARTS)}, or numbers, as in 0-3,7"
             )

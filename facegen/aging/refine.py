@@ -16,7 +16,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -38,6 +39,23 @@ AGE = 0.3  # a decade
 PULL = 0.4  # mean squared distance of w to its start, in units of its variance
 HOLD = 10.0  # mean squared error of other faces
 
+Report = Callable[[int, int], None]  # is told how many steps are done, and of how many
+
+
+class _Bar(Protocol):
+    def update(self, steps: int = 1) -> object: ...
+
+
+class _Told:
+    """Tells a function of the steps, as a bar would show them."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self._report, self._total, self._done = report, total, 0
+
+    def update(self, steps: int = 1) -> None:
+        self._done += steps
+        self._report(self._done, self._total)
+
 
 def refine(
     generator: Generator,
@@ -48,7 +66,7 @@ def refine(
     seconds: float | None = None,
     moves: torch.Tensor | None = None,
     estimator: AgeEstimator | None = None,
-    progress: bool = False,
+    progress: bool | Report = False,
     first: int = 0,
     count: int | None = None,
 ) -> tuple[torch.Tensor, list[Generator]]:
@@ -62,7 +80,8 @@ def refine(
         seconds: For each face; ends both halves early, so that the result depends on the machine. None for no limit.
         moves: `[N, A, num_ws, w_dim]`, what is added to w to see the face at other ages.
         estimator: Its features judge likeness beside the pixels, and it watches over the ages of the `moves`.
-        progress: Show a bar with the time left, and which face is worked on.
+        progress: Show a bar with the time left, and which face is worked on; or a function that is told of every step.
+            What it raises ends the work.
         first, count: These faces are those from number `first`, counted from 0, of so many; for the bar.
 
     Returns:
@@ -75,14 +94,15 @@ def refine(
     latent_seconds = None if seconds is None else LATENT_SHARE * seconds * len(faces)
     tune_seconds = None if seconds is None else (1 - LATENT_SHARE) * seconds
     total = latent_steps + tune_steps * len(faces)
-    with tqdm(total=total, desc="refining", unit="step", disable=not progress, leave=False) as bar:
+    with tqdm(total=total, desc="refining", unit="step", disable=progress is not True, leave=False) as bar:
+        told: _Bar = _Told(progress, total) if callable(progress) else bar
         goal = Goal(generator, faces, ws, moves, estimator)
-        pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, bar))
+        pivots = refine_latents(generator, goal, _until(latent_steps, latent_seconds, told))
         generators = []
         for index in range(len(faces)):
             if (count or len(faces)) > 1:
                 bar.set_description(f"refining face {first + index + 1} of {count or len(faces)}")
-            schedule = _until(tune_steps, tune_seconds, bar)
+            schedule = _until(tune_steps, tune_seconds, told)
             pivot = pivots[index : index + 1]
             generators.append(tune_generator(generator, goal.of(index), pivot, schedule))
     return pivots, generators
@@ -222,7 +242,7 @@ def _held(
         yield from zip(others.split(1), before.split(1), strict=True)
 
 
-def _until(steps: int, seconds: float | None, bar: tqdm) -> Iterator[float]:
+def _until(steps: int, seconds: float | None, bar: _Bar) -> Iterator[float]:
     """Before every step the share that is done, 0 to 1, until steps or seconds are used up; moves the bar."""
     start = time.monotonic()
     for step in range(steps):

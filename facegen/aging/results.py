@@ -57,7 +57,7 @@ class FaceResult:
     input: the face, aligned as the networks expect it.
     reconstruction: its latent decoded at `input_age`; how close it comes to the input is how far to trust the rest.
         Of an editor, which needs none, the input itself.
-    input_age: in years, as given or as estimated; `input_group` is its group.
+    input_age: in years, as given or estimated; `input_group` is its group.
     latent: what the encoder made of the input, [z_dim] or [num_ws, w_dim]; of an editor empty.
     age_is_estimated: `input_age` was not given.
     understood: 0..1, how close the reconstruction is, as `FaceChange.understood`.

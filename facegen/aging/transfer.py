@@ -31,7 +31,7 @@ from facegen.aging.editing import (
     of_generator_only,
 )
 from facegen.aging.paste import paste_results
-from facegen.aging.refine import refine
+from facegen.aging.refine import Report, refine
 from facegen.aging.results import AgedPhoto, FaceResult
 from facegen.aging.strength import Change, least_strengths
 from facegen.device import pick_device
@@ -63,7 +63,7 @@ class Rendered:
 
     reconstructions: float32 [N, 3, S, S], about -1..1: the faces as the generator sees them, at their own ages.
     aged: [N, A, 3, S, S].
-    input_ages: [N], years, as given or as estimated.
+    input_ages: [N], years, as given or estimated.
     latents: what the encoder made of the faces, [N, z_dim] or [N, num_ws, w_dim].
     """
 
@@ -208,7 +208,7 @@ class AgeTransfer:
         *,
         input_ages: Sequence[float] | None = None,
         edit: Edit | None = None,
-        progress: bool = False,
+        progress: bool | Report = False,
     ) -> Rendered:
         """Show aligned faces at other ages.
 
@@ -219,7 +219,7 @@ class AgeTransfer:
             input_ages: Years, one for each face. None: estimated by the age estimator; without one, an encoder of z
                 takes the group whose picture comes closest to the face (least squares over the pixels).
             edit: How; None for `Edit()`.
-            progress: Show a bar where it takes long, which is when faces are refined.
+            progress: Show a bar where it takes long, which is when faces are refined; or a function, see `refine`.
 
         Raises:
             FacegenError: shapes, ages or a method that do not fit, or no age and no age estimator.
@@ -235,7 +235,12 @@ class AgeTransfer:
     @torch.inference_mode(False)
     @torch.no_grad()
     def _render(
-        self, faces: torch.Tensor, ages: Sequence[Age], input_ages: Sequence[float] | None, edit: Edit, progress: bool
+        self,
+        faces: torch.Tensor,
+        ages: Sequence[Age],
+        input_ages: Sequence[float] | None,
+        edit: Edit,
+        progress: bool | Report,
     ) -> Rendered:
         """Encode, place, step, draw: the method. Arguments as for `render`, checked."""
         faces = faces.clone() if faces.is_inference() else faces
@@ -251,7 +256,7 @@ class AgeTransfer:
         return Rendered(reconstructions, aged, own, latents)
 
     def _draw_refined(
-        self, faces: torch.Tensor, start: torch.Tensor, steps: torch.Tensor, edit: Edit, progress: bool
+        self, faces: torch.Tensor, start: torch.Tensor, steps: torch.Tensor, edit: Edit, progress: bool | Report
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstructions and aged faces, each drawn by a generator that is tuned to its face."""
         drawn = []
@@ -319,7 +324,7 @@ class AgeTransfer:
         input_age: float | Sequence[float] | None = None,
         faces: str = ALL,
         edit: Edit | None = None,
-        progress: bool = False,
+        progress: bool | Report = False,
     ) -> AgedPhoto:
         """Find the faces in a photo and show it, and each of them, at other ages; without a face, both are empty.
 
@@ -339,7 +344,7 @@ class AgeTransfer:
         input_age: float | Sequence[float] | None = None,
         faces: str = ALL,
         edit: Edit | None = None,
-        progress: bool = False,
+        progress: bool | Report = False,
     ) -> list[FaceResult]:
         """Find the faces in a photo and draw each at other ages; largest face first, none found: an empty list.
 
@@ -354,7 +359,7 @@ class AgeTransfer:
         # Upright once, not for the search and for every face.
         image = upright_to_cut(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
         self.check(ages, input_ages=None if input_age is None else np.atleast_1d(input_age).tolist(), edit=edit)
-        with status("looking for faces ...", progress):
+        with status("looking for faces ...", progress is True):
             found = chosen_faces(find_faces(image), faces)
         self.check_found(found, edit)
         return self.age_found([image], [found], ages, input_age=input_age, edit=edit, progress=progress)[0]
@@ -367,7 +372,7 @@ class AgeTransfer:
         *,
         input_age: float | Sequence[float] | None = None,
         edit: Edit | None = None,
-        progress: bool = False,
+        progress: bool | Report = False,
     ) -> list[list[FaceResult]]:
         """Draw the faces that were found in photos at other ages, the faces of all photos at once.
 
@@ -384,7 +389,7 @@ class AgeTransfer:
                 check_count(given, len(faces))
         photos = [upright_to_cut(image) for image in images]
         if self.method(edit) == "editor":
-            with status("editing faces ...", progress):
+            with status("editing faces ...", progress is True):
                 pairs = zip(photos, found, strict=True)
                 return [edit_faces(self, photo, faces, given, wanted, edit) for photo, faces in pairs]
         aligned = [[self.cut_out(photo, face) for face in faces] for photo, faces in zip(photos, found, strict=True)]
@@ -392,7 +397,7 @@ class AgeTransfer:
         if not every:
             return [[] for _ in photos]
         own = None if given is None else given * sum(map(bool, found))
-        with status("drawing faces ...", progress):
+        with status("drawing faces ...", progress is True):
             rendered = self._render(self.to_tensor(every), wanted, own, edit, progress)
         results, first = [], 0
         for photo, faces, inputs in zip(photos, found, aligned, strict=True):

@@ -44,8 +44,17 @@ def check_video(path: str | os.PathLike[str]) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in VIDEO_SUFFIXES:
         raise FacegenError(f"{path}: a video is {' or '.join(VIDEO_SUFFIXES)}, not {suffix or 'without a suffix'}")
-    if suffix == ".mp4":
+    if suffix == ".mp4" and (reason := why_no_mp4()):
+        raise FacegenError(f"{reason}; or make a GIF")
+
+
+def why_no_mp4() -> str:
+    """What mp4 needs that this machine lacks, in a sentence without its end; empty where mp4 can be written."""
+    try:
         _encoder()
+    except FacegenError as error:
+        return str(error)
+    return ""
 
 
 def save_video(
@@ -281,8 +290,8 @@ def _encoder() -> str:
     try:
         import imageio_ffmpeg
     except ImportError as error:
-        raise FacegenError('mp4 needs imageio-ffmpeg: pip install "facegen[video]"; or make a GIF') from error
+        raise FacegenError('mp4 needs imageio-ffmpeg: pip install "facegen[video]"') from error
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:  # a platform that it brings none for
-        raise FacegenError(f"mp4 needs ffmpeg: {str(error).splitlines()[0]} Or make a GIF") from error
+        raise FacegenError(f"mp4 needs ffmpeg: {str(error).splitlines()[0]}") from error

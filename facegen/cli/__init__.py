@@ -28,30 +28,40 @@ from facegen.text import shorten, visible
 # command name -> (module that holds a click command called `command`, one-line help shown by `facegen --help`)
 COMMANDS = {
     "demo": ("facegen.cli.demo", "Age the face in a sample photo with the weights in the package."),
+    "app": ("facegen.cli.app", "Open a web page where one drops a photo and moves a slider."),
     "prepare": ("facegen.cli.prepare", "Turn pictures of faces with ages into a training archive."),
     "pack": ("facegen.cli.pack", "Pack any pictures into a training archive."),
-    "faces": ("facegen.cli.faces", "Find the faces in photos: pictures of each, boxes, landmarks, who is like whom."),
-    "merge": ("facegen.cli.merge", "Join shards of a data set, prepared on several machines."),
-    "label": ("facegen.cli.label", "Label a folder of class folders: write its dataset.json."),
-    "inspect": ("facegen.cli.inspect", "Show and check what a training archive holds."),
+    "faces": ("facegen.cli.faces", "Find the faces in photos: crops, boxes, landmarks, and who looks like whom."),
+    "merge": ("facegen.cli.merge", "Join the parts of a data set that several machines prepared."),
+    "label": ("facegen.cli.label", "Write the dataset.json for a folder that has one subfolder per class."),
+    "inspect": ("facegen.cli.inspect", "Show and check the contents of a training archive."),
     "train": ("facegen.cli.training.generator", "Train the generator on a training archive."),
     "train-encoder": ("facegen.cli.training.encoder", "Train the encoder on generated faces."),
     "train-age": ("facegen.cli.training.age", "Train an age estimator on a training archive with exact ages."),
-    "train-editor": ("facegen.cli.training.editor", "Train an editor, which changes the age of a face in a photo."),
+    "train-editor": (
+        "facegen.cli.training.editor",
+        "Train an editor, a network that changes the age of a face in a photo.",
+    ),
     "runs": ("facegen.cli.runs", "Show the training runs in a folder."),
     "evaluate": ("facegen.cli.evaluate", "Measure age transfer on held-out faces."),
-    "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, in any class, at any age."),
+    "generate": ("facegen.cli.latents.generate", "Draw faces from seeds, at any age or in any class."),
     "project": ("facegen.cli.latents.project", "Find the latent of the face in a photo, and show it at other ages."),
-    "combine": ("facegen.cli.latents.combine", "Join files of latents."),
-    "walk": ("facegen.cli.latents.walk", "Walk through faces or through the ages of a face: frames and a video."),
-    "mix": ("facegen.cli.latents.mix", "Mix faces: some layers of one, the others of another."),
-    "directions": ("facegen.cli.latents.directions", "Find what changes faces most, and move faces along it."),
-    "digress": ("facegen.cli.latents.digress", "Move a face, and what it is made of, around in circles."),
-    "blend": ("facegen.cli.latents.blend", "Blend two generators: shapes of one, colors and textures of the other."),
+    "combine": ("facegen.cli.latents.combine", "Join latent files into one."),
+    "walk": ("facegen.cli.latents.walk", "Make a video that goes from face to face, or through the ages of one face."),
+    "mix": ("facegen.cli.latents.mix", "Mix faces: some layers from one face, the others from another."),
+    "directions": (
+        "facegen.cli.latents.directions",
+        "Find the directions that change faces most, and move faces along them.",
+    ),
+    "digress": ("facegen.cli.latents.digress", "Make a video in which a face melts and comes back."),
+    "blend": (
+        "facegen.cli.latents.blend",
+        "Blend two generators: shapes from one, colors and textures from the other.",
+    ),
     "metrics": ("facegen.cli.metrics", "Measure how good a generator's faces are."),
     "convert": ("facegen.cli.convert", "Convert weights between formats."),
-    "doctor": ("facegen.cli.doctor", "Show what this machine has for facegen, and how to get more."),
-    "info": ("facegen.cli.info", "Show what a weights file is."),
+    "doctor": ("facegen.cli.doctor", "Show what facegen can use on this machine, and how to get more."),
+    "info": ("facegen.cli.info", "Show what is in a weights file."),
     "transfer": ("facegen.cli.transfer", "Change the age of the faces in photos and clips."),
 }
 
@@ -84,26 +94,31 @@ device_option = click.option("--device", help="cuda or cpu.  [default: a GPU whe
 _NETWORK: dict[str, Any] = {"cls": Spelled, "also": NETWORK_NAMES, "metavar": "FILE|RUN|URL"}
 network_option = click.option("--network", help="The generator.  [default: the one in the package]", **_NETWORK)
 generator_option = click.option(
-    "--network", "generator", help="The encoder's generator.  [default: the one that it was trained for]", **_NETWORK
+    "--network",
+    "generator",
+    help="Generator that goes with the encoder.  [default: the one it was trained for]",
+    **_NETWORK,
 )
-encoder_option = click.option("--encoder", metavar="FILE|RUN|URL", help="Another encoder than the one in the package.")
-editor_option = click.option("--editor", metavar="FILE|RUN|URL", help="An editor, for the method of that name.")
-force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+encoder_option = click.option(
+    "--encoder", metavar="FILE|RUN|URL", help="An encoder to use instead of the one in the package."
+)
+editor_option = click.option("--editor", metavar="FILE|RUN|URL", help="The editor for --method editor.")
+force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
 outdir_option = click.option(
-    "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where run folders are made."
+    "--outdir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder for the run folders."
 )
 groups_option = click.option(
     "--groups",
     type=Parsed(AgeGroups.parse),
     metavar="GROUPS",
-    help="Age groups, as 0-12,13-19,20-, of a generator whose file does not say them.",
+    help="Age groups, such as 0-12,13-19,20-, for a generator whose file does not name them.",
 )
 gpus_option = click.option(
     "--gpus",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="GPUs of this machine to train on; several machines: see docs/scaling.md.",
+    help="Number of GPUs on this machine. For several machines see docs/scaling.md.",
 )
 
 

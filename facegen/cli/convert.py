@@ -20,20 +20,25 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
 @click.option(
     "--to",
     type=click.Choice(FORMATS),
-    help=f"The format; by default what OUT's suffix says ({', '.join(SUFFIXES)}; a generator as .pt is rosinality's).",
+    help=f"Output format. By default it follows OUT's suffix ({', '.join(SUFFIXES)}; .pt is rosinality for a "
+    "generator).",
 )
 @click.option(
     "--only",
     "network",
     type=click.Choice([*KINDS, *PARTS]),
     metavar="NETWORK",
-    help=f"Which of {', '.join([*KINDS, *PARTS])}; by default all that the format holds, or the generator where it "
-    "holds one.",
+    help=f"Which of {', '.join([*KINDS, *PARTS])}; by default all that fit into the format, or the generator "
+    "if it holds one network.",
 )
-@click.option("--group", help="The age group, such as 21-30, that rosinality's generator without classes makes.")
+@click.option("--group", help="The one age group, such as 21-30, that rosinality's generator will draw.")
 @groups_option
 @click.option(
-    "--psi", cls=Spelled, also=PSI_NAMES, type=float, help="Truncation, fixed in onnx and torchscript.  [default: 1]"
+    "--psi",
+    cls=Spelled,
+    also=PSI_NAMES,
+    type=float,
+    help="Truncation to build into onnx and torchscript files.  [default: 1]",
 )
 @click.option(
     "--force-fp16",
@@ -42,7 +47,7 @@ from facegen.weights.formats import FORMATS, KINDS, PARTS, SUFFIXES
     flag_value=True,
     default=False,
     metavar="[BOOL]",
-    help="Let generator and discriminator compute in float16 on a GPU, whatever the file says.",
+    help="Whether generator and discriminator use float16 on a GPU, regardless of what the file says.",
 )
 @force_option
 def command(
@@ -58,12 +63,12 @@ def command(
     force_fp16: bool,
     force: bool,
 ) -> None:
-    """Convert the weights IN (a file, a run folder, an address or a published network) into the file OUT.
+    """Convert the weights IN (a file, run folder, URL or published network) into the file OUT.
 
     \b
     safetensors  facegen's own format
-    pkl          for the tools of stylegan2-ada-pytorch; carries its own source, which those run
-    rosinality   for rosinality/stylegan2-pytorch: one generator, one age group
+    pkl          for stylegan2-ada-pytorch's tools; holds source code that these run
+    rosinality   for rosinality/stylegan2-pytorch: one generator with one age group
     onnx         all that ages a face, checked with onnxruntime (pip install 'facegen[onnx]')
     torchscript  the same, for torch.jit.load
 

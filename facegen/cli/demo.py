@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -11,7 +12,9 @@ DEMO_AGES = (15, 25, 35, 45, 55, 65, 85)
 
 
 @click.command()
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@click.option(
+    "--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Folder for the pictures."
+)
 def command(outdir: Path) -> None:
     """Age the face in a sample photo with the weights in the package.
 
@@ -35,5 +38,6 @@ def command(outdir: Path) -> None:
     for outcome in age_all(AgeTransfer.from_files(), sources_in([photo], outdir), outdir, request, Edit()):
         if outcome.error is not None:
             raise outcome.error
+        shutil.copyfile(photo, outdir / Path(photo).name)  # for whoever tries other commands with it
         say(f"{Path(photo).name} at {len(DEMO_AGES)} other ages is in {outdir}.")
         say(f"Look at the strip: {outcome.paths[-1]}", f"Before and after: {outdir / 'index.html'}")

@@ -6,13 +6,13 @@ import click
 
 
 @click.command()
-@click.option("--build", is_flag=True, help="Build the CUDA operations now, not when they are first used.")
-@click.option("--json", "as_json", is_flag=True, help="Print all that is known as JSON.")
+@click.option("--build", is_flag=True, help="Build the CUDA operations now instead of at first use.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(build: bool, as_json: bool) -> None:
-    """Show what this machine has for facegen, and how to get more.
+    """Show what facegen can use on this machine, and how to get more.
 
-    GPU, driver, PyTorch, the compilers, and whether the operations that are made faster by CUDA kernels are compiled;
-    memory, disk, weights, the cache of downloads, and what may be installed beside facegen.
+    Reports the GPU, driver, PyTorch, compilers and compiled CUDA operations; memory, disk, weights and the download
+    cache; and which optional packages are installed.
 
     \b
     Example:

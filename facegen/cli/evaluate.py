@@ -14,17 +14,22 @@ from facegen.options import click_options
 
 
 @click.command()
-@click.option("--photos", required=True, metavar="ARCHIVE|FOLDER", help="Held-out faces: no training has seen them.")
-@click.option("--outdir", default="report", show_default=True, type=click.Path(path_type=Path), help="For the report.")
+@click.option(
+    "--photos", required=True, metavar="ARCHIVE|FOLDER", help="Held-out faces, which were not used in training."
+)
+@click.option(
+    "--outdir", default="report", show_default=True, type=click.Path(path_type=Path), help="Folder for the report."
+)
 @generator_option
 @encoder_option
 @editor_option
-@click.option("--name", default="facegen", show_default=True, help="What this system is called in the tables.")
+@click.option("--name", default="facegen", show_default=True, help="Name of this system in the tables.")
 @click.option(
     "--compare",
     multiple=True,
     metavar="NAME=ENCODER",
-    help="Another row: another encoder and its settings, as zmse=z.safetensors,generator=g.safetensors,refine=500.",
+    help="Add a row for another encoder and its settings, such as "
+    "zmse=z.safetensors,generator=g.safetensors,refine=500.",
 )
 @click_options(Edit, EvaluationOptions)
 @device_option
@@ -43,9 +48,9 @@ def command(
 ) -> None:
     """Measure how good age transfer is on real, held-out faces.
 
-    Ages, identity, reconstruction, realism and time, each as judged by networks that had no part in the training. The
-    report (report.html, table.md, results.json, strips/) goes into OUTDIR. A folder or zip of photos may hold any
-    pictures with faces; ages are taken from names as UTKFace's, where there are any.
+    Measures ages, identity, reconstruction, realism and time. The judges are networks that were not used in training.
+    Writes report.html, table.md, results.json and strips/ to OUTDIR. The photos may be any pictures with faces, in a
+    folder or zip; ages are read from file names like UTKFace's, if there are any.
 
     \b
     Example:

@@ -23,21 +23,25 @@ FEW = 8  # faces whose distances are shown; the table has them all
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
-@click.option("--outdir", default="faces", show_default=True, type=click.Path(path_type=Path), help="Where faces go.")
+@click.option(
+    "--outdir", default="faces", show_default=True, type=click.Path(path_type=Path), help="Folder for the faces."
+)
 @click_options(FaceOptions)
-@click.option("--recursive", is_flag=True, help="Of a folder, take the pictures in its folders, too.")
+@click.option("--recursive", is_flag=True, help="Also use the pictures in subfolders.")
 @click.option(
     "--embeddings",
     metavar="FILE.npz",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write each face as a vector: the same person's lie close together.",
+    help="Write a vector for each face. Vectors of the same person are close together.",
 )
-@click.option("--compare", is_flag=True, help="Write and show how far these vectors lie apart: distances.csv.")
+@click.option(
+    "--compare", is_flag=True, help="Show the distances between these vectors, and write them to distances.csv."
+)
 @click.option(
     "--face-network",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The network for both.  [default: facenet-pytorch's of VGGFace2, 107 MB, downloaded once]",
+    help="The network that makes the vectors.  [default: facenet-pytorch's VGGFace2 network, 107 MB, downloaded once]",
 )
 @device_option
 def command(
@@ -50,12 +54,12 @@ def command(
     device: str | None,
     **chosen: Any,
 ) -> None:
-    """Find the faces in photos: a picture of each, and where they are.
+    """Find the faces in photos: write a crop of each face and where it is.
 
-    A PHOTO may be a folder, which is all pictures in it. Writes PHOTO-face1.png, PHOTO-face2.png, ..., the largest
-    first, and faces.json and faces.csv with the box, the probability and five landmarks of each face, in pixels of the
-    upright photo. A photo that cannot be read is named, the others are done, the exit code is 1. Ctrl-C stops; the
-    lists then hold what is done.
+    PHOTO may also be a folder of pictures. Writes PHOTO-face1.png, PHOTO-face2.png and so on, largest face first, and
+    faces.json and faces.csv with the box, probability and five landmarks of each face, in pixels of the upright photo.
+    A photo that cannot be read is reported, the others are processed, and the exit code is 1. Ctrl-C stops; the lists
+    then cover what was done.
 
     \b
     Example:

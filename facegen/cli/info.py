@@ -7,14 +7,13 @@ import click
 
 @click.command()
 @click.argument("file")
-@click.option("--layers", is_flag=True, help="Also list every tensor: shape, type, mean and standard deviation.")
-@click.option("--json", "as_json", is_flag=True, help="Print all that is known as JSON.")
+@click.option("--layers", is_flag=True, help="Also list every tensor with shape, type, mean and standard deviation.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(file: str, layers: bool, as_json: bool) -> None:
-    """Show what the weight file FILE is: networks, classes, license, checksum. Nothing in it is run.
+    """Show what is in the weights file FILE: networks, classes, license, checksum. No code in the file is run.
 
-    FILE is a file of facegen, a pickle of the StyleGAN2 family, a file of PyTorch, any other safetensors, a run folder,
-    or latents, as projected_w.npz. A pickle that facegen refuses is told of all the same: what it names, and why it is
-    refused.
+    FILE may be a facegen file, a StyleGAN2 pickle, a PyTorch file, any safetensors file, a run folder, or latents such
+    as projected_w.npz. For a pickle that facegen refuses, it shows what the pickle refers to and why it is refused.
 
     \b
     Example:

@@ -9,20 +9,20 @@ import click
 
 @click.command()
 @click.argument("archive", type=click.Path(path_type=Path))
-@click.option("--full", is_flag=True, help="Decode every picture, which also finds truncated ones in folders.")
+@click.option("--full", is_flag=True, help="Decode every picture. This also finds truncated pictures in folders.")
 @click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report with charts and faces here."
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report with charts and faces to this file."
 )
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write everything found here."
+    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all findings to this file."
 )
 @click.pass_context
 def command(ctx: click.Context, archive: Path, full: bool, html: Path | None, json_path: Path | None) -> None:
-    """Show and check what the training archive ARCHIVE (a zip or folder) holds.
+    """Show and check the contents of the training archive ARCHIVE (a zip or folder).
 
-    It may be facegen's own or one that the dataset tool of the StyleGAN family wrote. Every file is read; labels,
-    sizes, damage, identical pictures under different labels and labels that contradict the age are checked. Ends
-    with exit code 1 when something is wrong.
+    ARCHIVE may come from facegen or from a dataset tool of the StyleGAN family. Reads every file and checks labels,
+    sizes and damage; looks for identical pictures with different labels, and for labels that contradict the age. The
+    exit code is 1 if something is wrong.
 
     \b
     Example:

@@ -13,11 +13,11 @@ from facegen.cli import force_option
 @click.argument("folder", type=click.Path(path_type=Path))
 @force_option
 def command(folder: Path, force: bool) -> None:
-    """Label the pictures in FOLDER by the folder they are in: write FOLDER/dataset.json.
+    """Label each picture in FOLDER by its subfolder, and write FOLDER/dataset.json.
 
-    Classes are numbered in the order of their numbers when every class folder's name begins with a number
-    (0-10, 11-20, ...), in the order of their names otherwise. Whatever gets no label is named here.
-    A dataset.json with other labels is kept, unless you say --force.
+    If every subfolder name begins with a number (0-10, 11-20, ...), classes are ordered by that number, otherwise by
+    name. Files that get no label are listed on the terminal. An existing dataset.json with other labels is kept unless
+    you give --force.
 
     \b
     Example:

@@ -16,8 +16,8 @@ from facegen.cli import force_option
 def command(shards: tuple[Path, ...], archive: Path, force: bool) -> None:
     """Join SHARDS, written by `facegen prepare --shard i/n`, into the training archive ARCHIVE.
 
-    The result is what one run of `facegen prepare` with the same options would have written: caps, duplicates and
-    splits are decided here, over all shards.
+    The result is the same as from one run of `facegen prepare` with the same options: limits, duplicates and splits are
+    decided here, over all shards.
 
     \b
     Example:

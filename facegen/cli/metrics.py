@@ -14,16 +14,18 @@ from facegen.options import click_options
 
 @click.command("metrics")
 @click_options(MetricsOptions)
-@click.option("--json", "json_file", type=click.Path(), help="Write the numbers to this file, too.")
+@click.option("--json", "json_file", type=click.Path(), help="Also write the numbers to this file.")
 @device_option
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share the work.")
+@click.option(
+    "--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Number of GPUs that share the work."
+)
 @click.pass_context
 def command(ctx: click.Context, json_file: str | None, device: str | None, gpus: int, **chosen: Any) -> None:
-    """Measure how good a generator's faces are, compared with real ones.
+    """Measure how good a generator's faces are, compared with real faces.
 
-    The networks that judge are downloaded once, or read from the files given. What they make of the real faces is
-    kept, so that the next measurement only looks at new ones. Numbers of a network in a run folder become lines of
-    metric-NAME.jsonl there, too.
+    The judging networks are downloaded once, or read from the files you give. Their results for the real faces are
+    cached, so later measurements are faster. For a network in a run folder, the numbers are also added to
+    metric-NAME.jsonl there.
 
     \b
     Example:

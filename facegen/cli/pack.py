@@ -20,9 +20,9 @@ from facegen.options import click_options
 @click.option(
     "--labels",
     type=click.Choice(LABELS),
-    help="dataset.json (or the data set's own), folders as classes, or none.  [default: json where there are some]",
+    help="dataset.json (or the data set's own), folders as classes, or none.  [default: json if there are labels]",
 )
-@click.option("--max-images", type=click.IntRange(min=1), help="Take only the first N pictures that can be used.")
+@click.option("--max-images", type=click.IntRange(min=1), help="Use only the first N usable pictures.")
 @force_option
 def command(
     places: tuple[Path, ...],
@@ -33,12 +33,12 @@ def command(
     force: bool,
     **chosen: Any,
 ) -> None:
-    """Pack the pictures in SOURCE, of any kind, into the training archive DEST: a zip, or a folder.
+    """Pack the pictures in SOURCE into the training archive DEST, a zip or a folder.
 
     SOURCE is a folder or zip of pictures, at any depth; CIFAR-10's cifar-10-python.tar.gz; MNIST's
-    train-images-idx3-ubyte.gz with its labels beside; or LSUN's *_lmdb folder (needs pip install lmdb). For faces with
-    ages there is `facegen prepare`. What cannot be used is left out, counted here by reason and listed in
-    DEST.report.html and DEST.report.json. Ctrl-C stops; the same command goes on from there.
+    train-images-idx3-ubyte.gz next to its labels; or LSUN's *_lmdb folder (needs pip install lmdb). For faces with ages
+    use `facegen prepare`. Pictures that cannot be used are skipped. They are counted by reason on the terminal, and
+    listed in DEST.report.html and DEST.report.json. Ctrl-C stops; run the same command again to continue.
 
     \b
     Example:

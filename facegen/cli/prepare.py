@@ -41,7 +41,7 @@ class _PointsToPack(click.Command):
     "--source",
     "source_name",
     type=click.Choice(list(all_sources())),
-    help="Which data set SOURCE is.  [default: found out from its files]",
+    help="The data set that SOURCE is.  [default: recognized from its files]",
 )
 @click.option(
     "--groups",
@@ -49,7 +49,11 @@ class _PointsToPack(click.Command):
     help="Age groups, as 0-12,13-19,20-39,40-59,60-  [default: 0-10,11-20,...,91-100]",
 )
 @click_options(CropOptions, Choice)
-@click.option("--shard", metavar="I/N", help="Work on every N-th file only; `facegen merge` joins the N archives.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Process only every N-th file, starting with the I-th. `facegen merge` joins the N archives.",
+)
 @force_option
 @click_options_of_some(all_sources())
 def command(
@@ -63,8 +67,9 @@ def command(
 ) -> None:
     """Turn the pictures in SOURCE (a folder, zip or CSV table) into the training archive ARCHIVE (a zip).
 
-    Every face gets its age group as label. What cannot be used is left out, counted here by reason and listed in
-    ARCHIVE.report.html (for people) and ARCHIVE.report.json. Ctrl-C stops; the same command goes on from there.
+    Each face is labeled with its age group. Pictures that cannot be used are skipped. They are counted by reason on the
+    terminal, and listed in ARCHIVE.report.html and ARCHIVE.report.json. Ctrl-C stops; run the same command again to
+    continue.
 
     \b
     Example:

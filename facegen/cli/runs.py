@@ -10,13 +10,15 @@ import click
 @click.command()
 @click.argument("folder", metavar="[DIR]", default="runs", type=click.Path(path_type=Path))
 @click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with faces over time and curves here."
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with curves and faces over time to this file.",
 )
 def command(folder: Path, html: Path | None) -> None:
-    """Show the training runs in the folder DIR (runs by default), or the one run that it is.
+    """Show the training runs in the folder DIR (default: runs). DIR may also be a single run.
 
-    A run is running while its process lives, finished when it has trained as long as was planned, broken when an error
-    ended it or its options are gone, else stopped: `facegen train --resume` goes on with it.
+    A run is running while its process lives, finished when it has reached its planned length, and broken if an error
+    ended it or its options are missing. Otherwise it is stopped, and `facegen train --resume` continues it.
 
     \b
     Example:

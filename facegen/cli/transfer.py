@@ -23,7 +23,9 @@ MAX_NAMES = 20  # of photos that failed, in one line
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path))
-@click.option("--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where pictures go.")
+@click.option(
+    "--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Folder for the pictures."
+)
 @click_options(Request, Edit, Output)
 @click.option(
     "--paste-back",
@@ -32,15 +34,19 @@ MAX_NAMES = 20  # of photos that failed, in one line
     flag_value=PASTE_MODES[0],
     default=PASTE_MODES[0],
     show_default=True,
-    help="How aged faces go into the photo: what aging changes is added to it, or the generated face replaces it.",
+    help="change: add to the photo what aging changes. face: replace the face with the generated one.",
 )
-@click.option("--recursive", is_flag=True, help="Of a folder, take the pictures in its folders, too.")
-@click.option("--skip-existing", is_flag=True, help="Leave out photos whose pictures are there, made in the same way.")
+@click.option("--recursive", is_flag=True, help="Also use the pictures in subfolders.")
+@click.option(
+    "--skip-existing", is_flag=True, help="Skip photos whose results exist and were made with the same settings."
+)
 @generator_option
 @encoder_option
 @editor_option
 @groups_option
-@click.option("--age-estimator", metavar="FILE|RUN|URL", help="Another age estimator than the one in the package.")
+@click.option(
+    "--age-estimator", metavar="FILE|RUN|URL", help="An age estimator to use instead of the one in the package."
+)
 @device_option
 def command(
     photos: tuple[Path, ...],
@@ -57,15 +63,14 @@ def command(
 ) -> None:
     """Change the age of the faces in photos and clips.
 
-    A PHOTO may be a folder, which is all pictures in it, or a video or animated GIF, WebP or PNG.
+    PHOTO may also be a folder of pictures, a video, or an animated GIF, WebP or PNG.
 
-    Writes the photo at each age, in its own size with all its faces changed, and per face a strip cut from these
-    photos; index.html shows photos before and after. Of several photos each has a folder of its own. A photo that
-    cannot be read or shows no face is named, the others are done, the exit code is 1. Ctrl-C stops; what is written
-    stays, and --skip-existing goes on from there.
+    Writes the photo at each age, at full size and with all its faces changed, and for each face a strip of all ages.
+    index.html shows the photos before and after. Several photos get a folder each. A photo that cannot be read or shows
+    no face is reported, the others are processed, and the exit code is 1. Ctrl-C stops and keeps what is written;
+    --skip-existing continues from there.
 
-    A clip gives a clip at each age: its faces are followed, its sound is kept. Videos need
-    pip install "facegen[video]".
+    A clip becomes a clip at each age, with its sound. Videos need pip install "facegen[video]".
 
     \b
     Example:

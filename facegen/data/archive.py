@@ -228,6 +228,7 @@ class ArchiveWriter:
     Example:
         >>> with ArchiveWriter("faces.zip", groups=AgeGroups.default()) as writer:
         ...     writer.add("26_1_2_20170116.jpg", image, label=2, age=26)
+        '00000/img00000000.png'
     """
 
     def __init__(

@@ -25,24 +25,27 @@ class CropOptions(Options):
 
     crop: str = option(
         "as-is",
-        "as-is: square pictures, made small. center: the middle square. align: find the face and turn it upright.",
+        "as-is: keep square pictures, only resize. center: cut out the middle square. align: find the "
+        "face and turn it upright.",
         choices=CROPS,
         unset="by data set",
     )
     resolution: int = option(64, "Side of the pictures in pixels, a power of two.", min=4, max=4096)
     margin: float = option(
-        0.0, "align: widen the usual frame by this share; 0.5 is half as wide again.", min=-0.5, max=4
+        0.0, "align: widen the usual frame by this fraction; 0.5 makes it half again as wide.", min=-0.5, max=4
     )
-    min_size: int = option(24, "Drop faces whose crop spans fewer pixels of the picture.", min=0)
-    min_sharpness: float = option(0.0, "Drop faces that are more blurred; try 50.", min=0)
-    max_turn: float | None = option(None, "align: drop faces turned to the side by more degrees.", min=0, max=90)
+    min_size: int = option(24, "Drop faces whose crop is narrower than this many pixels in the source picture.", min=0)
+    min_sharpness: float = option(0.0, "Drop faces blurrier than this; try 50.", min=0)
+    max_turn: float | None = option(
+        None, "align: drop faces turned to the side by more than this many degrees.", min=0, max=90
+    )
     several_faces: str = option(
         "largest",
-        "align: take the largest face, or drop the picture. Faces under a third of its size do not count.",
+        "align: use the largest face, or drop the picture. Faces smaller than a third of the largest do not count.",
         choices=("largest", "drop"),
     )
     no_face: str = option(
-        "drop", "align: drop pictures without a face, or take their middle.", choices=("drop", "center")
+        "drop", "align: drop pictures without a face, or use their middle square.", choices=("drop", "center")
     )
 
     def rules(self) -> Iterable[tuple[bool, str]]:
@@ -88,26 +91,31 @@ def parse_split(text: str) -> tuple[tuple[str, float], ...]:
 class Choice(Options):
     """How many faces to take, and how to split them."""
 
-    max_per_group: int | None = option(None, "At most this many faces of an age group, drawn by --seed.", min=1)
+    max_per_group: int | None = option(
+        None, "Keep at most this many faces per age group, chosen at random with --seed.", min=1
+    )
     per_person: int | None = option(
-        None, "At most this many faces of a person, where the data set names persons, drawn by --seed.", min=1
+        None,
+        "Keep at most this many faces per person, chosen at random with --seed. Needs a data set that names people.",
+        min=1,
     )
     near_duplicates: int | None = option(
         None,
-        "Drop pictures that look like one taken: perceptual hashes differ in at most BITS of 64; try 3.",
+        "Drop pictures that look like one already kept: their perceptual hashes differ in at most BITS of"
+        " 64 bits; try 3.",
         metavar="BITS",
-        unset="only files with the same bytes",
+        unset="drop identical files only",
         min=0,
         max=DHASH_BITS // 2 - 1,
     )
     split: tuple[tuple[str, float], ...] = option(
         (),
-        "Write an archive for each, as train=0.9,val=0.1; a person is in one only.",
+        "Write one archive per part, such as train=0.9,val=0.1. Each person is in one part only.",
         metavar="SHARES",
         unset="one archive",
         parse=parse_split,
     )
-    seed: int = option(0, "Seeds every draw.")
+    seed: int = option(0, "Seed for all random choices.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield abs(self.seed) < 2**63, f"seed must have at most 18 digits, got {self.seed}"

@@ -39,7 +39,7 @@ class Evaluation:
         systems: Two rows for each system, its photos and its generated faces, in the order given; the report is about
             the first.
         dial: The first system's photos at other strengths.
-        seed: Seeds every random choice.
+        seed: Seed for all random choices.
         device: The device in words.
         threads: CPU threads.
     """
@@ -81,7 +81,7 @@ def evaluate(
         ages: Targets in years; None for the middle of every group of the generators.
         give_ages: Tell the systems the ages of the faces, where known.
         seed: Seeds the bootstrap and the draws for realism.
-        progress: Show bars with the remaining time.
+        progress: Show progress bars with the remaining time.
 
     Raises:
         FacegenError: no system, systems that do not fit together, or a face or age that a system refuses.

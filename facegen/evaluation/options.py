@@ -20,14 +20,12 @@ class EvaluationOptions(Options):
     ages: Sequence[float] | None = option(
         None, "Targets: 5,25,65 or 5:90:5.", metavar="YEARS", parse=parse_ages, unset="every age group"
     )
-    hide_ages: bool = option(False, "Do not tell the systems how old the faces are: they estimate it.", flag=True)
-    photos_limit: int | None = option(None, "Only N faces, evenly of the age groups.", metavar="N", min=1)
-    seed: int = option(0, "Seeds every draw.", min=0)
-    age_estimator: str | None = option(None, "Another age estimator for the systems (not the judge).", metavar="FILE")
-    age_judge: str | None = option(None, "Another judge of ages than the one in the package.", metavar="FILE")
-    id_judge: str | None = option(
-        None, "Judge of identities.", metavar="dlib|vggface2|FILE|none", unset="dlib if installed"
-    )
-    inception: str | None = option(None, "Weights of Inception, for FID and KID.", metavar="FILE", unset="downloaded")
-    vgg: str | None = option(None, "Weights of VGG16, for LPIPS.", metavar="FILE", unset="downloaded")
-    lpips: str | None = option(None, "Weights of LPIPS.", metavar="FILE", unset="downloaded")
+    hide_ages: bool = option(False, "Do not tell the systems how old the faces are; they must estimate it.", flag=True)
+    photos_limit: int | None = option(None, "Use only N faces, spread evenly over the age groups.", metavar="N", min=1)
+    seed: int = option(0, "Seed for all random choices.", min=0)
+    age_estimator: str | None = option(None, "Age estimator for the systems (not for the judge).", metavar="FILE")
+    age_judge: str | None = option(None, "Age judge to use instead of the one in the package.", metavar="FILE")
+    id_judge: str | None = option(None, "Identity judge.", metavar="dlib|vggface2|FILE|none", unset="dlib if installed")
+    inception: str | None = option(None, "Inception weights for FID and KID.", metavar="FILE", unset="downloaded")
+    vgg: str | None = option(None, "VGG16 weights for LPIPS.", metavar="FILE", unset="downloaded")
+    lpips: str | None = option(None, "LPIPS weights.", metavar="FILE", unset="downloaded")

@@ -72,7 +72,8 @@ class SystemSpec:
 def parse_system(text: str) -> SystemSpec:
     """Read a system as on the command line: `zmse=zmse.safetensors`, `refined=enc.safetensors,refine=500`.
 
-    Nothing behind `NAME=` is the encoder in the package. Raises a FacegenError for text that is not understood.
+    If nothing follows `NAME=`, the system uses the encoder in the package. Raises a FacegenError for text that is not
+    understood.
     """
     name, equals, rest = text.partition("=")
     encoder, *settings = _SETTING.split(rest)
@@ -110,7 +111,7 @@ def run_evaluation(
             was trained for.
         device: None takes a GPU when there is one.
         force: Replace the report that is in the folder.
-        progress: Show bars with the remaining time.
+        progress: Show progress bars with the remaining time.
 
     Raises:
         FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face; a report is there.

@@ -24,26 +24,28 @@ def parse_thresholds(text: str) -> tuple[float, ...]:
 class FaceOptions(Options):
     """Which faces of a photo are taken, and what their pictures show."""
 
-    plain: bool = option(False, "Cut the square around the box, instead of turning the face upright.", flag=True)
+    plain: bool = option(False, "Crop the square around the box instead of turning the face upright.", flag=True)
     size: int = option(160, "Side of the pictures in pixels.", min=4, max=4096)
-    margin: float = option(0.0, "Widen the frame by this share; 0.5 is half as wide again.", min=-0.5, max=4)
+    margin: float = option(0.0, "Widen the frame by this fraction; 0.5 makes it half again as wide.", min=-0.5, max=4)
     select: str = option(
         "all",
-        "Take all faces of a photo, or one: the largest, the surest, a large one near the center, or the largest of "
-        "those surer than 0.9.",
+        "Keep all faces of a photo, or one: the largest, the most probable, a large one near the center, "
+        "or the largest with a probability over 0.9.",
         choices=SELECTIONS,
     )
     min_face: int | None = option(
-        None, "Smallest face in pixels of the photo.", unset="20 of the photo at 1280 pixels", min=20
+        None, "Smallest face in pixels of the photo.", unset="20 pixels once the photo is scaled to 1280", min=20
     )
     thresholds: tuple[float, ...] | None = option(
         None,
-        "How sure MTCNN's three networks must be; the last counts for the face.",
+        "Minimum probability for each of MTCNN's three networks.",
         metavar="P,P,P",
         unset="0.6,0.7,0.7, and 0.9 for the face",
         parse=parse_thresholds,
     )
-    factor: float = option(0.709, "MTCNN shrinks the photo by this from search to search.", above=0, max=0.95)
+    factor: float = option(
+        0.709, "Factor by which MTCNN shrinks the photo from one search to the next.", above=0, max=0.95
+    )
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         good = self.thresholds is None or all(0 <= value < 1 for value in self.thresholds)

@@ -17,13 +17,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from facegen.aging.video import check_video, save_video
+from facegen.aging.video import check_video, save_video, why_no_mp4
 from facegen.errors import FacegenError
 from facegen.files import atomic_path
 from facegen.latents.generate import as_image
 from facegen.latents.options import VideoOptions
 from facegen.parallel import map_in_order
 from facegen.photos.mark import Mark
+from facegen.status import say
 
 FOLDER = "frames"
 BURST = 4 * 1024**2  # bytes of frames that wait to be written
@@ -32,11 +33,23 @@ _NAME = re.compile(r"frame\d{4,}\.png")
 
 
 def check_frames(options: VideoOptions, outdir: str | os.PathLike[str]) -> None:
-    """Raise a FacegenError if these files cannot be written, such as for a missing encoder; ask before long work."""
+    """Raise a FacegenError if these files cannot be written, such as for a missing encoder; ask before long work.
+
+    Where the video is to be what can be written, and that is a GIF, a note says so.
+    """
     if options.video == "none" and not options.keep_frames:
         raise FacegenError("nothing to write: neither a video (--video none) nor frames (--keep-frames=false)")
-    if options.video != "none":
-        check_video(Path(outdir) / f"walk.{options.video}")
+    if options.video == "auto" and (reason := why_no_mp4()):
+        say(f"Note: the video is a GIF, as {reason}", err=True)
+    elif options.video != "none":
+        check_video(Path(outdir) / f"walk.{_kind(options)}")
+
+
+def _kind(options: VideoOptions) -> str:
+    """The kind of video that is written: mp4, gif or none."""
+    if options.video != "auto":
+        return options.video
+    return "gif" if why_no_mp4() else "mp4"
 
 
 def save_frames(
@@ -57,14 +70,13 @@ def save_frames(
         name: of the video, without a suffix.
         made: what the files say that they show, see `Mark`.
     """
-    outdir, mark = Path(outdir), Mark(generated=True, made=made)
-    check_frames(options, outdir)
+    outdir, mark, kind = Path(outdir), Mark(generated=True, made=made), _kind(options)
     pictures: Iterable[Image.Image] = (as_image(frame) for frame in _in_bursts(frames))
     paths = []
     if options.keep_frames:
         pictures = _written(pictures, outdir / FOLDER)
-    if options.video != "none":
-        path = outdir / f"{name}.{options.video}"
+    if kind != "none":
+        path = outdir / f"{name}.{kind}"
         paths.append(save_video(pictures, path, options.fps, total=total, progress=True, mark=mark, bounces=False))
     else:
         for _ in tqdm(pictures, desc=FOLDER, total=total, unit="frame", disable=None):

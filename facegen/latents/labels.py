@@ -12,12 +12,11 @@ from facegen.ages import AgeGroups
 from facegen.aging.edit import group_of
 from facegen.errors import FacegenError
 from facegen.networks.age_shift import soft_labels
-from facegen.text import shorten, shown
+from facegen.text import number_range, shorten, shown
 from facegen.weights.header import Header
 
 ALL = "all"
 MAX_NAMES = 24  # classes in one line
-_RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?")
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,15 @@ class Classes:
             return list(range(self.c_dim))
         numbers: list[int] = []
         for part in text.split(","):
-            match = _RANGE.fullmatch(part.strip())
-            if match is None:
+            chosen = number_range(part)
+            if chosen is None:
                 raise FacegenError(f"{shorten(part, 40)!r} is no class: this generator has {self.in_words}")
-            first, last = int(match[1]), int(match[2] or match[1])
+            first, last = chosen.start, chosen.stop - 1
             if last < first:
                 raise FacegenError(f"classes {first}-{last} fall: write the smaller one first, of {self.c_dim} classes")
             if last >= self.c_dim:
                 raise FacegenError(f"there is no class {last}: this generator has {self.in_words}")
-            numbers += range(first, last + 1)
+            numbers += chosen
         return numbers
 
     def _number(self, name: str) -> int:

@@ -26,7 +26,7 @@ COARSE = 0.4  # share of the layers that come from the columns where nobody says
 
 
 def usual_styles(num_ws: int) -> list[int]:
-    """The layers that a column gives where nobody says which: the lower 40 %, 0 to 3 of 10."""
+    """The layers that a column gives where nobody says which: the lowest 40 %, 0 to 3 of 10."""
     return list(range(max(1, round(COARSE * num_ws))))
 
 
@@ -34,10 +34,15 @@ def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[in
     """Return ws `[..., num_ws, w_dim]` with some layers of `styles`, which may have other dimensions to broadcast.
 
     Args:
-        layers: as `layer_indices` takes them; None for the lower 40 %.
+        layers: as `layer_indices` takes them; None for the lowest 40 %.
 
     Example:
-        >>> every = mix_styles(rows[:, None], columns[None], "coarse")  # [rows, columns, num_ws, w_dim]
+        >>> import facegen
+        >>> space = facegen.LatentSpace.open()
+        >>> ws = space.from_seeds([1, 2, 3, 4, 5], space.classes.of_age(30))
+        >>> rows, columns = ws[:2], ws[2:]
+        >>> facegen.mix_styles(rows[:, None], columns[None], "coarse").shape  # [rows, columns, num_ws, w_dim]
+        torch.Size([2, 3, 10, 128])
     """
     num_ws = ws.shape[-2]
     taken = torch.zeros([num_ws, 1], dtype=torch.bool, device=ws.device)

@@ -38,12 +38,15 @@ class TruncationOptions(Options):
     """How far faces are drawn toward a mean of w (Karras et al. 2019, appendix B)."""
 
     trunc: float = option(
-        1.0, "1 leaves faces as they are, 0 gives the mean face, below 0 the opposite.", metavar="PSI", also=PSI_NAMES
+        1.0,
+        "Truncation: 1 leaves faces unchanged, 0 gives the mean face, below 0 the opposite face.",
+        metavar="PSI",
+        also=PSI_NAMES,
     )
-    trunc_cutoff: int | None = option(None, "Truncate only this many w, the first ones.", min=0, unset="all")
+    trunc_cutoff: int | None = option(None, "Truncate only the first N layers.", min=0, unset="all")
     trunc_center: str = option(
         "class",
-        "Draw a face toward the mean of its own class, or toward the one mean of all classes, as the ancestors do.",
+        "Pull faces toward the mean of their own class, or toward the mean of all classes as the original programs do.",
         choices=CENTERS,
     )
 
@@ -52,19 +55,21 @@ class TruncationOptions(Options):
 class DrawingOptions(Options):
     """How pictures are drawn from w."""
 
-    noise_mode: str = option("const", "Noise: stored with the weights, drawn anew, or none.", choices=NOISE_MODES)
-    noise_seed: int = option(0, "Seeds the noise that is drawn.", min=0)
+    noise_mode: str = option(
+        "const", "const: noise stored with the weights. random: new noise. none: no noise.", choices=NOISE_MODES
+    )
+    noise_seed: int = option(0, "Seed for --noise-mode random.", min=0)
     size: tuple[int, int] | None = option(
-        None, "Width and height of a picture.", metavar="W-H", unset="the network's", parse=parse_size
+        None, "Width and height of the pictures.", metavar="W-H", unset="the network's", parse=parse_size
     )
     scale_type: str = option(
         "pad",
-        "A larger size repeats what lies within the network's own (pad) or mirrors it (symm), on both sides of each "
-        "direction, or only at the right and the bottom (side).",
+        "How to fill a larger size: repeat the border (pad) or mirror it (symm), on all sides, or only at "
+        "the right and bottom (padside, symmside).",
         choices=SCALE_TYPES,
     )
-    batch: int = option(8, "Pictures drawn at once.", min=1)
-    fp32: bool = option(False, "Compute in float32 on a GPU, too: some networks overflow in float16.", flag=True)
+    batch: int = option(8, "Number of pictures drawn at once.", min=1)
+    fp32: bool = option(False, "Compute in float32 on GPUs too; some networks overflow in float16.", flag=True)
 
 
 def parse_interpolation(text: str) -> str:
@@ -87,29 +92,31 @@ class WalkOptions(Options):
 
     process: str = option(
         "interpolation",
-        "Walk from face to face; let truncation change one face; or both at once.",
+        "interpolation: walk from face to face. truncation: change the truncation of each face. Or both at once.",
         choices=PROCESSES,
     )
     interpolation: str = option(
         "linear",
-        "Straight lines, great circles (slerp), a circle, or a smooth noise that closes.",
+        "Straight lines (linear), great circles (slerp), a circle, or smooth noise that returns to its start.",
         choices=INTERPOLATIONS,
         metavar="|".join(INTERPOLATIONS),
         parse=parse_interpolation,
     )
-    easing: str = option("linear", "Speed from key to key.", choices=tuple(EASINGS))
+    easing: str = option("linear", "How the speed changes from key to key.", choices=tuple(EASINGS))
     space: str | None = option(
-        None, "Walk in z or in w.", choices=("z", "w"), unset="z, but w for latents from files, which have no z"
+        None, "Walk in z or in w.", choices=("z", "w"), unset="z; w for latents from files, which have no z"
     )
-    frames: int = option(240, "Frames from each key to the next; of the two loops, of all.", min=2, max=MAX_FRAMES)
-    loop: bool = option(False, "Go back to the first key, so that the video repeats without a jump.", flag=True)
+    frames: int = option(
+        240, "Frames from each key to the next. For the two loops: frames in all.", min=2, max=MAX_FRAMES
+    )
+    loop: bool = option(False, "Return to the first key, so that the video repeats without a jump.", flag=True)
     diameter: float | None = option(
-        None, "Diameter of the loops in z.", above=0, unset="circularloop 2 sqrt(z_dim), noiseloop 0.9"
+        None, "Diameter of the loops in z.", above=0, unset="2 sqrt(z_dim) for circularloop, 0.9 for noiseloop"
     )
-    random_seed: int = option(0, "Where the loops are.", min=0, max=MAX_SEED)
+    random_seed: int = option(0, "Seed for the place of the loops.", min=0, max=MAX_SEED)
     start: float = option(0.0, "The first truncation.", metavar="PSI")
     stop: float = option(1.0, "The last truncation, included.", metavar="PSI")
-    increment: float = option(0.01, "Truncation from one frame to the next.", metavar="PSI")
+    increment: float = option(0.01, "Step of truncation from one frame to the next.", metavar="PSI")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield self.increment != 0, "an increment of 0 never arrives"
@@ -119,7 +126,12 @@ class WalkOptions(Options):
 class VideoOptions(Options):
     """What becomes of the frames of a walk."""
 
-    video: str = option("mp4", "The kind of video; none writes frames alone.", choices=("mp4", "gif", "none"))
+    video: str = option(
+        "auto",
+        "Video format. auto: mp4, or GIF if imageio-ffmpeg is missing. none: write only frames.",
+        choices=("auto", "mp4", "gif", "none"),
+        alone="auto",
+    )
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
     keep_frames: bool = option(True, "Also write every frame as frames/frame0000.png, ....")
 
@@ -131,14 +143,12 @@ class MovingOptions(Options):
     degree: float = option(2.0, above=0, command=False)
     layers: str | None = option(
         None,
-        "Only these w move: coarse, middle, fine, or as in 0-3,7.",
+        "Move only these layers: coarse, middle, fine, or numbers such as 0-3,7.",
         metavar="LAYERS",
-        unset="those that the directions were found for",
+        unset="the layers that the directions were found for",
     )
-    space: str = option(
-        "w", "Where faces move: in w, or, as in dvschultz's fork, in z, which is mapped to w afterward.", choices=SPACES
-    )
-    vid_increment: float = option(0.1, "How far the face moves from one frame of a video to the next.", above=0)
+    space: str = option("w", "Move faces in w, or in z before the mapping as dvschultz's fork does.", choices=SPACES)
+    vid_increment: float = option(0.1, "How far the face moves from one video frame to the next.", above=0)
     fps: float = option(24.0, "Frames per second.", above=0, max=1000)
 
 
@@ -146,17 +156,17 @@ class MovingOptions(Options):
 class DigressionOptions(Options):
     """The two circles of a digression: a small one of z, and a large one of the network's constant."""
 
-    radius_large: float = option(300.0, "How far the constant is from the network's own.", min=0)
-    radius_small: float = option(40.0, "How far z is from the middle face.", min=0)
-    step1: float = option(0.005, "The part of its circle that the constant goes in a frame.", min=0)
-    step2: float = option(0.0025, "The part of its circle that z goes in a frame.", above=0)
-    video_length: float = option(1.0, "How many times z goes around.", above=0)
-    seed: int = option(0, "Where the circles are: of z and of the constant.", min=0, max=MAX_SEED)
+    radius_large: float = option(300.0, "Distance of the constant from the network's own.", min=0)
+    radius_small: float = option(40.0, "Distance of z from the middle face.", min=0)
+    step1: float = option(0.005, "Fraction of its circle that the constant moves per frame.", min=0)
+    step2: float = option(0.0025, "Fraction of its circle that z moves per frame.", above=0)
+    video_length: float = option(1.0, "How many times z goes around its circle.", above=0)
+    seed: int = option(0, "Seed for the place of both circles.", min=0, max=MAX_SEED)
     seeds: tuple[int, ...] | None = option(
         None,
-        "Three faces for the circle of z: the middle one, and two in whose direction it lies.",
+        "Three faces that define the circle of z: its center, and two that span its plane.",
         metavar="A,B,C",
-        unset="three of --seed, the middle one that seed's face",
+        unset="three faces from --seed, the center being that seed's face",
         parse=lambda text: tuple(parse_seeds(text)),
     )
 
@@ -184,10 +194,10 @@ class BlendOptions(Options):
     """How two generators are blended at a split."""
 
     width: float = option(
-        0.0, "How many blocks the transition takes, in which weights are mixed; 0 is sharp.", min=0, metavar="BLOCKS"
+        0.0, "Number of blocks in the transition, where weights are mixed; 0 is sharp.", min=0, metavar="BLOCKS"
     )
     mapping: str = option(
         "low",
-        "Whose mapping, mean of w and classes the blend has: of the coarse blocks' network or of the fine ones'.",
+        "Take the mapping network, mean w and classes from --low or from --high.",
         choices=("low", "high"),
     )

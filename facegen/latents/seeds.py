@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from facegen.errors import FacegenError
-from facegen.text import shorten
+from facegen.text import number_range, shorten
 
 MAX_SEED = 2**32 - 1  # what NumPy's RandomState takes
 MAX_SEEDS = 100_000
-_RANGE = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -30,19 +28,19 @@ def parse_way(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if match is None:
+        numbers = number_range(part)
+        if numbers is None:
             raise FacegenError(
                 f"{shorten(part.strip(), 40)!r} is no seed: write whole numbers from 0, as in 1,5 or 0-3,7"
             )
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = numbers.start, numbers.stop - 1
         if max(first, last) > MAX_SEED:
             raise FacegenError(f"seed {shorten(str(max(first, last)), 20)} is too large: seeds end at {MAX_SEED}")
         if last < first:
             raise FacegenError(f"seeds {first}-{last} fall: write the smaller one first, as in {last}-{first}")
         if last - first >= MAX_SEEDS:
             raise FacegenError(f"seeds {first}-{last} are more than {MAX_SEEDS:,}: take fewer at a time")
-        seeds += range(first, last + 1)
+        seeds += numbers
     return seeds
 
 

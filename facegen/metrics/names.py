@@ -82,7 +82,7 @@ def parse_metric(name: str) -> Metric:
 
     Example:
         >>> parse_metric("pr50k3_full")
-        Metric(name='pr50k3_full', kind='pr', images=50000, full=True, neighbors=3)
+        Metric(name='pr50k3_full', kind='pr', images=50000, full=True, neighbors=3, paths=None)
 
     Raises:
         FacegenError: it is no name of a metric.

@@ -15,31 +15,33 @@ class MetricsOptions(Options):
 
     network: str | None = option(
         None,
-        "Generator: a weight file, a run folder, an address, ...",
+        "Generator: a weights file, a run folder, a URL, ...",
         metavar="N",
         also=NETWORK_NAMES,
         unset="the one in the package",
     )
     data: str | None = option(
         None,
-        "Training archive (zip or folder) with the real faces.",
+        "Training archive (zip or folder) with real faces.",
         metavar="PATH",
-        unset="what the generator was trained on",
+        unset="the generator's training data",
     )
-    metrics: str = option("fid50k_full", f"{EXAMPLES}, or any other number (fid5k_full).", metavar="NAMES")
+    metrics: str = option(
+        "fid50k_full", f"{EXAMPLES}, or another number of pictures, such as fid5k_full.", metavar="NAMES"
+    )
     mirror: bool | None = option(
         None,
-        "Metrics without _full see real faces flipped from left to right, too.",
-        unset="without --data as in the training, else false",
+        "For metrics without _full, also use real faces flipped left to right.",
+        unset="as in training; false with --data",
     )
-    mirrory: bool | None = option(None, "From top to bottom, likewise.", unset="the same")
-    per_group: bool = option(False, "Measure every age group apart, too.", flag=True)
-    inception: str | None = option(None, "Weights of the Inception network [default: downloaded].", metavar="PATH")
-    vgg: str | None = option(None, "Weights of VGG16, for pr and ppl [default: downloaded].", metavar="PATH")
-    lpips: str | None = option(None, "Weights of LPIPS, for ppl [default: downloaded].", metavar="PATH")
-    batch: int = option(32, "Pictures at a time.", min=1)
-    seed: int = option(0, "Seeds latents, labels and noise.", min=0)
-    verbose: bool = option(True, "Show bars with the remaining time.")
+    mirrory: bool | None = option(None, "The same for flips from top to bottom.", unset="the same")
+    per_group: bool = option(False, "Also measure each age group separately.", flag=True)
+    inception: str | None = option(None, "Inception weights.  [default: downloaded]", metavar="PATH")
+    vgg: str | None = option(None, "VGG16 weights for pr and ppl.  [default: downloaded]", metavar="PATH")
+    lpips: str | None = option(None, "LPIPS weights for ppl.  [default: downloaded]", metavar="PATH")
+    batch: int = option(32, "Pictures per batch.", min=1)
+    seed: int = option(0, "Seed for latents, labels and noise.", min=0)
+    verbose: bool = option(True, "Show progress bars with the remaining time.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield bool(parse_metrics(self.metrics)), "--metrics names none; try fid5k_full"

@@ -50,11 +50,12 @@ class Header(Mapping[str, Any]):
     """What a weight file says of itself: a mapping of its JSON object, and properties for what the values mean.
 
     Example:
-        >>> generator, header = load_generator("generator.safetensors")
-        >>> header.groups
-        AgeGroups(bounds=((0, 10), (11, 20), ...))
-        >>> header["groups"]
-        ['0-10', '11-20', ...]
+        >>> import facegen
+        >>> generator, header = facegen.load_generator("generator.safetensors")
+        >>> header.groups.labels[:3]
+        ['0-10', '11-20', '21-30']
+        >>> header["resolution"]
+        64
     """
 
     content: Mapping[str, Any]

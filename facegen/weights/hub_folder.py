@@ -41,9 +41,10 @@ def save_pretrained(
         metadata: As in `save_networks`; files that its training options name lose their folders.
 
     Example:
+        >>> import facegen
         >>> G = facegen.Generator(z_dim=64, c_dim=10, w_dim=64, img_resolution=32, img_channels=3)
         >>> metadata = {"groups": facegen.AgeGroups.default().labels, "license": "cc-by-nc-4.0"}
-        >>> save_pretrained({"G_ema": G}, "my-generator", metadata)
+        >>> facegen.save_pretrained({"G_ema": G}, "my-generator", metadata)
         >>> G, header = facegen.load_generator("my-generator")
     """
     folder = Path(folder)

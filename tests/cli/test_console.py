@@ -62,6 +62,18 @@ def test_a_signal_removes_what_is_half_written(tmp_path: Path, number: int):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["faces.zip.partial"]  # what is done stays
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other signals")
+def test_ctrl_c_while_the_command_is_imported_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A package that the command imports presses Ctrl-C."""
+    (tmp_path / "click.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    )
+    process = start_python("-m", "facegen", "--version")
+    said, errors = process.communicate(timeout=60)
+    assert (process.returncode, said, errors) == (130, "", "\nStopped.\n")
+
+
 def test_sigterm_while_python_clears_up_is_no_traceback(tmp_path: Path):
     script = (
         "import atexit, time\n"

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,17 @@ def test_a_video_for_each_face_and_direction(run, factor):
     result = run("directions", "apply", factor, "--video", "--seeds", "0-3", "-i", "-1")
     assert result.exit_code == 1
     assert "32 videos" in result.stderr.splitlines()[-1]
+
+
+def test_without_ffmpeg_videos_are_gifs(run, factor, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    options = ("--video", "--vid-increment", "1", "--seeds", "7", "-i", "1,3")
+    result = run("directions", "apply", factor, *options)
+    assert result.exit_code == 0, result.output
+    assert len([line for line in result.stderr.splitlines() if "facegen[video]" in line]) == 1
+    for index in (1, 3):
+        folder = f"out/seed-7/index-{index}"
+        assert names(folder) == {"frames", f"seed-7_index-{index}_degree-2.gif"}
 
 
 def test_drawn_seeds_are_said(run, factor):

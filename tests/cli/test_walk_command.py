@@ -215,10 +215,26 @@ def test_a_mistake_is_one_line_and_writes_nothing(networks, tmp_path, arguments,
 
 def test_a_missing_ffmpeg_is_said_before_the_network_is_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    result = invoke("walk", "--seeds=1,2", "--network", tmp_path / "missing.pkl", "--outdir", tmp_path / "out")
+    line = ("--video=mp4", "--network", tmp_path / "missing.pkl", "--outdir", tmp_path / "out")
+    result = invoke("walk", "--seeds=1,2", *line)
     assert result.exit_code == 1
     assert "imageio-ffmpeg" in result.output.strip().splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("asked", [[], ["--video"], ["--video=auto"]])
+@pytest.mark.parametrize("line", [["walk", "--seeds=3-4", "--age=20:40"], ["digress", "--step2=.5", "--class=0"]])
+def test_without_ffmpeg_a_video_that_need_not_be_mp4_is_a_gif(networks, tmp_path, monkeypatch, line, asked):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    few = ["--frames=2"] * (line[0] == "walk")
+    result = invoke(*line, *few, *asked, "--network", networks["conditional"], "--outdir", tmp_path)
+    assert result.exit_code == 0, result.output
+    (note,) = [line for line in result.stderr.splitlines() if "GIF" in line]
+    assert "facegen[video]" in note
+    videos = [path for path in tmp_path.rglob("*.*") if path.suffix != ".png"]
+    assert {path.suffix for path in videos} == {".gif"}
+    assert len(videos) == (2 if line[0] == "walk" else 1)
+    assert not set(map(str, videos)) - set(result.stdout.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import doctest
 import json
 import re
 from pathlib import Path
@@ -90,14 +89,6 @@ def test_an_editor_is_none_of_the_others(tmp_path):
     assert_refused("holds editor, but no generator", facegen.load_generator, tmp_path)
     save_pretrained({"G_ema": generator()}, tmp_path)
     assert_refused("holds G_ema, but no editor", facegen.load_editor, tmp_path)
-
-
-def test_the_documented_example_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    [example] = doctest.DocTestFinder().find(save_pretrained, globs={"facegen": facegen})
-    example.globs["save_pretrained"] = save_pretrained
-    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=len(example.examples))
-    assert example.examples
 
 
 def test_config_is_for_people_to_read(folder):

@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def label_options(command: Command) -> Command:
     """Give a command the options that choose classes: `classes`, `group` and `age`."""
-    age = click.option("--age", type=Parsed(parse_ages), metavar="YEARS", help="Ages, as in 35 or 5:90:5.")
+    age = click.option("--age", type=Parsed(parse_ages), metavar="YEARS", help="Ages, such as 35 or 5:90:5.")
     return class_options(age(command))
 
 
@@ -42,14 +42,14 @@ def outdir_option(what: str, *also: str) -> Callable[[Command], Command]:
 
     path = click.Path(path_type=Path)
     settings: dict[str, Any] = {"default": "out", "show_default": True, "type": path, "callback": checked}
-    return click.option("--outdir", cls=Spelled, also=also, help=f"Where {what} go.", **settings)
+    return click.option("--outdir", cls=Spelled, also=also, help=f"Folder for the {what}.", **settings)
 
 
 def class_options(command: Command) -> Command:
     """Give a command the options `classes` and `group`, where it has an `age` of its own."""
     for add in (
-        click.option("--group", metavar="NAMES", help="Age groups or classes by name, as in 21-30,31-40."),
-        click.option("--class", "classes", metavar="NUMBERS", help="Classes by number, as in 3 or 0-9, or all."),
+        click.option("--group", metavar="NAMES", help="Names of age groups or classes, such as 21-30,31-40."),
+        click.option("--class", "classes", metavar="NUMBERS", help="Class numbers, such as 3 or 0-9, or all."),
     ):
         command = add(command)
     return command

@@ -26,10 +26,20 @@ def parse_splits(text: str) -> list[int]:
 
 @click.command()
 @click.option(
-    "--low", cls=Spelled, also=["lower-res-pkl"], required=True, metavar="FILE|RUN|URL", help="Coarse blocks."
+    "--low",
+    cls=Spelled,
+    also=["lower-res-pkl"],
+    required=True,
+    metavar="FILE|RUN|URL",
+    help="The generator that gives the coarse blocks.",
 )
 @click.option(
-    "--high", cls=Spelled, also=["higher-res-pkl"], required=True, metavar="FILE|RUN|URL", help="Fine blocks."
+    "--high",
+    cls=Spelled,
+    also=["higher-res-pkl"],
+    required=True,
+    metavar="FILE|RUN|URL",
+    help="The generator that gives the fine blocks.",
 )
 @click.option(
     "--split",
@@ -38,8 +48,8 @@ def parse_splits(text: str) -> list[int]:
     also=["split-res"],
     type=Parsed(parse_splits),
     metavar="RESOLUTIONS",
-    help="The last resolution of the coarse blocks, as in 16; several, as in 8,16,32, make a file each.  "
-    "[default: 64, at most a quarter of the networks' side]",
+    help="Highest resolution of the coarse blocks, such as 16. Several, such as 8,16,32, give one file each.  "
+    "[default: 64, but at most a quarter of the networks' resolution]",
 )
 @click.option(
     "--out",
@@ -48,16 +58,17 @@ def parse_splits(text: str) -> list[int]:
     type=click.Path(path_type=Path),
     default="blended.safetensors",
     show_default=True,
-    help="The file; .pkl is for the ancestors' tools. With several splits, blended-16.safetensors and so on.",
+    help="Output file; .pkl is for the original StyleGAN programs. Several splits give blended-16.safetensors "
+    "and so on.",
 )
 @click_options(BlendOptions)
-@click.option("--swap", is_flag=True, help="Exchange both networks: coarse blocks of --high, fine ones of --low.")
+@click.option("--swap", is_flag=True, help="Swap the networks: coarse blocks from --high, fine blocks from --low.")
 @click.option("--model-res", hidden=True, expose_value=False)  # the ancestors have it and never used it
 @force_option
 def command(low: str, high: str, splits: list[int] | None, out: Path, swap: bool, force: bool, **chosen: Any) -> None:
-    """Blend two generators of one family: shapes of one, colors and textures of the other.
+    """Blend two related generators: shapes from one, colors and textures from the other.
 
-    One has to be trained from the other, or both from a third: else their w mean different things.
+    One must have been trained from the other, or both from a third. Otherwise their w mean different things.
 
     \b
     Example:

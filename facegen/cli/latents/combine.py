@@ -11,14 +11,15 @@ from facegen.status import say
 
 @click.command()
 @click.argument("files", nargs=-1, metavar="FILE|FOLDER...", type=click.Path(path_type=Path))
-@click.option("--npzs", metavar="FILES", help="Files with commas between them, as the ancestors take them.")
+@click.option("--npzs", metavar="FILES", help="Files separated by commas, as in the original programs.")
 @click.option(
-    "--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Where the file goes."
+    "--outdir", default="out", show_default=True, type=click.Path(path_type=Path), help="Folder for the file."
 )
 def command(files: tuple[Path, ...], npzs: str | None, outdir: Path) -> None:
-    """Write the latents of several files into one, combined.npz, in the order given; of a folder, 9.npz before 10.npz.
+    """Write the latents of several files into one file, combined.npz, in the given order. In a folder, 9.npz comes
+    before 10.npz.
 
-    Prints which rows are whose. A combined.npz of an earlier run is replaced.
+    Prints which rows come from which file. A combined.npz from an earlier run is replaced.
 
     \b
     Example:

@@ -20,10 +20,11 @@ from facegen.status import say, status
 @click_options(VideoOptions)
 @space_options
 def command(outdir: Path, **chosen: Any) -> None:
-    """Move a face around a circle, and what all faces are made of, the network's constant, around a larger one.
+    """Make a video in which a face melts and comes back: z and the network's constant each go around a circle.
 
-    Faces melt into one another: with a --radius-large of 60 they are still faces, with 300 they are not. Both go
-    around whole times, so that the video repeats without a jump. Frames are called frames/frame0000.png and so on.
+    The constant is the input from which the network draws every picture. With a --radius-large of 60 the pictures are
+    still faces, with 300 they are not. Both circles are closed, so the video repeats without a jump. Frames are called
+    frames/frame0000.png and so on.
 
     \b
     Example:

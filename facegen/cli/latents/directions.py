@@ -17,7 +17,7 @@ from facegen.latents.options import ORDERS, DrawingOptions, MovingOptions, Trunc
 from facegen.latents.seeds import parse_seeds
 from facegen.options import Parsed, click_options
 from facegen.status import say, status
-from facegen.text import shorten
+from facegen.text import number_range, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from facegen.latents.space import LatentSpace
 
 MAX_VIDEOS = 24  # that nobody need say yes to
+MAX_INDEX = 999_999  # no network has a w as long as that
 DRAWN = 10_000  # seeds are drawn below it: short enough to be written down
 
 
@@ -44,21 +45,29 @@ def command() -> None:
 @command.command()
 @network_option
 @click.option(
-    "--out", default="factor.pt", show_default=True, type=click.Path(path_type=Path), help=".pt, .safetensors or .npz."
+    "--out",
+    default="factor.pt",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Output file: .pt, .safetensors or .npz.",
 )
-@click.option("--layers", metavar="LAYERS", help="Of these w: coarse, middle, fine, or as in 0-3,7.  [default: all]")
+@click.option(
+    "--layers",
+    metavar="LAYERS",
+    help="Use only these layers: coarse, middle, fine, or numbers such as 0-3,7.  [default: all]",
+)
 @click.option(
     "--order",
     type=click.Choice(ORDERS),
     default=ORDERS[0],
     show_default=True,
-    help="As the authors of SeFa number directions, or as dvschultz's fork does.",
+    help="Number directions as the authors of SeFa do, or as dvschultz's fork does.",
 )
 def find(network: str | None, out: Path, layers: str | None, order: str) -> None:
     """Find directions in w, strongest first, and write them to a file.
 
-    They are the eigenvectors of a generator's own weights (SeFa, Shen & Zhou 2021), found in a second. What they change
-    nobody knows before it is drawn; those of few layers change fewer things at once.
+    The directions are eigenvectors of the generator's own weights (SeFa, Shen & Zhou 2021). This takes a second. You
+    have to draw faces to see what a direction changes. Directions for fewer layers change fewer things at once.
 
     \b
     Example:
@@ -99,12 +108,11 @@ def parse_index(text: str) -> list[int]:
         return []
     numbers: dict[int, None] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,6})(?:\s*-\s*(\d{1,6}))?", part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
+        chosen = number_range(part)
+        if not chosen or chosen[-1] > MAX_INDEX:
             words = shorten(part.strip(), 40)
             raise FacegenError(f"{words!r} names no directions: write numbers from 0, as in 0-4,7, or -1 for all")
-        numbers |= dict.fromkeys(range(first, last + 1))
+        numbers |= dict.fromkeys(chosen)
     return list(numbers)
 
 
@@ -117,23 +125,26 @@ def parse_index(text: str) -> list[int]:
     default="-1",
     show_default=True,
     metavar="NUMBERS",
-    help="Which directions, from 0, as in 0-4,7; -1 for all.",
+    help="Numbers of the directions, counted from 0, such as 0-4,7; -1 for all.",
 )
 @click.option(
-    "--seeds", type=Parsed(parse_seeds_or_draw), metavar="SEEDS", help="As in 0-3,7; r3 draws three.  [default: r1]"
+    "--seeds",
+    type=Parsed(parse_seeds_or_draw),
+    metavar="SEEDS",
+    help="Numbers of the faces, such as 0-3,7; r3 picks three at random.  [default: r1]",
 )
 @click.option(
     "--projected-w",
     multiple=True,
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Move latents from a file, such as facegen project writes; several times for more.",
+    help="Move latents from a file, such as one from facegen project. May be repeated.",
 )
 @click.option(
     "--photo",
     metavar="PHOTO",
     type=click.Path(path_type=Path),
-    help="Move the faces in a photo, as the encoder sees them.",
+    help="Move the faces of a photo, as the encoder sees them.",
 )
 @click.option(
     "-d",
@@ -141,13 +152,15 @@ def parse_index(text: str) -> list[int]:
     type=float,
     default=2.0,
     show_default=True,
-    help="How far: in standard deviations of all faces along the direction, so that a number means the same for every "
-    "network. Beyond 3, faces break.",
+    help="How far to move, in standard deviations of all faces along the direction. Beyond 3, faces break.",
 )
 @label_options
 @click_options(MovingOptions)
-@click.option("--video/--no-video", help="Also a video for each face and direction, from minus to plus.")
-@click.option("--yes", is_flag=True, help=f"Make more than {MAX_VIDEOS} videos.")
+@click.option(
+    "--video/--no-video",
+    help="Also write a video for each face and direction: mp4, or GIF if imageio-ffmpeg is missing.",
+)
+@click.option("--yes", is_flag=True, help=f"Allow more than {MAX_VIDEOS} videos.")
 @outdir_option("pictures", "output")
 @encoder_option
 @space_options
@@ -163,10 +176,10 @@ def apply(
     encoder: str | None,
     **chosen: Any,
 ) -> None:
-    """Move faces along the directions in a file: FACTOR is from facegen directions find, or another's factor.pt.
+    """Move faces along the directions in FACTOR, a file from facegen directions find or another program's factor.pt.
 
-    Writes seed-85_index-0-4_degree-2.png for each face: a row for each direction, with the face moved back, as it is,
-    and moved forth. With --video, also seed-85/index-0/seed-85_index-0_degree-2.mp4 and its frames.
+    Writes seed-85_index-0-4_degree-2.png for each face: a row per direction, with the face moved backward, unchanged,
+    and moved forward. --video adds seed-85/index-0/seed-85_index-0_degree-2.mp4 and its frames.
 
     \b
     Example:
@@ -204,10 +217,10 @@ def _check_videos(mover: Mover, faces: int, outdir: Path, yes: bool) -> None:
     from facegen.latents.frames import check_frames
     from facegen.latents.options import VideoOptions
 
-    check_frames(VideoOptions(), outdir)
     count, frames = faces * len(mover.index), len(mover.amounts())
     if count > MAX_VIDEOS and not yes:
         raise FacegenError(f"these are {count:,} videos of {frames:,} frames: choose by --index, or give --yes")
+    check_frames(VideoOptions(), outdir)
 
 
 def _faces(

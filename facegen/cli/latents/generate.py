@@ -40,13 +40,13 @@ def _process_in(arguments: list[str]) -> str:
 
 
 @click.command(cls=ImagesOrWalk)
-@click.option("--seeds", type=Parsed(parse_seeds), metavar="SEEDS", help="Faces by number, as in 0-3,7,20-22.")
+@click.option("--seeds", type=Parsed(parse_seeds), metavar="SEEDS", help="Numbers of the faces, such as 0-3,7,20-22.")
 @click.option(
     "--projected-w",
     multiple=True,
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Draw latents from a file instead, such as facegen project writes; several times for more.",
+    help="Draw latents from a file instead, such as one from facegen project. May be repeated.",
 )
 @outdir_option("pictures")
 @click.option(
@@ -54,12 +54,18 @@ def _process_in(arguments: list[str]) -> str:
     type=click.Choice(["image", *PROCESSES]),
     default="image",
     expose_value=False,
-    help="image; the others are what facegen walk does.",
+    help="image. For the others use facegen walk.",
 )
 @label_options
-@click.option("--grid", is_flag=True, help="Also grid.png: a row for each seed, a column for each class.")
-@click.option("--save-latents", is_flag=True, help="Also latents.npz: w, z, seeds and classes of all pictures.")
-@click.option("--labels-json", is_flag=True, help="Also dataset.json: the pictures' classes, to train on them.")
+@click.option("--grid", is_flag=True, help="Also write grid.png, with a row per seed and a column per class or age.")
+@click.option(
+    "--save-latents", is_flag=True, help="Also write latents.npz, with w, z, seeds and classes of all pictures."
+)
+@click.option(
+    "--labels-json",
+    is_flag=True,
+    help="Also write dataset.json with the classes, so that you can train on the pictures.",
+)
 @space_options
 def command(
     seeds: list[int] | None,
@@ -70,9 +76,9 @@ def command(
     labels_json: bool,
     **chosen: Any,
 ) -> None:
-    """Draw faces from seeds: the same seed is the same face, in every class and at every age.
+    """Draw faces from seeds. The same seed gives the same face in every class and at every age.
 
-    Writes seed0007.png for each seed; of several classes or ages, seed0007-21-30.png or seed0007-age35.png.
+    Writes seed0007.png for each seed, or seed0007-21-30.png and seed0007-age35.png for several classes or ages.
 
     \b
     Example:

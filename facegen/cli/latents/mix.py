@@ -22,22 +22,22 @@ def side_options(side: str, words: str) -> Callable[..., Any]:
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
             click.option(f"--{side}-age", type=Parsed(parse_ages), metavar="YEARS", help=f"Ages of the {words}."),
-            click.option(f"--{side}-group", metavar="NAMES", help=f"Age groups or classes of the {words}, by name."),
+            click.option(f"--{side}-group", metavar="NAMES", help=f"Names of the {words}' age groups or classes."),
             click.option(
-                f"--{side}-class", f"{side}_classes", metavar="NUMBERS", help=f"Classes of the {words}, by number."
+                f"--{side}-class", f"{side}_classes", metavar="NUMBERS", help=f"Class numbers of the {words}."
             ),
             click.option(
                 f"--{side}-projected-w",
                 multiple=True,
                 metavar="FILE|FOLDER",
                 type=click.Path(path_type=Path),
-                help=f"Latents in files as {words}; several times for more.",
+                help=f"Use latents from a file as {words}. May be repeated.",
             ),
             click.option(
                 f"--{side}s",
                 type=Parsed(parse_seeds),
                 metavar="SEEDS",
-                help=f"Faces of the {words} by number, as in 0-3,7.",
+                help=f"Numbers of the {words}' faces, such as 0-3,7.",
             ),
         ):
             command = option(command)
@@ -52,7 +52,7 @@ def side_options(side: str, words: str) -> Callable[..., Any]:
 @click.option(
     "--styles",
     metavar="LAYERS",
-    help="The layers that come from the columns: coarse, middle, fine, or as in 0-6.  [default: the lower 40 %]",
+    help="Layers that come from the columns: coarse, middle, fine, or numbers such as 0-6.  [default: the lowest 40 %]",
 )
 @outdir_option("pictures")
 @space_options
@@ -65,11 +65,11 @@ def command(
     outdir: Path,
     **chosen: Any,
 ) -> None:
-    """Mix faces: some layers of a column's face, all others of a row's.
+    """Mix faces: some layers come from the column's face, all others from the row's face.
 
-    Coarse layers give pose and shape, fine ones colors and skin. Writes 85-55.png for row 85 with column 55, 85-85.png
-    for each face as it is, and grid.png with all of them. With several classes or ages they are in the names, as in
-    85_age70-55_age10.png; latents from files are called proj00, proj01, ..., the rows' first.
+    Coarse layers give pose and shape, fine layers give colors and skin. Writes 85-55.png for row 85 with column 55,
+    85-85.png for each face itself, and grid.png with all of them. Several classes or ages become part of the names, as
+    in 85_age70-55_age10.png. Latents from files are called proj00, proj01 and so on, rows first.
 
     \b
     Example:

@@ -30,24 +30,26 @@ if TYPE_CHECKING:
     required=True,
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="The photo, or a folder of them; several times for more.",
+    help="A photo, or a folder of photos. May be repeated.",
 )
 @outdir_option("results")
 @network_option
 @label_options
 @click_options(ProjectionOptions)
-@click.option("--then-ages", type=Parsed(parse_ages), metavar="YEARS", help="Then show the face at ages, as 5:90:5.")
+@click.option(
+    "--then-ages", type=Parsed(parse_ages), metavar="YEARS", help="Also show the face at these ages, such as 5:90:5."
+)
 @click.option(
     "--save-video",
     type=bool,
     is_flag=False,
     flag_value=True,
     metavar="[BOOL]",
-    help="Also proj.mp4, target beside result, and ages.mp4.  [default: where mp4 can be written]",
+    help="Also write proj.mp4, the target next to the result, and ages.mp4.  [default: yes if mp4 can be written]",
 )
-@click.option("--save-noise", is_flag=True, help="Also noise.npz: the noise of every layer that was found with w.")
-@click.option("--vgg", type=click.Path(path_type=Path), help="Weights of VGG16 for lpips.  [default: downloaded]")
-@click.option("--lpips", type=click.Path(path_type=Path), help="Weights of LPIPS itself.  [default: downloaded]")
+@click.option("--save-noise", is_flag=True, help="Also write noise.npz, the noise found with w for every layer.")
+@click.option("--vgg", type=click.Path(path_type=Path), help="VGG16 weights for lpips.  [default: downloaded]")
+@click.option("--lpips", type=click.Path(path_type=Path), help="LPIPS weights.  [default: downloaded]")
 @encoder_option
 @groups_option
 @device_option
@@ -62,15 +64,15 @@ def command(
     encoder: str | None,
     **chosen: Any,
 ) -> None:
-    """Find the latent w whose picture comes closest to a photo, as StyleGAN2's projector does.
+    """Find the latent w whose picture is closest to a photo, as StyleGAN2's projector does.
 
-    Writes target.png, projected_w.npz, proj.png, which is what `facegen generate --projected-w` draws of it, and
-    proj.mp4; of several photos each has a folder of its own. With --then-ages also the face at each age, age05.png,
-    ..., and all of them in ages.png. A photo that cannot be read is named, the others are done, the exit code is 1.
-    Ctrl-C stops and writes what there is.
+    Writes target.png, projected_w.npz, proj.png (what `facegen generate --projected-w` draws) and proj.mp4. Several
+    photos get a folder each. --then-ages adds the face at each age, age05.png and so on, and all of them in ages.png. A
+    photo that cannot be read is reported, the others are processed, and the exit code is 1. Ctrl-C stops and writes the
+    best result so far.
 
-    Pictures are compared at 256 pixels at most, and enlarged to 96 at least. proj.png has the noise that is stored
-    with the weights, not the noise that was found with w.
+    Pictures are compared at 96 to 256 pixels: larger ones are reduced, smaller ones enlarged. proj.png uses the noise
+    stored with the weights, not the noise found with w.
 
     \b
     Example:

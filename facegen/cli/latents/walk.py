@@ -27,38 +27,39 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--seeds", type=Parsed(parse_way), metavar="SEEDS", help="Faces by number, as in 85,265,297-299.")
+@click.option("--seeds", type=Parsed(parse_way), metavar="SEEDS", help="Numbers of the faces, such as 85,265,297-299.")
 @click.option(
     "--projected-w",
     multiple=True,
     metavar="FILE|FOLDER",
     type=click.Path(path_type=Path),
-    help="Also go by latents from a file, such as facegen project writes; before the seeds; several times for more.",
+    help="Also visit latents from a file, such as one from facegen project. They come before the seeds. May "
+    "be repeated.",
 )
 @outdir_option("files")
 @click.option(
     "--age",
     type=Parsed(parse_way_of_ages),
     metavar="YEARS",
-    help="Through these ages, as in 5:90, 5:90:5 or 20,60,40; or all at one, as in 35.",
+    help="Ages to go through, such as 5:90, 5:90:5 or 20,60,40; or one age for all, such as 35.",
 )
 @class_options
 @click_options(WalkOptions, VideoOptions)
 @space_options
 def command(seeds: list[int] | None, projected_w: tuple[Path, ...], outdir: Path, **chosen: Any) -> None:
-    """Walk from face to face, or let one face grow older: frames and a video.
+    """Make a video that goes from face to face, or through the ages of one face.
 
-    One seed with ages or classes is one face on its way through them, year by year; several seeds are a video each, in
-    a folder for each, as seed0007. Several seeds of one class are one walk from face to face. Without a class, one
-    seed goes from the youngest to the oldest.
+    One seed with several ages or classes gives one face that goes through them. Several seeds with several ages or
+    classes give one video each, in folders such as seed0007. Several seeds of one class give one walk from face to
+    face. One seed without a class goes from the youngest class to the oldest.
 
-    The walk has --frames frames from each key to the next: the first frame of each step is its key, the last frame of
-    all the last key. Frames are called frames/frame0000.png and so on, the video by what it shows. Those of an earlier
+    There are --frames frames from each key to the next. Every step begins with its key, and the last frame is the last
+    key. Frames are called frames/frame0000.png and so on; the video is named after what it shows. Results of an earlier
     run are replaced.
 
-    --process truncation shows each face from --start to --stop, both included; below 0 is the opposite face.
-    interpolation-truncation walks and goes from --start to --stop on the way. The two loops go through z: circularloop
-    around the plane of three --seeds or of a --random-seed, noiseloop by --random-seed alone.
+    --process truncation shows each face with truncation from --start to --stop, both included; below 0 is the opposite
+    face. interpolation-truncation does both at once. The two loops go through z: circularloop in the plane of three
+    --seeds or of a --random-seed, noiseloop by --random-seed alone.
 
     \b
     Example:

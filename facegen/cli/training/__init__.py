@@ -14,7 +14,7 @@ from facegen.options import Options, options_to_merge
 Chosen = TypeVar("Chosen", bound=Options)
 
 resume_option = click.option(
-    "--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder."
+    "--resume", metavar="RUN", type=click.Path(path_type=Path), help="Continue this run folder."
 )
 
 

@@ -22,9 +22,9 @@ from facegen.training.age.options import AgeOptions
 def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str | None, **chosen: Any) -> None:
     """Train an age estimator on the faces of a training archive.
 
-    Writes a new run folder: age-best.safetensors, log.txt, stats.jsonl, curve.png and ages.png, which shows predicted
-    against true ages. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume goes on (with more --kimg,
-    if given).
+    Writes a new run folder: age-best.safetensors, log.txt, stats.jsonl, curve.png and ages.png (predicted ages over
+    true ages). Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume continues (up to a new --kimg, if
+    given).
 
     \b
     Example:

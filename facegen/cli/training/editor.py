@@ -22,10 +22,9 @@ from facegen.training.editor.options import EditorOptions
 def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str | None, **chosen: Any) -> None:
     """Train an editor: a network that changes the age of a face in a photo, at the photo's own resolution.
 
-    Learns from the real faces of an archive, whose ages it must know, and from pairs that a generator draws. Writes a
-    new run folder: editor.safetensors, log.txt, stats.jsonl, curve.png and edits.png, which shows faces that were held
-    back at five ages. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume goes on (with more --kimg,
-    if given).
+    Learns from an archive of real faces with known ages, and from pairs that a generator draws. Writes a new run
+    folder: editor.safetensors, log.txt, stats.jsonl, curve.png and edits.png (validation faces at five ages). Ctrl-C
+    saves and stops; so does SIGTERM, with exit code 75. --resume continues (up to a new --kimg, if given).
 
     \b
     Example:

@@ -23,11 +23,11 @@ from facegen.training.encoder.options import EncoderOptions
 def command(
     ctx: click.Context, outdir: Path, resume: Path | None, device: str | None, gpus: int, **chosen: Any
 ) -> None:
-    """Train the encoder on faces that a generator makes and their latents, and on real faces.
+    """Train an encoder on generated faces, whose latents are known, and on real faces.
 
     Writes a new run folder: encoder-best.safetensors, a file per epoch, log.txt, stats.jsonl, curve.png,
-    reconstructions.png. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume goes on (with more
-    --epochs, if given).
+    reconstructions.png. Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume continues (up to a new
+    number of --epochs, if given).
 
     \b
     Example:

@@ -25,7 +25,7 @@ def family_options(command: Any) -> Any:
         command = click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, hidden=True)(command)
     command = click.option("--topk", hidden=True)(command)
     return click.option(
-        "--initstrength", type=float, metavar="P", help="Strength that --aug ada starts at, as --p; may exceed 1."
+        "--initstrength", type=float, metavar="P", help="Another name for --p with --aug ada; may exceed 1."
     )(command)
 
 
@@ -35,13 +35,15 @@ def family_options(command: Any) -> Any:
 @outdir_option
 @device_option
 @gpus_option
-@click.option("-n", "--dry-run", is_flag=True, help="Check all that a start would check, print the options and stop.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Check everything that a real start checks, print the options, and stop."
+)
 @click.pass_context
 def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry_run: bool, **chosen: Any) -> None:
     """Train the generator on faces labeled with age groups.
 
-    Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER goes on. The run folder holds a
-    log, TensorBoard events, grids of generated faces (columns are age groups, rows keep the latent) and snapshots.
+    Ctrl-C saves and stops; so does SIGTERM, with exit code 75. --resume RUN_FOLDER continues. The run folder holds a
+    log, TensorBoard events, grids of generated faces (one column per age group, one row per latent) and snapshots.
 
     \b
     Example:

@@ -16,20 +16,24 @@ class PackOptions(Options):
     """How a picture of any size becomes one of the archive: a square whose side is a power of two."""
 
     width: int | None = option(
-        None, "Resize to this width in pixels, a power of two.", unset="as the height, or as they are", min=4, max=4096
+        None,
+        "Resize to this width in pixels, a power of two.",
+        unset="same as the height, or not resized",
+        min=4,
+        max=4096,
     )
     height: int | None = option(None, "Resize to this height.", unset="as the width", min=1, max=4096)
     transform: str | None = option(
         None,
-        "center-crop: the middle square. center-crop-wide: the middle of that width and height, with black bars to a "
-        "square.",
+        "center-crop: cut out the middle square. center-crop-wide: cut out the middle at that width and "
+        "height, then add black bars to make a square.",
         choices=("center-crop", WIDE),
         unset="the whole picture",
     )
     resize_filter: str = option("lanczos", "How pictures are resized.", choices=("lanczos", "box"))
-    align: bool = option(False, "Find the largest face and turn it upright, as `prepare --crop align`.", flag=True)
+    align: bool = option(False, "Find the largest face and turn it upright, as `prepare --crop align` does.", flag=True)
     format: str | None = option(
-        None, "Files of the archive.", choices=("png", "jpeg", "webp"), unset="png; jpeg with --quality"
+        None, "File format in the archive.", choices=("png", "jpeg", "webp"), unset="png; jpeg with --quality"
     )
     quality: int | None = option(None, "Quality of JPEG or WebP.", unset="95", min=1, max=100)
 

@@ -27,7 +27,9 @@ class AppaReal(TableSource):
     # Each guess, further labels, and per picture where its face was found: all said by the tables above or not needed.
     own: ClassVar[re.Pattern[str]] = re.compile(r"(gt|allcategories)_(train|valid|test)\.csv|\d{6}\.jpe?g\.mat")
 
-    age: str = option("real", "The age to take: real, or as people guessed on average.", choices=("real", "apparent"))
+    age: str = option(
+        "real", "Which age to use: the real one, or the average of people's guesses.", choices=("real", "apparent")
+    )
 
     def read_rows(self, table: Table, files: Container) -> Iterator[Record | Skipped]:
         """Take ages from a table."""

@@ -33,11 +33,15 @@ class CsvTable(Source):
     name: ClassVar[str] = "csv"
     title: ClassVar[str] = "a table of pictures and ages"
 
-    table: str | None = option(None, "The table, as named in the folder; not needed where there is one.")
-    path_column: str | None = option(None, "Column of the pictures' paths; else one of usual name.")
-    age_column: str | None = option(None, "Column of the ages; else one of usual name.")
-    person_column: str | None = option(None, "Column that tells persons apart; else one of usual name.")
-    gender_column: str | None = option(None, "Column of the gender; else one of usual name.")
+    table: str | None = option(None, "Name of the table in the folder. Not needed if there is only one.")
+    path_column: str | None = option(
+        None, "Column with the picture paths. By default a column with a common name is used."
+    )
+    age_column: str | None = option(None, "Column with the ages. By default a column with a common name is used.")
+    person_column: str | None = option(
+        None, "Column that identifies people. By default a column with a common name is used."
+    )
+    gender_column: str | None = option(None, "Column with the gender. By default a column with a common name is used.")
 
     @classmethod
     def recognizes(cls, files: Container) -> bool:

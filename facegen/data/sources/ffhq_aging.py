@@ -27,7 +27,7 @@ class FfhqAging(TableSource):
     tables: ClassVar[re.Pattern[str]] = re.compile(r"ffhq_aging_labels\.csv")
     crop: ClassVar[str] = "as-is"
 
-    min_confidence: float = option(0.6, "Drop faces on whose age fewer of the people who judged it agreed, 0 to 1.")
+    min_confidence: float = option(0.6, "Drop faces on whose age a smaller share of the annotators agreed, 0 to 1.")
 
     def read_rows(self, table: Table, files: Container) -> Iterator[Record | Skipped]:
         """Take range of ages and gender from the table, and the largest picture of each number."""

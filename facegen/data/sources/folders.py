@@ -33,7 +33,10 @@ class Folders(Source):
     title: ClassVar[str] = "a folder of pictures for each age or range of ages"
 
     age_folder: int | None = option(
-        None, "Which folder of a path is the age: 1 holds the picture, 2 that folder.", min=1, unset="any that can be"
+        None,
+        "Which folder in a path gives the age: 1 is the folder of the picture, 2 its parent.",
+        min=1,
+        unset="any that can be",
     )
 
     @classmethod

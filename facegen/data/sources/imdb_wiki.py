@@ -61,14 +61,17 @@ class ImdbWiki(Source):
     name: ClassVar[str] = "imdb-wiki"
     title: ClassVar[str] = "IMDB-WIKI (Rothe et al. 2015)"
 
-    min_age: int = option(0, "Drop faces that are younger.")
-    max_age: int = option(100, "Drop faces that are older.")
+    min_age: int = option(0, "Drop faces younger than this.")
+    max_age: int = option(100, "Drop faces older than this.")
     min_face_score: float | None = option(
-        None, "Drop faces with a lower score of the data set's detector; else only where it found none.", finite=False
+        None,
+        "Drop faces that the data set's own detector gave a lower score. By default only faces it did not"
+        " find are dropped.",
+        finite=False,
     )
-    second_face: str = option("drop", "Pictures that show a second face.", choices=("drop", "keep"))
+    second_face: str = option("drop", "What to do with pictures that show a second face.", choices=("drop", "keep"))
     date_check: str = option(
-        "drop", "Pictures whose file name and metadata disagree on a date.", choices=("drop", "ignore")
+        "drop", "What to do with pictures whose file name and metadata disagree on a date.", choices=("drop", "ignore")
     )
 
     @classmethod

@@ -57,7 +57,7 @@ class Targets:
         space: the generator's.
         align: see `aligned`.
         label: the class of all; None asks the age estimator.
-        years: the age of all; None as estimated.
+        years: the age of all; None estimated.
     """
 
     def __init__(

@@ -25,36 +25,36 @@ class AgeOptions(Options):
 
     data: str = option(help="Training archive with exact ages.", metavar="ARCHIVE", resumable=True)
     val: str | None = option(
-        None, "Archive to validate with.", metavar="ARCHIVE", unset="a tenth of the data, held back", resumable=True
+        None, "Archive for validation.", metavar="ARCHIVE", unset="a tenth of the data", resumable=True
     )
     arch: str = option("resnet", "Architecture of the network.", choices=SHAPES)
     widths: tuple[int, ...] | None = option(
-        None, "Channels of its stages, as 32,64,128,160.", metavar="NUMBERS", unset="by --arch"
+        None, "Channels of its stages, such as 32,64,128,160.", metavar="NUMBERS", unset="by --arch"
     )
     depths: tuple[int, ...] | None = option(
-        None, "Blocks of its stages, as 1,2,2,1.", metavar="NUMBERS", unset="by --arch"
+        None, "Blocks in its stages, such as 1,2,2,1.", metavar="NUMBERS", unset="by --arch"
     )
     half: str | None = option(
         None,
-        "Train on this half of the pictures only; the split is always the same.",
+        "Train on only this half of the pictures. The split is always the same.",
         choices=HALVES,
         unset="on all",
     )
-    kimg: float = option(300, "Thousands of pictures to train on.", above=0, resumable=True)
-    batch: int = option(64, "Pictures per step; batch normalization needs two.", min=2)
+    kimg: float = option(300, "Length, in thousands of pictures.", above=0, resumable=True)
+    batch: int = option(64, "Pictures per step. Batch normalization needs at least two.", min=2)
     lr: float = option(2e-3, "Learning rate of AdamW after the warm-up.", above=0)
     weight_decay: float = option(0.05, "Weight decay of AdamW.")
-    sigma: float = option(2.5, "Years by which an age is blurred as a target.", above=0)
-    balance: float = option(0.3, "0 draws faces as the data has them, 1 all age groups alike.", min=0, max=1)
+    sigma: float = option(2.5, "Standard deviation, in years, of the distribution used as target.", above=0)
+    balance: float = option(0.3, "How evenly to draw age groups: 0 as in the data, 1 all equally often.", min=0, max=1)
     ema: float = option(100, "Half-life of the averaged weights, in steps.", above=0)
-    dropout: float = option(0.2, "Share of features left out in training.")
-    snap: float = option(20, "Thousands of pictures between two validations.", above=0)
+    dropout: float = option(0.2, "Fraction of features dropped during training.")
+    snap: float = option(20, "Thousands of pictures between validations.", above=0)
     size: int = option(64, "Side to which pictures are resized, in pixels.", command=False)
-    both_sides: bool = option(False, "Its predictions are means over a face and its mirror image.")
-    fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
-    bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
-    seed: int = option(0, "Seeds weights, order and distortions.", min=0)
-    license: str | None = option(None, "What may be done with the weights, for their file.", was="licence")
+    both_sides: bool = option(False, "Average the predictions for a face and its mirror image.")
+    fp32: bool = option(False, "Compute only in float32, even if the processor has bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16 on any device, even if the processor has no bfloat16.")
+    seed: int = option(0, "Seed for weights, order and distortions.", min=0)
+    license: str | None = option(None, "License note to store in the weights file.", was="licence")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"

@@ -26,7 +26,8 @@ class AdaController:
     Example:
         >>> ada = AdaController(target=0.6)
         >>> ada.update(discriminator(real_images))      # every time the discriminator sees real images
-        >>> ada.adjust(augment_pipe, batch_size=32)     # after every minibatch
+        >>> ada.adjust(augment_pipe, batch_size=32)     # after every minibatch; every fourth time p moves
+        False
     """
 
     def __init__(self, target: float = 0.6, interval: int = 4, kimg: float = 500) -> None:

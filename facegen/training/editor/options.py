@@ -37,14 +37,14 @@ class EditorOptions(Options):
     )
     encoder: str | None = option(
         None,
-        "The generator's encoder, which knows how ages differ in w.",
+        "The generator's encoder. It says how ages differ in w.",
         metavar="FILE|RUN|URL",
-        unset="the means of the generator's groups",
+        unset="use the means of the generator's groups",
         resumable=True,
     )
     age_estimators: tuple[str, ...] | None = option(
         None,
-        "Age estimators to please, with commas between; several are harder to fool.",
+        "Age estimators for the age loss, separated by commas. Several are harder to fool than one.",
         metavar="FILES",
         parse=parse_files,
         unset="the one in the package",
@@ -52,7 +52,7 @@ class EditorOptions(Options):
     )
     face_network: str | None = option(
         None,
-        "Weights of a face recognition network, facenet-pytorch's or MobileFaceNet's, to keep the person by; or none.",
+        "Weights of the face recognition network for the identity loss, facenet-pytorch's or MobileFaceNet's; or none.",
         metavar="FILE|none",
         unset="VGGFace2's, downloaded",
         resumable=True,
@@ -62,30 +62,30 @@ class EditorOptions(Options):
         (32, 64, 112, 160), "Channels of the editor's levels, from fine to coarse.", metavar="NUMBERS"
     )
     inner_size: int = option(64, "Side at which it sees whole faces, in pixels.", command=False)
-    kimg: float = option(60, "Thousands of faces to train on.", above=0, resumable=True)
+    kimg: float = option(60, "Length, in thousands of faces.", above=0, resumable=True)
     batch: int = option(8, "Faces per step.", min=8)
     coarse: float = option(
         0.5,
-        "Share of the run, its beginning, that learns from pictures of half the size, in half the time.",
+        "Fraction of the run, from the beginning, that uses pictures at half size, which takes half the time.",
         min=0,
         max=1,
         resumable=True,
     )
     generated: float = option(
         0.25,
-        "Share of a batch that the generator draws: pairs of one person at two ages.",
+        "Fraction of each batch that the generator draws: pairs of one person at two ages.",
         min=0,
         max=0.75,
         resumable=True,
     )
     lr: float = option(1e-3, "Learning rate of Adam after the warm-up.", above=0, resumable=True)
-    balance: float = option(0.7, "0 draws faces as the data has them, 1 all age groups alike.", min=0, max=1)
+    balance: float = option(0.7, "How evenly to draw age groups: 0 as in the data, 1 all equally often.", min=0, max=1)
     ema: float = option(200, "Half-life of the averaged weights, in steps.", above=0)
-    snap: float = option(2, "Thousands of faces between two snapshots.", above=0, resumable=True)
-    fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
-    bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
-    seed: int = option(0, "Seeds weights, order and distortions.", min=0)
-    license: str | None = option(None, "What may be done with the weights, for their file.")
+    snap: float = option(2, "Thousands of faces between snapshots.", above=0, resumable=True)
+    fp32: bool = option(False, "Compute only in float32, even if the processor has bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16 on any device, even if the processor has no bfloat16.")
+    seed: int = option(0, "Seed for weights, order and distortions.", min=0)
+    license: str | None = option(None, "License note to store in the weights file.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"

@@ -30,55 +30,55 @@ class EncoderOptions(Options):
     )
     recipe: str | None = option(
         None,
-        f"What to learn: {', '.join(RECIPES)}; see docs/training.md.",
+        f"Training recipe: {', '.join(RECIPES)}; see docs/training.md.",
         choices=RECIPES,
         metavar="NAME",
         unset="age with --data, else w+",
     )
     data: str | None = option(
-        None, "Training archive of real faces, for the recipes from real on.", metavar="ARCHIVE", resumable=True
+        None, "Training archive of real faces. Needed by real and all later recipes.", metavar="ARCHIVE", resumable=True
     )
     age_estimator: str | None = option(
         None,
-        "Age estimator for the recipes from image on.",
+        "Age estimator for image and all later recipes.",
         metavar="FILE|RUN|URL",
         unset="the one in the package",
         resumable=True,
     )
     face_network: str | None = option(
         None,
-        "facenet-pytorch's weights or InsightFace's mobilefacenet_y1.params, for the recipe identity.",
+        "facenet-pytorch's weights or InsightFace's mobilefacenet_y1.params, for recipe identity.",
         metavar="FILE",
         unset="VGGFace2's, downloaded",
         resumable=True,
     )
     sex_weight: float | None = option(
         None,
-        "Weight of the loss by which aging keeps the sex that a face seems to have; 0 is none.",
+        "Weight of the loss that keeps a face's apparent sex the same while it ages; 0 turns it off.",
         unset="the recipe's",
         min=0,
     )
     pairs: int = option(10000, f"Generated faces; a fifth of them validates, {MOST_VALIDATING} at most.")
     epochs: int = option(8, "Passes over the pairs.", above=0, resumable=True)
-    batch: int = option(32, "Pairs per step, all GPUs together; batch normalization needs two.", min=2)
-    lr: float = option(1e-3, "Learning rate of Adam at the start.", above=0)
-    lr_step: int = option(3, "Epochs after which the learning rate falls.", above=0)
-    lr_decay: float = option(0.3, "What it falls to, as a factor.", above=0)
+    batch: int = option(32, "Pairs per step, all GPUs together. Batch normalization needs at least two.", min=2)
+    lr: float = option(1e-3, "Initial learning rate of Adam.", above=0)
+    lr_step: int = option(3, "Reduce the learning rate after this many epochs.", above=0)
+    lr_decay: float = option(0.3, "Factor by which it is multiplied then.", above=0)
     init: str = option(
         "vggface2",
-        "Weights to start from; the named ones are downloaded on first use.",
+        "Weights to start from. The named ones are downloaded on first use.",
         metavar="vggface2|casia-webface|none|FILE",
     )
     blocks: tuple[int, int, int] = option(
         (5, 10, 5),
-        "Residual blocks to keep of the three stages; 2,2,0 is a small encoder for CPUs.",
+        "Residual blocks in the three stages; 2,2,0 is a small encoder for CPUs.",
         metavar="NUMBERS",
     )
-    input_size: int = option(96, "Pixels to which the encoder resizes a face (>= 75).")
-    psi: float = option(1.0, "Truncation of the generated faces.", also=PSI_NAMES)
-    fp32: bool = option(False, "Compute in float32 alone, also on a processor that has bfloat16.")
-    bf16: bool = option(False, "Compute in bfloat16 on any device, not only on a processor that has it.")
-    seed: int = option(0, "Seeds weights, pairs and their order.")
+    input_size: int = option(96, "Size in pixels to which the encoder resizes a face (at least 75).")
+    psi: float = option(1.0, "Truncation for the generated faces.", also=PSI_NAMES)
+    fp32: bool = option(False, "Compute only in float32, even if the processor has bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16 on any device, even if the processor has no bfloat16.")
+    seed: int = option(0, "Seed for weights, pairs and their order.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"

@@ -111,7 +111,7 @@ class Batches:
         progress: bool = True,
     ) -> None:
         if not 0 <= balance <= 1:
-            raise FacegenError(f"balance must be between 0 (as the data is) and 1 (all groups alike), got {balance}")
+            raise FacegenError(f"balance must be between 0 (as in the data) and 1 (all groups alike), got {balance}")
         self.archive, self.batch, self.seed = archive, batch, seed
         self.mirrors = {3: mirror, 2: mirrory}  # by the axis of [N, C, H, W] that it turns around
         self.workers = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers

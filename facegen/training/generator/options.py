@@ -83,27 +83,27 @@ class TrainOptions(Options):
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option(
         "auto",
-        f"{', '.join(PRESETS)}. small and tiny are for a CPU, 11gb-gpu and the like for GPUs of such memory; "
-        "-complex changes nothing, and aydao is 24gb-2gpu-complex, without the tricks of its name.",
+        f"{', '.join(PRESETS)}. small and tiny are for CPUs; 11gb-gpu and so on are for GPUs with that "
+        "much memory. -complex changes nothing. aydao is the same as 24gb-2gpu-complex.",
         choices=PRESETS,
         metavar="NAME",
     )
     kimg: float = option(1000, "Length, in thousands of images.", above=0, resumable=True)
     nkimg: float | None = option(
         None,
-        "Count as if so many thousand images had been seen; --kimg is the total.",
-        unset="what the weights of --resume had seen, else 0",
+        "Start counting at this many thousand images; --kimg is the total.",
+        unset="what the weights of --resume have seen, else 0",
         min=0,
     )
     batch: int = decided("Images per step, all GPUs together.", min=1, resumable=True)
     batch_gpu: int | None = option(
-        None, "Largest batch at a time on a GPU, to need less memory.", unset="by cfg", min=1, resumable=True
+        None, "Most images processed at once on a GPU; fewer need less memory.", unset="by cfg", min=1, resumable=True
     )
     gamma: float = decided("R1 weight.", min=0)
     mbstd_group: int = decided("Pictures per group of the minibatch standard deviation.", command=False)
     channel_base: int = decided("Width of the networks, see `SynthesisNetwork`.", command=False)
     channel_max: int = decided("Most channels of a layer.", command=False)
-    lr: float = decided("Learning rate of both networks.", called="lrate", above=0)
+    lr: float = decided("Learning rate for both networks.", called="lrate", above=0)
     ema_kimg: float = decided("Half-life of the moving average of the generator's weights.", command=False)
     ema_rampup: float | None = decided(
         "Shorten that half-life to this fraction of the images seen so far; None does not.", command=False
@@ -118,68 +118,73 @@ class TrainOptions(Options):
     cond: bool = option(True, "Condition on the labels.")
     mirror: bool = option(False, "Flip pictures at random.")
     mirrory: bool = option(False, "Turn pictures upside down at random.")
-    subset: int | None = option(None, "Train on this many pictures only.", unset="all", min=1)
-    balance: float = option(
-        0, "Draw age groups as often as the data has them (0), all equally often (1), or between.", min=0, max=1
-    )
+    subset: int | None = option(None, "Train on only this many pictures.", unset="all", min=1)
+    balance: float = option(0, "How evenly to draw age groups: 0 as in the data, 1 all equally often.", min=0, max=1)
     even: str | None = option(
         None,
-        "Within each age group, draw the values of an attribute of faces, such as gender, equally often.",
+        "Within each age group, draw all values of this attribute (such as gender) equally often.",
         metavar="ATTRIBUTE",
-        unset="as the data is",
+        unset="as in the data",
     )
-    t_start_kimg: float = option(0, "Train without labels so long; needs --t-end-kimg.", metavar="KIMG", min=0)
+    t_start_kimg: float = option(0, "Train without labels up to here; needs --t-end-kimg.", metavar="KIMG", min=0)
     t_end_kimg: float | None = option(
         None,
-        "Then let them fade in until here: against collapse of small groups.",
+        "Fade the labels in up to here. Helps against collapse of small groups.",
         metavar="KIMG",
-        unset="labels from the start",
+        unset="use labels from the start",
     )
-    aug: str = option("ada", "Augmentation: ada adapts its strength, fixed keeps it at --p.", choices=AUGMENTATIONS)
+    aug: str = option(
+        "ada", "Augmentation: ada adapts the strength, fixed keeps it at --p, noaug is none.", choices=AUGMENTATIONS
+    )
     p: float | None = option(
-        None, "Strength for --aug fixed, start for ada.", unset="0, or what the weights of --resume had", min=0
+        None,
+        "Strength for --aug fixed, initial strength for ada.",
+        unset="0, or the strength stored with the weights of --resume",
+        min=0,
     )
     augpipe: str = option(
-        "bgc", f"Which augmentations: {', '.join(AUGPIPE_PRESETS)}.", choices=AUGPIPE_PRESETS, metavar="NAME"
+        "bgc", f"Set of augmentations: {', '.join(AUGPIPE_PRESETS)}.", choices=AUGPIPE_PRESETS, metavar="NAME"
     )
-    target: float = option(0.6, "What ADA holds the mean sign of D(real) at.", min=-1, max=1)
+    target: float = option(0.6, "Mean sign of D(real) that ADA aims for.", min=-1, max=1)
     ada_kimg: float = decided("How fast ADA moves: kimg from 0 to 1.", command=False)
     resume: str | None = option(
         None,
-        "A run folder to go on with (latest: the newest in --outdir), or weights to start a new run from: a file, an "
-        "address, ffhq256, a run folder of stylegan2-ada-pytorch, ...",
+        "Run folder to continue (latest: the newest in --outdir), or weights from which to start a new "
+        "run: a file, a URL, ffhq256, a run folder of stylegan2-ada-pytorch, ...",
         metavar="RUN|FILE|URL",
     )
-    freezed: int = option(0, "Layers of D that keep their weights.", min=0)
-    tick: float = option(4, "kimg between lines of progress.", above=0)
+    freezed: int = option(0, "Number of layers of D whose weights stay fixed.", min=0)
+    tick: float = option(4, "kimg between progress lines.", above=0)
     snap: int = option(10, "Ticks between snapshots.", above=0, resumable=True)
     snap_minutes: float | None = option(
-        None, "Take a snapshot after this many minutes, too.", unset="never", above=0, resumable=True
+        None, "Also take a snapshot every this many minutes.", unset="never", above=0, resumable=True
     )
     keep: int | None = option(
-        None, "Keep this many of the newest snapshots, and the best.", unset="all", min=1, resumable=True
+        None, "Keep only this many of the newest snapshots, and the best one.", unset="all", min=1, resumable=True
     )
-    metrics: str = option("none", "At snapshots: fid5k_full, ...", metavar="NAMES", resumable=True)
+    metrics: str = option(
+        "none", "Metrics to compute at each snapshot, such as fid5k_full.", metavar="NAMES", resumable=True
+    )
     inception: str | None = option(
-        None, "Inception weights, for fid, kid, is.", metavar="FILE", unset="downloaded", resumable=True
+        None, "Inception weights for fid, kid and is.", metavar="FILE", unset="downloaded", resumable=True
     )
-    vgg: str | None = option(None, "VGG16 weights, for pr and ppl.", metavar="FILE", unset="downloaded", resumable=True)
-    lpips: str | None = option(None, "LPIPS weights, for ppl.", metavar="FILE", unset="downloaded", resumable=True)
-    seed: int = option(0, "Seeds every random choice.", min=0)
-    fp32: bool = option(False, "Compute in float32 alone: no float16 (GPU), no bfloat16 (CPU).")
+    vgg: str | None = option(None, "VGG16 weights for pr and ppl.", metavar="FILE", unset="downloaded", resumable=True)
+    lpips: str | None = option(None, "LPIPS weights for ppl.", metavar="FILE", unset="downloaded", resumable=True)
+    seed: int = option(0, "Seed for all random choices.", min=0)
+    fp32: bool = option(False, "Compute only in float32: no float16 on GPUs, no bfloat16 on CPUs.")
     allow_tf32: bool = option(
-        False, "Let GPUs compute float32 in TensorFloat-32: faster, with three digits.", resumable=True
+        False, "Let GPUs use TensorFloat-32 for float32: faster, but precise to three digits only.", resumable=True
     )
     workers: int | None = option(
         None,
-        "Processes that decode pictures ahead, where these do not fit in memory.",
+        "Processes that decode pictures in advance if these do not fit in memory.",
         unset=f"one per core, at most {MOST_WORKERS}",
         min=0,
         max=MAX_WORKERS,
         resumable=True,
     )
     compile: bool = option(
-        False, "Compile the networks (torch.compile): minutes at first, then faster steps.", resumable=True
+        False, "Compile the networks with torch.compile: takes minutes at first, then steps are faster.", resumable=True
     )
 
     @classmethod

@@ -53,6 +53,7 @@ class RunFolder:
         ...     run.write_json("training_options.json", {"batch": 32})
         ...     run.log("starting")
         ...     run.stats(4.0, {"loss/G": 0.7})
+        starting
     """
 
     def __init__(self, path: Path) -> None:

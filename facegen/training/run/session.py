@@ -48,6 +48,7 @@ class Session:
         ...             ...
         ...         session.save("age-state.pt", {"network": network, "optimizer": optimizer})
         ...     session.finish("done") if step == 100 else session.stop()
+        done
     """
 
     path: Path

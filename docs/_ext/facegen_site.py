@@ -1,0 +1,74 @@
+"""What this site does that sphinx does not: pages made from the code, copied pages, and links between them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import api_pages
+import command_pages
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+import facegen
+
+DOCS = Path(__file__).parents[1]
+ROOT = DOCS.parent
+MADE = DOCS / "generated"  # not in the repository
+
+# Where a link out of docs/ leads on the site. All else outside of docs/ is offered as a download.
+MOVED = (
+    (re.compile(r"\]\(\.\./CONTRIBUTING\.md"), "](generated/contributing.md"),
+    (re.compile(r"\]\(\.\./README\.md"), "](index.md"),
+    (re.compile(r"\]\(\.\./notebooks/(?=\w+\.ipynb)"), "](generated/notebooks/"),
+)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by sphinx."""
+    app.connect("config-inited", make_pages)
+    app.connect("source-read", move_links)
+    app.connect("doctree-read", link_public_names)
+    app.connect("autodoc-process-docstring", api_pages.improve)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def make_pages(app: Sphinx, config: Config) -> None:
+    """Write the pages that are made from the code, and copy those that lie elsewhere."""
+    pages = {f"commands/{name}": text for name, text in command_pages.pages().items()}
+    pages |= {f"api/{name}": text for name, text in api_pages.pages().items()}
+    pages["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](../")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        pages[f"notebooks/{path.name}"] = path.read_text(encoding="utf-8").replace("](../docs/", "](../../")
+    for old in [path for path in MADE.rglob("*.*") if path.relative_to(MADE).as_posix() not in pages]:
+        old.unlink()
+    for name, text in pages.items():
+        path = MADE / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:  # what is older is not built again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def move_links(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Make links to what lies outside of docs/ lead to its page on the site; put the API's pages below `api.md`."""
+    if docname == "api":
+        source[0] += api_pages.CONTENTS
+    if "/" not in docname:
+        for pattern, place in MOVED:
+            source[0] = pattern.sub(place, source[0])
+
+
+def link_public_names(app: Sphinx, doctree: nodes.document) -> None:
+    """Make public names in the pages, written as code, links to their documentation."""
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext().removeprefix("facegen.").removesuffix("()")
+        inside = isinstance(literal.parent, (nodes.reference, nodes.title, addnodes.pending_xref))
+        if name.partition(".")[0] in facegen.__all__ and not inside:
+            link = addnodes.pending_xref(
+                "", refdomain="py", reftype="obj", reftarget=f"facegen.{name}", refwarn=False, refexplicit=True
+            )
+            literal.replace_self(link)
+            link += literal

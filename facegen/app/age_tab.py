@@ -1,0 +1,324 @@
+"""The tab *Change age*: a photo, its faces, a slider of the age, and what is downloaded."""
+
+from __future__ import annotations
+
+import html
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from facegen.aging.edit import Edit
+from facegen.aging.transfer import AgeTransfer
+from facegen.aging.video import check_video
+from facegen.app.compare import compare_box, compared, in_page
+from facegen.app.examples import example_photos
+from facegen.app.message import message_line, spoken
+from facegen.app.outline import outlined
+from facegen.app.photo_input import photo_input
+from facegen.app.session import AGES, MAX_FACES, PhotoSession, Settings, Stopped
+from facegen.errors import FacegenError
+from facegen.photos.mark import Mark
+
+YOUNG, OLD = 25, 75  # what the slider shows first: the one that is farther from the age that the face looks
+REFINE_STEPS = 150
+METHODS = {"generator": None, "editor": "editor"}  # as the page calls them, and as `Edit.method`
+NO_PHOTO = "Drop a photo first."
+
+
+class AgeTab:
+    """The tab's components, and what happens when a visitor uses them.
+
+    Args:
+        transfer: shared by all visitors.
+        kept: seconds after which a photo that nobody works on is forgotten.
+    """
+
+    def __init__(self, transfer: AgeTransfer, kept: int) -> None:
+        self._transfer = transfer
+        self.session = gr.State(None, time_to_live=kept, delete_callback=_forget)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                self._add_inputs()
+            with gr.Column(scale=3, min_width=320):
+                self._add_results()
+        self._connect()
+
+    def _add_inputs(self) -> None:
+        self.photo = photo_input("photo")
+        gr.Examples([[str(path)] for path in example_photos()], [self.photo], label="Or take one of these")
+        self.faces = gr.HTML(elem_id="faces", visible=False)
+        self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
+        with gr.Row():
+            self.ages = [
+                gr.Number(label=f"Age of face {number}", minimum=0, maximum=120, visible=False, min_width=100)
+                for number in range(1, MAX_FACES + 1)
+            ]
+
+    def _add_results(self) -> None:
+        self.age = gr.Slider(AGES[0], AGES[-1], OLD, step=1, label="Age to show", elem_id="age")
+        self.compare = compare_box(elem_id="compare")
+        self.message = message_line(elem_id="message")
+        with gr.Accordion("How faces change", open=False):
+            methods = list(METHODS) if self._transfer.editor is not None else list(METHODS)[:1]
+            self.method = gr.Radio(
+                methods,
+                value=methods[0],
+                label="Method",
+                info="The editor comes closer to the age; the generator looks a little more real.",
+            )
+            self.auto = gr.Checkbox(True, label="As little change as makes the face look the age", elem_id="auto")
+            self.strength = gr.Slider(
+                0, 3, 1, step=0.1, label="Strength of the change", interactive=False, elem_id="strength"
+            )
+            can_hold = bool(self._transfer.latent_ages.shift.holds)
+            self.hold = gr.Checkbox(can_hold, label="Women and men stay what they are", visible=can_hold)
+            with gr.Row():
+                self.refine = gr.Button("Refine: fit the generator to these faces", elem_id="refine")
+                self.cancel = gr.Button("Cancel", visible=False, variant="stop", elem_id="cancel")
+        with gr.Row():
+            self.save = gr.Button("Photo in full size", variant="primary", elem_id="save")
+            self.strip = gr.Button("Strip of ages", elem_id="strip")
+            self.video = gr.Button("Video", elem_id="video")
+        self.files = gr.File(label="Downloads", file_count="multiple", visible=False, elem_id="files")
+
+    def _connect(self) -> None:
+        controls = [self.age, self.chosen, self.method, self.auto, self.strength, self.hold, *self.ages]
+        every = [self.session, *controls]
+        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "draw"}
+        hidden: dict[str, Any] = {"api_visibility": "private"}
+        self.photo.change(
+            self.open,
+            [self.session, self.photo],
+            [self.session, self.faces, self.chosen, *self.ages, self.age, self.compare, self.message, self.files],
+            concurrency_id="draw",
+            concurrency_limit=2,
+            show_progress_on=self.message,
+            **hidden,
+        )
+        self.auto.input(lambda auto: gr.Slider(interactive=not auto), self.auto, self.strength, queue=False, **hidden)
+        gr.on(
+            [control.input for control in controls],  # type: ignore[attr-defined]
+            self.show,
+            every,
+            [self.compare, self.message, self.faces],
+            **quick,
+            **hidden,
+        )
+        self.refine.click(
+            self.refined,
+            every,
+            [self.compare, self.message, self.refine, self.cancel],
+            concurrency_id="refine",
+            concurrency_limit=1,
+            show_progress="hidden",
+            **hidden,
+        )
+        self.cancel.click(_stop, self.session, None, queue=False, **hidden)
+        for button, write in ((self.save, _save_photo), (self.strip, _save_strips), (self.video, _save_video)):
+            button.click(
+                self._download(write),
+                every,
+                [self.files, self.message],
+                concurrency_id="save",
+                concurrency_limit=1,
+                show_progress_on=self.message,
+                **hidden,
+            )
+
+    def open(self, before: PhotoSession | None, path: str | None) -> list[Any]:
+        """A photo was dropped, or taken away."""
+        if before is not None:
+            before.close()
+        nothing: list[Any] = [None, gr.HTML(visible=False), gr.CheckboxGroup([], visible=False)]
+        nothing += [gr.Number(None, visible=False)] * MAX_FACES
+        if path is None:
+            return [*nothing, gr.skip(), None, "", gr.File(None, visible=False)]
+        try:
+            session = PhotoSession(self._transfer, path)
+            settings, mean = Settings(), sum(session.input_ages) / len(session.input_ages)
+            age = OLD if mean < (YOUNG + OLD) / 2 else YOUNG
+            numbers = [
+                gr.Number(round(session.input_ages[index]), visible=True)
+                if index < len(session.input_ages)
+                else gr.Number(None, visible=False)
+                for index in range(MAX_FACES)
+            ]
+            names = [f"Face {number}" for number in range(1, len(session.input_ages) + 1)]
+            return [
+                session,
+                gr.HTML(_outline(session, settings), visible=True),
+                gr.CheckboxGroup(names, value=names, visible=len(names) > 1),
+                *numbers,
+                age,
+                _compare(session, age, settings),
+                _words(session, age, settings),
+                gr.File(None, visible=False),
+            ]
+        except (FacegenError, OSError) as error:
+            return [*nothing, gr.skip(), None, spoken(error), gr.File(None, visible=False)]
+
+    def show(self, session: PhotoSession | None, age: float, *values: Any) -> list[Any]:
+        """Something was moved."""
+        if session is None:
+            return [None, NO_PHOTO, gr.skip()]
+        try:
+            settings = _settings(session, *values)
+            session.draw(settings)
+            return [
+                _compare(session, age, settings),
+                _words(session, age, settings),
+                _outline(session, settings),
+            ]
+        except Stopped:
+            return [gr.skip()] * 3
+        except FacegenError as error:
+            return [gr.skip(), spoken(error), gr.skip()]
+
+    def refined(self, session: PhotoSession | None, age: float, *values: Any) -> Iterator[list[Any]]:
+        """Refine the faces in another thread, and tell how far that is."""
+        ready, busy = [gr.Button(interactive=True), gr.Button(visible=False)], [gr.Button(interactive=False)]
+        if session is None:
+            yield [gr.skip(), NO_PHOTO, *ready]
+            return
+        settings = _settings(session, *values)
+        settings = replace(settings, edit=replace(settings.edit, refine=REFINE_STEPS))
+        work = _Work(session, settings)
+        try:
+            yield [gr.skip(), "Refining ...", *busy, gr.Button(visible=True)]
+            while not work.wait(0.25):
+                yield [gr.skip(), work.words(), gr.skip(), gr.skip()]
+        finally:
+            session.stop()  # the visitor may have gone
+        if work.error is not None:
+            yield [gr.skip(), spoken(work.error), *ready]
+        else:
+            yield [_compare(session, age, settings), _words(session, age, settings), *ready]
+
+    def _download(self, write: Callable[[PhotoSession, float, Settings], Sequence[Path]]) -> Callable[..., list[Any]]:
+        def download(session: PhotoSession | None, age: float, *values: Any) -> list[Any]:
+            if session is None:
+                return [gr.skip(), NO_PHOTO]
+            try:
+                settings = _settings(session, *values)
+                if settings.chosen == ():
+                    return [gr.skip(), "No face is chosen: nothing changes."]
+                session.draw(settings)
+                files = [str(path) for path in write(session, age, settings)]
+            except (FacegenError, OSError) as error:
+                return [gr.skip(), spoken(error)]
+            return [gr.File(files, visible=True), f"{len(files)} file{'s' * (len(files) > 1)} below."]
+
+        return download
+
+
+class _Work:
+    """A refinement in a thread of its own."""
+
+    def __init__(self, session: PhotoSession, settings: Settings) -> None:
+        self.error: Exception | None = None
+        self._done, self._total, self._start = 0, 0, time.monotonic()
+        self._session, self._settings = session, settings
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._session.draw(self._settings, self._report)
+        except Stopped:
+            self.error = FacegenError("Refinement stopped; the faces are as before.")
+        except Exception as error:
+            self.error = error
+
+    def _report(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is done, after at most so long."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def words(self) -> str:
+        """How far it is."""
+        if not self._done:
+            return "Refining ..."
+        left = (time.monotonic() - self._start) * (self._total / self._done - 1)
+        return f"Refining: step {self._done} of {self._total}, {left:.0f} s left"
+
+
+def _settings(
+    session: PhotoSession, chosen: Sequence[str], method: str, auto: bool, strength: float, hold: bool, *ages: float
+) -> Settings:
+    """The settings as the controls say them, refined if the faces are already."""
+    own = [
+        estimated if age is None or age == round(estimated) else age
+        for age, estimated in zip(ages, session.input_ages, strict=False)
+    ]
+    numbers = tuple(sorted(int(name.split()[-1]) - 1 for name in chosen))
+    edit = Edit(method=METHODS[method], strength=None if auto else strength, hold=None if hold else [])
+    settings = Settings(
+        edit,
+        None if tuple(own) == session.input_ages else tuple(own),
+        numbers if len(session.input_ages) > 1 else None,
+    )
+    refined = replace(settings, edit=replace(edit, refine=REFINE_STEPS))
+    return refined if session.is_drawn(refined) else settings
+
+
+def _compare(session: PhotoSession, age: float, settings: Settings) -> dict[str, str]:
+    """The photo before and after, for the page."""
+    picture = session.preview(age, settings)
+    mark = Mark((f"age {age:g}",), len(session.input_ages))
+    return compared(in_page(session.small), in_page(picture, mark), f"The photo at age {age:g}")
+
+
+def _words(session: PhotoSession, age: float, settings: Settings) -> str:
+    """What is to be said of the photo at an age."""
+    looks = [f"{years:.0f}" for years in session.looks(age, settings) if years == years]
+    lines = (
+        [f"Faces look {', '.join(looks)} now." if len(looks) > 1 else f"The face looks {looks[0]} now."]
+        if looks
+        else []
+    )
+    return html.escape("\n".join([*lines, *session.doubts()]))
+
+
+def _outline(session: PhotoSession, settings: Settings) -> str:
+    """The photo with its faces outlined, for the page."""
+    years = settings.input_ages or session.input_ages
+    said = "age" if settings.input_ages else "looks"
+    captions = [f"{number}: {said} {age:.0f}" for number, age in enumerate(years, start=1)]
+    chosen = range(len(years)) if settings.chosen is None else settings.chosen
+    picture = outlined(session.small, session.boxes, captions, chosen)
+    words = html.escape(f"The faces of the photo, outlined: {'; '.join(captions)}")
+    return f'<img src="{in_page(picture)}" alt="{words}" style="width: 100%">'
+
+
+def _forget(session: PhotoSession | None) -> None:
+    if session is not None:
+        session.close()
+
+
+def _stop(session: PhotoSession | None) -> None:
+    if session is not None:
+        session.stop()
+
+
+def _save_photo(session: PhotoSession, age: float, settings: Settings) -> list[Path]:
+    return [session.save_photo(age, settings)]
+
+
+def _save_strips(session: PhotoSession, age: float, settings: Settings) -> list[Path]:
+    return session.save_strips(settings)
+
+
+def _save_video(session: PhotoSession, age: float, settings: Settings) -> list[Path]:
+    try:
+        check_video("ages.mp4")
+    except FacegenError:
+        return [session.save_video(settings, "gif")]
+    return [session.save_video(settings, "mp4")]

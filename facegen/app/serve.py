@@ -1,0 +1,97 @@
+"""Serve the page: on this machine alone, unless asked otherwise."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from facegen.errors import FacegenError
+
+WAITING = 60  # visitors in the queue; more are told to come back
+VISITORS = 50  # whose photos are kept; of more, the one who was away longest has to drop the photo again
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    password: str | None = None,
+    share: bool = False,
+    public: bool = False,
+    open_browser: bool = False,
+    device: str | None = None,
+) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        password: what visitors have to know; needed where others than this machine's users can reach the page.
+        public: others may come without a password. For who shows the page to everybody on purpose, as a Space does.
+        share: also publish it under an address of gradio's servers, which then pass all photos on.
+        open_browser: show it.
+
+    Raises:
+        FacegenError: gradio is missing, the port is taken, or a password is.
+    """
+    if (share or not is_loopback(host)) and not (password or public):
+        raise FacegenError("others can reach this page: give it a password")
+    folder = tempfile.mkdtemp(prefix="facegen-app-")  # readable by this user alone
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
+    try:
+        _launch(host, port, password, share, open_browser, device)
+    finally:
+        tempfile.tempdir = None
+        shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def _launch(host: str, port: int, password: str | None, share: bool, open_browser: bool, device: str | None) -> None:
+    from facegen.aging.transfer import AgeTransfer
+    from facegen.app.upload import MAX_BYTES
+    from facegen.status import say
+
+    try:
+        from facegen.app.page import STYLE, build_page, theme
+    except ModuleNotFoundError as error:
+        raise FacegenError('the page needs gradio: pip install "facegen[app]"') from error
+
+    page = build_page(AgeTransfer.from_files(device=device))
+    page.queue(max_size=WAITING)
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            inbrowser=open_browser,
+            auth=None
+            if password is None
+            else (lambda _, given: hmac.compare_digest(given.encode(), password.encode())),
+            auth_message="Any name will do; the password is the one that you were told.",
+            max_file_size=MAX_BYTES,
+            theme=theme(),
+            css=STYLE,
+            footer_links=[],
+            ssr_mode=False,
+            run_history=False,
+            enable_monitoring=False,
+            pwa=False,
+            state_session_capacity=VISITORS,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise FacegenError(f"port {port} of {host} cannot be used ({error}); take another one with --port") from error
+    say(f"Open {page.local_url}", "Ctrl-C ends it.")
+    page.block_thread()
