@@ -11,6 +11,8 @@ from gradio.themes import Base
 
 from facegen.aging.transfer import AgeTransfer
 from facegen.app.age_tab import AgeTab
+from facegen.app.latents_tab import STYLE as LATENTS_STYLE
+from facegen.app.latents_tab import LatentsTab
 
 TITLE = "facegen"
 WORDS = """# facegen
@@ -18,9 +20,12 @@ Drop a photo and move the slider: the person stays, the age moves. Photos stay o
 are deleted after an hour. Results carry a mark that says that a program changed the faces."""
 KEPT = 3600  # seconds that files and sessions are kept
 FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
-STYLE = """
+STYLE = (
+    """
 .gradio-container { max-width: 1280px !important; margin: auto; }
 """
+    + LATENTS_STYLE
+)
 
 
 def theme() -> Base:
@@ -34,4 +39,6 @@ def build_page(transfer: AgeTransfer) -> gr.Blocks:
         gr.Markdown(WORDS)
         with gr.Tab("Change age"):
             AgeTab(transfer, KEPT)
+        with gr.Tab("Latents"):
+            LatentsTab(transfer)
     return page
