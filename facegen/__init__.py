@@ -78,6 +78,7 @@ _DEFINED_IN = {
     "to_pixels": "facegen.figures.grids",
     "image_grid": "facegen.figures.grids",
     "age_strip": "facegen.figures.grids",
+    "before_after": "facegen.figures.compare",
     # evaluation
     "MetricsOptions": "facegen.metrics.options",
     "run_metrics": "facegen.metrics.run",

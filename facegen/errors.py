@@ -16,6 +16,10 @@ class FacegenError(ValueError):
         """The message, in which whatever strangers wrote is visible."""
         return visible(shorten(super().__str__(), MAX_LETTERS))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the one line, too."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DamagedError(FacegenError):
     """A file is not as it was written: bytes are missing or changed. Another copy of it may be whole."""

@@ -3,9 +3,11 @@
     python scripts/run_notebooks.py                 # all of notebooks/
     python scripts/run_notebooks.py age_transfer    # one of them
 
-train_generator wants UTKFace at data/UTKFace.zip, or its outputs will show the faces that stand in for it. Pictures are
-kept as JPEG of at most 1200 pixels across, so that the files stay small, and paths of this machine are cut short. Of
-cells with the tag `real-faces` only mosaics are kept: the data sets' pictures may not be passed on.
+Each runs in an empty folder, as it needs no clone. Pictures are kept as JPEG of at most 1000 pixels across, so that the
+files stay small, paths of this machine are cut short, and widgets, which need a kernel, are left out.
+
+At the end stands how long each took, beside what its first lines say. On a machine that does other things, too, half of
+the processor time is what two free cores would take at least.
 """
 
 from __future__ import annotations
@@ -13,45 +15,68 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import re
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from PIL import Image
 
-from facegen.figures.grids import GAP, MIN_TILE
 from facegen.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-MAX_WIDTH = 1200
-MOSAIC = 8  # pixels of a mosaic's stone, where a face has 64
-SHORTENED = {str(ROOT): "..", f"{Path.home()}/": "~/", f"{tempfile.gettempdir()}/": ""}
+MAX_WIDTH = 1000
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 7200) -> None:
-    """Run a notebook in `folder`; outputs go into its cells. A cell that fails raises CellExecutionError."""
-    notebook.metadata.pop("widgets", None)  # of an earlier run
-    resources = {"metadata": {"path": str(folder)}}
-    # Merging the pieces of a stream also leaves of each progress bar only how it ended.
-    NotebookClient(notebook, timeout=timeout, resources=resources, coalesce_streams=True, record_timing=False).execute()
+def execute(notebook: nbformat.NotebookNode, folder: Path, timeout: int = 7200) -> tuple[float, float]:
+    """Run a notebook in `folder`; outputs go into its cells. A cell that fails raises CellExecutionError.
+
+    Returns:
+        minutes on the clock, and of the processor.
+    """
+    used = [0.0]
+
+    def look(**of_cell: object) -> None:
+        times = psutil.Process(client.km.provisioner.pid).cpu_times()
+        used[0] = times.user + times.system
+
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        resources={"metadata": {"path": str(folder)}},
+        coalesce_streams=True,
+        record_timing=False,
+        on_cell_executed=look,
+    )
+    start = time.monotonic()
+    client.execute()
+    return (time.monotonic() - start) / 60, used[0] / 60
 
 
-def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Make the outputs small, and free of what belongs to this machine."""
+def tidy(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Make the outputs small, and free of what belongs to this machine and to the kernel that ran."""
     notebook.metadata.language_info = {"name": "python"}
+    notebook.metadata.pop("widgets", None)
+    shortened = {f"{folder}/": "", f"{ROOT}/": "", f"{Path.home()}/": "~/", f"{tempfile.gettempdir()}/": ""}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                output.text = "\n".join(line.rstrip() for line in _shorten(output.text).split("\n"))
+                output.text = "\n".join(line.rstrip() for line in _shorten(output.text, shortened).split("\n"))
             elif "data" in output:
-                output.data |= {kind: _shorten(text) for kind, text in output.data.items() if kind.startswith("text/")}
-                _reduce_picture(output.data, is_private="real-faces" in cell.metadata.get("tags", []))
+                texts = {kind: text for kind, text in output.data.items() if kind.startswith("text/")}
+                output.data |= {kind: _shorten(text, shortened) for kind, text in texts.items()}
+                _reduce_picture(output.data)
 
 
-def _reduce_picture(data: dict[str, str], is_private: bool) -> None:
+def _reduce_picture(data: dict[str, str]) -> None:
     """Replace the picture of an output by a JPEG, which notebooks often hold beside the PNG anyway."""
     encoded = data.pop("image/png", None)
     if encoded is None:
@@ -61,23 +86,13 @@ def _reduce_picture(data: dict[str, str], is_private: bool) -> None:
         picture = picture.resize(
             (MAX_WIDTH, round(picture.height * MAX_WIDTH / picture.width)), Image.Resampling.LANCZOS
         )
-    if is_private:
-        _make_mosaic(picture)
     jpeg = io.BytesIO()
-    picture.convert("RGB").save(jpeg, format="JPEG", quality=88)
+    picture.convert("RGB").save(jpeg, format="JPEG", quality=80, optimize=True)
     data["image/jpeg"] = base64.b64encode(jpeg.getvalue()).decode()
 
 
-def _make_mosaic(grid: Image.Image) -> None:
-    """Coarsen the faces of an `image_grid` in place, beyond recognition; the labels over its columns stay legible."""
-    top = (grid.height + GAP) % (MIN_TILE + GAP)
-    faces = grid.crop((0, top, *grid.size))
-    stones = faces.resize((faces.width // MOSAIC, faces.height // MOSAIC), Image.Resampling.BOX)
-    grid.paste(stones.resize(faces.size, Image.Resampling.NEAREST), (0, top))
-
-
-def _shorten(text: str) -> str:
-    for long, short in SHORTENED.items():
+def _shorten(text: str, shortened: dict[str, str]) -> str:
+    for long, short in shortened.items():
         text = text.replace(long, short)
     return text
 
@@ -93,11 +108,17 @@ def main() -> None:
         path = NOTEBOOKS / f"{name}.ipynb"
         print(f"running {path.relative_to(ROOT)}", flush=True)
         notebook = nbformat.read(path, as_version=4)
-        execute(notebook, NOTEBOOKS)
-        tidy(notebook)
+        with tempfile.TemporaryDirectory() as folder:
+            minutes, of_processor = execute(notebook, Path(folder))
+            tidy(notebook, Path(folder))
         with atomic_path(path) as temporary:
             nbformat.write(notebook, temporary)
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
+        said = re.search(r"\*\*Time: (.*?)\*\*", notebook.cells[0].source)
+        print(
+            f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.2f} MB, {minutes:.1f} minutes "
+            f"({of_processor:.1f} of processor time); it says {said[1] if said else 'nothing'}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

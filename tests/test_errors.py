@@ -29,3 +29,8 @@ def test_a_message_shows_what_strangers_wrote():
     assert str(FacegenError("a\n\x1b[31m.zip: too small")) == "a\\n\\x1b[31m.zip: too small"
     assert len(str(FacegenError("x" * 10**6))) == 2000
     assert one_line(PermissionError(13, "no", "a\u202e.zip")).startswith("a\\u202e.zip: ")
+
+
+def test_a_notebook_shows_one_line():
+    error = FacegenError("photo.jpg: no face found")
+    assert error._render_traceback_() == ["FacegenError: photo.jpg: no face found"]

@@ -89,13 +89,13 @@ class FaceResult:
         """`input`, and how old the face looks where nobody said how old it is: `input, looks 73`."""
         return f"input, looks {self.input_age:.0f}" if self.age_is_estimated else "input"
 
-    def strip(self, tile: int = 160) -> Image.Image:
-        """Input, reconstruction if there is one, and every age side by side, with captions."""
+    def strip(self, tile: int = 160, columns: int = 12) -> Image.Image:
+        """Input, reconstruction if there is one, and every age side by side, with captions; see `age_strip`."""
         pictures, captions = [self.input], [self.input_caption]
         if self.window is None:
             pictures, captions = [*pictures, self.reconstruction], [*captions, "reconstruction"]
         pictures += [face.image for face in self.aged]
-        return age_strip(pictures, [*captions, *(face.caption for face in self.aged)], tile=tile)
+        return age_strip(pictures, [*captions, *(face.caption for face in self.aged)], tile=tile, columns=columns)
 
 
 class AgedPhoto(NamedTuple):

@@ -17,16 +17,25 @@ MANY_FACES = 12  # of a photo with more, the tiles have the least size: all of t
 MISSED = 5.0  # years that a face may look older or younger than asked before its strip says so
 
 
-def photo_strip(photo: Image.Image, photos: Sequence[Image.Image], face: FaceResult) -> Image.Image:
+def photo_strip(
+    photo: Image.Image,
+    photos: Sequence[Image.Image],
+    face: FaceResult,
+    *,
+    tile: int | None = None,
+    columns: int = 12,
+) -> Image.Image:
     """One face of a photo, as it is and at every age, with captions.
 
     Args:
         photo: as given to `AgeTransfer.transfer`; its answer is `photos`, and `face` is one of its faces.
+        tile: pixels of a picture's side; None: as many as the face has in the photo, 256 to 512.
+        columns: more pictures than this wrap.
     """
-    strip = GrowingStrip(photo, face)
+    strip = GrowingStrip(photo, face, tile=tile)
     for picture in photos:
         strip.add(picture)
-    return strip.picture()
+    return strip.picture(columns)
 
 
 class GrowingStrip:
@@ -36,24 +45,25 @@ class GrowingStrip:
         photo: as it is.
         face: one of its faces.
         faces: how many there are.
+        tile: pixels of a tile's side; None finds them.
     """
 
-    def __init__(self, photo: Image.Image, face: FaceResult, faces: int = 1) -> None:
-        self._face, self._side = face, _tile_side(face, faces)
+    def __init__(self, photo: Image.Image, face: FaceResult, faces: int = 1, tile: int | None = None) -> None:
+        self._face, self._side = face, tile or _tile_side(face, faces)
         self._tiles = [face_tile(photo, face, self._side)]
 
     def add(self, photo: Image.Image) -> None:
         """Add the photo at the face's next age."""
         self._tiles.append(face_tile(photo, self._face, self._side))
 
-    def picture(self) -> Image.Image:
+    def picture(self, columns: int = 12) -> Image.Image:
         """Lay the tiles side by side; where the face looks another age than asked, it says so."""
         face = self._face
         captions = [f"photo, looks {face.input_age:.0f}" if face.age_is_estimated else "photo"]
         for aged in face.aged:
             missed = not math.isnan(aged.looks) and abs(aged.looks - aged.age) > MISSED
             captions.append(f"{aged.caption}, looks {aged.looks:.0f}" if missed else aged.caption)
-        return age_strip(self._tiles, captions, tile=self._side)
+        return age_strip(self._tiles, captions, tile=self._side, columns=columns)
 
 
 def face_tile(photo: Image.Image, face: FaceResult, side: int) -> Image.Image:

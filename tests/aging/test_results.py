@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from facegen.aging.change import UNDERSTOOD
-from facegen.aging.results import CUT_OFF, FROM_THE_SIDE, FaceResult, doubts_in_words, found_in_words
+from facegen.aging.results import CUT_OFF, FROM_THE_SIDE, AgedFace, FaceResult, doubts_in_words, found_in_words
+from facegen.aging.strips import photo_strip
 from facegen.faces.mask import share_inside
 
 
@@ -18,6 +19,16 @@ def plain() -> FaceResult:
     """A face of which all is expected, of an age that was given."""
     picture = Image.new("RGB", (8, 8))
     return FaceResult((0.0, 0.0, 8.0, 8.0), np.eye(2, 3), picture, picture, 44.4, 4, [], np.zeros(4))
+
+
+def test_strips_wrap(plain: FaceResult):
+    """Input, reconstruction and three ages in rows of three; the photo and three ages in rows of two."""
+    aged = [AgedFace(f"age {age}", age, 4, plain.input) for age in (10, 20, 30)]
+    face = replace(plain, aged=aged)
+    assert face.strip(tile=32, columns=3).width == 3 * 34 - 2
+    assert face.strip(tile=32).width == 5 * 34 - 2
+    photo = Image.new("RGB", (40, 30))
+    assert photo_strip(photo, [photo] * 3, face, tile=40, columns=2).width == 2 * 42 - 2
 
 
 def test_ages_that_nobody_told_are_said(plain: FaceResult):

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def train_age(
     device: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    watch: Callable[[Path], object] | None = None,
 ) -> Path:
     """Train an age estimator in a new run folder, or go on with a run, and return the folder.
 
@@ -87,12 +89,14 @@ def train_age(
         device: None takes a GPU when there is one.
         resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
         progress: show progress bars.
+        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
+            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
             nothing left to do, or a loss is no number any more.
     """
-    with Session("train-age", device, progress) as session:
+    with Session("train-age", device, progress, watch) as session:
         val = None if options.val is None else str(Path(options.val).resolve())
         options = replace(options, data=str(Path(options.data).resolve()), val=val)
         if resume is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ def train_encoder(
     device: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    watch: Callable[[Path], object] | None = None,
 ) -> Path:
     """Train an encoder for a generator in a new run folder, or go on with a run, and return the folder.
 
@@ -104,12 +105,14 @@ def train_encoder(
         device: None takes a GPU when there is one.
         resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
         progress: show progress bars.
+        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
+            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
             nothing left to do, or a loss is no number any more.
     """
-    with Session("train-encoder", device, progress) as session:
+    with Session("train-encoder", device, progress, watch) as session:
         options.check_processes(distributed.world_size())
         options = _with_absolute_paths(options)
         torch.manual_seed(options.seed)

@@ -87,6 +87,7 @@ class Batches:
         part: the pictures of each batch to give; the other processes get the others.
         device: where batches are given. An archive that fits there (`GPU_SHARE`) is copied once, as bytes.
         workers: processes that decode ahead where an archive is not held in memory; None is one per core, few at most.
+        progress: show a bar while an archive is read into memory.
 
     Attributes:
         position: pictures taken so far, by all processes; to go on with an earlier run, set it to where that stopped.
@@ -107,6 +108,7 @@ class Batches:
         part: Part = WHOLE,
         device: torch.device | str = "cpu",
         workers: int | None = None,
+        progress: bool = True,
     ) -> None:
         if not 0 <= balance <= 1:
             raise FacegenError(f"balance must be between 0 (as in the data) and 1 (all groups alike), got {balance}")
@@ -126,9 +128,9 @@ class Batches:
         self.resident = fits_on(self.device, decoded)
         self.in_memory = self.resident or decoded <= IN_MEMORY_BYTES
         if self.resident:
-            self._images = load_onto(archive, self.device)
+            self._images = load_onto(archive, self.device, progress=progress)
         elif self.in_memory:
-            self._images = torch.from_numpy(archive.load_all())
+            self._images = torch.from_numpy(archive.load_all(progress=progress))
         self._stream: Iterator[torch.Tensor] | None = None
 
     def __iter__(self) -> Batches:
@@ -223,12 +225,12 @@ def fits_on(device: torch.device, size: int) -> bool:
     return device.type == "cuda" and size <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def load_onto(archive: FaceArchive, device: torch.device, chunk: int = 256) -> torch.Tensor:
+def load_onto(archive: FaceArchive, device: torch.device, chunk: int = 256, *, progress: bool = True) -> torch.Tensor:
     """Decode an archive to uint8 `[N, C, H, W]` on a device; no more than a chunk of it is in the CPU's memory."""
     size = archive.resolution
     images = torch.empty([len(archive), archive.channels, size, size], dtype=torch.uint8, device=device)
     decoded = map_in_order(archive.image, range(len(archive)))
-    bar = iter(tqdm(decoded, f"decoding {shown(archive.name, 40)}", len(archive), unit="img"))
+    bar = iter(tqdm(decoded, f"decoding {shown(archive.name, 40)}", len(archive), unit="img", disable=not progress))
     start = 0
     while pictures := list(islice(bar, chunk)):
         images[start : start + len(pictures)] = torch.from_numpy(np.stack(pictures)).to(device)

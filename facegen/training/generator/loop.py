@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ def train_generator(
     device: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    watch: Callable[[Path], object] | None = None,
 ) -> Path:
     """Train a generator in a new run folder, or go on with a run, and return the folder.
 
@@ -54,19 +56,21 @@ def train_generator(
         device: None takes a GPU when there is one.
         resume: the folder of a run to go on with, exactly where its last snapshot was; None starts a new one.
         progress: show a progress bar.
+        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
+            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
             nothing left to do, a loss stopped being a number, or memory ran out.
     """
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
-    with Session("train", device, progress) as session, tf32(options.allow_tf32):
+    with Session("train", device, progress, watch) as session, tf32(options.allow_tf32):
         archive = open_archive(options, resume)
         on_gpu = session.device.type == "cuda"
         options = options.decide(archive.resolution, distributed.world_size(), on_gpu=on_gpu)
         data = {"data": note_of(archive, archive.class_names)}
         if resume is None:
-            state = build_state(options, archive, session.device)
+            state = build_state(options, archive, session.device, session.progress)
             measurements = Measurements(options, session.device, session.progress)
             session.create(outdir, options.run_name(), options, data)
             _describe(session, options, state, archive)
@@ -75,7 +79,7 @@ def train_generator(
                 latents = grid_latents(state.G_ema, options.seed)
                 save_fakes(state.G_ema, latents, archive, session.path / "fakes_init.png")
         else:
-            state = _restored(options, archive, session.device, resume, data)
+            state = _restored(options, archive, session, resume, data)
             measurements = Measurements(options, session.device, session.progress)
             session.resume(resume, state.images_seen / 1000, options, data)
             if distributed.is_main():
@@ -100,14 +104,14 @@ def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = 
 
 
 def _restored(
-    options: TrainOptions, archive: FaceArchive, device: torch.device, folder: str | os.PathLike[str], data: Notes
+    options: TrainOptions, archive: FaceArchive, session: Session, folder: str | os.PathLike[str], data: Notes
 ) -> TrainingState:
     """Return the state of the run in a folder, as its last snapshot left it."""
     check_goes_on(folder, options)
     check_same_classes(folder, data)  # before weights that do not fit them
     # By one process: the folder is another machine's to the others, or not yet written.
     distributed.on_main(lambda: checkpoint.check_room_for(folder, lambda: build_networks(options, archive)))
-    state = build_state(replace(options, resume=None), archive, device)
+    state = build_state(replace(options, resume=None), archive, session.device, session.progress)
     checkpoint.restore(state, folder)
     check_unfinished(folder, options, state.images_seen)
     return state

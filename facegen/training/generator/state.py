@@ -54,8 +54,10 @@ class TrainingState:
         return self.loss.random
 
 
-def build_state(options: TrainOptions, archive: FaceArchive, device: torch.device) -> TrainingState:
-    """Build networks, optimizers, and data stream of a new run.
+def build_state(
+    options: TrainOptions, archive: FaceArchive, device: torch.device, progress: bool = True
+) -> TrainingState:
+    """Build networks, optimizers, and data stream of a new run; `progress` shows a bar while pictures are read.
 
     `options.resume` gives the first weights, as far as they fit: classes, resolution, and widths may be others. Where
     the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given; the
@@ -99,7 +101,7 @@ def build_state(options: TrainOptions, archive: FaceArchive, device: torch.devic
             "G": lazy_adam(G, options.lr, G_REG_INTERVAL if options.pl_weight > 0 else None),
             "D": lazy_adam(D, options.lr, D_REG_INTERVAL if options.gamma > 0 else None),
         },
-        batches=build_batches(options, archive, device),
+        batches=build_batches(options, archive, device, progress),
         class_weights=torch.as_tensor(weights, dtype=torch.float32),
         phases=build_phases(options, loss, parts, device),
         images_seen=round((options.nkimg or 0) * 1000),
@@ -145,8 +147,8 @@ def build_augmentation(options: TrainOptions, device: torch.device) -> tuple[Aug
     return augment, AdaController(options.target, kimg=options.ada_kimg) if options.aug == "ada" else None
 
 
-def build_batches(options: TrainOptions, archive: FaceArchive, device: torch.device) -> Batches:
-    """Build the stream of this process's pictures."""
+def build_batches(options: TrainOptions, archive: FaceArchive, device: torch.device, progress: bool) -> Batches:
+    """Build the stream of this process's pictures; `progress` shows a bar while they are read."""
     return Batches(
         archive,
         options.batch,
@@ -158,6 +160,7 @@ def build_batches(options: TrainOptions, archive: FaceArchive, device: torch.dev
         part=Part(distributed.rank(), distributed.world_size()),
         device=device,
         workers=options.workers,
+        progress=progress,
     )
 
 

@@ -46,6 +46,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         finished: Set it when there is nothing left to do; else the run counts as stopped when it is closed.
+        prints: Whether `log` prints its lines, too.
 
     Example:
         >>> with RunFolder.create("runs", "faces-tiny") as run:  # runs/00000-faces-tiny
@@ -58,6 +59,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.finished = False
+        self.prints = True
         self._events: SummaryWriter | None = None
         self._has_tensorboard = True
         self._lock = RunLock(path)
@@ -112,8 +114,9 @@ class RunFolder:
         return run
 
     def log(self, text: str = "") -> None:
-        """Print a line (above a progress bar, if there is one) and append it to log.txt."""
-        say(text)
+        """Append a line to log.txt, and print it above the progress bar, if there is one."""
+        if self.prints:
+            say(text)
         self._append(LOG, visible(text))
 
     def stats(self, step: float, values: Mapping[str, float], images: int | None = None) -> None:

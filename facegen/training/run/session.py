@@ -32,6 +32,8 @@ class Session:
         command: the command that trains, such as `train-age`.
         device: None takes a GPU when there is one.
         progress: show progress bars.
+        watch: called with the run folder whenever there is something new in it: numbers or a picture. Lines and bars
+            are then left to it; the lines are in the folder's log.
 
     Attributes:
         device: where this process computes.
@@ -51,9 +53,16 @@ class Session:
 
     path: Path
 
-    def __init__(self, command: str, device: str | None = None, progress: bool = True) -> None:
+    def __init__(
+        self,
+        command: str,
+        device: str | None = None,
+        progress: bool = True,
+        watch: Callable[[Path], object] | None = None,
+    ) -> None:
         self.device = pick_device(device)
-        self.progress = progress
+        self.progress = progress and watch is None
+        self._watch = watch
         self._command = command
         self._run: RunFolder | None = None  # on rank 0 alone
         self._stop = StopRequest()
@@ -90,6 +99,7 @@ class Session:
     def _open(self, opening: Callable[[], RunFolder], options: Options, data: Notes) -> None:
         def on_rank_0() -> Path:
             self._run = self._exits.enter_context(opening())
+            self._run.prints = self._watch is None
             self._run.write_options(options)
             self._run.write_json(DATA, data)
             return self._run.path
@@ -114,11 +124,17 @@ class Session:
         if self._run is not None:
             self._run.stats(step, values, images)
             self._run.log(text)
+            self._tell()
 
     def show(self, name: str, moment: int, picture: Path) -> None:
         """Show a picture in TensorBoard, too; its moment is an epoch or counts images seen."""
         if self._run is not None:
             self._run.show(name, moment, picture)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._watch is not None:
+            self._watch(self.path)
 
     def plot(self, curves: Mapping[str, str], **words: Any) -> None:
         """Draw the run so far to curve.png.

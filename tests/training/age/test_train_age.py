@@ -52,6 +52,14 @@ def finished(options: AgeOptions, tmp_path_factory: pytest.TempPathFactory) -> P
     return train_age(options, tmp_path_factory.mktemp("runs"), device="cpu", progress=False)
 
 
+def test_who_watches_is_told_and_nothing_is_printed(options: AgeOptions, tmp_path: Path, capfd: pytest.CaptureFixture):
+    moments = []
+    train_age(options, tmp_path, device="cpu", watch=lambda run: moments.append(len(read_stats(run))))
+    assert moments[0] == 1
+    assert moments[-1] == 2
+    assert capfd.readouterr() == ("", "")
+
+
 # -- the data
 
 

@@ -48,6 +48,13 @@ def finished(options: EncoderOptions, tmp_path_factory: pytest.TempPathFactory) 
     return train_encoder(options, tmp_path_factory.mktemp("runs"), device="cpu", progress=False)
 
 
+def test_who_watches_is_told_of_every_epoch_and_nothing_is_printed(options: EncoderOptions, tmp_path: Path, capfd):
+    epochs = []
+    train_encoder(options, tmp_path, device="cpu", watch=lambda run: epochs.append(read_stats(run)[-1]["step"]))
+    assert epochs == [1, 2, 2]  # and of the reconstructions at the end
+    assert capfd.readouterr() == ("", "")
+
+
 def test_log_and_statistics_compare_with_the_mean(finished: Path):
     assert finished.name == "00000-encoder-zmse-tiny-20pairs"
     log = (finished / "log.txt").read_text()

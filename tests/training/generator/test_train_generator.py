@@ -55,6 +55,19 @@ def test_tick_lines_tell_how_it_goes(finished_run):
     assert "61+" in log  # faces per group
 
 
+def test_who_watches_is_told_of_numbers_and_pictures_and_nothing_is_printed(face_archive, tmp_path, capfd):
+    seen = []
+
+    def watch(run):
+        seen.append((len(read_stats(run)), len(list(run.glob("fakes0*.png")))))
+
+    run = loop.train_generator(narrow_options(face_archive), tmp_path, watch=watch)
+    # Four ticks, a snapshot with its picture after the second and the fourth.
+    assert seen == [(1, 0), (2, 0), (2, 1), (3, 1), (4, 1), (4, 2)]
+    assert capfd.readouterr() == ("", "")
+    assert "finished: 0.0 kimg" in (run / "log.txt").read_text(encoding="utf-8")
+
+
 def test_fakes_grid_has_a_column_per_group(finished_run):
     with Image.open(finished_run / "fakes000000_032.png") as fakes, Image.open(finished_run / "reals.png") as reals:
         assert fakes.size == reals.size
