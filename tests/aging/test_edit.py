@@ -55,9 +55,9 @@ def test_ages_as_written(text: str, ages: list[float]):
         ("5:..:1", "no list of ages"),
         ("nan", "no list of ages"),
         ("1e999", "no list of ages"),
-        ("5:90:0", "never arrive"),
-        ("5:90:-5", "never arrive"),
-        ("90:5:5", "never arrive"),
+        ("5:90:0", "never reach their end"),
+        ("5:90:-5", "never reach their end"),
+        ("90:5:5", "never reach their end"),
         ("0:90:0.001", "more than 1000"),
     ],
 )

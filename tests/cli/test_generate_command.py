@@ -117,5 +117,5 @@ def test_a_folder_that_cannot_be_is_named_before_any_work(tmp_path, command):
     (tmp_path / "file").write_text("mine")
     result = CliRunner().invoke(main, [*command.split(), "--outdir", str(tmp_path / "file/out")])
     assert result.exit_code == 1
-    assert result.output.strip().endswith("is a file, so nothing can be written in it")
+    assert result.output.strip().endswith("is a file, not a folder to write in")
     assert "drawing" not in result.output

@@ -146,7 +146,7 @@ def test_labels_from_elsewhere_are_kept(make_folder, text):
     (folder / "dataset.json").write_text(text)
     result = CliRunner().invoke(main, ["label", str(folder)])
     assert result.exit_code == 1
-    assert f"{folder / 'dataset.json'}: is there already" in result.output
+    assert f"{folder / 'dataset.json'}: already exists" in result.output
     assert "--force" in result.output
     assert (folder / "dataset.json").read_text() == text
     assert CliRunner().invoke(main, ["label", str(folder), "--force"]).exit_code == 0
