@@ -85,7 +85,7 @@ def test_the_same_seed_at_several_ages(networks, tmp_path):
     ("arguments", "words"),
     [
         (["--seeds=5-3"], "fall"),
-        (["--seeds=-1"], "no seed"),
+        (["--seeds=-1"], "not a seed"),
         ([], "--seeds"),
         (["--seeds=0-59999"], "fewer"),
         (["--seeds=1", "--class=3"], "3 classes"),
