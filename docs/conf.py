@@ -20,8 +20,9 @@ exclude_patterns = ["_ext"]
 
 # --- Markdown -------------------------------------------------------------------------------------------------------
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline"]
 highlight_language = "text"
+smartquotes = False  # `--ages` is not to become `–ages`
 
 # --- Notebooks: shown as they were run ------------------------------------------------------------------------------
 nb_execution_mode = "off"
@@ -34,6 +35,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 add_module_names = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -32,7 +32,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", make_pages)
     app.connect("source-read", move_links)
     app.connect("doctree-read", link_public_names)
+    app.connect("doctree-read", set_dashes)
     app.connect("autodoc-process-docstring", api_pages.improve)
+    app.connect("autodoc-process-signature", api_pages.shorten)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -55,7 +57,7 @@ def make_pages(app: Sphinx, config: Config) -> None:
 def move_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Make links to what lies outside of docs/ lead to its page on the site; put the API's pages below `api.md`."""
     if docname == "api":
-        source[0] += api_pages.CONTENTS
+        source[0] += api_pages.contents()
     if "/" not in docname:
         for pattern, place in MOVED:
             source[0] = pattern.sub(place, source[0])
@@ -72,3 +74,10 @@ def link_public_names(app: Sphinx, doctree: nodes.document) -> None:
             )
             literal.replace_self(link)
             link += literal
+
+
+def set_dashes(app: Sphinx, doctree: nodes.document) -> None:
+    """Set the dash between an argument and its description, which sphinx leaves to `smartquotes`."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
