@@ -113,7 +113,9 @@ class Options:
         hints = get_type_hints(cls)
         for field in fields(cls):
             value = values.get(field.name, field.default)
-            if value is not field.default and not _is_a(value, hints[field.name]):
+            # Not `is`: in Python 3.10 there are several empty tuples.
+            is_default = type(value) is type(field.default) and value == field.default
+            if not is_default and not _is_a(value, hints[field.name]):
                 raise FacegenError(f"{field.name} cannot be {described(value)}")
         return cls(**values)
 
