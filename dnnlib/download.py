@@ -250,7 +250,7 @@ def _attempt(url: str, part: _Part, progress: bool) -> None:
         cut = part.size() < total
         if not cut:
             part.remove()
-        raise _Interrupted("the connection is cut" if cut else "the server sends more than it says")
+        raise _Interrupted("the connection is cut" if cut else "the server sends more than it announced")
 
 
 def _receive_body(url: str, part: _Part, answer: Answer, start: int, total: int | None, progress: bool) -> None:
@@ -291,7 +291,7 @@ def _check_status(response: requests.Response) -> None:
     if status in BUSY:
         raise _Interrupted(f"the server answers {_status(status)}; try again later")
     if status in {401, 403, 407}:
-        raise RefusedError(f"the server answers {_status(status)}: it wants a login")
+        raise RefusedError(f"the server answers {_status(status)}: it requires a login")
     if status in {404, 410}:
         raise RefusedError(f"the server answers {_status(status)}: check the address")
     if status not in {200, 206}:
@@ -325,7 +325,7 @@ def _total(response: requests.Response) -> int | None:
     if said is None or "chunked" in response.headers.get("Transfer-Encoding", "").lower():
         return None
     if not re.fullmatch(_NUMBER, said, flags=re.ASCII):
-        raise RefusedError("the server says a size that no file has")
+        raise RefusedError("the server announces an impossible size")
     if int(said) > MAX_BYTES:
         raise RefusedError(f"{int(said):,} bytes; no network has more than {MAX_BYTES // 1024**2:,d} MB: refused")
     return int(said)

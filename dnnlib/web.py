@@ -144,11 +144,13 @@ def _follow(session: requests.Session, url: str, headers: dict[str, str]) -> req
             packings = {word.strip().lower() for word in response.headers.get("Content-Encoding", "").split(",")}
             if packings & PACKED:
                 response.close()
-                raise RefusedError("the server packs the file, which it was asked not to: it could unpack to any size")
+                raise RefusedError(
+                    "the server compresses the file although it was asked not to: it could unpack to any size"
+                )
             return response
         response.close()
         url = _redirected(url, response.headers["Location"].encode("latin-1").decode("utf-8", "replace"))
-    raise RefusedError("the server sends us round in circles")
+    raise RefusedError("the server redirects in circles")
 
 
 def _redirected(url: str, location: str) -> str:

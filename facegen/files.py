@@ -143,7 +143,7 @@ def at_home(path: str | os.PathLike[str]) -> Path:
 def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
     """Raise a FacegenError if a file is there that the caller would replace, unless the user wants that (`--force`)."""
     if not force and os.path.lexists(path):
-        raise FacegenError(f"{path}: is there already and would be lost; --force replaces it")
+        raise FacegenError(f"{path}: already exists; --force replaces it")
 
 
 def check_folder(outdir: str | os.PathLike[str]) -> None:
@@ -151,7 +151,7 @@ def check_folder(outdir: str | os.PathLike[str]) -> None:
     outdir = Path(outdir).absolute()
     there = next(path for path in (outdir, *outdir.parents) if path.exists())
     if not there.is_dir():
-        raise NotADirectoryError(f"{there}: is a file, so nothing can be written in it")
+        raise NotADirectoryError(f"{there}: is a file, not a folder to write in")
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there}: nothing can be written there")
 
@@ -163,7 +163,7 @@ def write_with_torch(content: Any, temporary: Path) -> None:
     try:
         torch.save(content, temporary)
     except RuntimeError as error:  # so it tells of it
-        raise OSError("PyTorch has not written all of it") from error
+        raise OSError("PyTorch did not write all of it") from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:

@@ -92,7 +92,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         size = os.fstat(file.fileno()).st_size
         data = file.read(size + 1) if size <= limit else None  # memory is reserved for what is asked
     if data is None or len(data) > limit:
-        raise FacegenError(f"{path}: more than {_mb(limit)}, no file of this kind is so large: refused")
+        raise FacegenError(f"{path}: more than {_mb(limit)}, too large for a file of this kind: refused")
     return data
 
 
@@ -154,14 +154,14 @@ def parse_json(data: bytes | str, where: str) -> Any:
     except FacegenError as error:
         raise FacegenError(f"{where}: {error}") from None
     except RecursionError:
-        raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused") from None
+        raise FacegenError(f"{where}: nested deeper than {MAX_JSON_DEPTH} levels: refused") from None
     except ValueError as error:
         raise DamagedError(f"{where}: not JSON ({error})") from error
     containers, depth = [content] if isinstance(content, (dict, list)) else [], 0
     while containers:
         depth += 1
         if depth > MAX_JSON_DEPTH:
-            raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused")
+            raise FacegenError(f"{where}: nested deeper than {MAX_JSON_DEPTH} levels: refused")
         containers = [
             value
             for container in containers
@@ -250,7 +250,7 @@ def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo, where: st
             with archive.open(info) as file:
                 data = file.read(limit + 1)
     except KeyError:
-        raise FacegenError(f"{where}: there is no file {name} in it") from None
+        raise FacegenError(f"{where}: it has no file {name}") from None
     except (*BROKEN_ZIP, OSError) as error:
         raise FacegenError(f"{where}: cannot read {name} ({error})") from error
     if data is None or len(data) > limit:

@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import facegen
+from facegen.cli import COMMANDS
 
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
@@ -31,7 +32,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Called by sphinx."""
     app.connect("config-inited", make_pages)
     app.connect("source-read", move_links)
-    app.connect("doctree-read", link_public_names)
+    app.connect("doctree-read", link_code)
     app.connect("doctree-read", set_dashes)
     app.connect("autodoc-process-docstring", api_pages.improve)
     app.connect("autodoc-process-signature", api_pages.shorten)
@@ -56,6 +57,8 @@ def make_pages(app: Sphinx, config: Config) -> None:
 
 def move_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Make links to what lies outside of docs/ lead to its page on the site; put the API's pages below `api.md`."""
+    if docname == "index":
+        source[0] += new_pages(source[0])
     if docname == "api":
         source[0] += api_pages.contents()
     if "/" not in docname:
@@ -63,17 +66,33 @@ def move_links(app: Sphinx, docname: str, source: list[str]) -> None:
             source[0] = pattern.sub(place, source[0])
 
 
-def link_public_names(app: Sphinx, doctree: nodes.document) -> None:
-    """Make public names in the pages, written as code, links to their documentation."""
+def new_pages(index: str) -> str:
+    """Return a table of contents of the pages in docs/ that the first page does not name yet."""
+    named = ["index", *index.split("\n")]
+    more = [path.stem for path in sorted(DOCS.glob("*.md")) if path.stem not in named]
+    return "\n".join(["", "```{toctree}", ":caption: More", ":hidden:", "", *more, "```", ""]) if more else ""
+
+
+def link_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Make public names and commands in the pages, written as code, links to their documentation."""
     for literal in list(doctree.findall(nodes.literal)):
-        name = literal.astext().removeprefix("facegen.").removesuffix("()")
         inside = isinstance(literal.parent, (nodes.reference, nodes.title, addnodes.pending_xref))
-        if name.partition(".")[0] in facegen.__all__ and not inside:
-            link = addnodes.pending_xref(
-                "", refdomain="py", reftype="obj", reftarget=f"facegen.{name}", refwarn=False, refexplicit=True
-            )
+        target = None if inside else target_of(literal.astext())
+        if target:
+            link = addnodes.pending_xref("", **target, refwarn=False, refexplicit=True)
             literal.replace_self(link)
             link += literal
+
+
+def target_of(code: str) -> dict[str, str] | None:
+    """Return what sphinx calls the target of a link from `AgeTransfer.transfer` or `facegen train --cfg tiny`."""
+    name = code.removeprefix("facegen.").removesuffix("()")
+    if name.partition(".")[0] in facegen.__all__:
+        return {"refdomain": "py", "reftype": "obj", "reftarget": f"facegen.{name}"}
+    words = code.split()
+    if len(words) > 1 and words[0] == "facegen" and words[1] in COMMANDS:
+        return {"refdomain": "std", "reftype": "doc", "reftarget": f"/generated/commands/{words[1]}"}
+    return None
 
 
 def set_dashes(app: Sphinx, doctree: nodes.document) -> None:

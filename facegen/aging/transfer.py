@@ -115,7 +115,7 @@ class AgeTransfer:
     ) -> None:
         groups = AgeGroups.default() if groups is None else groups
         if generator.c_dim == 0:
-            raise FacegenError("this generator knows no age groups: train one with --cond")
+            raise FacegenError("this generator has no age groups: train one with --cond")
         if generator.c_dim != len(groups):
             raise FacegenError(f"the generator has {generator.c_dim} classes, but there are {len(groups)} age groups")
         _check_pair(generator, encoder, age_shift)
@@ -305,9 +305,7 @@ class AgeTransfer:
         """
         edit = self._of_generator(edit)
         if input_age is None and (self.latent_ages.method(edit) != "swap" or edit.layers is not None):
-            raise FacegenError(
-                "to move a latent in w, or in some layers, input_age must be known: the age it comes from"
-            )
+            raise FacegenError("to move a latent in w, or in some layers, give input_age, the age to start from")
         wanted = self.check(ages, input_ages=None if input_age is None else [input_age], edit=edit)
         years = self._years(age.years for age in wanted)
         own = years[:1] if input_age is None else self._years([input_age])
@@ -458,9 +456,7 @@ class AgeTransfer:
             return wanted
         layer_indices(edit.layers, self.generator.num_ws)
         if missing := [name for name in edit.hold or () if name not in self.latent_ages.shift.holds]:
-            raise FacegenError(
-                f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none"
-            )
+            raise FacegenError(f"this encoder cannot hold the {missing[0]}: train one that can, or use --hold none")
         return wanted
 
     def check_found(self, faces: Sequence[Face], edit: Edit | None = None) -> None:
@@ -480,8 +476,8 @@ def check_count(given: Sequence[float] | None, faces: int) -> None:
     """Raise a FacegenError if ages are given, but not one for each face."""
     if given is not None and len(given) != faces:
         raise FacegenError(
-            f"{len(given)} input age{'s' * (len(given) > 1)} for {faces} face{'s' * (faces > 1)}: give one for each, "
-            "largest first, as in --input-age 40,8; or take one face with --face largest"
+            f"{len(given)} input age{'s' * (len(given) > 1)} for {faces} face{'s' * (faces > 1)}: give one for "
+            "each, largest first, as in --input-age 40,8, or choose one face with --face largest"
         )
 
 

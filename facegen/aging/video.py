@@ -88,7 +88,7 @@ def save_video(
 
     check_video(path)
     if not (np.isfinite(fps) and fps > 0):
-        raise FacegenError(f"a video has more than 0 frames per second, got {fps}")
+        raise FacegenError(f"a video needs more than 0 frames per second, got {fps}")
     path = Path(path)
     with tqdm(frames, desc=shown(path.name, 40), total=total, unit="frame", disable=not progress) as bar:
         pictures = _same_size(bar)
@@ -198,7 +198,7 @@ def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
         size = size or frame.size
         if frame.size != size:
             raise FacegenError(
-                f"frame {number} of the video is {frame.size}, the first {size}: give frames of one size"
+                f"frame {number} of the video is {frame.size}, but the first is {size}: give frames of one size"
             )
         yield to_rgb(frame)
 

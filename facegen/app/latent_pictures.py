@@ -81,7 +81,7 @@ class LatentPictures:
             seed, name = seeds[number // len(labels)], names[number % len(labels)]
             if every and number % len(labels) == 0:
                 tiles.append(Tile(f"Seed {seed}"))
-            tiles.append(Tile(name if every else f"seed {seed}, {name}", picture, f"seed {seed}, {name}"))
+            tiles.append(Tile(name if every else f"seed {seed}", picture, f"seed {seed}, {name}"))
         return tiles
 
     def walk_ages(self, seed: float | None, start: float, end: float, seconds: float, loop: bool, psi: float) -> Film:
@@ -206,7 +206,7 @@ def _side(count: int) -> int:
 
 
 def _enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """A picture whose longer side has at least so many pixels: smooth, where browsers show squares or blur."""
+    """A picture enlarged to a longer side of so many pixels; larger ones stay as they are."""
     scale = side / max(picture.size)
     if scale <= 1:
         return picture

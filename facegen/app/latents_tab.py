@@ -14,18 +14,22 @@ from facegen.app.message import message_line, spoken
 from facegen.errors import FacegenError
 
 WORDS = """Here no photo is needed: the network draws faces from numbers, the *seeds*. A seed is the same face every
-time. Faces have {0}×{0} pixels; the page enlarges them."""
+time. Faces have {0}×{0} pixels; the page enlarges them. Some seeds give broken faces: take another one, or a lower
+truncation."""
 DICE = "() => Math.floor(Math.random() * 10000)"  # short enough to be written down
 SEED, AGE, TRUNCATION = 7, 35, 0.7  # what is shown first
 AGES_OF_ONE, FACES = "Ages of one face", "From face to face"
 PARTS = {"coarse: pose and shape": "coarse", "middle: features": "middle", "fine: colors and skin": "fine"}
-MOVES = ((0, 1.5), (1, 0.0), (2, 0.0))  # the directions shown first, and how far the face is moved along them
+MOVES = (("A", 0, 1.5), ("B", 1, 0.0), ("C", 2, 0.0))  # at first: number and degree of each direction
 # What is drawn stays in sight while a slider below is moved; on a phone it stands above the sliders.
 STYLE = """
-.drawn { position: sticky; top: 8px; align-self: flex-start; }
+.gradio-container { overflow: clip !important; }  /* hidden, as gradio has it, nothing below could stay in sight */
+.drawn { position: sticky; top: 8px; align-self: flex-start; gap: 0 !important; }
+.drawn .said { min-height: 0 !important; margin: 0 !important; }
 .seed { align-items: center; }
 @media (max-width: 700px) {
-  .drawn { order: -1; z-index: 2; max-height: 46vh; overflow-y: auto; background: var(--body-background-fill); }
+  .drawn { order: -1; top: 0; z-index: 50; display: block !important; max-height: 46vh; overflow-y: auto;
+    background: var(--body-background-fill); }
 }
 """
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
@@ -80,7 +84,7 @@ class LatentsTab:
                 end = self._age("walk-to", "To age", old)
             with gr.Column(visible=False) as of_faces:
                 seeds = gr.Textbox(
-                    "7, 8, 20", label="Seeds", info="Two to six, with commas.", elem_id="walk-seeds", max_lines=1
+                    "7, 9, 11", label="Seeds", info="Two to six, with commas.", elem_id="walk-seeds", max_lines=1
                 )
                 age = self._age("walk-age")
             seconds = gr.Slider(*SECONDS, 4, step=1, label="Seconds", elem_id="walk-seconds")
@@ -88,8 +92,8 @@ class LatentsTab:
             truncation = _truncation("walk")
             make = gr.Button("Make the walk", variant="primary", elem_id="walk-make")
         with _results():
-            film = film_box(elem_id="walk-film")
             message = message_line(elem_id="walk-message")
+            film = film_box(elem_id="walk-film")
         kind.input(
             lambda chosen: [gr.Column(visible=chosen == AGES_OF_ONE), gr.Column(visible=chosen == FACES)],
             kind,
@@ -134,14 +138,14 @@ class LatentsTab:
                 elem_id="directions-layers",
             )
             moves: list[Any] = []
-            for row, (number, degree) in enumerate(MOVES, start=1):
+            for row, (name, number, degree) in enumerate(MOVES, start=1):
                 with gr.Row():
                     moves.append(
                         gr.Number(
                             number,
-                            label="Direction",
+                            label=f"Direction {name}",
                             precision=0,
-                            min_width=90,
+                            min_width=120,
                             scale=1,
                             elem_id=f"directions-number-{row}",
                         )
@@ -152,8 +156,8 @@ class LatentsTab:
                             MAX_DEGREE,
                             degree,
                             step=0.1,
-                            label="Degree",
-                            min_width=180,
+                            label=f"Degree {name}",
+                            min_width=160,
                             scale=3,
                             elem_id=f"directions-degree-{row}",
                         )
@@ -170,8 +174,8 @@ class LatentsTab:
         """Add a wall, filled already, and draw it anew at every move."""
         first, _ = draw(*[component.value for component in inputs])
         with _results():
-            wall = picture_wall(f"{name}-wall", first)
             message = message_line(elem_id=f"{name}-message")
+            wall = picture_wall(f"{name}-wall", first)
         gr.on([component.change for component in inputs], draw, inputs, [wall, message], **QUICK)
 
     def faces(self, seed: float | None, count: int, age: float, every: bool, truncation: float) -> list[Any]:
@@ -242,7 +246,7 @@ def _seed(name: str, label: str = "Seed", what: str = "seed", value: int = SEED)
     """A seed, and a button that draws another one."""
     with gr.Row(elem_classes="seed"):
         seed = gr.Number(value, label=label, precision=0, min_width=120, scale=2, elem_id=f"{name}-seed")
-        dice = gr.Button(f"Another {what}", min_width=110, scale=1, elem_id=f"{name}-dice")
+        dice = gr.Button(f"Another {what}", size="md", min_width=110, scale=1, elem_id=f"{name}-dice")
     dice.click(None, None, seed, js=DICE, **HIDDEN)
     return seed
 

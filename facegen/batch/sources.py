@@ -47,10 +47,12 @@ def sources_in(
         inside = [(path, Path())]
         if path.is_dir():
             if _is_same(path, outdir):
-                raise FacegenError(f"--outdir {outdir}: results beside photos are taken for photos; name another")
+                raise FacegenError(
+                    f"--outdir {outdir}: results next to the photos would be taken for photos; use another folder"
+                )
             inside = [(file, file.parent.relative_to(path)) for file in _pictures_in(path, outdir, recursive)]
         if not inside:
-            more = "" if recursive else "; --recursive looks into the folders in it, too"
+            more = "" if recursive else "; --recursive also looks into subfolders"
             raise FacegenError(f"{path}: no pictures in this folder{more}")
         found += inside
     stems = unique_stems([folder / path.name for path, folder in found])

@@ -152,7 +152,7 @@ def read_contents(path: str | os.PathLike[str], *, use_labels: bool = True) -> C
     contents = Contents(Container(path, strict=False))
     again = sorted(name for name, why in contents.files.refused.items() if why == AGAIN)
     if again:
-        contents.notes["links to folders that are there already: left out"] = again
+        contents.notes["links to folders that were already read: left out"] = again
     for name, why in contents.files.refused.items():
         if why == AGAIN:
             continue
@@ -232,10 +232,10 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
     if not entries:
         nested = [name for name in contents.files.names if name.endswith("/dataset.json")]
         if nested and "dataset.json" not in contents.files.names:
-            detail = "the labels lie a folder too deep; pack the content of that folder, not the folder"
+            detail = "the labels are one folder too deep; pack the contents of that folder, not the folder"
             contents.report("dataset.json in a folder", nested[0], detail)
         elif entries is None or entries == []:
-            contents.notes["no labels: good for training without classes only"] = []
+            contents.notes["no labels: only for training without classes"] = []
         else:
             contents.report("broken dataset.json", "dataset.json", f'"labels" is {_short(entries)}, not a list')
         return

@@ -110,7 +110,7 @@ def _check_zip(contents: Contents) -> None:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
     if compressed:
-        contents.notes["compressed in the zip: slower to read, hardly smaller"] = compressed
+        contents.notes["compressed in the zip: slower to read and hardly smaller"] = compressed
     names = [entry.filename for entry in entries if is_image_name(entry.filename)]
     if names != sorted(names):
         contents.notes["the files in the zip are not in the order of their names"] = []

@@ -123,8 +123,8 @@ def check_systems(systems: Sequence[System]) -> None:
     for system, kind in zip(systems, kinds, strict=True):
         if kind != kinds[0]:
             raise FacegenError(
-                f"{system.name} is for other faces than {systems[0].name} (their size, age groups or alignment): "
-                "evaluate it by itself"
+                f"{system.name} needs different faces than {systems[0].name} (size, age groups or alignment): "
+                "evaluate it separately"
             )
 
 

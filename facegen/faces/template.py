@@ -76,7 +76,7 @@ def alignment_matrix(
     spread = float(np.sum(np.abs(centered) ** 2))
     a = np.sum(centered.conj() * target_c) / spread if spread > 1e-9 else 0j
     if abs(a) < 1e-9:
-        raise FacegenError("the five landmarks of this face lie in one point: it cannot be aligned")
+        raise FacegenError("the five landmarks of this face are at one point, so it cannot be aligned")
     b = target_c.mean() - a * source_c.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 

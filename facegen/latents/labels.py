@@ -120,7 +120,7 @@ class Classes:
         for part in text.split(","):
             chosen = number_range(part)
             if chosen is None:
-                raise FacegenError(f"{shorten(part, 40)!r} is no class: this generator has {self.in_words}")
+                raise FacegenError(f"{shorten(part, 40)!r} is not a class: this generator has {self.in_words}")
             first, last = chosen.start, chosen.stop - 1
             if last < first:
                 raise FacegenError(f"classes {first}-{last} fall: write the smaller one first, of {self.c_dim} classes")

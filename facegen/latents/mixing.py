@@ -54,7 +54,7 @@ def check_count(rows: int, columns: int) -> None:
     """Raise a FacegenError if so many rows and columns are too many pictures."""
     if rows * columns > MAX_PICTURES:
         raise FacegenError(
-            f"{rows:,} rows and {columns:,} columns are more than {MAX_PICTURES:,} pictures: take fewer at a time"
+            f"{rows:,} rows and {columns:,} columns are more than {MAX_PICTURES:,} pictures: draw fewer at a time"
         )
 
 

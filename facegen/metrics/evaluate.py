@@ -70,7 +70,7 @@ class Evaluator:
         self.archive, self.metrics, self.detectors = archive, parse_metrics(metrics), detectors
         self.batch, self.seed, self.share, self.progress = batch, seed, share, progress
         if per_group and not archive.c_dim:
-            raise FacegenError(f"{archive.path}: has no labels, so there are no groups to measure apart")
+            raise FacegenError(f"{archive.path}: has no labels, so there are no groups to measure separately")
         self.groups = list(range(archive.c_dim)) if per_group else []
         _check_sources(self.metrics, detectors)
         self._order = self._choose_reals(mirror, mirrory)
@@ -191,7 +191,7 @@ class Evaluator:
             )
         if generator.c_dim and generator.c_dim != archive.c_dim:
             raise FacegenError(
-                f"{archive.path}: has {archive.c_dim} classes, the generator {generator.c_dim}; take the archive with "
+                f"{archive.path}: has {archive.c_dim} classes, the generator {generator.c_dim}; use the archive with "
                 "the groups that it was trained on"
             )
         if self.groups and not generator.c_dim:

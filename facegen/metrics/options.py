@@ -44,4 +44,4 @@ class MetricsOptions(Options):
     verbose: bool = option(True, "Show progress bars with the remaining time.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield bool(parse_metrics(self.metrics)), "--metrics names none; try fid5k_full"
+        yield bool(parse_metrics(self.metrics)), "--metrics is empty; try fid5k_full"

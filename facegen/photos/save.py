@@ -36,7 +36,7 @@ BAND = 256  # rows that are worked on at a time
 def check_format(name: str) -> None:
     """Raise a FacegenError if a format of `--format` cannot be written here; to be called before hours of work."""
     if name != SAME and not _can_write(FORMATS[name]):
-        raise FacegenError(f"--format {name}: {_missing(FORMATS[name])}; or take jpg or png")
+        raise FacegenError(f"--format {name}: {_missing(FORMATS[name])}; or use jpg or png")
 
 
 def suffix_of(original: Original, kind: str = SAME) -> str:
@@ -91,7 +91,7 @@ def save_photo(
             else:
                 _save(Image.fromarray(deep) if deep is not None else picture, temporary, found, notes, original)
     except (ValueError, RuntimeError) as error:
-        raise FacegenError(f"{path}: cannot be written as {found} ({error}); take --format png") from error
+        raise FacegenError(f"{path}: cannot be written as {found} ({error}); use --format png") from error
     return path
 
 
@@ -155,5 +155,5 @@ def _can_write(kind: str) -> bool:
 def _missing(kind: str) -> str:
     """What is to be installed to write a kind of file."""
     if kind == "HEIF":
-        return "HEIC is written by pillow-heif alone (pip install pillow-heif)"
+        return "writing HEIC needs pillow-heif (pip install pillow-heif)"
     return f"{kind} needs a newer Pillow (pip install --upgrade pillow)"

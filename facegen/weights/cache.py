@@ -58,7 +58,7 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
             return path
         if offline():
             raise FacegenError(
-                f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; "
+                f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids connecting; "
                 f"unset it, {BY_HAND}"
             )
         cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
     except OSError as error:
         problem = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "cannot be written"
         raise FacegenError(
-            f"{path.parent}: {problem}, so {url} cannot be kept there ({error.strerror or error}); put that right, or "
+            f"{path.parent}: {problem}, so {url} cannot be kept there ({error.strerror or error}); fix that, or "
             "name another folder in FACEGEN_CACHE"
         ) from error
     return path
@@ -95,7 +95,9 @@ def removed_if_damaged(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         except OSError:
             raise error from None
-        raise DamagedError(f"{error}; this copy is removed from the cache, so the next try gets a new one") from error
+        raise DamagedError(
+            f"{error}; this copy was removed from the cache, so the next try downloads it again"
+        ) from error
 
 
 def _downloads() -> Path:

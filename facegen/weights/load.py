@@ -59,7 +59,8 @@ def _read(path: Path, first_of: Sequence[str] | None) -> tuple[dict[str, nn.Modu
         return read_state_dicts(path, first_of)
     if kind == "unknown":
         raise FacegenError(
-            f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch (ONNX is only written)"
+            f"{path}: not a weights file: neither safetensors nor a pickle nor a PyTorch file (ONNX can only be "
+            "written)"
         )
     if first_of is None:
         return load_networks(path)

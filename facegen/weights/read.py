@@ -48,7 +48,7 @@ def check_finite(tensors: Mapping[Any, torch.Tensor], where: str) -> None:
         # The least and the largest number: a hundredth of the time that `isfinite` takes.
         lowest, highest = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()
         if not (lowest.isfinite() and highest.isfinite()):
-            raise FacegenError(f"{where}: {shown(name)} has values that are infinite or no numbers: damaged weights")
+            raise FacegenError(f"{where}: {shown(name)} has infinite or missing numbers: damaged weights")
 
 
 def without_wrapper(state: Mapping[str, Any]) -> dict[str, Any]:

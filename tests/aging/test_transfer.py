@@ -396,7 +396,7 @@ def test_decode_moves_a_latent(networks: Networks, transfer: AgeTransfer, hopper
     pictures = transfer.decode(torch.from_numpy(result.latent), [10, 30, 50, 75])
     for picture, face in zip(pictures, result.aged, strict=True):
         np.testing.assert_allclose(pixels(picture), pixels(face.image), atol=1)
-    with pytest.raises(FacegenError, match="input_age must be known"):
+    with pytest.raises(FacegenError, match="give input_age, the age to start from"):
         transfer.decode(torch.from_numpy(result.latent), [30], edit=Edit(method="shift"))
 
 

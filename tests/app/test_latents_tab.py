@@ -74,7 +74,7 @@ def test_truncation_0_is_one_face_for_all_seeds(pictures):
 
 
 def test_the_last_seed_has_no_successor(pictures):
-    assert [tile.caption for tile in pictures.faces(MAX_SEED, 3, 35, False, 1)] == [f"seed {MAX_SEED}, age 35"]
+    assert [tile.caption for tile in pictures.faces(MAX_SEED, 3, 35, False, 1)] == [f"seed {MAX_SEED}"]
 
 
 @pytest.mark.parametrize("seed", [None, -1, MAX_SEED + 1, 1.5, float("nan"), float("inf")])

@@ -40,7 +40,7 @@ def command(outdir: Path, **chosen: Any) -> None:
     space = opened_space(chosen)
     labels = labels_or_usual(space, chosen)
     if len(labels) > 1:
-        raise click.UsageError(f"here is room for one class, not {len(labels)}")
+        raise click.UsageError(f"this takes one class, not {len(labels)}")
     plan = digression(space, options, labels[0])
     frames = space.draw(plan.ws, plan.consts)
     for path in save_frames(frames, plan.total, outdir, f"{plan.name}-{video.fps:g}fps", video, plan.name):

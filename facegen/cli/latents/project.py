@@ -99,7 +99,7 @@ def command(
         fitting = fitting_encoder(space, chosen["network"], encoder) if needed else None
         extras = Extras(video, save_noise, ages, age_shift_of(space, fitting) if ages else None)
         if ages and fitting is None:
-            say("Note: no encoder of this generator, so ages differ as the mean faces of their groups do", err=True)
+            say("Note: no encoder for this generator, so ages follow the mean faces of their groups", err=True)
         projector = Projector(space, open_judge(options.distance, space.device, vgg, lpips), options, fitting)
     _project_all(projector, opened, sources, extras)
 
@@ -126,7 +126,7 @@ def _project_all(projector: Projector, opened: Targets, sources: list[Source], e
             if stop.requested:
                 break
     if stop.requested:
-        say(f"Stopped: what there is of {done} of {len(sources)} pictures is written.", err=True)
+        say(f"Stopped: results of {done} of {len(sources)} pictures are written.", err=True)
         raise click.exceptions.Exit(143 if stop.preempted else 130)
     if failed:
         raise click.exceptions.Exit(1)

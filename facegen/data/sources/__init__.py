@@ -45,8 +45,8 @@ def detect_source(files: Container) -> type[Source]:
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(source.name for source in fitting or all_sources().values())
-    found = f"could be {names}" if fitting else f"is laid out as none of {names}"
-    pack = "" if fitting else ", or take `facegen pack` for pictures without ages"
+    found = f"could be {names}" if fitting else f"does not look like any of {names}"
+    pack = "" if fitting else ", or use `facegen pack` for pictures without ages"
     raise FacegenError(f"{files.path}: {found}; say which with --source NAME{pack}")
 
 

@@ -95,7 +95,7 @@ def _column(table: Table, wanted: str | None, usual: str) -> str | None:
 def _needed(table: Table, option_name: str, column: str | None) -> str:
     if column is None:
         found = table.columns_in_words()
-        raise FacegenError(f"{table.name}: name the column with {option_name}; the columns found are: {found}")
+        raise FacegenError(f"{table.name}: name the column with {option_name}; it has the columns {found}")
     return column
 
 

@@ -53,7 +53,7 @@ class FfhqAging(TableSource):
             confidence = 0.0
         if confidence >= self.min_confidence:
             return item
-        detail = f"confidence {row['age_group_confidence'] or 'not given'}, at least {self.min_confidence:g} is wanted"
+        detail = f"confidence {row['age_group_confidence'] or 'not given'}, at least {self.min_confidence:g} required"
         return Skipped(name, "age not certain", detail)
 
 

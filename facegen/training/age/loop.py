@@ -172,7 +172,7 @@ def _restore(state: TrainingState, options: AgeOptions, folder: str | os.PathLik
     path = Path(folder) / STATE
     load_state(state.parts, read_state(path, list(state.parts)), path)
     if state.progress.step >= options.steps:
-        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
+        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give a larger --kimg to continue")
 
 
 def _train(session: Session, options: AgeOptions, state: TrainingState, data: AgeData) -> None:
@@ -228,7 +228,7 @@ def train_step(state: TrainingState, faces: AgedFaces, chance: np.ndarray, optio
     state.optimizer.step()
     value = loss.item()
     if not math.isfinite(value):
-        raise FacegenError(f"the loss became {value} in step {step + 1}: start again, --lr lower than {options.lr:g}")
+        raise FacegenError(f"the loss became {value} in step {step + 1}: start again with --lr below {options.lr:g}")
     return value
 
 
@@ -245,7 +245,7 @@ def _describe(session: Session, options: AgeOptions, state: TrainingState, data:
     )
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     session.log(
-        f"{len(data.training)} faces to train on, {len(data.validation)} to validate; always saying "
+        f"{len(data.training)} faces to train on, {len(data.validation)} to validate; always predicting "
         f"{data.median}: MAE {data.baseline:.2f} years"
     )
 

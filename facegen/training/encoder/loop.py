@@ -155,18 +155,16 @@ def _go_on(
     parts = _parts(objective, objective.trained(), objective.optimizer(options.lr), Progress())
     done = Progress(**fitting(parts, saved, str(path))["training"])  # before the folder is touched
     if done.epoch >= options.epochs:
-        raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
+        raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to continue")
     if done.step * options.batch > options.pairs:
-        raise FacegenError(
-            f"{path}: stands at batch {done.step}, but an epoch of {options.pairs} pairs has not as many"
-        )
+        raise FacegenError(f"{path}: is at batch {done.step}, but an epoch of {options.pairs} pairs has fewer")
     if done.trained_for not in ("", header[ENTRY]["sha256"]):
         raise FacegenError(
-            f"{options.generator}: another generator than the one that {folder} began with: give that with --network"
+            f"{options.generator}: not the generator that {folder} began with: give that one with --network"
         )
     session.resume(folder, done.epoch, options, notes)
     if not done.trained_for:
-        session.log("warning: a run of an older version, which does not say by content which generator it began with")
+        session.log("warning: a run of an older version, which does not identify its generator by content")
     session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
     return saved
 
@@ -227,7 +225,7 @@ def _hold_sex(session: Session, objective: EncoderObjective, header: Header) -> 
     reason = why_not_judged(objective.generator, header.template)
     if objective.sex_classifier is not None:
         try:
-            with status("looking how women and men differ in w ...", session.progress):
+            with status("measuring how women and men differ in w ...", session.progress):
                 found = sex_direction(objective.generator, objective.sex_classifier)
             objective.shift = objective.shift.holding("sex", *found)
         except ValueError as error:
@@ -318,7 +316,7 @@ def _train_epoch(session: Session, options: EncoderOptions, state: TrainingState
                 kept = f"the last good encoder is {session.path / BEST}" if progress.epoch else "no epoch was finished"
                 raise FacegenError(
                     f"the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}: start again "
-                    f"with a lower --lr than {options.lr:g}; {kept}"
+                    f"with --lr below {options.lr:g}; {kept}"
                 )
             state.average.update(steps + 1)
             progress.step += 1

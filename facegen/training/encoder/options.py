@@ -81,12 +81,13 @@ class EncoderOptions(Options):
     seed: int = option(0, "Seed for weights, pairs and their order.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave one out"
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
         yield self.pairs <= MAX_PAIRS, f"pairs must be at most {MAX_PAIRS:,}, got {self.pairs}"
         yield (
             self.pairs * TRAINING_SHARE >= self.batch,
-            f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch",
+            f"{self.pairs} pairs minus a fifth are fewer than a batch of {self.batch}: give more pairs or a "
+            "smaller batch",
         )
         yield (
             not self.chosen_recipe().real or self.data is not None,
@@ -94,11 +95,11 @@ class EncoderOptions(Options):
         )
         yield (
             self.face_network is None or self.chosen_recipe().identity > 0,
-            f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity",
+            f"the recipe {self.recipe_name()} does not use --face-network: leave it out, or use --recipe identity",
         )
         yield (
             not self.sex_weight or self.chosen_recipe().age > 0,
-            f"the recipe {self.recipe_name()} ages no faces, so it has no use for --sex-weight: leave it out",
+            f"the recipe {self.recipe_name()} does not age faces, so it does not use --sex-weight: leave it out",
         )
 
     @classmethod

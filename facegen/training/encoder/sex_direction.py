@@ -50,8 +50,8 @@ def why_not_judged(generator: Generator, template: AlignmentTemplate | None) -> 
         template: how the generator's faces are aligned; None where nobody knows.
     """
     if generator.img_channels != 3:
-        return "the sex classifier knows faces in color alone"
-    return "" if knows(template) else "the sex classifier knows faces that are aligned as UTKFace's alone"
+        return "the sex classifier only knows faces in color"
+    return "" if knows(template) else "the sex classifier only knows faces aligned like UTKFace's"
 
 
 def knows(template: AlignmentTemplate | None) -> bool:

@@ -101,7 +101,7 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     """
     path = Path(folder) / STATE
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: not there; this run never got to its first snapshot, start a new one")
+        raise FileNotFoundError(f"{path}: missing; this run never reached its first snapshot, so start a new one")
     content = read_state(path, SAVED)
     name = content["snapshot"]
     if not isinstance(name, str) or Path(name).name != name or not fnmatchcase(name, SNAPSHOTS):
@@ -112,8 +112,8 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
         snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before
     if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
         raise FacegenError(
-            f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
-            f"start from these weights: facegen train --resume {as_argument(snapshot)}"
+            f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot continue; a new one "
+            f"can start from these weights: facegen train --resume {as_argument(snapshot)}"
         )
     return content, snapshot
 

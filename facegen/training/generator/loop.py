@@ -100,7 +100,7 @@ def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = 
     except FileNotFoundError as error:
         if resume is None:
             raise
-        raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
+        raise FileNotFoundError(f"{error}; if the data was moved, give its new place with --data") from error
 
 
 def _restored(
@@ -121,7 +121,7 @@ def check_unfinished(folder: str | os.PathLike[str], options: TrainOptions, imag
     """Raise a FacegenError if the run in a folder has nothing left to do."""
     if images_seen >= options.kimg * 1000:
         kimg = images_seen / 1000
-        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
+        raise FacegenError(f"{folder}: has already seen {kimg:g} kimg; give a larger --kimg to continue")
 
 
 def _train(
@@ -131,7 +131,7 @@ def _train(
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
     session.log(f"precision       {_precision(options, state, session.device)}")
     if options.compile and (problem := compile_networks(state.loss)):
-        session.log(f"not compiled    this machine cannot, so the networks run as without --compile: {problem}")
+        session.log(f"not compiled    not possible on this machine, so the networks run without it: {problem}")
     saver = Saver(session, options, state, archive)
     collector, tick, ticks = Collector(), _Tick(state), 0
     bar = tqdm(total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.02,
@@ -231,7 +231,7 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     for line in options.left_aside(len(archive)):
         session.log(f"left aside      {line}")
     if options.workers is not None and state.batches.in_memory:
-        session.log("left aside      --workers: the pictures fit in memory, so none is decoded ahead")
+        session.log("left aside      --workers: not needed, the pictures fit in memory")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))

@@ -228,7 +228,7 @@ class TrainOptions(Options):
         yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
         yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"
         yield end is None or start < end, f"t-end-kimg must be above t-start-kimg ({start:g}), got {end}"
-        yield end is None or self.cond, "t-end-kimg is for labels: leave out it or --cond=0"
+        yield end is None or self.cond, "t-end-kimg is for labels: leave out t-end-kimg or --cond=0"
 
     def left_aside(self, pictures: int) -> list[str]:
         """Return a line for each choice that has no effect in a run on so many pictures, the `subset` of an archive."""
@@ -236,7 +236,7 @@ class TrainOptions(Options):
             f"--target {self.target:g}: only --aug ada has a target": self.aug != "ada" and self.target != 0.6,
             f"--augpipe {self.augpipe}: --aug noaug augments nothing": self.aug == "noaug" and self.augpipe != "bgc",
             f"--p {self.p or 0:g}: --aug noaug augments nothing": self.aug == "noaug" and (self.p or 0) > 0,
-            f"--subset {self.subset}: there are {pictures} pictures; all are taken": (self.subset or 0) > pictures,
+            f"--subset {self.subset}: there are {pictures} pictures; all are used": (self.subset or 0) > pictures,
         }
         return [line for line, holds in unused.items() if holds]
 

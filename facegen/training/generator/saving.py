@@ -73,8 +73,8 @@ class Saver:
             self.failed = True
             words = f"{self._when()}: no snapshot, {_words(error)}; {newest(self._session.path)}"
             if last:
-                raise OSError(f"{words}. What came after it is lost") from error
-            self._session.log(f"{words}. Going on, and trying again at every tick: make room")
+                raise OSError(f"{words}. Everything after it is lost") from error
+            self._session.log(f"{words}. Training continues and tries again at every tick: free some space")
             return
         try:
             picture = self._session.path / name_at(FAKES, self._state.images_seen)
@@ -113,7 +113,7 @@ class Saver:
     def _save_what_there_is(self) -> str:
         """Save if there is something new, and say in a sentence how to go on."""
         if not distributed.is_main():  # rank 0, which writes, may be within a step: what counts is its last snapshot
-            return f"Go on from the last snapshot with: {self._session.resume_command}"
+            return f"Continue from the last snapshot with: {self._session.resume_command}"
         if self._state.images_seen > self._saved_images:
             try:
                 self.save(last=True)
@@ -121,7 +121,7 @@ class Saver:
                 return f"It could not be saved either: {_words(error)}"
         if not (self._session.path / checkpoint.STATE).exists():
             return "Nothing had been learned yet"
-        return f"All is saved; go on with: {self._session.resume_command}"
+        return f"Everything is saved; continue with: {self._session.resume_command}"
 
     def _when(self) -> str:
         return f"at {self._state.images_seen / 1000:.1f} kimg"
@@ -175,7 +175,7 @@ def smaller_batch(options: TrainOptions) -> str:
     group = min(options.mbstd_group, most)
     fitting = [size for size in range(group, most // 2 + 1, group) if share % size == 0]
     if not fitting:
-        return "the batch cannot be worked on in smaller parts: free some memory, or choose a smaller --cfg"
+        return "the batch cannot be split further: free some memory, or choose a smaller --cfg"
     return f"try --batch-gpu {fitting[-1]}, or free some memory"
 
 

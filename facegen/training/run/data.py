@@ -36,7 +36,7 @@ def check_same_classes(folder: str | os.PathLike[str], notes: Notes) -> None:
         if now is not None and now["classes"] != before["classes"]:
             raise FacegenError(
                 f"{now['path']}: its classes are {_listed(now['classes'])}, but those of the run {folder} are "
-                f"{_listed(before['classes'])}: go on with --{option} of the same classes, or start a new run"
+                f"{_listed(before['classes'])}: continue with --{option} that has the same classes, or start a new run"
             )
 
 
@@ -50,10 +50,10 @@ def changes(folder: str | os.PathLike[str], notes: Notes) -> list[str]:
         if now["pictures"] != before["pictures"]:
             was = f"it has {now['pictures']} pictures, had {before['pictures']}"
         elif now["content"] != before["content"]:
-            was = f"its {now['pictures']} pictures or their labels are others"
+            was = f"its {now['pictures']} pictures or their labels have changed"
         else:
             continue
-        lines.append(f"other data than before: {now['path']}: {was}; the run goes on with it")
+        lines.append(f"other data than before: {now['path']}: {was}; the run continues with it")
     return lines
 
 

@@ -170,8 +170,9 @@ def check_equal(networks: dict[str, nn.Module]) -> None:
     different = [name for name, most, least in zip(networks, *highest.tolist(), strict=True) if most != -least]
     if different:
         raise FacegenError(
-            f"the weights of {', '.join(different)} are not the same on all {world_size()} processes any more, so this "
-            "run cannot be trusted; go on from its last snapshot with --resume, with one kind of GPU on all hosts"
+            f"the weights of {', '.join(different)} are not the same on all {world_size()} processes any more, so "
+            "this run cannot be trusted; continue from its last snapshot with --resume, with the same kind of "
+            "GPU everywhere"
         )
 
 
@@ -252,7 +253,7 @@ def _lost_processes() -> Iterator[None]:
             raise
         raise FacegenError(
             f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: another process is gone or does not "
-            f"answer, so all stop; look for its own message above. Go on from the last snapshot with --resume "
+            f"answer, so all stop; look for its own message above. Continue from the last snapshot with --resume "
             f"({words[:150]})"
         ) from error
 

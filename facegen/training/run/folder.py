@@ -160,7 +160,7 @@ class RunFolder:
             self._events = None
         except UnicodeEncodeError:
             self._has_tensorboard = False
-            say(f"{self.path}: TensorBoard writes to no folder whose name is not UTF-8; no events", err=True)
+            say(f"{self.path}: TensorBoard cannot write to folders whose name is not UTF-8; no events", err=True)
 
     def write_json(self, name: str, obj: Any) -> None:
         """Write an object to a JSON file in the folder, atomically."""
@@ -195,7 +195,7 @@ class RunFolder:
             self._cut_short.discard(name)
         except OSError as error:
             if name not in self._cut_short:
-                say(f"{self.path / name}: cannot be written ({error.strerror}); going on without", err=True)
+                say(f"{self.path / name}: cannot be written ({error.strerror}); continuing without it", err=True)
             self._cut_short.add(name)
 
     @property
@@ -221,14 +221,14 @@ def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
     try:
         options = kind.from_json(read_note(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is no run folder to go on with") from error
+        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is not a run folder that can continue") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise FacegenError(f"{path}: not the options of such a training run of this version ({error})") from error
     for name in READ:
         # A training writes the files that it found there. So an address, which --resume would ask, is a stranger's.
         if isinstance(value := getattr(options, name, None), str) and is_remote(value):
             raise FacegenError(
-                f"{path}: {name} {value}: not on this machine; say which with --{name.replace('_', '-')}"
+                f"{path}: {name} {value}: not on this machine; name another with --{name.replace('_', '-')}"
             )
     return options
 
@@ -253,7 +253,7 @@ def check_room(networks: Callable[[], Iterable[nn.Module]], path: Path) -> None:
     with torch.device("meta"):
         numbers = sum(x.numel() for network in networks() for x in network.parameters())
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     if numbers > path.stat().st_size:
         raise FacegenError(f"{path}: damaged, or too small for the networks that this run's options and data ask for")
 
@@ -270,9 +270,11 @@ def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     try:
         saved = as_dict(read_torch_file(path), str(path))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path.parent}: no {path.name} to go on from; start a new run") from error
+        raise FileNotFoundError(f"{path.parent}: it has no {path.name}; start a new run") from error
     if missing := [name for name in needed if name not in saved]:
-        raise FacegenError(f"{path}: no {missing[0]} in it, so it is of another version of facegen; start a new run")
+        raise FacegenError(
+            f"{path}: it has no {missing[0]}, so it comes from another version of facegen; start a new run"
+        )
     return saved
 
 

@@ -59,7 +59,7 @@ def launch(command: Sequence[str], processes: int) -> int:
         how = f"exit code {failure.exitcode}" if failure.exitcode >= 0 else f"signal {-failure.exitcode}"
         raise FacegenError(
             f"rank {rank} of {processes} ended with {how}, so all were ended; its own message is above. "
-            "A training goes on from its last snapshot with --resume"
+            "Continue a training from its last snapshot with --resume"
         ) from error
     return 0
 

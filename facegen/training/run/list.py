@@ -157,7 +157,7 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
         [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
     )
     if not paths:
-        raise FacegenError(f"{folder}: no training run in it, and it is none itself")
+        raise FacegenError(f"{folder}: contains no training run, and is not one itself")
     return [read_run(path) for path in paths]
 
 
@@ -177,7 +177,9 @@ def read_run(path: Path) -> Run:
     except (OSError, ValueError, TypeError, LookupError):
         status = read_status(path)
         if status is None or status.state != "running":  # else it is just being made
-            return Run(path, "", {}, stats, metrics, BROKEN, f"{OPTIONS} is missing or damaged: it cannot go on")
+            return Run(
+                path, "", {}, stats, metrics, BROKEN, f"{OPTIONS} is missing or damaged, so the run cannot continue"
+            )
         return Run(path, "", {}, stats, metrics, status.state)
     status = read_status(path)
     if status is not None:

@@ -49,7 +49,7 @@ def latest_run(outdir: str | os.PathLike[str]) -> Path:
         if number and path.is_dir() and ((path / STATE).is_file() or _newest_pickle(path)):
             found[int(number[0]), path.name] = path
     if not found:
-        raise FileNotFoundError(f"{outdir}: no run in it that has come to a snapshot, so --resume latest means none")
+        raise FileNotFoundError(f"{outdir}: contains no run with a snapshot, so --resume latest finds nothing")
     return found[max(found)]
 
 

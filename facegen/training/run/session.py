@@ -172,7 +172,7 @@ class Session:
 
     def stop(self, text: str = "stopped") -> None:
         """Say how to go on with a run that is saved; after a SIGTERM the process ends, with `RESUME_ME`."""
-        self.log(f"{text}; go on with: {self.resume_command}")
+        self.log(f"{text}; continue with: {self.resume_command}")
         self._stop.leave()
 
     def finish(self, text: str) -> None:

@@ -223,7 +223,7 @@ def read_records(path: str | Path) -> Any:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     data = read_bytes(path, MAX_FILE_BYTES)
     if not data.startswith(b"\x80"):
         raise FacegenError(f"{path}: not a pickle of protocol 2 or newer (a web page, or another format?)")

@@ -34,7 +34,7 @@ def as_numbers(block: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         ValueError: there are bytes left over.
     """
     if len(block) % dtype.itemsize:
-        raise ValueError("bytes that are no whole number of elements")
+        raise ValueError("bytes that are not a whole number of elements")
     # A truth value of a byte other than 0 and 1 breaks what torch relies on when it counts them.
     return block.ne(0) if dtype == torch.bool else block.view(dtype)
 

@@ -152,7 +152,7 @@ def test_expanded_tensors_that_claim_more_than_the_file_are_refused(tmp_path):
 def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
     generator = small()
     generator.synthesis.b4.const.data[0, 0, 0] = value
-    assert_refused("infinite or no numbers", read_networks, save(tmp_path / "g.pt", generator.state_dict()))
+    assert_refused("infinite or missing numbers", read_networks, save(tmp_path / "g.pt", generator.state_dict()))
 
 
 def test_damaged_and_missing_files(tmp_path):
