@@ -119,12 +119,21 @@ def folder_of_the_docs(tmp_path, hopper, monkeypatch) -> Path:
     """What the lines of `RUN` speak of: photos and clips of one small face, and files of generators."""
     monkeypatch.chdir(tmp_path)
     small = hopper.crop((100, 60, 420, 380)).resize((160, 160))
-    for name in ("photo.jpg", "family.png"):
+    for name in ("photo.jpg", "family.png", "family.jpg"):
         small.save(name)
     small.save("party.gif", save_all=True, append_images=[small.rotate(5)], duration=200)
     for name in ("faces.safetensors", "toon.safetensors"):
         shutil.copy(shipped_file("generator"), name)
     return tmp_path
+
+
+@pytest.mark.parametrize("page", ["latents.md", "photos.md", "transfer.md"])
+def test_the_first_python_of_a_page_runs(page, folder_of_the_docs):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    block = next(block for _, language, block in FENCED.findall(text) if language == "python")
+    names = {}
+    exec(compile(block, page, "exec"), names)
+    assert len(names.get("pictures") or names["photos"]) == 2
 
 
 @pytest.mark.parametrize("page", RUN)
