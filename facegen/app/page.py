@@ -11,6 +11,7 @@ from gradio.themes import Base
 
 from facegen.aging.transfer import AgeTransfer
 from facegen.app.age_tab import AgeTab
+from facegen.app.examples import STYLE as EXAMPLES_STYLE
 from facegen.app.latents_tab import STYLE as LATENTS_STYLE
 from facegen.app.latents_tab import LatentsTab
 
@@ -24,6 +25,7 @@ STYLE = (
     """
 .gradio-container { max-width: 1280px !important; margin: auto; }
 """
+    + EXAMPLES_STYLE
     + LATENTS_STYLE
 )
 
