@@ -102,8 +102,7 @@ def load_editor(reference: str | os.PathLike[str]) -> tuple[Editor, Header]:
 
 
 def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[AgeEstimator, Header]:
-    """Load the age estimator from a weights file or run folder, and what the file says about it; see
-    `load_generator`."""
+    """Load an age estimator from a weights file or run folder, and its header; see `load_generator`."""
     return _load(reference, ("age",), AgeEstimator, "age estimator")
 
 

@@ -78,8 +78,7 @@ def decided(help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainOptions(Options):
-    """All options of `train_generator`. Options that `cfg` decides may be left out; `train_generator` calls `decide`
-    for them."""
+    """All options of `train_generator`. Those that `cfg` decides may be left out: `train_generator` calls `decide`."""
 
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option(
