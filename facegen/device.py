@@ -1,4 +1,4 @@
-"""Where networks run, and how tensors get there."""
+"""The device on which networks run, and how tensors get there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facegen.errors import FacegenError
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name; None takes a GPU when there is one.
+    """The device of that name; None uses a GPU if there is one.
 
     Raises:
         FacegenError: PyTorch does not know the device, or this machine does not have it.

@@ -1,4 +1,4 @@
-"""What this machine offers facegen, and how to improve it: what `facegen doctor` prints."""
+"""What facegen can use on this machine, and how to get more: the findings of `facegen doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, and locks between processes."""
+"""Write files atomically, so that nobody sees half of one, and lock them between processes."""
 
 from __future__ import annotations
 

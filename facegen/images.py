@@ -1,4 +1,4 @@
-"""Pictures of any origin, decoded: a broken one says so in one line, an odd one becomes plain RGB or gray."""
+"""Decode pictures of any origin: a broken one gives a one-line error, an unusual one becomes plain RGB or gray."""
 
 from __future__ import annotations
 

@@ -58,6 +58,12 @@ def page(title: str, names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def keep_colons(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
+    """Keep napoleon from taking the words before a colon in a property's first line for a type."""
+    if what in ("property", "attribute"):
+        lines[:0] = ["..", ""]  # an empty comment: it looks at the first line only
+
+
 def improve(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
     """Make a list of a dataclass's fields, a line each in our docstrings; options are described by their help."""
     if what != "class" or not dataclasses.is_dataclass(thing):

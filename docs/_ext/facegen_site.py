@@ -32,8 +32,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Called by sphinx."""
     app.connect("config-inited", make_pages)
     app.connect("source-read", move_links)
-    app.connect("doctree-read", link_code)
+    app.connect("doctree-read", link_public_names)
+    app.connect("doctree-resolved", link_commands)
     app.connect("doctree-read", set_dashes)
+    app.connect("autodoc-process-docstring", api_pages.keep_colons, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", api_pages.improve)
     app.connect("autodoc-process-signature", api_pages.shorten)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -73,26 +75,32 @@ def new_pages(index: str) -> str:
     return "\n".join(["", "```{toctree}", ":caption: More", ":hidden:", "", *more, "```", ""]) if more else ""
 
 
-def link_code(app: Sphinx, doctree: nodes.document) -> None:
-    """Make public names and commands in the pages, written as code, links to their documentation."""
-    for literal in list(doctree.findall(nodes.literal)):
-        inside = isinstance(literal.parent, (nodes.reference, nodes.title, addnodes.pending_xref))
-        target = None if inside else target_of(literal.astext())
-        if target:
+def literals(doctree: nodes.document) -> list[nodes.literal]:
+    """Return what a page shows as code within its text, and is no link yet."""
+    inside = (nodes.reference, nodes.title, addnodes.pending_xref)
+    return [literal for literal in doctree.findall(nodes.literal) if not isinstance(literal.parent, inside)]
+
+
+def link_public_names(app: Sphinx, doctree: nodes.document) -> None:
+    """Make `AgeTransfer.transfer` a link to its documentation."""
+    for literal in literals(doctree):
+        name = literal.astext().removeprefix("facegen.").removesuffix("()")
+        if name.partition(".")[0] in facegen.__all__:
+            target = {"refdomain": "py", "reftype": "obj", "reftarget": f"facegen.{name}"}
             link = addnodes.pending_xref("", **target, refwarn=False, refexplicit=True)
             literal.replace_self(link)
             link += literal
 
 
-def target_of(code: str) -> dict[str, str] | None:
-    """Return what sphinx calls the target of a link from `AgeTransfer.transfer` or `facegen train --cfg tiny`."""
-    name = code.removeprefix("facegen.").removesuffix("()")
-    if name.partition(".")[0] in facegen.__all__:
-        return {"refdomain": "py", "reftype": "obj", "reftarget": f"facegen.{name}"}
-    words = code.split()
-    if len(words) > 1 and words[0] == "facegen" and words[1] in COMMANDS:
-        return {"refdomain": "std", "reftype": "doc", "reftarget": f"/generated/commands/{words[1]}"}
-    return None
+def link_commands(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Make `facegen train --cfg tiny` a link to the page of that command."""
+    for literal in literals(doctree):
+        words = literal.astext().split()
+        page = f"generated/commands/{words[1]}" if words[:1] == ["facegen"] and len(words) > 1 else ""
+        if page and words[1] in COMMANDS and page != docname:
+            link = nodes.reference("", "", internal=True, refuri=app.builder.get_relative_uri(docname, page))
+            literal.replace_self(link)
+            link += literal
 
 
 def set_dashes(app: Sphinx, doctree: nodes.document) -> None:

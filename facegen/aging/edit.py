@@ -1,4 +1,4 @@
-"""What is asked for: which ages to show, and how a face changes on the way there."""
+"""What to do: which ages to show, and how a face changes."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
 def group_of(age: float, groups: AgeGroups) -> int:
     """Return the index of the group that a person's age belongs to; in a gap between groups, of the closest one.
 
-    Raises a FacegenError for an age beyond all groups, or that nobody has lived to see.
+    Raises a FacegenError for an age outside all groups, or one that no person has reached.
     """
     if not math.isfinite(age):
         raise FacegenError(f"age {age} is not a number of years")

@@ -1,4 +1,4 @@
-"""Aged faces back into their photo: turned and scaled into place, in the photo's colors, without a seam.
+"""Put aged faces back into their photo: turned and scaled into place, in the photo's colors, without a seam.
 
 Two modes, named by what is put into the photo:
 
@@ -185,10 +185,10 @@ def paste_results(
     *,
     template: AlignmentTemplate = UTKFACE_TEMPLATE,
 ) -> Iterator[tuple[str, Image.Image]]:
-    """What `AgeTransfer.transfer` made of a photo's faces, back in the photo: caption and photo of every age in turn.
+    """Put the faces from `AgeTransfer.transfer` back into their photo; yields caption and photo for each age.
 
     Args:
-        photo: The one that was given to `transfer`.
+        photo: The photo that was given to `transfer`.
         results: as returned by `transfer`; all faces at the same ages.
         mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
     """

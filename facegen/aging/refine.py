@@ -222,7 +222,7 @@ def _laid_like(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 
 def _ages(goal: Goal, random: torch.Generator) -> Iterator[int | None]:
-    """Indices of the moves in random order, all of them before one comes again; None where nobody tells ages."""
+    """Indices of the moves in random order, all of them before any repeats; None if no estimator judges ages."""
     while True:
         yield from [None] if goal.estimator is None else torch.randperm(goal.moves.shape[1], generator=random).tolist()
 

@@ -1,4 +1,4 @@
-"""What age transfer makes of a photo: the photo at each age, and its faces; and what is said of them."""
+"""The results of age transfer: the photo at each age, its faces, and facts about them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class FaceResult:
 
     @property
     def input_caption(self) -> str:
-        """`input`, and how old the face looks where nobody said how old it is: `input, looks 73`."""
+        """`input`, and how old the face looks if its age was not given: `input, looks 73`."""
         return f"input, looks {self.input_age:.0f}" if self.age_is_estimated else "input"
 
     def strip(self, tile: int = 160, columns: int = 12) -> Image.Image:

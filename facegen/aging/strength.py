@@ -1,4 +1,4 @@
-"""How much of the change a face takes until it looks the age that was asked for."""
+"""How much of the change makes a face look the target age."""
 
 from __future__ import annotations
 

@@ -73,16 +73,16 @@ def save_video(
     last row or column. A GIF loops.
 
     Args:
-        frames: Are taken one by one; an mp4 holds one in memory, a GIF all.
+        frames: Read one by one; an mp4 keeps one in memory, a GIF all.
         fps: Frames per second, above 0.
         total: How many there are, for the progress bar and the memory of a GIF; None asks `len(frames)` for the bar.
         progress: Show a bar.
-        mark: What the video says of how it was made; None writes nothing.
+        mark: The mark that says how the video was made; None writes none.
         bounces: A GIF loops forward and back; else it starts again from the first frame.
 
     Raises:
-        FacegenError: No frames or of different sizes, too many for a GIF, another suffix, no package for mp4, or the
-            encoder failed.
+        FacegenError: no frames, frames of different sizes, too many frames for a GIF, another suffix, no package for
+            mp4, or the encoder failed.
     """
     from tqdm import tqdm
 
@@ -157,9 +157,9 @@ def save_morph(
     progress: bool = False,
     mark: Mark | None = None,
 ) -> Path:
-    """Write the video that fades through pictures, such as a photo at many ages; larger ones are shrunk for it.
+    """Write a video that fades through pictures, such as a photo at many ages; large pictures are shrunk.
 
-    They are taken one by one, so only the small ones are in memory.
+    Pictures are read one by one, so only the small ones are in memory.
     """
     path = Path(path)
     check_video(path)

@@ -16,7 +16,7 @@ from facegen.aging.edit import Edit
 from facegen.aging.transfer import AgeTransfer
 from facegen.aging.video import check_video
 from facegen.app.compare import compare_box, compared, in_page
-from facegen.app.examples import example_photos
+from facegen.app.examples import example_buttons
 from facegen.app.message import message_line, spoken
 from facegen.app.outline import outlined
 from facegen.app.photo_input import photo_input
@@ -50,7 +50,7 @@ class AgeTab:
 
     def _add_inputs(self) -> None:
         self.photo = photo_input("photo")
-        gr.Examples([[str(path)] for path in example_photos()], [self.photo], label="Or take one of these")
+        example_buttons(self.photo)
         self.faces = gr.HTML(elem_id="faces", visible=False)
         self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
         with gr.Row():

@@ -11,6 +11,7 @@ from facegen.aging.transfer import AgeTransfer
 from facegen.app.displays import film_box, hung, picture_wall, screened
 from facegen.app.latent_pictures import ALL_LAYERS, LARGE, MAX_DEGREE, MAX_FACES, SECONDS, LatentPictures
 from facegen.app.message import message_line, spoken
+from facegen.app.session import PhotoSession
 from facegen.errors import FacegenError
 
 WORDS = """Here no photo is needed: the network draws faces from numbers, the *seeds*. A seed is the same face every
@@ -19,6 +20,7 @@ truncation."""
 DICE = "() => Math.floor(Math.random() * 10000)"  # short enough to be written down
 SEED, AGE, TRUNCATION = 7, 35, 0.7  # what is shown first
 AGES_OF_ONE, FACES = "Ages of one face", "From face to face"
+OF_SEED, OF_PHOTO = "of a seed", "of the photo in Change age"
 PARTS = {"coarse: pose and shape": "coarse", "middle: features": "middle", "fine: colors and skin": "fine"}
 MOVES = (("A", 0, 1.5), ("B", 1, 0.0), ("C", 2, 0.0))  # at first: number and degree of each direction
 # What is drawn stays in sight while a slider below is moved; on a phone it stands above the sliders.
@@ -48,9 +50,11 @@ class LatentsTab:
 
     Args:
         transfer: shared by all visitors; its generator draws.
+        photo: the visitor's photo in the other tab, a PhotoSession or None.
     """
 
-    def __init__(self, transfer: AgeTransfer) -> None:
+    def __init__(self, transfer: AgeTransfer, photo: gr.State) -> None:
+        self._photo = photo
         self.pictures = LatentPictures(transfer)
         gr.Markdown(WORDS.format(self.pictures.resolution))
         with gr.Tabs():
@@ -128,8 +132,11 @@ class LatentsTab:
 
     def _add_directions(self) -> None:
         with _controls():
-            seed = _seed("directions")
-            age = self._age("directions-age")
+            face = gr.Radio([OF_SEED, OF_PHOTO], value=OF_SEED, label="Face", elem_id="directions-face")
+            with gr.Column() as of_seed:
+                seed = _seed("directions")
+                age = self._age("directions-age")
+                truncation = _truncation("directions")
             layers = gr.Radio(
                 [*PARTS.items(), ("all", ALL_LAYERS)],
                 value="coarse",
@@ -163,9 +170,9 @@ class LatentsTab:
                         )
                     )
             reset = gr.Button("Back to the face as it is", elem_id="directions-reset")
-            truncation = _truncation("directions")
+        face.input(lambda chosen: gr.Column(visible=chosen == OF_SEED), face, of_seed, queue=False, **HIDDEN)
         reset.click(None, None, moves[1::2], js=f"() => {[0] * len(MOVES)}", **HIDDEN)
-        self._show("directions", self.move, [seed, age, layers, truncation, *moves])
+        self._show("directions", self.move, [face, self._photo, seed, age, truncation, layers, *moves])
 
     def _age(self, elem_id: str, label: str = "Age", value: int = AGE) -> gr.Slider:
         return gr.Slider(*self.pictures.ages, value, step=1, label=label, elem_id=elem_id)
@@ -220,17 +227,31 @@ class LatentsTab:
             lambda: hung(self.pictures.mixed((shape, shape_age), (skin, skin_age), layers, truncation), 3, LARGE)
         )
 
-    def move(self, seed: float | None, age: float, layers: str, truncation: float, *moves: Any) -> list[Any]:
+    def move(
+        self,
+        face: str,
+        photo: PhotoSession | None,
+        seed: float | None,
+        age: float,
+        truncation: float,
+        layers: str,
+        *moves: Any,
+    ) -> list[Any]:
         """A face was moved: `moves` are the number of a direction and its degree, by turns."""
-        pairs = list(zip(moves[::2], moves[1::2], strict=True))
-        return _said(lambda: hung(self.pictures.moved(seed, age, layers, pairs, truncation), 2, LARGE))
+
+        def draw() -> dict[str, Any]:
+            of_seed, pairs = face == OF_SEED, list(zip(moves[::2], moves[1::2], strict=True))
+            start = self.pictures.of_seed(seed, age, truncation) if of_seed else self.pictures.of_photo(photo)
+            return hung(self.pictures.moved(start, layers, pairs), 2, LARGE)
+
+        return _said(draw)
 
 
 def _said(draw: Callable[[], Any]) -> list[Any]:
     """What is drawn and no message; or what is there already, and what went wrong."""
     try:
         return [draw(), ""]
-    except (FacegenError, OSError) as error:
+    except FacegenError as error:
         return [gr.skip(), spoken(error)]
 
 

@@ -1,4 +1,4 @@
-"""The JSON file beside the pictures of a photo: for programs, and to go on where a run was stopped."""
+"""The JSON file next to the pictures of a photo, for programs and for continuing a stopped run."""
 
 from __future__ import annotations
 

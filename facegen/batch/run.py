@@ -1,4 +1,4 @@
-"""Photos and clips, one after another: faces of several photos are drawn together, what failed is told."""
+"""Process photos and clips: faces of several photos are drawn together, and failures are reported."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def age_all(
     *,
     skip_existing: bool = False,
 ) -> Iterator[Outcome]:
-    """Age the faces in photo files; what became of each photo, in turn. At the end, `index.html` shows all of them.
+    """Age the faces in photo files; yields the outcome of each photo. At the end, `index.html` shows all of them.
 
-    What was found in a photo, several faces or the age that a face looks, is said on stderr.
+    What was found in a photo, such as several faces or an estimated age, is reported on stderr.
 
-    Raises a FacegenError for what is wrong for every photo.
+    Raises a FacegenError for a mistake that concerns every photo.
 
     Args:
         transfer: Ages the faces.

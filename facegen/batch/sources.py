@@ -1,4 +1,4 @@
-"""Which photos and clips a command is about, and where the pictures of each go."""
+"""Which photos and clips a command processes, and where the results go."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Source:
 def sources_in(
     paths: Sequence[str | os.PathLike[str]], outdir: str | os.PathLike[str], *, recursive: bool = False
 ) -> list[Source]:
-    """Return the photos, and in the place of each folder the pictures in it, sorted.
+    """Return the photos; each folder is replaced by the pictures in it, sorted.
 
-    Of several photos each has a folder of its own in `outdir`, named after it; folders in folders stay as they are.
+    Several photos get a folder each in `outdir`, named after the photo; subfolders are kept.
 
     Args:
-        recursive: take the pictures in the folders of a folder, too, but not those in `outdir` and where an earlier run
+        recursive: also use the pictures in subfolders, but not those in `outdir` and where an earlier run
             has written to.
 
     Raises:

@@ -42,7 +42,7 @@ class Animation:
     Attributes:
         size: width and height of a frame.
         count: how many frames there are.
-        notes: what a person should know of it, in words.
+        notes: remarks for the user, in words.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which faces there are in a clip, and where each is in every frame.
+"""Find the faces in a clip, and where each is in every frame.
 
 All faces are searched for twice a second, and after every cut; in between each is followed. A face that comes into the
 clip is followed back to where it came in. Where one is lost for a few frames, its way is a straight line.

@@ -57,8 +57,8 @@ class Video:
     Raises a FacegenError if it is none, holds no pictures, or frames beyond MAX_PIXELS, or where PyAV is missing.
 
     Attributes:
-        count: how many frames there are, as far as the file tells; else 0.
-        notes: what a person should know of it, in words; complete when all frames were read.
+        count: number of frames if the file says it; else 0.
+        notes: remarks for the user, in words; complete when all frames were read.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a training archive says of its pictures: the one reader of `dataset.json` and `facegen.json`.
+"""What a training archive says about its pictures: the only reader of `dataset.json` and `facegen.json`.
 
 What is wrong becomes an entry in a list. `inspect_archive` shows them all; `FaceArchive` refuses the archive with the
 first one, as training must.

@@ -1,4 +1,4 @@
-"""Square pictures of faces out of pictures of any kind, and the reasons why some are not good enough."""
+"""Crop square pictures of faces from any pictures, or give the reason why a picture is not usable."""
 
 from __future__ import annotations
 

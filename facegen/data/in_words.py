@@ -1,4 +1,4 @@
-"""What `facegen prepare`, `facegen pack` and `facegen inspect` tell, line by line."""
+"""The lines that `facegen prepare`, `facegen pack` and `facegen inspect` print."""
 
 from __future__ import annotations
 

@@ -70,12 +70,12 @@ class Inspection:
 
 
 def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progress: bool = True) -> Inspection:
-    """Show and check a training archive: a zip or folder, of facegen's own or of the StyleGAN family's.
+    """Check a training archive, a zip or folder made by facegen or another StyleGAN program, and report its contents.
 
     Every file is read once, so that damage in a zip (CRC) and identical pictures are found, and every picture's header
-    is read; `full` decodes the pictures too. Whatever is wrong comes back in `problems`.
+    is read; `full` decodes the pictures too. Everything that is wrong is listed in `problems`.
 
-    Raises FileNotFoundError when there is nothing at `path`, and OSError where reading is not allowed.
+    Raises FileNotFoundError if there is nothing at `path`, and OSError if reading is not allowed.
     """
     path = Path(path)
     try:

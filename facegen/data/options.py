@@ -18,9 +18,9 @@ DHASH_BITS = 64
 
 @dataclass(frozen=True)
 class CropOptions(Options):
-    """How a picture becomes the square picture of a face, and which ones are dropped.
+    """How a picture becomes the square picture of a face, and which pictures are dropped.
 
-    What is for crop `align` alone is refused with another crop.
+    Options for crop `align` are refused with another crop.
     """
 
     crop: str = option(

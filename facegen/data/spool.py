@@ -1,4 +1,4 @@
-"""What `prepare` or `pack` has done so far, on disk: a killed run goes on from here without doing a picture twice."""
+"""Finished work of `prepare` or `pack`, on disk, so that a killed run continues without doing a picture twice."""
 
 from __future__ import annotations
 

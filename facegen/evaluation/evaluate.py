@@ -1,4 +1,4 @@
-"""The evaluation: what each system makes of held-out faces, as the judges see it."""
+"""The evaluation: how the judges see what each system makes of held-out faces."""
 
 from __future__ import annotations
 

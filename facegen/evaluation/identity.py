@@ -1,4 +1,4 @@
-"""Whether the person stays: cosines of face embeddings, between a floor and a ceiling.
+"""Whether the person stays the same: cosines of face embeddings, between a floor and a ceiling.
 
 The floor is what two pictures of different people have in common, the ceiling what is left when a face is only
 reconstructed at its own age: no change of age can be expected to keep more of a person than that.

@@ -105,16 +105,16 @@ def run_evaluation(
     Args:
         photos: A training archive, or a folder or zip of photos.
         outdir: Where results.json, table.md, report.html and strips/ go.
-        systems: The first is the one that the report is about, the others stand beside it.
+        systems: The report is about the first; the others are for comparison.
         options: Target ages, how many faces, and the judges.
-        generator: The generator of all systems that name none; None for the one that a system's encoder
-            was trained for.
-        device: None takes a GPU when there is one.
-        force: Replace the report that is in the folder.
+        generator: The generator for all systems that name none; None means the one that a system's encoder was trained
+            for.
+        device: None uses a GPU if there is one.
+        force: Replace an existing report.
         progress: Show progress bars with the remaining time.
 
     Raises:
-        FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face; a report is there.
+        FileNotFoundError, FacegenError, OSError: a missing or wrong file, no judge, no face, or an existing report.
     """
     outdir, options = at_home(outdir), options or EvaluationOptions()
     _check_names(outdir, systems)

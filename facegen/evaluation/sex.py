@@ -1,4 +1,4 @@
-"""Whether women stay women and men stay men, as a judge sees them: aging is not to change the sex."""
+"""Whether aging keeps the apparent sex, according to a judge."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def align_face(
     template: AlignmentTemplate = UTKFACE_TEMPLATE,
     size: int = 128,
 ) -> Image.Image:
-    """Warp a face so that its landmarks come to lie on the template: a square RGB picture of `size` pixels.
+    """Warp a face so that its landmarks lie on the template; returns a square RGB picture of `size` pixels.
 
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.

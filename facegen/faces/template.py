@@ -30,7 +30,7 @@ class AlignmentTemplate:
         return [[float(x), float(y)] for x, y in self.points]
 
     def widened(self, margin: float) -> AlignmentTemplate:
-        """The template of a frame that is wider by this share, about the same middle."""
+        """The template for a frame that is wider by this fraction, with the same center."""
         points = 0.5 + (np.array(self.points) - 0.5) / (1 + margin)
         return AlignmentTemplate.from_json(points.round(6).tolist())
 

@@ -1,4 +1,4 @@
-"""Which class a face is drawn of: by number, by name, or by age."""
+"""The class of a face to draw, by number, name or age."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Classes:
 
     @property
     def usual(self) -> Label:
-        """The label of a face where nobody asks for one: of age groups that of people of 30, else the first class."""
+        """The default label of a face: the age group of 30-year-olds, or the first class if there are no age groups."""
         if self.c_dim == 0:
             return Label("", torch.zeros([0]))
         group = None if self.groups is None else self.groups.index_of(30)

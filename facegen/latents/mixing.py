@@ -1,4 +1,4 @@
-"""Style mixing (Karras et al. 2019, section 3.1): some layers of one face, the others of another."""
+"""Style mixing (Karras et al. 2019, section 3.1): some layers from one face, the others from another."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ COARSE = 0.4  # share of the layers that come from the columns where nobody says
 
 
 def usual_styles(num_ws: int) -> list[int]:
-    """The layers that a column gives where nobody says which: the lowest 40 %, 0 to 3 of 10."""
+    """The layers that come from a column by default: the lowest 40 %, 0 to 3 of 10."""
     return list(range(max(1, round(COARSE * num_ws))))
 
 
 def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[int] | None = None) -> torch.Tensor:
-    """Return ws `[..., num_ws, w_dim]` with some layers of `styles`, which may have other dimensions to broadcast.
+    """Return ws `[..., num_ws, w_dim]` with some layers from `styles`, which is broadcast.
 
     Args:
         layers: as `layer_indices` takes them; None for the lowest 40 %.

@@ -11,7 +11,7 @@ from facegen.options import NETWORK_NAMES, Options, option
 
 @dataclass(frozen=True)
 class MetricsOptions(Options):
-    """What is measured, against which faces, and by which networks."""
+    """What to measure, against which faces, and with which networks."""
 
     network: str | None = option(
         None,

@@ -1,4 +1,4 @@
-"""The real faces that a generator was trained on, as its run folder or its file tells."""
+"""Find the real faces that a generator was trained on, from its run folder or its file."""
 
 from __future__ import annotations
 

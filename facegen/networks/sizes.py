@@ -1,4 +1,4 @@
-"""Pictures wider or higher than a generator was trained for, without another network.
+"""Draw pictures wider or taller than a generator was trained for, with the same network.
 
 The blocks up to 8x8 run as they were trained, so what they lay out stays whole. There features and picture are
 continued beyond their borders, repeated or mirrored, and all later blocks run on the larger area; what is too much is

@@ -1,4 +1,4 @@
-"""What a picture's file says beside its pixels, read from any kind of file and written to any kind."""
+"""A picture's metadata, read from any format and written to any other."""
 
 from __future__ import annotations
 

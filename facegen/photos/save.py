@@ -1,4 +1,4 @@
-"""A changed photo as the kind of file that it came from."""
+"""Write a changed photo in the format it came from."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def save_photo(
     strip_metadata: bool = False,
     mark: Mark | None = None,
 ) -> Path:
-    """Write a changed photo atomically, with what its original's file said, and return the path.
+    """Write a changed photo atomically, with the metadata of its original, and return the path.
 
-    Lossless kinds (PNG, TIFF, lossless WebP) keep every pixel that was not changed to the last bit, those of 16 bits
-    included. JPEG, lossy WebP, HEIC and AVIF are encoded anew.
+    Lossless formats (PNG, TIFF, lossless WebP) keep every unchanged pixel to the last bit, including 16-bit ones. JPEG,
+    lossy WebP, HEIC and AVIF are encoded again.
 
     Args:
-        picture: as `paste_faces` makes it of `original.image`: of its size and mode.
+        picture: a picture with the size and mode of `original.image`, as `paste_results` makes it.
         path: should end as `suffix_of` says.
         kind: see `suffix_of`.
-        strip_metadata: leave out all notes but color profile and resolution.
-        mark: what was done; None writes no mark.
+        strip_metadata: leave out all metadata except color profile and resolution.
+        mark: the mark that says what was done; None writes none.
 
     Raises:
-        FacegenError: this kind of file cannot hold the picture, such as a WebP of more than 16,383 pixels a side.
+        FacegenError: the format cannot hold the picture, such as a WebP with a side over 16,383 pixels.
     """
     path, found = Path(path), _kind_of(original, kind)
     notes = marked(original.notes.stripped() if strip_metadata else original.notes, mark)

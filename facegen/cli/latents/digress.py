@@ -1,4 +1,4 @@
-"""`facegen digress`: a face on a circle, while what it is made of goes around as well."""
+"""`facegen digress`: videos in which a face and the network's constant go around circles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`facegen directions`: what changes a generator's pictures most, and faces moved along it."""
+"""`facegen directions`: find the directions that change pictures most, and move faces along them."""
 
 from __future__ import annotations
 

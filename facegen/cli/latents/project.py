@@ -147,7 +147,7 @@ def _opened(opened: Targets, sources: list[Source], *, only: bool) -> Iterator[t
 
 
 def _writes_video(asked: bool | None, outdir: Path) -> bool:
-    """Whether videos are written; where nobody asked for them, only if they can be."""
+    """Whether videos are written; by default only if that is possible."""
     from facegen.aging.video import check_video
 
     if asked is False:

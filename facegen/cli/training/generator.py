@@ -69,7 +69,7 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
 
 
 def _run_and_options(ctx: click.Context, outdir: Path, chosen: dict[str, Any]) -> tuple[Path | None, TrainOptions]:
-    """Return the run to go on with, if that is what the user wants, and the options; notes go to stderr."""
+    """Return the run to continue, if the user wants one, and the options; notes go to stderr."""
     from facegen.status import say
     from facegen.training.run.distributed import is_launched
     from facegen.training.run.folder import read_options

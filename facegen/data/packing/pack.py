@@ -1,4 +1,4 @@
-"""Any pictures into an archive: no faces and no ages are needed."""
+"""Pack any pictures into an archive; no faces or ages are needed."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ def pack(
 ) -> PrepareReport:
     """Write the archive `dest` from the pictures in `source`, in the order of their names.
 
-    What cannot be used is left out and listed, with the reason, in the report, which is returned and written beside the
-    archive (`<dest>.report.json` and `.html`). After Ctrl-C or a crash the same call goes on where it stopped.
+    Pictures that cannot be used are skipped and listed, with the reason, in the report, which is returned and written
+    next to the archive (`<dest>.report.json` and `.html`). After Ctrl-C or a crash the same call goes on where it
+    stopped.
 
     Args:
         source: a folder, a zip, CIFAR-10's `cifar-10-python.tar.gz`, MNIST's `train-images-idx3-ubyte.gz` with its

@@ -1,4 +1,4 @@
-"""What data sets write in words: ages, ranges of ages and genders."""
+"""Read ages, age ranges and genders that data sets write as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best, middling and worst results, to be looked at: numbers alone do not see a smear."""
+"""The best, middle and worst results, to look at: numbers alone do not show smears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which walks a command's options mean, and what their videos are called."""
+"""Turn a command's options into walks, and name their videos."""
 
 from __future__ import annotations
 

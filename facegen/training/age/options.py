@@ -61,7 +61,7 @@ class AgeOptions(Options):
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         return f"age-{self.arch}-{Path(self.data).stem}" + (f"-{self.half}" if self.half else "")
 
     @property

@@ -103,21 +103,21 @@ def train_editor(
     resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train an editor in a new run folder, or go on with a run, and return the folder.
+    """Train an editor in a new run folder, or continue a run, and return the folder.
 
     Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
-            for what `facegen train-editor --resume` may change, such as `kimg`.
+        options: what to train on, and how. A continued run keeps its own options (`read_options` returns them), except
+            those that `facegen train-editor --resume` may change, such as `kimg`.
         outdir: where the folder `<number>-editor-<archive>` of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its saved state; None starts a new run.
         progress: show progress bars.
 
     Raises:
         FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, or a loss is no number any more.
+            nothing left to do, or a loss is no longer a number.
     """
     with Session("train-editor", device, progress) as session:
         if distributed.world_size() > 1:

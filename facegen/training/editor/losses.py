@@ -1,4 +1,4 @@
-"""What an editor learns from: the losses, and how much each counts."""
+"""The editor's losses, and how much each counts."""
 
 from __future__ import annotations
 

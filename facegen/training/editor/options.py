@@ -92,7 +92,7 @@ class EditorOptions(Options):
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         return f"editor-{Path(self.data).stem}"
 
     @property

@@ -138,7 +138,7 @@ def target_ages_for(count: int, ages: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def other_z_for(count: int, pairs: Pairs, seed: int) -> torch.Tensor:
-    """Latents [count, z_dim] of nobody."""
+    """Random latents [count, z_dim]."""
     return torch.randn(count, pairs.z.shape[1], generator=torch.Generator().manual_seed(seed))
 
 

@@ -93,24 +93,24 @@ def train_encoder(
     progress: bool = True,
     watch: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Train an encoder for a generator in a new run folder, or go on with a run, and return the folder.
+    """Train an encoder for a generator in a new run folder, or continue a run, and return the folder.
 
     Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how; `generator` is a weight file or the run folder of a generator. A run that
-            goes on has those that it had (`read_options` returns them), but for what `facegen train-encoder --resume`
+        options: what to train on, and how; `generator` is a weight file or the run folder of a generator. A continued
+            run keeps its own options (`read_options` returns them), except those that `facegen train-encoder --resume`
             may change, such as `epochs`.
         outdir: where the folder `<number>-encoder-<generator>` of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its saved state; None starts a new run.
         progress: show progress bars.
-        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
-            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
+        watch: called with the run folder whenever it has new numbers or a new picture, so that a notebook can show
+            them. Then nothing is printed; see `log.txt` in the folder. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, or a loss is no number any more.
+            nothing left to do, or a loss is no longer a number.
     """
     with Session("train-encoder", device, progress, watch) as session:
         options.check_processes(distributed.world_size())

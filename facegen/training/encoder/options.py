@@ -108,7 +108,7 @@ class EncoderOptions(Options):
         return super().from_json({"sex_weight": 0.0, **values})
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         return f"encoder-{self.recipe_name()}-{Path(self.generator).stem}-{self.pairs}pairs"
 
     def recipe_name(self) -> str:

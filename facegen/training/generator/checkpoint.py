@@ -124,9 +124,9 @@ def check_room_for(folder: str | os.PathLike[str], networks: Callable[[], Iterab
 
 
 def clear_leftovers(folder: Path, images_seen: int) -> None:
-    """Remove what a killed process left in a folder that a run goes on in: what comes after the state, and doubles.
+    """Remove what a killed process left in a run's folder: everything after the saved state, and duplicates.
 
-    For the time after `restore`, when nobody else trains there.
+    Call it after `restore`, when no other process trains there.
     """
     for before in folder.glob(f"*{BEFORE}"):
         snapshot = before.with_name(before.name.removesuffix(BEFORE))

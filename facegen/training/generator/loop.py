@@ -44,24 +44,24 @@ def train_generator(
     progress: bool = True,
     watch: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Train a generator in a new run folder, or go on with a run, and return the folder.
+    """Train a generator in a new run folder, or continue a run, and return the folder.
 
-    Ctrl-C finishes the step, saves and returns; SIGTERM does, too, but ends the process then, with exit code 75. The
-    folder fills with a log, statistics, pictures and snapshots.
+    Ctrl-C finishes the step, saves and returns. SIGTERM does the same, but then ends the process with exit code 75. The
+    folder gets a log, statistics, pictures and snapshots.
 
     Args:
-        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
-            for what `facegen train --resume` may change, such as `kimg`.
-        outdir: where the folder of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its last snapshot was; None starts a new one.
+        options: what to train on, and how. A continued run keeps its own options (`read_options` returns them), except
+            those that `facegen train --resume` may change, such as `kimg`.
+        outdir: the folder in which a new run folder is created.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its last snapshot; None starts a new run.
         progress: show a progress bar.
-        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
-            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
+        watch: called with the run folder whenever it has new numbers or a new picture, so that a notebook can show
+            them. Then nothing is printed; see `log.txt` in the folder. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, a loss stopped being a number, or memory ran out.
+            nothing left to do, a loss is no longer a number, or memory ran out.
     """
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
     with Session("train", device, progress, watch) as session, tf32(options.allow_tf32):
@@ -90,7 +90,7 @@ def train_generator(
 
 
 def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = None) -> FaceArchive:
-    """Open the data of a run, a new one or one to go on with.
+    """Open the data of a new or continued run.
 
     Raises:
         FileNotFoundError, FacegenError: a conditional run on an archive without labels, and what `FaceArchive` refuses.

@@ -111,7 +111,7 @@ class Saver:
         raise FacegenError(f"{self._when()}: out of memory on {where}; {advice}. {self._save_what_there_is()}")
 
     def _save_what_there_is(self) -> str:
-        """Save if there is something new, and say in a sentence how to go on."""
+        """Save if there is something new, and say in a sentence how to continue."""
         if not distributed.is_main():  # rank 0, which writes, may be within a step: what counts is its last snapshot
             return f"Continue from the last snapshot with: {self._session.resume_command}"
         if self._state.images_seen > self._saved_images:

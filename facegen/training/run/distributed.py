@@ -179,7 +179,7 @@ def check_equal(networks: dict[str, nn.Module]) -> None:
 class Agreement:
     """Flags that all processes see alike: one that any of them sets is seen by all, one call later.
 
-    The answer travels while the next step computes, so nobody waits for it.
+    The answer travels while the next step computes, so there is no waiting.
     """
 
     def __init__(self) -> None:

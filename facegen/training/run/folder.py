@@ -40,7 +40,7 @@ READ = ("generator", "age_estimator", "face_network")  # options that `locate` c
 class RunFolder:
     """Where a training run writes what it does.
 
-    Use `create` for a new run and `open` to go on with one; close it at the end, or use it as a context manager. Until
+    Use `create` for a new run and `open` to continue one; close it at the end, or use it as a context manager. Until
     then no other process can train in the folder. A disk that is full costs lines of the log, not the run.
 
     Attributes:
@@ -215,7 +215,7 @@ def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
         kind: `TrainOptions`, `EncoderOptions` or `AgeOptions`.
 
     Raises:
-        FileNotFoundError, FacegenError: there are none, or not those of this kind of training.
+        FileNotFoundError, FacegenError: there are no options, or they belong to another kind of training.
     """
     path = Path(folder) / OPTIONS
     try:

@@ -142,7 +142,7 @@ def _lowest(lines: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | None
 
 
 def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
-    """Return the runs in a folder (or the one that it is), by number; other folders are left out.
+    """Return the runs in a folder, by number, or the run if the folder is one; other folders are skipped.
 
     Raises:
         FileNotFoundError: there is no such folder.
