@@ -60,7 +60,8 @@ def run_in_child(function: Callable[[], None], *arguments: str, **options: Any) 
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after the one that started it, however that ends: none is left working for nobody."""
+    """End this process soon after the one that started it, however that ends, so that none keeps working for
+    nothing."""
 
     def watch() -> None:
         while os.getppid() == parent:
