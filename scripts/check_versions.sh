@@ -31,12 +31,17 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 pip() { "$1/bin/python" -m pip --disable-pip-version-check install --quiet "${@:2}"; }
 
+# All files of the checkout, without what builds before left there.
+mkdir "$work/source"
+git -C "$checkout" ls-files -z | tar -C "$checkout" --null --files-from - -c | tar -C "$work/source" -x
+
 echo "--- build: the wheel is made from the sdist, and is what the checkout makes"
 "$python" -m venv "$work/build"
 pip "$work/build" build
-"$work/build/bin/python" -m build --outdir "$work/dist" "$checkout" >"$work/build.log" || { cat "$work/build.log"; exit 1; }
-"$work/build/bin/python" -m build --wheel --outdir "$work/again" "$checkout" >"$work/build.log" || { cat "$work/build.log"; exit 1; }
-"$work/build/bin/python" "$checkout/scripts/same_wheels.py" "$work"/dist/*.whl "$work"/again/*.whl
+for what in "" --wheel; do # without --wheel it makes an sdist, and the wheel from that
+    "$work/build/bin/python" -m build $what --outdir "$work/dist$what" "$work/source" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
+done
+"$work/build/bin/python" "$checkout/scripts/same_wheels.py" "$work"/dist/*.whl "$work"/dist--wheel/*.whl
 
 echo "--- install: the $versions versions, for $("$python" --version)"
 "$python" -m venv "$work/env"
@@ -58,11 +63,9 @@ cd "$work"
 "$work/env/bin/facegen" demo --outdir "$work/out"
 
 echo "--- tests: ${tests[*]}"
-# All that the tests look at, but the packages; they find these where pip put them.
-mkdir "$work/away"
-git -C "$checkout" ls-files -z | grep -zvE '^(facegen|dnnlib|torch_utils)/' |
-    tar -C "$checkout" --null --files-from - -c | tar -C "$work/away" -x
-cd "$work/away"
+# All that the tests look at, but the packages: these are found where pip put them.
+cd "$work/source"
+rm -r facegen dnnlib torch_utils build ./*.egg-info
 "$work/env/bin/python" -c "import facegen; assert facegen.__file__.startswith('$work/env/'), facegen.__file__"
 "$work/env/bin/python" -m pytest -o pythonpath= -p no:cacheprovider --basetemp "$work/pytest" \
     -n "${JOBS:-logical}" --maxprocesses 8 "${tests[@]}"

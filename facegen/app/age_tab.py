@@ -89,14 +89,14 @@ class AgeTab:
     def _connect(self) -> None:
         controls = [self.age, self.chosen, self.method, self.auto, self.strength, self.hold, *self.ages]
         every = [self.session, *controls]
-        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "draw"}
+        draw: dict[str, Any] = {"concurrency_id": "draw", "concurrency_limit": 2}  # gradio wants both in every event
+        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **draw}
         hidden: dict[str, Any] = {"api_visibility": "private"}
         self.photo.change(
             self.open,
             [self.session, self.photo],
             [self.session, self.faces, self.chosen, *self.ages, self.age, self.compare, self.message, self.files],
-            concurrency_id="draw",
-            concurrency_limit=2,
+            **draw,
             show_progress_on=self.message,
             **hidden,
         )
