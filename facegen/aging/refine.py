@@ -5,8 +5,8 @@ the Image Quality of StyleGAN", appendix D, is the projector whose schedule this
 the generator: a copy of it is tuned around the found w, the pivot, until it draws this face (Roich et al. 2021,
 "Pivotal Tuning").
 
-Either half can reach any likeness but may lose the ages: far from where the generator was trained, a step in w no longer
-changes the age (Tov et al. 2021, section 3, call it the tradeoff between distortion and editability). So w is pulled
+Either half can reach any likeness but may lose the ages: far from where the generator was trained, a step in w does
+not change the age (Tov et al. 2021, section 3, call it the tradeoff between distortion and editability). So w is pulled
 toward its start, the tuned generator must still draw other faces as before, and if there is an age estimator, the aged
 face must look as old as it did before.
 """
