@@ -207,7 +207,7 @@ def test_age_transfer(kernel: KernelManager, tmp_path: Path):
         tmp_path,
         {"OUTDIR": "out", "REFINE": 2},
         facts="""{
-            'faces': [[setattr(age, 'value', years), hash(picture.value)][1] for years in steps],
+            'faces': [[setattr(slider, 'value', years), hash(view.value)][1] for years in steps],
             'files': sorted(file.name for file in saved),
             'frames': __import__('PIL.Image').Image.open(video).n_frames,
         }""",
@@ -275,7 +275,7 @@ def test_explore_latents(kernel: KernelManager, tmp_path: Path):
         {"OUTDIR": "out", "STEPS": 2},
         facts="""{
             'ages': [label.name for label in labels],
-            'moved': [[setattr(degree, 'value', amount), hash(picture.value)][1] for amount in (-3.0, 0.0, 3.0)],
+            'moved': [[setattr(degree, 'value', amount), hash(view.value)][1] for amount in (-3.0, 0.0, 3.0)],
             'loss': found.loss,
         }""",
     )

@@ -157,7 +157,7 @@ def load_teacher(
     Where the generator's file does not say how its faces are aligned, the archive does.
 
     Args:
-        saved: the state that a run goes on with, which says how ages differ in w; None finds out.
+        saved: the state of a continued run, which says how ages differ in w; None measures it.
 
     Raises:
         FileNotFoundError, FacegenError: no generator of age groups, one of faces that are aligned otherwise, or an
@@ -235,7 +235,7 @@ def train_step(
 ) -> dict[str, float]:
     """Train on one batch and return the losses by name.
 
-    The batch depends on the seed and the step alone, so that a resumed run goes on as if never stopped.
+    The batch depends on the seed and the step alone, so that a resumed run continues as if it had never stopped.
     """
     step, device = state.progress.step, next(state.editor.parameters()).device
     batch, random = draw_batch(faces, teacher, options, step, device)

@@ -31,7 +31,7 @@ class Recipe:
         age: Error of the age that the estimator sees in the face after a shift to a random age, in decades. It teaches
             the age groups' places (`AgeShift`), not the encoder.
         home: Squared distance of the age groups' places (`AgeShift`) from the groups' mean w, in variances: age alone
-            would move them until the estimator is content and nobody else.
+            would move them until only the estimator is content.
         keep: Squared difference between the face after that shift and the reconstruction, both reduced to 8x8 pixels:
             aging leaves pose, light and background as they are.
         sex: Kullback-Leibler divergence of a sex classifier's answer to the face after that shift from that to the

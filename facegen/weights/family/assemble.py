@@ -166,7 +166,7 @@ def assemble(
         what a header says of it: its `kind` and its checked `kwargs`.
 
     Raises:
-        FacegenError: the arguments are none, or the tensors do not fit them.
+        FacegenError: the arguments are invalid, or the tensors do not fit them.
     """
     room = path.stat().st_size  # elements: a file can name one tensor again and again, and float16 becomes float32
     checked: dict[str, Part] = {}

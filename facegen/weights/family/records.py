@@ -99,7 +99,7 @@ def array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """Return a shape; TypeError or ValueError when it is none."""
+    """Return a shape; TypeError or ValueError if it is invalid."""
     if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS:
         raise TypeError(f"a shape is a tuple of up to {MAX_DIMENSIONS} numbers")
     if any(type(size) is not int or not 0 <= size < 2**40 for size in shape):

@@ -9,8 +9,8 @@ persistent ids, the text forms of protocol 0 and Python 2, ...) are unknown to i
 Bounds: `Budget.instructions` in all, each of which does a fixed amount of work or copies text, of which all together
 copy no more than the file has (a pickle inside a pickle can be read again and again); so time and memory are bounded
 by the file's size. Builders must keep to that: work in proportion to an argument would be repeated as often as the
-file names the argument; so must whoever walks the result, where one long thing may occur any number of times. There is
-no recursion here, so nesting costs nothing.
+file names the argument; so must code that walks the result, where one long thing may occur any number of times. There
+is no recursion here, so nesting costs nothing.
 """
 
 from __future__ import annotations
