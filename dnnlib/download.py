@@ -1,4 +1,4 @@
-"""Downloads over http and https: one file, complete or not there; what was cut goes on where it was."""
+"""Downloads over http and https: a file is complete or absent, and an interrupted download continues."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, 
     """Download `url` to `path`, unless a complete file is there (see `is_complete`).
 
     A download that is cut is taken up again, now or by the next call, where the server can tell that its file has not
-    changed since; else it begins anew. Until then what came so far lies beside `path`, as `.<name>.part`. Of several
-    processes that want the same path one downloads and the others wait for it.
+    changed since; else it starts over. Until then the part that arrived is next to `path`, as `.<name>.part`. Of
+    several processes that want the same path one downloads and the others wait for it.
 
     A server that is slower than 2 kB a second is given up, as is one that sends more than MAX_BYTES.
 
@@ -198,7 +198,7 @@ def _receive(url: str, part: _Part, progress: bool) -> None:
     import requests
 
     begun = False  # a server that never answered is not asked again
-    most, in_vain = part.size(), 0  # a server that begins anew each time brings nothing
+    most, in_vain = part.size(), 0  # a server that starts over each time makes no progress
     while True:
         cause: Exception
         try:

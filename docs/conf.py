@@ -33,6 +33,7 @@ nb_merge_streams = True
 default_role = "py:obj"  # `AgeGroups` in a docstring is a link, and `[N, 3, S, S]` is code
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # the name of a constant, not all of its numbers
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"

@@ -47,7 +47,7 @@ def cpu_has_bfloat16() -> bool:
 def trains_in_bfloat16(device: torch.device, fp32: bool) -> bool:
     """Whether a training computes in bfloat16 where it pays: on a processor that has it, unless told `fp32`.
 
-    A run's options say `fp32` alone, so that it may go on where the processor is another.
+    A run's options only say `fp32`, so that it may continue on another processor.
     """
     return device.type == "cpu" and not fp32 and cpu_has_bfloat16()
 

@@ -164,7 +164,7 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """The room where commands write unless they are told otherwise."""
+    """The free space where commands write by default."""
     here = Path.cwd()
     return Finding("disk", f"{_size(shutil.disk_usage(here).free)} free in {here}")
 

@@ -78,7 +78,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _named(error: OSError, path: Path, temporary: Path) -> OSError:
-    """Return an error of writing with the name of the file: a full disk says none, and the temporary one helps nobody.
+    """Return an error of writing with the name of the file: a full disk gives none, and the temporary name is useless.
 
     An error that names another file stays: it is about what was to be written.
     """
@@ -90,7 +90,8 @@ def _named(error: OSError, path: Path, temporary: Path) -> OSError:
 
 
 def _secret_name(path: Path) -> Path:
-    """Return a name beside `path` that nobody can guess, so that nobody can leave a link there for us to write through.
+    """Return a name next to `path` that cannot be guessed, so that nobody can place a link there for us to write
+    through.
 
     Most writers open a file by its name, where they would follow one.
     """

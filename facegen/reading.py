@@ -2,7 +2,7 @@
 
 A small file can claim any size: a zip unpacks to a thousand times its own, `[[],[],...]` takes twenty times its bytes
 once it is parsed, a pipe never ends. So sizes are looked at before anything is read. `docs/security.md` lists the
-bounds; whoever needs more of one sets the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
+bounds; to raise one, set the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file with one in each line; what is none, such as a line cut short, is left out.
+    """Return the JSON objects of a file with one per line; other lines, such as one cut short, are skipped.
 
     Raises:
         As `open_plain`; FacegenError, too, if it has more than MAX_TEXT_BYTES, MAX_LINES or MAX_JSON_MEMORY.
@@ -198,7 +198,7 @@ def check_types(row: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, An
         FacegenError: it is no object, lacks a name or has another, or a value is of another type.
     """
     if not isinstance(row, dict) or row.keys() != types.keys():
-        raise FacegenError(f"{reprlib.repr(row)} is no object of {', '.join(types)}")
+        raise FacegenError(f"{reprlib.repr(row)} is not an object of {', '.join(types)}")
     for name, kinds in types.items():
         if type(row[name]) not in kinds:
             raise FacegenError(f"{name} is {reprlib.repr(row[name])}")

@@ -20,7 +20,7 @@ from facegen.cli import COMMANDS, main
 from facegen.weights.locate import shipped_file
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^(```+|~~~+)(\w*)\n(.*?)^\1", re.MULTILINE | re.DOTALL)
 
 

@@ -23,6 +23,7 @@ MADE = DOCS / "generated"  # not in the repository
 # Where a link out of docs/ leads on the site. All else outside of docs/ is offered as a download.
 MOVED = (
     (re.compile(r"\]\(\.\./CONTRIBUTING\.md"), "](generated/contributing.md"),
+    (re.compile(r"\]\(\.\./CHANGELOG\.md"), "](generated/changelog.md"),
     (re.compile(r"\]\(\.\./README\.md"), "](index.md"),
     (re.compile(r"\]\(\.\./notebooks/(?=\w+\.ipynb)"), "](generated/notebooks/"),
 )
@@ -35,7 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", link_public_names)
     app.connect("doctree-resolved", link_commands)
     app.connect("doctree-read", set_dashes)
-    app.connect("autodoc-process-docstring", api_pages.keep_colons, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", api_pages.prepare, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", api_pages.improve)
     app.connect("autodoc-process-signature", api_pages.shorten)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -45,7 +46,9 @@ def make_pages(app: Sphinx, config: Config) -> None:
     """Write the pages that are made from the code, and copy those that lie elsewhere."""
     pages = {f"commands/{name}": text for name, text in command_pages.pages().items()}
     pages |= {f"api/{name}": text for name, text in api_pages.pages().items()}
-    pages["contributing.md"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](../")
+    for name in ("contributing", "changelog"):
+        text = (ROOT / f"{name.upper()}.md").read_text(encoding="utf-8")
+        pages[f"{name}.md"] = text.replace("](docs/", "](../").replace("](README.md", "](../index.md")
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         pages[f"notebooks/{path.name}"] = path.read_text(encoding="utf-8").replace("](../docs/", "](../../")
     for old in [path for path in MADE.rglob("*.*") if path.relative_to(MADE).as_posix() not in pages]:

@@ -33,7 +33,7 @@ from facegen.networks.editor import Editor
 if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer
 
-EDITOR_FIRST = False  # whether photos for which nobody names a method are the editor's, where there is one
+EDITOR_FIRST = False  # whether an editor, if there is one, is the default method for photos
 WINDOW = 1.25  # side of the window, in sides of the aligned face
 FADE = (1 - 1 / WINDOW) / 2  # width of the fade at its border, as a share of its side: all that is around the face
 LEAST_SIDE, MOST_SIDE = 128, 512  # pixels of the aligned face that the editor draws; beyond, it is resized
@@ -216,7 +216,7 @@ def of_generator_only(edit: Edit) -> list[str]:
 
 
 def check_edit(editor: PhotoEditor | None, edit: Edit, ages: Iterable[float]) -> PhotoEditor:
-    """Return the editor; raise a FacegenError if there is none, or it cannot do what is asked for.
+    """Return the editor; raise a FacegenError if there is none, or if it cannot do the edit.
 
     Args:
         ages: all that is known of the ages in photos, and the ages to show, in years.

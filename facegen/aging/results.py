@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of 2,000 faces of UTKFace, 4 % are turned further. Their reconstructions are less like them (cosine of face embeddings
 # 0.14; 0.23 up to 20 degrees), and asked to be 75 they look 16 years younger, the others 9.
 FROM_THE_SIDE = 35.0
-CUT_OFF = 0.8  # share of a face inside of its photo below which people are told
+CUT_OFF = 0.8  # below this share of a face inside its photo, the user is told
 MOST_NAMED = 12  # faces in one line
 
 

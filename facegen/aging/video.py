@@ -235,7 +235,7 @@ def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -
 def _nearest(colors: np.ndarray) -> np.ndarray:
     """The index of the nearest of [N, 3] colors for every color of 6 bits per channel: uint8 [64, 64, 64].
 
-    Pillow asks for each pixel anew, which takes seconds for one frame of a noisy photo.
+    Pillow asks for each pixel again, which takes seconds for one frame of a noisy photo.
     """
     from scipy.spatial import cKDTree
 

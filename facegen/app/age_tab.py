@@ -28,6 +28,14 @@ YOUNG, OLD = 25, 75  # what the slider shows first: the one that is farther from
 REFINE_STEPS = 150
 METHODS = {"generator": None, "editor": "editor"}  # as the page calls them, and as `Edit.method`
 NO_PHOTO = "Drop a photo first."
+# On a phone the slider and what it changes come first, then what was found in the photo.
+STYLE = """
+@media (max-width: 700px) {
+  .age-tab > .column { display: contents; }
+  .age-tab > .column > * { width: 100%; }
+  .age-tab .found { order: 1; }
+}
+"""
 
 
 class AgeTab:
@@ -41,7 +49,7 @@ class AgeTab:
     def __init__(self, transfer: AgeTransfer, kept: int) -> None:
         self._transfer = transfer
         self.session = gr.State(None, time_to_live=kept, delete_callback=_forget)
-        with gr.Row():
+        with gr.Row(elem_classes="age-tab"):
             with gr.Column(scale=2, min_width=320):
                 self._add_inputs()
             with gr.Column(scale=3, min_width=320):
@@ -51,13 +59,14 @@ class AgeTab:
     def _add_inputs(self) -> None:
         self.photo = photo_input("photo")
         example_buttons(self.photo)
-        self.faces = gr.HTML(elem_id="faces", visible=False)
-        self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
-        with gr.Row():
-            self.ages = [
-                gr.Number(label=f"Age of face {number}", minimum=0, maximum=120, visible=False, min_width=100)
-                for number in range(1, MAX_FACES + 1)
-            ]
+        with gr.Column(elem_classes="found"):
+            self.faces = gr.HTML(elem_id="faces", visible=False)
+            self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
+            with gr.Row():
+                self.ages = [
+                    gr.Number(label=f"Age of face {number}", minimum=0, maximum=120, visible=False, min_width=100)
+                    for number in range(1, MAX_FACES + 1)
+                ]
 
     def _add_results(self) -> None:
         self.age = gr.Slider(AGES[0], AGES[-1], OLD, step=1, label="Age to show", elem_id="age")
@@ -89,14 +98,14 @@ class AgeTab:
     def _connect(self) -> None:
         controls = [self.age, self.chosen, self.method, self.auto, self.strength, self.hold, *self.ages]
         every = [self.session, *controls]
-        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "draw"}
+        draw: dict[str, Any] = {"concurrency_id": "draw", "concurrency_limit": 2}  # gradio wants both in every event
+        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **draw}
         hidden: dict[str, Any] = {"api_visibility": "private"}
         self.photo.change(
             self.open,
             [self.session, self.photo],
             [self.session, self.faces, self.chosen, *self.ages, self.age, self.compare, self.message, self.files],
-            concurrency_id="draw",
-            concurrency_limit=2,
+            **draw,
             show_progress_on=self.message,
             **hidden,
         )

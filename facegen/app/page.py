@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.themes import Base
 
 from facegen.aging.transfer import AgeTransfer
+from facegen.app.age_tab import STYLE as AGE_STYLE
 from facegen.app.age_tab import AgeTab
 from facegen.app.examples import STYLE as EXAMPLES_STYLE
 from facegen.app.latents_tab import STYLE as LATENTS_STYLE
@@ -21,7 +22,8 @@ Drop a photo and move the slider: the person stays, the age moves. Photos stay o
 are deleted after an hour. Results carry a mark that says that a program changed the faces."""
 KEPT = 3600  # seconds that files and sessions are kept
 FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
-STYLE = ".gradio-container { max-width: 1280px !important; margin: auto; }" + EXAMPLES_STYLE + LATENTS_STYLE
+WIDE = ".gradio-container { max-width: 1280px !important; margin: auto; }"
+STYLE = WIDE + AGE_STYLE + EXAMPLES_STYLE + LATENTS_STYLE
 
 
 def theme() -> Base:

@@ -37,7 +37,7 @@ def is_animated(path: Path) -> bool:
 class Animation:
     """An animated picture.
 
-    Raises a FacegenError if it is none, of frames beyond MAX_PIXELS, or if a result would not fit into MAX_MEMORY.
+    Raises a FacegenError if it is not one, if frames exceed MAX_PIXELS, or if a result would exceed MAX_MEMORY.
 
     Attributes:
         size: width and height of a frame.

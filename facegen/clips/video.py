@@ -54,7 +54,7 @@ TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Im
 class Video:
     """A video file.
 
-    Raises a FacegenError if it is none, holds no pictures, or frames beyond MAX_PIXELS, or where PyAV is missing.
+    Raises a FacegenError if it is not one, has no pictures, if frames exceed MAX_PIXELS, or if PyAV is missing.
 
     Attributes:
         count: number of frames if the file says it; else 0.

@@ -36,7 +36,7 @@ class Face:
         name: the file.
         label: the class, -1 where it has none (or one that makes no sense).
         age: the age in years, where known exactly.
-        ages: the age or range in words (`26`, `20-29`, `70+`); empty where not known.
+        ages: the age or range as text (`26`, `20-29`, `70+`); empty if unknown.
         person, gender: None where not known; gender is `female` or `male`.
         attributes: what is known beside the age and where the face comes from.
     """

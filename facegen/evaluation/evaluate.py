@@ -33,7 +33,7 @@ class Evaluation:
             None where no age is known.
         floor: Cosine of two different people's inputs; None without a judge of identities.
         threshold: Cosine from which on a result is accepted as the person (`acceptance_threshold`); None likewise.
-        real_pairs: Cosines of two real pictures of one person, by the years between them; None where nobody is known.
+        real_pairs: Cosines of two real pictures of one person, by the years between them; None if no person is known.
         group_counts: Evaluated faces of each age group, by its label.
         real_counts: Real faces of each target's group, with which results are compared.
         systems: Two rows for each system, its photos and its generated faces, in the order given; the report is about

@@ -212,7 +212,7 @@ def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str
 
 
 def place(images: torch.Tensor, template: AlignmentTemplate, wanted: AlignmentTemplate, size: int) -> np.ndarray:
-    """Warp aligned pictures to another network's alignment, uint8 `[N, size, size, 3]`; their edge pixels go on.
+    """Warp aligned pictures to another network's alignment, uint8 `[N, size, size, 3]`; their edge pixels are repeated.
 
     Args:
         images: uint8 `[N, 3, H, H]`, aligned to `template`.

@@ -15,7 +15,7 @@ class SexScores:
 
     Attributes:
         kept: Of everybody, over all target ages.
-        women, men: Of those who look like women, or men, in the input; NaN where nobody does.
+        women, men: Of those who look like women, or men, in the input; NaN if there are none.
         women_per_target, men_per_target: The same for each target age.
     """
 

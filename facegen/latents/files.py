@@ -106,7 +106,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def decode_array(data: bytes, path: Path) -> np.ndarray:
-    """The array in the bytes of a `.npy`, never a pickle; a FacegenError that names the file where there is none."""
+    """The array in the bytes of a `.npy`, never a pickle; a FacegenError that names the file if there is none."""
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy complains in many ways of what is damaged, or not its own

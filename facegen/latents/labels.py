@@ -39,7 +39,7 @@ class Classes:
     Args:
         c_dim: how many there are; 0 for none.
         header: what the generator's file says of them.
-        groups: the age groups that they are, where the file does not say; None where they are none.
+        groups: the age groups, if the file does not name them; None if the classes are not age groups.
     """
 
     def __init__(self, c_dim: int, header: Header, groups: AgeGroups | None = None) -> None:

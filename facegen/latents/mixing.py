@@ -22,7 +22,7 @@ from facegen.photos.save import save_marked
 from facegen.text import in_ranges
 
 MAX_PICTURES = 10_000  # of one sheet
-COARSE = 0.4  # share of the layers that come from the columns where nobody says which: 7 of 18, as in the paper
+COARSE = 0.4  # share of the layers that come from the columns by default: 7 of 18, as in the paper
 
 
 def usual_styles(num_ws: int) -> list[int]:

@@ -169,7 +169,7 @@ class Evaluator:
         distance, paths = self.detectors.distance, metric.paths
         assert distance is not None  # `_check_sources` looks
         assert paths is not None
-        generator = copy.deepcopy(latents.generator)  # its constant noise is drawn anew
+        generator = copy.deepcopy(latents.generator)  # its constant noise is drawn again
         batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
         lengths = []
         hidden = not self.progress or self.share.rank > 0

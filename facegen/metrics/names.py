@@ -68,7 +68,7 @@ def parse_metrics(names: str | Iterable[str]) -> list[Metric]:
     """Read names of metrics, separated by commas; twice the same counts once, `none` and nothing are no metric.
 
     Raises:
-        FacegenError: a name that is none, with examples.
+        FacegenError: an unknown name, with examples.
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
     wanted = dict.fromkeys(part.strip() for part in parts)

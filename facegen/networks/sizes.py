@@ -14,7 +14,7 @@ from facegen.errors import FacegenError
 from facegen.networks import layers
 from facegen.networks.generator import SynthesisBlock, SynthesisNetwork
 
-# How features go on beyond their borders: whether mirrored, else repeated; and whether on both sides, else at the
+# How features continue beyond their borders: whether mirrored, else repeated; and whether on both sides, else at the
 # right and the bottom.
 SCALE_TYPES = {"pad": (False, True), "padside": (False, False), "symm": (True, True), "symmside": (True, False)}
 CONTINUED_AT = 8  # the resolution whose features are continued

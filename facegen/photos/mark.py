@@ -57,7 +57,7 @@ class Mark:
 
 
 def marked(notes: Notes, mark: Mark | None) -> Notes:
-    """Return a file's notes with a mark among them; what they say otherwise stays. None marks nothing."""
+    """Return a file's metadata with a mark added; all else stays. None adds nothing."""
     if mark is None:
         return notes
     return replace(notes, xmp=edit_packet(notes.xmp, mark.properties), texts=(*notes.texts, (COMMENT, mark.line)))

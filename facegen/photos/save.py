@@ -22,7 +22,7 @@ from facegen.photos.png16 import write_png16
 SAME = "same"
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "heic": "HEIF", "avif": "AVIF"}
 _SUFFIXES = {**{kind: f".{name}" for name, kind in FORMATS.items()}, "TIFF": ".tif"}
-# Lossy kinds, at a quality that the eye takes for the same; nobody wants another quarter of the colors lost.
+# Lossy formats, at a quality that looks the same, without losing more of the colors.
 _QUALITY: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
@@ -50,7 +50,7 @@ def suffix_of(original: Original, kind: str = SAME) -> str:
 
 
 def other_kind(original: Original, kind: str = SAME) -> str:
-    """Return why a result is of another kind than its photo, in words for the user; empty where it is of the same."""
+    """Return why a result has another format than its photo, as text for the user; empty if the format is the same."""
     found = _kind_of(original, kind)
     if kind != SAME or found == original.kind or original.kind not in _SUFFIXES:
         return ""
@@ -121,7 +121,7 @@ def _flat(picture: Image.Image) -> Image.Image:
 
 
 def _samples16(picture: Image.Image, original: Original, kind: str) -> np.ndarray | None:
-    """The original's 16-bit samples with what was changed in the picture; None where there are none to write."""
+    """The original's 16-bit samples with the changes of the picture; None if there are none to write."""
     samples, before = original.samples, original.image
     if samples is None or not (kind == "PNG" or (kind == "TIFF" and samples.ndim == 2)):
         return None

@@ -79,8 +79,8 @@ def removed_if_damaged(path: Path) -> Iterator[None]:
     """Remove a download from the cache when the block that reads it finds it damaged: the next try gets it again.
 
     A file that is whole but of a kind that facegen does not read stays: another copy would be the same.
-    Only files that `download` has put there are removed. Of the hub's, which other programs may use, the message says
-    what to delete.
+    Only files that `download` has put there are removed. For the hub's files, which other programs may use, the message
+    says what to delete.
     """
     try:
         yield

@@ -185,7 +185,7 @@ def _format(destination: Path, to: str | None, network: str | None) -> str:
 
 
 def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str | None) -> dict[str, nn.Module]:
-    """Which networks are written; FacegenError when there is none that fits."""
+    """Which networks are written; FacegenError if none fits."""
     kinds = _kinds_and_parts()
     fitting = {
         kind: {name: candidate for name, candidate in networks.items() if isinstance(candidate, kinds[kind])}

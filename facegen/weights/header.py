@@ -125,7 +125,7 @@ class Header(Mapping[str, Any]):
 
     @property
     def license(self) -> str | None:
-        """What may be done with the weights, in words."""
+        """What may be done with the weights, as text."""
         license = self.content.get("license")
         return license if isinstance(license, str) else None
 

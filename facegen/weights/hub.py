@@ -95,7 +95,7 @@ def _get(repository: str, file: str, revision: str | None, limit: int | None = N
 
 
 def _check(repository: str, file: str, revision: str | None, limit: int) -> None:
-    """Ask the hub about a file, and raise unless huggingface_hub may download it: it believes what it is told.
+    """Ask the hub about a file, and raise unless huggingface_hub may download it, because it believes everything.
 
     Raises:
         _TooLargeError: it has more bytes than `limit`, or the hub does not say how many.

@@ -119,7 +119,7 @@ def shipped_file(name: str) -> Path:
 
 
 def shipped_editor() -> Path | None:
-    """Return the editor that comes with the package; None where there is none."""
+    """Return the editor that comes with the package; None if there is none."""
     path = PRETRAINED / "editor.safetensors"
     return path if path.is_file() else None
 

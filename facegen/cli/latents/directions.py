@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from facegen.latents.generate import Picture
     from facegen.latents.space import LatentSpace
 
-MAX_VIDEOS = 24  # that nobody need say yes to
+MAX_VIDEOS = 24  # more need --yes
 MAX_INDEX = 999_999  # no network has a w as long as that
 DRAWN = 10_000  # seeds are drawn below it: short enough to be written down
 

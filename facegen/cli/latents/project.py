@@ -92,7 +92,7 @@ def command(
         video = _writes_video(save_video, outdir)
         ages = [] if then_ages is None else checked_ages(space, then_ages)
         label = only_label(space, chosen)
-        if label is None and space.classes.groups is None:  # nobody can tell the class of a picture
+        if label is None and space.classes.groups is None:  # the class of a picture is unknown
             (label,) = labels_or_usual(space, chosen)
         opened = Targets(space, options.align, label, (chosen["age"] or [None])[0])
         needed = ages or options.start == "encoder"

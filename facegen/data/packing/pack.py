@@ -66,7 +66,7 @@ def pack(
     """Write the archive `dest` from the pictures in `source`, in the order of their names.
 
     Pictures that cannot be used are skipped and listed, with the reason, in the report, which is returned and written
-    next to the archive (`<dest>.report.json` and `.html`). After Ctrl-C or a crash the same call goes on where it
+    next to the archive (`<dest>.report.json` and `.html`). After Ctrl-C or a crash the same call continues where it
     stopped.
 
     Args:
@@ -144,7 +144,7 @@ def _open(path: Path, dest: Path, how: str | None) -> _Source:
 
 
 def _common_side(source: _Source, options: PackOptions) -> int:
-    """The side of the pictures where nothing resizes them. Raises FacegenError if it is none to train on."""
+    """The side of the pictures if they are not resized. Raises FacegenError if it is not suitable for training."""
     step = max(1, len(source.names) / LOOK_AT)
     sizes: Counter[tuple[int, int]] = Counter()
     for index in range(min(len(source.names), LOOK_AT)):

@@ -80,7 +80,7 @@ class ImdbWiki(Source):
         return bool(find_named(files, _METADATA)) or mostly_named(files, _NAME)
 
     def read(self, files: Container) -> Iterator[Record | Skipped]:
-        """Take all from the `.mat` files. Raises FacegenError when there is none."""
+        """Read the `.mat` files. Raises FacegenError if there is none."""
         own = find_named(files, _METADATA)
         if not own:
             raise FacegenError(

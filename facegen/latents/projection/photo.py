@@ -22,7 +22,7 @@ class ProjectedPhoto:
     """What the projection of a photo came to.
 
     target: the face, as it was cut from the photo.
-    note: what was made of the photo, in words.
+    note: what was done to the photo, as text.
     w: `[num_ws, w_dim]`, what draws it.
     years: how old it is or looks; None for a generator without age groups.
     aged: the w of the face at the ages asked for, `[A, num_ws, w_dim]`.

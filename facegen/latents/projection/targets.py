@@ -37,7 +37,7 @@ class Target:
     picture: of the generator's size, RGB, of a gray generator L.
     label: the class from whose mean it starts.
     years: how old the face is; None for a generator whose classes are no age groups.
-    note: what was made of the photo, in words.
+    note: what was done to the photo, as text.
     """
 
     picture: Image.Image
@@ -105,7 +105,7 @@ class Targets:
 
 
 def aligned(photo: Image.Image, template: AlignmentTemplate | None, size: int) -> tuple[Image.Image, str]:
-    """Return a photo as a square of `size` pixels, and in words what was done.
+    """Return a photo as a square of `size` pixels, and a text that says what was done.
 
     Args:
         photo: RGB.

@@ -205,7 +205,7 @@ def _train(session: Session, options: AgeOptions, state: TrainingState, data: Ag
 def train_step(state: TrainingState, faces: AgedFaces, chance: np.ndarray, options: AgeOptions) -> float:
     """Train on one batch and return its loss.
 
-    The batch depends on the seed and the step alone, so that a resumed run goes on as if never stopped.
+    The batch depends on the seed and the step alone, so that a resumed run continues as if it had never stopped.
 
     Args:
         chance: how likely each face is drawn, float `[N]`, as returned by `picture_weights`.

@@ -157,7 +157,7 @@ def load_teacher(
     Where the generator's file does not say how its faces are aligned, the archive does.
 
     Args:
-        saved: the state that a run goes on with, which says how ages differ in w; None finds out.
+        saved: the state of a continued run, which says how ages differ in w; None measures it.
 
     Raises:
         FileNotFoundError, FacegenError: no generator of age groups, one of faces that are aligned otherwise, or an
@@ -235,7 +235,7 @@ def train_step(
 ) -> dict[str, float]:
     """Train on one batch and return the losses by name.
 
-    The batch depends on the seed and the step alone, so that a resumed run goes on as if never stopped.
+    The batch depends on the seed and the step alone, so that a resumed run continues as if it had never stopped.
     """
     step, device = state.progress.step, next(state.editor.parameters()).device
     batch, random = draw_batch(faces, teacher, options, step, device)
@@ -344,7 +344,7 @@ def _describe(session: Session, options: EditorOptions, state: TrainingState, fa
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     keeps = ["the sex"] * (judges.sex is not None) + ["the identity"] * (judges.identity is not None)
     session.log(f"{len(faces)} faces of {faces.images.shape[-1]} pixels; {len(judges.estimators)} age estimators")
-    session.log(f"pairs: {options.generated:.0%} of a batch{', the sex held' if state.shift.holds else ''}")
+    session.log(f"pairs: {options.generated:.0%} of a batch{', sex held' if state.shift.holds else ''}")
     session.log(f"losses keep {' and '.join(keeps) or 'only what the photo shows'}")
 
 

@@ -12,7 +12,7 @@ from facegen.options import MAX_BATCH, NETWORK_NAMES, Options, option
 
 SMALLEST = 16  # pixels that the discriminator can halve four times
 WARMUP = 30  # steps with a rising learning rate
-NO_NETWORK = "none"  # `--face-network`: nobody looks whether the person stays
+NO_NETWORK = "none"  # `--face-network`: no identity loss
 FALLING = 0.3  # share of the run, its end, with a falling one
 
 

@@ -105,7 +105,7 @@ def make_batch(
 
 
 def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceData) -> Iterator[Batch]:
-    """Shuffled batches; the same for the same seed and epoch, so that a resumed epoch goes on where it was.
+    """Shuffled batches; the same for the same seed and epoch, so that a resumed epoch continues where it was.
 
     The last, incomplete batch is left out: batch normalization wants full ones. Where part of a batch is real, an epoch
     has no more batches, so that one is as long as another.

@@ -118,7 +118,7 @@ def train_encoder(
         torch.manual_seed(options.seed)
         objective, header = build_objective(options, session.progress)
         saved, notes = None, {}
-        if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is touched
+        if options.data is not None and options.real_in_batch():  # a wrong one is reported before a folder is touched
             generator = objective.generator
             archive = open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
             notes = {"data": note_of(archive, archive.class_names)}

@@ -112,7 +112,7 @@ class EncoderOptions(Options):
         return f"encoder-{self.recipe_name()}-{Path(self.generator).stem}-{self.pairs}pairs"
 
     def recipe_name(self) -> str:
-        """The recipe's name; for want of one that of the best there is."""
+        """The recipe's name; by default the best one that the options allow."""
         return self.recipe or ("w+" if self.data is None else "age")
 
     def chosen_recipe(self) -> Recipe:

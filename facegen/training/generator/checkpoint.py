@@ -109,7 +109,7 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     whole(content["images_seen"], f"{path}: images_seen")
     snapshot = Path(folder) / name
     if _before(snapshot).exists() and not _is_of(snapshot, content["images_seen"]):
-        snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before
+        snapshot = _before(snapshot)  # the process was killed between the two: continue from the previous pair
     if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
         raise FacegenError(
             f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot continue; a new one "

@@ -25,7 +25,7 @@ from facegen.weights.locate import snapshot_name
 class Measurements:
     """The metrics of a run; making them loads the judging networks and looks at the real pictures.
 
-    So whatever is missing is told before the training starts. All processes share the pictures.
+    So whatever is missing is reported before the training starts. All processes share the pictures.
 
     Args:
         options: the run's options; without `metrics` there is nothing to do, ever.

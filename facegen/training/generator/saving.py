@@ -86,7 +86,7 @@ class Saver:
 
     @contextmanager
     def rescue(self) -> Iterator[None]:
-        """Within it a training step that fails for want of memory or of readable data leaves the run saved.
+        """Within it, a training step that fails because of memory or unreadable data leaves the run saved.
 
         Raises:
             FacegenError: one line that says what is wrong, what was saved and what to do.
@@ -168,7 +168,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def smaller_batch(options: TrainOptions) -> str:
     """Say which --batch-gpu to try: at most half of what did not fit, in whole minibatch-stddev groups.
 
-    It does not change what is learned, so the run can go on with it.
+    It does not change what is learned, so the run can continue with it.
     """
     share = options.batch // distributed.world_size()
     most = min(options.batch_gpu or share, share)

@@ -35,7 +35,7 @@ def fitting(part: Any, saved: Any, where: str) -> Any:
         where: what to call it in messages.
 
     Raises:
-        FacegenError: it is not of this part, or holds numbers that no training can go on with.
+        FacegenError: it does not belong to this part, or has numbers with which no training can continue.
     """
     if isinstance(part, nn.Module):
         return fitting_tensors(part.state_dict(), saved, where)

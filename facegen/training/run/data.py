@@ -1,4 +1,4 @@
-"""What a run learns from, noted in its folder, so that a run does not go on with other data without a word."""
+"""What a run learns from, recorded in its folder, so that a run does not continue with other data silently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def note_of(archive: FaceArchive, classes: Sequence[str]) -> dict[str, Any]:
 def check_same_classes(folder: str | os.PathLike[str], notes: Notes) -> None:
     """Raise a FacegenError that names both lists if an archive has other classes than the run in a folder began with.
 
-    A run of a version that noted nothing may go on with any.
+    A run of a version that recorded nothing may continue with any data.
     """
     for option, before in _read(folder).items():
         now = notes.get(option)

@@ -236,7 +236,7 @@ def _start(device: torch.device) -> torch.device:
 def _leave() -> None:
     global _hosts
     _hosts = None
-    with suppress(RuntimeError):  # all is done; what a process that left first causes here matters to nobody
+    with suppress(RuntimeError):  # all is done; errors caused by a process that left first do not matter
         dist.destroy_process_group()
 
 

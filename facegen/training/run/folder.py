@@ -102,7 +102,7 @@ class RunFolder:
             raise FileNotFoundError(f"{path}: no such run folder")
         run = cls(path)
         try:
-            for leftover in path.glob(".*.tmp"):  # what a killed process was writing; nobody else writes here now
+            for leftover in path.glob(".*.tmp"):  # what a killed process was writing; no other process writes here now
                 leftover.unlink(missing_ok=True)
             if last_step is not None and (path / STATS).exists():
                 kept = [line for line in read_stats(path) if line["step"] <= last_step]
@@ -172,7 +172,7 @@ class RunFolder:
             with suppress(OSError):
                 self._events.close()
             self._events = None
-        if isinstance(error, Exception):  # Ctrl-C and SIGTERM are none
+        if isinstance(error, Exception):  # not Ctrl-C and SIGTERM
             words = str(error) if isinstance(error, FacegenError | OSError) else repr(error)[:500]
             reason = visible(" ".join(words.split()))
             self._append(LOG, f"broke off: {reason}")
@@ -187,7 +187,7 @@ class RunFolder:
         self.close(error)
 
     def _append(self, name: str, line: str) -> None:
-        """Add a line to a file; where that fails, say so and go on."""
+        """Add a line to a file; if that fails, say so and continue."""
         try:
             with open_in_place(self.path / name, append=True) as file:
                 text = ("\n" if name in self._cut_short else "") + line + "\n"
@@ -234,7 +234,7 @@ def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
 
 
 def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
-    """Raise an error if the run in a folder cannot go on with these options: as `read_options`, or for what changed."""
+    """Raise an error if the run in a folder cannot continue with these options."""
     options.check_goes_on(read_options(folder, type(options)))
 
 

@@ -37,7 +37,7 @@ def launch(command: Sequence[str], processes: int) -> int:
     check_gpus(processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE))
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # "Received 2 death signal" helps nobody
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # "Received 2 death signal" does not help
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

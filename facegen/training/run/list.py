@@ -91,7 +91,7 @@ class Run:
 
     @property
     def measured(self) -> str:
-        """The numbers of its best weights, which `best.json`, `encoder-best` or `age-best` name or hold, in words."""
+        """The numbers of its best weights (see `best.json`, `encoder-best` or `age-best`) as text."""
         if self.kind == "encoder":
             if not (best := _lowest(self.stats, "val_loss")):
                 return ""
@@ -131,7 +131,7 @@ class Run:
 
 
 def count(number: float) -> str:
-    """Return kimg or epochs in words: all digits before the point, one behind it, three of what is below ten."""
+    """Return kimg or epochs as text: all digits before the point and one after it; three digits below ten."""
     return f"{round(number, 1 if number >= 10 else 3):.10g}"
 
 
@@ -151,7 +151,7 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder}: no such folder; give the one that holds the runs, as --outdir of the training"
+            f"{folder}: no such folder; give the one that holds the runs, which was --outdir in training"
         )
     paths = (
         [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))

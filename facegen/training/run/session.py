@@ -108,7 +108,7 @@ class Session:
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on with this run."""
+        """The command that continues this run."""
         return f"facegen {self._command} --resume {as_argument(self.path)}"
 
     def log(self, text: str) -> None:

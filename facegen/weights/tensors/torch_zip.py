@@ -1,7 +1,7 @@
 """The zip that `torch.save` writes: nothing is compressed, so every file in it is a part of the whole one.
 
 torch has a zip reader of its own, which finds other directories than Python's: what one reader checks, the other need
-not see. So nobody but this module looks into the file, and only at what lies in it as it is.
+not see. So only this module looks into the file, and only at what lies in it unchanged.
 """
 
 from __future__ import annotations
