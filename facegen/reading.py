@@ -198,7 +198,7 @@ def check_types(row: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, An
         FacegenError: it is no object, lacks a name or has another, or a value is of another type.
     """
     if not isinstance(row, dict) or row.keys() != types.keys():
-        raise FacegenError(f"{reprlib.repr(row)} is no object of {', '.join(types)}")
+        raise FacegenError(f"{reprlib.repr(row)} is not an object of {', '.join(types)}")
     for name, kinds in types.items():
         if type(row[name]) not in kinds:
             raise FacegenError(f"{name} is {reprlib.repr(row[name])}")

@@ -61,7 +61,7 @@ def test_this_machine():
     assert torch.__version__ in done.stdout
 
 
-@pytest.mark.parametrize(("answer", "told"), [("1", "has bfloat16"), ("0", "has no instructions for bfloat16")])
+@pytest.mark.parametrize(("answer", "told"), [("1", "supports bfloat16"), ("0", "does not support bfloat16")])
 def test_the_processor(monkeypatch, answer, told):
     monkeypatch.setenv("FACEGEN_BFLOAT16", answer)
     assert doctor.processor().value.startswith(told)

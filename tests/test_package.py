@@ -108,7 +108,7 @@ def code_in_docs() -> list[tuple[str, str]]:
     What IPython alone understands, such as `%pip`, is left as `pass`.
     """
     found = []
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         found += [(path.name, block) for block in blocks]
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

@@ -58,10 +58,15 @@ def page(title: str, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def keep_colons(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
-    """Keep napoleon from taking the words before a colon in a property's first line for a type."""
-    if what in ("property", "attribute"):
-        lines[:0] = ["..", ""]  # an empty comment: it looks at the first line only
+def prepare(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
+    """Keep napoleon from finding types where our docstrings have none."""
+    if what in ("property", "attribute"):  # before the colon in the first line; so that is an empty comment
+        lines[:0] = ["..", ""]
+    start = lines.index("Attributes:") if "Attributes:" in lines else len(lines)
+    for index, line in enumerate(lines[start:], start):  # in `path, name: ...`
+        match = FIELD.match(line.strip())
+        if match:
+            lines[index] = line.replace(match[1], match[1].replace(", ", ","), 1)
 
 
 def improve(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:

@@ -36,7 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", link_public_names)
     app.connect("doctree-resolved", link_commands)
     app.connect("doctree-read", set_dashes)
-    app.connect("autodoc-process-docstring", api_pages.keep_colons, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", api_pages.prepare, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", api_pages.improve)
     app.connect("autodoc-process-signature", api_pages.shorten)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
