@@ -77,7 +77,7 @@ class Container:
             for name, why in self.refused.items():
                 if why == AGAIN:
                     continue
-                raise FacegenError(f"{self.path}: {why}: {name!r}; take it out, or do not use this archive")
+                raise FacegenError(f"{self.path}: {why}: {name!r}; remove it, or do not use this archive")
         self.names: list[str] = sorted({n for n in found if not _is_noise(n) and n not in self.refused})
 
     def read(self, name: str) -> bytes:

@@ -456,5 +456,5 @@ def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
     if _brand(data):
         return FacegenError(f"{name}: a broken or unusual {_brand(data)} picture; convert it to JPEG")
     if isinstance(error, Image.UnidentifiedImageError):
-        return FacegenError(f"{name}: not a readable picture")
+        return FacegenError(f"{name}: not a picture, or a broken one")
     return FacegenError(f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})")

@@ -322,7 +322,7 @@ def test_kept_outputs(name: str):
     path = NOTEBOOKS / f"{name}.ipynb"
     notebook = read(name)
     nbformat.validate(notebook)
-    assert path.stat().st_size < 800_000
+    assert path.stat().st_size < 700_000
     assert len(shown(notebook)) >= 4, "no pictures: run scripts/run_notebooks.py"
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -30,7 +30,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     else:
         content = read_torch_file(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise FacegenError(f"{path}: holds no state dict, that is tensors by name and nothing else")
+        raise FacegenError(f"{path}: not a state dict: it needs tensors by name and nothing else")
     check_finite(content, str(path))
     return without_wrapper(content)
 

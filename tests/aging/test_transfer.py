@@ -221,7 +221,7 @@ def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopp
         ({"ages": [float("nan")]}, "age nan"),
         ({"ages": [float("inf")]}, "age inf"),
         ({"edit": Edit(layers="9")}, "it has 6, 0 to 5"),
-        ({"edit": Edit(hold=["sex"])}, "how to hold the sex"),
+        ({"edit": Edit(hold=["sex"])}, "cannot hold the sex"),
         ({"ages": [-1]}, "age -1"),
         ({"ages": []}, "no ages given"),
         ({"ages": "old"}, "numbers of years"),

@@ -111,7 +111,7 @@ def test_whatever_gets_no_label_is_reported(make_folder, tinted):
     result = CliRunner().invoke(main, ["label", str(folder)])
     assert result.exit_code == 0
     for line in (
-        "no picture in empty: it is not a class",
+        "no picture in empty, so it is not a class",
         "not in a class folder, left out: stray.png",
         "not a picture, left out: only_text/notes.txt",
         "unreadable, left out: broken/0.png: the file is empty (zero bytes)",

@@ -548,4 +548,4 @@ def test_formats_that_are_no_photos_are_not_even_opened(tmp_path, face, kind):
     face.save(source / "27_0_0_1.jpg")
     report = prepare(source, tmp_path / "a.zip", crop=CropOptions("as-is", 16), progress=False)
     (dropped,) = report.dropped["unreadable picture"]
-    assert dropped == {"file": "26_0_0_1.jpg", "detail": "not a readable picture"}
+    assert dropped == {"file": "26_0_0_1.jpg", "detail": "not a picture, or a broken one"}

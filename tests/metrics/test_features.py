@@ -129,7 +129,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         with pytest.raises(FacegenError, match=f"{name}: "):
             read_state_dict(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pth")
-    assert_refused("no state dict", read_state_dict, tmp_path / "list.pth")
+    assert_refused("not a state dict", read_state_dict, tmp_path / "list.pth")
 
 
 def test_without_torch_fidelity(monkeypatch):

@@ -127,7 +127,7 @@ def test_going_on_needs_a_run(training: Training, finished: Path, tmp_path: Path
     saved = torch.load(finished / training.state, weights_only=True)
     for name in saved:
         torch.save({key: value for key, value in saved.items() if key != name}, tmp_path / "run" / training.state)
-        refuse(FacegenError, f"no {name} in it")
+        refuse(FacegenError, f"it has no {name}")
 
 
 def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path: Path):

@@ -35,7 +35,7 @@ class FfhqAging(TableSource):
         table.require("image_number", "age_group", "age_group_confidence", "gender")
         for line, row in table:
             if not re.fullmatch(r"\d{1,9}", row["image_number"]):
-                yield Skipped(row_name(table.name, line), "row not understood", "image_number is no number")
+                yield Skipped(row_name(table.name, line), "row not understood", "image_number is not a number")
                 continue
             number = int(row["image_number"])
             first, *others = pictures.get(number) or [f"{table.folder}{number:05d}.png"]

@@ -46,7 +46,7 @@ def places_between(keys: int, frames: int, *, loop: bool = False, easing: str = 
     if keys < 2 or frames < 2:
         raise FacegenError(f"a walk needs at least two keys and two frames, got {keys} and {frames}")
     if steps * frames > MAX_FRAMES:
-        raise FacegenError(f"{steps} steps of {frames} frames are more than {MAX_FRAMES:,} frames: take fewer")
+        raise FacegenError(f"{steps} steps of {frames} frames are more than {MAX_FRAMES:,} frames: use fewer")
     times = np.tile(np.arange(frames) / frames, steps)
     if not loop:
         times[-frames:] = np.linspace(0, 1, frames)

@@ -344,7 +344,7 @@ def _describe(session: Session, options: EditorOptions, state: TrainingState, fa
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     keeps = ["the sex"] * (judges.sex is not None) + ["the identity"] * (judges.identity is not None)
     session.log(f"{len(faces)} faces of {faces.images.shape[-1]} pixels; {len(judges.estimators)} age estimators")
-    session.log(f"pairs: {options.generated:.0%} of a batch{', the sex held' if state.shift.holds else ''}")
+    session.log(f"pairs: {options.generated:.0%} of a batch{', sex held' if state.shift.holds else ''}")
     session.log(f"losses keep {' and '.join(keeps) or 'only what the photo shows'}")
 
 

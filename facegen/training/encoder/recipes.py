@@ -61,7 +61,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.target == "z" and (self.sees_pictures or self.near or self.adversarial):
-            raise FacegenError("z is compared with z alone: losses of pictures and of w need the target w or w+")
+            raise FacegenError("z can only be compared with z: losses of pictures and of w need the target w or w+")
         if self.cosine and self.target != "z":
             raise FacegenError("the cosine loss is for the target z, whose length says nothing")
 

@@ -157,7 +157,7 @@ class TrainOptions(Options):
     tick: float = option(4, "kimg between progress lines.", above=0)
     snap: int = option(10, "Ticks between snapshots.", above=0, resumable=True)
     snap_minutes: float | None = option(
-        None, "Also take a snapshot every this many minutes.", unset="never", above=0, resumable=True
+        None, "Also take a snapshot each time this many minutes have passed.", unset="never", above=0, resumable=True
     )
     keep: int | None = option(
         None, "Keep only this many of the newest snapshots, and the best one.", unset="all", min=1, resumable=True

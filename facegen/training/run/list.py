@@ -151,7 +151,7 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder}: no such folder; give the one that holds the runs, as --outdir of the training"
+            f"{folder}: no such folder; give the one that holds the runs, which was --outdir in training"
         )
     paths = (
         [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))

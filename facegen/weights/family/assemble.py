@@ -100,7 +100,7 @@ class _Ration(TorchFunctionMode):
         if func in (torch.randn, torch.zeros, torch.ones, torch.full):
             self.elements -= math.prod(args[0])
             if self.elements < 0:
-                raise ValueError("they ask for larger tensors than the file has")
+                raise ValueError("they need larger tensors than the file has")
             if func is torch.randn:
                 func = torch.empty
         return func(*args, **(kwargs or {}))
@@ -122,7 +122,7 @@ def _checked(known: Mapping[str, Any], arguments: Mapping[Any, Any], where: str)
             kept[name] = None
         elif isinstance(check, dict):
             if not isinstance(value, dict):
-                raise FacegenError(f"{where}: the argument {name} is no dictionary: a damaged file")
+                raise FacegenError(f"{where}: the argument {name} is not a dictionary: a damaged file")
             kept[name] = _checked(check, value, where)
         elif check(value):
             kept[name] = list(value) if isinstance(value, tuple) else value

@@ -130,7 +130,7 @@ class _Machine:
             if instruction is None:
                 name = REFUSED_INSTRUCTIONS.get(code)
                 if name is None:
-                    raise Damaged(f"no instruction 0x{code:02x} is known")
+                    raise Damaged(f"unknown instruction 0x{code:02x}")
                 raise FacegenError(f"uses the pickle instruction {name}, which network files do not need: refused")
             instruction(self)
         raise FacegenError(f"has more than {MAX_INSTRUCTIONS:,} pickle instructions, no network has so many: refused")
@@ -206,7 +206,7 @@ class _Machine:
         taken = self.take(count)
         self.budget.text -= count
         if self.budget.text < 0:
-            raise FacegenError("repeats its text, which no network file does: refused")
+            raise FacegenError("repeats its text, as no network file does: refused")
         self.push(str(taken, encoding))
 
     def remember(self, number: int) -> None:
@@ -254,7 +254,7 @@ class _Machine:
         """REDUCE and NEWOBJ alike: our function of that name, with the file's arguments."""
         arguments, target = self.pop(), self.pop()
         if type(target) is not Global or type(arguments) is not tuple:
-            raise Damaged("a call of something that is no global")
+            raise Damaged("a call of something that is not a global")
         self.push(self.builders[target.name](*arguments))
 
     def build(self) -> None:

@@ -50,9 +50,9 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
 def checked_sizes(sizes: Any) -> tuple[int, ...]:
     """Return sizes or strides, one per dimension, as a file gives them; ValueError if they are invalid."""
     if not isinstance(sizes, (list, tuple)) or len(sizes) > MAX_DIMENSIONS:
-        raise ValueError(f"a shape that is no list of up to {MAX_DIMENSIONS} sizes")
+        raise ValueError(f"a shape that is not a list of up to {MAX_DIMENSIONS} sizes")
     if any(type(size) is not int or not 0 <= size < MAX_SIZE for size in sizes):
-        raise ValueError("a shape with a size that is no size")
+        raise ValueError("a shape with an invalid size")
     return tuple(sizes)
 
 

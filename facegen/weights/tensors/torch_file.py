@@ -87,7 +87,7 @@ def _read_legacy(file: BinaryIO, where: str) -> Any:
     if version != STORAGE_PROTOCOL or type(machine) is not dict or machine.get("little_endian") is not True:
         raise FacegenError(f"{where}: written by a machine with another byte order: not supported")
     if type(keys) is not list or len(keys) > blocks.MAX_TENSORS or sorted(keys) != sorted(without.numbers):
-        raise DamagedError(f"{where}: damaged, it holds other storages than its tensors need")
+        raise DamagedError(f"{where}: damaged: its storages do not match its tensors")
     spans = {}
     for key in keys:
         count, length = without.numbers[key].numel(), without.numbers[key].nbytes

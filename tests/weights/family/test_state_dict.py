@@ -107,8 +107,8 @@ def without(state: dict, name: str) -> dict:
         (small().state_dict() | {"synthesis.b8.conv1.bias": torch.zeros(5)}, "conv1.bias is [5], not [4]"),
         (small().state_dict() | {"synthesis.b32.conv1.weight": torch.zeros(5)}, "one of the resolutions 4, 8, ... 32"),
         (small().state_dict() | {"synthesis.b4.conv1.weight": torch.zeros([])}, "is missing or odd"),
-        (small().state_dict() | {"step": 3}, "holds other things than tensors by name"),
-        (small().state_dict() | {3: torch.zeros(1)}, "holds other things than tensors by name"),
+        (small().state_dict() | {"step": 3}, "holds something other than tensors by name"),
+        (small().state_dict() | {3: torch.zeros(1)}, "holds something other than tensors by name"),
     ],
 )  # fmt: skip
 def test_other_tensors_say_what_they_are(state, words, tmp_path):
