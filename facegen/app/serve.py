@@ -6,8 +6,13 @@ import hmac
 import ipaddress
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from facegen.errors import FacegenError
 
@@ -35,7 +40,7 @@ def serve(
     open_browser: bool = False,
     device: str | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
         password: what visitors have to know; needed where others than this machine's users can reach the page.
@@ -50,11 +55,27 @@ def serve(
         raise FacegenError("others can reach this page: give it a password")
     folder = tempfile.mkdtemp(prefix="facegen-app-")  # readable by this user alone
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     try:
         _launch(host, port, password, share, open_browser, device)
     finally:
         tempfile.tempdir = None
         shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def _app_options(host: str, password: str | None) -> dict[str, Any]:
+    """Nothing that describes the page to programs; without a password, nothing for the pages of other web sites."""
+    from starlette.middleware import Middleware
+
+    from facegen.app.guard import LocalOnly
+
+    local = is_loopback(host) and not password
+    return {"openapi_url": None, "middleware": [Middleware(LocalOnly, host=host)] if local else []}
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _launch(host: str, port: int, password: str | None, share: bool, open_browser: bool, device: str | None) -> None:
@@ -63,7 +84,7 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
     from facegen.status import say
 
     try:
-        from facegen.app.page import STYLE, build_page, theme
+        from facegen.app.page import SCRIPT, STYLE, build_page, theme
     except ModuleNotFoundError as error:
         raise FacegenError('the page needs gradio: pip install "facegen[app]"') from error
 
@@ -82,6 +103,7 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
             max_file_size=MAX_BYTES,
             theme=theme(),
             css=STYLE,
+            js=SCRIPT,
             footer_links=[],
             ssr_mode=False,
             run_history=False,
@@ -90,8 +112,17 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
             state_session_capacity=VISITORS,
             quiet=True,
             prevent_thread_lock=True,
+            app_kwargs=_app_options(host, password),
         )
     except OSError as error:
-        raise FacegenError(f"port {port} of {host} cannot be used ({error}); take another one with --port") from error
+        raise FacegenError(
+            f"port {port} of {host} cannot be used: another program may hold it; take another one with --port"
+        ) from error
     say(f"Open {page.local_url}", "Ctrl-C ends it.")
-    page.block_thread()
+    try:
+        while True:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("Stopped.")
+    finally:
+        page.close(verbose=False)
