@@ -1,4 +1,4 @@
-"""Downloads over http and https: one file, complete or not there; what was cut goes on where it was."""
+"""Downloads over http and https: a file is complete or absent, and an interrupted download continues."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None, 
     """Download `url` to `path`, unless a complete file is there (see `is_complete`).
 
     A download that is cut is taken up again, now or by the next call, where the server can tell that its file has not
-    changed since; else it begins anew. Until then what came so far lies beside `path`, as `.<name>.part`. Of several
-    processes that want the same path one downloads and the others wait for it.
+    changed since; else it starts over. Until then the part that arrived is next to `path`, as `.<name>.part`. Of
+    several processes that want the same path one downloads and the others wait for it.
 
     A server that is slower than 2 kB a second is given up, as is one that sends more than MAX_BYTES.
 
@@ -198,7 +198,7 @@ def _receive(url: str, part: _Part, progress: bool) -> None:
     import requests
 
     begun = False  # a server that never answered is not asked again
-    most, in_vain = part.size(), 0  # a server that begins anew each time brings nothing
+    most, in_vain = part.size(), 0  # a server that starts over each time makes no progress
     while True:
         cause: Exception
         try:
@@ -250,7 +250,7 @@ def _attempt(url: str, part: _Part, progress: bool) -> None:
         cut = part.size() < total
         if not cut:
             part.remove()
-        raise _Interrupted("the connection is cut" if cut else "the server sends more than it says")
+        raise _Interrupted("the connection is cut" if cut else "the server sends more than it announced")
 
 
 def _receive_body(url: str, part: _Part, answer: Answer, start: int, total: int | None, progress: bool) -> None:
@@ -291,7 +291,7 @@ def _check_status(response: requests.Response) -> None:
     if status in BUSY:
         raise _Interrupted(f"the server answers {_status(status)}; try again later")
     if status in {401, 403, 407}:
-        raise RefusedError(f"the server answers {_status(status)}: it wants a login")
+        raise RefusedError(f"the server answers {_status(status)}: it requires a login")
     if status in {404, 410}:
         raise RefusedError(f"the server answers {_status(status)}: check the address")
     if status not in {200, 206}:
@@ -325,7 +325,7 @@ def _total(response: requests.Response) -> int | None:
     if said is None or "chunked" in response.headers.get("Transfer-Encoding", "").lower():
         return None
     if not re.fullmatch(_NUMBER, said, flags=re.ASCII):
-        raise RefusedError("the server says a size that no file has")
+        raise RefusedError("the server announces an impossible size")
     if int(said) > MAX_BYTES:
         raise RefusedError(f"{int(said):,} bytes; no network has more than {MAX_BYTES // 1024**2:,d} MB: refused")
     return int(said)

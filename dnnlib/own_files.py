@@ -13,7 +13,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(o
 def is_own(path: Path) -> bool:
     """Whether a file, or the link there, is not one that a stranger may have put there.
 
-    It is the user's own, or belongs to whoever the folder belongs to, or only chosen people may write to the folder.
+    It belongs to the user or to the owner of the folder, or only chosen people may write to the folder.
     """
     return _is_own(path.lstat(), path)
 

@@ -29,7 +29,7 @@ PACKED = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"}
 
 
 class RefusedError(Exception):
-    """Nothing is to be had here, whenever we ask. Says why, in words that follow an address."""
+    """The download is impossible, now and later. The message says why, to follow a URL."""
 
 
 class TooSlowError(Exception):
@@ -100,7 +100,7 @@ class Answer:
             self._put(error)
 
     def _put(self, what: object) -> bool:
-        """Hand it to the caller; False if there is none any more."""
+        """Hand it to the caller; False if there is no caller any more."""
         while not self._left.is_set():
             with suppress(queue.Full):
                 self._arrived.put(what, timeout=0.5)
@@ -144,15 +144,17 @@ def _follow(session: requests.Session, url: str, headers: dict[str, str]) -> req
             packings = {word.strip().lower() for word in response.headers.get("Content-Encoding", "").split(",")}
             if packings & PACKED:
                 response.close()
-                raise RefusedError("the server packs the file, which it was asked not to: it could unpack to any size")
+                raise RefusedError(
+                    "the server compresses the file although it was asked not to: it could unpack to any size"
+                )
             return response
         response.close()
         url = _redirected(url, response.headers["Location"].encode("latin-1").decode("utf-8", "replace"))
-    raise RefusedError("the server sends us round in circles")
+    raise RefusedError("the server redirects in circles")
 
 
 def _redirected(url: str, location: str) -> str:
-    """Return the address that a server at `url` sends us on to, unless it is none to go to."""
+    """Return the address that a server at `url` redirects to, unless it must not be followed."""
     came = urlsplit(url)
     try:
         target = urljoin(url, location)

@@ -20,8 +20,9 @@ exclude_patterns = ["_ext"]
 
 # --- Markdown -------------------------------------------------------------------------------------------------------
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline"]
 highlight_language = "text"
+smartquotes = False  # `--ages` is not to become `–ages`
 
 # --- Notebooks: shown as they were run ------------------------------------------------------------------------------
 nb_execution_mode = "off"
@@ -32,8 +33,10 @@ nb_merge_streams = True
 default_role = "py:obj"  # `AgeGroups` in a docstring is a link, and `[N, 3, S, S]` is code
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # the name of a constant, not all of its numbers
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 add_module_names = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

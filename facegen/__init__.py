@@ -1,6 +1,6 @@
 """Change the apparent age of a face: a class-conditional StyleGAN2-ADA generator and a latent encoder.
 
-What is public is in `facegen.__all__`, a line each in docs/api.md. Everything below it may change.
+The public names are in `facegen.__all__`, with a line each in docs/api.md. Everything else may change.
 """
 
 from __future__ import annotations

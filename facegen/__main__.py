@@ -10,7 +10,7 @@ def main() -> None:
 
         command()
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        sys.stderr.write("\nStopped.\n")
         sys.exit(130)
 
 

@@ -6,7 +6,7 @@ notebooks and `python -c` look in the current folder before all others. A notebo
 the family's code to load a pickle.
 
 So facegen never imports these names. It takes the folders beside its own, and calls what is in them
-`facegen.beside.torch_utils` and `facegen.beside.dnnlib`. `torch_utils` and `dnnlib` stay free for whoever imports them,
+`facegen.beside.torch_utils` and `facegen.beside.dnnlib`. `torch_utils` and `dnnlib` stay free for other programs,
 before facegen or after it. Where that gives these very files, they are loaded a second time, which they allow: they
 import each other with relative names, and declare their operations to PyTorch once.
 """

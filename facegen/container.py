@@ -32,7 +32,7 @@ def is_image_name(name: str) -> bool:
 
 
 DOUBLE = "the zip holds two files of this name"
-AGAIN = "a link to a folder that is there already"
+AGAIN = "a link to a folder that was already read"
 
 
 class Container:
@@ -43,8 +43,8 @@ class Container:
 
     Args:
         path: the folder or zip.
-        strict: refuse what is dangerous (names in a zip that lead out of it) or endless (a link to a folder
-            that it lies in). Otherwise these are left out and listed in `refused`.
+        strict: refuse what is dangerous (names in a zip that lead out of it) or endless (a link to a folder that
+            contains it). Otherwise these are left out and listed in `refused`.
 
     Attributes:
         names: the files, sorted.
@@ -77,7 +77,7 @@ class Container:
             for name, why in self.refused.items():
                 if why == AGAIN:
                     continue
-                raise FacegenError(f"{self.path}: {why}: {name!r}; take it out, or do not use this archive")
+                raise FacegenError(f"{self.path}: {why}: {name!r}; remove it, or do not use this archive")
         self.names: list[str] = sorted({n for n in found if not _is_noise(n) and n not in self.refused})
 
     def read(self, name: str) -> bytes:
@@ -153,7 +153,7 @@ class Container:
         above = {os.path.realpath(path) for path in (here, *here.parents)} if links else set()
         endless = [link for link in links if os.path.realpath(link) in above]
         self.refused |= {
-            link.relative_to(self.path).as_posix(): "a link to a folder that it lies in" for link in endless
+            link.relative_to(self.path).as_posix(): "a link to a folder that contains it" for link in endless
         }
         return [link for link in links if link not in endless]
 
@@ -162,7 +162,7 @@ class Container:
         unpacked = sum(info.file_size for info in self._open_zip().infolist() if is_image_name(info.filename))
         if unpacked > max(MAX_UNPACKED, MAX_UNPACKED_TIMES * self.path.stat().st_size):
             raise FacegenError(
-                f"{self.path}: its pictures unpack to {unpacked // 1024**2:,d} MB, far more than pictures do: refused"
+                f"{self.path}: its pictures unpack to {unpacked // 1024**2:,d} MB, far too much for pictures: refused"
             )
 
     def _open_zip(self) -> zipfile.ZipFile:

@@ -1,4 +1,4 @@
-"""Where networks run, and how tensors get there."""
+"""The device on which networks run, and how tensors get there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facegen.errors import FacegenError
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name; None takes a GPU when there is one.
+    """The device of that name; None uses a GPU if there is one.
 
     Raises:
         FacegenError: PyTorch does not know the device, or this machine does not have it.
@@ -47,7 +47,7 @@ def cpu_has_bfloat16() -> bool:
 def trains_in_bfloat16(device: torch.device, fp32: bool) -> bool:
     """Whether a training computes in bfloat16 where it pays: on a processor that has it, unless told `fp32`.
 
-    A run's options say `fp32` alone, so that it may go on where the processor is another.
+    A run's options only say `fp32`, so that it may continue on another processor.
     """
     return device.type == "cpu" and not fp32 and cpu_has_bfloat16()
 

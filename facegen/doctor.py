@@ -1,4 +1,4 @@
-"""What this machine offers facegen, and how to improve it: what `facegen doctor` prints."""
+"""What facegen can use on this machine, and how to get more: the findings of `facegen doctor`."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def summary(findings: list[Finding]) -> dict:
 def processor() -> Finding:
     """Whether the processor multiplies bfloat16 numbers, which makes training on it faster."""
     if cpu_has_bfloat16():
-        return Finding("processor", "has bfloat16: training on the CPU computes in it where it pays")
-    return Finding("processor", "has no instructions for bfloat16: training on the CPU computes in float32")
+        return Finding("processor", "supports bfloat16: training on the CPU uses it where it is faster")
+    return Finding("processor", "does not support bfloat16: training on the CPU uses float32")
 
 
 def driver() -> list[Finding]:
@@ -96,8 +96,8 @@ def driver() -> list[Finding]:
     version = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     if version is None:
         if shutil.which("nvidia-smi") is None:
-            return [Finding("driver", "none (there is no nvidia-smi)")]
-        return [Finding("driver", "does not answer", False, "run `nvidia-smi` and do what it says")]
+            return [Finding("driver", "none (nvidia-smi not found)")]
+        return [Finding("driver", "does not answer", False, "run `nvidia-smi` and follow its advice")]
     return [Finding("driver", version.splitlines()[0].strip() if version else "no GPU")]
 
 
@@ -110,8 +110,8 @@ def gpus() -> list[Finding]:
                 if torch.version.cuda is None
                 else f"install a driver for CUDA {torch.version.cuda} or newer, and look at CUDA_VISIBLE_DEVICES"
             )
-            return [Finding("GPU", "there is one, but PyTorch cannot use it", False, fix)]
-        return [Finding("GPU", "none: facegen runs on the CPU; to train at more than 64 x 64 takes a GPU")]
+            return [Finding("GPU", "found, but PyTorch cannot use it", False, fix)]
+        return [Finding("GPU", "none: facegen runs on the CPU; training at more than 64 x 64 needs a GPU")]
     findings = []
     known = torch.cuda.get_arch_list()
     for i in range(torch.cuda.device_count()):
@@ -149,8 +149,8 @@ def operations() -> Finding:
     if state.state == "built":
         return Finding("CUDA operations", f"built, in {state.folder}", True)
     if state.state == "not built yet":
-        return Finding("CUDA operations", "not built yet: the first use builds them, in about a minute", True)
-    value = f"plain PyTorch instead, the same numbers: {state.reason}"
+        return Finding("CUDA operations", "not built yet: the first use builds them in about a minute", True)
+    value = f"not available, plain PyTorch computes the same: {state.reason}"
     # Without a GPU there is nothing that they would make faster.
     if not torch.cuda.is_available():
         return Finding("CUDA operations", value)
@@ -164,7 +164,7 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """The room where commands write unless they are told otherwise."""
+    """The free space where commands write by default."""
     here = Path.cwd()
     return Finding("disk", f"{_size(shutil.disk_usage(here).free)} free in {here}")
 

@@ -1,4 +1,4 @@
-"""The error that a user can cause and can put right, and errors in words."""
+"""The error for mistakes that a user can correct, and error texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_LETTERS = 2000  # of a message; the path of a file has up to 4096
 
 
 class FacegenError(ValueError):
-    """One clear line: what is wrong, where, and what to do. The command line prints it without a traceback."""
+    """One clear line that says what is wrong, where, and what to do. The command line prints it without a traceback."""
 
     def __str__(self) -> str:
         """The message, in which whatever strangers wrote is visible."""

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, and locks between processes."""
+"""Write files atomically, so that nobody sees half of one, and lock them between processes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _named(error: OSError, path: Path, temporary: Path) -> OSError:
-    """Return an error of writing with the name of the file: a full disk says none, and the temporary one helps nobody.
+    """Return an error of writing with the name of the file: a full disk gives none, and the temporary name is useless.
 
     An error that names another file stays: it is about what was to be written.
     """
@@ -90,7 +90,8 @@ def _named(error: OSError, path: Path, temporary: Path) -> OSError:
 
 
 def _secret_name(path: Path) -> Path:
-    """Return a name beside `path` that nobody can guess, so that nobody can leave a link there for us to write through.
+    """Return a name next to `path` that cannot be guessed, so that nobody can place a link there for us to write
+    through.
 
     Most writers open a file by its name, where they would follow one.
     """
@@ -143,7 +144,7 @@ def at_home(path: str | os.PathLike[str]) -> Path:
 def check_free(path: str | os.PathLike[str], force: bool = False) -> None:
     """Raise a FacegenError if a file is there that the caller would replace, unless the user wants that (`--force`)."""
     if not force and os.path.lexists(path):
-        raise FacegenError(f"{path}: is there already and would be lost; --force replaces it")
+        raise FacegenError(f"{path}: already exists; --force replaces it")
 
 
 def check_folder(outdir: str | os.PathLike[str]) -> None:
@@ -151,7 +152,7 @@ def check_folder(outdir: str | os.PathLike[str]) -> None:
     outdir = Path(outdir).absolute()
     there = next(path for path in (outdir, *outdir.parents) if path.exists())
     if not there.is_dir():
-        raise NotADirectoryError(f"{there}: is a file, so nothing can be written in it")
+        raise NotADirectoryError(f"{there}: is a file, not a folder to write in")
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there}: nothing can be written there")
 
@@ -163,7 +164,7 @@ def write_with_torch(content: Any, temporary: Path) -> None:
     try:
         torch.save(content, temporary)
     except RuntimeError as error:  # so it tells of it
-        raise OSError("PyTorch has not written all of it") from error
+        raise OSError("PyTorch did not write all of it") from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 2) -> None:

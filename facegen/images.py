@@ -1,4 +1,4 @@
-"""Pictures of any origin, decoded: a broken one says so in one line, an odd one becomes plain RGB or gray."""
+"""Decode pictures of any origin: a broken one gives a one-line error, an unusual one becomes plain RGB or gray."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def oddities(image: Image.Image, name: str) -> list[str]:
     if Image.registered_extensions().get(suffix) not in {kind, None}:
         found.append(f"a {kind} picture named {suffix}")
     if getattr(image, "is_animated", False) and not is_mpo:
-        found.append("animated: the first picture was taken")
+        found.append("animated: the first picture was used")
     if image.mode not in {"RGB", "L"}:
         found.append(f"colors converted from {image.mode}")
     return found
@@ -247,8 +247,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if not isinstance(image, Image.Image):
         raise FacegenError(
-            f"a picture is a PIL.Image.Image, not {type(image).__name__}: take Image.fromarray(array) of an array "
-            "(RGB; OpenCV's are BGR: array[..., ::-1]), facegen.open_photo(path) of a file"
+            f"a picture is a PIL.Image.Image, not {type(image).__name__}: use Image.fromarray(array) for an array "
+            "(RGB; OpenCV's are BGR: array[..., ::-1]), facegen.open_photo(path) for a file"
         )
     plain = to_rgb_or_gray(turn_upright(image))
     return plain if plain.mode == "RGB" else plain.convert("RGB")  # convert would copy
@@ -454,7 +454,7 @@ def _unreadable(data: bytes, name: str, error: Exception) -> FacegenError:
     if isinstance(error, Image.DecompressionBombError):
         return TooManyPixelsError(f"{name}: more than {MAX_PIXELS:,d} pixels; make it smaller")
     if _brand(data):
-        return FacegenError(f"{name}: a broken {_brand(data)} picture, or one of an odd kind; convert it to JPEG")
+        return FacegenError(f"{name}: a broken or unusual {_brand(data)} picture; convert it to JPEG")
     if isinstance(error, Image.UnidentifiedImageError):
-        return FacegenError(f"{name}: not a picture that can be read, or a broken one")
+        return FacegenError(f"{name}: not a picture, or a broken one")
     return FacegenError(f"{name}: cannot decode the picture ({str(error).splitlines()[0] if str(error) else error!r})")

@@ -113,7 +113,9 @@ class Options:
         hints = get_type_hints(cls)
         for field in fields(cls):
             value = values.get(field.name, field.default)
-            if value is not field.default and not _is_a(value, hints[field.name]):
+            # Not `is`: in Python 3.10 there are several empty tuples.
+            is_default = type(value) is type(field.default) and value == field.default
+            if not is_default and not _is_a(value, hints[field.name]):
                 raise FacegenError(f"{field.name} cannot be {described(value)}")
         return cls(**values)
 
@@ -124,7 +126,7 @@ class Options:
         return cls(**{name: value for name, value in chosen.items() if name in names and value is not None})
 
     def check_goes_on(self, before: Options) -> None:
-        """Raise a FacegenError if a run of the options `before` cannot go on with these."""
+        """Raise a FacegenError if a run with the options `before` cannot continue with these."""
         values, values_before = self.to_json(), before.to_json()
         if complaint := _fixed(type(self), [name for name in values if values[name] != values_before[name]]):
             raise FacegenError(complaint)
@@ -174,7 +176,7 @@ def _click_option(cls: type, field: Field, *, only: str = "") -> Callable[[Comma
     elif meta["unset"]:
         settings["help"] += f"  [default: {meta['unset']}]"
     elif field.default is dataclasses.MISSING:
-        settings["required"] = not meta["resumable"]  # who goes on with a run need not give it
+        settings["required"] = not meta["resumable"]  # not needed when a run continues
     elif field.default is not None:
         default = field.default
         written = ",".join(map(str, default)) if isinstance(default, tuple) else default

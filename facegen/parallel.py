@@ -60,7 +60,7 @@ def run_in_child(function: Callable[[], None], *arguments: str, **options: Any) 
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after the one that started it, however that ends: none is left working for nobody."""
+    """End this process soon after the one that started it ends, in whatever way, so that it does not work on alone."""
 
     def watch() -> None:
         while os.getppid() == parent:

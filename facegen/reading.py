@@ -2,7 +2,7 @@
 
 A small file can claim any size: a zip unpacks to a thousand times its own, `[[],[],...]` takes twenty times its bytes
 once it is parsed, a pipe never ends. So sizes are looked at before anything is read. `docs/security.md` lists the
-bounds; whoever needs more of one sets the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
+bounds; to raise one, set the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         size = os.fstat(file.fileno()).st_size
         data = file.read(size + 1) if size <= limit else None  # memory is reserved for what is asked
     if data is None or len(data) > limit:
-        raise FacegenError(f"{path}: more than {_mb(limit)}, no file of this kind is so large: refused")
+        raise FacegenError(f"{path}: more than {_mb(limit)}, too large for a file of this kind: refused")
     return data
 
 
@@ -118,7 +118,7 @@ def read_note(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file with one in each line; what is none, such as a line cut short, is left out.
+    """Return the JSON objects of a file with one per line; other lines, such as one cut short, are skipped.
 
     Raises:
         As `open_plain`; FacegenError, too, if it has more than MAX_TEXT_BYTES, MAX_LINES or MAX_JSON_MEMORY.
@@ -154,14 +154,14 @@ def parse_json(data: bytes | str, where: str) -> Any:
     except FacegenError as error:
         raise FacegenError(f"{where}: {error}") from None
     except RecursionError:
-        raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused") from None
+        raise FacegenError(f"{where}: nested deeper than {MAX_JSON_DEPTH} levels: refused") from None
     except ValueError as error:
         raise DamagedError(f"{where}: not JSON ({error})") from error
     containers, depth = [content] if isinstance(content, (dict, list)) else [], 0
     while containers:
         depth += 1
         if depth > MAX_JSON_DEPTH:
-            raise FacegenError(f"{where}: parts in parts, deeper than {MAX_JSON_DEPTH}: refused")
+            raise FacegenError(f"{where}: nested deeper than {MAX_JSON_DEPTH} levels: refused")
         containers = [
             value
             for container in containers
@@ -198,7 +198,7 @@ def check_types(row: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, An
         FacegenError: it is no object, lacks a name or has another, or a value is of another type.
     """
     if not isinstance(row, dict) or row.keys() != types.keys():
-        raise FacegenError(f"{reprlib.repr(row)} is no object of {', '.join(types)}")
+        raise FacegenError(f"{reprlib.repr(row)} is not an object of {', '.join(types)}")
     for name, kinds in types.items():
         if type(row[name]) not in kinds:
             raise FacegenError(f"{name} is {reprlib.repr(row[name])}")
@@ -250,7 +250,7 @@ def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo, where: st
             with archive.open(info) as file:
                 data = file.read(limit + 1)
     except KeyError:
-        raise FacegenError(f"{where}: there is no file {name} in it") from None
+        raise FacegenError(f"{where}: it has no file {name}") from None
     except (*BROKEN_ZIP, OSError) as error:
         raise FacegenError(f"{where}: cannot read {name} ({error})") from error
     if data is None or len(data) > limit:

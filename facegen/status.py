@@ -1,4 +1,4 @@
-"""What a person at the terminal is told, above the bars if there are any; and their Ctrl-C, a request to stop."""
+"""Messages on the terminal, above any progress bars; and Ctrl-C as a request to stop."""
 
 from __future__ import annotations
 

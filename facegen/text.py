@@ -1,4 +1,4 @@
-"""What strangers wrote, for people to read: names, headers, errors.
+"""Make text from strangers safe to show: names, headers, errors.
 
 A file's name can move the cursor, color the screen, turn the direction of reading, or pretend to be the next line.
 Whatever facegen shows (terminal, logs, pages, Markdown) goes through `visible`, its JSON through `json_text`.

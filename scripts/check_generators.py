@@ -41,7 +41,7 @@ def load_all(texts: tuple[str, ...], groups: AgeGroups) -> dict[str, nn.Module]:
     for name, reference in pairs:
         generator, header = load_generator(reference)
         if generator.c_dim == 0:
-            raise FacegenError(f"{reference}: this generator knows no age groups: train one with --cond")
+            raise FacegenError(f"{reference}: this generator has no age groups: train one with --cond")
         own = header.groups or AgeGroups.default()
         if generator.c_dim != len(own):
             raise FacegenError(f"{reference}: it has {generator.c_dim} classes, but there are {len(own)} age groups")

@@ -37,11 +37,11 @@ def photo_and_age(text: str) -> tuple[Path, float | None]:
 @click.argument("picture", type=click.Path(path_type=Path))
 @click.argument("photos", nargs=-1, required=True)
 @click.option("--ages", default="5,15,25,35,45,55,65,75,85", show_default=True, help="Ages to show.")
-@click.option("--faces", is_flag=True, help="The faces as the generator draws them, not the photos.")
+@click.option("--faces", is_flag=True, help="Show the faces as the generator draws them, not the photos.")
 @click.option("--refine", default=0, show_default=True, help="Steps of refinement for each face.")
-@click.option("--generator", help="Another generator than the one in the package.")
-@click.option("--encoder", help="Another encoder than the one in the package.")
-@click.option("--age-estimator", help="Another age estimator than the one in the package.")
+@click.option("--generator", help="A generator to use instead of the one in the package.")
+@click.option("--encoder", help="An encoder to use instead of the one in the package.")
+@click.option("--age-estimator", help="An age estimator to use instead of the one in the package.")
 def main(picture: Path, photos: tuple[str, ...], ages: str, faces: bool, refine: int, **files: str | None) -> None:
     """Write PICTURE: a row for every photo."""
     transfer = AgeTransfer.from_files(files["generator"], files["encoder"], age_estimator=files["age_estimator"])

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import facegen
 from facegen import beside
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(facegen.__file__).parents[1]  # of the packages, installed or not
 THEIRS = {  # what a checkout of the StyleGAN family has under these names
     "torch_utils/__init__.py": "",
     "torch_utils/custom_ops.py": "def get_plugin(*args): raise RuntimeError('no CUDA')",

@@ -61,7 +61,7 @@ def test_this_machine():
     assert torch.__version__ in done.stdout
 
 
-@pytest.mark.parametrize(("answer", "told"), [("1", "has bfloat16"), ("0", "has no instructions for bfloat16")])
+@pytest.mark.parametrize(("answer", "told"), [("1", "supports bfloat16"), ("0", "does not support bfloat16")])
 def test_the_processor(monkeypatch, answer, told):
     monkeypatch.setenv("FACEGEN_BFLOAT16", answer)
     assert doctor.processor().value.startswith(told)
@@ -72,7 +72,7 @@ def test_no_gpu_is_no_fault(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     found = findings()
     assert found["GPU"].value.startswith("none")
-    assert found["CUDA operations"].value.startswith("plain PyTorch instead")
+    assert found["CUDA operations"].value.startswith("not available, plain PyTorch computes the same")
     assert found["nvcc"].value  # from a folder or "none"
     assert found["C++ compiler"].value == "none"
     assert not any(finding.fix for finding in found.values())
@@ -82,7 +82,7 @@ def test_a_gpu_whose_operations_are_switched_off(gpu):
     assert findings()["GPU"].good
     output = CliRunner().invoke(main, ["doctor", "--build"]).output
     assert "+ GPU              NVIDIA Test, 80 GiB, sm_90" in output
-    assert "! CUDA operations  plain PyTorch instead" in output
+    assert "! CUDA operations  not available, plain PyTorch computes the same" in output
     assert "To fix CUDA operations: unset TORCH_UTILS_OPS." in output
     assert "To fix the build: unset TORCH_UTILS_OPS." in output
 

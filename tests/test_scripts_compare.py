@@ -103,7 +103,7 @@ def test_the_tables_have_a_row_for_each_generator(folder: Path):
         (["--data", "none.zip", "g.safetensors"], "none.zip"),
         (["--data", "train.zip", "g.safetensors", "b=none.safetensors"], "none.safetensors: neither a file"),
         (["--data", "train.zip", "a=age.safetensors"], "age.safetensors: holds age, but no generator"),
-        (["--data", "train.zip", "no-ages.safetensors"], "no-ages.safetensors: this generator knows no age groups"),
+        (["--data", "train.zip", "no-ages.safetensors"], "no-ages.safetensors: this generator has no age groups"),
         (["--data", "train.zip", "ten.safetensors"], "ten.safetensors: its age groups are 0-10,11-20"),
         (["--data", "train.zip", "three.safetensors"], "it has 3 classes, but there are 10 age groups"),
         (["--data", "train.zip", "a=g.safetensors", "a=g2.safetensors"], "two rows have one name: real faces, a, a"),

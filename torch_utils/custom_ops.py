@@ -31,7 +31,7 @@ from .ops import library  # noqa: F401  declares the operations, which what is b
 
 SOURCES = Path(__file__).parent / "ops" / "cuda"
 SWITCH = "TORCH_UTILS_OPS"
-MAX_WAIT = 1800  # seconds: a build that takes longer has probably hung, and what waits for it goes on without
+MAX_WAIT = 1800  # seconds: a build that takes longer has probably hung, and what waits for it continues without
 # In the folder of a build:
 BUILT = "torch_utils_ops.so"
 COMPLETE = "complete"  # a file that says that the library is whole
@@ -249,7 +249,7 @@ def _progress(text: str) -> Iterator[None]:
 
 
 def find_toolkit() -> Path | None:
-    """Return the folder of the CUDA toolkit, with bin/nvcc and include/ below it; None where there is none."""
+    """Return the folder of the CUDA toolkit, with bin/nvcc and include/ below it; None if there is none."""
     nvcc = shutil.which("nvcc")
     candidates = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     if nvcc is not None:

@@ -13,16 +13,6 @@ import facegen
 # A field of a dataclass as our docstrings describe it: `box: left, top, right, bottom in pixels of the photo.`
 FIELD = re.compile(r"^(\w+(?:, \w+)*): (?=\S)")
 
-# Goes to the end of docs/api.md, where GitHub does not show it.
-CONTENTS = """
-```{toctree}
-:hidden:
-:glob:
-
-generated/api/*
-```
-"""
-
 
 def groups() -> dict[str, list[str]]:
     """Return the public names by the comments that they stand under in `facegen/__init__.py`."""
@@ -41,6 +31,13 @@ def pages() -> dict[str, str]:
     return {f"{slug(title)}.rst": page(title, names) for title, names in groups().items()}
 
 
+def contents() -> str:
+    """Return what goes to the end of docs/api.md: the pages below it."""
+    return "\n".join(
+        ["", "```{toctree}", ":hidden:", "", *[f"generated/api/{slug(title)}" for title in groups()], "```", ""]
+    )
+
+
 def slug(title: str) -> str:
     """Return the name of a group's page."""
     return re.sub(r"\W+", "-", title.lower())
@@ -52,14 +49,24 @@ def page(title: str, names: list[str]) -> str:
     lines = [title, "=" * len(title), "", ".. currentmodule:: facegen", ""]
     for name in names:
         thing = getattr(facegen, name)
-        lines += [name, "-" * len(name), ""]
         if not inspect.isclass(thing):
             lines += [f".. autofunction:: facegen.{name}", ""]
         elif issubclass(thing, Exception):
             lines += [f".. autoexception:: facegen.{name}", ""]
         else:
-            lines += [f".. autoclass:: facegen.{name}", "   :members:", ""]
+            lines += [f".. autoclass:: facegen.{name}", "   :members:", "   :exclude-members: rules", ""]
     return "\n".join(lines)
+
+
+def prepare(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
+    """Keep napoleon from finding types where our docstrings have none."""
+    if what in ("property", "attribute"):  # before the colon in the first line; so that is an empty comment
+        lines[:0] = ["..", ""]
+    start = lines.index("Attributes:") if "Attributes:" in lines else len(lines)
+    for index, line in enumerate(lines[start:], start):  # in `path, name: ...`
+        match = FIELD.match(line.strip())
+        if match:
+            lines[index] = line.replace(match[1], match[1].replace(", ", ","), 1)
 
 
 def improve(app: object, what: str, name: str, thing: Any, options: object, lines: list[str]) -> None:
@@ -83,11 +90,25 @@ def improve(app: object, what: str, name: str, thing: Any, options: object, line
         else:
             changed.append(line)
     lines[:] = changed
-    described = [field for field in dataclasses.fields(thing) if field.metadata.get("help")]
-    if described:
+    if options_of(thing):
         lines += ["", "Its fields:", ""]
-        lines += [f"* ``{field.name}``: {in_rst(field.metadata['help'])}" for field in described]
-        lines += [""]
+        for field in options_of(thing):
+            required = field.default is dataclasses.MISSING
+            usual = in_rst(field.metadata["unset"] or "") or f"``{field.default!r}``"
+            value = "required" if required else f"default {usual}"
+            lines.append(f"* ``{field.name}`` (``{field.type}``, {value}): {in_rst(field.metadata['help'])}")
+        lines.append("")
+
+
+def shorten(app: object, what: str, name: str, thing: Any, options: object, signature: str, returns: str) -> Any:
+    """Leave out the arguments of a class of options: up to fifty, all of them in the list of its fields."""
+    return ("(...)", returns) if what == "class" and options_of(thing) else None
+
+
+def options_of(thing: Any) -> list[dataclasses.Field]:
+    """Return the fields that are options, see `facegen.options`."""
+    fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
+    return [field for field in fields if field.metadata.get("help")]
 
 
 def in_rst(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
 
@@ -54,7 +55,7 @@ def section(command: click.Command, name: str, parent: click.Context, marks: str
     lines += ["", f"```{{program}} {context.command_path}", "```", ""]
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
+        if record is not None and isinstance(parameter, click.Option):
             lines += option(*record)
     if isinstance(command, click.Group):
         for below in command.list_commands(context):
@@ -74,7 +75,7 @@ def option(names: str, text: str) -> list[str]:
 def described(text: str) -> list[str]:
     """Return a command's help as Markdown. Click marks what keeps its lines by a backspace: examples."""
     lines = []
-    for paragraph in textwrap.dedent(text).strip().split("\n\n"):
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
         if paragraph.startswith("\b"):
             title, *rest = paragraph.split("\n")[1:]
             lines += [f"**{title.rstrip(':')}**", "", *fenced("console", textwrap.dedent("\n".join(rest)))]

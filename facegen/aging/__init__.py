@@ -1,1 +1,1 @@
-"""Age transfer: how a face is aged, top to bottom in `transfer.py` and the files beside it."""
+"""Age transfer: how a face is aged. Read `transfer.py` first."""

@@ -38,7 +38,7 @@ class LatentAges:
         if edit.method is None:
             return "swap" if self.target == "z" else "shift"
         if edit.method == "editor":
-            raise FacegenError("an editor changes faces of photos, and this is none: use method shift or swap")
+            raise FacegenError("an editor only changes faces in photos: use method shift or swap here")
         if edit.method == "swap" and self.target != "z":
             raise FacegenError(
                 f"method swap needs an encoder that predicts z, and this one predicts {self.target}: "

@@ -39,7 +39,7 @@ SMOOTHED = 0.7  # of that fades of what is finer than the crop, too: more is wax
 SHADE = 1 / 32  # blur that leaves the colors of skin, lips and hair, as a share of the crop's side
 GUIDED = 0.3  # share of the change in lightness that follows the photo's lines; more is cleaner and hardly ages
 NEAR = 1 / 32  # within this share of the crop's side, a change that follows lines is a gain and a shift
-UNDERSTOOD = 0.6  # share of a change that is let through in a face, on average, below which people are told
+UNDERSTOOD = 0.6  # below this share of a change that is let through, on average, the user is told
 
 
 class FaceChange:

@@ -66,12 +66,12 @@ def drawn_faces(
     *,
     estimated: bool,
 ) -> list[FaceResult]:
-    """What became of the faces of one photo.
+    """The results for the faces of one photo.
 
     Args:
-        transfer: finds out how strong the changes have to be.
+        transfer: decides how strong the changes must be.
         inputs: the faces as the encoder saw them; `rendered` is what was made of them.
-        estimated: nobody said how old the faces are.
+        estimated: the ages of the faces were not given.
     """
     has_color = not faces or not shows_no_color(photo)
     reconstructions = drawn_pictures(rendered.reconstructions, has_color)

@@ -1,4 +1,4 @@
-"""What is asked for: which ages to show, and how a face changes on the way there."""
+"""What to do: which ages to show, and how a face changes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Edit(Options):
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield (
             self.refine_seconds is None or self.refine > 0,
-            "a time to refine needs steps to take in it: give refine (--refine), too",
+            "a time for refinement also needs a number of steps: give refine (--refine) too",
         )
         yield not isinstance(self.hold, str), "hold is a list of names, as in ['sex']"
 
@@ -98,7 +98,7 @@ def by_editor(edit: Edit, editor: object | None) -> Edit:
     if editor is None:
         return edit
     if edit.method not in (None, "editor"):
-        raise FacegenError(f"an editor is of no use to the method {edit.method}: leave it out, or take --method editor")
+        raise FacegenError(f"method {edit.method} does not use an editor: leave it out, or use --method editor")
     return replace(edit, method="editor")
 
 
@@ -108,22 +108,22 @@ def parse_ages(text: str) -> list[float]:
     Whole years come as int, so that they read well. Raises a FacegenError for anything else.
     """
     ages: list[float] = []
-    too_many = FacegenError(f"ages {shorten(text, 60)} are more than {MAX_AGES}: take a larger step, or fewer")
+    too_many = FacegenError(f"ages {shorten(text, 60)} are more than {MAX_AGES}: use a larger step, or fewer ages")
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         try:
             numbers = [float(number) for number in match.groups(default="1")] if match else [float(part)]
         except ValueError as error:
-            raise FacegenError(f"{shorten(text, 60)!r} is no list of ages: {_AGES_EXAMPLE}") from error
+            raise FacegenError(f"{shorten(text, 60)!r} is not a list of ages: {_AGES_EXAMPLE}") from error
         if not all(map(math.isfinite, numbers)):
-            raise FacegenError(f"{shorten(text, 60)!r} is no list of ages: {_AGES_EXAMPLE}")
+            raise FacegenError(f"{shorten(text, 60)!r} is not a list of ages: {_AGES_EXAMPLE}")
         if not match:
             ages += numbers
             continue
         start, stop, step = numbers
         if step == 0 or (stop - start) / step < 0:
             words = shorten(part.strip(), 60)
-            raise FacegenError(f"ages {words} never arrive: the step must lead from {start:g} to {stop:g}")
+            raise FacegenError(f"ages {words} never reach their end: the step must lead from {start:g} to {stop:g}")
         steps = (stop - start) / step + 1e-9
         if not steps < MAX_AGES:  # or infinite, or no number, of tiny steps and huge ages
             raise too_many
@@ -238,10 +238,10 @@ def wanted_ages(ages: Sequence[float] | str, groups: AgeGroups) -> list[Age]:
 def group_of(age: float, groups: AgeGroups) -> int:
     """Return the index of the group that a person's age belongs to; in a gap between groups, of the closest one.
 
-    Raises a FacegenError for an age beyond all groups, or that nobody has lived to see.
+    Raises a FacegenError for an age outside all groups, or one that no person has reached.
     """
     if not math.isfinite(age):
-        raise FacegenError(f"age {age} is no number of years")
+        raise FacegenError(f"age {age} is not a number of years")
     group = groups.index_of(int(age)) if age >= 0 else None
     oldest = groups.oldest if groups.index_of(OLDEST_PERSON) is None else max(OLDEST_PERSON, groups.oldest)
     if not groups.bounds[0][0] <= age < oldest + 1:

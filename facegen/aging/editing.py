@@ -33,12 +33,12 @@ from facegen.networks.editor import Editor
 if TYPE_CHECKING:
     from facegen.aging.transfer import AgeTransfer
 
-EDITOR_FIRST = False  # whether photos for which nobody names a method are the editor's, where there is one
+EDITOR_FIRST = False  # whether an editor, if there is one, is the default method for photos
 WINDOW = 1.25  # side of the window, in sides of the aligned face
 FADE = (1 - 1 / WINDOW) / 2  # width of the fade at its border, as a share of its side: all that is around the face
 LEAST_SIDE, MOST_SIDE = 128, 512  # pixels of the aligned face that the editor draws; beyond, it is resized
 SMALLEST = 32  # pixels of the aligned face in the photo: of less, there is nothing to edit
-TOO_SMALL = f"a face needs {SMALLEST} pixels for an editor, and none here has them"
+TOO_SMALL = f"an editor needs faces of at least {SMALLEST} pixels, and this photo has none"
 EDITOR_MOST = 1.5  # of the change as the editor drew it: more is no face that it has learned
 DRAWN_SIDE = 128  # pixels of the aligned face that the network looks at, as in its training
 NEAR = 2.0  # of these, where a change is one gain of the photo's lines and one shift
@@ -216,24 +216,26 @@ def of_generator_only(edit: Edit) -> list[str]:
 
 
 def check_edit(editor: PhotoEditor | None, edit: Edit, ages: Iterable[float]) -> PhotoEditor:
-    """Return the editor; raise a FacegenError if there is none, or it cannot do what is asked for.
+    """Return the editor; raise a FacegenError if there is none, or if it cannot do the edit.
 
     Args:
         ages: all that is known of the ages in photos, and the ages to show, in years.
     """
     if editor is None:
         raise FacegenError(
-            "method editor needs an editor, and facegen has none for this generator: give one (--editor FILE)"
+            "method editor needs an editor, and facegen has none for this generator: give one with --editor FILE"
         )
     if names := of_generator_only(edit):
         raise FacegenError(
-            f"method editor knows no {', '.join(names)}: these say how the generator draws; leave them out, or take "
-            "another method"
+            f"method editor does not use {', '.join(names)}, which say how the generator draws: leave them out, "
+            "or use another method"
         )
     youngest, oldest = editor.ages
     for age in ages:
         if not youngest <= age <= oldest:
-            raise FacegenError(f"age {age:g} is none that this editor was trained on: {youngest:g} to {oldest:g} years")
+            raise FacegenError(
+                f"age {age:g} is outside the range that this editor was trained for: {youngest:g} to {oldest:g} years"
+            )
     return editor
 
 

@@ -1,4 +1,4 @@
-"""Aged faces back into their photo: turned and scaled into place, in the photo's colors, without a seam.
+"""Put aged faces back into their photo: turned and scaled into place, in the photo's colors, without a seam.
 
 Two modes, named by what is put into the photo:
 
@@ -123,7 +123,7 @@ def paste_faces(
     if mode not in PASTE_MODES:
         raise FacegenError(f"faces are pasted as {' or '.join(map(repr, PASTE_MODES))}, not {mode!r}")
     if photo.mode not in PHOTO_MODES:
-        raise FacegenError(f"a photo of mode {photo.mode} takes no faces: open it with open_original")
+        raise FacegenError(f"a photo of mode {photo.mode} cannot take faces: open the photo with open_original")
     for number, face in enumerate(faces, start=1):
         _check(face, number, mode)
 
@@ -185,10 +185,10 @@ def paste_results(
     *,
     template: AlignmentTemplate = UTKFACE_TEMPLATE,
 ) -> Iterator[tuple[str, Image.Image]]:
-    """What `AgeTransfer.transfer` made of a photo's faces, back in the photo: caption and photo of every age in turn.
+    """Put the faces from `AgeTransfer.transfer` back into their photo; yields caption and photo for each age.
 
     Args:
-        photo: The one that was given to `transfer`.
+        photo: The photo that was given to `transfer`.
         results: as returned by `transfer`; all faces at the same ages.
         mode, template: See `paste_faces`; the template is `AgeTransfer.template`.
     """
@@ -208,7 +208,7 @@ def _pasted(result: FaceResult, aged: AgedFace) -> PastedFace | PastedChange:
 def _check(face: PastedFace | PastedChange, number: int, mode: str) -> None:
     if isinstance(face, PastedChange):
         if mode != "change":
-            raise FacegenError(f"face {number}: of an editor there is only the change to paste, no {mode}")
+            raise FacegenError(f"face {number}: an editor can only be pasted as change, not as {mode}")
         sizes, words = {face.input.size, face.change.shape[1::-1], face.mask.shape[1::-1]}, "change and mask"
     else:
         sizes, words = {face.input.size, face.reconstruction.size, face.aged.size}, "reconstruction and aged face"
@@ -216,7 +216,7 @@ def _check(face: PastedFace | PastedChange, number: int, mode: str) -> None:
         raise FacegenError(f"face {number}: input, {words} have different sizes: {sorted(sizes)}")
     matrix = np.asarray(face.matrix)
     if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-12:
-        raise FacegenError(f"face {number}: its matrix is no invertible 2x3 matrix: {matrix.tolist()}")
+        raise FacegenError(f"face {number}: its matrix is not an invertible 2x3 matrix: {matrix.tolist()}")
 
 
 def _box(face: Placed, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -5,10 +5,10 @@ the Image Quality of StyleGAN", appendix D, is the projector whose schedule this
 the generator: a copy of it is tuned around the found w, the pivot, until it draws this face (Roich et al. 2021,
 "Pivotal Tuning").
 
-Either half can reach any likeness and lose the ages on the way: far from where the generator was trained, a step in w
-ages nobody (Tov et al. 2021, section 3, call it the tradeoff of distortion and editability). So w is pulled to where it
-came from, the tuned generator is held to what it drew before of other faces, and where there is an age estimator, the
-face at another age must look as old as it did.
+Either half can reach any likeness but may lose the ages: far from where the generator was trained, a step in w does
+not change the age (Tov et al. 2021, section 3, call it the tradeoff between distortion and editability). So w is pulled
+toward its start, the tuned generator must still draw other faces as before, and if there is an age estimator, the aged
+face must look as old as it did before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ AGE = 0.3  # a decade
 PULL = 0.4  # mean squared distance of w to its start, in units of its variance
 HOLD = 10.0  # mean squared error of other faces
 
-Report = Callable[[int, int], None]  # is told how many steps are done, and of how many
+Report = Callable[[int, int], None]  # gets the number of steps done, and of all steps
 
 
 class _Bar(Protocol):
@@ -80,7 +80,7 @@ def refine(
         seconds: For each face; ends both halves early, so that the result depends on the machine. None for no limit.
         moves: `[N, A, num_ws, w_dim]`, what is added to w to see the face at other ages.
         estimator: Its features judge likeness beside the pixels, and it watches over the ages of the `moves`.
-        progress: Show a bar with the time left, and which face is worked on; or a function that is told of every step.
+        progress: Show a progress bar per face; or a function that is called after every step.
             What it raises ends the work.
         first, count: These faces are those from number `first`, counted from 0, of so many; for the bar.
 
@@ -222,7 +222,7 @@ def _laid_like(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 
 def _ages(goal: Goal, random: torch.Generator) -> Iterator[int | None]:
-    """Indices of the moves in random order, all of them before one comes again; None where nobody tells ages."""
+    """Indices of the moves in random order, all of them before any repeats; None if no estimator judges ages."""
     while True:
         yield from [None] if goal.estimator is None else torch.randperm(goal.moves.shape[1], generator=random).tolist()
 

@@ -1,4 +1,4 @@
-"""What age transfer makes of a photo: the photo at each age, and its faces; and what is said of them."""
+"""The results of age transfer: the photo at each age, its faces, and facts about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of 2,000 faces of UTKFace, 4 % are turned further. Their reconstructions are less like them (cosine of face embeddings
 # 0.14; 0.23 up to 20 degrees), and asked to be 75 they look 16 years younger, the others 9.
 FROM_THE_SIDE = 35.0
-CUT_OFF = 0.8  # share of a face inside of its photo below which people are told
+CUT_OFF = 0.8  # below this share of a face inside its photo, the user is told
 MOST_NAMED = 12  # faces in one line
 
 
@@ -86,7 +86,7 @@ class FaceResult:
 
     @property
     def input_caption(self) -> str:
-        """`input`, and how old the face looks where nobody said how old it is: `input, looks 73`."""
+        """`input`, and how old the face looks if its age was not given: `input, looks 73`."""
         return f"input, looks {self.input_age:.0f}" if self.age_is_estimated else "input"
 
     def strip(self, tile: int = 160, columns: int = 12) -> Image.Image:

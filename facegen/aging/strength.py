@@ -1,4 +1,4 @@
-"""How much of the change a face takes until it looks the age that was asked for."""
+"""How much of the change makes a face look the target age."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEN_AT_ONCE = 64  # pictures that the age estimator sees in one batch
 
 
 class Change(Protocol):
-    """What a method changes in one face at some ages, which are told by their index; everything is in levels.
+    """What a method changes in one face at some ages, given by their index; everything is in levels.
 
     Attributes:
         seen: the aligned face.

@@ -25,12 +25,12 @@ def photo_strip(
     tile: int | None = None,
     columns: int = 12,
 ) -> Image.Image:
-    """One face of a photo, as it is and at every age, with captions.
+    """Return a strip of one face in a photo, as it is and at every age, with captions.
 
     Args:
-        photo: as given to `AgeTransfer.transfer`; its answer is `photos`, and `face` is one of its faces.
-        tile: pixels of a picture's side; None: as many as the face has in the photo, 256 to 512.
-        columns: more pictures than this wrap.
+        photo: the photo given to `AgeTransfer.transfer`, which returned `photos` and `face`.
+        tile: side of a picture in pixels; None uses the size of the face in the photo, 256 to 512.
+        columns: pictures per row.
     """
     strip = GrowingStrip(photo, face, tile=tile)
     for picture in photos:

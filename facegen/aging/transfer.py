@@ -82,15 +82,15 @@ class AgeTransfer:
     """Changes the age of faces: encode a face to its latent, move the latent to another age, decode it.
 
     Args:
-        generator: Conditional on age groups.
-        encoder: Trained for this generator.
+        generator: A generator that is conditional on age groups.
+        encoder: An encoder trained for this generator.
         groups: The generator's age groups; None for the ten default ones.
-        template: How its training faces were aligned; None for UTKFace's way.
-        age_shift: How ages differ in w, as trained with the encoder; None for the difference of the groups' means.
-        age_estimator: Tells the age of a face that comes without one, and is one of the judges of a refinement.
-            None does without; then an encoder of w needs to be told the ages.
-        editor: Does the method `editor`; trained on faces that were aligned as the generator's.
-        device: None takes a GPU when there is one.
+        template: How its training faces were aligned; None means like UTKFace.
+        age_shift: How ages differ in w, as learned with the encoder; None uses the difference of the groups' means.
+        age_estimator: Estimates the age of a face when it is not given, and guides refinement. With None, an encoder of
+            w needs the ages.
+        editor: For the method `editor`; trained on faces aligned like the generator's.
+        device: None uses a GPU if there is one.
 
     Example:
         >>> import facegen
@@ -115,7 +115,7 @@ class AgeTransfer:
     ) -> None:
         groups = AgeGroups.default() if groups is None else groups
         if generator.c_dim == 0:
-            raise FacegenError("this generator knows no age groups: train one with --cond")
+            raise FacegenError("this generator has no age groups: train one with --cond")
         if generator.c_dim != len(groups):
             raise FacegenError(f"the generator has {generator.c_dim} classes, but there are {len(groups)} age groups")
         _check_pair(generator, encoder, age_shift)
@@ -143,11 +143,11 @@ class AgeTransfer:
         groups: AgeGroups | None = None,
         device: str | torch.device | None = None,
     ) -> AgeTransfer:
-        """Load the networks; None for the ones that come with the package (an editor need not).
+        """Load the networks; None means those in the package (which may lack an editor).
 
-        Weights are what `facegen.load_generator` takes: files of any kind, run folders, addresses, hub repositories.
-        `groups` are the age groups of a generator whose file does not say which they are, see `Header.groups_of`.
-        An encoder alone takes the generator that it was trained for (`facegen.weights.trained_for.own_generator`).
+        Weights may be anything that `facegen.load_generator` takes: files, run folders, URLs, hub repositories.
+        `groups` are the age groups of a generator whose file does not name them, see `Header.groups_of`. If only an
+        encoder is given, the generator that it was trained for is used.
 
         Raises:
             FileNotFoundError, FacegenError: missing or damaged files, or networks that do not belong together.
@@ -178,7 +178,7 @@ class AgeTransfer:
         return self.generator.img_resolution
 
     def checksum(self, edit: Edit) -> str:
-        """The SHA-256, in hex, of what the results depend on beside photo and request: networks and age groups."""
+        """The SHA-256, in hex, of the networks and age groups: what results depend on besides photo and request."""
         networks: dict[str, nn.Module | None] = {
             "encoder": self.encoder,
             "generator": self.generator,
@@ -196,7 +196,7 @@ class AgeTransfer:
         return tensors_checksum(tensors | {", ".join(self.groups.labels): torch.empty(0)})
 
     def to_tensor(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Aligned faces as `render` takes them, float `[N, 3, S, S]`; they are resized to the generator's size."""
+        """Turn aligned faces into a tensor for `render`, float `[N, 3, S, S]`, resized to the generator's size."""
         sized = [to_rgb(image).resize((self.size, self.size), Image.Resampling.LANCZOS) for image in images]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in sized])).to(self.device)
         return to_float(pixels.permute(0, 3, 1, 2))
@@ -214,15 +214,15 @@ class AgeTransfer:
 
         Args:
             faces: float `[N, 3, S, S]` in -1..1, of the generator's size.
-            ages: Years, the same for every face; or "all" for the middle of every group. Between the middle ages of
-                two groups the face is between both.
+            ages: Years, the same for every face; or "all" for the middle of every group. Ages between the middles of
+                two groups are interpolated.
             input_ages: Years, one for each face. None: estimated by the age estimator; without one, an encoder of z
-                takes the group whose picture comes closest to the face (least squares over the pixels).
+                uses the group whose picture is closest to the face (least squares over the pixels).
             edit: How; None for `Edit()`.
-            progress: Show a bar where it takes long, which is when faces are refined; or a function, see `refine`.
+            progress: Show a progress bar while faces are refined; or a function, see `refine`.
 
         Raises:
-            FacegenError: shapes, ages or a method that do not fit, or no age and no age estimator.
+            FacegenError: shapes, ages or a method that do not fit, or neither an age nor an age estimator.
         """
         edit = self._of_generator(edit)
         if faces.ndim != 4 or faces.shape[1:] != (3, self.size, self.size) or len(faces) == 0:
@@ -295,19 +295,17 @@ class AgeTransfer:
     def decode(
         self, latent: torch.Tensor, ages: Sequence[float], *, input_age: float | None = None, edit: Edit | None = None
     ) -> list[Image.Image]:
-        """Show one latent, such as a `FaceResult` has, at other ages.
+        """Show one latent, such as that of a `FaceResult`, at other ages.
 
         Args:
             latent: [z_dim] or [num_ws, w_dim], from the encoder.
             ages: Years.
-            input_age: The age of the face that was encoded; needed by all but the method swap.
-            edit: Method, layers and psi; a latent has no photo to refine it by.
+            input_age: The age of the face that was encoded; needed by every method except swap.
+            edit: Method, layers and psi; a latent has no photo to be refined with.
         """
         edit = self._of_generator(edit)
         if input_age is None and (self.latent_ages.method(edit) != "swap" or edit.layers is not None):
-            raise FacegenError(
-                "to move a latent in w, or in some layers, input_age must be known: the age it comes from"
-            )
+            raise FacegenError("to move a latent in w, or in some layers, give input_age, the age to start from")
         wanted = self.check(ages, input_ages=None if input_age is None else [input_age], edit=edit)
         years = self._years(age.years for age in wanted)
         own = years[:1] if input_age is None else self._years([input_age])
@@ -326,9 +324,9 @@ class AgeTransfer:
         edit: Edit | None = None,
         progress: bool | Report = False,
     ) -> AgedPhoto:
-        """Find the faces in a photo and show it, and each of them, at other ages; without a face, both are empty.
+        """Return the photo, and each face found in it, at other ages; without a face, both lists are empty.
 
-        Arguments as for `age_faces`. The photos are those of `paste_results`, which makes them one by one.
+        Arguments are those of `age_faces`. `paste_results` makes the same photos one by one.
         """
         photo = open_original(image).image if isinstance(image, (str, os.PathLike)) else image
         results = self.age_faces(photo, ages, input_age=input_age, faces=faces, edit=edit, progress=progress)
@@ -346,15 +344,15 @@ class AgeTransfer:
         edit: Edit | None = None,
         progress: bool | Report = False,
     ) -> list[FaceResult]:
-        """Find the faces in a photo and draw each at other ages; largest face first, none found: an empty list.
+        """Find the faces in a photo and draw each at other ages, largest face first; an empty list if there are none.
 
         Args:
             image: Any photo (see `facegen.images.open_photo`), or its file.
             ages: Years; or "all" for the middle of every group.
-            input_age: The age in the photo, if known; of several faces one for each, largest first.
+            input_age: The age in the photo, if known; for several faces one each, largest first.
             faces: "all" or "largest".
             edit: See `render`.
-            progress: Say on the terminal what is going on; see `render`.
+            progress: Report progress on the terminal; see `render`.
         """
         # Upright once, not for the search and for every face.
         image = upright_to_cut(open_photo(image) if isinstance(image, (str, os.PathLike)) else image)
@@ -374,7 +372,7 @@ class AgeTransfer:
         edit: Edit | None = None,
         progress: bool | Report = False,
     ) -> list[list[FaceResult]]:
-        """Draw the faces that were found in photos at other ages, the faces of all photos at once.
+        """Draw faces that were found in photos at other ages, all photos at once.
 
         Args:
             images: Upright photos; their faces are in `found`, see `find_faces_batch`.
@@ -413,7 +411,7 @@ class AgeTransfer:
 
     @torch.no_grad()
     def strengths(self, change: Change, ages: Sequence[float], given: float | None) -> tuple[list[float], list[float]]:
-        """How much of the change to each age a face takes, unless that is given, and how old it then looks."""
+        """How much of the change each face and age gets, unless it is given, and how old the face then looks."""
         if self.age_estimator is None or given is not None:
             return [1.0 if given is None else given] * len(ages), [math.nan] * len(ages)
         middles = self.latent_ages.middles
@@ -442,7 +440,7 @@ class AgeTransfer:
     ) -> list[Age]:
         """Return the ages to show; arguments as for `render`.
 
-        Raises a FacegenError for a request that no face can fulfill: an age, method or layer that is not there.
+        Raises a FacegenError for a request that is impossible: an age, method or layer that does not exist.
         """
         edit = edit or Edit()
         wanted = wanted_ages(ages, self.groups)
@@ -458,9 +456,7 @@ class AgeTransfer:
             return wanted
         layer_indices(edit.layers, self.generator.num_ws)
         if missing := [name for name in edit.hold or () if name not in self.latent_ages.shift.holds]:
-            raise FacegenError(
-                f"this encoder's file does not say how to hold the {missing[0]}: train one, or --hold none"
-            )
+            raise FacegenError(f"this encoder cannot hold the {missing[0]}: train one that can, or use --hold none")
         return wanted
 
     def check_found(self, faces: Sequence[Face], edit: Edit | None = None) -> None:
@@ -480,8 +476,8 @@ def check_count(given: Sequence[float] | None, faces: int) -> None:
     """Raise a FacegenError if ages are given, but not one for each face."""
     if given is not None and len(given) != faces:
         raise FacegenError(
-            f"{len(given)} input age{'s' * (len(given) > 1)} for {faces} face{'s' * (faces > 1)}: give one for each, "
-            "largest first, as in --input-age 40,8; or take one face with --face largest"
+            f"{len(given)} input age{'s' * (len(given) > 1)} for {faces} face{'s' * (faces > 1)}: give one for "
+            "each, largest first, as in --input-age 40,8, or choose one face with --face largest"
         )
 
 

@@ -73,22 +73,22 @@ def save_video(
     last row or column. A GIF loops.
 
     Args:
-        frames: Are taken one by one; an mp4 holds one in memory, a GIF all.
+        frames: Read one by one; an mp4 keeps one in memory, a GIF all.
         fps: Frames per second, above 0.
         total: How many there are, for the progress bar and the memory of a GIF; None asks `len(frames)` for the bar.
         progress: Show a bar.
-        mark: What the video says of how it was made; None writes nothing.
+        mark: The mark that says how the video was made; None writes none.
         bounces: A GIF loops forward and back; else it starts again from the first frame.
 
     Raises:
-        FacegenError: No frames or of different sizes, too many for a GIF, another suffix, no package for mp4, or the
-            encoder failed.
+        FacegenError: no frames, frames of different sizes, too many frames for a GIF, another suffix, no package for
+            mp4, or the encoder failed.
     """
     from tqdm import tqdm
 
     check_video(path)
     if not (np.isfinite(fps) and fps > 0):
-        raise FacegenError(f"a video has more than 0 frames per second, got {fps}")
+        raise FacegenError(f"a video needs more than 0 frames per second, got {fps}")
     path = Path(path)
     with tqdm(frames, desc=shown(path.name, 40), total=total, unit="frame", disable=not progress) as bar:
         pictures = _same_size(bar)
@@ -157,9 +157,9 @@ def save_morph(
     progress: bool = False,
     mark: Mark | None = None,
 ) -> Path:
-    """Write the video that fades through pictures, such as a photo at many ages; larger ones are shrunk for it.
+    """Write a video that fades through pictures, such as a photo at many ages; large pictures are shrunk.
 
-    They are taken one by one, so only the small ones are in memory.
+    Pictures are read one by one, so only the small ones are in memory.
     """
     path = Path(path)
     check_video(path)
@@ -198,7 +198,7 @@ def _same_size(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
         size = size or frame.size
         if frame.size != size:
             raise FacegenError(
-                f"frame {number} of the video is {frame.size}, the first {size}: give frames of one size"
+                f"frame {number} of the video is {frame.size}, but the first is {size}: give frames of one size"
             )
         yield to_rgb(frame)
 
@@ -235,7 +235,7 @@ def _palette(frames: Sequence[Image.Image], samples: int = 16, side: int = 96) -
 def _nearest(colors: np.ndarray) -> np.ndarray:
     """The index of the nearest of [N, 3] colors for every color of 6 bits per channel: uint8 [64, 64, 64].
 
-    Pillow asks for each pixel anew, which takes seconds for one frame of a noisy photo.
+    Pillow asks for each pixel again, which takes seconds for one frame of a noisy photo.
     """
     from scipy.spatial import cKDTree
 

@@ -16,7 +16,7 @@ from facegen.aging.edit import Edit
 from facegen.aging.transfer import AgeTransfer
 from facegen.aging.video import check_video
 from facegen.app.compare import compare_box, compared, in_page
-from facegen.app.examples import example_photos
+from facegen.app.examples import example_buttons
 from facegen.app.message import message_line, spoken
 from facegen.app.outline import outlined
 from facegen.app.photo_input import photo_input
@@ -30,8 +30,15 @@ REFINE_STEPS = 150
 METHODS = {"generator": None, "editor": "editor"}  # as the page calls them, and as `Edit.method`
 REFINING = 20  # visitors who wait for a refinement, one of which is done at a time
 NO_PHOTO = "Drop a photo first. One that is here for an hour is forgotten."
-# With the least strength that does, there is none to choose.
-STYLE = ".gradio-container:has(#auto input:checked) #strength { display: none; }"
+# On a phone the slider and what it changes come first, then what was found in the photo.
+STYLE = """
+.gradio-container:has(#auto input:checked) #strength { display: none; } /* there is none to choose */
+@media (max-width: 700px) {
+  .age-tab > .column { display: contents; }
+  .age-tab > .column > * { width: 100%; }
+  .age-tab .found { order: 1; }
+}
+"""
 
 
 class AgeTab:
@@ -46,7 +53,7 @@ class AgeTab:
         self._transfer = transfer
         self._refining = threading.Lock()
         self.session = gr.State(None, time_to_live=kept, delete_callback=_forget)
-        with gr.Row():
+        with gr.Row(elem_classes="age-tab"):
             with gr.Column(scale=2, min_width=320):
                 self._add_inputs()
             with gr.Column(scale=3, min_width=320):
@@ -55,21 +62,17 @@ class AgeTab:
 
     def _add_inputs(self) -> None:
         self.photo = photo_input("photo")
-        examples = example_photos()
-        gr.set_static_paths(list(examples.values()))  # else they are deleted with the visitors' files
-        gr.Examples(
-            [[str(path)] for path in examples.values()],
-            [self.photo],
-            label="Or take one of these",
-            example_labels=list(examples),
-        )
-        self.faces = gr.HTML(elem_id="faces", visible=False)
-        self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
-        with gr.Row():
-            self.ages = [
-                gr.Number(label=f"Age of face {number}", minimum=YOUNGEST, maximum=OLDEST, visible=False, min_width=100)
-                for number in range(1, MAX_FACES + 1)
-            ]
+        example_buttons(self.photo)
+        with gr.Column(elem_classes="found"):
+            self.faces = gr.HTML(elem_id="faces", visible=False)
+            self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
+            with gr.Row():
+                self.ages = [
+                    gr.Number(
+                        label=f"Age of face {number}", minimum=YOUNGEST, maximum=OLDEST, visible=False, min_width=100
+                    )
+                    for number in range(1, MAX_FACES + 1)
+                ]
 
     def _add_results(self) -> None:
         self.age = gr.Slider(AGES[0], AGES[-1], OLD, step=1, label="Age to show", elem_id="age", buttons=[])
@@ -99,14 +102,14 @@ class AgeTab:
     def _connect(self) -> None:
         controls = [self.age, self.chosen, self.method, self.auto, self.strength, self.hold, *self.ages]
         every = [self.session, *controls]
-        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_id": "draw"}
+        draw: dict[str, Any] = {"concurrency_id": "draw", "concurrency_limit": 2}  # gradio wants both in every event
+        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **draw}
         hidden: dict[str, Any] = {"api_visibility": "private"}
         self.photo.change(
             self.open,
             [self.session, self.photo, self.method, self.auto, self.strength, self.hold],
             [self.session, self.faces, self.chosen, *self.ages, self.age, self.compare, self.message, self.files],
-            concurrency_id="draw",
-            concurrency_limit=2,
+            **draw,
             show_progress_on=self.message,
             **hidden,
         )

@@ -24,7 +24,8 @@ TEMPLATE = """
 <p class="hint">The photo at another age appears here.</p>
 """
 STYLE = """
-.compare { position: relative; line-height: 0; touch-action: pan-y; --border: 50%; }
+.compare { position: relative; line-height: 0; touch-action: pan-y; scroll-margin-top: 110px;
+  --border: 50%; }
 .compare[hidden] { display: none; }
 .compare img { width: 100%; max-height: 70vh; object-fit: contain; user-select: none; margin: 0; }
 .compare .after { position: absolute; inset: 0; height: 100%; clip-path: inset(0 0 0 var(--border)); }
@@ -59,10 +60,13 @@ const show = () => {
   const value = props.value;
   box.hidden = !value; hint.hidden = !!value;
   if (!value) return;
-  if (before.src !== value.before) before.src = value.before;
+  const isNew = before.src !== value.before;
+  if (isNew) before.src = value.before;
   after.src = value.after;
   before.alt = value.before_alt; after.alt = value.after_alt;
   place();
+  // On a phone they are far below the photo that was dropped; the slider above them stays in sight, too.
+  if (isNew && box.getBoundingClientRect().top > window.innerHeight - 100) box.scrollIntoView();
 };
 range.addEventListener('input', place);
 before.addEventListener('load', place);

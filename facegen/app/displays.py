@@ -88,6 +88,7 @@ FILM_STYLE = """
 .film[hidden], .film [hidden] { display: none; }
 .film video, .film img { width: 100%; max-width: 384px; margin: 0; border-radius: 4px; }
 .film a { overflow-wrap: anywhere; }
+@media (max-width: 700px) { .film video, .film img { max-width: 60vw; } }  /* the link has to be in sight, too */
 .hint { padding: 3em 1em; text-align: center; opacity: 0.7; }
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 from facegen.aging.transfer import AgeTransfer
 from facegen.aging.video import save_video, why_no_mp4
 from facegen.app.displays import Film, Tile
+from facegen.app.session import PhotoSession
 from facegen.errors import FacegenError
 from facegen.latents.directions import directions, move, spread
 from facegen.latents.generate import as_image
@@ -34,6 +36,15 @@ MAX_DEGREE = 3  # beyond it, faces break
 ALL_LAYERS = "all"
 FPS = {"mp4": 24, "gif": 12}  # GIFs grow large
 SIDES = {"mp4": LARGE, "gif": MIDDLE}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A face that is moved: its w `[1, num_ws, w_dim]`, what it is called, and what is said of it unmoved."""
+
+    w: torch.Tensor
+    name: str
+    caption: str = "As it is"
 
 
 class LatentPictures:
@@ -81,7 +92,7 @@ class LatentPictures:
             seed, name = seeds[number // len(labels)], names[number % len(labels)]
             if every and number % len(labels) == 0:
                 tiles.append(Tile(f"Seed {seed}"))
-            tiles.append(Tile(name if every else f"seed {seed}, {name}", picture, f"seed {seed}, {name}"))
+            tiles.append(Tile(name if every else f"seed {seed}", picture, f"seed {seed}, {name}"))
         return tiles
 
     def walk_ages(self, seed: float | None, start: float, end: float, seconds: float, loop: bool, psi: float) -> Film:
@@ -143,34 +154,41 @@ class LatentPictures:
         captions, made = ("Shape", "Skin", "Both"), (one, other, given)
         return [Tile(*each) for each in zip(captions, pictures, made, strict=True)]
 
-    def count_directions(self, layers: str) -> int:
-        """How many directions there are for layers."""
-        return self._directions(layers).shape[1]
+    def of_seed(self, seed: float | None, age: float, psi: float) -> Start:
+        """A seed's face at an age."""
+        seed = checked_seed(seed)
+        return Start(self._face(seed, age, psi), f"seed {seed}, age {age:g}")
 
-    def moved(
-        self, seed: float | None, age: float, layers: str, moves: Sequence[tuple[float | None, float]], psi: float
-    ) -> list[Tile]:
+    def of_photo(self, photo: PhotoSession | None) -> Start:
+        """The largest face of a photo, as the encoder sees it, at the age that it looks."""
+        if photo is None:
+            raise FacegenError("There is no photo yet: drop one in the tab Change age.")
+        latent, age = torch.from_numpy(photo.latents[0]), torch.tensor(photo.input_ages[:1])
+        device = self._transfer.device
+        w = self._transfer.latent_ages.place(latent[None].to(device), age.to(device))
+        return Start(w, "the face of a photo", "As the network sees it")
+
+    def moved(self, start: Start, layers: str, moves: Sequence[tuple[float | None, float]]) -> list[Tile]:
         """Draw a face as it is, and moved along directions.
 
         Args:
+            start: from `of_seed` or `of_photo`.
             layers: coarse, middle, fine, or ALL_LAYERS; each has directions of its own.
             moves: the number of a direction, and how far, in standard deviations of all faces along it.
         """
-        seed, steps = checked_seed(seed), self._directions(layers)
-        w = self._face(seed, age, psi)
-        way, count = w, steps.shape[1]
+        steps = self._directions(layers)
+        way, count = start.w, steps.shape[1]
         for number, degree in moves:
             if number is None or not 0 <= number < count or int(number) != number:
                 raise FacegenError(f"Directions of these layers are numbered 0 to {count - 1}.")
             if not abs(degree) <= MAX_DEGREE:
                 raise FacegenError(f"Faces break beyond {MAX_DEGREE} degrees.")
             way = move(way, steps[:, int(number)], degree, _parts(layers))
-        face = f"seed {seed}, age {age:g}"
         along = ", ".join(f"{degree:+g} along direction {number:g}" for number, degree in moves if degree)
-        pictures = self._draw(torch.cat([w, way]), LARGE)
+        pictures = self._draw(torch.cat([start.w, way]), LARGE)
         return [
-            Tile("As it is", pictures[0], face),
-            Tile("Moved", pictures[1], f"{face}, moved {along}, {layers} layers" if along else face),
+            Tile(start.caption, pictures[0], start.name),
+            Tile("Moved", pictures[1], f"{start.name}, moved {along}, {layers} layers" if along else start.name),
         ]
 
     def _directions(self, layers: str) -> torch.Tensor:
@@ -206,7 +224,7 @@ def _side(count: int) -> int:
 
 
 def _enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """A picture whose longer side has at least so many pixels: smooth, where browsers show squares or blur."""
+    """A picture enlarged to a longer side of so many pixels; larger ones stay as they are."""
     scale = side / max(picture.size)
     if scale <= 1:
         return picture

@@ -11,21 +11,27 @@ from facegen.aging.transfer import AgeTransfer
 from facegen.app.displays import film_box, hung, picture_wall, screened
 from facegen.app.latent_pictures import ALL_LAYERS, LARGE, MAX_DEGREE, MAX_FACES, SECONDS, LatentPictures
 from facegen.app.message import message_line, spoken
+from facegen.app.session import PhotoSession
 from facegen.errors import FacegenError
 
 WORDS = """Here no photo is needed: the network draws faces from numbers, the *seeds*. A seed is the same face every
-time. Faces have {0}×{0} pixels; the page enlarges them."""
+time. Faces have {0}×{0} pixels; the page enlarges them. Some seeds give broken faces: take another one, or a lower
+truncation."""
 DICE = "() => Math.floor(Math.random() * 10000)"  # short enough to be written down
 SEED, AGE, TRUNCATION = 7, 35, 0.7  # what is shown first
 AGES_OF_ONE, FACES = "Ages of one face", "From face to face"
+OF_SEED, OF_PHOTO = "of a seed", "of the photo in Change age"
 PARTS = {"coarse: pose and shape": "coarse", "middle: features": "middle", "fine: colors and skin": "fine"}
-MOVES = ((0, 1.5), (1, 0.0), (2, 0.0))  # the directions shown first, and how far the face is moved along them
+MOVES = (("A", 0, 1.5), ("B", 1, 0.0), ("C", 2, 0.0))  # at first: number and degree of each direction
 # What is drawn stays in sight while a slider below is moved; on a phone it stands above the sliders.
 STYLE = """
-.drawn { position: sticky; top: 8px; align-self: flex-start; }
+.gradio-container { overflow: clip !important; }  /* hidden, as gradio has it, nothing below could stay in sight */
+.drawn { position: sticky; top: 8px; align-self: flex-start; gap: 0 !important; }
+.drawn .said { min-height: 0 !important; margin: 0 !important; }
 .seed { align-items: center; }
 @media (max-width: 700px) {
-  .drawn { order: -1; z-index: 2; max-height: 46vh; overflow-y: auto; background: var(--body-background-fill); }
+  .drawn { order: -1; top: 0; z-index: 50; display: block !important; max-height: 46vh; overflow-y: auto;
+    background: var(--body-background-fill); }
 }
 """
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
@@ -44,9 +50,11 @@ class LatentsTab:
 
     Args:
         transfer: shared by all visitors; its generator draws.
+        photo: the visitor's photo in the other tab, a PhotoSession or None.
     """
 
-    def __init__(self, transfer: AgeTransfer) -> None:
+    def __init__(self, transfer: AgeTransfer, photo: gr.State) -> None:
+        self._photo = photo
         self.pictures = LatentPictures(transfer)
         gr.Markdown(WORDS.format(self.pictures.resolution))
         with gr.Tabs():
@@ -80,7 +88,7 @@ class LatentsTab:
                 end = self._age("walk-to", "To age", old)
             with gr.Column(visible=False) as of_faces:
                 seeds = gr.Textbox(
-                    "7, 8, 20", label="Seeds", info="Two to six, with commas.", elem_id="walk-seeds", max_lines=1
+                    "7, 9, 11", label="Seeds", info="Two to six, with commas.", elem_id="walk-seeds", max_lines=1
                 )
                 age = self._age("walk-age")
             seconds = gr.Slider(*SECONDS, 4, step=1, label="Seconds", elem_id="walk-seconds")
@@ -88,8 +96,8 @@ class LatentsTab:
             truncation = _truncation("walk")
             make = gr.Button("Make the walk", variant="primary", elem_id="walk-make")
         with _results():
-            film = film_box(elem_id="walk-film")
             message = message_line(elem_id="walk-message")
+            film = film_box(elem_id="walk-film")
         kind.input(
             lambda chosen: [gr.Column(visible=chosen == AGES_OF_ONE), gr.Column(visible=chosen == FACES)],
             kind,
@@ -124,8 +132,11 @@ class LatentsTab:
 
     def _add_directions(self) -> None:
         with _controls():
-            seed = _seed("directions")
-            age = self._age("directions-age")
+            face = gr.Radio([OF_SEED, OF_PHOTO], value=OF_SEED, label="Face", elem_id="directions-face")
+            with gr.Column() as of_seed:
+                seed = _seed("directions")
+                age = self._age("directions-age")
+                truncation = _truncation("directions")
             layers = gr.Radio(
                 [*PARTS.items(), ("all", ALL_LAYERS)],
                 value="coarse",
@@ -134,14 +145,14 @@ class LatentsTab:
                 elem_id="directions-layers",
             )
             moves: list[Any] = []
-            for row, (number, degree) in enumerate(MOVES, start=1):
+            for row, (name, number, degree) in enumerate(MOVES, start=1):
                 with gr.Row():
                     moves.append(
                         gr.Number(
                             number,
-                            label="Direction",
+                            label=f"Direction {name}",
                             precision=0,
-                            min_width=90,
+                            min_width=120,
                             scale=1,
                             elem_id=f"directions-number-{row}",
                         )
@@ -152,16 +163,16 @@ class LatentsTab:
                             MAX_DEGREE,
                             degree,
                             step=0.1,
-                            label="Degree",
-                            min_width=180,
+                            label=f"Degree {name}",
+                            min_width=160,
                             scale=3,
                             elem_id=f"directions-degree-{row}",
                         )
                     )
             reset = gr.Button("Back to the face as it is", elem_id="directions-reset")
-            truncation = _truncation("directions")
+        face.input(lambda chosen: gr.Column(visible=chosen == OF_SEED), face, of_seed, queue=False, **HIDDEN)
         reset.click(None, None, moves[1::2], js=f"() => {[0] * len(MOVES)}", **HIDDEN)
-        self._show("directions", self.move, [seed, age, layers, truncation, *moves])
+        self._show("directions", self.move, [face, self._photo, seed, age, truncation, layers, *moves])
 
     def _age(self, elem_id: str, label: str = "Age", value: int = AGE) -> gr.Slider:
         return gr.Slider(*self.pictures.ages, value, step=1, label=label, elem_id=elem_id)
@@ -170,8 +181,8 @@ class LatentsTab:
         """Add a wall, filled already, and draw it anew at every move."""
         first, _ = draw(*[component.value for component in inputs])
         with _results():
-            wall = picture_wall(f"{name}-wall", first)
             message = message_line(elem_id=f"{name}-message")
+            wall = picture_wall(f"{name}-wall", first)
         gr.on([component.change for component in inputs], draw, inputs, [wall, message], **QUICK)
 
     def faces(self, seed: float | None, count: int, age: float, every: bool, truncation: float) -> list[Any]:
@@ -216,17 +227,31 @@ class LatentsTab:
             lambda: hung(self.pictures.mixed((shape, shape_age), (skin, skin_age), layers, truncation), 3, LARGE)
         )
 
-    def move(self, seed: float | None, age: float, layers: str, truncation: float, *moves: Any) -> list[Any]:
+    def move(
+        self,
+        face: str,
+        photo: PhotoSession | None,
+        seed: float | None,
+        age: float,
+        truncation: float,
+        layers: str,
+        *moves: Any,
+    ) -> list[Any]:
         """A face was moved: `moves` are the number of a direction and its degree, by turns."""
-        pairs = list(zip(moves[::2], moves[1::2], strict=True))
-        return _said(lambda: hung(self.pictures.moved(seed, age, layers, pairs, truncation), 2, LARGE))
+
+        def draw() -> dict[str, Any]:
+            of_seed, pairs = face == OF_SEED, list(zip(moves[::2], moves[1::2], strict=True))
+            start = self.pictures.of_seed(seed, age, truncation) if of_seed else self.pictures.of_photo(photo)
+            return hung(self.pictures.moved(start, layers, pairs), 2, LARGE)
+
+        return _said(draw)
 
 
 def _said(draw: Callable[[], Any]) -> list[Any]:
     """What is drawn and no message; or what is there already, and what went wrong."""
     try:
         return [draw(), ""]
-    except (FacegenError, OSError) as error:
+    except FacegenError as error:
         return [gr.skip(), spoken(error)]
 
 
@@ -242,7 +267,7 @@ def _seed(name: str, label: str = "Seed", what: str = "seed", value: int = SEED)
     """A seed, and a button that draws another one."""
     with gr.Row(elem_classes="seed"):
         seed = gr.Number(value, label=label, precision=0, min_width=120, scale=2, elem_id=f"{name}-seed")
-        dice = gr.Button(f"Another {what}", min_width=110, scale=1, elem_id=f"{name}-dice")
+        dice = gr.Button(f"Another {what}", size="md", min_width=110, scale=1, elem_id=f"{name}-dice")
     dice.click(None, None, seed, js=DICE, **HIDDEN)
     return seed
 

@@ -12,6 +12,7 @@ from gradio.themes import Base
 from facegen.aging.transfer import AgeTransfer
 from facegen.app.age_tab import STYLE as AGE_STYLE
 from facegen.app.age_tab import AgeTab
+from facegen.app.examples import STYLE as EXAMPLES_STYLE
 from facegen.app.latents_tab import STYLE as LATENTS_STYLE
 from facegen.app.latents_tab import LatentsTab
 
@@ -21,13 +22,8 @@ Drop a photo and move the slider: the person stays, the age moves. Photos stay o
 are deleted after an hour. Results carry a mark that says that a program changed the faces."""
 KEPT = 3600  # seconds that files and sessions are kept
 FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
-STYLE = (
-    """
-.gradio-container { max-width: 1280px !important; margin: auto; }
-"""
-    + AGE_STYLE
-    + LATENTS_STYLE
-)
+WIDE = ".gradio-container { max-width: 1280px !important; margin: auto; }"
+STYLE = WIDE + AGE_STYLE + EXAMPLES_STYLE + LATENTS_STYLE
 
 # Who types 25 types 2 first, or nothing. gradio takes that for an age below the slider's, and calls it an error.
 SCRIPT = """() => {
@@ -70,7 +66,7 @@ def build_page(transfer: AgeTransfer) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT)) as page:
         gr.Markdown(WORDS)
         with gr.Tab("Change age"):
-            AgeTab(transfer, KEPT)
+            photo = AgeTab(transfer, KEPT).session
         with gr.Tab("Latents"):
-            LatentsTab(transfer)
+            LatentsTab(transfer, photo)
     return page

@@ -84,6 +84,7 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
     from facegen.status import say
 
     try:
+        from facegen.app.examples import example_photos
         from facegen.app.page import SCRIPT, STYLE, build_page, theme
     except ModuleNotFoundError as error:
         raise FacegenError('the page needs gradio: pip install "facegen[app]"') from error
@@ -101,6 +102,7 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
             else (lambda _, given: hmac.compare_digest(given.encode(), password.encode())),
             auth_message="Any name will do; the password is the one that you were told.",
             max_file_size=MAX_BYTES,
+            allowed_paths=[str(path) for path in example_photos().values()],
             theme=theme(),
             css=STYLE,
             js=SCRIPT,

@@ -80,6 +80,7 @@ class PhotoSession:
     Attributes:
         name: of the file, without its suffix.
         input_ages: how old each face looks, largest first.
+        latents: what the encoder made of each face, see `FaceResult.latent`.
 
     Raises:
         FacegenError: the file is too large or no photo, or shows no face.
@@ -96,6 +97,7 @@ class PhotoSession:
         self._stop, self._drawing = threading.Event(), threading.Lock()
         self._drawn = self._draw(photo, Settings())
         self.input_ages = tuple(result.input_age for result in self._drawn.results)
+        self.latents = [result.latent for result in self._drawn.results]
         # The whole photo is opened again when it is needed: as pixels, those of all visitors would fill the memory.
         self._folder = Path(tempfile.mkdtemp(prefix="facegen-photo-"))
         self._file = Path(shutil.copy(path, self._folder))

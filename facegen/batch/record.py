@@ -1,4 +1,4 @@
-"""The JSON file beside the pictures of a photo: for programs, and to go on where a run was stopped."""
+"""The JSON file next to the pictures of a photo, for programs and for continuing a stopped run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def photo_facts(photo: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_ours(path: Path) -> None:
     """Raise a FacegenError if a file is there that no run has written: no record, page or marked picture."""
     if os.path.lexists(path) and not _is_ours(path):
-        raise FacegenError(f"{path}: is there, not made by facegen, and would be lost; take another --outdir")
+        raise FacegenError(f"{path}: exists and was not made by facegen, so it is not replaced; use another --outdir")
 
 
 def is_output(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Photos and clips, one after another: faces of several photos are drawn together, what failed is told."""
+"""Process photos and clips: faces of several photos are drawn together, and failures are reported."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def age_all(
     *,
     skip_existing: bool = False,
 ) -> Iterator[Outcome]:
-    """Age the faces in photo files; what became of each photo, in turn. At the end, `index.html` shows all of them.
+    """Age the faces in photo files; yields the outcome of each photo. At the end, `index.html` shows all of them.
 
-    What was found in a photo, several faces or the age that a face looks, is said on stderr.
+    What was found in a photo, such as several faces or an estimated age, is reported on stderr.
 
-    Raises a FacegenError for what is wrong for every photo.
+    Raises a FacegenError for a mistake that concerns every photo.
 
     Args:
         transfer: Ages the faces.
@@ -67,7 +67,7 @@ def age_all(
     output = output or Output()
     by_editor = transfer.method(edit) == "editor"
     if by_editor and output.paste_back != "change":
-        raise FacegenError("method editor only changes the photo: there is no --paste-back face")
+        raise FacegenError("method editor does not work with --paste-back face, because it changes the photo itself")
     if not output.adds_changes and not by_editor:
         edit = replace(edit, strength=1.0)  # the strength is of no use: to find it takes a quarter of the time
     wanted = transfer.check(request.ages_or_all, input_ages=request.input_age, edit=edit)
@@ -175,10 +175,10 @@ class _Run:
         """Write a clip at each age."""
         try:
             if not self.output.adds_changes:
-                raise FacegenError(f"{source.path}: of a clip there is no --output face and no --paste-back face")
+                raise FacegenError(f"{source.path}: --output face and --paste-back face do not work for clips")
             self._begin(source, result_suffix(source.path))
             if self.output.faces or self.output.video or self.output.format != "same":
-                say(f"{source.path}: a clip stays a clip: faces alone, --video and --format are for photos", err=True)
+                say(f"{source.path}: a clip stays a clip: --output both, --video and --format are for photos", err=True)
             paths = age_clip(
                 self.transfer,
                 source.path,

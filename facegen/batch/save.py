@@ -1,4 +1,4 @@
-"""The pictures that age transfer writes of one photo: the photo at each age, its faces, strips and videos."""
+"""The files that age transfer writes for one photo: the photo at each age, its faces, strips and videos."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LARGE_PHOTO = 16_000_000  # pixels; of larger ones none waits in memory until it
 def save_results(
     results: Sequence[FaceResult], outdir: str | os.PathLike[str], stem: str, output: Output | None = None
 ) -> list[Path]:
-    """Write each face's aged pictures and its strip; the paths, the strip of a face after its pictures.
+    """Write each face's aged pictures and its strip; return the paths, each strip after its pictures.
 
     Files are called `<stem>-face1-<age or group>.png` and `<stem>-face1-strip.png`. With `output.video`,
-    `<stem>-face1.<video>` is the face on its way through the ages.
+    `<stem>-face1.<video>` is a video of the face through the ages.
     """
     output, outdir = output or Output(), Path(outdir)
     paths = []

@@ -1,4 +1,4 @@
-"""Which photos and clips a command is about, and where the pictures of each go."""
+"""Which photos and clips a command processes, and where the results go."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Source:
 def sources_in(
     paths: Sequence[str | os.PathLike[str]], outdir: str | os.PathLike[str], *, recursive: bool = False
 ) -> list[Source]:
-    """Return the photos, and in the place of each folder the pictures in it, sorted.
+    """Return the photos; each folder is replaced by the pictures in it, sorted.
 
-    Of several photos each has a folder of its own in `outdir`, named after it; folders in folders stay as they are.
+    Several photos get a folder each in `outdir`, named after the photo; subfolders are kept.
 
     Args:
-        recursive: take the pictures in the folders of a folder, too, but not those in `outdir` and where an earlier run
+        recursive: also use the pictures in subfolders, but not those in `outdir` and where an earlier run
             has written to.
 
     Raises:
@@ -47,10 +47,12 @@ def sources_in(
         inside = [(path, Path())]
         if path.is_dir():
             if _is_same(path, outdir):
-                raise FacegenError(f"--outdir {outdir}: results beside photos are taken for photos; name another")
+                raise FacegenError(
+                    f"--outdir {outdir}: results next to the photos would be taken for photos; use another folder"
+                )
             inside = [(file, file.parent.relative_to(path)) for file in _pictures_in(path, outdir, recursive)]
         if not inside:
-            more = "" if recursive else "; --recursive looks into the folders in it, too"
+            more = "" if recursive else "; --recursive also looks into subfolders"
             raise FacegenError(f"{path}: no pictures in this folder{more}")
         found += inside
     stems = unique_stems([folder / path.name for path, folder in found])

@@ -82,8 +82,8 @@ OLD_NAMES = {
 
 # What is not there, and what comes closest.
 LEFT_OUT = {
-    "pbaylies-projector": "projects by CLIP, whose weights cannot be read without running code; without it the nearest "
-    "is `facegen project --space w+`",
+    "pbaylies-projector": "needs CLIP, whose weights cannot be read without running code; the closest command is "
+    "`facegen project --space w+`",
 }
 
 # What ends a process: a scheduler, a terminal that is closed (Windows has no signal for it).

@@ -38,6 +38,6 @@ def command(outdir: Path) -> None:
     for outcome in age_all(AgeTransfer.from_files(), sources_in([photo], outdir), outdir, request, Edit()):
         if outcome.error is not None:
             raise outcome.error
-        shutil.copyfile(photo, outdir / Path(photo).name)  # for whoever tries other commands with it
+        shutil.copyfile(photo, outdir / Path(photo).name)  # for trying other commands with it
         say(f"{Path(photo).name} at {len(DEMO_AGES)} other ages is in {outdir}.")
         say(f"Look at the strip: {outcome.paths[-1]}", f"Before and after: {outdir / 'index.html'}")

@@ -1,4 +1,4 @@
-"""`facegen info`: what a weight file is."""
+"""`facegen info`: what is in a weights file."""
 
 from __future__ import annotations
 

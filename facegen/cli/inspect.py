@@ -1,4 +1,4 @@
-"""`facegen inspect`: what a training archive holds, and what is wrong with it."""
+"""`facegen inspect`: the contents of a training archive, and what is wrong with it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def command(folder: Path, force: bool) -> None:
     for label, (name, count) in enumerate(report.counts.items()):
         say(f"{label:3d}  {name:{width}}  {count:7,d}")
     for name in report.empty:
-        say(f"no picture in {name}: it is not a class")
+        say(f"no picture in {name}, so it is not a class")
     for name in report.stray:
         say(f"not in a class folder, left out: {name}")
     for name in report.not_pictures:

@@ -1,4 +1,4 @@
-"""`facegen metrics`: how good a generator's faces are, against an archive."""
+"""`facegen metrics`: how good a generator's faces are, compared with an archive."""
 
 from __future__ import annotations
 

@@ -55,12 +55,12 @@ def command(
     source = source or (left.pop(0) if left else None)
     dest = dest or (left.pop(0) if left else None)
     if source is None or dest is None or left:
-        raise click.UsageError("give SOURCE and DEST, and no other names: facegen pack photos/ photos.zip")
+        raise click.UsageError("give SOURCE and DEST and nothing else: facegen pack photos/ photos.zip")
     options = PackOptions.from_command(chosen)
     try:
         report = pack(source, dest, options, labels=labels, max_images=max_images, force=force)
     except KeyboardInterrupt:
         kept = spool_path(dest)
-        say("", f"stopped; what is done is kept in {kept}: the same command goes on from there", err=True)
+        say("", f"stopped; finished work is kept in {kept}: run the same command again to continue", err=True)
         raise click.exceptions.Exit(130) from None
     say(*packed(report, dest))

@@ -30,7 +30,7 @@ class _PointsToPack(click.Command):
         except click.BadParameter as error:
             if error.param is None or error.param.name != "source_name":
                 raise
-            hint = "name a folder or table without --source; for pictures without ages there is `facegen pack`"
+            hint = "name a folder or table without --source; for pictures without ages use `facegen pack`"
             raise click.UsageError(f"{error.format_message().rstrip('.')}; {hint}", ctx) from None
 
 
@@ -99,6 +99,6 @@ def command(
         )
     except KeyboardInterrupt:
         kept = spool_path(archive)
-        say("", f"stopped; what is done is kept in {kept}: the same command goes on from there", err=True)
+        say("", f"stopped; finished work is kept in {kept}: run the same command again to continue", err=True)
         raise click.exceptions.Exit(130) from None
     say(*prepared(report, archive))

@@ -1,4 +1,4 @@
-"""`facegen runs`: how the trainings in a folder stand."""
+"""`facegen runs`: the state of the training runs in a folder."""
 
 from __future__ import annotations
 

@@ -102,9 +102,9 @@ def age_clip(
 def _check(path: Path, edit: Edit, given: Sequence[float] | None) -> None:
     """Raise a FacegenError for what can be done to photos only."""
     if edit.refine:
-        raise FacegenError(f"{path}: faces of a clip are not refined: leave --refine out")
+        raise FacegenError(f"{path}: faces in a clip cannot be refined: leave out --refine")
     if given is not None and len(given) > 1:
-        raise FacegenError(f"{path}: for a clip give one input age, that of all faces in it, or none")
+        raise FacegenError(f"{path}: a clip takes one input age for all its faces, or none")
 
 
 def _put_in(

@@ -37,12 +37,12 @@ def is_animated(path: Path) -> bool:
 class Animation:
     """An animated picture.
 
-    Raises a FacegenError if it is none, of frames beyond MAX_PIXELS, or if a result would not fit into MAX_MEMORY.
+    Raises a FacegenError if it is not one, if frames exceed MAX_PIXELS, or if a result would exceed MAX_MEMORY.
 
     Attributes:
         size: width and height of a frame.
         count: how many frames there are.
-        notes: what a person should know of it, in words.
+        notes: remarks for the user, in words.
     """
 
     def __init__(self, path: Path) -> None:

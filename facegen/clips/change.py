@@ -47,10 +47,10 @@ class Person:
     """The face of one track: how old it is, and what is the same in all of its frames.
 
     Attributes:
-        own: its age in years; `is_estimated` if nobody said it.
+        own: its age in years; `is_estimated` if it was not given.
         strengths: how much of the change to each age it takes.
         understood: 0..1, as `FaceChange.understood`.
-        has_color: it is no face of a black and white clip.
+        has_color: the clip is not black and white.
     """
 
     def __init__(

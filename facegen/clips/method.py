@@ -49,7 +49,7 @@ class ByGenerator:
         Args:
             own: the age in all of them, in years.
             years: the other ages.
-            has_color: they are none of a black and white clip.
+            has_color: the clip is not black and white.
         """
         tensor, template = self._transfer.to_tensor(crops), self._transfer.template
         rendered = self._transfer.render(tensor, years, input_ages=[own] * len(crops), edit=self._edit)

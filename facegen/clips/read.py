@@ -1,4 +1,4 @@
-"""Which files are clips, and how one is opened: videos by PyAV, animated pictures by Pillow."""
+"""Recognize and open clips: videos with PyAV, animated pictures with Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which faces there are in a clip, and where each is in every frame.
+"""Find the faces in a clip, and where each is in every frame.
 
 All faces are searched for twice a second, and after every cut; in between each is followed. A face that comes into the
 clip is followed back to where it came in. Where one is lost for a few frames, its way is a straight line.
@@ -20,10 +20,10 @@ MOST_FRAMES = 60  # from one search to the next
 SURE = 0.8  # that there still is a face where one is followed
 BRIDGED = 0.5  # seconds for which a face may be lost
 SETTLED = 3  # times that a new face is followed at once, until it would stay where it is
-MISSED = 4  # searches in a row that do not find a face which is followed: then it is none
-SHORTEST = 0.2  # seconds; what is a face for less time is none
+MISSED = 4  # searches in a row that miss a followed face: then it is dropped
+SHORTEST = 0.2  # seconds; a face that is seen for less time is dropped
 QUICK, SLOW = 0.35, 1.0  # seconds over which places are smoothed: where a face moves, where it is still
-STILL = 0.01  # of a face's size: a motion that is none
+STILL = 0.01  # of a face's size: a smaller motion is ignored
 FADE = 0.2  # seconds in which a change comes and goes with a face that comes and goes
 # A scene begins where two frames, in small, differ by so many levels on average, so many times more than the frames
 # just before (a quick pan goes on), and are correlated less than this.
@@ -37,7 +37,7 @@ class Track:
     Attributes:
         first: the number of its first frame.
         landmarks: [5, 2] of each frame from there on, in pixels of the clip's frames; None where it is lost.
-        crops: what is kept of some of its frames, by their numbers; whoever goes through the frames fills it.
+        crops: what is kept of some of its frames, by their numbers; filled while going through the frames.
         weights: how much of a change each frame takes, 0..1; known in the end.
         missed: searches in a row that did not find it.
     """

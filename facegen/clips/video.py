@@ -54,11 +54,11 @@ TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Im
 class Video:
     """A video file.
 
-    Raises a FacegenError if it is none, holds no pictures, or frames beyond MAX_PIXELS, or where PyAV is missing.
+    Raises a FacegenError if it is not one, has no pictures, if frames exceed MAX_PIXELS, or if PyAV is missing.
 
     Attributes:
-        count: how many frames there are, as far as the file tells; else 0.
-        notes: what a person should know of it, in words; complete when all frames were read.
+        count: number of frames if the file says it; else 0.
+        notes: remarks for the user, in words; complete when all frames were read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +93,7 @@ class Video:
             yield Frame(picture, ticks, float(ticks * self._base), step)
             last = ticks
         if size is None:
-            raise FacegenError(f"{self.path}: no frame of it can be decoded")
+            raise FacegenError(f"{self.path}: none of its frames can be decoded")
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """The frames as FFmpeg gives them."""
@@ -160,7 +160,7 @@ class Video:
                     target.metadata.update(kept, comment="\n".join(filter(None, comments)))
                     pictures, sound = Mp4(target, self._base, self._rate), Sound(target, source, self._start)
                     if sound.left_out:
-                        self._note(f"an mp4 holds no sound of kind {', '.join(sound.left_out)}: left out")
+                        self._note(f"mp4 cannot hold sound of type {', '.join(sound.left_out)}: left out")
 
                     def add(frame: Frame, picture: Image.Image) -> None:
                         pictures.add(picture, frame.ticks, frame.duration, self._colors)
@@ -183,7 +183,7 @@ def _matrix(frame: VideoFrame) -> int:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > bounds.MAX_PIXELS:
-        raise FacegenError(f"{path}: frames of {width}x{height} pixels are too large: make a smaller video of it")
+        raise FacegenError(f"{path}: frames of {width}x{height} pixels are too large: make the video smaller")
 
 
 @contextmanager
@@ -192,13 +192,13 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         import av
     except ImportError:
-        raise FacegenError(f'{path}: videos need pip install "facegen[video]"; or make a GIF of it') from None
+        raise FacegenError(f'{path}: videos need pip install "facegen[video]"; or convert it to a GIF') from None
     with open_plain(path) as file:
         beginning = file.read(256)
         file.seek(0)
         kinds = [kind for place, mark, kind in BEGINNINGS if beginning[place : place + len(mark)] == mark]
         if not kinds or (kinds[0] == "mpegts" and b"G" not in (beginning[:1], beginning[4:5])):
-            raise FacegenError(f"{path}: not a video of a kind that is known" if beginning else f"{path}: empty file")
+            raise FacegenError(f"{path}: not a video in a known format" if beginning else f"{path}: empty file")
         try:
             container = av.open(file, "r", format=kinds[0], metadata_errors="replace")
         except av.error.FFmpegError as error:
@@ -209,6 +209,6 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise FacegenError(f"{path}: there are no pictures in this video")
             stream = streams[0]
             if stream.codec_context is None:
-                raise FacegenError(f"{path}: the pictures in this video are of a kind that is not known")
+                raise FacegenError(f"{path}: the pictures in this video have an unknown format")
             _check_size(path, stream.codec_context.width, stream.codec_context.height)
             yield container, stream

@@ -267,7 +267,7 @@ class ArchiveWriter:
             return
         with self._stack:
             if not self._faces:
-                raise FacegenError(f"{self.path}: not one picture to write; nothing was written")
+                raise FacegenError(f"{self.path}: no picture to write; nothing was written")
             self.add_json("dataset.json", self._dataset())
             self.add_json("facegen.json", self._extra())
 

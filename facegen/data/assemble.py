@@ -103,11 +103,9 @@ def check_targets(archive: Path, source: Path, choice: Choice, force: bool) -> N
     for path in split_paths(archive, choice):
         check_archive_name(path)
         if (length := len(os.fsencode(path.name))) > MAX_NAME:
-            raise FacegenError(
-                f"{path}: the name has {length} bytes; with at most {MAX_NAME} its report has room beside it"
-            )
+            raise FacegenError(f"{path}: the name has {length} bytes; at most {MAX_NAME} are allowed")
         if path.exists() and path.samefile(source):
-            raise FacegenError(f"{path}: is the source itself; give the archive another name")
+            raise FacegenError(f"{path}: is also the source; give the archive another name")
         check_free(path, force)
 
 
@@ -212,7 +210,9 @@ def write_archives(
     splits = assign_splits([record for record, _ in faces], choice)
     for name, members in splits.items():
         if not members:
-            raise FacegenError(f"--split {name} gets no face: {len(faces):,d} faces are too few, or of too few persons")
+            raise FacegenError(
+                f"--split {name} gets no face: {len(faces):,d} faces are too few, or show too few people"
+            )
 
     if template is None:
         count = min(TEMPLATE_FACES, len(faces))
@@ -220,7 +220,7 @@ def write_archives(
         sample = [png(name) for name in names]
         for name, data in zip(names, sample, strict=True):  # another process decodes them
             if read_header(data, name)[:2] != (report.resolution, report.resolution):
-                raise FacegenError(f"{name}: is not of {report.resolution}x{report.resolution} pixels; start anew")
+                raise FacegenError(f"{name}: is not of {report.resolution}x{report.resolution} pixels; start over")
         template = measure_alignment(sample, progress=progress)
     report.template = template.to_json() if template else None
     report.written = len(faces)

@@ -1,4 +1,4 @@
-"""What a training archive says of its pictures: the one reader of `dataset.json` and `facegen.json`.
+"""What a training archive says about its pictures: the only reader of `dataset.json` and `facegen.json`.
 
 What is wrong becomes an entry in a list. `inspect_archive` shows them all; `FaceArchive` refuses the archive with the
 first one, as training must.
@@ -36,7 +36,7 @@ class Face:
         name: the file.
         label: the class, -1 where it has none (or one that makes no sense).
         age: the age in years, where known exactly.
-        ages: the age or range in words (`26`, `20-29`, `70+`); empty where not known.
+        ages: the age or range as text (`26`, `20-29`, `70+`); empty if unknown.
         person, gender: None where not known; gender is `female` or `male`.
         attributes: what is known beside the age and where the face comes from.
     """
@@ -152,7 +152,7 @@ def read_contents(path: str | os.PathLike[str], *, use_labels: bool = True) -> C
     contents = Contents(Container(path, strict=False))
     again = sorted(name for name, why in contents.files.refused.items() if why == AGAIN)
     if again:
-        contents.notes["links to folders that are there already: left out"] = again
+        contents.notes["links to folders that were already read: left out"] = again
     for name, why in contents.files.refused.items():
         if why == AGAIN:
             continue
@@ -232,10 +232,10 @@ def _read_labels(contents: Contents, dataset: dict[str, Any]) -> None:
     if not entries:
         nested = [name for name in contents.files.names if name.endswith("/dataset.json")]
         if nested and "dataset.json" not in contents.files.names:
-            detail = "the labels lie a folder too deep; pack the content of that folder, not the folder"
+            detail = "the labels are one folder too deep; pack the contents of that folder, not the folder"
             contents.report("dataset.json in a folder", nested[0], detail)
         elif entries is None or entries == []:
-            contents.notes["no labels: good for training without classes only"] = []
+            contents.notes["no labels: only for training without classes"] = []
         else:
             contents.report("broken dataset.json", "dataset.json", f'"labels" is {_short(entries)}, not a list')
         return

@@ -1,4 +1,4 @@
-"""Square pictures of faces out of pictures of any kind, and the reasons why some are not good enough."""
+"""Crop square pictures of faces from any pictures, or give the reason why a picture is not usable."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Cropped:
         sha256: the checksum of the source file's bytes, in hexadecimal.
         dhash: `difference_hash` of the crop.
         notes: what a person should know of it: `pictures.oddities`, `enlarged` (the crop spans fewer pixels of the
-            source than it has), `cut to a square`, `no face: the middle was taken`, `reaches beyond the picture` (more
+            source than it has), `cut to a square`, `no face: the middle was used`, `reaches beyond the picture` (more
             than a tenth of the crop, where the picture's edge pixels are repeated).
         png: RGB, of the resolution asked for; empty once the picture lies in a spool or an archive.
     """
@@ -68,9 +68,9 @@ def read_outcome(row: Any) -> Cropped | Skipped:
         return skipped
     found = Cropped(**check_types(row, _CROPPED_TYPES) | {"notes": tuple(row["notes"])})
     if not re.fullmatch("[0-9a-f]{64}", found.sha256) or not 0 <= (found.dhash or 0) < 2**64:
-        raise FacegenError(f"{shorten(found.name, 60)}: its checksums are none")
+        raise FacegenError(f"{shorten(found.name, 60)}: its checksums are missing or damaged")
     if not all(isinstance(note, str) for note in found.notes):
-        raise FacegenError(f"{shorten(found.name, 60)}: its notes are none")
+        raise FacegenError(f"{shorten(found.name, 60)}: its notes are missing or damaged")
     return found
 
 
@@ -210,13 +210,13 @@ def _decode_small(image: Image.Image, options: CropOptions) -> None:
 
 def _why_not_whole(name: str, size: tuple[int, int], options: CropOptions) -> Skipped | None:
     if options.crop == "as-is" and size[0] != size[1]:
-        return Skipped(name, "not square", f"{size[0]}x{size[1]} pixels; --crop center takes the middle")
+        return Skipped(name, "not square", f"{size[0]}x{size[1]} pixels; --crop center uses the middle")
     return _why_too_small(name, min(size), options)
 
 
 def _why_too_small(name: str, span: float, options: CropOptions) -> Skipped | None:
     if span < options.min_size:
-        return Skipped(name, "too small", f"{int(span)} pixels wide, at least {options.min_size} are asked for")
+        return Skipped(name, "too small", f"{int(span)} pixels wide, at least {options.min_size} required")
     return None
 
 
@@ -261,7 +261,7 @@ def _crop_face(picture: _Picture, faces: list[Face], options: CropOptions) -> Cr
             return Skipped(name, "no face", "none found with a probability of 0.9 or more")
         if problem := _why_too_small(name, min(picture.size), options):
             return problem
-        return _crop_middle(picture, options, ["no face: the middle was taken"])
+        return _crop_middle(picture, options, ["no face: the middle was used"])
     counted = sum(_side(face) >= COUNTED_FACE * _side(faces[0]) for face in faces)
     if options.several_faces == "drop" and counted > 1:
         return Skipped(name, "several faces", f"{counted} faces")
@@ -272,9 +272,7 @@ def _crop_face(picture: _Picture, faces: list[Face], options: CropOptions) -> Cr
     if problem := _why_too_small(name, span, options):
         return problem
     if options.max_turn is not None and abs(turn := yaw(landmarks)) > options.max_turn:
-        return Skipped(
-            name, "turned too far", f"by {abs(turn):.0f} degrees, at most {options.max_turn:g} are asked for"
-        )
+        return Skipped(name, "turned too far", f"by {abs(turn):.0f} degrees, at most {options.max_turn:g} allowed")
     if options.min_sharpness:
         fixed = align_face(picture.image, landmarks, template, SHARPNESS_SIDE)
         if problem := _why_too_blurred(name, fixed, options):
@@ -301,9 +299,7 @@ def _side(face: Face) -> float:
 
 def _why_too_blurred(name: str, crop: Image.Image, options: CropOptions) -> Skipped | None:
     if (measured := sharpness(crop)) < options.min_sharpness:
-        return Skipped(
-            name, "too blurred", f"sharpness {measured:.0f}, at least {options.min_sharpness:g} is asked for"
-        )
+        return Skipped(name, "too blurred", f"sharpness {measured:.0f}, at least {options.min_sharpness:g} required")
     return None
 
 

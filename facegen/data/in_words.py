@@ -1,4 +1,4 @@
-"""What `facegen prepare`, `facegen pack` and `facegen inspect` tell, line by line."""
+"""The lines that `facegen prepare`, `facegen pack` and `facegen inspect` print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facegen.data.inspect import Inspection
 from facegen.data.report.page import FEW
 from facegen.text import shown
 
-_SHOWN = 3  # problems of each kind that are told; --json has them all
+_SHOWN = 3  # problems of each kind that are shown; --json has them all
 _MAX_CLASSES = 40
 _LONGEST = 240  # letters that strangers wrote in a line
 

@@ -70,12 +70,12 @@ class Inspection:
 
 
 def inspect_archive(path: str | os.PathLike[str], *, full: bool = False, progress: bool = True) -> Inspection:
-    """Show and check a training archive: a zip or folder, of facegen's own or of the StyleGAN family's.
+    """Check a training archive, a zip or folder made by facegen or another StyleGAN program, and report its contents.
 
     Every file is read once, so that damage in a zip (CRC) and identical pictures are found, and every picture's header
-    is read; `full` decodes the pictures too. Whatever is wrong comes back in `problems`.
+    is read; `full` decodes the pictures too. Everything that is wrong is listed in `problems`.
 
-    Raises FileNotFoundError when there is nothing at `path`, and OSError where reading is not allowed.
+    Raises FileNotFoundError if there is nothing at `path`, and OSError if reading is not allowed.
     """
     path = Path(path)
     try:
@@ -110,7 +110,7 @@ def _check_zip(contents: Contents) -> None:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     compressed = sorted({e.filename for e in entries if is_image_name(e.filename) and e.compress_type})
     if compressed:
-        contents.notes["compressed in the zip: slower to read, hardly smaller"] = compressed
+        contents.notes["compressed in the zip: slower to read and hardly smaller"] = compressed
     names = [entry.filename for entry in entries if is_image_name(entry.filename)]
     if names != sorted(names):
         contents.notes["the files in the zip are not in the order of their names"] = []

@@ -67,10 +67,10 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise FacegenError(f"{folder}: is not a folder; give the folder that holds one folder for each class")
+        raise FacegenError(f"{folder}: is not a folder; give a folder that has one subfolder per class")
     files = Container(folder)
     if "facegen.json" in files.names:
-        raise FacegenError(f"{folder}: is a prepared archive and has labels already (facegen.json)")
+        raise FacegenError(f"{folder}: is a prepared archive and already has labels (facegen.json)")
     before = _written_before(folder / "dataset.json")
     if before is None:
         check_free(folder / "dataset.json", force)
@@ -101,7 +101,7 @@ def label_folder(folder: str | os.PathLike[str], *, force: bool = False, progres
     report.empty = sorted(members.keys() - set(report.classes))
     report.counts = {name: len(members[name]) for name in report.classes}
     if not report.classes:
-        raise FacegenError(f"{folder}: no pictures in folders; make one folder for each class")
+        raise FacegenError(f"{folder}: no pictures in subfolders; make one subfolder per class")
     content = {
         "labels": [[name, label] for label, c in enumerate(report.classes) for name in members[c]],
         "classes": report.classes,

@@ -18,9 +18,9 @@ DHASH_BITS = 64
 
 @dataclass(frozen=True)
 class CropOptions(Options):
-    """How a picture becomes the square picture of a face, and which ones are dropped.
+    """How a picture becomes the square picture of a face, and which pictures are dropped.
 
-    What is for crop `align` alone is refused with another crop.
+    Options for crop `align` are refused with another crop.
     """
 
     crop: str = option(
@@ -81,7 +81,7 @@ def parse_split(text: str) -> tuple[tuple[str, float], ...]:
         if not name.replace("-", "").replace("_", "").isalnum():
             raise FacegenError(f"{name!r} cannot be part of a file name: {example}")
     if len({name for name, _ in split}) < len(split):
-        raise FacegenError(f"a name stands there twice: {example}")
+        raise FacegenError(f"a name is given twice: {example}")
     if any(not 0 < share <= 1 for _, share in split) or abs(sum(share for _, share in split) - 1) > 1e-6:
         raise FacegenError(f"the shares of {text} must be above 0 and sum to 1: {example}")
     return tuple(split)

@@ -50,19 +50,19 @@ def prepare(
     The label of a face is the index of its age group; facegen.json keeps exact ages, names of files and persons, and
     where the landmarks sit. Faces come in the order of the data set, so the same source gives the same archive.
 
-    What cannot be used is left out and listed, with the reason, in the report, which is returned and written beside the
-    archive (`<archive>.report.json` and `.html`). Pictures that are done are kept in `<archive>.partial` until the
-    archive is written: after Ctrl-C or a crash the same call goes on where it stopped.
+    Pictures that cannot be used are skipped and listed, with the reason, in the report, which is returned and written
+    next to the archive (`<archive>.report.json` and `.html`). Finished pictures are kept in `<archive>.partial` until
+    the archive is written: after Ctrl-C or a crash the same call continues where it stopped.
 
     Args:
         path: the data set: a folder, a zip or a CSV table.
         archive: the zip to write; with splits `faces.zip` becomes `faces-train.zip`, `faces-val.zip`, ...
-        source: which data set it is, with its options; None finds out.
+        source: which data set it is, with its options; None detects it.
         crop: how pictures are cropped; None is the data set's own way at 64x64 pixels.
         groups: the age groups; None for the ten default ones.
-        choice: how many faces to take and how to split them; None takes all.
+        choice: how many faces to keep and how to split them; None keeps all.
         shard: `(i, n)`, i from 1 to n: work on every n-th file only and leave the choice to `facegen merge`.
-        force: replace an archive that is there; a run that goes on does, as it may have been stopped before its report.
+        force: replace an existing archive; a continued run does so anyway, as it may have stopped before its report.
         progress: show bars.
 
     Raises FacegenError or FileNotFoundError, and writes no archive, when an argument is wrong or no face is left.

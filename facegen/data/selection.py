@@ -1,4 +1,4 @@
-"""Which of the usable faces go into the archive, and into which split: caps, duplicates, persons."""
+"""Choose which usable faces go into the archive and its splits: limits, duplicates, people."""
 
 from __future__ import annotations
 

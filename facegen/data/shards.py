@@ -115,7 +115,7 @@ def merge(
     def look_up(records: Iterable[Record]) -> Iterator[tuple[Record, Outcome]]:
         for record in records:
             if record.name not in owners:
-                raise FacegenError(f"{record.name}: no shard says what came of it; make the shards again")
+                raise FacegenError(f"{record.name}: no shard mentions it; make the shards again")
             yield record, owners[record.name].outcomes[record.name]
 
     def png(name: str) -> bytes:

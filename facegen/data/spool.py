@@ -1,4 +1,4 @@
-"""What `prepare` or `pack` has done so far, on disk: a killed run goes on from here without doing a picture twice."""
+"""Finished work of `prepare` or `pack`, on disk, so that a killed run continues without doing a picture twice."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Spool:
             ]
             raise FacegenError(
                 f"{self.folder}: holds the pictures of a run with other options ({'; '.join(differing) or 'unknown'});"
-                " give the same options to go on with it, or delete it"
+                " give the same options to continue it, or delete it"
             )
 
     def _read(self) -> None:
@@ -262,5 +262,5 @@ def _check_line(line: Any, pictures_end: int) -> int:
         return 0
     offset, size = line.get("offset"), line.get("size")
     if type(offset) is not int or type(size) is not int or not 0 <= offset <= offset + size <= pictures_end:
-        raise FacegenError("a line's picture is not there")
+        raise FacegenError("a picture in it is missing")
     return offset + size

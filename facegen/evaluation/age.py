@@ -1,4 +1,4 @@
-"""How well the results have the ages that were asked for, as a judge sees them."""
+"""How close the results are to the target ages, according to a judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all systems are measured with, and what is measured of each: of its photos and of its generated faces."""
+"""What all systems share in an evaluation, and all measurements of one system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluation: what each system makes of held-out faces, as the judges see it."""
+"""The evaluation: how the judges see what each system makes of held-out faces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Evaluation:
             None where no age is known.
         floor: Cosine of two different people's inputs; None without a judge of identities.
         threshold: Cosine from which on a result is accepted as the person (`acceptance_threshold`); None likewise.
-        real_pairs: Cosines of two real pictures of one person, by the years between them; None where nobody is known.
+        real_pairs: Cosines of two real pictures of one person, by the years between them; None if no person is known.
         group_counts: Evaluated faces of each age group, by its label.
         real_counts: Real faces of each target's group, with which results are compared.
         systems: Two rows for each system, its photos and its generated faces, in the order given; the report is about
@@ -123,8 +123,8 @@ def check_systems(systems: Sequence[System]) -> None:
     for system, kind in zip(systems, kinds, strict=True):
         if kind != kinds[0]:
             raise FacegenError(
-                f"{system.name} is for other faces than {systems[0].name} (their size, age groups or alignment): "
-                "evaluate it by itself"
+                f"{system.name} needs different faces than {systems[0].name} (size, age groups or alignment): "
+                "evaluate it separately"
             )
 
 

@@ -1,4 +1,4 @@
-"""Whether the person stays: cosines of face embeddings, between a floor and a ceiling.
+"""Whether the person stays the same: cosines of face embeddings, between a floor and a ceiling.
 
 The floor is what two pictures of different people have in common, the ceiling what is left when a face is only
 reconstructed at its own age: no change of age can be expected to keep more of a person than that.
@@ -100,7 +100,7 @@ def share_of_range(values: np.ndarray, pairs: np.ndarray, ceiling: np.ndarray, c
 
 
 def recognition(inputs: np.ndarray, aged: np.ndarray) -> np.ndarray:
-    """How well each person is told from the others by their results: `[people]`, NaN for one person alone.
+    """How well each person's results differ from those of the others: `[people]`, NaN for one person alone.
 
     The share of other people's inputs that are less similar to a result than the person's own input is, the mean over
     the results; equal ones count half. Unlike a similarity it does not rise when all results look like everybody.

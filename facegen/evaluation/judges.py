@@ -86,7 +86,7 @@ class SexJudge:
 def load_sex_judge(identity: Extractor | None, *, device: torch.device | str = "cpu") -> SexJudge:
     """Load the judge of the sex.
 
-    dlib's features tell it by a plane between women's and men's (`scripts/fit_sex_judge.py`), which has no part in any
+    dlib's features tell it by a plane between women's and men's (`scripts/fit_sex_judge.py`), which was not used in any
     training. For other judges of identities there is none, and the classifier by which aging holds the sex must do.
 
     Raises:
@@ -212,7 +212,7 @@ def _facenet(path: Path, template: AlignmentTemplate, device: torch.device | str
 
 
 def place(images: torch.Tensor, template: AlignmentTemplate, wanted: AlignmentTemplate, size: int) -> np.ndarray:
-    """Warp aligned pictures to another network's alignment, uint8 `[N, size, size, 3]`; their edge pixels go on.
+    """Warp aligned pictures to another network's alignment, uint8 `[N, size, size, 3]`; their edge pixels are repeated.
 
     Args:
         images: uint8 `[N, 3, H, H]`, aligned to `template`.

@@ -13,8 +13,7 @@ from facegen.options import Options, option
 class EvaluationOptions(Options):
     """How systems are evaluated, and where the judges' weights are (see `facegen.evaluation.judges`).
 
-    Weights that are not given are downloaded where that is possible; else their numbers are left out, and the report
-    says so.
+    Weights that are not given are downloaded if possible; otherwise their numbers are left out, and the report says so.
     """
 
     ages: Sequence[float] | None = option(

@@ -103,7 +103,7 @@ def load_photos(
         tested += number < len(chosen)
     if tested == 0:
         reason = f" (first: {next(iter(left_out.values()))})" if left_out else ""
-        raise FacegenError(f"{path}: no face to evaluate in it{reason}")
+        raise FacegenError(f"{path}: it has no face to evaluate{reason}")
     stack = torch.from_numpy(np.stack([np.asarray(image) for image, _ in found])).permute(0, 3, 1, 2).contiguous()
     return Photos(
         Path(path),

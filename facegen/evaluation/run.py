@@ -78,7 +78,7 @@ def parse_system(text: str) -> SystemSpec:
     name, equals, rest = text.partition("=")
     encoder, *settings = _SETTING.split(rest)
     if not equals or not name.strip():
-        raise FacegenError(f"{text!r} names no system: write {SPEC}")
+        raise FacegenError(f"{text!r} does not name a system: write {SPEC}")
     found: dict[str, Any] = {}
     for key, value in zip(settings[::2], settings[1::2], strict=True):
         try:
@@ -105,16 +105,16 @@ def run_evaluation(
     Args:
         photos: A training archive, or a folder or zip of photos.
         outdir: Where results.json, table.md, report.html and strips/ go.
-        systems: The first is the one that the report is about, the others stand beside it.
+        systems: The report is about the first; the others are for comparison.
         options: Target ages, how many faces, and the judges.
-        generator: The generator of all systems that name none; None for the one that a system's encoder
-            was trained for.
-        device: None takes a GPU when there is one.
-        force: Replace the report that is in the folder.
+        generator: The generator for all systems that name none; None means the one that a system's encoder was trained
+            for.
+        device: None uses a GPU if there is one.
+        force: Replace an existing report.
         progress: Show progress bars with the remaining time.
 
     Raises:
-        FileNotFoundError, FacegenError, OSError: a file that is missing or wrong, no judge, no face; a report is there.
+        FileNotFoundError, FacegenError, OSError: a missing or wrong file, no judge, no face, or an existing report.
     """
     outdir, options = at_home(outdir), options or EvaluationOptions()
     _check_names(outdir, systems)
@@ -145,7 +145,7 @@ def _check_names(outdir: Path, systems: Sequence[SystemSpec]) -> None:
         raise FacegenError(f"{outdir}: is a file; name a folder for the report")
     names = [spec.name for spec in systems]
     if len({plain_name(name) for name in names}) < len(names):
-        raise FacegenError(f"two systems have one name: {', '.join(names)}; rows and files could not be told apart")
+        raise FacegenError(f"two systems have the same name: {', '.join(names)}; rename one")
 
 
 def _check_abilities(tested: Sequence[System], options: EvaluationOptions) -> None:
@@ -243,12 +243,12 @@ def _independence(own_estimator: bool, facenet: bool, own_sex: bool) -> str:
         own_sex: The judge of the sex is the network by which systems hold it.
     """
     if not own_estimator and not facenet and not own_sex:
-        return "The judges had no part in any training: no loss and no transfer uses their weights."
-    sentences = ["The judge of ages had no part in any training."]
+        return "The judges were not used in any training: no loss and no transfer uses their weights."
+    sentences = ["The age judge was not used in any training."]
     if own_estimator:
         sentences = [
-            "The judge of ages is the age estimator of the systems themselves: its numbers flatter them.",
-            "Take another one (--age-judge).",
+            "The judge of ages is the age estimator of the systems themselves, so the numbers are too good.",
+            "Use another one (--age-judge).",
         ]
     if facenet:
         sentences.append(
@@ -256,7 +256,9 @@ def _independence(own_estimator: bool, facenet: bool, own_sex: bool) -> str:
             "learned from them (--recipe identity) are not independent of it."
         )
     if own_sex:
-        sentences.append("The judge of the sex is the network that it is held with (--hold): its numbers flatter that.")
+        sentences.append(
+            "The judge of the sex is the network that it is held with (--hold), so its numbers are too good."
+        )
     return " ".join(sentences)
 
 
@@ -279,7 +281,7 @@ def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[st
     if photos.realigned:
         remarks.append("The photos have another alignment than the generator; they were warped to its own.")
     if photos.left_out:
-        remarks.append(f"{len(photos.left_out):,d} pictures show no face, or cannot be read; they are listed below.")
+        remarks.append(f"{len(photos.left_out):,d} pictures show no face or cannot be read; they are listed below.")
     unknown = int((~evaluation.faces.known).sum())
     if unknown:
         remarks.append(f"{unknown:,d} faces have no known age: the systems estimated it, and the judge grouped them.")
@@ -287,10 +289,10 @@ def _remarks(evaluation: Evaluation, photos: Photos, give_ages: bool) -> list[st
         remarks.append("The systems were not told the ages of the faces: they estimated them.")
     few = [label for label, count in evaluation.group_counts.items() if 0 < count < 5]
     if few:
-        remarks.append(f"Few faces of {', '.join(few)} were evaluated: read their own error with care.")
+        remarks.append(f"Only few faces of {', '.join(few)} were evaluated, so their error is uncertain.")
     undefined = {s.name: sum(s.correlations != s.correlations) for s in evaluation.systems}
     remarks += [
-        f"{name}: {count:,d} strips have no order, all their ages being judged alike."
+        f"{name}: {count:,d} strips have no order, because all their ages were judged the same."
         for name, count in undefined.items()
         if count and len(evaluation.targets) > 1
     ]

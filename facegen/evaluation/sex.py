@@ -1,4 +1,4 @@
-"""Whether women stay women and men stay men, as a judge sees them: aging is not to change the sex."""
+"""Whether aging keeps the apparent sex, according to a judge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SexScores:
 
     Attributes:
         kept: Of everybody, over all target ages.
-        women, men: Of those who look like women, or men, in the input; NaN where nobody does.
+        women, men: Of those who look like women, or men, in the input; NaN if there are none.
         women_per_target, men_per_target: The same for each target age.
     """
 

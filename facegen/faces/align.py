@@ -30,7 +30,7 @@ def align_face(
     template: AlignmentTemplate = UTKFACE_TEMPLATE,
     size: int = 128,
 ) -> Image.Image:
-    """Warp a face so that its landmarks come to lie on the template: a square RGB picture of `size` pixels.
+    """Warp a face so that its landmarks lie on the template; returns a square RGB picture of `size` pixels.
 
     Args:
         face: a `Face`, or its landmarks [5, 2] in pixels of `image`.
@@ -42,7 +42,8 @@ def align_face(
 def cut_face(image: Image.Image, matrix: np.ndarray, size: int, *, mirrored: bool = False) -> Image.Image:
     """Cut a square RGB picture of `size` pixels out of a photo.
 
-    Large faces are reduced without aliasing; where the picture reaches beyond the photo, the photo's edge pixels go on.
+    Large faces are reduced without aliasing; where the picture reaches beyond the photo, the photo's edge pixels are
+    repeated.
 
     Args:
         matrix: [2, 3], pixels of the photo to pixels of the picture, see `alignment_matrix`.
@@ -57,7 +58,7 @@ def cut_face(image: Image.Image, matrix: np.ndarray, size: int, *, mirrored: boo
     corners = corners_of(size, size, inverse)
     left, top = (np.floor(corners.min(axis=0)).astype(int) - 2).tolist()
     right, bottom = (np.ceil(corners.max(axis=0)).astype(int) + 2).tolist()
-    # Of the photo, what lies around the face alone is worked on: a photo of 100 megapixels takes 400 MB.
+    # Only the part of the photo around the face is processed: a photo of 100 megapixels takes 400 MB.
     x, y = min(max(left, 0), image.width - 1), min(max(top, 0), image.height - 1)
     around = (x, y, min(max(right, x + 1), image.width), min(max(bottom, y + 1), image.height))
     shrink = math.isqrt((right - left) * (bottom - top) // LARGE_FACE)
@@ -92,7 +93,7 @@ def in_photo(matrix: np.ndarray, side: int, photo: tuple[int, int]) -> np.ndarra
 def completed(face: Image.Image, inside: np.ndarray) -> Image.Image:
     """Return a face, cut by the border of its photo, with what is missing taken from its other half, where that is.
 
-    An encoder makes more of that than of edge pixels that go on: where an eye is cut through, ages were read 3 years
+    An encoder makes more of that than of repeated edge pixels: where an eye is cut through, ages were read 3 years
     off, not 6, and the change in what is left of the face was wrong by less (60 faces of UTKFace).
 
     Args:

@@ -1,4 +1,4 @@
-"""Who is like whom: faces as vectors, and how far these lie apart."""
+"""Who looks like whom: faces as vectors, and the distances between them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ NOSE_DEPTH = 0.5  # how far the tip of the nose stands out before the eyes, as a
 
 
 def find_faces(image: Image.Image, *, max_side: int | None = None, detector: Detector | None = None) -> list[Face]:
-    """Find the faces in a picture, largest first; an empty list when there is none. See `find_faces_batch`."""
+    """Find the faces in a picture, largest first; an empty list if there are none. See `find_faces_batch`."""
     return find_faces_batch([image], max_side=max_side, detector=detector)[0]
 
 

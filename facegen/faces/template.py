@@ -30,7 +30,7 @@ class AlignmentTemplate:
         return [[float(x), float(y)] for x, y in self.points]
 
     def widened(self, margin: float) -> AlignmentTemplate:
-        """The template of a frame that is wider by this share, about the same middle."""
+        """The template for a frame that is wider by this fraction, with the same center."""
         points = 0.5 + (np.array(self.points) - 0.5) / (1 + margin)
         return AlignmentTemplate.from_json(points.round(6).tolist())
 
@@ -76,7 +76,7 @@ def alignment_matrix(
     spread = float(np.sum(np.abs(centered) ** 2))
     a = np.sum(centered.conj() * target_c) / spread if spread > 1e-9 else 0j
     if abs(a) < 1e-9:
-        raise FacegenError("the five landmarks of this face lie in one point: it cannot be aligned")
+        raise FacegenError("the five landmarks of this face are at one point, so it cannot be aligned")
     b = target_c.mean() - a * source_c.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 

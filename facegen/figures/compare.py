@@ -1,4 +1,4 @@
-"""Two pictures over one another, with a slider that says how much of each is seen: for notebooks."""
+"""Two pictures on top of each other, with a slider that shows more of one or the other, for notebooks."""
 
 from __future__ import annotations
 

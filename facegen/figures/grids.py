@@ -38,7 +38,7 @@ def image_grid(
     row_labels: Sequence[str] | None = None,
     tile: int | None = None,
 ) -> Image.Image:
-    """Lay pictures out in rows of `columns`, the last row possibly shorter.
+    """Arrange pictures in rows of `columns`; the last row may be shorter.
 
     Args:
         images: uint8 `[N, H, W, 3]` or `[N, H, W, 1]`.
@@ -92,10 +92,10 @@ def save_image_grid(
 def age_strip(
     pictures: Sequence[Image.Image], captions: Sequence[str], *, tile: int = 160, columns: int = 12
 ) -> Image.Image:
-    """One face at several ages, side by side, each with its caption below; more than `columns` wrap.
+    """Show one face at several ages, side by side, with captions, in rows of `columns`.
 
     Args:
-        pictures: Square pictures: by custom the input, its reconstruction, then every age.
+        pictures: Square pictures: usually the input, its reconstruction, then every age.
         captions: One per picture.
         tile: Pixels per picture.
     """

@@ -98,7 +98,7 @@ def check_blend(low: Generator, high: Generator, split: int) -> None:
     ):
         if one != other:
             raise FacegenError(
-                f"these networks do not fit: the {what} of the low one is {one}, of the high one {other}"
+                f"these networks do not fit: the {what} of the low one is {one}, but of the high one {other}"
             )
     shapes = [{name: list(x.shape) for name, x in network.synthesis.state_dict().items()} for network in (low, high)]
     for name in shapes[0] | shapes[1]:
@@ -130,7 +130,7 @@ def warn_if_unrelated(low: Generator, high: Generator) -> None:
     cosine = float(torch.nn.functional.cosine_similarity(weights[0], weights[1], dim=0))
     if cosine < UNRELATED:
         warnings.warn(
-            "these networks are not related: neither was trained from the other, so their blend is no face",
+            "these networks are not related: neither was trained from the other, so their blend would not be a face",
             stacklevel=2,
         )
 

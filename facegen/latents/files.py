@@ -56,7 +56,7 @@ def read_latents(paths: Iterable[str | os.PathLike[str]], generator: Generator) 
     found = [(path, read_array(path)) for given in paths for path in files_in(given)]
     rows = [_fitted(array, generator.num_ws, generator.w_dim, path) for path, array in found]
     if not rows:
-        raise FacegenError("no files of latents given: they end in .npz, as projected_w.npz")
+        raise FacegenError("no latent files given; they end in .npz, as in projected_w.npz")
     ws = torch.from_numpy(np.concatenate(rows))
     return Latents(ws, tuple(f"proj{index:02d}" for index in range(len(ws))))
 
@@ -72,7 +72,9 @@ def combine_latents(paths: Iterable[Path]) -> tuple[torch.Tensor, list[int]]:
     found = [(path, read_array(path)) for path in paths]
     whole = [(path, array.shape[1:]) for path, array in found if array.ndim == 3]
     if not whole:
-        raise FacegenError("none of these files says how many layers its network has, as [N, num_ws, w_dim] does")
+        raise FacegenError(
+            "none of these files says how many layers its network has, as the shape [N, num_ws, w_dim] would"
+        )
     first, (num_ws, w_dim) = max(whole, key=lambda item: item[1][0] > 1)
     rows = [_fitted(array, num_ws, w_dim, path, f"{first.name}'s network") for path, array in found]
     return torch.from_numpy(np.concatenate(rows)), [len(row) for row in rows]
@@ -85,7 +87,7 @@ def files_in(given: str | os.PathLike[str]) -> list[Path]:
         return [path]
     inside = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
     if not inside:
-        raise FacegenError(f"{path}: no files of latents in this folder; they end in {' or '.join(SUFFIXES)}")
+        raise FacegenError(f"{path}: no latent files in this folder; they end in {' or '.join(SUFFIXES)}")
     return sorted(inside, key=_natural)
 
 
@@ -99,23 +101,23 @@ def read_array(path: Path) -> np.ndarray:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         chosen = [name for name in NAMES if name in names] or names
         if not chosen:
-            raise FacegenError(f"{path}: holds no latents: a zip without an array")
+            raise FacegenError(f"{path}: contains no latents: a zip without an array")
         return decode_array(read_entry(archive, f"{chosen[0]}.npy", str(path), MAX_BYTES), path)
 
 
 def decode_array(data: bytes, path: Path) -> np.ndarray:
-    """The array in the bytes of a `.npy`, never a pickle; a FacegenError that names the file where there is none."""
+    """The array in the bytes of a `.npy`, never a pickle; a FacegenError that names the file if there is none."""
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy complains in many ways of what is damaged, or not its own
-        raise FacegenError(f"{path}: holds no latents: damaged, or no file of NumPy") from error
+        raise FacegenError(f"{path}: contains no latents: damaged, or not a NumPy file") from error
 
 
 def _fitted(array: np.ndarray, num_ws: int, w_dim: int, path: Path, whose: str = "this network") -> np.ndarray:
     """Latents as float32 `[N, num_ws, w_dim]`; a FacegenError with both numbers if they are another network's."""
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2, 3) or array.size == 0 or array.shape[-1] != w_dim:
         raise FacegenError(
-            f"{path}: {array.dtype} {list(array.shape)} are no latents of {whose}, [N, {num_ws}, {w_dim}]"
+            f"{path}: {array.dtype} {list(array.shape)} is not the shape of latents for {whose}, [N, {num_ws}, {w_dim}]"
         )
     if array.ndim == 1:
         array = array[None, None]
@@ -124,7 +126,7 @@ def _fitted(array: np.ndarray, num_ws: int, w_dim: int, path: Path, whose: str =
     if array.shape[1] not in (1, num_ws):
         raise FacegenError(f"{path}: latents of {array.shape[1]} layers, but {whose} has {num_ws}")
     if not np.isfinite(array).all():
-        raise FacegenError(f"{path}: latents that are no finite numbers")
+        raise FacegenError(f"{path}: contains latents that are not finite numbers")
     return np.broadcast_to(array, (len(array), num_ws, w_dim)).astype(np.float32)
 
 

@@ -67,8 +67,8 @@ def pictures_of_seeds(space: LatentSpace, seeds: Sequence[int], labels: Sequence
     """
     if len(seeds) * len(labels) > MAX_PICTURES:
         raise FacegenError(
-            f"{len(seeds):,} seeds of {len(labels):,} classes or ages are more than {MAX_PICTURES:,} pictures: take "
-            "fewer at a time"
+            f"{len(seeds):,} seeds of {len(labels):,} classes or ages are more than {MAX_PICTURES:,} pictures: "
+            "draw fewer at a time"
         )
     weights = torch.stack([label.weights for label in labels])
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Which class a face is drawn of: by number, by name, or by age."""
+"""The class of a face to draw, by number, name or age."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Classes:
     Args:
         c_dim: how many there are; 0 for none.
         header: what the generator's file says of them.
-        groups: the age groups that they are, where the file does not say; None where they are none.
+        groups: the age groups, if the file does not name them; None if the classes are not age groups.
     """
 
     def __init__(self, c_dim: int, header: Header, groups: AgeGroups | None = None) -> None:
@@ -95,7 +95,7 @@ class Classes:
 
     @property
     def usual(self) -> Label:
-        """The label of a face where nobody asks for one: of age groups that of people of 30, else the first class."""
+        """The default label of a face: the age group of 30-year-olds, or the first class if there are no age groups."""
         if self.c_dim == 0:
             return Label("", torch.zeros([0]))
         group = None if self.groups is None else self.groups.index_of(30)
@@ -120,7 +120,7 @@ class Classes:
         for part in text.split(","):
             chosen = number_range(part)
             if chosen is None:
-                raise FacegenError(f"{shorten(part, 40)!r} is no class: this generator has {self.in_words}")
+                raise FacegenError(f"{shorten(part, 40)!r} is not a class: this generator has {self.in_words}")
             first, last = chosen.start, chosen.stop - 1
             if last < first:
                 raise FacegenError(f"classes {first}-{last} fall: write the smaller one first, of {self.c_dim} classes")

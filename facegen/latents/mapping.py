@@ -89,7 +89,7 @@ class Truncation:
         if self.center == "class" and self.generator.c_dim > 0:
             return labels.to(self._class_means) @ self._class_means
         if self.generator.mapping.w_avg_beta is None:
-            raise FacegenError("this generator keeps no mean of w, so nothing can be truncated toward it")
+            raise FacegenError("this generator has no mean of w, so truncation is not possible")
         return self.generator.mapping.w_avg.expand(len(labels), -1)
 
     @cached_property

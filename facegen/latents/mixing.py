@@ -1,4 +1,4 @@
-"""Style mixing (Karras et al. 2019, section 3.1): some layers of one face, the others of another."""
+"""Style mixing (Karras et al. 2019, section 3.1): some layers from one face, the others from another."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from facegen.photos.save import save_marked
 from facegen.text import in_ranges
 
 MAX_PICTURES = 10_000  # of one sheet
-COARSE = 0.4  # share of the layers that come from the columns where nobody says which: 7 of 18, as in the paper
+COARSE = 0.4  # share of the layers that come from the columns by default: 7 of 18, as in the paper
 
 
 def usual_styles(num_ws: int) -> list[int]:
-    """The layers that a column gives where nobody says which: the lowest 40 %, 0 to 3 of 10."""
+    """The layers that come from a column by default: the lowest 40 %, 0 to 3 of 10."""
     return list(range(max(1, round(COARSE * num_ws))))
 
 
 def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[int] | None = None) -> torch.Tensor:
-    """Return ws `[..., num_ws, w_dim]` with some layers of `styles`, which may have other dimensions to broadcast.
+    """Return ws `[..., num_ws, w_dim]` with some layers from `styles`, which is broadcast.
 
     Args:
         layers: as `layer_indices` takes them; None for the lowest 40 %.
@@ -54,7 +54,7 @@ def check_count(rows: int, columns: int) -> None:
     """Raise a FacegenError if so many rows and columns are too many pictures."""
     if rows * columns > MAX_PICTURES:
         raise FacegenError(
-            f"{rows:,} rows and {columns:,} columns are more than {MAX_PICTURES:,} pictures: take fewer at a time"
+            f"{rows:,} rows and {columns:,} columns are more than {MAX_PICTURES:,} pictures: draw fewer at a time"
         )
 
 

@@ -29,7 +29,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read a width and a height, `1920-1080` or `1920x1080`; a FacegenError for anything else."""
     match = re.fullmatch(r"\s*(\d{1,6})\s*[-xX]\s*(\d{1,6})\s*", text)
     if match is None:
-        raise FacegenError(f"{shorten(text, 40)!r} is no size: give width and height, as in 1920-1080")
+        raise FacegenError(f"{shorten(text, 40)!r} is not a size: give width and height, as in 1920-1080")
     return int(match[1]), int(match[2])
 
 
@@ -119,7 +119,7 @@ class WalkOptions(Options):
     increment: float = option(0.01, "Step of truncation from one frame to the next.", metavar="PSI")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield self.increment != 0, "an increment of 0 never arrives"
+        yield self.increment != 0, "an increment of 0 never reaches the end"
 
 
 @dataclass(frozen=True)

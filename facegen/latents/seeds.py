@@ -31,7 +31,7 @@ def parse_way(text: str) -> list[int]:
         numbers = number_range(part)
         if numbers is None:
             raise FacegenError(
-                f"{shorten(part.strip(), 40)!r} is no seed: write whole numbers from 0, as in 1,5 or 0-3,7"
+                f"{shorten(part.strip(), 40)!r} is not a seed: write whole numbers from 0, as in 1,5 or 0-3,7"
             )
         first, last = numbers.start, numbers.stop - 1
         if max(first, last) > MAX_SEED:
@@ -39,7 +39,7 @@ def parse_way(text: str) -> list[int]:
         if last < first:
             raise FacegenError(f"seeds {first}-{last} fall: write the smaller one first, as in {last}-{first}")
         if last - first >= MAX_SEEDS:
-            raise FacegenError(f"seeds {first}-{last} are more than {MAX_SEEDS:,}: take fewer at a time")
+            raise FacegenError(f"seeds {first}-{last} are more than {MAX_SEEDS:,}: use fewer at a time")
         seeds += numbers
     return seeds
 

@@ -24,14 +24,14 @@ from facegen.weights.locate import shipped_file
 
 
 class LatentSpace:
-    """What the commands of the latent space work with.
+    """A generator's latent space: from seeds to w, and from w to pictures.
 
     Args:
         generator: any, with classes or without, in color or gray.
-        header: what its file says of it.
-        groups: the age groups that its classes are, where the file does not say.
+        header: what its file says about it.
+        groups: the age groups of its classes, if the file does not say.
         truncation, drawing: how; None for the defaults.
-        device: None takes a GPU when there is one.
+        device: None uses a GPU if there is one.
 
     Example:
         >>> import facegen
@@ -73,7 +73,7 @@ class LatentSpace:
         drawing: DrawingOptions | None = None,
         device: str | torch.device | None = None,
     ) -> LatentSpace:
-        """Load a generator from whatever `facegen.load_generator` takes; None for the one in the package."""
+        """Load a generator from anything that `facegen.load_generator` takes; None means the one in the package."""
         generator, header = load_generator(shipped_file("generator") if network is None else network)
         return cls(generator, header, groups=groups, truncation=truncation, drawing=drawing, device=device)
 
@@ -92,7 +92,7 @@ class LatentSpace:
         return self.truncation(map_latents(self.generator, z, labels), labels, psi)
 
     def truncate(self, ws: torch.Tensor, label: Label | None = None) -> torch.Tensor:
-        """Return ws `[N, num_ws, w_dim]` truncated toward the mean of a label's class; None for that of all classes."""
+        """Return ws `[N, num_ws, w_dim]` truncated toward the mean of a label's class, or of all classes (None)."""
         ws = ws.to(self.device)
         if label is None:
             center = Truncation(self.generator, self.truncation.psi, self.truncation.cutoff, "global")
@@ -100,7 +100,7 @@ class LatentSpace:
         return self.truncation(ws, label.weights.expand(len(ws), -1))
 
     def means(self, labels: Sequence[Label | None]) -> torch.Tensor:
-        """Return what latents of labels are truncated toward, `[N, w_dim]`; of None, the mean of all classes."""
+        """Return the means that latents of labels are truncated toward, `[N, w_dim]`; None: that of all classes."""
         of_all = Truncation(self.generator, center="global")
         nothing = torch.zeros([1, self.generator.c_dim])
         means = [
@@ -112,11 +112,11 @@ class LatentSpace:
     def draw(self, ws: Iterable[torch.Tensor], consts: Iterable[torch.Tensor] | None = None) -> Iterator[np.ndarray]:
         """Draw a picture of each w `[num_ws, w_dim]`, in order: uint8 `[H, W, 3]`, `[H, W, 1]` of a gray network.
 
-        They are drawn a batch at a time, as they are asked for, so that any number of them fits in memory. Noise that
-        is drawn depends on the number of the picture, not on the batch.
+        Pictures are drawn batch by batch when they are requested, so any number of them fits in memory. Random noise
+        depends on the number of the picture, not on the batch.
 
         Args:
-            consts: for each picture what takes the place of the network's constant, `[channels, 4, 4]`.
+            consts: for each picture a replacement for the network's constant, `[channels, 4, 4]`.
         """
         draws_noise, rest, number = self.drawing.noise_mode == "random", iter(ws), 0
         others = None if consts is None else iter(consts)

@@ -30,22 +30,22 @@ from facegen.networks.graphed import GraphedGenerator
 class Evaluator:
     """Measures generators against an archive.
 
-    Making one computes the features of the real pictures, or finds them in the cache.
+    Creating one computes the features of the real pictures, or finds them in the cache.
 
     Args:
         archive: The real faces, with labels if the generators are conditional.
         metrics: Names, see `names.parse_metrics`.
-        detectors: The networks that the metrics look with, see `features.load_detectors`.
-        per_group: Measure every class apart, too: as many fakes of it against its own reals.
+        detectors: The networks that the metrics use, see `features.load_detectors`.
+        per_group: Also measure every class separately, with as many fakes against its own real pictures.
         mirror, mirrory: Metrics without `_full` take their real pictures from these and those flipped from left to
             right, from top to bottom, as the StyleGAN family does where a training flipped them.
         batch: Pictures per batch. The random noise depends on it, as on the seed.
         seed: Seeds latents, labels, noise and subsets.
-        share: Which part of the pictures this process computes; all processes return the same numbers.
+        share: Which part of the pictures this process handles; all processes return the same numbers.
         progress: Show progress bars with the remaining time.
 
     Raises:
-        FacegenError: an unknown metric, a detector that is missing, an archive without the groups to measure apart.
+        FacegenError: an unknown metric, a missing detector, or an archive without groups to measure separately.
 
     Example:
         >>> measured = Evaluator(archive, "fid5k_full", detectors).measure(generator)
@@ -70,7 +70,7 @@ class Evaluator:
         self.archive, self.metrics, self.detectors = archive, parse_metrics(metrics), detectors
         self.batch, self.seed, self.share, self.progress = batch, seed, share, progress
         if per_group and not archive.c_dim:
-            raise FacegenError(f"{archive.path}: has no labels, so there are no groups to measure apart")
+            raise FacegenError(f"{archive.path}: has no labels, so there are no groups to measure separately")
         self.groups = list(range(archive.c_dim)) if per_group else []
         _check_sources(self.metrics, detectors)
         self._order = self._choose_reals(mirror, mirrory)
@@ -99,7 +99,7 @@ class Evaluator:
         return order[((order < count) & whole) | (np.arange(len(order)) < most)]
 
     def measure(self, generator: Generator) -> dict[str, float]:
-        """Return the numbers of a generator, on the device where it is; neither its state nor the random state changes.
+        """Return the numbers of a generator, on its device; neither its state nor the random state changes.
 
         They are by name, `fid5k_full`, `pr5k3_full_precision`, ...; of a class `fid5k_full/0-10`, NaN where it has too
         few real pictures. Raises a FacegenError for a generator that does not fit the archive.
@@ -169,7 +169,7 @@ class Evaluator:
         distance, paths = self.detectors.distance, metric.paths
         assert distance is not None  # `_check_sources` looks
         assert paths is not None
-        generator = copy.deepcopy(latents.generator)  # its constant noise is drawn anew
+        generator = copy.deepcopy(latents.generator)  # its constant noise is drawn again
         batches = [range(i, min(i + self.batch, metric.images)) for i in range(0, metric.images, self.batch)]
         lengths = []
         hidden = not self.progress or self.share.rank > 0
@@ -191,7 +191,7 @@ class Evaluator:
             )
         if generator.c_dim and generator.c_dim != archive.c_dim:
             raise FacegenError(
-                f"{archive.path}: has {archive.c_dim} classes, the generator {generator.c_dim}; take the archive with "
+                f"{archive.path}: has {archive.c_dim} classes, the generator {generator.c_dim}; use the archive with "
                 "the groups that it was trained on"
             )
         if self.groups and not generator.c_dim:

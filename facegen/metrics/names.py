@@ -68,7 +68,7 @@ def parse_metrics(names: str | Iterable[str]) -> list[Metric]:
     """Read names of metrics, separated by commas; twice the same counts once, `none` and nothing are no metric.
 
     Raises:
-        FacegenError: a name that is none, with examples.
+        FacegenError: an unknown name, with examples.
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
     wanted = dict.fromkeys(part.strip() for part in parts)
@@ -101,7 +101,7 @@ def parse_metric(name: str) -> Metric:
         kind, number, thousands, near, full = "ppl", found[11] or str(DEFAULT_PATHS), found[12], 0, False
         paths = Paths("z" if "_z" in name else "w", ends="end" in name, crop=not name.startswith("ppl2"))
     if kind == "is" and full:
-        raise FacegenError(f"{name!r}: the inception score looks at no real picture; leave out _full")
+        raise FacegenError(f"{name!r}: the inception score uses no real pictures; leave out _full")
     images = int(number) * (1000 if thousands else 1)
     least = {"pr": near + 1}.get(kind, 2)
     if not least <= images <= 10_000_000:

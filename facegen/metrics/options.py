@@ -11,7 +11,7 @@ from facegen.options import NETWORK_NAMES, Options, option
 
 @dataclass(frozen=True)
 class MetricsOptions(Options):
-    """What is measured, against which faces, and by which networks."""
+    """What to measure, against which faces, and with which networks."""
 
     network: str | None = option(
         None,
@@ -44,4 +44,4 @@ class MetricsOptions(Options):
     verbose: bool = option(True, "Show progress bars with the remaining time.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield bool(parse_metrics(self.metrics)), "--metrics names none; try fid5k_full"
+        yield bool(parse_metrics(self.metrics)), "--metrics is empty; try fid5k_full"

@@ -66,7 +66,7 @@ class PerceptualDistance(nn.Module):
         if min(images1.shape[-2:]) < SMALLEST:
             height, width = images1.shape[-2:]
             raise FacegenError(
-                f"LPIPS looks at pictures of {SMALLEST}x{SMALLEST} pixels at least, not {width}x{height}; "
+                f"LPIPS needs pictures of at least {SMALLEST}x{SMALLEST} pixels, not {width}x{height}; "
                 "ppl_w and ppl_z look at half a picture's width, ppl2_wend at all of it"
             )
         maps = self.features(torch.cat([images1, images2]))

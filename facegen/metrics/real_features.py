@@ -153,4 +153,4 @@ def _write(path: Path, features: torch.Tensor) -> None:
         with atomic_path(path) as temporary:
             save_file({"features": features.contiguous()}, temporary, {"sha256": _checksum(features)})
     except (OSError, SafetensorError) as error:  # the number is worth more than the cache
-        warnings.warn(visible(f"{path}: cannot be kept for the next time ({error})"), stacklevel=2)
+        warnings.warn(visible(f"{path}: cannot be cached ({error})"), stacklevel=2)

@@ -1,4 +1,4 @@
-"""Numbers of metrics as files: a line per measurement in `metric-NAME.jsonl`, as the StyleGAN family writes them."""
+"""Write metrics to files: a line per measurement in `metric-NAME.jsonl`, as other StyleGAN programs do."""
 
 from __future__ import annotations
 

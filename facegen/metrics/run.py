@@ -22,17 +22,18 @@ from facegen.weights.locate import RUN_OPTIONS, locate
 def run_metrics(
     options: MetricsOptions, *, device: str | torch.device | None = None, share: Share = ALONE
 ) -> dict[str, float]:
-    """Return the numbers of a generator, as `Evaluator.measure` does; of one in a run folder, note them there, too.
+    """Return the numbers of a generator, as `Evaluator.measure` does; for a generator in a run folder, also write them
+    there.
 
-    They become a line in the folder's `metric-NAME.jsonl`, as the metrics of the training.
+    They become a line in the folder's `metric-NAME.jsonl`, like the metrics of the training.
 
     Args:
         options: The files and the metrics; without data, see `as_trained`.
-        device: None takes a GPU when there is one.
-        share: Which part of the pictures this process computes; all processes return the same numbers.
+        device: None uses a GPU if there is one.
+        share: Which part of the pictures this process handles; all processes return the same numbers.
 
     Raises:
-        FileNotFoundError, FacegenError: a file that is missing or wrong, or networks that cannot be had.
+        FileNotFoundError, FacegenError: a missing or wrong file, or networks that cannot be loaded.
     """
     options, where = as_trained(options, tell=share.rank == 0), pick_device(device)
     assert options.network is not None

@@ -1,4 +1,4 @@
-"""The real faces that a generator was trained on, as its run folder or its file tells."""
+"""Find the real faces that a generator was trained on, from its run folder or its file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def as_trained(options: MetricsOptions, *, tell: bool = True) -> MetricsOptions:
         raise FacegenError(f"{path}: does not say what it was trained on: give --data ARCHIVE")
     data = _data(told)
     if data.startswith(ELSEWHERE) or not at_home(data).exists():
-        raise FileNotFoundError(f"{path.name} was trained on {data}, which is not there: say where with --data ARCHIVE")
+        raise FileNotFoundError(
+            f"{path.name} was trained on {data}, which is missing: give its place with --data ARCHIVE"
+        )
     x = told.get("mirror", told.get("xflip")) is True if options.mirror is None else options.mirror
     y = told.get("mirrory", told.get("yflip")) is True if options.mirrory is None else options.mirrory
     if tell:

@@ -66,7 +66,7 @@ class AgeShift(nn.Module):
     def holding(self, name: str, normal: torch.Tensor, direction: torch.Tensor) -> AgeShift:
         """Return this shift, able to hold one thing more.
 
-        Among people of one age, what is to be held grows along `direction` `[w_dim]` and is told apart by the plane
+        Among people of one age, what is to be held grows along `direction` `[w_dim]` and is separated by the plane
         whose `normal` `[w_dim]` is given (`facegen.training.encoder.sex_direction` finds both).
         """
         shift = AgeShift(self.c_dim, self.num_ws, self.w_dim, self.ages, [*self.holds, name]).to(self.table.device)

@@ -95,7 +95,8 @@ class Encoder(nn.Module):
 
 def _build_trunk(blocks: tuple[int, ...]) -> nn.Sequential:
     """The layers of InceptionResnetV1 up to its average pooling, with shortened stages."""
-    from facenet_pytorch import InceptionResnetV1
+    with torch.device("cpu"):  # the import computes (in PyTorch 2.6), which the meta device of `native.py` cannot
+        from facenet_pytorch import InceptionResnetV1
 
     whole = InceptionResnetV1()
     for name, count in zip(("repeat_1", "repeat_2", "repeat_3"), blocks, strict=True):

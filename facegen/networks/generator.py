@@ -130,7 +130,7 @@ def _convolve_grouped(
 
 
 def _add(x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
-    """Add bias and noise to `x`, which nobody else reads, in place: no derivative needs the sum's parts."""
+    """Add bias and noise to `x`, which nothing else reads, in place: no derivative needs the sum's parts."""
     if b is not None:
         x = x.add_(b)
     if noise is not None:

@@ -16,7 +16,7 @@ class GraphedGenerator:
 
     A generator is a few hundred small kernels; at low resolutions the CPU needs longer to launch them one by one than
     the GPU needs to run them. The first batch of a size runs as usual, which also lets libraries choose their
-    algorithms; the second is recorded, and every later one is a replay. Noise is drawn anew each time, the same
+    algorithms; the second is recorded, and every later one is a replay. Noise is drawn again each time, the same
     as without a recording. Weights that change in place, as an optimizer's do, count; replaced ones do not.
 
     On the CPU, for a network in training mode, and where recording fails (one warning), it just calls the generator.

@@ -1,4 +1,4 @@
-"""What the early layers of a classifier of photos see, for comparing pictures as people do."""
+"""The early layers of a photo classifier, for comparing pictures as people do."""
 
 from __future__ import annotations
 

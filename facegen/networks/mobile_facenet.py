@@ -1,4 +1,4 @@
-"""MobileFaceNet: a small network that tells people (Chen et al. 2018), for a loss while training."""
+"""MobileFaceNet: a small face recognition network (Chen et al. 2018), for a training loss."""
 
 from __future__ import annotations
 

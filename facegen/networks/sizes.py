@@ -1,4 +1,4 @@
-"""Pictures wider or higher than a generator was trained for, without another network.
+"""Draw pictures wider or taller than a generator was trained for, with the same network.
 
 The blocks up to 8x8 run as they were trained, so what they lay out stays whole. There features and picture are
 continued beyond their borders, repeated or mirrored, and all later blocks run on the larger area; what is too much is
@@ -14,7 +14,7 @@ from facegen.errors import FacegenError
 from facegen.networks import layers
 from facegen.networks.generator import SynthesisBlock, SynthesisNetwork
 
-# How features go on beyond their borders: whether mirrored, else repeated; and whether on both sides, else at the
+# How features continue beyond their borders: whether mirrored, else repeated; and whether on both sides, else at the
 # right and the bottom.
 SCALE_TYPES = {"pad": (False, True), "padside": (False, False), "symm": (True, True), "symmside": (True, False)}
 CONTINUED_AT = 8  # the resolution whose features are continued

@@ -1,1 +1,1 @@
-"""A photo's file in, the same kind of file out: its notes, its colors, its depth, and a mark of what was done to it."""
+"""Read and write photos in the same format: metadata, colors, bit depth, and a mark that says what was done."""

@@ -1,7 +1,7 @@
 """EXIF of a photo that was turned upright: patched where it lies, so that notes of a camera's maker stay as they are.
 
 EXIF is a little TIFF file (CIPA DC-008, TIFF 6.0): directories of tags, the second of which belongs to a thumbnail.
-Writing it anew would move what a maker's note points to by its place.
+Rewriting it would move what a maker's note points to by position.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Marks: what a picture or video says of how it was made, so that nobody takes it for a photo.
+"""Marks: how a picture or video says that it was made by a program, so that nobody takes it for a photo.
 
 The machine-readable part is IPTC's DigitalSourceType in XMP, which newsrooms, search engines and networks read; the
 part for people is one line in a comment. See docs/photos.md for why.
@@ -26,8 +26,8 @@ class Mark:
 
     ages: the captions of what is shown, such as "age 45" or a group of ages.
     faces: how many faces were changed.
-    generated: every pixel of the faces is the generator's, as in `--output face`; otherwise a photo was changed.
-    made: of a picture without a photo, what it was made from, such as "seed 7, 21-30".
+    generated: whether the faces are completely generated, as with `--output face`; otherwise a photo was changed.
+    made: for a picture without a photo, what it was made from, such as "seed 7, 21-30".
     """
 
     ages: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Mark:
 
 
 def marked(notes: Notes, mark: Mark | None) -> Notes:
-    """Return a file's notes with a mark among them; what they say otherwise stays. None marks nothing."""
+    """Return a file's metadata with a mark added; all else stays. None adds nothing."""
     if mark is None:
         return notes
     return replace(notes, xmp=edit_packet(notes.xmp, mark.properties), texts=(*notes.texts, (COMMENT, mark.line)))

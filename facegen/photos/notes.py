@@ -1,4 +1,4 @@
-"""What a picture's file says beside its pixels, read from any kind of file and written to any kind."""
+"""A picture's metadata, read from any format and written to any other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_TEXT = 1024**2  # bytes of all texts of a PNG
 MAX_SEGMENT = 65_533  # bytes of a JPEG's segment
 _XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 _IPTC_RECORDS = 0x0404  # the one of Photoshop's resources that holds captions and rights, and no thumbnail
-# Of a TIFF's tags those which tell of the photo, not of how its pixels are stored.
+# The tags of a TIFF that describe the photo, not how its pixels are stored.
 _TIFF_TAGS = {
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -108,7 +108,7 @@ def for_saving(kind: str, notes: Notes) -> dict[str, Any]:
 
 
 def _exif(image: Image.Image) -> bytes:
-    """The EXIF of a decoded picture as its file has it; of a TIFF, which is its own EXIF, made anew."""
+    """The EXIF of a decoded picture as its file has it; for a TIFF, which is its own EXIF, it is rebuilt."""
     raw = image.info.get("exif")
     if isinstance(raw, bytes) and image.format != "TIFF":
         return raw
@@ -123,7 +123,7 @@ def _exif(image: Image.Image) -> bytes:
 
 
 def _is_readable(exif: bytes) -> bool:
-    """Whether Pillow can read EXIF and write it anew, which it does for an AVIF."""
+    """Whether Pillow can read EXIF and write it again, which it does for an AVIF."""
     with suppress(Exception):  # it raises anything on broken ones
         tags = Image.Exif()
         tags.load(exif)

@@ -1,4 +1,4 @@
-"""A photo as its file has it: upright pixels, and all that it takes to write the same kind of file again."""
+"""A photo as its file has it: upright pixels, and everything needed to write the same format again."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Original:
 
 
 def open_original(path: str | os.PathLike[str]) -> Original:
-    """Open a photo as `open_photo` does, but let gray stay gray and transparency stay, and keep what the file says.
+    """Open a photo as `open_photo` does, but keep gray, transparency and metadata.
 
-    Of an animation, and of a file with several pictures, the first is taken.
+    If a file has several pictures, the first is used.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,4 +1,4 @@
-"""A changed photo as the kind of file that it came from."""
+"""Write a changed photo in the format it came from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from facegen.photos.png16 import write_png16
 SAME = "same"
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "heic": "HEIF", "avif": "AVIF"}
 _SUFFIXES = {**{kind: f".{name}" for name, kind in FORMATS.items()}, "TIFF": ".tif"}
-# Lossy kinds, at a quality that the eye takes for the same; nobody wants another quarter of the colors lost.
+# Lossy formats, at a quality that looks the same, without losing more of the colors.
 _QUALITY: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
@@ -36,7 +36,7 @@ BAND = 256  # rows that are worked on at a time
 def check_format(name: str) -> None:
     """Raise a FacegenError if a format of `--format` cannot be written here; to be called before hours of work."""
     if name != SAME and not _can_write(FORMATS[name]):
-        raise FacegenError(f"--format {name}: {_missing(FORMATS[name])}; or take jpg or png")
+        raise FacegenError(f"--format {name}: {_missing(FORMATS[name])}; or use jpg or png")
 
 
 def suffix_of(original: Original, kind: str = SAME) -> str:
@@ -50,7 +50,7 @@ def suffix_of(original: Original, kind: str = SAME) -> str:
 
 
 def other_kind(original: Original, kind: str = SAME) -> str:
-    """Return why a result is of another kind than its photo, in words for the user; empty where it is of the same."""
+    """Return why a result has another format than its photo, as text for the user; empty if the format is the same."""
     found = _kind_of(original, kind)
     if kind != SAME or found == original.kind or original.kind not in _SUFFIXES:
         return ""
@@ -66,20 +66,20 @@ def save_photo(
     strip_metadata: bool = False,
     mark: Mark | None = None,
 ) -> Path:
-    """Write a changed photo atomically, with what its original's file said, and return the path.
+    """Write a changed photo atomically, with the metadata of its original, and return the path.
 
-    Lossless kinds (PNG, TIFF, lossless WebP) keep every pixel that was not changed to the last bit, those of 16 bits
-    included. JPEG, lossy WebP, HEIC and AVIF are encoded anew.
+    Lossless formats (PNG, TIFF, lossless WebP) keep every unchanged pixel to the last bit, including 16-bit ones. JPEG,
+    lossy WebP, HEIC and AVIF are encoded again.
 
     Args:
-        picture: as `paste_faces` makes it of `original.image`: of its size and mode.
+        picture: a picture with the size and mode of `original.image`, as `paste_results` makes it.
         path: should end as `suffix_of` says.
         kind: see `suffix_of`.
-        strip_metadata: leave out all notes but color profile and resolution.
-        mark: what was done; None writes no mark.
+        strip_metadata: leave out all metadata except color profile and resolution.
+        mark: the mark that says what was done; None writes none.
 
     Raises:
-        FacegenError: this kind of file cannot hold the picture, such as a WebP of more than 16,383 pixels a side.
+        FacegenError: the format cannot hold the picture, such as a WebP with a side over 16,383 pixels.
     """
     path, found = Path(path), _kind_of(original, kind)
     notes = marked(original.notes.stripped() if strip_metadata else original.notes, mark)
@@ -91,7 +91,7 @@ def save_photo(
             else:
                 _save(Image.fromarray(deep) if deep is not None else picture, temporary, found, notes, original)
     except (ValueError, RuntimeError) as error:
-        raise FacegenError(f"{path}: cannot be written as {found} ({error}); take --format png") from error
+        raise FacegenError(f"{path}: cannot be written as {found} ({error}); use --format png") from error
     return path
 
 
@@ -121,7 +121,7 @@ def _flat(picture: Image.Image) -> Image.Image:
 
 
 def _samples16(picture: Image.Image, original: Original, kind: str) -> np.ndarray | None:
-    """The original's 16-bit samples with what was changed in the picture; None where there are none to write."""
+    """The original's 16-bit samples with the changes of the picture; None if there are none to write."""
     samples, before = original.samples, original.image
     if samples is None or not (kind == "PNG" or (kind == "TIFF" and samples.ndim == 2)):
         return None
@@ -155,5 +155,5 @@ def _can_write(kind: str) -> bool:
 def _missing(kind: str) -> str:
     """What is to be installed to write a kind of file."""
     if kind == "HEIF":
-        return "HEIC is written by pillow-heif alone (pip install pillow-heif)"
+        return "writing HEIC needs pillow-heif (pip install pillow-heif)"
     return f"{kind} needs a newer Pillow (pip install --upgrade pillow)"

@@ -1,7 +1,7 @@
 """XMP, the notes of a picture in XML (ISO 16684-1): what is no longer true goes out, what a mark says comes in.
 
 A packet comes from a stranger. One that declares a document type, of which bombs of entities are made, one that is
-too large or has too many parts, and one that is not XML is as good as none.
+too large or has too many parts, and one that is not XML are ignored.
 """
 
 from __future__ import annotations

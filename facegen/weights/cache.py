@@ -58,7 +58,7 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
             return path
         if offline():
             raise FacegenError(
-                f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; "
+                f"{url}: not in the cache {path.parent}, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids connecting; "
                 f"unset it, {BY_HAND}"
             )
         cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
     except OSError as error:
         problem = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "cannot be written"
         raise FacegenError(
-            f"{path.parent}: {problem}, so {url} cannot be kept there ({error.strerror or error}); put that right, or "
+            f"{path.parent}: {problem}, so {url} cannot be kept there ({error.strerror or error}); fix that, or "
             "name another folder in FACEGEN_CACHE"
         ) from error
     return path
@@ -79,8 +79,8 @@ def removed_if_damaged(path: Path) -> Iterator[None]:
     """Remove a download from the cache when the block that reads it finds it damaged: the next try gets it again.
 
     A file that is whole but of a kind that facegen does not read stays: another copy would be the same.
-    Only files that `download` has put there are removed. Of the hub's, which other programs may use, the message says
-    what to delete.
+    Only files that `download` has put there are removed. For the hub's files, which other programs may use, the message
+    says what to delete.
     """
     try:
         yield
@@ -95,7 +95,9 @@ def removed_if_damaged(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         except OSError:
             raise error from None
-        raise DamagedError(f"{error}; this copy is removed from the cache, so the next try gets a new one") from error
+        raise DamagedError(
+            f"{error}; this copy was removed from the cache, so the next try downloads it again"
+        ) from error
 
 
 def _downloads() -> Path:

@@ -115,7 +115,7 @@ def check_destination(destination: Path, source: Path, force: bool) -> None:
     if destination.is_dir():
         raise FacegenError(f"{destination}: is a folder: name the file to write")
     if destination.exists() and destination.samefile(source):
-        raise FacegenError(f"{destination}: is the file that is read: choose another name")
+        raise FacegenError(f"{destination}: is the input file: choose another name")
     check_free(destination, force)
 
 
@@ -125,13 +125,13 @@ def _check(to: str, network: str | None, group: str | None, truncation_psi: floa
         article = "an" if network[0] in "aeiou" else "a"
         raise FacegenError(f"{to} cannot hold {article} {network}, only {_listed(HOLDS[to], 'and')}")
     if group is not None and to != "rosinality":
-        raise FacegenError(f"one age group is chosen for rosinality alone; {to} keeps all of them: leave out the group")
+        raise FacegenError(f"only rosinality needs one age group; {to} keeps all of them: leave out the group")
     if truncation_psi is not None and to not in ("onnx", "torchscript"):
-        raise FacegenError(f"truncation is fixed in onnx and torchscript alone, {to} keeps the average w for it")
+        raise FacegenError(f"truncation can only be built into onnx and torchscript; {to} keeps the mean w for it")
     if truncation_psi is not None and not math.isfinite(truncation_psi):
         raise FacegenError(f"truncation cannot be {truncation_psi}")
     if force_fp16 and to not in ("safetensors", "pkl"):
-        raise FacegenError(f"--force-fp16 is for safetensors and pkl, {to} computes in float32: leave it out")
+        raise FacegenError(f"--force-fp16 is for safetensors and pkl, and {to} computes in float32: leave it out")
 
 
 def _export_rosinality(path: Path, network: nn.Module, destination: Path, header: Header, group: str | None) -> str:
@@ -185,7 +185,7 @@ def _format(destination: Path, to: str | None, network: str | None) -> str:
 
 
 def _choose(path: Path, networks: Mapping[str, nn.Module], to: str, network: str | None) -> dict[str, nn.Module]:
-    """Which networks are written; FacegenError when there is none that fits."""
+    """Which networks are written; FacegenError if none fits."""
     kinds = _kinds_and_parts()
     fitting = {
         kind: {name: candidate for name, candidate in networks.items() if isinstance(candidate, kinds[kind])}

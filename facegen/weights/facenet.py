@@ -80,8 +80,8 @@ def encoder_of(state: Mapping[str, torch.Tensor], where: str) -> Encoder:
             weight, bias = last["logits.weight"] @ weight, last["logits.weight"] @ bias + last["logits.bias"]
         if len(bias) in CLASSES:
             raise FacegenError(
-                f"{where}: a network that tells {len(bias):,} people, no encoder; `facegen train-encoder --init` can "
-                "start one from it"
+                f"{where}: a network that recognizes {len(bias):,} people, not an encoder; `facegen train-encoder "
+                "--init` can start one from it"
             )
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn, only to be replaced
             encoder = Encoder(len(bias), input_size=FACENET_SIZE)

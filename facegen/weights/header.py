@@ -47,7 +47,7 @@ PATHS = (
 
 @dataclass(frozen=True, eq=False)  # equal to any mapping of the same content
 class Header(Mapping[str, Any]):
-    """What a weight file says of itself: a mapping of its JSON object, and properties for what the values mean.
+    """What a weights file says about itself: a mapping of its JSON object, with properties for the most useful values.
 
     Example:
         >>> import facegen
@@ -76,22 +76,22 @@ class Header(Mapping[str, Any]):
 
     @property
     def groups(self) -> AgeGroups | None:
-        """The age groups that the classes are; FacegenError where they are not understood."""
+        """The age groups of the classes; FacegenError if they cannot be understood."""
         labels = self.content.get("groups")
         return AgeGroups.from_labels(labels if isinstance(labels, list) else [labels]) if labels else None
 
     def groups_of(self, classes: int, given: AgeGroups | None = None) -> AgeGroups:
         """Return the age groups that a generator's classes are.
 
-        Files of other programs do not say. Then they are those that are given; ten classes are taken for the ten
-        default groups, with a warning.
+        Files of other programs do not say. Then `given` is used; without it, ten classes are taken for the ten default
+        groups, with a warning.
 
         Args:
             classes: how many the generator has.
-            given: what the user says that they are.
+            given: what the user says they are.
 
         Raises:
-            FacegenError: the file says otherwise, there are more or fewer classes, or nobody says.
+            FacegenError: the file says otherwise, the number of classes differs, or neither says.
         """
         known = self.groups
         if known is not None and given not in (None, known):
@@ -114,24 +114,24 @@ class Header(Mapping[str, Any]):
 
     @property
     def class_names(self) -> list[str]:
-        """What the classes are called, be they age groups or not; empty where the file does not say."""
+        """The names of the classes, which need not be age groups; empty if the file does not say."""
         return self.content.get("class_names") or self.content.get("groups") or []
 
     @property
     def template(self) -> AlignmentTemplate | None:
-        """The alignment that the faces of the training had; FacegenError where it is not understood."""
+        """How the training faces were aligned; FacegenError if it cannot be understood."""
         points = self.content.get("template")
         return AlignmentTemplate.from_json(points) if points else None
 
     @property
     def license(self) -> str | None:
-        """What may be done with the weights, in words."""
+        """What may be done with the weights, as text."""
         license = self.content.get("license")
         return license if isinstance(license, str) else None
 
     @property
     def kimg(self) -> float | None:
-        """How many thousand pictures the training had seen; None where the file says nothing that can be."""
+        """How many thousand pictures the training had seen; None if the file does not say."""
         kimg = self.content.get("kimg")
         return float(kimg) if isinstance(kimg, (int, float)) and 0 <= kimg < MAX_KIMG else None
 
@@ -143,19 +143,19 @@ class Header(Mapping[str, Any]):
 
     @property
     def training_options(self) -> Mapping[str, Any]:
-        """The options of the training; empty where the file does not say."""
+        """The options of the training; empty if the file does not say."""
         options = self.content.get("training_options")
         return options if isinstance(options, Mapping) else {}
 
     @property
     def left_out(self) -> list[str]:
-        """Networks in a file of another program that facegen does not take."""
+        """Networks in another program's file that facegen does not use."""
         names = self.content.get("left_out")
         return [str(name) for name in names] if isinstance(names, list) else []
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What to hand on when the networks are written to another file."""
+        """What to copy when the networks are written to another file."""
         return {name: value for name, value in self.content.items() if name not in WRITTEN_ANEW}
 
     def to_json(self) -> str:

@@ -38,7 +38,8 @@ def hub_download(repository: str, file: str | None = None, revision: str | None 
 
     if file is not None and (Path(file).suffix != SUFFIX or ".." in file.split("/")):
         raise FacegenError(
-            f"hf://{repository}/{file}: only {SUFFIX} files are taken from the hub; for another one give its address, "
+            f"hf://{repository}/{file}: only {SUFFIX} files are downloaded from the hub; for another file give "
+            "its URL, "
             f"https://huggingface.co/{repository}/resolve/{revision or 'main'}/{file}"
         )
     name = f"hf://{repository}" + (f"/{file}" if file else "") + (f"@{revision}" if revision else "")
@@ -66,7 +67,9 @@ def _weights(repository: str, file: str | None, revision: str | None) -> Path:
         names = HfApi().list_repo_files(repository, revision=revision)
     files = sorted(name for name in names if name.endswith(SUFFIX) and _is_plain(name))
     if not files:
-        raise FacegenError(f"hf://{repository}: the repository has no {SUFFIX} file, so nothing that facegen takes")
+        raise FacegenError(
+            f"hf://{repository}: the repository has no {SUFFIX} file, so facegen can use nothing from it"
+        )
     if len(files) > 1:
         listed = ", ".join(files[:MAX_LISTED]) + (", ..." if len(files) > MAX_LISTED else "")
         raise FacegenError(
@@ -92,7 +95,7 @@ def _get(repository: str, file: str, revision: str | None, limit: int | None = N
 
 
 def _check(repository: str, file: str, revision: str | None, limit: int) -> None:
-    """Ask the hub about a file, and raise unless huggingface_hub may download it: it believes what it is told.
+    """Ask the hub about a file, and raise unless huggingface_hub may download it, because it believes everything.
 
     Raises:
         _TooLargeError: it has more bytes than `limit`, or the hub does not say how many.
@@ -109,7 +112,7 @@ def _check(repository: str, file: str, revision: str | None, limit: int) -> None
         return  # no connection: there may be a copy, or huggingface_hub says why not
     if about.size is None or about.size > limit:
         size = about.size or "an unknown number of"
-        raise _TooLargeError(f"hf://{repository}/{file}: {size} bytes; at most {limit:,} are taken: refused")
+        raise _TooLargeError(f"hf://{repository}/{file}: {size} bytes; at most {limit:,} are allowed: refused")
     for version in (about.etag, about.commit_hash):
         if version is not None and not _VERSION.fullmatch(version):
             raise FacegenError(f"hf://{repository}/{file}: the hub names a version {version[:80]!r}: refused")
@@ -132,11 +135,11 @@ def _reason(error: Exception, repository: str) -> str:
         return f"the repository has no such revision; {page} lists them"
     if isinstance(error, errors.LocalEntryNotFoundError):
         if offline():
-            return "not in the cache, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids to connect; unset it"
+            return "not in the cache, and FACEGEN_OFFLINE or HF_HUB_OFFLINE forbids connecting; unset it"
         return f"not in the cache, and the hub cannot be reached; check the network, or download the file at {page}"
     if isinstance(error, errors.EntryNotFoundError):
         return f"the repository has no such file; {page}/tree/main lists them"
     if isinstance(error, errors.HFValidationError):
-        return "no repository can have this name; it must be organization/name"
+        return "not a valid repository name; it must be organization/name"
     words = re.sub(r"\s+", " ", str(error)).strip()[:200]
     return f"cannot be downloaded ({type(error).__name__}: {words})"

@@ -33,7 +33,7 @@ def save_pretrained(
 ) -> None:
     """Write networks as a folder that can be pushed to the hub.
 
-    A model card is only written where there is none: what its owner wrote stays.
+    A model card is only written if there is none: what its owner wrote stays.
 
     Args:
         networks: By name, as in `save_networks`.

@@ -59,7 +59,8 @@ def _read(path: Path, first_of: Sequence[str] | None) -> tuple[dict[str, nn.Modu
         return read_state_dicts(path, first_of)
     if kind == "unknown":
         raise FacegenError(
-            f"{path}: no weight file: neither safetensors nor a pickle nor a file of PyTorch (ONNX is only written)"
+            f"{path}: not a weights file: neither safetensors nor a pickle nor a PyTorch file (ONNX can only be "
+            "written)"
         )
     if first_of is None:
         return load_networks(path)
@@ -68,7 +69,7 @@ def _read(path: Path, first_of: Sequence[str] | None) -> tuple[dict[str, nn.Modu
 
 
 def load_generator(reference: str | os.PathLike[str]) -> tuple[Generator, Header]:
-    """Load the generator of a weight file, and what the file says of it: `G_ema`, else `G`.
+    """Load the generator from a weights file (`G_ema`, else `G`), and what the file says about it.
 
     Args:
         reference: A file of any kind, a run folder (its newest snapshot), an http(s) address, `hf://name/repository`
@@ -86,32 +87,32 @@ def load_generator(reference: str | os.PathLike[str]) -> tuple[Generator, Header
 
 
 def load_discriminator(reference: str | os.PathLike[str]) -> tuple[Discriminator, Header]:
-    """Load the discriminator `D` of a weight file, and what the file says of it; see `load_generator`."""
+    """Load the discriminator `D` from a weights file, and what the file says about it; see `load_generator`."""
     return _load(reference, ("D",), Discriminator, "discriminator")
 
 
 def load_encoder(reference: str | os.PathLike[str]) -> tuple[Encoder, Header]:
-    """Load the encoder of a weight file or run folder, and what the file says of it; see `load_generator`."""
+    """Load the encoder from a weights file or run folder, and what the file says about it; see `load_generator`."""
     return _load(reference, ("encoder",), Encoder, "encoder")
 
 
 def load_editor(reference: str | os.PathLike[str]) -> tuple[Editor, Header]:
-    """Load the editor of a weight file or run folder, and what the file says of it; see `load_generator`."""
+    """Load the editor from a weights file or run folder, and what the file says about it; see `load_generator`."""
     return _load(reference, ("editor",), Editor, "editor")
 
 
 def load_age_estimator(reference: str | os.PathLike[str]) -> tuple[AgeEstimator, Header]:
-    """Load the age estimator of a weight file or run folder, and what the file says of it; see `load_generator`."""
+    """Load an age estimator from a weights file or run folder, and its header; see `load_generator`."""
     return _load(reference, ("age",), AgeEstimator, "age estimator")
 
 
 def load_sex_classifier(reference: str | os.PathLike[str]) -> tuple[SexClassifier, Header]:
-    """Load the sex classifier of a weight file, and what the file says of it; see `load_generator`."""
+    """Load the sex classifier of a weight file, and what the file says about it; see `load_generator`."""
     return _load(reference, ("sex",), SexClassifier, "sex classifier")
 
 
 def load_lite_features(reference: str | os.PathLike[str]) -> tuple[LiteFeatures, Header]:
-    """Load the features of a weight file, and what the file says of it; see `load_generator`."""
+    """Load the features of a weight file, and what the file says about it; see `load_generator`."""
     return _load(reference, ("features",), LiteFeatures, "features of pictures")
 
 

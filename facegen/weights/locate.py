@@ -115,11 +115,11 @@ def shipped_file(name: str) -> Path:
     if name in NOT_ALWAYS_SHIPPED:
         raise FileNotFoundError(f"this version of facegen comes without {path.name}; pass {option} FILE")
     other = f", or pass {option} FILE" if option else ""
-    raise FileNotFoundError(f"{path}: these weights should have come with facegen; install it again{other}")
+    raise FileNotFoundError(f"{path}: these weights should be part of facegen; install it again{other}")
 
 
 def shipped_editor() -> Path | None:
-    """Return the editor that comes with the package; None where there is none."""
+    """Return the editor that comes with the package; None if there is none."""
     path = PRETRAINED / "editor.safetensors"
     return path if path.is_file() else None
 
@@ -142,7 +142,7 @@ def weights_of_folder(folder: str | os.PathLike[str]) -> Path:
         return pickles[-1][1]
     raise FileNotFoundError(
         f"{folder}: a folder without {SNAPSHOTS} (or .pkl), {BEST_ENCODER}, {BEST_AGE_ESTIMATOR}, {BEST_EDITOR} or "
-        f"{USUAL}; if its run has got so far, name a file in it"
+        f"{USUAL}; if its run has saved a file, name that file"
     )
 
 
@@ -219,7 +219,7 @@ def _from_address(text: str) -> Path:
         return download(address, sha256=sha256.lower() or None)
     hub = _HUB.fullmatch(rest)
     if scheme.lower() != "hf":
-        raise FacegenError(f"{text}: an address must begin with https://, http:// or hf://")
+        raise FacegenError(f"{text}: a URL must begin with https://, http:// or hf://")
     if hub is None:
         raise FacegenError(f"{text}: not of the form hf://organization/name/file.safetensors@revision")
     return hub_download(hub["repository"], hub["file"], hub["revision"])

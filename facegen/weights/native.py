@@ -57,7 +57,7 @@ def kind_of(network: nn.Module) -> str:
     for kind, cls in network_kinds().items():
         if isinstance(network, cls):
             return kind
-    raise ValueError(f"a {type(network).__name__} is none of {', '.join(network_kinds())}")
+    raise ValueError(f"a {type(network).__name__} is not one of {', '.join(network_kinds())}")
 
 
 def tensors_checksum(tensors: Mapping[str, torch.Tensor]) -> str:

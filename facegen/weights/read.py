@@ -30,7 +30,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     else:
         content = read_torch_file(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise FacegenError(f"{path}: holds no state dict, that is tensors by name and nothing else")
+        raise FacegenError(f"{path}: not a state dict: it needs tensors by name and nothing else")
     check_finite(content, str(path))
     return without_wrapper(content)
 
@@ -48,7 +48,7 @@ def check_finite(tensors: Mapping[Any, torch.Tensor], where: str) -> None:
         # The least and the largest number: a hundredth of the time that `isfinite` takes.
         lowest, highest = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()
         if not (lowest.isfinite() and highest.isfinite()):
-            raise FacegenError(f"{where}: {shown(name)} has values that are infinite or no numbers: damaged weights")
+            raise FacegenError(f"{where}: {shown(name)} has infinite or missing numbers: damaged weights")
 
 
 def without_wrapper(state: Mapping[str, Any]) -> dict[str, Any]:

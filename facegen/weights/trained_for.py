@@ -103,9 +103,11 @@ def check_trained_for(
         )
     elif found != named["sha256"]:
         if named["generator"] == PACKAGED:
-            problem = "the encoder in the package was trained for another generator: give one of its own with --encoder"
+            problem = (
+                "the encoder in the package was trained for another generator: give this one's encoder with --encoder"
+            )
         else:
-            problem = f"not what {encoder} was trained for, which is {named['generator']}: give that with --network"
+            problem = f"{encoder} was trained for another generator, {named['generator']}: give that one with --network"
         raise FacegenError(f"{what}: {problem}")
 
 
@@ -123,7 +125,7 @@ def check_same_faces(header: Header, groups: AgeGroups, template: AlignmentTempl
     elif own is not None and not are_alike(own, template):
         words = "alignment"
     if words is not None:
-        raise FacegenError(f"{what}: this editor was trained on faces of other {words} than the generator's")
+        raise FacegenError(f"{what}: this editor was trained on faces with a different {words} than the generator")
 
 
 def are_alike(one: AlignmentTemplate, other: AlignmentTemplate) -> bool:

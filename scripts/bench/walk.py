@@ -42,7 +42,7 @@ def bare_seconds(space: LatentSpace, ws: list[torch.Tensor]) -> float:
 
 
 @click.command()
-@click.option("--network", help="Another generator than the one in the package.")
+@click.option("--network", help="A generator to use instead of the one in the package.")
 @click.option("--frames", default=240, show_default=True, help="Frames of a walk.")
 @click.option("--rounds", default=7, show_default=True, help="Walks; the first does not count.")
 @click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")

@@ -324,7 +324,7 @@ def test_wrong_arguments(hopper: Image.Image):
     good = pasted(hopper)
     assert_refused("'change' or 'face', not 'whole'", paste_faces, hopper, [good], "whole")
     for mode in ("P", "CMYK", "I"):
-        with pytest.raises(FacegenError, match=f"mode {mode} takes no faces.*open_original"):
+        with pytest.raises(FacegenError, match=f"mode {mode} cannot take faces.*open_original"):
             paste_faces(hopper.convert("L").convert(mode) if mode == "I" else hopper.convert(mode), [good])
     with pytest.raises(FacegenError, match="face 2: input, reconstruction and aged face have different sizes"):
         paste_faces(hopper, [good, broken("aged", hopper, hopper)])

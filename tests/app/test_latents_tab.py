@@ -8,6 +8,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from helpers import HOPPER
 from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs gradio")
@@ -19,8 +20,11 @@ from facegen.aging.transfer import AgeTransfer
 from facegen.aging.video import why_no_mp4
 from facegen.app.displays import Film, Tile, hung, screened
 from facegen.app.latent_pictures import ALL_LAYERS, LARGE, MAX_FACES, SMALL, LatentPictures, checked_seed
-from facegen.app.latents_tab import AGES_OF_ONE, FACES, LatentsTab
+from facegen.app.latents_tab import AGES_OF_ONE, FACES, OF_PHOTO, OF_SEED, LatentsTab
+from facegen.app.session import PhotoSession
 from facegen.errors import FacegenError
+from facegen.faces.find import find_faces
+from facegen.images import open_photo
 from facegen.latents.seeds import MAX_SEED
 
 
@@ -37,7 +41,7 @@ def pictures(transfer) -> LatentPictures:
 @pytest.fixture(scope="module")
 def tab(transfer) -> LatentsTab:
     with gr.Blocks(analytics_enabled=False):
-        return LatentsTab(transfer)
+        return LatentsTab(transfer, gr.State(None))
 
 
 def pixels(tile: Tile) -> np.ndarray:
@@ -74,7 +78,7 @@ def test_truncation_0_is_one_face_for_all_seeds(pictures):
 
 
 def test_the_last_seed_has_no_successor(pictures):
-    assert [tile.caption for tile in pictures.faces(MAX_SEED, 3, 35, False, 1)] == [f"seed {MAX_SEED}, age 35"]
+    assert [tile.caption for tile in pictures.faces(MAX_SEED, 3, 35, False, 1)] == [f"seed {MAX_SEED}"]
 
 
 @pytest.mark.parametrize("seed", [None, -1, MAX_SEED + 1, 1.5, float("nan"), float("inf")])
@@ -121,7 +125,7 @@ def test_bounds(pictures):
     with pytest.raises(FacegenError, match=f"1 to {MAX_FACES} faces"):
         pictures.faces(7, 1000, 35, True, 1)
     with pytest.raises(FacegenError, match="break beyond 3"):
-        pictures.moved(7, 35, "coarse", [(0, 50.0)], 1)
+        pictures.moved(pictures.of_seed(7, 35, 1), "coarse", [(0, 50.0)])
 
 
 def test_a_mixture_has_the_layers_that_are_asked_for(pictures):
@@ -136,7 +140,7 @@ def test_a_mixture_has_the_layers_that_are_asked_for(pictures):
 
 @pytest.mark.parametrize("layers", ["coarse", "middle", "fine", ALL_LAYERS])
 def test_directions_move_a_face_as_the_library_does(pictures, layers):
-    still, moved = pictures.moved(7, 35, layers, [(2, 1.5), (0, 0.0)], 1)
+    still, moved = pictures.moved(pictures.of_seed(7, 35, 1), layers, [(2, 1.5), (0, 0.0)])
     space = facegen.LatentSpace.open(device="cpu")
     named = None if layers == ALL_LAYERS else layers
     found = facegen.directions(space.generator, named)
@@ -149,11 +153,26 @@ def test_directions_move_a_face_as_the_library_does(pictures, layers):
 
 
 def test_there_are_only_so_many_directions(pictures):
-    count = pictures.count_directions("fine")
-    pictures.moved(7, 35, "fine", [(count - 1, 1.0)], 1)
+    count = pictures._directions("fine").shape[1]
+    face = pictures.of_seed(7, 35, 1)
+    pictures.moved(face, "fine", [(count - 1, 1.0)])
     for number in (None, -1, count, 0.5):
         with pytest.raises(FacegenError, match=f"numbered 0 to {count - 1}"):
-            pictures.moved(7, 35, "fine", [(number, 1.0)], 1)
+            pictures.moved(face, "fine", [(number, 1.0)])
+
+
+def test_a_photo_s_face_is_where_the_encoder_sees_it(pictures, transfer):
+    session = PhotoSession(transfer, HOPPER)
+    try:
+        still, moved = pictures.moved(pictures.of_photo(session), "coarse", [(0, 2.0)])
+        ((result,),) = transfer.age_found([open_photo(HOPPER)], [find_faces(open_photo(HOPPER))[:1]], [50])
+    finally:
+        session.close()
+    reconstruction = result.reconstruction.resize((LARGE, LARGE), Image.Resampling.BICUBIC)
+    assert np.abs(pixels(still) - np.asarray(reconstruction)).max() <= 2
+    assert np.abs(pixels(moved) - pixels(still)).mean() > 5
+    assert still.caption == "As the network sees it"
+    assert moved.made == "the face of a photo, moved +2 along direction 0, coarse layers"
 
 
 def test_pictures_in_the_page_say_that_they_are_generated(pictures):
@@ -184,8 +203,10 @@ def test_the_tab_says_what_is_wrong_and_leaves_what_is_shown(tab):
     assert "<b>" not in said
     _, said = tab.mix(None, 20, 9, 75, ["coarse"], 1)
     assert said.startswith("A seed is")
-    _, said = tab.move(7, 35, "coarse", 1, 500, 1.0)
+    _, said = tab.move(OF_SEED, None, 7, 35, 1, "coarse", 500, 1.0)
     assert said == "Directions of these layers are numbered 0 to 127."
+    _, said = tab.move(OF_PHOTO, None, 7, 35, 1, "coarse", 0, 1.0)
+    assert said == "There is no photo yet: drop one in the tab Change age."
 
 
 def test_the_tab_draws(tab):
@@ -195,4 +216,4 @@ def test_the_tab_draws(tab):
     assert value["name"].startswith("facegen-seed-7-from-age-5-to-95")
     assert said == "A walk: seed 7 from age 5 to 95, 2 seconds."
     assert len(tab.mix(3, 20, 9, 75, ["coarse"], 1)[0]["tiles"]) == 3
-    assert len(tab.move(7, 35, "coarse", 1, 0, 1.0, 1, 0.0)[0]["tiles"]) == 2
+    assert len(tab.move(OF_SEED, None, 7, 35, 1, "coarse", 0, 1.0, 1, 0.0)[0]["tiles"]) == 2

@@ -74,14 +74,14 @@ def test_the_command(run, folder: Path, tmp_path: Path):
     # What could not be downloaded is left out, and said so with the option that gives it.
     assert any("LPIPS (--lpips and --vgg): left out" in note and "--lpips FILE" in note for note in numbers["notes"])
     # The judge is the systems' own estimator here, which a reader must know.
-    assert "its numbers flatter them" in numbers["independent"]
+    assert "so the numbers are too good" in numbers["independent"]
     assert "not independent" in numbers["independent"]
     assert (tmp_path / "report" / "report.html").is_file()
     # The report stays until the user says otherwise.
     before = (tmp_path / "report" / "results.json").read_bytes()
     result = run("--photos-limit", 1, "--ages", "10")
     assert result.exit_code == 1
-    assert "results.json: is there already" in result.output
+    assert "results.json: already exists" in result.output
     assert "--force" in result.output
     assert (tmp_path / "report" / "results.json").read_bytes() == before
     assert run("--photos-limit", 1, "--ages", "10", "--force").exit_code == 0
@@ -149,12 +149,12 @@ def test_systems_that_do_not_fit_are_told_before_judges_are_loaded(run, folder: 
     monkeypatch.setattr("facegen.evaluation.run._load_judges", lambda *_: pytest.fail("too late"))
     result = run("--compare", f"other={folder / 'e.safetensors'},generator={folder / 'g32.safetensors'}")
     assert result.exit_code == 1
-    assert "other is for other faces than facegen" in result.output
+    assert "other needs different faces than facegen" in result.output
 
 
 def test_what_the_judges_had_to_do_with_the_systems():
-    flatter, learned, neither = "its numbers flatter them", "not independent of it", "no part in any training"
-    holds = "its numbers flatter that"
+    flatter, learned, neither = "so the numbers are too good", "not independent of it", "not used in any training"
+    holds = "so its numbers are too good"
     for case, words in {
         (False, False, False): [neither],
         (False, True, False): [neither, learned],
@@ -175,11 +175,11 @@ def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
         (["--id-judge", "facenet"], "--id-judge is dlib, vggface2 or a file"),
         (["--id-judge", "vggface2"], "(--id-judge FILE)"),
         (["--lpips", tmp_path / "none"], "none: there is no such file (--lpips)"),
-        (["--ages", "young"], "no list of ages"),
+        (["--ages", "young"], "not a list of ages"),
         (["--ages", "10,500"], "age 500 is in none of this generator's groups"),
-        (["--compare", "other"], "'other' names no system: write NAME=ENCODER"),
+        (["--compare", "other"], "'other' does not name a system: write NAME=ENCODER"),
         (["--compare", "other=x,refine=often"], "refine must be a number"),
-        (["--compare", "FaceGen="], "two systems have one name"),
+        (["--compare", "FaceGen="], "two systems have the same name"),
         (["--compare", f"other={tmp_path / 'none.safetensors'}"], "none.safetensors"),
         (["--outdir", tmp_path / "file"], "is a file; name a folder"),
         (["--photos-limit", "0"], "photos-limit"),

@@ -85,7 +85,7 @@ def test_the_same_seed_at_several_ages(networks, tmp_path):
     ("arguments", "words"),
     [
         (["--seeds=5-3"], "fall"),
-        (["--seeds=-1"], "no seed"),
+        (["--seeds=-1"], "not a seed"),
         ([], "--seeds"),
         (["--seeds=0-59999"], "fewer"),
         (["--seeds=1", "--class=3"], "3 classes"),
@@ -117,5 +117,5 @@ def test_a_folder_that_cannot_be_is_named_before_any_work(tmp_path, command):
     (tmp_path / "file").write_text("mine")
     result = CliRunner().invoke(main, [*command.split(), "--outdir", str(tmp_path / "file/out")])
     assert result.exit_code == 1
-    assert result.output.strip().endswith("is a file, so nothing can be written in it")
+    assert result.output.strip().endswith("is a file, not a folder to write in")
     assert "drawing" not in result.output

@@ -248,7 +248,7 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
         (["--outdir", str(HOPPER)], 2, "is a file"),
         (["--generator", "missing.safetensors"], 1, "missing.safetensors"),
         (["--encoder", str(HOPPER)], 1, "grace_hopper.jpg"),
-        (["--ages", "90:5:5"], 2, "never arrive"),
+        (["--ages", "90:5:5"], 2, "never reach their end"),
         (["--method", "morph"], 2, "'swap', 'shift'"),
         (["--layers", "fine"], 1, "this generator has no layers fine: it has 6, 0 to 5"),
         (["--refine", "-1"], 1, "refine must be"),

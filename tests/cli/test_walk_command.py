@@ -179,7 +179,7 @@ def test_a_video_has_a_short_name(run, tmp_path):
     ("arguments", "words"),
     [
         (["--seeds=5-3"], "fall"),
-        (["--seeds=-1"], "no seed"),
+        (["--seeds=-1"], "not a seed"),
         ([], "--seeds"),
         (["--seeds=1", "--age=30"], "two seeds"),
         (["--seeds=1", "--class=0-3"], "3 classes"),

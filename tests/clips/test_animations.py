@@ -101,7 +101,7 @@ def test_bad_animations_are_refused(age, tmp_path: Path, hopper: Image.Image, la
     assert_refused("cannot decode", lambda: age(tmp_path / "cut.gif"))
     empty = clips.write_animation(tmp_path / "empty.gif", [landscape, landscape.rotate(90)])
     assert_refused("no face found", lambda: age(empty))
-    assert_refused("not refined", lambda: age(source, edit=Edit(refine=10)))
+    assert_refused("cannot be refined", lambda: age(source, edit=Edit(refine=10)))
     assert_refused("one input age", lambda: age(source, input_age=[30, 40]))
     monkeypatch.setattr(animation, "MAX_MEMORY", 100_000)
     assert_refused("are too many", lambda: age(source))

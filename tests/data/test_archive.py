@@ -138,7 +138,7 @@ def test_writer_refuses_wrong_labels(tmp_path, tinted):
     path, x = tmp_path / "a.zip", tinted(0)
     assert_refused("x: label 3 is outside 0 to 2", write, path, ("x", x, 3), groups=GROUPS)
     assert_refused("img00000001.png has none", write, path, ("x", x, 0), ("y", x, None))
-    assert_refused("not one picture", write, path)
+    assert_refused("no picture to write", write, path)
     assert list(tmp_path.iterdir()) == []
 
 

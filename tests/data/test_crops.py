@@ -80,7 +80,7 @@ def test_as_is_takes_the_whole_picture(face):
 
 
 def test_as_is_refuses_what_is_not_square(hopper):
-    assert crop(hopper) == Skipped("x.png", "not square", "512x600 pixels; --crop center takes the middle")
+    assert crop(hopper) == Skipped("x.png", "not square", "512x600 pixels; --crop center uses the middle")
 
 
 def test_center_takes_the_middle(hopper):
@@ -125,7 +125,7 @@ def test_notes_say_what_is_odd(face):
     assert result.notes == ("a JPEG picture named .png", "colors converted from CMYK", "enlarged")
     frames = [face, face.convert("L").convert("RGB")]
     animated = as_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert "animated: the first picture was taken" in crop(animated, "x.gif").notes
+    assert "animated: the first picture was used" in crop(animated, "x.gif").notes
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I;16"])
@@ -243,7 +243,7 @@ def test_a_face_of_a_large_picture_is_found_and_dropped_by_its_size(portrait):
     large = Image.new("RGB", (1200, 1200), (120, 130, 140))
     large.paste(portrait.resize((180, 180), Image.Resampling.LANCZOS), (800, 600))
     result = crop(large, crop="align", min_size=200)
-    assert (result.reason, result.detail.split(" pixels")[1]) == ("too small", " wide, at least 200 are asked for")
+    assert (result.reason, result.detail.split(" pixels")[1]) == ("too small", " wide, at least 200 required")
     assert 70 < int(result.detail.split()[0]) < 140
     assert crop(large, crop="align", resolution=128).notes == ("enlarged",)
 
@@ -252,7 +252,7 @@ def test_no_face(hopper):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8))
     assert crop(noise, crop="align").reason == "no face"
     result = crop(noise, crop="align", no_face="center")
-    assert result.notes == ("no face: the middle was taken", "cut to a square")
+    assert result.notes == ("no face: the middle was used", "cut to a square")
     assert difference(opened(result), opened(crop(noise, crop="center"))) == 0
     assert crop(noise, crop="align", no_face="center", min_size=201).reason == "too small"
 
@@ -277,7 +277,7 @@ def test_blurred_pictures(portrait, kind):
     blurred = portrait.filter(ImageFilter.GaussianBlur(8))
     result = crop(blurred, crop=kind, min_sharpness=50)
     assert result.reason == "too blurred"
-    assert result.detail.endswith("at least 50 is asked for")
+    assert result.detail.endswith("at least 50 required")
     assert isinstance(crop(portrait, crop=kind, min_sharpness=50), Cropped)
 
 
@@ -288,7 +288,7 @@ def test_turned_faces(portrait):
     turned = Image.fromarray(np.asarray(portrait)[:, source])
     result = crop(turned, crop="align", max_turn=10)
     assert result.reason == "turned too far"
-    assert "at most 10 are asked for" in result.detail
+    assert "at most 10 allowed" in result.detail
     assert isinstance(crop(portrait, crop="align", max_turn=25), Cropped)
 
 

@@ -348,7 +348,7 @@ def test_imbalance_empty_and_small_classes_are_notes(make_zip, tinted):
 def test_labels_a_folder_too_deep(make_zip, three):
     files = {f"faces/{name}": image for name, image in three.items()}
     files["faces/dataset.json"] = json.dumps({"labels": LABELS}).encode()
-    assert "pack the content of that folder" in assert_problem(make_zip(files), "dataset.json in a folder").detail
+    assert "pack the contents of that folder" in assert_problem(make_zip(files), "dataset.json in a folder").detail
 
 
 def test_folder_with_nothing(tmp_path):

@@ -111,7 +111,7 @@ def test_whatever_gets_no_label_is_reported(make_folder, tinted):
     result = CliRunner().invoke(main, ["label", str(folder)])
     assert result.exit_code == 0
     for line in (
-        "no picture in empty: it is not a class",
+        "no picture in empty, so it is not a class",
         "not in a class folder, left out: stray.png",
         "not a picture, left out: only_text/notes.txt",
         "unreadable, left out: broken/0.png: the file is empty (zero bytes)",
@@ -130,9 +130,9 @@ def test_sizes_that_cannot_be_trained_on_are_told(make_folder, tinted):
 
 def test_refused(make_folder, tmp_path, tinted):
     folder = make_folder(a=0)
-    assert_refused("no pictures in folders", label_folder, folder)
+    assert_refused("no pictures in subfolders", label_folder, folder)
     tinted(0).save(folder / "x.png")
-    assert_refused("no pictures in folders", label_folder, folder)
+    assert_refused("no pictures in subfolders", label_folder, folder)
     assert_refused("is not a folder", label_folder, folder / "x.png")
     assert_refused("nowhere", label_folder, tmp_path / "nowhere", error=FileNotFoundError)
     (folder / "facegen.json").write_text("{}")
@@ -146,7 +146,7 @@ def test_labels_from_elsewhere_are_kept(make_folder, text):
     (folder / "dataset.json").write_text(text)
     result = CliRunner().invoke(main, ["label", str(folder)])
     assert result.exit_code == 1
-    assert f"{folder / 'dataset.json'}: is there already" in result.output
+    assert f"{folder / 'dataset.json'}: already exists" in result.output
     assert "--force" in result.output
     assert (folder / "dataset.json").read_text() == text
     assert CliRunner().invoke(main, ["label", str(folder), "--force"]).exit_code == 0

@@ -170,7 +170,7 @@ def test_nothing_usable_writes_nothing(tmp_path):
 
 def test_source_must_be_there_and_not_the_archive(folder, tmp_path, prepared):
     assert_refused("no such", prepare, tmp_path / "nowhere", tmp_path / "a.zip", error=FileNotFoundError)
-    assert_refused("is the source itself", prepare, prepared[1], prepared[1], source=UtkFace())
+    assert_refused("is also the source", prepare, prepared[1], prepared[1], source=UtkFace())
     assert_refused("must end in .zip", prepare, folder, tmp_path / "archive")
     assert_refused("the name has 244 bytes", prepare, folder, tmp_path / f"{'x' * 240}.zip")  # no room for the report
     assert list(tmp_path.iterdir()) == []
@@ -291,7 +291,7 @@ def test_a_stopped_run_goes_on_where_it_was(many, whole, tmp_path, number, monke
     assert "Traceback" not in errors, output + errors
     assert [path.name for path in archive.parent.iterdir()] == ["a.zip.partial"]
     if number == signal.SIGINT:
-        assert "the same command goes on from there" in errors
+        assert "run the same command again to continue" in errors
     done = (spool_path(archive) / "outcomes.jsonl").read_bytes().count(b"\n")
 
     cropped = []
@@ -324,7 +324,7 @@ def test_going_on_with_other_options_is_refused(folder, tmp_path):
 def test_an_archive_that_is_there_stays_until_the_new_one_is_whole(prepared, folder, tmp_path):
     path = tmp_path / "a.zip"
     path.write_bytes(b"the old one")
-    assert_refused("a.zip: is there already", prepare, folder, path, progress=False)
+    assert_refused("a.zip: already exists", prepare, folder, path, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
     stop_before_the_archive(folder, path, force=True)
     assert path.read_bytes() == b"the old one"
@@ -358,7 +358,7 @@ def test_finished_archives_are_not_replaced_unasked(folder, tmp_path):
         before = path.read_bytes()
         result = run(*command)
         assert result.exit_code == 1
-        assert f"{path}: is there already" in result.output
+        assert f"{path}: already exists" in result.output
         assert "--force" in result.output
         assert path.read_bytes() == before
         result = run(*command, "--force")
@@ -461,7 +461,7 @@ def test_shards_that_do_not_fit_are_refused(shards, prepared, folder, tmp_path):
         ([], "no shards given"),
     ):
         assert_refused(words, merge, given, out, progress=False)
-    assert_refused("is the source itself", merge, shards, shards[0], progress=False)
+    assert_refused("is also the source", merge, shards, shards[0], progress=False)
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("shard.json", '{"format": 1}')
     assert_refused("shard.json is damaged", merge, [shards[0], other], out, progress=False)
@@ -513,7 +513,7 @@ def test_a_split_does_not_replace_the_source(folder, tmp_path):
             archive.write(path, path.name)
     before = source.read_bytes()
     choice = Choice(split=(("train", 0.5), ("val", 0.5)))
-    assert_refused("faces-train.zip: is the source itself", prepare, source, tmp_path / "faces.zip", choice=choice)
+    assert_refused("faces-train.zip: is also the source", prepare, source, tmp_path / "faces.zip", choice=choice)
     assert source.read_bytes() == before
 
 
@@ -548,4 +548,4 @@ def test_formats_that_are_no_photos_are_not_even_opened(tmp_path, face, kind):
     face.save(source / "27_0_0_1.jpg")
     report = prepare(source, tmp_path / "a.zip", crop=CropOptions("as-is", 16), progress=False)
     (dropped,) = report.dropped["unreadable picture"]
-    assert dropped == {"file": "26_0_0_1.jpg", "detail": "not a picture that can be read, or a broken one"}
+    assert dropped == {"file": "26_0_0_1.jpg", "detail": "not a picture, or a broken one"}

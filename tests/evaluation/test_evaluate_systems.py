@@ -298,7 +298,7 @@ def test_cases_are_best_median_and_worst(photos, judges, system):
 def test_systems_for_other_faces_are_not_compared(photos, judges, system):
     other = system("other")
     other.renderer.groups = AgeGroups.from_labels(["0-30", "31-"])
-    assert_refused("other is for other faces than ours", run, photos, judges, system("ours"), other)
+    assert_refused("other needs different faces than ours", run, photos, judges, system("ours"), other)
 
 
 def test_a_second_report_takes_the_place_of_the_first(photos, judges, system, tmp_path):

@@ -97,7 +97,7 @@ def test_nothing_to_evaluate(tmp_path: Path):
     with pytest.raises(FacegenError, match="no picture in it"):
         load_photos(tmp_path, **HOW)
     Image.new("RGB", (90, 90), "blue").save(tmp_path / "sky.png")
-    with pytest.raises(FacegenError, match=r"no face to evaluate in it \(first: .*sky.png: no face found"):
+    with pytest.raises(FacegenError, match=r"it has no face to evaluate \(first: .*sky.png: no face found"):
         load_photos(tmp_path, **HOW)
 
 

@@ -150,7 +150,7 @@ def test_offline_without_the_file_is_one_line(network, faces):
 def test_mistakes(network, faces, judges, tmp_path):
     for arguments, words in (
         (["--metrics", "fod5"], "unknown metric 'fod5'"),
-        (["--metrics", "none"], "names none"),
+        (["--metrics", "none"], "is empty"),
         (["--metrics", "fid5", "--batch", "0"], "batch"),
         (["--metrics", "fid5", "--device", "tpu9"], "tpu9"),
     ):

@@ -153,7 +153,7 @@ def test_load_trunk_refuses_files_that_do_not_fit(tmp_path: Path, facenet_state:
     for name, reason in [
         ("text.pt", "damaged"),
         ("text.safetensors", "not a safetensors"),
-        ("list.pt", "no state dict"),
+        ("list.pt", "not a state dict"),
         ("other.pt", "missing"),
         ("shape.pt", "has shape"),
         ("code.pt", "refused"),  # whole pickled modules would run code: never loaded

@@ -82,7 +82,7 @@ def test_stopped_by_ctrl_c_it_goes_on_to_the_bit(training: Training, finished: P
         run = training.train(tmp_path)
         stopped_after = len(steps)
         assert after <= stopped_after <= after + 3  # a generator's step is one of up to four optimizer's
-        assert f"go on with: facegen {training.command} --resume {run}" in (run / "log.txt").read_text()
+        assert f"continue with: facegen {training.command} --resume {run}" in (run / "log.txt").read_text()
         assert read_status(run).state == "stopped"
         torch.rand(7)  # a new process would not have the old random state either
         training.go_on(run)
@@ -127,7 +127,7 @@ def test_going_on_needs_a_run(training: Training, finished: Path, tmp_path: Path
     saved = torch.load(finished / training.state, weights_only=True)
     for name in saved:
         torch.save({key: value for key, value in saved.items() if key != name}, tmp_path / "run" / training.state)
-        refuse(FacegenError, f"no {name} in it")
+        refuse(FacegenError, f"it has no {name}")
 
 
 def test_a_device_that_is_not_there(training: Training, finished: Path, tmp_path: Path):
@@ -169,7 +169,7 @@ def test_nan_stops_with_one_line(training: Training, tmp_path: Path, monkeypatch
         ("encoder", {"epochs": 0}, "epochs must be above 0"),
         ("encoder", {"lr": -1.0}, "lr must be above 0"),
         ("encoder", {"batch": 1}, "at least 2"),
-        ("encoder", {"pairs": 4}, "no batch of 4"),
+        ("encoder", {"pairs": 4}, "fewer than a batch of 4"),
         ("encoder", {"blocks": (9, 9, 9)}, "blocks"),
         ("encoder", {"input_size": 10}, "from 75 to"),
         ("encoder", {"init": "missing.pt"}, "missing.pt"),
@@ -233,7 +233,7 @@ def test_a_command_saves_when_it_is_told_to_stop(training: Training, tmp_path: P
         result = CliRunner().invoke(main, [*arguments(training), "--outdir", str(tmp_path), f"--{name}", "1000"])
     assert result.exit_code == code, result.output
     run = only_run(tmp_path)
-    assert f"go on with: facegen {training.command} --resume {run}" in result.output
+    assert f"continue with: facegen {training.command} --resume {run}" in result.output
     assert read_status(run).state == "stopped"
     if name == "kimg":  # an epoch is longer than that
         result = CliRunner().invoke(main, [training.command, "--resume", str(run), "--kimg", "0.001"])
@@ -257,7 +257,7 @@ def test_a_real_process_that_trains(training: Training, tmp_path: Path):
     output, errors = process.communicate(timeout=100)
     assert process.returncode == RESUME_ME == 75, errors
     assert "Traceback" not in errors
-    assert f"go on with: facegen train --resume {run}" in output
+    assert f"continue with: facegen train --resume {run}" in output
     assert read_status(run).state == "stopped"
 
 

@@ -84,7 +84,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     ("file", "message"),
     [
         ("missing", "neither a file"),
-        ("broken", "no weight file"),
+        ("broken", "not a weights file"),
         ("encoder", "holds encoder, but no generator to start from"),
         ("short", "its generator has z of 16"),
     ],
@@ -109,7 +109,7 @@ def test_data_without_labels(unlabeled, tmp_path):
     [
         (["--batch", "16", "--gpus", "3"], "a batch of 16 cannot be shared by 3 processes"),
         (["--batch", "24", "--gpus", "2", "--batch-gpu", "8"], "--batch-gpu 8 does not divide the 12 pictures"),
-        (["--batch", "24", "--gpus", "4"], "6 pictures at a time are no multiple of 4"),
+        (["--batch", "24", "--gpus", "4"], "6 pictures at a time are not a multiple of 4"),
         (["--even", "gender"], "keeps no attribute 'gender'"),
         (["--device", "warp"], "device 'warp'"),
         (["--metrics", "kid10k", "--inception", "nowhere.pt"], "nowhere.pt"),
@@ -206,12 +206,12 @@ def test_the_line_of_the_forks_notebook(face_archive, tmp_path):
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        (["--topk", "0.9"], "never had an effect"),
+        (["--topk", "0.9"], "had no effect"),
         (["--initstrength", "0.1", "--aug", "noaug"], "--aug noaug"),
         (["--initstrength", "0.1", "--aug", "fixed", "--p", "0.2"], "--aug fixed"),
         (["--initstrength", "0.1", "--p", "0.2"], "one of them"),
         (["--nkimg", "1000"], "nkimg must be below kimg"),
-        (["--resume", "latest"], "no run in it"),
+        (["--resume", "latest"], "contains no run"),
     ],
 )
 def test_what_the_family_takes_and_a_start_refuses(face_archive, tmp_path, chosen, message):
@@ -330,7 +330,7 @@ def test_a_run_that_cannot_go_on(face_archive, copied, prepare: Callable[[Path, 
 def test_a_folder_that_is_no_run(tmp_path):
     result = command("--resume", tmp_path, "-n")
     assert result.exit_code == 1
-    assert "is no run folder" in result.output
+    assert "is not a run folder" in result.output
 
 
 def test_a_run_that_another_process_trains(copied):

@@ -138,7 +138,7 @@ def test_a_damaged_copy_in_the_cache_is_replaced(server, monkeypatch):
     path = download(url, progress=False)
     path.write_bytes(OTHER)
     monkeypatch.setenv("FACEGEN_OFFLINE", "1")
-    fails(url, "forbids to connect", sha256=digest)
+    fails(url, "forbids connecting", sha256=digest)
     assert path.exists()
     monkeypatch.delenv("FACEGEN_OFFLINE")
     assert download(url, sha256=digest, progress=False).read_bytes() == CONTENT
@@ -376,7 +376,7 @@ def test_redirects(server):
     server.put("/real.pkl", CONTENT)
     server.redirects = {"/x.pkl": "/real.pkl", "/round": "/round"}
     assert download(f"{server.url}/x.pkl", progress=False).read_bytes() == CONTENT
-    fails(f"{server.url}/round", "round in circles")
+    fails(f"{server.url}/round", "redirects in circles")
     server.redirects["/local"] = "file:///etc/passwd"
     fails(f"{server.url}/local", "which cannot be downloaded")
 
@@ -440,7 +440,7 @@ def test_secrets_in_addresses_are_not_shown(server):
 def test_offline_connects_to_nobody(server, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     url = server.put("/x.pkl", CONTENT)
-    assert "download the file by hand" in fails(url, "forbids to connect")
+    assert "download the file by hand" in fails(url, "forbids connecting")
     assert server.asked == []
     monkeypatch.setenv(name, "0")
     download(url, progress=False)

@@ -59,7 +59,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path, snapshot, name):
     there.write_bytes(b"mine")
     result = run(snapshot, there)
     assert result.exit_code == 1
-    assert f"{there}: is there already" in result.output
+    assert f"{there}: already exists" in result.output
     assert "--force" in result.output
     assert there.read_bytes() == b"mine"
 
@@ -168,8 +168,8 @@ def test_torchscript_of_the_generator(tmp_path, snapshot):
         ),
         ("out.safetensors", {"network": "encoder"}, "holds G, D, G_ema: no encoder"),
         ("out.pkl", {"network": "discriminator"}, "needs a generator"),
-        ("out.pkl", {"group": "0-10"}, "for rosinality alone"),
-        ("out.pkl", {"truncation_psi": 0.7}, "in onnx and torchscript alone"),
+        ("out.pkl", {"group": "0-10"}, "only rosinality"),
+        ("out.pkl", {"truncation_psi": 0.7}, "only be built into onnx and torchscript"),
         ("out.onnx", {"truncation_psi": math.nan}, "nan"),
         (".", {"to": "pkl"}, "is a folder: name the file to write"),
         ("out.pt", {"network": "encoder"}, "no encoder to write as torchscript"),
@@ -254,8 +254,8 @@ def test_never_overwrites_the_input(tmp_path, snapshot):
     before = snapshot.read_bytes()
     (tmp_path / "link.safetensors").symlink_to(snapshot)
     for destination in (snapshot, tmp_path / "link.safetensors", tmp_path / "." / snapshot.name):
-        assert_refused("is the file that is read", convert, snapshot, destination)
-    assert_refused("is the file that is read", convert, tmp_path, snapshot)  # by way of the folder
+        assert_refused("is the input file", convert, snapshot, destination)
+    assert_refused("is the input file", convert, tmp_path, snapshot)  # by way of the folder
     assert snapshot.read_bytes() == before
 
 
@@ -274,7 +274,7 @@ def test_command_prints_and_complains_in_one_line(tmp_path, snapshot):
     for arguments, message in (
         ((tmp_path / "missing.safetensors", tmp_path / "x.pkl"), "missing.safetensors"),
         ((snapshot, tmp_path / "x.bin"), "does not tell the format"),
-        ((snapshot, snapshot), "is the file that is read"),
+        ((snapshot, snapshot), "is the input file"),
     ):
         done = run(*arguments)
         assert done.exit_code == 1

@@ -64,7 +64,7 @@ def test_latents(tmp_path):
     np.save(tmp_path / "w.npy", np.zeros([10, 8]))
     assert "10x8" in run(tmp_path / "w.npy")
     np.savez(path, w=np.array([print], object))
-    assert_refused("holds no latents", info, path)
+    assert_refused("contains no latents", info, path)
 
 
 # --- facegen's own --------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_garbage_is_one_clear_line(tmp_path, content):
     path = tmp_path / "garbage.weights"
     path.write_bytes(content)
     output = run(path)
-    assert output.startswith(f"Error: {path}: no weight file")
+    assert output.startswith(f"Error: {path}: not a weights file")
     assert output.count("\n") == 1
 
 
@@ -325,7 +325,7 @@ def test_nothing_there(tmp_path):
     assert run(tmp_path / "nothing.pkl").startswith("Error: ")
     with pytest.raises(FileNotFoundError):
         info(tmp_path)
-    assert_refused("no weight file", info, __file__)
+    assert_refused("not a weights file", info, __file__)
 
 
 # --- The names in a pickle ------------------------------------------------------------------------------------------

@@ -105,8 +105,8 @@ def test_only_what_is_asked_for_is_read(files, networks, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no weight file"),
-        (b"\x08\x0a\x12\x07pytorch", "ONNX is only written"),
+        (b"", "not a weights file"),
+        (b"\x08\x0a\x12\x07pytorch", "ONNX can only be written"),
         (b"\x80\x04N.", "a pickle, but not of networks"),
         (b"PK\x03\x04", "file: "),
     ],

@@ -115,7 +115,7 @@ def test_weights_that_the_package_lacks(tmp_path, monkeypatch, name, says):
 @pytest.mark.parametrize("reference", [".", "empty", Path("empty")])
 def test_a_folder_without_weights(reference):
     Path("empty").mkdir()
-    assert_refused("name a file in it", locate, reference, error=FileNotFoundError)
+    assert_refused("name that file", locate, reference, error=FileNotFoundError)
 
 
 # --- what is published, and addresses ---
@@ -336,7 +336,7 @@ def test_files_that_are_too_large(hub, monkeypatch):
     assert sorted(file.name for file in locate("org/name").parent.iterdir()) == ["model.safetensors"]
     offer(hub, "model.safetensors", revision="v2")
     monkeypatch.setattr(beside.download, "MAX_BYTES", 5)
-    assert_refused("at most 5 are taken", locate, "hf://org/name@v2")
+    assert_refused("at most 5 are allowed", locate, "hf://org/name@v2")
 
 
 def test_a_list_that_is_none(hub, monkeypatch):
@@ -346,7 +346,7 @@ def test_a_list_that_is_none(hub, monkeypatch):
 
 
 def test_a_name_that_no_repository_can_have(hub):
-    assert_refused("no repository can have this name", locate, "hf://org/na--me")
+    assert_refused("not a valid repository name", locate, "hf://org/na--me")
 
 
 def test_an_error_of_the_http_library(monkeypatch):

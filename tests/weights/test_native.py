@@ -433,7 +433,7 @@ def test_metadata_that_is_no_json_is_not_saved(tmp_path):
 @pytest.mark.parametrize("call", [load_networks, Header.read])
 def test_missing_file(tmp_path, call):
     assert_refused(
-        "nothing.safetensors: there is no such weight file",
+        "nothing.safetensors: there is no such weights file",
         call,
         tmp_path / "nothing.safetensors",
         error=FileNotFoundError,

@@ -56,7 +56,7 @@ def activate_(
 ) -> torch.Tensor:
     """Compute what `bias_act` does without a bias, overwriting `x` where that saves a pass over memory.
 
-    Only for an `x` that nobody else reads and that its own derivative does not need: a sum, the result of a
+    Only for an `x` that nothing else reads and that its own derivative does not need: a sum, the result of a
     convolution.
     """
     alpha, gain = _with_defaults(act, alpha, gain)

@@ -88,7 +88,7 @@ def is_bfloat16_on_cpu(x: torch.Tensor) -> bool:
 def being_traced() -> bool:
     """Tell whether the operations are being recorded (torch.export, torch.jit.trace, torch.compile).
 
-    A record should hold PyTorch's own operations, which others know how to run; nobody takes its derivatives.
+    A record should hold PyTorch's own operations, which others know how to run; its derivatives are not needed.
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 

@@ -43,7 +43,7 @@ def setup_filter(
     Raises:
         ValueError: `f` is empty or has more than two dimensions, or is 2-D and `separable` is asked for.
     """
-    # On the CPU where nobody says otherwise: within `torch.device("meta")` the arithmetic below would import
+    # On the CPU by default: within `torch.device("meta")` the arithmetic below would import
     # torch._dynamo, which takes seconds.
     taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32, device=device or "cpu")
     if taps.ndim > 2 or taps.numel() == 0:

@@ -80,7 +80,7 @@ def chosen_labels(space: LatentSpace, chosen: dict[str, Any]) -> list[Label]:
     """Return the labels that a command's `label_options` ask for; what is assumed or has no effect is said."""
     asked = {name: chosen[name] for name in ("classes", "group", "age") if chosen[name] is not None}
     if space.classes.c_dim == 0 and asked:
-        say("Note: this generator has no classes; what was asked of them is left out", err=True)
+        say("Note: this generator has no classes, so options that choose classes are ignored", err=True)
     elif space.classes.c_dim > 0 and not asked:
         say(f"Note: no class given, so all are drawn; this generator has {space.classes.in_words}", err=True)
     return space.classes.choose(chosen["classes"], chosen["group"], chosen["age"] or ())
@@ -92,7 +92,7 @@ def only_label(space: LatentSpace, chosen: dict[str, Any]) -> Label | None:
         return None
     labels = chosen_labels(space, chosen)
     if len(labels) > 1:
-        raise click.UsageError(f"here is room for one class, not {len(labels)}")
+        raise click.UsageError(f"this takes one class, not {len(labels)}")
     return labels[0]
 
 

@@ -20,7 +20,7 @@ def parse_splits(text: str) -> list[int]:
     """Read resolutions, as in `16,32`, each once; a FacegenError for anything else."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= 6 for part in parts):
-        raise FacegenError(f"{text!r} is no split: give resolutions, as in 16,32")
+        raise FacegenError(f"{text!r} is not a split: give resolutions, as in 16,32")
     return list(dict.fromkeys(map(int, parts)))
 
 
@@ -77,7 +77,7 @@ def command(low: str, high: str, splits: list[int] | None, out: Path, swap: bool
     """
     options = BlendOptions.from_command(chosen)
     if out.suffix.lower() not in SUFFIXES:
-        raise click.UsageError(f"{out}: a blend is written as {' or '.join(SUFFIXES)}")
+        raise click.UsageError(f"{out}: a blend must end in {' or '.join(SUFFIXES)}")
     with status("loading the networks ..."):
         from facegen.latents.blending import Source, check_blend, default_split, save_blend, warn_if_unrelated
         from facegen.weights.convert import check_destination

@@ -31,11 +31,11 @@ def command(files: tuple[Path, ...], npzs: str | None, outdir: Path) -> None:
 
     given = [*files, *_split(npzs or "")]
     if not given:
-        raise click.UsageError("name files of latents: facegen combine A.npz B.npz")
+        raise click.UsageError("name latent files: facegen combine A.npz B.npz")
     target = outdir / "combined.npz"
     paths = [path for name in given for path in files_in(name) if name == path or path.absolute() != target.absolute()]
     if not paths:
-        raise click.UsageError(f"no files of latents but {target}, which is written")
+        raise click.UsageError(f"the only latent file is {target}, which is the output")
     ws, counts = combine_latents(paths)
     save_latents(target, ws)
     first = 0

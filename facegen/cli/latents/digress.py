@@ -1,4 +1,4 @@
-"""`facegen digress`: a face on a circle, while what it is made of goes around as well."""
+"""`facegen digress`: videos in which a face and the network's constant go around circles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def command(outdir: Path, **chosen: Any) -> None:
     space = opened_space(chosen)
     labels = labels_or_usual(space, chosen)
     if len(labels) > 1:
-        raise click.UsageError(f"here is room for one class, not {len(labels)}")
+        raise click.UsageError(f"this takes one class, not {len(labels)}")
     plan = digression(space, options, labels[0])
     frames = space.draw(plan.ws, plan.consts)
     for path in save_frames(frames, plan.total, outdir, f"{plan.name}-{video.fps:g}fps", video, plan.name):

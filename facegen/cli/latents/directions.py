@@ -1,4 +1,4 @@
-"""`facegen directions`: what changes a generator's pictures most, and faces moved along it."""
+"""`facegen directions`: find the directions that change pictures most, and move faces along them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from facegen.latents.generate import Picture
     from facegen.latents.space import LatentSpace
 
-MAX_VIDEOS = 24  # that nobody need say yes to
+MAX_VIDEOS = 24  # more need --yes
 MAX_INDEX = 999_999  # no network has a w as long as that
 DRAWN = 10_000  # seeds are drawn below it: short enough to be written down
 
@@ -87,7 +87,10 @@ def find(network: str | None, out: Path, layers: str | None, order: str) -> None
     vectors = directions(generator, layers, order)
     chosen = None if layers is None else tuple(layer_indices(layers, generator.num_ws))
     say(str(save_factor(out, Factor(vectors, Path(file).name, chosen))))
-    say(f"{vectors.shape[1]} directions in a w of {vectors.shape[0]}: see them with facegen directions apply", err=True)
+    say(
+        f"{vectors.shape[1]} directions in a w of {vectors.shape[0]}: look at them with facegen directions apply",
+        err=True,
+    )
 
 
 def parse_seeds_or_draw(text: str) -> list[int]:
@@ -190,7 +193,7 @@ def apply(
     """
     moving = MovingOptions.from_command(chosen)
     if moving.space == "z" and (projected_w or photo):
-        raise click.UsageError("latents from files and photos have no z that could be moved: leave out --space z")
+        raise click.UsageError("latents from files and photos have no z to move: leave out --space z")
     if sum(map(bool, (seeds, projected_w, photo))) > 1:
         raise click.UsageError("name faces in one way: --seeds, --projected-w or --photo")
     with status("loading the network ..."):
@@ -219,7 +222,9 @@ def _check_videos(mover: Mover, faces: int, outdir: Path, yes: bool) -> None:
 
     count, frames = faces * len(mover.index), len(mover.amounts())
     if count > MAX_VIDEOS and not yes:
-        raise FacegenError(f"these are {count:,} videos of {frames:,} frames: choose by --index, or give --yes")
+        raise FacegenError(
+            f"this makes {count:,} videos of {frames:,} frames: choose fewer with --index, or give --yes"
+        )
     check_frames(VideoOptions(), outdir)
 
 
@@ -244,7 +249,7 @@ def _faces_of_photo(
 ) -> tuple[list[tuple[Picture, np.ndarray | None]], LatentSpace]:
     """The faces in a photo with the pictures that were cut from it, and the space in which the encoder places them."""
     if any(chosen[name] is not None for name in ("classes", "group", "age")):
-        say("Note: a face of a photo has the age that it looks; what else was asked is left out", err=True)
+        say("Note: a face from a photo keeps the age that it looks; other class and age options are ignored", err=True)
     with status("loading the networks ..."):
         from facegen.aging.transfer import AgeTransfer
         from facegen.latents.directions.encoded import faces_of_photo

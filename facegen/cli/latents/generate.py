@@ -94,7 +94,7 @@ def command(
 
     if projected_w:
         if seeds is not None:
-            say("Note: --seeds is left out: the faces are those of --projected-w", err=True)
+            say("Note: --seeds is ignored; the faces come from --projected-w", err=True)
         pictures = list(pictures_of_files(space, projected_w, only_label(space, chosen)))
     else:
         pictures = list(pictures_of_seeds(space, seeds or [], chosen_labels(space, chosen)))

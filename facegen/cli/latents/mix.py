@@ -1,4 +1,4 @@
-"""`facegen mix`: some layers of one face, the others of another."""
+"""`facegen mix`: some layers from one face, the others from another."""
 
 from __future__ import annotations
 

@@ -92,14 +92,14 @@ def command(
         video = _writes_video(save_video, outdir)
         ages = [] if then_ages is None else checked_ages(space, then_ages)
         label = only_label(space, chosen)
-        if label is None and space.classes.groups is None:  # nobody can tell the class of a picture
+        if label is None and space.classes.groups is None:  # the class of a picture is unknown
             (label,) = labels_or_usual(space, chosen)
         opened = Targets(space, options.align, label, (chosen["age"] or [None])[0])
         needed = ages or options.start == "encoder"
         fitting = fitting_encoder(space, chosen["network"], encoder) if needed else None
         extras = Extras(video, save_noise, ages, age_shift_of(space, fitting) if ages else None)
         if ages and fitting is None:
-            say("Note: no encoder of this generator, so ages differ as the mean faces of their groups do", err=True)
+            say("Note: no encoder for this generator, so ages follow the mean faces of their groups", err=True)
         projector = Projector(space, open_judge(options.distance, space.device, vgg, lpips), options, fitting)
     _project_all(projector, opened, sources, extras)
 
@@ -126,7 +126,7 @@ def _project_all(projector: Projector, opened: Targets, sources: list[Source], e
             if stop.requested:
                 break
     if stop.requested:
-        say(f"Stopped: what there is of {done} of {len(sources)} pictures is written.", err=True)
+        say(f"Stopped: results of {done} of {len(sources)} pictures are written.", err=True)
         raise click.exceptions.Exit(143 if stop.preempted else 130)
     if failed:
         raise click.exceptions.Exit(1)
@@ -147,7 +147,7 @@ def _opened(opened: Targets, sources: list[Source], *, only: bool) -> Iterator[t
 
 
 def _writes_video(asked: bool | None, outdir: Path) -> bool:
-    """Whether videos are written; where nobody asked for them, only if they can be."""
+    """Whether videos are written; by default only if that is possible."""
     from facegen.aging.video import check_video
 
     if asked is False:

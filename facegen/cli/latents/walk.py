@@ -73,9 +73,9 @@ def command(seeds: list[int] | None, projected_w: tuple[Path, ...], outdir: Path
     options, video = WalkOptions.from_command(chosen), VideoOptions.from_command(chosen)
     is_loop = options.process != "truncation" and options.interpolation in LOOPS
     if not (seeds or projected_w or is_loop):
-        raise click.UsageError("name faces to walk by: --seeds 1,5, or --projected-w FILE")
+        raise click.UsageError("name the faces to visit: --seeds 1,5, or --projected-w FILE")
     if seeds and is_loop and options.interpolation == "noiseloop":
-        say("Note: --seeds is left out: a noise loop lies where --random-seed says", err=True)
+        say("Note: --seeds is ignored; a noise loop uses --random-seed", err=True)
         seeds = None
     with status("loading the network ..."):
         from facegen.latents.frames import check_frames, save_frames

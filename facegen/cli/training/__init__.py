@@ -21,10 +21,10 @@ resume_option = click.option(
 def chosen_options(
     ctx: click.Context, kind: type[Chosen], resume: Path | None, chosen: Mapping[str, Any], needed: str
 ) -> Chosen:
-    """Return the options of a new run, or those of the run to go on with, as far as the command does not change them.
+    """Return the options of a new run, or those of the run to continue, unless the command changes them.
 
     Args:
-        resume: the run to go on with; None starts a new one.
+        resume: the run to continue; None starts a new one.
         chosen: the values of the command.
         needed: what to say if a new run lacks what it learns from, its first option; as in `--data ARCHIVE`.
 

@@ -14,8 +14,8 @@ from facegen.training.generator.options import TrainOptions
 
 # Options of the StyleGAN family that have no effect here, and why.
 WITHOUT_EFFECT = {
-    "nhwc": "facegen chooses the layout of the networks' numbers itself",
-    "nobench": "facegen lets cuDNN try its algorithms, which changes the speed alone",
+    "nhwc": "facegen chooses the memory layout itself",
+    "nobench": "facegen always lets cuDNN choose the fastest algorithm",
 }
 
 
@@ -69,7 +69,7 @@ def command(ctx: click.Context, outdir: Path, device: str | None, gpus: int, dry
 
 
 def _run_and_options(ctx: click.Context, outdir: Path, chosen: dict[str, Any]) -> tuple[Path | None, TrainOptions]:
-    """Return the run to go on with, if that is what the user wants, and the options; notes go to stderr."""
+    """Return the run to continue, if the user wants one, and the options; notes go to stderr."""
     from facegen.status import say
     from facegen.training.run.distributed import is_launched
     from facegen.training.run.folder import read_options
@@ -79,18 +79,18 @@ def _run_and_options(ctx: click.Context, outdir: Path, chosen: dict[str, Any]) -
     run, weights = what_to_resume(named, outdir)
     notes = [f"--{name} has no effect: {why}" for name, why in WITHOUT_EFFECT.items() if chosen[name]]
     if run and named.lower() == LATEST:
-        notes.append(f"--resume {named}: goes on with {run}")
+        notes.append(f"--resume {named}: continues {run}")
     elif weights and weights != named:
         notes.append(f"--resume {named}: starts a new run from {weights}")
     if chosen["topk"] is not None:
-        raise click.UsageError("--topk never had an effect in the fork that has it, so it does not exist here")
+        raise click.UsageError("--topk is not supported: it had no effect in the fork that has it")
     if run is not None:
         options = read_options(run, TrainOptions)
         same = {"outdir": named.lower() == LATEST, "initstrength": chosen["initstrength"] == options.p}
         beside = {"resume", "dry_run", "gpus", "device", *WITHOUT_EFFECT, *(name for name in same if same[name])}
         options = replace(options, **options_to_merge(ctx, options, without=beside))
     elif not chosen["data"]:
-        hint = f"; {named} is no run folder to go on with" if weights else ""
+        hint = f"; {named} is not a run folder that can continue" if weights else ""
         raise click.UsageError(f"--data is missing: which training archive? (`facegen prepare` makes one){hint}")
     else:
         options = TrainOptions.from_command({**chosen, "resume": weights, "p": _first_p(chosen)})
@@ -104,7 +104,7 @@ def _first_p(chosen: dict[str, Any]) -> float | None:
     if chosen["initstrength"] is None:
         return chosen["p"]
     if chosen["aug"] != "ada":
-        raise click.UsageError(f"--initstrength is where --aug ada starts; --aug {chosen['aug']} does not move")
+        raise click.UsageError(f"--initstrength works only with --aug ada, not with --aug {chosen['aug']}")
     if chosen["p"] is not None:
-        raise click.UsageError("--initstrength and --p are the same with --aug ada: give one of them")
+        raise click.UsageError("--initstrength and --p mean the same with --aug ada: give only one of them")
     return chosen["initstrength"]

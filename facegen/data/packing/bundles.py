@@ -138,7 +138,7 @@ def _open_idx(path: Path, *, needs_labels: bool) -> Bundle:
     labels = Labels()
     if needs_labels:
         if not beside.exists():
-            raise FacegenError(f"{beside}: the labels belong beside the pictures; {WITHOUT}")
+            raise FacegenError(f"{beside}: the labels should be next to the pictures; {WITHOUT}")
         numbers = _read_idx(beside, _IDX_LABELS).tolist()
         if len(numbers) != len(images):
             raise FacegenError(f"{beside}: {len(numbers):,d} labels, but {len(images):,d} pictures; {WITHOUT}")

@@ -61,7 +61,7 @@ def find_labels(files: Container, how: str | None) -> Labels:
         return _of_folders(files)
     found = [name for name in files.names if name == JSON or name.endswith("/" + JSON)]
     if not found and how == "json":
-        raise FacegenError(f"{files.path}: there is no {JSON} in it; --labels folders takes its folders as classes")
+        raise FacegenError(f"{files.path}: there is no {JSON} in it; --labels folders uses its folders as classes")
     if JSON in found:
         found = [JSON]
     if len(found) > 1:
@@ -86,7 +86,7 @@ def _of_folders(files: Container) -> Labels:
     folder_of = class_folders(names)
     classes = sort_classes(sorted(set(folder_of.values())))
     if not classes:
-        raise FacegenError(f"{files.path}: no pictures in folders; make one folder for each class, or: {WITHOUT}")
+        raise FacegenError(f"{files.path}: no pictures in subfolders; make one subfolder per class, or: {WITHOUT}")
     numbers = {name: number for number, name in enumerate(classes)}
     stray = [Skipped(name, "not in a class folder") for name in names if name not in folder_of]
     return Labels({name: numbers[folder] for name, folder in folder_of.items()}, classes, skipped=stray)

@@ -41,7 +41,7 @@ class PackOptions(Options):
         side = self.side
         yield (
             side is None or (side >= 4 and side & (side - 1) == 0),
-            f"the side is {side} pixels: training takes a power of two (32, 64, 128, ...)",
+            f"the side is {side} pixels: training needs a power of two (32, 64, 128, ...)",
         )
         if self.transform == WIDE:
             yield None not in (self.width, self.height), f"transform {WIDE} needs --width and --height"
@@ -49,11 +49,11 @@ class PackOptions(Options):
         else:
             yield (
                 None in (self.width, self.height) or self.width == self.height,
-                f"{self.width}x{self.height}: training takes squares; give one side, or --transform {WIDE}",
+                f"{self.width}x{self.height}: training needs squares; give one side, or --transform {WIDE}",
             )
         yield not (self.align and side is None), "align needs --width, the side of the pictures"
         alone = self.transform is None and self.resize_filter == "lanczos"
-        yield alone or not self.align, "align goes without --transform and --resize-filter"
+        yield alone or not self.align, "align cannot be combined with --transform or --resize-filter"
         yield self.kind != "png" or self.quality is None, "quality is for JPEG and WebP, a PNG keeps every pixel"
 
     @property

@@ -1,4 +1,4 @@
-"""Any pictures into an archive: no faces and no ages are needed."""
+"""Pack any pictures into an archive; no faces or ages are needed."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ def pack(
 ) -> PrepareReport:
     """Write the archive `dest` from the pictures in `source`, in the order of their names.
 
-    What cannot be used is left out and listed, with the reason, in the report, which is returned and written beside the
-    archive (`<dest>.report.json` and `.html`). After Ctrl-C or a crash the same call goes on where it stopped.
+    Pictures that cannot be used are skipped and listed, with the reason, in the report, which is returned and written
+    next to the archive (`<dest>.report.json` and `.html`). After Ctrl-C or a crash the same call continues where it
+    stopped.
 
     Args:
         source: a folder, a zip, CIFAR-10's `cifar-10-python.tar.gz`, MNIST's `train-images-idx3-ubyte.gz` with its
@@ -96,7 +97,7 @@ def pack(
         kept = _work_through(found, work, spool, max_images, report, progress=progress)
         if not kept:
             spool.remove()  # it holds refusals only
-            raise FacegenError(f"{source}: no picture in it that can be used ({_reasons(report)})")
+            raise FacegenError(f"{source}: it has no usable picture ({_reasons(report)})")
         written = _write(dest, found, kept, options, spool.png, report, progress=progress)
         spool.forget()
         write_report_files(dest, report, [written], examples(report, found.read), progress=progress)
@@ -114,9 +115,9 @@ def _check_dest(dest: Path, source: Path, force: bool) -> None:
     if not is_folder(dest):
         check_targets(dest, source, Choice(), force or spool_path(dest).exists())
     elif dest.exists() and not dest.is_dir():
-        raise FacegenError(f"{dest}: is a file; name a .zip, or a folder to write")
+        raise FacegenError(f"{dest}: is a file; name a .zip or a folder")
     elif dest.is_dir() and any(dest.iterdir()):
-        raise FacegenError(f"{dest}: is a folder with files in it; name a .zip, or an empty folder")
+        raise FacegenError(f"{dest}: is a folder with files in it; name a .zip or an empty folder")
 
 
 def _open(path: Path, dest: Path, how: str | None) -> _Source:
@@ -137,13 +138,13 @@ def _open(path: Path, dest: Path, how: str | None) -> _Source:
     if how is None and not labels.of:
         folders = set(class_folders(names).values())
         if 1 < len(folders) <= HINT_CLASSES:
-            remark = f"no labels: {len(folders)} folders could be classes, --labels folders takes them as such"
+            remark = f"no labels: {len(folders)} folders could be classes; use --labels folders for that"
             labels.notes[remark] = sorted(folders)
     return _Source(path, "pictures", names, files.read, files.stamp, labels, skipped)
 
 
 def _common_side(source: _Source, options: PackOptions) -> int:
-    """The side of the pictures where nothing resizes them. Raises FacegenError if it is none to train on."""
+    """The side of the pictures if they are not resized. Raises FacegenError if it is not suitable for training."""
     step = max(1, len(source.names) / LOOK_AT)
     sizes: Counter[tuple[int, int]] = Counter()
     for index in range(min(len(source.names), LOOK_AT)):
@@ -154,13 +155,13 @@ def _common_side(source: _Source, options: PackOptions) -> int:
             continue  # it will be left out
         sizes[(min(width, height),) * 2 if options.transform else (width, height)] += 1
     if not sizes:
-        raise FacegenError(f"{source.path}: no picture in it that can be read")
+        raise FacegenError(f"{source.path}: it has no readable picture")
     (width, height), count = sizes.most_common(1)[0]
     if width != height or width < 4 or width & (width - 1) or count * 2 <= sizes.total():
         words = ", ".join(f"{w}x{h}" for (w, h), _ in sizes.most_common(3)) + ", ..." * (len(sizes) > 3)
         advice = "resize them, as with --width 256 --transform center-crop"
         raise FacegenError(
-            f"{source.path}: the pictures are {words}; training takes squares of one power of two: {advice}"
+            f"{source.path}: the pictures are {words}; training needs squares of one size, a power of two: {advice}"
         )
     return width
 
@@ -212,7 +213,7 @@ def _write(
     gray = [name for name in kept if pictures.read_header(packed(name), name)[2]]
     mixed = set(gray) if len(gray) < len(kept) else set()  # an archive is of one kind
     if mixed:
-        report.notes["gray among color pictures: made RGB"] = gray
+        report.notes["gray picture among color pictures: converted to RGB"] = gray
     whole = {name: value for name, value in asdict(options).items() if value is not None}
     template = CropOptions(crop="align").template if options.align else labels.template
     writer = ArchiveWriter(

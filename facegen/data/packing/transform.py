@@ -1,4 +1,4 @@
-"""One picture of any kind into one of the archive, or the reason why not."""
+"""Turn any picture into one for the archive, or give the reason why it cannot be used."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _counts(label: str, faces: Sequence[Face]) -> dict[str, Any]:
 
 
 def _reasons(found: Mapping[str, Sequence[dict[str, str]]], examples: Examples | None) -> list[dict[str, Any]]:
-    """Why files were left out, or what is wrong with them: some of them as pictures, some in words."""
+    """Why files were left out, or what is wrong with them: some shown as pictures, some as text."""
     reasons = []
     for reason, entries in found.items():
         # An error begins with its file, which stands in the page already.

@@ -45,8 +45,8 @@ def detect_source(files: Container) -> type[Source]:
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(source.name for source in fitting or all_sources().values())
-    found = f"could be {names}" if fitting else f"is laid out as none of {names}"
-    pack = "" if fitting else ", or take `facegen pack` for pictures without ages"
+    found = f"could be {names}" if fitting else f"does not look like any of {names}"
+    pack = "" if fitting else ", or use `facegen pack` for pictures without ages"
     raise FacegenError(f"{files.path}: {found}; say which with --source NAME{pack}")
 
 
@@ -56,12 +56,12 @@ def open_source(
     """Open the data set in a folder, zip or CSV table.
 
     Args:
-        path: the data set; a table stands for the folder that it lies in.
-        source: which data set it is, or its name; None finds out.
+        path: the data set; a table stands for its folder.
+        source: which data set it is, or its name; None detects it.
         options: the options of the data set, when `source` is a name or None.
 
-    Raises FileNotFoundError or FacegenError when there is nothing, when it is not known which data set it is, or when
-    it has no such option.
+    Raises FileNotFoundError or FacegenError if there is nothing, if the data set is not recognized, or if it has no
+    such option.
     """
     path = at_home(path)
     is_table = path.suffix.lower() in {".csv", ".tsv"} and path.is_file()

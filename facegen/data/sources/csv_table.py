@@ -49,7 +49,7 @@ class CsvTable(Source):
         return bool(find_named(files, _TABLE)) and not find_named(files, _OTHERS)
 
     def read(self, files: Container) -> Iterator[Record | Skipped]:
-        """Take all from the table. Raises FacegenError when there is none, more than one or no such column."""
+        """Read the table. Raises FacegenError if there is no table, more than one, or no such column."""
         table = read_table(files, self._find_table(files))
         path = _needed(table, "--path-column", _column(table, self.path_column, _PATHS))
         age = _needed(table, "--age-column", _column(table, self.age_column, _AGES))
@@ -84,7 +84,7 @@ class CsvTable(Source):
 
 
 def _column(table: Table, wanted: str | None, usual: str) -> str | None:
-    """The column that the user names, or one of a usual name; None where there is none."""
+    """The column that the user names, or one with a common name; None if there is none."""
     if wanted is not None:
         table.require(wanted)
         return wanted
@@ -95,7 +95,7 @@ def _column(table: Table, wanted: str | None, usual: str) -> str | None:
 def _needed(table: Table, option_name: str, column: str | None) -> str:
     if column is None:
         found = table.columns_in_words()
-        raise FacegenError(f"{table.name}: name the column with {option_name}; the columns found are: {found}")
+        raise FacegenError(f"{table.name}: name the column with {option_name}; it has the columns {found}")
     return column
 
 

@@ -35,7 +35,7 @@ class FfhqAging(TableSource):
         table.require("image_number", "age_group", "age_group_confidence", "gender")
         for line, row in table:
             if not re.fullmatch(r"\d{1,9}", row["image_number"]):
-                yield Skipped(row_name(table.name, line), "row not understood", "image_number is no number")
+                yield Skipped(row_name(table.name, line), "row not understood", "image_number is not a number")
                 continue
             number = int(row["image_number"])
             first, *others = pictures.get(number) or [f"{table.folder}{number:05d}.png"]
@@ -53,7 +53,7 @@ class FfhqAging(TableSource):
             confidence = 0.0
         if confidence >= self.min_confidence:
             return item
-        detail = f"confidence {row['age_group_confidence'] or 'not given'}, at least {self.min_confidence:g} is wanted"
+        detail = f"confidence {row['age_group_confidence'] or 'not given'}, at least {self.min_confidence:g} required"
         return Skipped(name, "age not certain", detail)
 
 

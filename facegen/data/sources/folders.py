@@ -54,7 +54,7 @@ class Folders(Source):
             first, second = _ages(unclear[0])[:2]
             raise FacegenError(
                 f"{files.path}: {unclear[0]}: {first} or {second}: two folders could be the age; "
-                "--age-folder 1 takes the one that holds the picture, --age-folder 2 the one above it"
+                "--age-folder 1 uses the picture's own folder, --age-folder 2 the one above"
             )
         for name in files.names:
             if not is_image_name(name):

@@ -80,10 +80,12 @@ class ImdbWiki(Source):
         return bool(find_named(files, _METADATA)) or mostly_named(files, _NAME)
 
     def read(self, files: Container) -> Iterator[Record | Skipped]:
-        """Take all from the `.mat` files. Raises FacegenError when there is none."""
+        """Read the `.mat` files. Raises FacegenError if there is none."""
         own = find_named(files, _METADATA)
         if not own:
-            raise FacegenError(f"{files.path}: neither imdb.mat nor wiki.mat; it belongs beside the numbered folders")
+            raise FacegenError(
+                f"{files.path}: neither imdb.mat nor wiki.mat; it should be next to the numbered folders"
+            )
         found: dict[str, Record | Skipped] = {}
         for metadata in own:
             try:
@@ -128,7 +130,7 @@ class ImdbWiki(Source):
             if not score > -np.inf:
                 return "no face", f"face score {score:g}"
         elif not score >= self.min_face_score:
-            return "face score too low", f"{score:.3g}, at least {self.min_face_score:g} is wanted"
+            return "face score too low", f"{score:.3g}, at least {self.min_face_score:g} required"
         if self.second_face == "drop" and not np.isnan(second):
             return "second face", f"its score is {second:.3g}"
         return None

@@ -103,7 +103,7 @@ def _read(file: BinaryIO, variable: str, numbers: Sequence[str], texts: Sequence
         except (TypeError, ValueError) as error:
             raise FacegenError(f"the field {field} of {variable} is not understood ({error})") from error
         if values.ndim != 1:
-            raise FacegenError(f"the field {field} of {variable} is no row: its shape is {values.shape}")
+            raise FacegenError(f"the field {field} of {variable} is not a row: its shape is {values.shape}")
     lengths = {field: len(values) for field, values in result.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{field} {length}" for field, length in lengths.items())

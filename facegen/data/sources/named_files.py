@@ -1,4 +1,4 @@
-"""Data sets whose file names say it all: UTKFace, AgeDB, CACD and FG-NET."""
+"""Data sets whose file names contain the labels: UTKFace, AgeDB, CACD and FG-NET."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def in_order(
     for name in sorted(there.union(found)):
         item = found.get(name)
         if isinstance(item, Record) and name not in there:
-            yield Skipped(name, "file missing", "it is listed but not there")
+            yield Skipped(name, "file missing", "it is listed but missing")
         elif isinstance(item, Record) and not is_image_name(name):
             yield Skipped(name, "not a picture file")
         elif item is not None:

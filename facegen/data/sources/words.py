@@ -1,4 +1,4 @@
-"""What data sets write in words: ages, ranges of ages and genders."""
+"""Read ages, age ranges and genders that data sets write as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GENDERS = dict.fromkeys(("f", "female", "woman"), "female") | dict.fromkeys(("m
 
 def parse_age(text: str) -> tuple[int, int | None] | None:
     """Read `35`, `35.7` (35 completed years), `20-29`, `70+` or `70-`: the youngest and oldest, in years; None where
-    it is none of these. Nothing is said of whether a person can be that old."""
+    it is not one of these. Does not check whether a person can be that old."""
     text = " ".join(text.split())
     if _AGE.fullmatch(text):
         age = math.floor(float(text.replace(",", ".")))
@@ -31,7 +31,7 @@ def parse_age(text: str) -> tuple[int, int | None] | None:
 
 
 def face(name: str, age: str, person: str | None = None, gender: str | None = None) -> Record | Skipped:
-    """The record of a file of which a data set says all that in words, or why its age cannot be used."""
+    """The record of a file whose facts a data set gives as text, or why its age cannot be used."""
     ages = parse_age(age)
     if ages is None:
         return Skipped(name, "age not understood", shorten(repr(age), 60) if age.strip() else "it is empty")

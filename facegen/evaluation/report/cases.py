@@ -1,4 +1,4 @@
-"""The best, middling and worst results, to be looked at: numbers alone do not see a smear."""
+"""The best, middle and worst results, to look at: numbers alone do not show smears."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def order_people(scores: SystemScores, targets: np.ndarray) -> np.ndarray:
 
 
 def choose_cases(order: np.ndarray, each: int = EACH) -> list[tuple[str, int]]:
-    """The first, middle and last people of an order, nobody twice: pairs of kind and person."""
+    """The first, middle and last people of an order, each only once: pairs of kind and person."""
     each = min(each, max(1, len(order) // 3))
     if len(order) < 3:
         return [("best", int(person)) for person in order]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: results.json, table.md, report.html and strips."""
+"""The files that an evaluation writes: results.json, table.md, report.html and strips."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Factor:
 def check_suffix(path: str | os.PathLike[str]) -> None:
     """Raise a FacegenError if no file of directions is called so."""
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise FacegenError(f"{path}: files of directions end in {', '.join(SUFFIXES)}")
+        raise FacegenError(f"{path}: direction files end in {', '.join(SUFFIXES)}")
 
 
 def save_factor(path: str | os.PathLike[str], factor: Factor) -> Path:
@@ -75,7 +75,7 @@ def _save_safetensors(vectors: torch.Tensor, factor: Factor, temporary: Path) ->
     try:
         save_file({"eigvec": vectors}, temporary, metadata={"ckpt": factor.network, **layers})
     except SafetensorError as error:
-        raise OSError("safetensors has not written all of it") from error
+        raise OSError("safetensors did not write all of it") from error
 
 
 def read_factor(path: str | os.PathLike[str]) -> Factor:
@@ -89,14 +89,14 @@ def read_factor(path: str | os.PathLike[str]) -> Factor:
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     content = readers.get(path.suffix.lower(), read_torch_file)(path)
     if not isinstance(content, dict) or not isinstance(content.get("eigvec"), torch.Tensor):
-        raise FacegenError(f"{path}: holds no directions: they are called eigvec, as in factor.pt")
+        raise FacegenError(f"{path}: contains no directions; they should be called eigvec, as in factor.pt")
     vectors, layers, network = content["eigvec"], content.get("layers"), content.get("ckpt")
     if vectors.ndim != 2 or not vectors.is_floating_point() or vectors.numel() == 0:
-        raise FacegenError(f"{path}: {vectors.dtype} {list(vectors.shape)} are no directions, [w_dim, n]")
+        raise FacegenError(f"{path}: {vectors.dtype} {list(vectors.shape)} is not the shape of directions, [w_dim, n]")
     if not vectors.isfinite().all():
-        raise FacegenError(f"{path}: directions that are no finite numbers")
+        raise FacegenError(f"{path}: contains directions that are not finite numbers")
     if layers is not None and not _are_layers(layers):
-        raise FacegenError(f"{path}: layers {shown(layers)} are none of a generator")
+        raise FacegenError(f"{path}: layers {shown(layers)} do not exist in any generator")
     return Factor(
         vectors.float(), network if isinstance(network, str) else "", None if layers is None else tuple(layers)
     )

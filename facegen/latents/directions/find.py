@@ -37,7 +37,9 @@ def directions(generator: Generator, layers: str | Sequence[int] | None = None, 
     chosen = layer_indices(layers, generator.num_ws)
     weights = [weight.double().cpu() for layer, weight in _style_weights(generator, order) if layer in chosen]
     if not weights:
-        raise FacegenError(f"layers {layers} only turn features into colors: there are no directions, take others")
+        raise FacegenError(
+            f"layers {layers} only turn features into colors and have no directions; choose other layers"
+        )
     matrix = torch.cat(weights)
     if order == "sefa":
         matrix = matrix / matrix.norm(dim=1, keepdim=True).clamp(min=1e-30)

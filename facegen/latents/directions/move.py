@@ -79,7 +79,7 @@ class Mover:
         if self.options.space == "z":
             if generator.z_dim != generator.w_dim:
                 raise FacegenError(
-                    f"a direction in w is none in z: this network's z has {generator.z_dim} numbers, its w "
+                    f"a direction in w does not fit z: this network's z has {generator.z_dim} numbers, its w "
                     f"{generator.w_dim}; take --space w"
                 )
         else:  # the z of a seed have a spread of 1 in every direction
@@ -91,7 +91,7 @@ class Mover:
         if self.options.space == "w":
             return move(face.w, direction, degree, self.layers)
         if face.seed is None or face.label is None:
-            raise FacegenError(f"{face.name} has no z that could be moved: take --space w")
+            raise FacegenError(f"{face.name} has no z to move: use --space w")
         z = torch.from_numpy(latents_of_seeds([face.seed], self.space.generator.z_dim)).to(direction)
         moved = self.space.from_z(z + degree * direction, face.label.weights[None])[0]
         return mix_styles(face.w, moved, self.layers)
@@ -108,7 +108,7 @@ class Mover:
         degree = self.options.degree
         steps = max(1, round(min(degree / self.options.vid_increment, MAX_FRAMES)))
         if 2 * steps + 1 > MAX_FRAMES:
-            raise FacegenError(f"a video has at most {MAX_FRAMES:,} frames: take a larger --vid-increment")
+            raise FacegenError(f"a video can have at most {MAX_FRAMES:,} frames: use a larger --vid-increment")
         return [degree * step / steps for step in range(-steps, steps + 1)]
 
 

@@ -22,7 +22,7 @@ class ProjectedPhoto:
     """What the projection of a photo came to.
 
     target: the face, as it was cut from the photo.
-    note: what was made of the photo, in words.
+    note: what was done to the photo, as text.
     w: `[num_ws, w_dim]`, what draws it.
     years: how old it is or looks; None for a generator without age groups.
     aged: the w of the face at the ages asked for, `[A, num_ws, w_dim]`.
@@ -45,16 +45,17 @@ def project_photo(
     label: Label | None = None,
     ages: Sequence[float] = (),
 ) -> ProjectedPhoto:
-    """Find the w whose picture comes closest to a photo; Ctrl-C gives what there is then.
+    """Find the w whose picture is closest to a photo; Ctrl-C returns the best so far.
 
     Args:
         space: the generator's.
-        options: None for those of `facegen project`.
-        label: whose mean it starts from; None for that of the age that the face looks.
-        ages: years at which the face is wanted, too.
+        options: None means those of `facegen project`.
+        label: the class from whose mean the search starts; None means that of the age the face looks.
+        ages: ages at which to show the face too.
 
     Raises:
-        FileNotFoundError, FacegenError: a photo that cannot be read, weights that are missing, ages that there are not.
+        FileNotFoundError, FacegenError: a photo that cannot be read, missing weights, or ages that the generator does
+            not have.
     """
     options = options or ProjectionOptions()
     target = Targets(space, options.align, label).open(photo)

@@ -130,7 +130,9 @@ def project(
             total = losses.sum() + NOISE_WEIGHT * self_likeness(noise.tensors).sum()
             gradients = torch.autograd.grad(total, variables, allow_unused=True)
         if not losses.isfinite().all():
-            raise FacegenError(f"step {step + 1} of {steps}: the distance to the target is no finite number: stopped")
+            raise FacegenError(
+                f"step {step + 1} of {steps}: the distance to the target is not a finite number: stopped"
+            )
         for variable, gradient in zip(variables, gradients, strict=True):
             variable.grad = gradient
         optimizer.step()

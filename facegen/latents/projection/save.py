@@ -185,7 +185,7 @@ def ws_at_ages(latent_ages: LatentAges, w: torch.Tensor, years: float | None, ag
 def checked_ages(space: LatentSpace, ages: Sequence[float]) -> list[Age]:
     """The ages to show; a FacegenError where the generator's classes are no age groups, or none of this age."""
     if space.classes.groups is None:
-        raise FacegenError("this generator knows no ages, as its classes are no age groups: leave out --then-ages")
+        raise FacegenError("this generator's classes are not age groups: leave out --then-ages")
     return wanted_ages(ages, space.classes.groups)
 
 

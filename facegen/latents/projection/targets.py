@@ -37,7 +37,7 @@ class Target:
     picture: of the generator's size, RGB, of a gray generator L.
     label: the class from whose mean it starts.
     years: how old the face is; None for a generator whose classes are no age groups.
-    note: what was made of the photo, in words.
+    note: what was done to the photo, as text.
     """
 
     picture: Image.Image
@@ -66,8 +66,8 @@ class Targets:
         classes = space.classes
         if classes.c_dim > 0 and label is None and classes.groups is None:
             raise FacegenError(
-                "nobody can tell the class of a picture, as this generator's file does not say that its classes are "
-                f"age groups: name it with --class, or say --groups; it has {classes.in_words}"
+                "this generator's file does not say that its classes are age groups, so the picture's class is "
+                f"unknown: give --class or --groups; it has {classes.in_words}"
             )
         self.space, self.align, self.years = space, align, years
         self.label = classes.choose()[0] if classes.c_dim == 0 else label
@@ -105,7 +105,7 @@ class Targets:
 
 
 def aligned(photo: Image.Image, template: AlignmentTemplate | None, size: int) -> tuple[Image.Image, str]:
-    """Return a photo as a square of `size` pixels, and in words what was done.
+    """Return a photo as a square of `size` pixels, and a text that says what was done.
 
     Args:
         photo: RGB.
@@ -156,7 +156,7 @@ def open_judge(distance: str, device: torch.device, vgg: Path | None = None, lpi
     try:
         files = locate_weights(vgg, VGG_URL, "--vgg"), locate_weights(lpips, LPIPS_URL, "--lpips")
     except FacegenError as error:
-        raise FacegenError(f"{error}; or take --distance lite, whose weights come with facegen") from error
+        raise FacegenError(f"{error}; or use --distance lite, whose weights come with facegen") from error
     judge = load_distance(*files, device)
     if device.type == "cpu":  # a tenth faster
         judge.layers.to(memory_format=torch.channels_last)

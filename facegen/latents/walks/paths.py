@@ -44,9 +44,9 @@ def places_between(keys: int, frames: int, *, loop: bool = False, easing: str = 
     """
     steps = keys if loop else keys - 1
     if keys < 2 or frames < 2:
-        raise FacegenError(f"a walk has two keys and two frames at least, got {keys} and {frames}")
+        raise FacegenError(f"a walk needs at least two keys and two frames, got {keys} and {frames}")
     if steps * frames > MAX_FRAMES:
-        raise FacegenError(f"{steps} steps of {frames} frames are more than {MAX_FRAMES:,} frames: take fewer")
+        raise FacegenError(f"{steps} steps of {frames} frames are more than {MAX_FRAMES:,} frames: use fewer")
     times = np.tile(np.arange(frames) / frames, steps)
     if not loop:
         times[-frames:] = np.linspace(0, 1, frames)
@@ -67,7 +67,7 @@ def psi_steps(start: float, stop: float, increment: float) -> torch.Tensor:
     increment of 0, and for too many steps.
     """
     if not (increment != 0 and all(map(math.isfinite, (start, stop, increment)))):
-        raise FacegenError(f"truncation from {start} to {stop} never arrives in steps of {increment}")
+        raise FacegenError(f"truncation from {start} to {stop} never reaches the end in steps of {increment}")
     steps = abs((stop - start) / increment) + 1e-6  # counted, not summed: 0.1 has no exact float
     if not steps < MAX_FRAMES:
         raise FacegenError(f"truncation from {start} to {stop} in steps of {increment} is more than {MAX_FRAMES:,}")

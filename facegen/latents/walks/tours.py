@@ -1,4 +1,4 @@
-"""Which walks a command's options mean, and what their videos are called."""
+"""Turn a command's options into walks, and name their videos."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _around(space: LatentSpace, options: WalkOptions, keys: Keys) -> Tour:
 def _through_labels(space: LatentSpace, options: WalkOptions, keys: Keys) -> list[Tour]:
     """Each seed through classes or ages."""
     if keys.files:
-        raise FacegenError("latents from files have no z, so they stay what they are: name one class or age at most")
+        raise FacegenError("latents from files have no z, so their class cannot change: name at most one class or age")
     places = places_between(len(keys.labels), options.frames, loop=options.loop, easing=options.easing)
     labels, psi = labels_between(space.classes, keys.labels, places), _psi(options, len(places))
     tours = []
@@ -134,7 +134,7 @@ def _through_faces(space: LatentSpace, options: WalkOptions, keys: Keys) -> Tour
     else:
         names = [f"seed_{seed}" for seed in keys.seeds]
     if len(names) < 2:
-        raise FacegenError("one face goes nowhere: name two seeds or more, or several ages, as in --age 5:90")
+        raise FacegenError("a walk needs two seeds or more, or several ages, as in --age 5:90")
     places = places_between(len(names), options.frames, loop=options.loop, easing=options.easing)
     psi = _psi(options, len(places))
     if keys.files or options.space == "w":
@@ -167,7 +167,7 @@ def _faces(space: LatentSpace, keys: Keys) -> tuple[torch.Tensor, list[Label | N
 
 def _one_label(keys: Keys) -> Label:
     if len(keys.labels) != 1:
-        raise FacegenError(f"here is room for one class or age, not {len(keys.labels)}")
+        raise FacegenError(f"this takes one class or age, not {len(keys.labels)}")
     return keys.labels[0]
 
 

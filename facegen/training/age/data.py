@@ -78,8 +78,8 @@ def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool =
     known = np.flatnonzero(ages >= 0)
     if len(known) == 0:
         raise FacegenError(
-            f"{path}: no exact ages in it (facegen.json), which an age estimator learns from; "
-            "prepare the archive from a source that has them (facegen prepare)"
+            f"{path}: it has no exact ages (facegen.json), which an age estimator needs; prepare the archive from "
+            "a data set with exact ages (facegen prepare)"
         )
     images = torch.from_numpy(archive.load_all(progress=progress))[torch.from_numpy(known)]
     archive.close()

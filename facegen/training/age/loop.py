@@ -77,24 +77,24 @@ def train_age(
     progress: bool = True,
     watch: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Train an age estimator in a new run folder, or go on with a run, and return the folder.
+    """Train an age estimator in a new run folder, or continue a run, and return the folder.
 
     Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
-            for what `facegen train-age --resume` may change, such as `kimg`; the learning rate then goes on along the
+        options: what to train on, and how. A continued run keeps its own options (`read_options` returns them), except
+            those that `facegen train-age --resume` may change, such as `kimg`; the learning rate then follows the
             longer schedule.
         outdir: where the folder `<number>-age-<arch>-<archive>` of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its saved state; None starts a new run.
         progress: show progress bars.
-        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
-            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
+        watch: called with the run folder whenever it has new numbers or a new picture, so that a notebook can show
+            them. Then nothing is printed; see `log.txt` in the folder. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, or a loss is no number any more.
+            nothing left to do, or a loss is no longer a number.
     """
     with Session("train-age", device, progress, watch) as session:
         val = None if options.val is None else str(Path(options.val).resolve())
@@ -172,7 +172,7 @@ def _restore(state: TrainingState, options: AgeOptions, folder: str | os.PathLik
     path = Path(folder) / STATE
     load_state(state.parts, read_state(path, list(state.parts)), path)
     if state.progress.step >= options.steps:
-        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give more --kimg to go on")
+        raise FacegenError(f"{folder}: all {options.kimg:g} kimg are done; give a larger --kimg to continue")
 
 
 def _train(session: Session, options: AgeOptions, state: TrainingState, data: AgeData) -> None:
@@ -205,7 +205,7 @@ def _train(session: Session, options: AgeOptions, state: TrainingState, data: Ag
 def train_step(state: TrainingState, faces: AgedFaces, chance: np.ndarray, options: AgeOptions) -> float:
     """Train on one batch and return its loss.
 
-    The batch depends on the seed and the step alone, so that a resumed run goes on as if never stopped.
+    The batch depends on the seed and the step alone, so that a resumed run continues as if it had never stopped.
 
     Args:
         chance: how likely each face is drawn, float `[N]`, as returned by `picture_weights`.
@@ -228,7 +228,7 @@ def train_step(state: TrainingState, faces: AgedFaces, chance: np.ndarray, optio
     state.optimizer.step()
     value = loss.item()
     if not math.isfinite(value):
-        raise FacegenError(f"the loss became {value} in step {step + 1}: start again, --lr lower than {options.lr:g}")
+        raise FacegenError(f"the loss became {value} in step {step + 1}: start again with --lr below {options.lr:g}")
     return value
 
 
@@ -245,7 +245,7 @@ def _describe(session: Session, options: AgeOptions, state: TrainingState, data:
     )
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     session.log(
-        f"{len(data.training)} faces to train on, {len(data.validation)} to validate; always saying "
+        f"{len(data.training)} faces to train on, {len(data.validation)} to validate; always predicting "
         f"{data.median}: MAE {data.baseline:.2f} years"
     )
 

@@ -57,11 +57,11 @@ class AgeOptions(Options):
     license: str | None = option(None, "License note to store in the weights file.", was="licence")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave one out"
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         return f"age-{self.arch}-{Path(self.data).stem}" + (f"-{self.half}" if self.half else "")
 
     @property

@@ -103,25 +103,25 @@ def train_editor(
     resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train an editor in a new run folder, or go on with a run, and return the folder.
+    """Train an editor in a new run folder, or continue a run, and return the folder.
 
     Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
-            for what `facegen train-editor --resume` may change, such as `kimg`.
+        options: what to train on, and how. A continued run keeps its own options (`read_options` returns them), except
+            those that `facegen train-editor --resume` may change, such as `kimg`.
         outdir: where the folder `<number>-editor-<archive>` of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its saved state; None starts a new run.
         progress: show progress bars.
 
     Raises:
         FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, or a loss is no number any more.
+            nothing left to do, or a loss is no longer a number.
     """
     with Session("train-editor", device, progress) as session:
         if distributed.world_size() > 1:
-            raise FacegenError("an editor is trained by one process: start it without torchrun")
+            raise FacegenError("an editor can only be trained by one process: start it without torchrun")
         options, saved = _with_absolute_paths(options, is_new=resume is None), None
         archive = FaceArchive(options.data, use_labels=False)
         options.check_size(archive.resolution)
@@ -139,7 +139,7 @@ def train_editor(
         if resume is not None and saved is not None:
             load_state(state.parts, saved, Path(resume) / STATE)
             if state.progress.step >= options.steps:
-                raise FacegenError(f"{resume}: all {options.kimg:g} kimg are done; give more --kimg to go on")
+                raise FacegenError(f"{resume}: all {options.kimg:g} kimg are done; give a larger --kimg to continue")
             done = state.progress.step * options.batch / 1000
             session.resume(resume, done, options, notes)
             session.log(f"resuming at {done:.2f} kimg")
@@ -157,7 +157,7 @@ def load_teacher(
     Where the generator's file does not say how its faces are aligned, the archive does.
 
     Args:
-        saved: the state that a run goes on with, which says how ages differ in w; None finds out.
+        saved: the state of a continued run, which says how ages differ in w; None measures it.
 
     Raises:
         FileNotFoundError, FacegenError: no generator of age groups, one of faces that are aligned otherwise, or an
@@ -172,7 +172,7 @@ def load_teacher(
     if archive.template is not None:
         template = archive.template
         if header.template is not None and not are_alike(template, header.template):
-            raise FacegenError(f"{archive.path}: its faces are aligned otherwise than those of the generator, {path}")
+            raise FacegenError(f"{archive.path}: its faces are aligned differently from those of the generator {path}")
         header = Header({**header, "template": template.to_json()})
     middles = middle_ages(generator, header)
     shift = group_mean_shift(group_means(generator), generator.num_ws, middles)
@@ -181,12 +181,12 @@ def load_teacher(
         check_trained_for(generator, locate(encoder), networks, about, str(path))
         found = networks.get("age_shift")
         if not isinstance(found, AgeShift):
-            raise FacegenError(f"{encoder}: an encoder that does not know how ages differ in w: leave it out")
+            raise FacegenError(f"{encoder}: this encoder does not say how ages differ in w: leave it out")
         shift = found
     elif saved is not None and "normals" in as_dict(saved["shift"], f"{STATE}: shift"):
         shift = shift.holding("sex", torch.zeros(shift.w_dim), torch.zeros(shift.w_dim))  # the state says what it is
     elif saved is None and not why_not_judged(generator, header.template):
-        looking = status("looking how women and men differ in w ...", session.progress)
+        looking = status("measuring how women and men differ in w ...", session.progress)
         with looking, suppress(ValueError):  # groups without women, or without men
             shift = shift.holding("sex", *sex_direction(generator, load_sex_classifier(shipped_file("sex"))[0]))
     return Teacher(generator, shift, archive.resolution), Header({**header, ENTRY: name_generator(generator, path)})
@@ -210,7 +210,7 @@ def build(
     if init is not None:
         shapes = [{**network.init_kwargs, "ages": None} for network in (init, editor)]
         if shapes[0] != shapes[1]:
-            raise FacegenError(f"{options.init}: an editor of another shape: give --widths as it has them")
+            raise FacegenError(f"{options.init}: this editor has another shape: give the same --widths")
         editor.load_state_dict(init.state_dict())
     discriminator = PatchDiscriminator()
     for network in (editor, discriminator):
@@ -235,7 +235,7 @@ def train_step(
 ) -> dict[str, float]:
     """Train on one batch and return the losses by name.
 
-    The batch depends on the seed and the step alone, so that a resumed run goes on as if never stopped.
+    The batch depends on the seed and the step alone, so that a resumed run continues as if it had never stopped.
     """
     step, device = state.progress.step, next(state.editor.parameters()).device
     batch, random = draw_batch(faces, teacher, options, step, device)
@@ -257,7 +257,7 @@ def train_step(
     for name, value in values.items():
         if not math.isfinite(value):
             raise FacegenError(
-                f"the loss {name} became {value} in step {step + 1}: start again, --lr below {options.lr:g}"
+                f"the loss {name} became {value} in step {step + 1}: start again with --lr below {options.lr:g}"
             )
     return values
 
@@ -344,8 +344,8 @@ def _describe(session: Session, options: EditorOptions, state: TrainingState, fa
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     keeps = ["the sex"] * (judges.sex is not None) + ["the identity"] * (judges.identity is not None)
     session.log(f"{len(faces)} faces of {faces.images.shape[-1]} pixels; {len(judges.estimators)} age estimators")
-    session.log(f"pairs: {options.generated:.0%} of a batch{', the sex held' if state.shift.holds else ''}")
-    session.log(f"losses keep {' and '.join(keeps) or 'nothing but what the photo shows'}")
+    session.log(f"pairs: {options.generated:.0%} of a batch{', sex held' if state.shift.holds else ''}")
+    session.log(f"losses keep {' and '.join(keeps) or 'only what the photo shows'}")
 
 
 def _snapshot(

@@ -1,4 +1,4 @@
-"""What an editor learns from: the losses, and how much each counts."""
+"""The editor's losses, and how much each counts."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def discriminator_losses(
     """
     same = batch.same
     fake = real_or_not(discriminator, judges, edited[same:], batch.targets[same:], real=False)
-    # A real face that is told to be much older or younger is as wrong as a drawn one.
+    # A real face with a label much too old or too young is as wrong as a drawn one.
     wrong = real_or_not(discriminator, judges, batch.images, batch.targets, real=False)
     is_wrong = ((batch.targets - batch.ages).abs() > WRONG_AGE).float()
     losses = {

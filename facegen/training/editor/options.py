@@ -12,7 +12,7 @@ from facegen.options import MAX_BATCH, NETWORK_NAMES, Options, option
 
 SMALLEST = 16  # pixels that the discriminator can halve four times
 WARMUP = 30  # steps with a rising learning rate
-NO_NETWORK = "none"  # `--face-network`: nobody looks whether the person stays
+NO_NETWORK = "none"  # `--face-network`: no identity loss
 FALLING = 0.3  # share of the run, its end, with a falling one
 
 
@@ -88,11 +88,11 @@ class EditorOptions(Options):
     license: str | None = option(None, "License note to store in the weights file.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave one out"
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         return f"editor-{Path(self.data).stem}"
 
     @property

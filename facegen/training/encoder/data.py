@@ -105,7 +105,7 @@ def make_batch(
 
 
 def epoch_batches(count: int, options: EncoderOptions, epoch: int, data: FaceData) -> Iterator[Batch]:
-    """Shuffled batches; the same for the same seed and epoch, so that a resumed epoch goes on where it was.
+    """Shuffled batches; the same for the same seed and epoch, so that a resumed epoch continues where it was.
 
     The last, incomplete batch is left out: batch normalization wants full ones. Where part of a batch is real, an epoch
     has no more batches, so that one is as long as another.
@@ -138,7 +138,7 @@ def target_ages_for(count: int, ages: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def other_z_for(count: int, pairs: Pairs, seed: int) -> torch.Tensor:
-    """Latents [count, z_dim] of nobody."""
+    """Random latents [count, z_dim]."""
     return torch.randn(count, pairs.z.shape[1], generator=torch.Generator().manual_seed(seed))
 
 

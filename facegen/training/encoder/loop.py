@@ -93,24 +93,24 @@ def train_encoder(
     progress: bool = True,
     watch: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Train an encoder for a generator in a new run folder, or go on with a run, and return the folder.
+    """Train an encoder for a generator in a new run folder, or continue a run, and return the folder.
 
     Ctrl-C saves the state and ends the run early. So does SIGTERM, which ends the process with exit code 75.
 
     Args:
-        options: what to train on, and how; `generator` is a weight file or the run folder of a generator. A run that
-            goes on has those that it had (`read_options` returns them), but for what `facegen train-encoder --resume`
+        options: what to train on, and how; `generator` is a weight file or the run folder of a generator. A continued
+            run keeps its own options (`read_options` returns them), except those that `facegen train-encoder --resume`
             may change, such as `epochs`.
         outdir: where the folder `<number>-encoder-<generator>` of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its state file stands; None starts a new one.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its saved state; None starts a new run.
         progress: show progress bars.
-        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
-            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
+        watch: called with the run folder whenever it has new numbers or a new picture, so that a notebook can show
+            them. Then nothing is printed; see `log.txt` in the folder. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: a file or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, or a loss is no number any more.
+            nothing left to do, or a loss is no longer a number.
     """
     with Session("train-encoder", device, progress, watch) as session:
         options.check_processes(distributed.world_size())
@@ -118,7 +118,7 @@ def train_encoder(
         torch.manual_seed(options.seed)
         objective, header = build_objective(options, session.progress)
         saved, notes = None, {}
-        if options.data is not None and options.real_in_batch():  # a wrong one is told before a folder is touched
+        if options.data is not None and options.real_in_batch():  # a wrong one is reported before a folder is touched
             generator = objective.generator
             archive = open_real_faces(options.data, groups_of(generator, header), generator.img_resolution)
             notes = {"data": note_of(archive, archive.class_names)}
@@ -155,18 +155,16 @@ def _go_on(
     parts = _parts(objective, objective.trained(), objective.optimizer(options.lr), Progress())
     done = Progress(**fitting(parts, saved, str(path))["training"])  # before the folder is touched
     if done.epoch >= options.epochs:
-        raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to go on")
+        raise FacegenError(f"{folder}: all {options.epochs} epochs are done; give more --epochs to continue")
     if done.step * options.batch > options.pairs:
-        raise FacegenError(
-            f"{path}: stands at batch {done.step}, but an epoch of {options.pairs} pairs has not as many"
-        )
+        raise FacegenError(f"{path}: is at batch {done.step}, but an epoch of {options.pairs} pairs has fewer")
     if done.trained_for not in ("", header[ENTRY]["sha256"]):
         raise FacegenError(
-            f"{options.generator}: another generator than the one that {folder} began with: give that with --network"
+            f"{options.generator}: not the generator that {folder} began with: give that one with --network"
         )
     session.resume(folder, done.epoch, options, notes)
     if not done.trained_for:
-        session.log("warning: a run of an older version, which does not say by content which generator it began with")
+        session.log("warning: a run of an older version, which does not identify its generator by content")
     session.log(f"resuming at epoch {done.epoch + 1}, batch {done.step + 1}")
     return saved
 
@@ -227,7 +225,7 @@ def _hold_sex(session: Session, objective: EncoderObjective, header: Header) -> 
     reason = why_not_judged(objective.generator, header.template)
     if objective.sex_classifier is not None:
         try:
-            with status("looking how women and men differ in w ...", session.progress):
+            with status("measuring how women and men differ in w ...", session.progress):
                 found = sex_direction(objective.generator, objective.sex_classifier)
             objective.shift = objective.shift.holding("sex", *found)
         except ValueError as error:
@@ -318,7 +316,7 @@ def _train_epoch(session: Session, options: EncoderOptions, state: TrainingState
                 kept = f"the last good encoder is {session.path / BEST}" if progress.epoch else "no epoch was finished"
                 raise FacegenError(
                     f"the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}: start again "
-                    f"with a lower --lr than {options.lr:g}; {kept}"
+                    f"with --lr below {options.lr:g}; {kept}"
                 )
             state.average.update(steps + 1)
             progress.step += 1

@@ -33,7 +33,7 @@ class Faces:
     images: float32 [N, 3, S, S], -1..1.
     ages: float32 [N], years.
     z: [G, z_dim], classes: int64 [G], of the G <= N generated ones.
-    other_z: [N, z_dim], drawn for nobody; what the mapping network makes of them is what a w should be like.
+    other_z: [N, z_dim], random; what the mapping network makes of them shows what a w should be like.
     """
 
     images: torch.Tensor

@@ -81,12 +81,13 @@ class EncoderOptions(Options):
     seed: int = option(0, "Seed for weights, pairs and their order.")
 
     def rules(self) -> Iterable[tuple[bool, str]]:
-        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave out one of them"
+        yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave one out"
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
         yield self.pairs <= MAX_PAIRS, f"pairs must be at most {MAX_PAIRS:,}, got {self.pairs}"
         yield (
             self.pairs * TRAINING_SHARE >= self.batch,
-            f"{self.pairs} pairs less a fifth make no batch of {self.batch}: give more pairs or a smaller batch",
+            f"{self.pairs} pairs minus a fifth are fewer than a batch of {self.batch}: give more pairs or a "
+            "smaller batch",
         )
         yield (
             not self.chosen_recipe().real or self.data is not None,
@@ -94,11 +95,11 @@ class EncoderOptions(Options):
         )
         yield (
             self.face_network is None or self.chosen_recipe().identity > 0,
-            f"the recipe {self.recipe_name()} has no use for --face-network: leave it out, or --recipe identity",
+            f"the recipe {self.recipe_name()} does not use --face-network: leave it out, or use --recipe identity",
         )
         yield (
             not self.sex_weight or self.chosen_recipe().age > 0,
-            f"the recipe {self.recipe_name()} ages no faces, so it has no use for --sex-weight: leave it out",
+            f"the recipe {self.recipe_name()} does not age faces, so it does not use --sex-weight: leave it out",
         )
 
     @classmethod
@@ -107,11 +108,11 @@ class EncoderOptions(Options):
         return super().from_json({"sex_weight": 0.0, **values})
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         return f"encoder-{self.recipe_name()}-{Path(self.generator).stem}-{self.pairs}pairs"
 
     def recipe_name(self) -> str:
-        """The recipe's name; for want of one that of the best there is."""
+        """The recipe's name; by default the best one that the options allow."""
         return self.recipe or ("w+" if self.data is None else "age")
 
     def chosen_recipe(self) -> Recipe:

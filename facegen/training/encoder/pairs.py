@@ -55,13 +55,13 @@ def generate_pairs(
 ) -> Pairs:
     """Generate pairs with random latents, classes (every group equally often) and noise.
 
-    The same seed gives the same pairs on the same machine; torch's own random state is left alone.
+    The same seed gives the same pairs on the same machine; torch's own random state does not change.
 
     Args:
         generator: G_ema, already on `device`.
         count: How many pairs, at least 2.
-        psi: Truncation; 1 shows the encoder all that the generator can make.
-        max_size: Larger faces are reduced to this side, which saves memory; None keeps them as they are.
+        psi: Truncation; with 1 the encoder sees everything that the generator can make.
+        max_size: Larger faces are reduced to this side, which saves memory; None keeps their size.
     """
     if count < 2:
         raise FacegenError(f"the encoder needs at least 2 pairs, one of them to validate with; got {count}")

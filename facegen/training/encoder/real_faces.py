@@ -67,7 +67,7 @@ def open_real_faces(path: str | os.PathLike[str], groups: AgeGroups, resolution:
             f"but the generator's age groups are {groups}: facegen prepare --groups {groups}"
         )
     if len(archive) < 2:
-        raise FacegenError(f"{path}: one picture is not enough, one has to validate")
+        raise FacegenError(f"{path}: one picture is not enough; one is needed for validation")
     return archive
 
 

@@ -31,7 +31,7 @@ class Recipe:
         age: Error of the age that the estimator sees in the face after a shift to a random age, in decades. It teaches
             the age groups' places (`AgeShift`), not the encoder.
         home: Squared distance of the age groups' places (`AgeShift`) from the groups' mean w, in variances: age alone
-            would move them until the estimator is content and nobody else.
+            would move them until only the estimator is content.
         keep: Squared difference between the face after that shift and the reconstruction, both reduced to 8x8 pixels:
             aging leaves pose, light and background as they are.
         sex: Kullback-Leibler divergence of a sex classifier's answer to the face after that shift from that to the
@@ -61,7 +61,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.target == "z" and (self.sees_pictures or self.near or self.adversarial):
-            raise FacegenError("z is compared with z alone: losses of pictures and of w need the target w or w+")
+            raise FacegenError("z can only be compared with z: losses of pictures and of w need the target w or w+")
         if self.cosine and self.target != "z":
             raise FacegenError("the cosine loss is for the target z, whose length says nothing")
 

@@ -47,15 +47,15 @@ def why_not_judged(generator: Generator, template: AlignmentTemplate | None) -> 
     """Say why the sex classifier cannot judge a generator's faces; nothing where it can.
 
     Args:
-        template: how the generator's faces are aligned; None where nobody knows.
+        template: how the generator's faces are aligned; None if that is unknown.
     """
     if generator.img_channels != 3:
-        return "the sex classifier knows faces in color alone"
-    return "" if knows(template) else "the sex classifier knows faces that are aligned as UTKFace's alone"
+        return "the sex classifier only knows faces in color"
+    return "" if knows(template) else "the sex classifier only knows faces aligned like UTKFace's"
 
 
 def knows(template: AlignmentTemplate | None) -> bool:
-    """Whether the sex classifier knows faces of this alignment; None is one that nobody knows."""
+    """Whether the sex classifier knows faces of this alignment; None means unknown."""
     return template is not None and np.abs(np.subtract(template.points, UTKFACE_TEMPLATE.points)).max() <= 1 / SIZE
 
 

@@ -32,7 +32,7 @@ class WeightAverage:
 
     At the learning rates that make quick progress an encoder jumps about its course, and batch normalization's running
     statistics lag so far behind that its answers are worthless in evaluation. An average of the weights does not jump
-    (Tarvainen and Valpola 2017), and `calibrate` measures its statistics anew (Wu and Johnson 2021, section 3).
+    (Tarvainen and Valpola 2017), and `calibrate` measures its statistics again (Wu and Johnson 2021, section 3).
 
     Attributes:
         objective: The average, in evaluation mode. What is not trained it shares with the objective in training.
@@ -52,7 +52,7 @@ class WeightAverage:
         move_average(self._average, self._current, steps, HALF_LIFE)
 
     def calibrate(self, batches: Iterable[Faces]) -> None:
-        """Measure the statistics of batch normalization anew, over some batches as in training."""
+        """Measure the statistics of batch normalization again, over some batches as in training."""
         encoder = self.objective.encoder
         norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
         momenta = [norm.momentum for norm in norms]

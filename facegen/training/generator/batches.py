@@ -90,7 +90,7 @@ class Batches:
         progress: show a bar while an archive is read into memory.
 
     Attributes:
-        position: pictures taken so far, by all processes; to go on with an earlier run, set it to where that stopped.
+        position: pictures used so far by all processes; to continue an earlier run, set it to where that stopped.
         resident: whether the pictures are on the device for good.
         waiting: seconds spent waiting for pictures.
     """

@@ -101,7 +101,7 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     """
     path = Path(folder) / STATE
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: not there; this run never got to its first snapshot, start a new one")
+        raise FileNotFoundError(f"{path}: missing; this run never reached its first snapshot, so start a new one")
     content = read_state(path, SAVED)
     name = content["snapshot"]
     if not isinstance(name, str) or Path(name).name != name or not fnmatchcase(name, SNAPSHOTS):
@@ -109,11 +109,11 @@ def find(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
     whole(content["images_seen"], f"{path}: images_seen")
     snapshot = Path(folder) / name
     if _before(snapshot).exists() and not _is_of(snapshot, content["images_seen"]):
-        snapshot = _before(snapshot)  # the process was killed between the two: go on from the pair before
+        snapshot = _before(snapshot)  # the process was killed between the two: continue from the previous pair
     if snapshot.exists() and not _is_of(snapshot, content["images_seen"]):
         raise FacegenError(
-            f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot go on; a new one can "
-            f"start from these weights: facegen train --resume {as_argument(snapshot)}"
+            f"{snapshot}: is not the snapshot that {path.name} belongs to, so this run cannot continue; a new one "
+            f"can start from these weights: facegen train --resume {as_argument(snapshot)}"
         )
     return content, snapshot
 
@@ -124,9 +124,9 @@ def check_room_for(folder: str | os.PathLike[str], networks: Callable[[], Iterab
 
 
 def clear_leftovers(folder: Path, images_seen: int) -> None:
-    """Remove what a killed process left in a folder that a run goes on in: what comes after the state, and doubles.
+    """Remove what a killed process left in a run's folder: everything after the saved state, and duplicates.
 
-    For the time after `restore`, when nobody else trains there.
+    Call it after `restore`, when no other process trains there.
     """
     for before in folder.glob(f"*{BEFORE}"):
         snapshot = before.with_name(before.name.removesuffix(BEFORE))

@@ -17,7 +17,7 @@ GRID_ROWS = 8
 
 
 def grid_latents(G: Generator, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return z and c of the fakes grid: a row keeps z, a column is a class (ten free columns without classes)."""
+    """Return z and c of the fakes grid: one z per row, one class per column (ten free columns without classes)."""
     columns = G.c_dim or 10
     generator = torch.Generator().manual_seed(seed)
     if G.c_dim:

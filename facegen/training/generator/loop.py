@@ -44,24 +44,24 @@ def train_generator(
     progress: bool = True,
     watch: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Train a generator in a new run folder, or go on with a run, and return the folder.
+    """Train a generator in a new run folder, or continue a run, and return the folder.
 
-    Ctrl-C finishes the step, saves and returns; SIGTERM does, too, but ends the process then, with exit code 75. The
-    folder fills with a log, statistics, pictures and snapshots.
+    Ctrl-C finishes the step, saves and returns. SIGTERM does the same, but then ends the process with exit code 75. The
+    folder gets a log, statistics, pictures and snapshots.
 
     Args:
-        options: what to train on, and how. A run that goes on has those that it had (`read_options` returns them), but
-            for what `facegen train --resume` may change, such as `kimg`.
-        outdir: where the folder of a new run is made.
-        device: None takes a GPU when there is one.
-        resume: the folder of a run to go on with, exactly where its last snapshot was; None starts a new one.
+        options: what to train on, and how. A continued run keeps its own options (`read_options` returns them), except
+            those that `facegen train --resume` may change, such as `kimg`.
+        outdir: the folder in which a new run folder is created.
+        device: None uses a GPU if there is one.
+        resume: the folder of a run to continue exactly from its last snapshot; None starts a new run.
         progress: show a progress bar.
-        watch: called with the run folder whenever there are new numbers or a new picture in it, so that a notebook can
-            show them; nothing is printed then, `log.txt` in the folder has it. None prints.
+        watch: called with the run folder whenever it has new numbers or a new picture, so that a notebook can show
+            them. Then nothing is printed; see `log.txt` in the folder. None prints.
 
     Raises:
         FileNotFoundError, FacegenError: the data or the run is missing, damaged or does not fit the options, there is
-            nothing left to do, a loss stopped being a number, or memory ran out.
+            nothing left to do, a loss is no longer a number, or memory ran out.
     """
     torch.backends.cudnn.benchmark = True  # shapes stay the same: cuDNN tries its algorithms and keeps the fastest
     with Session("train", device, progress, watch) as session, tf32(options.allow_tf32):
@@ -90,7 +90,7 @@ def train_generator(
 
 
 def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = None) -> FaceArchive:
-    """Open the data of a run, a new one or one to go on with.
+    """Open the data of a new or continued run.
 
     Raises:
         FileNotFoundError, FacegenError: a conditional run on an archive without labels, and what `FaceArchive` refuses.
@@ -100,7 +100,7 @@ def open_archive(options: TrainOptions, resume: str | os.PathLike[str] | None = 
     except FileNotFoundError as error:
         if resume is None:
             raise
-        raise FileNotFoundError(f"{error}; if the data was moved, say where it is with --data") from error
+        raise FileNotFoundError(f"{error}; if the data was moved, give its new place with --data") from error
 
 
 def _restored(
@@ -121,7 +121,7 @@ def check_unfinished(folder: str | os.PathLike[str], options: TrainOptions, imag
     """Raise a FacegenError if the run in a folder has nothing left to do."""
     if images_seen >= options.kimg * 1000:
         kimg = images_seen / 1000
-        raise FacegenError(f"{folder}: has seen {kimg:g} kimg already; give a --kimg above that to go on")
+        raise FacegenError(f"{folder}: has already seen {kimg:g} kimg; give a larger --kimg to continue")
 
 
 def _train(
@@ -131,7 +131,7 @@ def _train(
     total = math.ceil(options.kimg * 1000 / options.batch) * options.batch
     session.log(f"precision       {_precision(options, state, session.device)}")
     if options.compile and (problem := compile_networks(state.loss)):
-        session.log(f"not compiled    this machine cannot, so the networks run as without --compile: {problem}")
+        session.log(f"not compiled    not possible on this machine, so the networks run without it: {problem}")
     saver = Saver(session, options, state, archive)
     collector, tick, ticks = Collector(), _Tick(state), 0
     bar = tqdm(total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.02,
@@ -231,7 +231,7 @@ def _describe(session: Session, options: TrainOptions, state: TrainingState, arc
     for line in options.left_aside(len(archive)):
         session.log(f"left aside      {line}")
     if options.workers is not None and state.batches.in_memory:
-        session.log("left aside      --workers: the pictures fit in memory, so none is decoded ahead")
+        session.log("left aside      --workers: not needed, the pictures fit in memory")
     if options.even is not None:
         values = Counter(value or "unknown" for value in archive.attribute(options.even))
         counts = ", ".join(f"{value} {count}" for value, count in sorted(values.items()))

@@ -25,7 +25,7 @@ from facegen.weights.locate import snapshot_name
 class Measurements:
     """The metrics of a run; making them loads the judging networks and looks at the real pictures.
 
-    So whatever is missing is told before the training starts. All processes share the pictures.
+    So whatever is missing is reported before the training starts. All processes share the pictures.
 
     Args:
         options: the run's options; without `metrics` there is nothing to do, ever.
@@ -67,7 +67,7 @@ class Measurements:
         except (MemoryError, RuntimeError) as error:
             if distributed.world_size() > 1 or not is_out_of_memory(error):
                 raise
-            session.log(f"at {kimg:.1f} kimg: out of memory while measuring; training goes on without these numbers")
+            session.log(f"at {kimg:.1f} kimg: out of memory while measuring; training continues without these numbers")
             return
         seconds = time.perf_counter() - start
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in results.items())

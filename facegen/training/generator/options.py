@@ -78,7 +78,7 @@ def decided(help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrainOptions(Options):
-    """All options of `train_generator`. What `cfg` decides may be left out: `train_generator` asks `decide` for it."""
+    """All options of `train_generator`. Those that `cfg` decides may be left out: `train_generator` calls `decide`."""
 
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option(
@@ -157,7 +157,7 @@ class TrainOptions(Options):
     tick: float = option(4, "kimg between progress lines.", above=0)
     snap: int = option(10, "Ticks between snapshots.", above=0, resumable=True)
     snap_minutes: float | None = option(
-        None, "Also take a snapshot every this many minutes.", unset="never", above=0, resumable=True
+        None, "Also take a snapshot each time this many minutes have passed.", unset="never", above=0, resumable=True
     )
     keep: int | None = option(
         None, "Keep only this many of the newest snapshots, and the best one.", unset="all", min=1, resumable=True
@@ -189,18 +189,18 @@ class TrainOptions(Options):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainOptions:
-        """Return the options that `to_json` gave; earlier versions wrote the folder of the run folders among them."""
+        """Return the options that `to_json` gave; earlier versions also wrote the `outdir` among them."""
         return super().from_json({name: value for name, value in values.items() if name != "outdir"})
 
     def decide(self, resolution: int, processes: int = 1, *, on_gpu: bool = False) -> TrainOptions:
-        """Return the options of a run at a resolution: with what `cfg` decides wherever nothing was chosen.
+        """Return the options of a run at a resolution, with the values of `cfg` where nothing was chosen.
 
         Options that are decided already stay as they are.
 
         Args:
             resolution: side of the pictures.
-            processes: how many train together, each on a GPU of its own; `auto` gives each its pictures.
-            on_gpu: the training runs on GPUs, so that batches are taken in the parts that `cfg` was made for.
+            processes: how many train together, each on its own GPU; `auto` depends on it.
+            on_gpu: the training runs on GPUs, so batches are split as `cfg` intends.
         """
         values = get_preset(self.cfg, resolution, self.batch, processes) | {"ada_kimg": 500, "p": 0}
         if not on_gpu or (self.batch, self.mbstd_group) != (None, None):
@@ -228,20 +228,20 @@ class TrainOptions(Options):
         yield start < self.kimg, f"t-start-kimg must be below kimg ({self.kimg:g}), got {start}"
         yield end is not None or start == 0, "t-start-kimg needs t-end-kimg: when do labels count in full?"
         yield end is None or start < end, f"t-end-kimg must be above t-start-kimg ({start:g}), got {end}"
-        yield end is None or self.cond, "t-end-kimg is for labels: leave out it or --cond=0"
+        yield end is None or self.cond, "t-end-kimg is for labels: leave out t-end-kimg or --cond=0"
 
     def left_aside(self, pictures: int) -> list[str]:
-        """Return a line for each choice that has no effect in a run on so many pictures, the `subset` of an archive."""
+        """Return a line for each option that has no effect in a run on this many pictures."""
         unused = {
             f"--target {self.target:g}: only --aug ada has a target": self.aug != "ada" and self.target != 0.6,
             f"--augpipe {self.augpipe}: --aug noaug augments nothing": self.aug == "noaug" and self.augpipe != "bgc",
             f"--p {self.p or 0:g}: --aug noaug augments nothing": self.aug == "noaug" and (self.p or 0) > 0,
-            f"--subset {self.subset}: there are {pictures} pictures; all are taken": (self.subset or 0) > pictures,
+            f"--subset {self.subset}: there are {pictures} pictures; all are used": (self.subset or 0) > pictures,
         }
         return [line for line, holds in unused.items() if holds]
 
     def run_name(self) -> str:
-        """Return what the run folder is called, after its number."""
+        """Return the name of the run folder, without its number."""
         parts = [Path(self.data).stem, "cond" if self.cond else "", "mirror" if self.mirror else ""]
         parts += ["mirrory" if self.mirrory else "", self.cfg]
         parts += [f"batch{self.batch}", f"gamma{self.gamma:g}"]

@@ -33,13 +33,11 @@ def batch_parts(options: TrainOptions, rank: int = 0, processes: int = 1) -> lis
     share = options.batch // processes
     most = min(options.batch_gpu or share, share)
     if share % most:
-        raise FacegenError(
-            f"--batch-gpu {most} does not divide the {share} pictures of a batch that fall to each process"
-        )
+        raise FacegenError(f"--batch-gpu {most} does not divide the {share} pictures of a batch that each process gets")
     group = min(options.mbstd_group, most)
     if most % group:
         raise FacegenError(
-            f"{most} pictures at a time are no multiple of {group} (minibatch-stddev group): choose another "
+            f"{most} pictures at a time are not a multiple of {group} (minibatch-stddev group): choose another "
             "--batch, --batch-gpu or number of processes"
         )
     passes = share // most

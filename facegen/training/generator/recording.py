@@ -113,7 +113,7 @@ class Recording:
         torch.cuda.empty_cache()  # what PyTorch keeps in reserve counts as free, except for earlier recordings
         free = torch.cuda.mem_get_info()[0]
         if free < MEMORY_FACTOR * (torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()):
-            raise RuntimeError(f"{free / 2**30:.1f} GB of the GPU's memory are free, too little for recordings")
+            raise RuntimeError(f"{free / 2**30:.1f} GB of the GPU's memory are free, too little for CUDA graphs")
 
     def _try_out(self, phase: Callable[..., Observed], network: nn.Module) -> None:
         """Run the phase once on another stream, as a recording needs it; libraries choose their algorithms."""

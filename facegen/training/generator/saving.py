@@ -73,8 +73,8 @@ class Saver:
             self.failed = True
             words = f"{self._when()}: no snapshot, {_words(error)}; {newest(self._session.path)}"
             if last:
-                raise OSError(f"{words}. What came after it is lost") from error
-            self._session.log(f"{words}. Going on, and trying again at every tick: make room")
+                raise OSError(f"{words}. Everything after it is lost") from error
+            self._session.log(f"{words}. Training continues and tries again at every tick: free some space")
             return
         try:
             picture = self._session.path / name_at(FAKES, self._state.images_seen)
@@ -86,7 +86,7 @@ class Saver:
 
     @contextmanager
     def rescue(self) -> Iterator[None]:
-        """Within it a training step that fails for want of memory or of readable data leaves the run saved.
+        """Within it, a training step that fails because of memory or unreadable data leaves the run saved.
 
         Raises:
             FacegenError: one line that says what is wrong, what was saved and what to do.
@@ -111,9 +111,9 @@ class Saver:
         raise FacegenError(f"{self._when()}: out of memory on {where}; {advice}. {self._save_what_there_is()}")
 
     def _save_what_there_is(self) -> str:
-        """Save if there is something new, and say in a sentence how to go on."""
+        """Save if there is something new, and say in a sentence how to continue."""
         if not distributed.is_main():  # rank 0, which writes, may be within a step: what counts is its last snapshot
-            return f"Go on from the last snapshot with: {self._session.resume_command}"
+            return f"Continue from the last snapshot with: {self._session.resume_command}"
         if self._state.images_seen > self._saved_images:
             try:
                 self.save(last=True)
@@ -121,7 +121,7 @@ class Saver:
                 return f"It could not be saved either: {_words(error)}"
         if not (self._session.path / checkpoint.STATE).exists():
             return "Nothing had been learned yet"
-        return f"All is saved; go on with: {self._session.resume_command}"
+        return f"Everything is saved; continue with: {self._session.resume_command}"
 
     def _when(self) -> str:
         return f"at {self._state.images_seen / 1000:.1f} kimg"
@@ -168,14 +168,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def smaller_batch(options: TrainOptions) -> str:
     """Say which --batch-gpu to try: at most half of what did not fit, in whole minibatch-stddev groups.
 
-    It does not change what is learned, so the run can go on with it.
+    It does not change what is learned, so the run can continue with it.
     """
     share = options.batch // distributed.world_size()
     most = min(options.batch_gpu or share, share)
     group = min(options.mbstd_group, most)
     fitting = [size for size in range(group, most // 2 + 1, group) if share % size == 0]
     if not fitting:
-        return "the batch cannot be worked on in smaller parts: free some memory, or choose a smaller --cfg"
+        return "the batch cannot be split further: free some memory, or choose a smaller --cfg"
     return f"try --batch-gpu {fitting[-1]}, or free some memory"
 
 

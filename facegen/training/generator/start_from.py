@@ -96,8 +96,8 @@ class Start:
             nkimg = self.kimg or 0
             if nkimg >= options.kimg:
                 raise FacegenError(
-                    f"{options.resume}: has seen {nkimg:g} kimg, and --kimg {options.kimg:g} is the total: give more, "
-                    "or --nkimg 0 to count from the start"
+                    f"{options.resume}: has seen {nkimg:g} kimg, and --kimg {options.kimg:g} is the total: give a "
+                    "larger --kimg, or --nkimg 0 to count from 0"
                 )
         if p is None:
             p = (self.augment_p or 0) if options.aug == "ada" else 0
@@ -124,8 +124,8 @@ def start_from(reference: str | os.PathLike[str], G: Generator, D: Discriminator
     if latents[0] != latents[1]:
         was, would = (f"z of {z}, w of {w} and {layers} mapping layers" for z, w, layers in latents)
         raise FacegenError(
-            f"{reference}: its generator has {was}, this run's --cfg asks for {would}: nothing of it would be of use; "
-            "choose the --cfg that it was trained with"
+            f"{reference}: its generator has {was}, this run's --cfg needs {would}, so nothing would fit; choose "
+            "the --cfg that it was trained with"
         )
     sources = {"G": (current, G), "D": (loaded.get("D"), D), "G_ema": (average, G_ema)}
     reports = {name: copy_matching(source, target) for name, (source, target) in sources.items() if source is not None}

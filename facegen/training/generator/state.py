@@ -62,7 +62,7 @@ def build_state(
     `options.resume` gives the first weights, as far as they fit: classes, resolution, and widths may be others. Where
     the file says how strong its training's augmentation was, `ada` starts from there, unless `options.p` is given; the
     images that it says to have seen count, unless `options.nkimg` is given.
-    Of several processes each builds its own; rank 0's weights go to all.
+    Each process builds its own; rank 0's weights go to all.
 
     Raises:
         FileNotFoundError, FacegenError: there are no such weights, or they are of no use here.

@@ -35,7 +35,7 @@ def fitting(part: Any, saved: Any, where: str) -> Any:
         where: what to call it in messages.
 
     Raises:
-        FacegenError: it is not of this part, or holds numbers that no training can go on with.
+        FacegenError: it does not belong to this part, or has numbers with which no training can continue.
     """
     if isinstance(part, nn.Module):
         return fitting_tensors(part.state_dict(), saved, where)
@@ -45,7 +45,7 @@ def fitting(part: Any, saved: Any, where: str) -> Any:
         return _of_numbers(part, saved, where)
     saved = as_dict(saved, where)
     if missing := [name for name in part if name not in saved]:
-        raise FacegenError(f"{where}: there is no {missing[0]} in it")
+        raise FacegenError(f"{where}: it has no {missing[0]}")
     return {name: fitting(inner, saved[name], f"{where}: {name}") for name, inner in part.items()}
 
 
@@ -68,7 +68,7 @@ def checked(tensor: Any, shape: torch.Size | tuple[int, ...], dtype: torch.dtype
         found += f" on {tensor.device.type}" if tensor.device.type != "cpu" else ""
         raise FacegenError(f"{where}: is {found[:200]}, must be {wanted}")
     if not tensor.isfinite().all():
-        raise FacegenError(f"{where}: not all of its numbers are finite; an older snapshot may be whole")
+        raise FacegenError(f"{where}: contains numbers that are not finite; an older snapshot may be intact")
     return tensor.detach()
 
 
@@ -108,7 +108,7 @@ def generator_state(state: Any, where: str) -> torch.Tensor:
     if seeded != 1 or not 1 <= left <= _NUMBERS or not in_step:
         raise FacegenError(f"{where}: not the state of a random generator")
     if not all(map(math.isfinite, _NORMAL.unpack_from(raw, _NORMAL_AT))):
-        raise FacegenError(f"{where}: holds numbers that are not finite")
+        raise FacegenError(f"{where}: contains numbers that are not finite")
     return state
 
 
@@ -148,7 +148,7 @@ def _moments(parameter: torch.Tensor, saved: Any, where: str) -> dict[str, torch
         moment = checked(saved[name], parameter.shape, parameter.dtype, f"{where}: {name}")
         # A gradient whose square overflows ends a training, so no moment is larger than such a gradient.
         if (moment < 0).any() if name == "exp_avg_sq" else moment.square().isinf().any():
-            raise FacegenError(f"{where}: {name}: holds numbers that no training leaves there")
+            raise FacegenError(f"{where}: {name}: contains impossible numbers")
         fitted[name] = torch.empty_like(parameter, requires_grad=False).copy_(moment)
     return fitted
 

@@ -1,4 +1,4 @@
-"""What a run learns from, noted in its folder, so that a run does not go on with other data without a word."""
+"""What a run learns from, recorded in its folder, so that a run does not continue with other data silently."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def note_of(archive: FaceArchive, classes: Sequence[str]) -> dict[str, Any]:
 def check_same_classes(folder: str | os.PathLike[str], notes: Notes) -> None:
     """Raise a FacegenError that names both lists if an archive has other classes than the run in a folder began with.
 
-    A run of a version that noted nothing may go on with any.
+    A run of a version that recorded nothing may continue with any data.
     """
     for option, before in _read(folder).items():
         now = notes.get(option)
         if now is not None and now["classes"] != before["classes"]:
             raise FacegenError(
                 f"{now['path']}: its classes are {_listed(now['classes'])}, but those of the run {folder} are "
-                f"{_listed(before['classes'])}: go on with --{option} of the same classes, or start a new run"
+                f"{_listed(before['classes'])}: continue with --{option} that has the same classes, or start a new run"
             )
 
 
@@ -50,10 +50,10 @@ def changes(folder: str | os.PathLike[str], notes: Notes) -> list[str]:
         if now["pictures"] != before["pictures"]:
             was = f"it has {now['pictures']} pictures, had {before['pictures']}"
         elif now["content"] != before["content"]:
-            was = f"its {now['pictures']} pictures or their labels are others"
+            was = f"its {now['pictures']} pictures or their labels have changed"
         else:
             continue
-        lines.append(f"other data than before: {now['path']}: {was}; the run goes on with it")
+        lines.append(f"other data than before: {now['path']}: {was}; the run continues with it")
     return lines
 
 

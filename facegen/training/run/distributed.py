@@ -170,15 +170,16 @@ def check_equal(networks: dict[str, nn.Module]) -> None:
     different = [name for name, most, least in zip(networks, *highest.tolist(), strict=True) if most != -least]
     if different:
         raise FacegenError(
-            f"the weights of {', '.join(different)} are not the same on all {world_size()} processes any more, so this "
-            "run cannot be trusted; go on from its last snapshot with --resume, with one kind of GPU on all hosts"
+            f"the weights of {', '.join(different)} are not the same on all {world_size()} processes any more, so "
+            "this run cannot be trusted; continue from its last snapshot with --resume, with the same kind of "
+            "GPU everywhere"
         )
 
 
 class Agreement:
     """Flags that all processes see alike: one that any of them sets is seen by all, one call later.
 
-    The answer travels while the next step computes, so nobody waits for it.
+    The answer travels while the next step computes, so there is no waiting.
     """
 
     def __init__(self) -> None:
@@ -235,7 +236,7 @@ def _start(device: torch.device) -> torch.device:
 def _leave() -> None:
     global _hosts
     _hosts = None
-    with suppress(RuntimeError):  # all is done; what a process that left first causes here matters to nobody
+    with suppress(RuntimeError):  # all is done; errors caused by a process that left first do not matter
         dist.destroy_process_group()
 
 
@@ -252,7 +253,7 @@ def _lost_processes() -> Iterator[None]:
             raise
         raise FacegenError(
             f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: another process is gone or does not "
-            f"answer, so all stop; look for its own message above. Go on from the last snapshot with --resume "
+            f"answer, so all stop; look for its own message above. Continue from the last snapshot with --resume "
             f"({words[:150]})"
         ) from error
 

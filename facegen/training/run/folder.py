@@ -40,7 +40,7 @@ READ = ("generator", "age_estimator", "face_network")  # options that `locate` c
 class RunFolder:
     """Where a training run writes what it does.
 
-    Use `create` for a new run and `open` to go on with one; close it at the end, or use it as a context manager. Until
+    Use `create` for a new run and `open` to continue one; close it at the end, or use it as a context manager. Until
     then no other process can train in the folder. A disk that is full costs lines of the log, not the run.
 
     Attributes:
@@ -102,7 +102,7 @@ class RunFolder:
             raise FileNotFoundError(f"{path}: no such run folder")
         run = cls(path)
         try:
-            for leftover in path.glob(".*.tmp"):  # what a killed process was writing; nobody else writes here now
+            for leftover in path.glob(".*.tmp"):  # what a killed process was writing; no other process writes here now
                 leftover.unlink(missing_ok=True)
             if last_step is not None and (path / STATS).exists():
                 kept = [line for line in read_stats(path) if line["step"] <= last_step]
@@ -160,7 +160,7 @@ class RunFolder:
             self._events = None
         except UnicodeEncodeError:
             self._has_tensorboard = False
-            say(f"{self.path}: TensorBoard writes to no folder whose name is not UTF-8; no events", err=True)
+            say(f"{self.path}: TensorBoard cannot write to folders whose name is not UTF-8; no events", err=True)
 
     def write_json(self, name: str, obj: Any) -> None:
         """Write an object to a JSON file in the folder, atomically."""
@@ -172,7 +172,7 @@ class RunFolder:
             with suppress(OSError):
                 self._events.close()
             self._events = None
-        if isinstance(error, Exception):  # Ctrl-C and SIGTERM are none
+        if isinstance(error, Exception):  # not Ctrl-C and SIGTERM
             words = str(error) if isinstance(error, FacegenError | OSError) else repr(error)[:500]
             reason = visible(" ".join(words.split()))
             self._append(LOG, f"broke off: {reason}")
@@ -187,7 +187,7 @@ class RunFolder:
         self.close(error)
 
     def _append(self, name: str, line: str) -> None:
-        """Add a line to a file; where that fails, say so and go on."""
+        """Add a line to a file; if that fails, say so and continue."""
         try:
             with open_in_place(self.path / name, append=True) as file:
                 text = ("\n" if name in self._cut_short else "") + line + "\n"
@@ -195,7 +195,7 @@ class RunFolder:
             self._cut_short.discard(name)
         except OSError as error:
             if name not in self._cut_short:
-                say(f"{self.path / name}: cannot be written ({error.strerror}); going on without", err=True)
+                say(f"{self.path / name}: cannot be written ({error.strerror}); continuing without it", err=True)
             self._cut_short.add(name)
 
     @property
@@ -215,26 +215,26 @@ def read_options(folder: str | os.PathLike[str], kind: type[Some]) -> Some:
         kind: `TrainOptions`, `EncoderOptions` or `AgeOptions`.
 
     Raises:
-        FileNotFoundError, FacegenError: there are none, or not those of this kind of training.
+        FileNotFoundError, FacegenError: there are no options, or they belong to another kind of training.
     """
     path = Path(folder) / OPTIONS
     try:
         options = kind.from_json(read_note(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is no run folder to go on with") from error
+        raise FileNotFoundError(f"{folder}: no {OPTIONS} here, so it is not a run folder that can continue") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise FacegenError(f"{path}: not the options of such a training run of this version ({error})") from error
     for name in READ:
         # A training writes the files that it found there. So an address, which --resume would ask, is a stranger's.
         if isinstance(value := getattr(options, name, None), str) and is_remote(value):
             raise FacegenError(
-                f"{path}: {name} {value}: not on this machine; say which with --{name.replace('_', '-')}"
+                f"{path}: {name} {value}: not on this machine; name another with --{name.replace('_', '-')}"
             )
     return options
 
 
 def check_goes_on(folder: str | os.PathLike[str], options: Options) -> None:
-    """Raise an error if the run in a folder cannot go on with these options: as `read_options`, or for what changed."""
+    """Raise an error if the run in a folder cannot continue with these options."""
     options.check_goes_on(read_options(folder, type(options)))
 
 
@@ -253,7 +253,7 @@ def check_room(networks: Callable[[], Iterable[nn.Module]], path: Path) -> None:
     with torch.device("meta"):
         numbers = sum(x.numel() for network in networks() for x in network.parameters())
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     if numbers > path.stat().st_size:
         raise FacegenError(f"{path}: damaged, or too small for the networks that this run's options and data ask for")
 
@@ -270,9 +270,11 @@ def read_state(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     try:
         saved = as_dict(read_torch_file(path), str(path))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path.parent}: no {path.name} to go on from; start a new run") from error
+        raise FileNotFoundError(f"{path.parent}: it has no {path.name}; start a new run") from error
     if missing := [name for name in needed if name not in saved]:
-        raise FacegenError(f"{path}: no {missing[0]} in it, so it is of another version of facegen; start a new run")
+        raise FacegenError(
+            f"{path}: it has no {missing[0]}, so it comes from another version of facegen; start a new run"
+        )
     return saved
 
 

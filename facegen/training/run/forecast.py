@@ -39,8 +39,8 @@ class Forecast:
         seconds = FIRST_SHARE * (first - start) + (1 - FIRST_SHARE) * (second - first)
         duration = in_words(seconds * self._images / self._batch)
         self._session.log(
-            f"time            {duration} for the {self._images / 1000:g} kimg to come: "
-            f"--cfg {self._cfg} is for GPUs, this is a CPU; --cfg tiny and --cfg small are for CPUs"
+            f"time            {duration} for the {self._images / 1000:g} kimg to come: --cfg {self._cfg} is for "
+            "GPUs, and this is a CPU; try --cfg tiny or --cfg small"
         )
 
 

@@ -37,7 +37,7 @@ def launch(command: Sequence[str], processes: int) -> int:
     check_gpus(processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE))
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # "Received 2 death signal" helps nobody
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # "Received 2 death signal" does not help
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -59,7 +59,7 @@ def launch(command: Sequence[str], processes: int) -> int:
         how = f"exit code {failure.exitcode}" if failure.exitcode >= 0 else f"signal {-failure.exitcode}"
         raise FacegenError(
             f"rank {rank} of {processes} ended with {how}, so all were ended; its own message is above. "
-            "A training goes on from its last snapshot with --resume"
+            "Continue a training from its last snapshot with --resume"
         ) from error
     return 0
 

@@ -91,7 +91,7 @@ class Run:
 
     @property
     def measured(self) -> str:
-        """The numbers of its best weights, which `best.json`, `encoder-best` or `age-best` name or hold, in words."""
+        """The numbers of its best weights (see `best.json`, `encoder-best` or `age-best`) as text."""
         if self.kind == "encoder":
             if not (best := _lowest(self.stats, "val_loss")):
                 return ""
@@ -131,7 +131,7 @@ class Run:
 
 
 def count(number: float) -> str:
-    """Return kimg or epochs in words: all digits before the point, one behind it, three of what is below ten."""
+    """Return kimg or epochs as text: all digits before the point and one after it; three digits below ten."""
     return f"{round(number, 1 if number >= 10 else 3):.10g}"
 
 
@@ -142,7 +142,7 @@ def _lowest(lines: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | None
 
 
 def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
-    """Return the runs in a folder (or the one that it is), by number; other folders are left out.
+    """Return the runs in a folder, by number, or the run if the folder is one; other folders are skipped.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -151,13 +151,13 @@ def find_runs(folder: str | os.PathLike[str]) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder}: no such folder; give the one that holds the runs, as --outdir of the training"
+            f"{folder}: no such folder; give the one that holds the runs, which was --outdir in training"
         )
     paths = (
         [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
     )
     if not paths:
-        raise FacegenError(f"{folder}: no training run in it, and it is none itself")
+        raise FacegenError(f"{folder}: contains no training run, and is not one itself")
     return [read_run(path) for path in paths]
 
 
@@ -177,7 +177,9 @@ def read_run(path: Path) -> Run:
     except (OSError, ValueError, TypeError, LookupError):
         status = read_status(path)
         if status is None or status.state != "running":  # else it is just being made
-            return Run(path, "", {}, stats, metrics, BROKEN, f"{OPTIONS} is missing or damaged: it cannot go on")
+            return Run(
+                path, "", {}, stats, metrics, BROKEN, f"{OPTIONS} is missing or damaged, so the run cannot continue"
+            )
         return Run(path, "", {}, stats, metrics, status.state)
     status = read_status(path)
     if status is not None:

@@ -1,4 +1,4 @@
-"""Whether a run goes on, and how it ended: a note in its folder, beside a lock that its process holds.
+"""Whether a run is running, and how it ended: a note in its folder, next to a lock that its process holds.
 
 The lock goes with the process, however the process ends, so a killed run is never taken for a running one and never has
 to be unlocked by hand.
@@ -30,7 +30,7 @@ class Status:
     """How a run stands.
 
     Attributes:
-        state: `running`, `stopped` (it can go on), `finished` or `broken` (an error ended it: see `reason`).
+        state: `running`, `stopped` (it can continue), `finished` or `broken` (an error ended it: see `reason`).
         reason: one line for people, or nothing.
         pid, host: the process that trains, or did last; 0 and empty where unknown.
         time: when this was written, in seconds since 1970.
@@ -122,7 +122,7 @@ def _goes_on(path: Path, status: Status) -> bool:
 
 
 def _read(path: Path) -> Status | None:
-    """What a status file says; None where there is none, or it says what no training writes."""
+    """What a status file says; None if there is none, or if no training wrote it."""
     try:
         status = Status(**read_note(path))
     except (OSError, ValueError, TypeError):

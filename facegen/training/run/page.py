@@ -50,7 +50,7 @@ _CURVES = {
         "Loss": [("all", "loss"), ("before the discriminator", "adversarial")],
         "Losses of age and sex": [("age", "age"), ("sex", "sex")],
         "Loss of identity": [("identity", "identity")],
-        "Changes that should not be": [("of equal ages", "same"), ("after there and back", "cycle")],
+        "Changes that should not happen": [("of equal ages", "same"), ("after there and back", "cycle")],
         "Seconds per kimg": [("seconds", "seconds_per_kimg")],
     },
 }
@@ -59,11 +59,11 @@ _CURVES = {
 _RESULTS = {
     "encoder": (
         "Reconstructions",
-        "Faces that it never saw, and below each what the generator makes of the latent.",
+        "Faces it never saw, and below each what the generator makes of its latent.",
         "reconstructions.png",
     ),
-    "age estimator": ("Ages", "What it says of the faces kept back, against their ages.", "ages.png"),
-    "editor": ("Edits", "Faces kept back, from young to old, each with what it makes of it at five ages.", "edits.png"),
+    "age estimator": ("Ages", "Its predictions for the validation faces, against their true ages.", "ages.png"),
+    "editor": ("Edits", "Validation faces from young to old, each at five ages.", "edits.png"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What `facegen train --resume` means: a run to go on with, or weights that a new run starts from."""
+"""What `facegen train --resume` means: a run to continue, or weights to start a new run from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING, LATEST = "noresume", "latest"  # as the StyleGAN family has them
 
 
 def what_to_resume(named: str | None, outdir: str | os.PathLike[str]) -> tuple[Path | None, str | None]:
-    """Return the folder of a run to go on with, or what a new run starts from; None for what it is not.
+    """Return the folder of a run to continue, or the weights for a new run; None for the other.
 
     Args:
         named: a run folder; a run folder of another program of the StyleGAN family, of which the newest snapshot is
@@ -49,7 +49,7 @@ def latest_run(outdir: str | os.PathLike[str]) -> Path:
         if number and path.is_dir() and ((path / STATE).is_file() or _newest_pickle(path)):
             found[int(number[0]), path.name] = path
     if not found:
-        raise FileNotFoundError(f"{outdir}: no run in it that has come to a snapshot, so --resume latest means none")
+        raise FileNotFoundError(f"{outdir}: contains no run with a snapshot, so --resume latest finds nothing")
     return found[max(found)]
 
 

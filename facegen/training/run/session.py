@@ -30,7 +30,7 @@ class Session:
 
     Args:
         command: the command that trains, such as `train-age`.
-        device: None takes a GPU when there is one.
+        device: None uses a GPU if there is one.
         progress: show progress bars.
         watch: called with the run folder whenever there is something new in it: numbers or a picture. Lines and bars
             are then left to it; the lines are in the folder's log.
@@ -108,7 +108,7 @@ class Session:
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on with this run."""
+        """The command that continues this run."""
         return f"facegen {self._command} --resume {as_argument(self.path)}"
 
     def log(self, text: str) -> None:
@@ -171,8 +171,8 @@ class Session:
         return (stopping, *answers)
 
     def stop(self, text: str = "stopped") -> None:
-        """Say how to go on with a run that is saved; after a SIGTERM the process ends, with `RESUME_ME`."""
-        self.log(f"{text}; go on with: {self.resume_command}")
+        """Say how to continue a saved run; after a SIGTERM the process ends with `RESUME_ME`."""
+        self.log(f"{text}; continue with: {self.resume_command}")
         self._stop.leave()
 
     def finish(self, text: str) -> None:

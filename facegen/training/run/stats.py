@@ -35,7 +35,7 @@ class Collector:
     def flush(self) -> dict[str, Summary]:
         """Return a summary per name and forget the values.
 
-        Of several processes, each must have reported the same names and call this; all get the values of all.
+        With several processes, each must have reported the same names and call this; all get the combined values.
         """
         summaries: dict[str, Summary] = {}
         if not self._moments:

@@ -124,7 +124,7 @@ def write_pickle(
         records[name] = _Record(kinds[name].__name__, network.init_kwargs, network.state_dict())
     generator = records.get("G_ema", records.get("G"))
     if generator is None:
-        raise FacegenError("a network pickle needs a generator: there is none here")
+        raise FacegenError("a network pickle needs a generator, and there is none")
     content = {
         "training_set_kwargs": None if training_set_kwargs is None else dict(training_set_kwargs),
         "G": records.get("G", generator),

@@ -100,7 +100,7 @@ class _Ration(TorchFunctionMode):
         if func in (torch.randn, torch.zeros, torch.ones, torch.full):
             self.elements -= math.prod(args[0])
             if self.elements < 0:
-                raise ValueError("they ask for larger tensors than the file has")
+                raise ValueError("they need larger tensors than the file has")
             if func is torch.randn:
                 func = torch.empty
         return func(*args, **(kwargs or {}))
@@ -122,7 +122,7 @@ def _checked(known: Mapping[str, Any], arguments: Mapping[Any, Any], where: str)
             kept[name] = None
         elif isinstance(check, dict):
             if not isinstance(value, dict):
-                raise FacegenError(f"{where}: the argument {name} is no dictionary: a damaged file")
+                raise FacegenError(f"{where}: the argument {name} is not a dictionary: a damaged file")
             kept[name] = _checked(check, value, where)
         elif check(value):
             kept[name] = list(value) if isinstance(value, tuple) else value
@@ -166,7 +166,7 @@ def assemble(
         what a header says of it: its `kind` and its checked `kwargs`.
 
     Raises:
-        FacegenError: the arguments are none, or the tensors do not fit them.
+        FacegenError: the arguments are invalid, or the tensors do not fit them.
     """
     room = path.stat().st_size  # elements: a file can name one tensor again and again, and float16 becomes float32
     checked: dict[str, Part] = {}

@@ -67,7 +67,7 @@ def read_networks(
     found = {name: content.get(name) for name in names}
     records = {name: x for name, x in found.items() if x is not None and getattr(x, "class_name", "") != PLACEHOLDER}
     if not records:
-        raise FacegenError(f"{path}: a pickle without a network named {', '.join(NAMES)}")
+        raise FacegenError(f"{path}: a pickle that has no network named {', '.join(NAMES)}")
     parts = ((name, _part(record, f"{path}: {name}")) for name, record in records.items())
     networks, described = assemble(path, parts, first_of)
     if note is not None:  # a file of our own comes back as it was
@@ -85,7 +85,7 @@ def read_networks(
 def _part(record: Any, where: str) -> Part:
     """Our class, the arguments and the tensors of a pickled module; FacegenError, saying what it is, for another."""
     if not isinstance(record, Persistent):
-        raise FacegenError(f"{where} is no pickled network: not supported")
+        raise FacegenError(f"{where} is not a pickled network: not supported")
     if record.class_name not in CLASSES:
         raise FacegenError(
             f"{where} is of the class {shown(record.class_name)}: not supported, facegen reads the "
@@ -126,7 +126,7 @@ def _arguments(record: Persistent, kind: type[nn.Module], where: str) -> dict[An
     positional, named = record.state.get("_init_args"), record.state.get("_init_kwargs")
     names = list(inspect.signature(kind).parameters)
     if type(positional) is not tuple or type(named) is not dict or len(positional) > len(names):
-        raise FacegenError(f"{where}: keeps no constructor arguments, a damaged file or one of other code")
+        raise FacegenError(f"{where}: has no constructor arguments: damaged, or from another program")
     return {**dict(zip(names, positional, strict=False)), **named}
 
 
@@ -137,7 +137,7 @@ def _walk(record: Persistent, where: str) -> Iterator[tuple[str, Persistent | np
     while waiting:
         name, part, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise FacegenError(f"{where}: more parts in parts than any network has: refused")
+            raise FacegenError(f"{where}: nested deeper than any network: refused")
         yield name, part
         if not isinstance(part, Persistent):
             continue
@@ -147,12 +147,12 @@ def _walk(record: Persistent, where: str) -> Iterator[tuple[str, Persistent | np
                 raise FacegenError(f"{where}: a module without {group}, a damaged file")
             parts += len(members)  # before going through them: the file can name one large dictionary often
             if parts > MAX_PARTS:
-                raise FacegenError(f"{where}: more parts in parts than any network has: refused")
+                raise FacegenError(f"{where}: nested deeper than any network: refused")
             for key, member in members.items():
                 if member is None:
                     continue
                 if not isinstance(key, str) or not isinstance(member, kind):
-                    raise FacegenError(f"{where}: something else than a tensor or module in {group}, a damaged file")
+                    raise FacegenError(f"{where}: something other than a tensor or module in {group}: a damaged file")
                 waiting.append((f"{name}.{key}" if name else key, member, depth + 1))
 
 

@@ -99,11 +99,11 @@ def array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """Return a shape; TypeError or ValueError when it is none."""
+    """Return a shape; TypeError or ValueError if it is invalid."""
     if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS:
         raise TypeError(f"a shape is a tuple of up to {MAX_DIMENSIONS} numbers")
     if any(type(size) is not int or not 0 <= size < 2**40 for size in shape):
-        raise ValueError("a shape with a size that is no size")
+        raise ValueError("a shape with an invalid size")
     return shape
 
 
@@ -112,7 +112,7 @@ def as_set(values: Any = None) -> set[Any]:
     if values is None:
         return set()
     if type(values) is not list:
-        raise TypeError("a set of something that is no list")
+        raise TypeError("a set of something that is not a list")
     made = {checked_key(value) for value in values}
     values.clear()  # so that the file cannot have it copied again and again
     return made
@@ -133,7 +133,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nd
 
 def _parameter(tensor: Any, *_: Any) -> np.ndarray:
     if type(tensor) is not np.ndarray:
-        raise TypeError("a parameter that is no tensor")
+        raise TypeError("a parameter that is not a tensor")
     return tensor
 
 
@@ -158,7 +158,7 @@ def read_storage(data: Any, budget: Budget) -> np.ndarray:
     length), one more with the list of storages, a count and the elements. The only globals are the types.
     """
     if type(data) is not memoryview:
-        raise TypeError("a storage that is no bytes")
+        raise TypeError("a storage that is not bytes")
     position, parts = 0, []
     for _ in range(5):
         part, position = read_pickle(
@@ -223,7 +223,7 @@ def read_records(path: str | Path) -> Any:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     data = read_bytes(path, MAX_FILE_BYTES)
     if not data.startswith(b"\x80"):
         raise FacegenError(f"{path}: not a pickle of protocol 2 or newer (a web page, or another format?)")

@@ -9,8 +9,8 @@ persistent ids, the text forms of protocol 0 and Python 2, ...) are unknown to i
 Bounds: `Budget.instructions` in all, each of which does a fixed amount of work or copies text, of which all together
 copy no more than the file has (a pickle inside a pickle can be read again and again); so time and memory are bounded
 by the file's size. Builders must keep to that: work in proportion to an argument would be repeated as often as the
-file names the argument; so must whoever walks the result, where one long thing may occur any number of times. There is
-no recursion here, so nesting costs nothing.
+file names the argument; so must code that walks the result, where one long thing may occur any number of times. There
+is no recursion here, so nesting costs nothing.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class _Machine:
             if instruction is None:
                 name = REFUSED_INSTRUCTIONS.get(code)
                 if name is None:
-                    raise Damaged(f"no instruction 0x{code:02x} is known")
+                    raise Damaged(f"unknown instruction 0x{code:02x}")
                 raise FacegenError(f"uses the pickle instruction {name}, which network files do not need: refused")
             instruction(self)
         raise FacegenError(f"has more than {MAX_INSTRUCTIONS:,} pickle instructions, no network has so many: refused")
@@ -206,7 +206,7 @@ class _Machine:
         taken = self.take(count)
         self.budget.text -= count
         if self.budget.text < 0:
-            raise FacegenError("repeats its text, which no network file does: refused")
+            raise FacegenError("repeats its text, as no network file does: refused")
         self.push(str(taken, encoding))
 
     def remember(self, number: int) -> None:
@@ -254,7 +254,7 @@ class _Machine:
         """REDUCE and NEWOBJ alike: our function of that name, with the file's arguments."""
         arguments, target = self.pop(), self.pop()
         if type(target) is not Global or type(arguments) is not tuple:
-            raise Damaged("a call of something that is no global")
+            raise Damaged("a call of something that is not a global")
         self.push(self.builders[target.name](*arguments))
 
     def build(self) -> None:

@@ -77,7 +77,9 @@ def networks_of(content: Any, path: Path, first_of: Sequence[str] | None = None)
         if not all(isinstance(key, str) for key in tensors) or len(tensors) < len(state):
             odd = [shown(key, 40) for key in state if key not in tensors or not isinstance(key, str)]
             odd = [*odd[:MAX_LISTED], *(["..."] if len(odd) > MAX_LISTED else [])]
-            raise FacegenError(f"{where} holds other things than tensors by name ({', '.join(odd)}): not a state dict")
+            raise FacegenError(
+                f"{where} holds something other than tensors by name ({', '.join(odd)}): not a state dict"
+            )
         if rosinality.is_rosinality(tensors):
             origin["format"] = ENCODER if left_out else "rosinality/stylegan2-pytorch"
             tensors = rosinality.renamed(tensors, where)

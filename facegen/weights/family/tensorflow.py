@@ -170,7 +170,7 @@ def _variables(record: TensorflowNetwork, where: str) -> Iterator[tuple[str, np.
             if isinstance(value, (int, float)) and abs(value) < 2**63:
                 value = np.asarray(float(value))
             if not isinstance(value, np.ndarray):
-                raise FacegenError(f"{where}: the variable {shown(name)} is no array, a damaged file")
+                raise FacegenError(f"{where}: the variable {shown(name)} is not an array: a damaged file")
             yield prefix + name, value
 
 

@@ -34,13 +34,13 @@ def as_numbers(block: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         ValueError: there are bytes left over.
     """
     if len(block) % dtype.itemsize:
-        raise ValueError("bytes that are no whole number of elements")
+        raise ValueError("bytes that are not a whole number of elements")
     # A truth value of a byte other than 0 and 1 breaks what torch relies on when it counts them.
     return block.ne(0) if dtype == torch.bool else block.view(dtype)
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """Return a shape as a file gives it; ValueError where it is none, or beyond all sense."""
+    """Return a shape as a file gives it; ValueError if it is invalid or far too large."""
     sizes = checked_sizes(shape)
     if math.prod(size or 1 for size in sizes) >= MAX_SIZE:
         raise ValueError("a shape larger than any tensor")
@@ -48,11 +48,11 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
 
 
 def checked_sizes(sizes: Any) -> tuple[int, ...]:
-    """Return sizes or strides, one a dimension, as a file gives them; ValueError where they are none."""
+    """Return sizes or strides, one per dimension, as a file gives them; ValueError if they are invalid."""
     if not isinstance(sizes, (list, tuple)) or len(sizes) > MAX_DIMENSIONS:
-        raise ValueError(f"a shape that is no list of up to {MAX_DIMENSIONS} sizes")
+        raise ValueError(f"a shape that is not a list of up to {MAX_DIMENSIONS} sizes")
     if any(type(size) is not int or not 0 <= size < MAX_SIZE for size in sizes):
-        raise ValueError("a shape with a size that is no size")
+        raise ValueError("a shape with an invalid size")
     return tuple(sizes)
 
 

@@ -41,12 +41,12 @@ def read_mxnet_file(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     with open_plain(path) as file:
         try:
             return _read(file)
         except (ValueError, struct.error, OSError) as error:
-            raise DamagedError(f"{path}: damaged, or no .params file of MXNet ({shown(error, 200)})") from error
+            raise DamagedError(f"{path}: damaged, or not a .params file of MXNet ({shown(error, 200)})") from error
 
 
 def _read(file: BinaryIO) -> dict[str, torch.Tensor]:

@@ -84,7 +84,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[SafetensorsFile]:
         FacegenError: too large, or no plain file; also what is raised inside as a ValueError.
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     with open_plain(path) as file:
         try:
             opened = _checked(file)
@@ -110,10 +110,10 @@ def _checked(file: BinaryIO) -> SafetensorsFile:
         raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
     header = parse_json(file.read(length), "its header")
     if not isinstance(header, dict):
-        raise ValueError("a header that is no JSON object")
+        raise ValueError("a header that is not a JSON object")
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("metadata that are no strings")
+        raise ValueError("metadata that are not strings")
     if len(header) > blocks.MAX_TENSORS:
         raise FacegenError(f"more than {blocks.MAX_TENSORS:,} tensors, no network has so many")
     entries = {name: _entry(name, entry, 8 + length) for name, entry in header.items()}

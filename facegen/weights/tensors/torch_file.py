@@ -33,7 +33,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such weight file")
+        raise FileNotFoundError(f"{path}: there is no such weights file")
     with open_plain(path) as file:
         start = file.read(2)
         try:
@@ -45,14 +45,14 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
             raise
         except (ValueError, LookupError, RuntimeError, OSError) as error:  # RuntimeError: torch has no memory left
             raise DamagedError(f"{path}: damaged ({shown(error, 200)})") from error
-    raise DamagedError(f"{path}: damaged, or no file of PyTorch")
+    raise DamagedError(f"{path}: damaged, or not a PyTorch file")
 
 
 def _read_zip(file: BinaryIO, where: str) -> Any:
     """The format since PyTorch 1.6: a zip of a pickle, and of the bytes of every storage."""
     archive = TorchZip(file, where)
     if archive.read("byteorder") not in (None, b"little"):
-        raise FacegenError(f"{where}: written by a machine with another order of bytes: not supported")
+        raise FacegenError(f"{where}: written by a machine with another byte order: not supported")
 
     def storage(key: str, count: int) -> torch.Tensor:
         span = archive.span(f"data/{key}")
@@ -82,12 +82,12 @@ def _read_legacy(file: BinaryIO, where: str) -> Any:
         part, position = without.read(data, begin, budget)
         parts.append((begin, part))
         if parts[0][1] != STORAGE_MAGIC:
-            raise FacegenError(f"{where}: a pickle, but no file of PyTorch")
+            raise FacegenError(f"{where}: a pickle, but not a PyTorch file")
     (_, _), (_, version), (_, machine), (content, _), (_, keys) = parts
     if version != STORAGE_PROTOCOL or type(machine) is not dict or machine.get("little_endian") is not True:
-        raise FacegenError(f"{where}: written by a machine with another order of bytes: not supported")
+        raise FacegenError(f"{where}: written by a machine with another byte order: not supported")
     if type(keys) is not list or len(keys) > blocks.MAX_TENSORS or sorted(keys) != sorted(without.numbers):
-        raise DamagedError(f"{where}: damaged, it holds other storages than its tensors need")
+        raise DamagedError(f"{where}: damaged: its storages do not match its tensors")
     spans = {}
     for key in keys:
         count, length = without.numbers[key].numel(), without.numbers[key].nbytes

@@ -159,7 +159,7 @@ class TorchPickle:
 
 def _check_plain(metadata: Any) -> None:
     if metadata:
-        raise FacegenError("holds a tensor that is still to be conjugated or negated: refused")
+        raise FacegenError("holds a tensor with pending conjugation or negation: refused")
 
 
 def _ordered(items: Any = None) -> dict[Any, Any]:
@@ -167,7 +167,7 @@ def _ordered(items: Any = None) -> dict[Any, Any]:
     if items is None or type(items) is dict:
         return items or {}
     if type(items) is not list or not all(type(item) in (list, tuple) and len(item) == 2 for item in items):
-        raise TypeError("a dictionary of something that is no list of pairs")
+        raise TypeError("a dictionary of something that is not a list of pairs")
     made = {checked_key(key): value for key, value in items}
     items.clear()  # so that the file cannot have it copied again and again
     return made
@@ -175,7 +175,7 @@ def _ordered(items: Any = None) -> dict[Any, Any]:
 
 def _parameter(tensor: Any, *_: Any) -> torch.Tensor:
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError("a parameter that is no tensor")
+        raise TypeError("a parameter that is not a tensor")
     return tensor
 
 

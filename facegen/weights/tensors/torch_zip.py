@@ -1,7 +1,7 @@
 """The zip that `torch.save` writes: nothing is compressed, so every file in it is a part of the whole one.
 
 torch has a zip reader of its own, which finds other directories than Python's: what one reader checks, the other need
-not see. So nobody but this module looks into the file, and only at what lies in it as it is.
+not see. So only this module looks into the file, and only at what lies in it unchanged.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TorchZip:
         names = [entry.filename for entry in entries]
         if any("/code/" in name for name in names):
             raise FacegenError(
-                f"{where}: TorchScript, which is a program: facegen writes those, but does not read them"
+                f"{where}: TorchScript, which is a program: facegen writes such files but does not read them"
             )
         if any(_is_packed(entry) for entry in entries):
             raise FacegenError(f"{where}: compressed inside, which torch never does: refused")
@@ -54,7 +54,7 @@ class TorchZip:
                 raise ValueError("two files of one name inside")
             check_apart(self.spans.values(), os.fstat(file.fileno()).st_size)
         except (ValueError, OSError) as error:  # OSError: a place before the file's start
-            raise DamagedError(f"{where}: no file of PyTorch, or damaged ({error})") from error
+            raise DamagedError(f"{where}: not a PyTorch file, or damaged ({error})") from error
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise FacegenError(f"{where}: a zip file without weights in it")

@@ -266,7 +266,7 @@ def test_an_archive_in_its_source_and_one_that_is_there(make_classes, tmp_path):
     assert (folder / "x.zip").read_bytes() == before
     assert report.written == 2
     run(folder, folder / "out")
-    assert "source itself" in refused(folder / "x.zip", folder / "x.zip", "--force")
+    assert "also the source" in refused(folder / "x.zip", folder / "x.zip", "--force")
     for wrong in ([], [folder], [folder, folder / "y.zip", "z.zip"]):
         assert "SOURCE" in refused(*wrong)
     assert "no such" in refused(tmp_path / "nowhere", tmp_path / "y.zip")

@@ -51,8 +51,8 @@ def test_columns_named_by_the_user(read):
 @pytest.mark.parametrize(
     ("header", "options", "message"),
     [
-        ("wo,age", {}, "t.csv: name the column with --path-column; the columns found are: wo, age"),
-        ("path,alter", {}, "t.csv: name the column with --age-column; the columns found are: path, alter"),
+        ("wo,age", {}, "t.csv: name the column with --path-column; it has the columns wo, age"),
+        ("path,alter", {}, "t.csv: name the column with --age-column; it has the columns path, alter"),
         ("path,age", {"age_column": "years"}, "t.csv: there is no column 'years'; found: path, age"),
         ("path,age", {"person_column": "who"}, "t.csv: there is no column 'who'"),
         ("path", {}, "t.csv: name the column with --age-column"),

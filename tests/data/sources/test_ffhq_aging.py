@@ -26,7 +26,7 @@ def test_confidence_is_at_least_0_6(read, confidence, taken):
     item = read("ffhq-aging", labels(f"0,0-2,{confidence},male") | {PICTURE: ""})[PICTURE]
     assert isinstance(item, Record) == taken
     assert taken or item == Skipped(
-        PICTURE, "age not certain", f"confidence {confidence or 'not given'}, at least 0.6 is wanted"
+        PICTURE, "age not certain", f"confidence {confidence or 'not given'}, at least 0.6 required"
     )
 
 

@@ -151,7 +151,7 @@ def test_a_least_face_score_keeps_what_has_it(read_entries):
     entries = [named(f"{score}", face_score=score) for score in (0.9, 1.0, 1.1)]
     found = by_label(read_entries(*entries, min_face_score=1.0))
     details = {label: getattr(item, "detail", "") for label, item in found.items()}
-    assert details == {"0.9": "0.9, at least 1 is wanted", "1.0": "", "1.1": ""}
+    assert details == {"0.9": "0.9, at least 1 required", "1.0": "", "1.1": ""}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ COMPLETE = {"gender": 1.0, "full_path": np.array(["x"], dtype=object), "name": n
         ({"imdb": np.zeros((1, 2), dtype=[("dob", float)])}, "it holds no struct named imdb"),
         ({"imdb": COMPLETE | {"dob": [1.0, 2.0]}}, "differ in length: dob 2, gender 1, full_path 1, name 1"),
         ({"imdb": COMPLETE | {"dob": "text"}}, "the field dob of imdb is not understood"),
-        ({"imdb": COMPLETE | {"dob": [[1.0, 2.0], [1.0, 2.0]]}}, "the field dob of imdb is no row"),
+        ({"imdb": COMPLETE | {"dob": [[1.0, 2.0], [1.0, 2.0]]}}, "the field dob of imdb is not a row"),
     ],
 )
 def test_a_file_that_holds_something_else(tmp_path, content, message):

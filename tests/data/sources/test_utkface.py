@@ -31,4 +31,4 @@ def test_container_refuses_a_file_that_is_not_there(read, tmp_path):
     assert_refused("cannot read 2_0_0_1.jpg", Container(tmp_path / "set").read, "2_0_0_1.jpg")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("x", b"")
-    assert_refused("there is no file y", Container(tmp_path / "a.zip").read, "y")
+    assert_refused("it has no file y", Container(tmp_path / "a.zip").read, "y")

@@ -107,7 +107,7 @@ def test_gray_faces(tmp_path: Path):
 
 def test_an_archive_without_exact_ages_is_refused(tmp_path: Path):
     path = write_faces(tmp_path / "labels.zip", [None] * 3)
-    assert_refused("labels.zip: no exact ages in it", load_aged_faces, path, 16, progress=False)
+    assert_refused("labels.zip: it has no exact ages", load_aged_faces, path, 16, progress=False)
 
 
 def test_picture_weights_even_out_the_groups():

@@ -160,7 +160,7 @@ def test_faces_of_an_archive(tmp_path):
     assert training.chances.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("ages", "words"), [([None] * 5, "no exact ages in it"), ([30, 40, 50, None], "3 faces")])
+@pytest.mark.parametrize(("ages", "words"), [([None] * 5, "it has no exact ages"), ([30, 40, 50, None], "3 faces")])
 def test_an_archive_with_few_ages(tmp_path, ages: list, words: str):
     archive = FaceArchive(write_faces(tmp_path / "faces.zip", ages))
     assert_refused(words, load_real_faces, archive, 1.0, progress=False)

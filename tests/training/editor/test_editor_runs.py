@@ -59,4 +59,4 @@ def test_faces_that_are_aligned_otherwise_than_the_generators(options: EditorOpt
     wide = [[0.2, 0.3], [0.8, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]
     assert load_editor(trained(options, tmp_path))[1].template == UTKFACE_TEMPLATE  # the archive says so
     save_networks(tmp_path / "g.safetensors", {"G_ema": small_generator(3)}, {**GROUPS, "template": wide})
-    assert_refused("aligned otherwise", trained, options, tmp_path, "more")
+    assert_refused("aligned differently", trained, options, tmp_path, "more")

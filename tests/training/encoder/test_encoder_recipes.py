@@ -154,7 +154,7 @@ def test_the_weight_of_the_loss_sex():
     assert EncoderOptions.from_json(options.to_json()) == options
     earlier = {name: value for name, value in options.to_json().items() if name != "sex_weight"}
     assert EncoderOptions.from_json(earlier).chosen_recipe().sex == 0  # that run began without
-    assert_refused("no use for --sex-weight", replace, options, recipe="near", sex_weight=0.7)
+    assert_refused("does not use --sex-weight", replace, options, recipe="near", sex_weight=0.7)
     assert replace(options, recipe="near", sex_weight=0).chosen_recipe() == get_recipe("near")
 
 
@@ -341,7 +341,7 @@ def test_truncated_faces_have_truncated_latents():
     [
         ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
         ({"data": "gone.zip"}, "gone.zip"),
-        ({"face_network": "net.pt"}, "the recipe age has no use for --face-network"),
+        ({"face_network": "net.pt"}, "the recipe age does not use --face-network"),
         ({"recipe": "identity", "face_network": "gone.pt"}, r"gone.pt: there is no such file \(--face-network"),
     ],
 )

@@ -117,5 +117,5 @@ def test_without_a_compiler_it_trains_all_the_same_and_says_so(archive, tmp_path
     run = train(archive, tmp_path, kimg=0.008, compile=True)
     told = [line for line in (run / "log.txt").read_text().splitlines() if line.startswith("not compiled")]
     assert len(told) == 1
-    assert told[0].endswith("as without --compile: backend='inductor' raised: No working C++ compiler found")
+    assert told[0].endswith("without it: backend='inductor' raised: No working C++ compiler found")
     assert "finished" in (run / "log.txt").read_text()

@@ -175,7 +175,7 @@ def test_no_run_folder_is_left_when_there_is_nothing_to_start_from(face_archive,
     for weights, changes, words in (
         ("ffhq257", {}, "ffhq257: neither a file"),
         (encoder, {}, "holds encoder, but no generator to start from"),
-        (unconditional, {"map_layers": 5}, "2 mapping layers, this run's --cfg asks for .* 5 mapping layers"),
+        (unconditional, {"map_layers": 5}, "2 mapping layers, this run's --cfg needs .* 5 mapping layers"),
     ):
         options = narrow_options(face_archive, resume=str(weights))
         with pytest.raises((FacegenError, FileNotFoundError), match=words):

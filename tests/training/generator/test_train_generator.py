@@ -224,7 +224,7 @@ def set_back(run):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: newest_snapshot(run).unlink(), "no such weight file"),
+        (lambda run: newest_snapshot(run).unlink(), "no such weights file"),
         (lambda run: newest_snapshot(run).write_bytes(b"\0" * 100), "damaged"),
         (set_back, "not the snapshot that training-state"),
     ],

@@ -113,7 +113,7 @@ def test_a_new_run_from_a_snapshot_on_the_way_starts_with_what_its_networks_do(f
         ({"t_start_kimg": -1, "t_end_kimg": 1}, "at least 0"),
         ({"t_start_kimg": 9, "t_end_kimg": 10}, r"below kimg \(5\), got 9"),
         ({"t_end_kimg": float("inf")}, "must be a finite number"),
-        ({"t_end_kimg": 1, "cond": False}, "leave out it or --cond=0"),
+        ({"t_end_kimg": 1, "cond": False}, "leave out t-end-kimg or --cond=0"),
     ],
 )
 def test_impossible_transitions_are_refused(chosen, complaint):

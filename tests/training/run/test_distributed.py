@@ -159,7 +159,7 @@ def test_random_states_go_on_split_or_not():
     [
         (10, None, 4, "a batch of 10 cannot be shared by 4 processes"),
         (16, 3, 2, "--batch-gpu 3 does not divide the 8 pictures"),
-        (24, 6, 2, r"6 pictures at a time are no multiple of 4 \(minibatch-stddev group\)"),
+        (24, 6, 2, r"6 pictures at a time are not a multiple of 4 \(minibatch-stddev group\)"),
     ],
 )
 def test_batches_that_cannot_be_shared_out(batch, batch_gpu, processes, words):
@@ -260,7 +260,7 @@ def test_a_signal_saves_on_all(face_archive, tmp_path, number, code):
     process.send_signal(number)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == code, output
-    assert output.count("go on with: facegen train --resume") == 1
+    assert output.count("continue with: facegen train --resume") == 1
     assert "Traceback" not in output
 
 
@@ -343,7 +343,12 @@ def test_what_processes_tell_each_other(two_processes):
 def test_two_processes_stop_go_on_and_measure_together(face_archive, two_processes):
     """Ctrl-C on one saves on both; they share the pictures and leave one run, with the numbers that one finds."""
     folder, output = two_processes
-    for text in ("cpu, 2 processes", "go on with: facegen train --resume", "kimg, 2 processes", "finished: 0.0 kimg"):
+    for text in (
+        "cpu, 2 processes",
+        "continue with: facegen train --resume",
+        "kimg, 2 processes",
+        "finished: 0.0 kimg",
+    ):
         assert output.count(text) == 1
     (run,) = (folder / "runs").iterdir()
     names = distributed_worker.METRICS

@@ -235,7 +235,7 @@ class TestDisk:
         run = train(face_archive, tmp_path, snap=2)
         log = (run / "log.txt").read_text()
         assert "at 0.0 kimg: no snapshot, " in log
-        assert "No space left on device; no snapshot had been written yet. Going on" in log
+        assert "No space left on device; no snapshot had been written yet. Training continues" in log
         assert saved_images(run) == 32
         assert_same_weights(run, undisturbed)
 
@@ -330,7 +330,9 @@ class TestData:
                 path.unlink() if harm == "remove" else path.write_bytes(content[:120])
 
         at(12, damage, monkeypatch)
-        with pytest.raises(FacegenError, match=r"img\d+\.png.*All is saved; go on with: facegen train --r") as caught:
+        with pytest.raises(
+            FacegenError, match=r"img\d+\.png.*Everything is saved; continue with: facegen tra"
+        ) as caught:
             train(folder, tmp_path / "runs")
         assert_one_line(str(caught.value))
         run = only_run(tmp_path / "runs")
@@ -382,7 +384,9 @@ class TestMemory:
 
         at(16, fail, monkeypatch)
         options = small_options(face_archive, batch=8, snap=100)
-        with pytest.raises(FacegenError, match=r"out of memory on .*; try --batch-gpu 4, .* All is saved") as caught:
+        with pytest.raises(
+            FacegenError, match=r"out of memory on .*; try --batch-gpu 4, .* Everything is saved"
+        ) as caught:
             loop.train_generator(options, tmp_path, progress=False)
         assert_one_line(str(caught.value))
         assert saved_images(only_run(tmp_path)) == 16
@@ -394,9 +398,7 @@ class TestMemory:
             raise MemoryError
 
         at(0, fail, monkeypatch)
-        with pytest.raises(
-            FacegenError, match=r"the batch cannot be worked on in smaller parts: .*Nothing had been learned yet"
-        ):
+        with pytest.raises(FacegenError, match=r"the batch cannot be split further: .*Nothing had been learned yet"):
             train(face_archive, tmp_path)
         assert not list_snapshots(only_run(tmp_path))
 

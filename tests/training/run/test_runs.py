@@ -188,7 +188,7 @@ def test_a_run_before_its_first_tick_and_one_with_damaged_lines(tmp_path: Path):
 
 
 def test_no_runs(tmp_path: Path):
-    with pytest.raises(FacegenError, match="no training run in it"):
+    with pytest.raises(FacegenError, match="contains no training run"):
         find_runs(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         find_runs(tmp_path / "nowhere")

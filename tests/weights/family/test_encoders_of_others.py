@@ -107,7 +107,7 @@ def test_convert_says_that_the_encoder_is_left_out(tmp_path):
     [
         (ENCODER, "encoder of another program, without a generator"),
         ({**ENCODER, "decoder.conv.weight": torch.zeros(3)}, "its decoder: neither a generator nor a discriminator"),
-        ({**ENCODER, "decoder.3": 3}, "its decoder holds other things than tensors by name (3): not a state dict"),
+        ({**ENCODER, "decoder.3": 3}, "its decoder holds something other than tensors by name (3): not a state dict"),
     ],
 )
 def test_without_a_generator_it_says_so(state, words, tmp_path):

@@ -169,7 +169,7 @@ def stylegan3() -> Persistent:
         (persistent(Generator(**SMALL), {**SMALL, "c_dim": 3}), "mapping.embed.weight is [4, 2], not [4, 3]"),
         (persistent(Generator(**SMALL), {**SMALL, "c_dim": 0}), "not known: mapping.embed"),
         (persistent(Generator(**SMALL), {}), "missing 5 required positional arguments"),
-        ("text", "G is no pickled network"),
+        ("text", "G is not a pickled network"),
         (Persistent("Generator", {}), "a module without _modules"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_missing_tensor_is_named(tmp_path):
 
 def test_a_pickle_without_networks_says_so(tmp_path):
     path = write(tmp_path / "none.pkl", epoch=3)
-    assert_refused("without a network named G, D, G_ema", read_networks, path)
+    assert_refused("that has no network named G, D, G_ema", read_networks, path)
     path.write_bytes(write_pickle([1, 2]))
     assert_refused("a pickle, but not of networks", read_networks, path)
 

@@ -420,9 +420,9 @@ def test_names_that_no_network_file_needs_are_refused_by_name(report):
         ("nested zip", "inside a tensor"),
         ("unknown class", "of the class Evil: not supported"),
         ("newer layout", "pickled in layout 1000, facegen knows layouts up to 6"),
-        ("module in itself", "more parts in parts than any network has"),
-        ("doubling modules", "more parts in parts than any network has"),
-        ("one dictionary of nothing in many modules", "more parts in parts than any network has"),
+        ("module in itself", "nested deeper than any network"),
+        ("doubling modules", "nested deeper than any network"),
+        ("one dictionary of nothing in many modules", "nested deeper than any network"),
         ("one list of variables in many components", "30,000 variables, no network has so many"),
         ("one variable of a long name, many times", "a variable's name of 3,000,004 characters"),
         ("resolution of a million", "the resolution is at most"),
@@ -566,7 +566,7 @@ def test_what_may_be_named_is_a_short_list():
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):
-    assert_refused("there is no such weight file", read_records, tmp_path / "nothing.pkl", error=FileNotFoundError)
+    assert_refused("there is no such weights file", read_records, tmp_path / "nothing.pkl", error=FileNotFoundError)
     assert_refused("a folder", read_records, tmp_path)
 
 
@@ -574,4 +574,4 @@ def test_a_file_larger_than_any_network_is_not_read(tmp_path):
     path = tmp_path / "huge.pkl"
     with path.open("wb") as file:
         file.truncate(9 * 2**30)  # sparse: takes no room
-    assert_refused("no file of this kind is so large", read_records, path)
+    assert_refused("too large for a file of this kind", read_records, path)

@@ -107,8 +107,8 @@ def without(state: dict, name: str) -> dict:
         (small().state_dict() | {"synthesis.b8.conv1.bias": torch.zeros(5)}, "conv1.bias is [5], not [4]"),
         (small().state_dict() | {"synthesis.b32.conv1.weight": torch.zeros(5)}, "one of the resolutions 4, 8, ... 32"),
         (small().state_dict() | {"synthesis.b4.conv1.weight": torch.zeros([])}, "is missing or odd"),
-        (small().state_dict() | {"step": 3}, "holds other things than tensors by name"),
-        (small().state_dict() | {3: torch.zeros(1)}, "holds other things than tensors by name"),
+        (small().state_dict() | {"step": 3}, "holds something other than tensors by name"),
+        (small().state_dict() | {3: torch.zeros(1)}, "holds something other than tensors by name"),
     ],
 )  # fmt: skip
 def test_other_tensors_say_what_they_are(state, words, tmp_path):
@@ -152,7 +152,7 @@ def test_expanded_tensors_that_claim_more_than_the_file_are_refused(tmp_path):
 def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
     generator = small()
     generator.synthesis.b4.const.data[0, 0, 0] = value
-    assert_refused("infinite or no numbers", read_networks, save(tmp_path / "g.pt", generator.state_dict()))
+    assert_refused("infinite or missing numbers", read_networks, save(tmp_path / "g.pt", generator.state_dict()))
 
 
 def test_damaged_and_missing_files(tmp_path):

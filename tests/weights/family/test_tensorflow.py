@@ -200,19 +200,19 @@ def changed(component: str, name: str, value: object) -> Network:
         (changed("synthesis", "8x8/Conv0_up/StyleMod/weight", np.zeros([4, 16])), "StyleMod/weight, which"),
         (changed("synthesis", "8x8/Conv1/weight", np.zeros([3, 3, 4])), "8x8/Conv1/weight has the shape [3, 3, 4]"),
         (changed("synthesis", "8x8/Conv1/weight", np.zeros([3, 3, 5, 4])), "of another shape"),
-        (changed("synthesis", "8x8/Conv1/weight", "text"), "8x8/Conv1/weight is no array"),
+        (changed("synthesis", "8x8/Conv1/weight", "text"), "8x8/Conv1/weight is not an array"),
         # As an exponent this number would never be worked out.
         (changed("synthesis", "noise99999999999", np.zeros([1, 1, 4, 4])), "the variable synthesis/noise99999999999"),
         (changed("synthesis", "noise99", np.zeros([1, 1, 4, 4])), "not known: synthesis.b4503599627370496.conv0"),
         (changed("mapping", "Dense99/weight", np.zeros([4, 4])), "not known: mapping.fc99.weight"),
-        (changed("synthesis", "8x8/Conv1/noise_strength", 10**400), "noise_strength is no array"),
+        (changed("synthesis", "8x8/Conv1/noise_strength", 10**400), "noise_strength is not an array"),
         (generator_network(small(), resample_kernel="evil"), "resample_filter cannot be 'evil'"),
         (generator_network(small(), nonlinearity="evil"), "cannot be built from its arguments"),
         (generator_network(small(), conv_clamp=[1]), "conv_clamp cannot be"),
         ((generator_network(small()),) * 2, "2 networks of TensorFlow, not G, D and Gs"),
         (Network("G", "training.networks.G_main", {}, {}), "neither a generator nor a discriminator"),
         (Network("G", "G_main", {}, {"synthesis": "text"}), "a network without variables"),
-        (Network("G", "G_main", {"lod": np.float32(0), "dlatent_avg": None}, {}), "dlatent_avg is no array"),
+        (Network("G", "G_main", {"lod": np.float32(0), "dlatent_avg": None}, {}), "dlatent_avg is not an array"),
     ],
 )
 def test_other_files_say_what_they_are(content, words, tmp_path):
