@@ -200,6 +200,9 @@ class AgeTab:
             yield [gr.skip(), NO_PHOTO, *ready]
             return
         settings = _settings(session, *values)
+        if settings.edit.method == "editor":
+            yield [gr.skip(), "Only the generator is refined: take it as the method.", *ready]
+            return
         settings = replace(settings, edit=replace(settings.edit, refine=REFINE_STEPS))
         work = _Work(session, settings, self._refining)
         try:
@@ -277,7 +280,11 @@ def _settings(
         for age, estimated in zip((*ages, *[None] * MAX_FACES), session.input_ages, strict=False)
     ]
     numbers = tuple(sorted(int(name.split()[-1]) - 1 for name in chosen))
-    edit = Edit(method=METHODS[method], strength=None if auto else strength, hold=None if hold else [])
+    edit = Edit(
+        method=METHODS[method],
+        strength=None if auto else strength,
+        hold=[] if not hold and METHODS[method] is None else None,
+    )
     settings = Settings(
         edit,
         None if tuple(own) == session.input_ages else tuple(own),

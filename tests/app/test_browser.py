@@ -111,13 +111,19 @@ def test_settings_change_the_photo(visit, two: Path):
     with visitor.changing():
         visitor.page.get_by_role("radio", name="editor").check()
     assert visitor.after == edited
+    visitor.at("#refine").click()
+    visitor.wait_for("Only the generator is refined")
     visitor.upload(HOPPER)
+    with visitor.changing():
+        visitor.page.get_by_role("radio", name="generator").check()
     visitor.at("#auto input").uncheck()
     strength = visitor.at("#strength input[type=range]")
     with visitor.changing():
         strength.press("End")
     with visitor.changing():
         visitor.page.get_by_label("Women and men stay what they are").uncheck()
+    with visitor.changing():
+        visitor.page.get_by_role("radio", name="editor").check()
     with visitor.changing():
         visitor.at("#auto input").check()
     assert not visitor.at("#strength").is_visible()
