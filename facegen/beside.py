@@ -1,14 +1,14 @@
 """The modules of torch_utils and dnnlib that facegen calls: `from facegen.beside import bias_act, download`.
 
-Both packages lie beside facegen and are facegen's own. Every checkout of the StyleGAN family has packages of these
-names too, with other things in them, and `import torch_utils` gives whichever Python finds first: `python -m facegen`,
-notebooks and `python -c` look in the current folder before all others. A notebook may need both as well: facegen, and
-the family's code to load a pickle.
+Both packages lie next to facegen and belong to it. Other StyleGAN programs have packages with the same names and other
+content, and `import torch_utils` gives whichever Python finds first: `python -m facegen`, notebooks and `python -c`
+look in the current folder before all others. A notebook may need both: facegen, and the other program's code to load a
+pickle.
 
-So facegen never imports these names. It takes the folders beside its own, and calls what is in them
-`facegen.beside.torch_utils` and `facegen.beside.dnnlib`. `torch_utils` and `dnnlib` stay free for other programs,
-before facegen or after it. Where that gives these very files, they are loaded a second time, which they allow: they
-import each other with relative names, and declare their operations to PyTorch once.
+So facegen never imports these names. It loads the folders next to its own as `facegen.beside.torch_utils` and
+`facegen.beside.dnnlib`. `torch_utils` and `dnnlib` stay free for other programs, before facegen or after it. If another
+import loads these very files, they exist twice, which they allow: they import each other with relative names, and
+declare their operations to PyTorch once.
 """
 
 from __future__ import annotations

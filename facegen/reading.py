@@ -1,8 +1,8 @@
-"""The one way to open what may come from a stranger: plain files only, and never more of one than memory can hold.
+"""The only way to open files that may come from a stranger: plain files only, and never more than memory can hold.
 
-A small file can claim any size: a zip unpacks to a thousand times its own, `[[],[],...]` takes twenty times its bytes
-once it is parsed, a pipe never ends. So sizes are looked at before anything is read. `docs/security.md` lists the
-bounds; to raise one, set the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
+A small file can claim any size: a zip unpacks to a thousand times its size, `[[],[],...]` takes twenty times its bytes
+once it is parsed, a pipe never ends. So sizes are checked before anything is read. `docs/security.md` lists the bounds;
+to raise one, set the constant here, as in `facegen.reading.MAX_JSON_MEMORY = 2**33`.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ wheel=$(echo "$work"/dist/*.whl)
 pip "$work/env" -c "$work/constraints.txt" "$wheel[dev]"
 "$work/env/bin/python" -m pip check || true
 "$work/env/bin/python" -m pip list --format=freeze |
-    grep -iE '^(torch|torchvision|numpy|pillow|click|gradio|scipy|matplotlib|huggingface_hub|facegen)=' | paste -sd ' '
+    grep -iE '^(torch|torchvision|numpy|pillow|click|gradio|scipy|matplotlib|huggingface[-_]hub|facegen)=' | paste -sd ' '
 
 echo "--- demo"
 cd "$work"

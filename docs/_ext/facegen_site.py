@@ -28,6 +28,9 @@ MOVED = (
     (re.compile(r"\]\(\.\./notebooks/(?=\w+\.ipynb)"), "](generated/notebooks/"),
 )
 
+# Markdown that has no page on the site: myst-parser takes it for a page.
+NO_PAGE = re.compile(r"\[([^\]]*)\]\((\.\./[^)#\s]+\.md)\)")
+
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by sphinx."""
@@ -69,6 +72,7 @@ def move_links(app: Sphinx, docname: str, source: list[str]) -> None:
     if "/" not in docname:
         for pattern, place in MOVED:
             source[0] = pattern.sub(place, source[0])
+        source[0] = NO_PAGE.sub(lambda match: f"{{download}}`{match[1].replace('`', '')} <{match[2]}>`", source[0])
 
 
 def new_pages(index: str) -> str:

@@ -1,7 +1,7 @@
-"""Ages in w: where a face of some age lies, and the step that leads from there to another age.
+"""Ages in w: where a face of some age lies, and the step from there to another age.
 
-A face has one latent and any number of ages. `LatentAges.place` turns the latent into the w of the face at its own age,
-`LatentAges.steps` are what is added to that w to see the face at other ages.
+A face has one latent and any number of ages. `LatentAges.place` turns the latent into the w of the face at its own age.
+`LatentAges.steps` are added to that w to get the face at other ages.
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
-"""What aging changes in a face: the difference of two generated faces, in the photo's colors, as far as it is good.
+"""The change that aging makes in a face: the difference of two generated faces, in the photo's colors, ready to add.
 
-The aged face less the reconstruction is what aging alone has changed. Added to the photo as it is, it brings what a
-small generator does wrong along: dark sockets, patches of color, a mustache that goes where none was. So
+The aged face minus the reconstruction is what aging has changed. Added to the photo directly, it would also bring the
+mistakes of a small generator: dark sockets, patches of color, a mustache where there was none. Therefore
 
-- it is turned into the photo's colors (see `facegen.aging.paste`);
+- the change is converted to the photo's colors (see `facegen.aging.paste`);
 - eyes and mouth get less of it (`facegen.faces.mask.protection`);
-- so do places where the reconstruction is far from the photo: hats, hands and glasses, or all of a face that the
+- places where the reconstruction is far from the photo also get less: hats, hands, glasses, or a whole face that the
   encoder did not understand;
-- what gets lighter or darker keeps the color that the photo has there, so that shadows on skin are no brown patches;
-- part of what gets lighter or darker follows the photo's own lines (a guided filter), not the generator's few pixels,
-  so that a cheek gets fewer smudges that pass for wrinkles only at the generator's size;
-- no pixel changes by more than about LIGHTER levels of lightness and COLORED of color, at any strength: skin does not.
+- where the photo gets lighter or darker, it keeps its color, so that shadows on skin do not become brown patches;
+- a part of the change in lightness follows the photo's own lines (a guided filter) instead of the generator's few
+  pixels, so that a cheek gets fewer smudges;
+- no pixel changes by more than about LIGHTER levels of lightness and COLORED levels of color, at any strength.
 
-A change alone cannot take away what the reconstruction never had: the photo's own wrinkles, beard and mustache, which
-then stay on a child, or show as ghosts. So toward a younger age, the photo's own detail fades from the skin, as far as
-the generator can draw detail at all, and a part of what is finer (`FaceChange.smoothed`). Eyes, brows, nostrils and
-mouth stay.
+A change cannot remove what the reconstruction never had: the photo's own wrinkles, beard and mustache, which would stay
+on a child or show as ghosts. So toward a younger age, the photo's own detail fades from the skin, both detail that the
+generator could draw and a part of finer detail (`FaceChange.smoothed`). Eyes, brows, nostrils and mouth stay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A face of a photo at other ages by the generator: from what it has drawn to what is known of the face."""
+"""Draw a face of a photo at other ages with the generator, and collect the results."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""A face of a photo at other ages by an editor: at the photo's own resolution, with what is around the face.
+"""Change a face of a photo with an editor, at the photo's own resolution, with the area around the face.
 
-The editor looks at the aligned face, at the size of its training, and says what changes in it
-(`facegen.networks.editor`). A window of the photo around that face, with hair and neck, takes the change at its own
-resolution: around each pixel the change is a gain of the photo's own lines and a shift, so that wrinkles which fade do
-so down to the finest, and the window beyond the face goes on as the face ends. Toward the window's border all of it
-fades, so that there is no seam.
+The editor looks at the aligned face at its training size and says what changes (`facegen.networks.editor`). The change
+is applied to a window of the photo around the face, with hair and neck, at the photo's resolution: around each pixel it
+is a gain of the photo's own lines plus a shift, so that fading wrinkles fade down to the finest line. Beyond the face,
+the change at the face's border continues. It fades toward the window's border, so that there is no seam.
 """
 
 from __future__ import annotations

@@ -1,21 +1,19 @@
 """Put aged faces back into their photo: turned and scaled into place, in the photo's colors, without a seam.
 
-Two modes, named by what is put into the photo:
+There are two modes, named by what is put into the photo:
 
-- `change` adds the difference between the aged face and the reconstruction, what aging alone has changed, as far as
-  it is good (`facegen.aging.change`). The photo keeps what the generator cannot draw: identity, pores, glasses, its own
-  sharpness. A face that did not change leaves every pixel as it was.
-- `face` replaces the face by the generated one. It shows the generator's work in full, also where it is another person,
-  and is as blurred as a picture of the generator's size is at the photo's.
+- `change` adds the difference between the aged face and the reconstruction (`facegen.aging.change`). The photo keeps
+  what the generator cannot draw: identity, pores, glasses, sharpness. An unchanged face leaves every pixel as it was.
+- `face` replaces the face with the generated one. It shows everything that the generator does, even if that is another
+  person, and is as blurred as the generator is small.
 
-Colors. The reconstruction is what the generator makes of the input, so whatever sets the two apart that is not a
-detail is the photo's light, exposure, contrast and color cast, which the generator did not take over. That is
-measured, and the same is done to the aged face: `matched = low(input) + T (aged - low(reconstruction))`. `low` is a
-wide blur, which carries the light. The matrix T is the linear map that turns the colors of the reconstruction into
-those of the input with the least movement (Pitie and Kokaram 2007, "The linear Monge-Kantorovitch linear color
-mapping"): it takes over contrast, and what a sepia photo has no colors for, it removes. As the aged face's own
-colors are not looked at, what aging did to them, such as gray hair, stays. In the difference of two matched faces
-all but T drops out.
+Colors: the reconstruction is the generator's version of the input. Apart from detail, the two differ in the photo's
+light, exposure, contrast and color cast. This difference is measured and applied to the aged face:
+`matched = low(input) + T (aged - low(reconstruction))`. `low` is a wide blur, which carries the light. The matrix T is
+the linear map that turns the colors of the reconstruction into those of the input with the least movement (Pitie and
+Kokaram 2007, "The linear Monge-Kantorovitch linear color mapping"). It transfers contrast, and removes colors that a
+sepia photo does not have. Because the aged face's own colors are not used, changes such as gray hair stay. In the
+difference of two matched faces, everything except T cancels.
 """
 
 from __future__ import annotations

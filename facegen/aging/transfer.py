@@ -1,8 +1,8 @@
 """Age transfer: a photo in, its faces at other ages out.
 
-The method stands in `AgeTransfer._render`: encode a face, place it in w at its own age, step to other ages, draw. Read
-on in `ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo),
-`results` (what comes out) and `video`; in `editing` for the other method, an editor. `facegen.batch` writes the files.
+`AgeTransfer._render` is the method: encode a face, place it in w at its own age, step to other ages, draw. Read on in
+`ages_in_w` (how an age becomes a step in w), `refine` (closer to one face), `paste` (back into the photo), `results`
+and `video`; `editing` is the other method, an editor. `facegen.batch` writes the files.
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ def _compare(session: PhotoSession, age: float, settings: Settings) -> dict[str,
     picture = session.preview(age, settings)
     changed = len(session.input_ages) if settings.chosen is None else len(settings.chosen)
     mark = Mark((f"age {age:g}",), changed) if changed else None
-    return compared(in_page(session.small), in_page(picture, mark), f"The photo at age {age:g}")
+    return compared(in_page(session.before), in_page(picture, mark), f"The photo at age {age:g}")
 
 
 def _words(session: PhotoSession, age: float, settings: Settings) -> str:
@@ -310,7 +310,8 @@ def _words(session: PhotoSession, age: float, settings: Settings) -> str:
         if looks
         else []
     )
-    return html.escape("\n".join([*lines, *session.doubts()]))
+    part = ["This is the part around the faces. Downloads are the whole photo."] if session.shows_part else []
+    return html.escape("\n".join([*lines, *session.doubts(), *part]))
 
 
 def _outline(session: PhotoSession, settings: Settings) -> str:

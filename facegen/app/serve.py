@@ -10,9 +10,11 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from facegen.errors import FacegenError
 
@@ -68,10 +70,41 @@ def _app_options(host: str, password: str | None) -> dict[str, Any]:
     """Nothing that describes the page to programs; without a password, nothing for the pages of other web sites."""
     from starlette.middleware import Middleware
 
-    from facegen.app.guard import LocalOnly
-
     local = is_loopback(host) and not password
     return {"openapi_url": None, "middleware": [Middleware(LocalOnly, host=host)] if local else []}
+
+
+class LocalOnly:
+    """Refuses requests that the page of another web site made in the browser of somebody at this machine.
+
+    Such a page can call itself by a name that leads to this machine (DNS rebinding): then the request's host is not one
+    of ours. Or it sends what needs no answer: then the request's origin is not one of ours.
+
+    Args:
+        app: answers all other requests; ASGI, as this one.
+        host: a further name of this machine.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], host: str) -> None:
+        self._app, self._names = app, {"localhost", "127.0.0.1", "::1", host}
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        addresses = [f"//{headers.get(b'host', '')}", headers.get(b"origin", "//localhost")]
+        if all(self._is_ours(address) for address in addresses):
+            await self._app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"Open this page as http://localhost."})
+
+    def _is_ours(self, address: str) -> bool:
+        try:
+            return urlsplit(address).hostname in self._names
+        except ValueError:
+            return False
 
 
 def _end(number: int, frame: FrameType | None) -> None:

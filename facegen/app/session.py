@@ -25,6 +25,7 @@ from facegen.aging.results import AgedFace, FaceResult, doubts_in_words
 from facegen.aging.strips import photo_strip
 from facegen.aging.transfer import AgeTransfer
 from facegen.aging.video import save_morph
+from facegen.app.part import around, whole
 from facegen.app.upload import open_upload
 from facegen.batch.save import save_photos
 from facegen.errors import FacegenError
@@ -90,10 +91,11 @@ class PhotoSession:
         self._transfer = transfer
         self.name = Path(path).stem
         photo = open_upload(path).image
-        self._small, self._scale = _shrunk(photo, PREVIEW)
         self._faces = find_faces(photo)[:MAX_FACES]
         if not self._faces:
             raise FacegenError("No face found. Take a photo with a larger face that looks at the camera.")
+        self._whole = whole(photo, PREVIEW)
+        self._part = around(photo, [face.box for face in self._faces], PREVIEW)
         self._stop, self._drawing = threading.Event(), threading.Lock()
         self._drawn = self._draw(photo, Settings())
         self.input_ages = tuple(result.input_age for result in self._drawn.results)
@@ -117,12 +119,22 @@ class PhotoSession:
     @property
     def boxes(self) -> list[tuple[float, float, float, float]]:
         """Left, top, right, bottom of each face in `small`, in pixels."""
-        return [tuple(side * self._scale for side in face.box) for face in self._faces]  # type: ignore[misc]
+        return [self._whole.box_of(face.box) for face in self._faces]
 
     @property
     def small(self) -> Image.Image:
         """The photo as it is, as large as the page shows it."""
-        return self._small
+        return self._whole.picture
+
+    @property
+    def before(self) -> Image.Image:
+        """The part of the photo that `preview` shows, as it is."""
+        return self._part.picture
+
+    @property
+    def shows_part(self) -> bool:
+        """Whether that is not all of the photo."""
+        return self._part.scale != self._whole.scale or self._part.picture.size != self._whole.picture.size
 
     def is_drawn(self, settings: Settings) -> bool:
         """Whether a photo with these settings is there at once."""
@@ -185,9 +197,9 @@ class PhotoSession:
         return [result.aged[0].looks for result in self._at([age], settings)]
 
     def preview(self, age: float, settings: Settings) -> Image.Image:
-        """Return the small photo with its chosen faces at an age."""
-        small = [_scaled(result, self._scale) for result in self._at([age], settings)]
-        return self._paste(self._small, small)[0]
+        """Return the part of the photo around its faces, with the chosen ones at an age."""
+        placed = [self._part.placed(result) for result in self._at([age], settings)]
+        return self._paste(self._part.picture, placed)[0]
 
     def save_photo(self, age: float, settings: Settings) -> Path:
         """Write the whole photo at an age, as `facegen transfer` writes it, and return the path."""
@@ -212,9 +224,11 @@ class PhotoSession:
 
     def save_video(self, settings: Settings, kind: str) -> Path:
         """Write a video through all ages, `mp4` or `gif`, and return the path."""
-        results = [_scaled(result, self._scale) for result in self._at(AGES, settings)]
+        results = [self._whole.placed(result) for result in self._at(AGES, settings)]
         mark = Mark(tuple(f"age {age}" for age in AGES), len(results))
-        return save_morph(self._paste(self._small, results), self._clear() / f"{self.name}-ages.{kind}", mark=mark)
+        return save_morph(
+            self._paste(self._whole.picture, results), self._clear() / f"{self.name}-ages.{kind}", mark=mark
+        )
 
     def _clear(self) -> Path:
         """The folder for results, empty: the page has what was in it."""
@@ -269,17 +283,3 @@ def at_age(aged: Sequence[AgedFace], age: float) -> AgedFace:
     image = Image.blend(below.image, above.image, share)
     strength, looks = blended(below.strength, above.strength), blended(below.looks, above.looks)
     return AgedFace(f"age {age:g}", age, above.group, image, strength, looks, change)
-
-
-def _scaled(result: FaceResult, scale: float) -> FaceResult:
-    """A face of a photo as one of the photo in another size."""
-    matrix = np.column_stack([result.matrix[:, :2] / scale, result.matrix[:, 2]])
-    left, top, right, bottom = (side * scale for side in result.box)
-    return replace(result, matrix=matrix, box=(left, top, right, bottom))
-
-
-def _shrunk(photo: Image.Image, side: int) -> tuple[Image.Image, float]:
-    """A photo of at most `side` pixels, with its color profile, and its size as a share of the photo's."""
-    small = photo.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return small, small.width / photo.width

@@ -1,8 +1,8 @@
 """A clip in, the clip with its faces at another age out.
 
-The clip is read once to find its faces and follow them (`track.py`); of each, a crop is kept eight times a second. What
-aging changes is drawn for every crop as for a photo, averaged over the time around it (`change.py`), and put into every
-frame while the clip is read again. So nothing flickers: places, strength and change move slowly.
+The clip is first read to find its faces and follow them (`track.py`); a crop of each is kept eight times a second. The
+change is drawn for every crop as for a photo, averaged over the time around it (`change.py`), and added to every frame
+while the clip is read again. Place, strength and change move slowly, so nothing flickers.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The editor: changes the age of a face in a photo, without a generator.
 
-A U-Net that looks at a photo and at two ages, and answers with a change and a mask, as FRAN does (Zoss et al. 2022,
+A U-Net that gets a photo and two ages and returns a change and a mask, as FRAN does (Zoss et al. 2022,
 "Production-Ready Face Re-Aging for Visual Effects"). It works at two scales. The inner part always sees the face at the
-same small size, so that an eye is as large to it as in training; there it decides what aging changes. The outer part
-draws that at the picture's own size. It has learned to do so at 128 pixels: `facegen.aging.editing` shows it faces of
-that size, and enlarges what it answers.
+same small size, so that an eye is as large as in training; it decides what aging changes. The outer part draws the
+change at the picture's own size. It was trained at 128 pixels: `facegen.aging.editing` shows it faces of that size and
+enlarges its answer.
 """
 
 from __future__ import annotations

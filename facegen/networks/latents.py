@@ -1,10 +1,9 @@
 """From latents to pictures: where an encoder's latent lies in w, and the picture of a w.
 
-An encoder of z that was trained with squared error answers with the mean of all latents that it holds possible, so the
-less it knows, the shorter its answer: of a standard normal z, a guess of cosine r has about r times the full length.
-The mapping network scales every z to full length, which would blow up the little that is known, far beyond anything
-seen in training. So the length is put back where it means something: w is moved from the group's mean toward
-mapping(z, c) by that fraction.
+An encoder of z that was trained with squared error predicts the mean of all latents that are possible, so the less it
+knows, the shorter its answer: for a standard normal z, a guess with cosine r has about r times the full length. The
+mapping network scales every z to full length, which would exaggerate the little that is known, far beyond anything seen
+in training. So the length is applied afterward: w is moved from the group's mean toward mapping(z, c) by that fraction.
 """
 
 from __future__ import annotations

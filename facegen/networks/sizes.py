@@ -1,8 +1,8 @@
 """Draw pictures wider or taller than a generator was trained for, with the same network.
 
-The blocks up to 8x8 run as they were trained, so what they lay out stays whole. There features and picture are
-continued beyond their borders, repeated or mirrored, and all later blocks run on the larger area; what is too much is
-cut off the finished picture. Continued at 4x4, faces melt into their neighbors; at 16x16, mirrored ones fall apart.
+The blocks up to 8x8 run as trained, so the layout stays intact. Then features and picture are extended beyond their
+borders, repeated or mirrored, and all later blocks run on the larger area; the finished picture is cropped. When
+extended at 4x4, faces melt into their neighbors; at 16x16, mirrored ones fall apart.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Random numbers of a training step, for a batch that may come in parts.
 
-What is random and makes the training what it is (latents, labels, style mixing, augmentation, the noise of path
-lengths) is drawn for the whole batch, by every process and for every part alike, and each takes its rows. So the same
+Everything random that shapes the training (latents, labels, style mixing, augmentation, the noise of path lengths) is
+drawn for the whole batch, in the same way by every process and for every part, and each uses its own rows. So the same
 seed gives the same run on 1 GPU and on 8, with and without `--batch-gpu`, except for the last bits of a float. Such
-draws are small. The noise of the synthesis network is not, and each process draws its own, from a seed of its own.
+draws are small. The noise of the synthesis network is large, so each process draws its own, with its own seed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Projection: the w whose picture comes closest to a target (Karras et al. 2020, "Analyzing and Improving the Image
+"""Projection: the w whose picture is closest to a target (Karras et al. 2020, "Analyzing and Improving the Image
 Quality of StyleGAN", appendix D).
 
-w and the noise of every layer are optimized together. w starts from the mean of w and is shaken less and less; the
-noise is kept from storing the picture, by a price on what it has in common with itself a pixel away, at every scale.
-The numbers are those that were published.
+w and the noise of every layer are optimized together. w starts at the mean of w, with random noise added that fades
+over the steps. A penalty on the noise's correlation with itself one pixel away, at every scale, keeps it from storing
+the picture. The numbers are the published ones.
 """
 
 from __future__ import annotations
