@@ -322,7 +322,7 @@ def _outline(session: PhotoSession, settings: Settings) -> str:
     chosen = range(len(years)) if settings.chosen is None else settings.chosen
     picture = outlined(session.small, session.boxes, captions, chosen)
     words = html.escape(f"The faces of the photo, outlined: {'; '.join(captions)}")
-    return f'<img src="{in_page(picture)}" alt="{words}" style="width: 100%">'
+    return f'<img src="{in_page(picture)}" alt="{words}" style="width: 100%; max-height: 70vh; object-fit: contain">'
 
 
 def _forget(session: PhotoSession | None) -> None:
