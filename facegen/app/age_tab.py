@@ -25,11 +25,14 @@ from facegen.errors import FacegenError
 from facegen.photos.mark import Mark
 
 YOUNG, OLD = 25, 75  # what the slider shows first: the one that is farther from the age that the face looks
+YOUNGEST, OLDEST = 1, 100  # years that the age of a face in a photo can be said to be
 REFINE_STEPS = 150
 METHODS = {"generator": None, "editor": "editor"}  # as the page calls them, and as `Edit.method`
-NO_PHOTO = "Drop a photo first."
+REFINING = 20  # visitors who wait for a refinement, one of which is done at a time
+NO_PHOTO = "Drop a photo first. One that is here for an hour is forgotten."
 # On a phone the slider and what it changes come first, then what was found in the photo.
 STYLE = """
+.gradio-container:has(#auto input:checked) #strength { display: none; } /* there is none to choose */
 @media (max-width: 700px) {
   .age-tab > .column { display: contents; }
   .age-tab > .column > * { width: 100%; }
@@ -43,11 +46,12 @@ class AgeTab:
 
     Args:
         transfer: shared by all visitors.
-        kept: seconds after which a photo that nobody works on is forgotten.
+        kept: seconds after which a photo is forgotten.
     """
 
     def __init__(self, transfer: AgeTransfer, kept: int) -> None:
         self._transfer = transfer
+        self._refining = threading.Lock()
         self.session = gr.State(None, time_to_live=kept, delete_callback=_forget)
         with gr.Row(elem_classes="age-tab"):
             with gr.Column(scale=2, min_width=320):
@@ -64,12 +68,14 @@ class AgeTab:
             self.chosen = gr.CheckboxGroup([], label="Faces that change", visible=False, elem_id="chosen")
             with gr.Row():
                 self.ages = [
-                    gr.Number(label=f"Age of face {number}", minimum=0, maximum=120, visible=False, min_width=100)
+                    gr.Number(
+                        label=f"Age of face {number}", minimum=YOUNGEST, maximum=OLDEST, visible=False, min_width=100
+                    )
                     for number in range(1, MAX_FACES + 1)
                 ]
 
     def _add_results(self) -> None:
-        self.age = gr.Slider(AGES[0], AGES[-1], OLD, step=1, label="Age to show", elem_id="age")
+        self.age = gr.Slider(AGES[0], AGES[-1], OLD, step=1, label="Age to show", elem_id="age", buttons=[])
         self.compare = compare_box(elem_id="compare")
         self.message = message_line(elem_id="message")
         with gr.Accordion("How faces change", open=False):
@@ -81,9 +87,7 @@ class AgeTab:
                 info="The editor comes closer to the age; the generator looks a little more real.",
             )
             self.auto = gr.Checkbox(True, label="As little change as makes the face look the age", elem_id="auto")
-            self.strength = gr.Slider(
-                0, 3, 1, step=0.1, label="Strength of the change", interactive=False, elem_id="strength"
-            )
+            self.strength = gr.Slider(0, 3, 1, step=0.1, label="Strength of the change", elem_id="strength", buttons=[])
             can_hold = bool(self._transfer.latent_ages.shift.holds)
             self.hold = gr.Checkbox(can_hold, label="Women and men stay what they are", visible=can_hold)
             with gr.Row():
@@ -103,13 +107,12 @@ class AgeTab:
         hidden: dict[str, Any] = {"api_visibility": "private"}
         self.photo.change(
             self.open,
-            [self.session, self.photo],
+            [self.session, self.photo, self.method, self.auto, self.strength, self.hold],
             [self.session, self.faces, self.chosen, *self.ages, self.age, self.compare, self.message, self.files],
             **draw,
             show_progress_on=self.message,
             **hidden,
         )
-        self.auto.input(lambda auto: gr.Slider(interactive=not auto), self.auto, self.strength, queue=False, **hidden)
         gr.on(
             [control.input for control in controls],  # type: ignore[attr-defined]
             self.show,
@@ -123,7 +126,7 @@ class AgeTab:
             every,
             [self.compare, self.message, self.refine, self.cancel],
             concurrency_id="refine",
-            concurrency_limit=1,
+            concurrency_limit=REFINING,
             show_progress="hidden",
             **hidden,
         )
@@ -139,17 +142,20 @@ class AgeTab:
                 **hidden,
             )
 
-    def open(self, before: PhotoSession | None, path: str | None) -> list[Any]:
+    def open(self, before: PhotoSession | None, path: str | None, *how: Any) -> list[Any]:
         """A photo was dropped, or taken away."""
         if before is not None:
             before.close()
-        nothing: list[Any] = [None, gr.HTML(visible=False), gr.CheckboxGroup([], visible=False)]
+        nothing: list[Any] = [None, gr.HTML(visible=False), gr.CheckboxGroup([], value=[], visible=False)]
         nothing += [gr.Number(None, visible=False)] * MAX_FACES
         if path is None:
             return [*nothing, gr.skip(), None, "", gr.File(None, visible=False)]
         try:
             session = PhotoSession(self._transfer, path)
-            settings, mean = Settings(), sum(session.input_ages) / len(session.input_ages)
+            names = [f"Face {number}" for number in range(1, len(session.input_ages) + 1)]
+            settings = _settings(session, names, *how)
+            session.draw(settings)
+            mean = sum(session.input_ages) / len(session.input_ages)
             age = OLD if mean < (YOUNG + OLD) / 2 else YOUNG
             numbers = [
                 gr.Number(round(session.input_ages[index]), visible=True)
@@ -157,7 +163,6 @@ class AgeTab:
                 else gr.Number(None, visible=False)
                 for index in range(MAX_FACES)
             ]
-            names = [f"Face {number}" for number in range(1, len(session.input_ages) + 1)]
             return [
                 session,
                 gr.HTML(_outline(session, settings), visible=True),
@@ -185,7 +190,7 @@ class AgeTab:
             ]
         except Stopped:
             return [gr.skip()] * 3
-        except FacegenError as error:
+        except (FacegenError, OSError) as error:
             return [gr.skip(), spoken(error), gr.skip()]
 
     def refined(self, session: PhotoSession | None, age: float, *values: Any) -> Iterator[list[Any]]:
@@ -196,12 +201,12 @@ class AgeTab:
             return
         settings = _settings(session, *values)
         if settings.edit.method == "editor":
-            yield [gr.skip(), "Only the generator can be fitted to faces: choose the method generator first.", *ready]
+            yield [gr.skip(), "Only the generator is refined: take it as the method.", *ready]
             return
         settings = replace(settings, edit=replace(settings.edit, refine=REFINE_STEPS))
-        work = _Work(session, settings)
+        work = _Work(session, settings, self._refining)
         try:
-            yield [gr.skip(), "Refining ...", *busy, gr.Button(visible=True)]
+            yield [gr.skip(), work.words(), *busy, gr.Button(visible=True)]
             while not work.wait(0.25):
                 yield [gr.skip(), work.words(), gr.skip(), gr.skip()]
         finally:
@@ -229,18 +234,20 @@ class AgeTab:
 
 
 class _Work:
-    """A refinement in a thread of its own."""
+    """A refinement in a thread of its own; one at a time holds `turn`."""
 
-    def __init__(self, session: PhotoSession, settings: Settings) -> None:
+    def __init__(self, session: PhotoSession, settings: Settings, turn: threading.Lock) -> None:
         self.error: Exception | None = None
-        self._done, self._total, self._start = 0, 0, time.monotonic()
-        self._session, self._settings = session, settings
+        self._done, self._total, self._start = 0, 0, 0.0
+        self._session, self._settings, self._turn = session, settings, turn
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._session.draw(self._settings, self._report)
+            with self._session.turn(self._turn):
+                self._start = time.monotonic()
+                self._session.draw(self._settings, self._report)
         except Stopped:
             self.error = FacegenError("Refinement stopped; the faces are as before.")
         except Exception as error:
@@ -256,6 +263,8 @@ class _Work:
 
     def words(self) -> str:
         """How far it is."""
+        if not self._start:
+            return "Waiting for the refinement of another visitor ..."
         if not self._done:
             return "Refining ..."
         left = (time.monotonic() - self._start) * (self._total / self._done - 1)
@@ -263,15 +272,19 @@ class _Work:
 
 
 def _settings(
-    session: PhotoSession, chosen: Sequence[str], method: str, auto: bool, strength: float, hold: bool, *ages: float
+    session: PhotoSession, chosen: Sequence[str], method: str, auto: bool, strength: float, hold: bool, *ages: Any
 ) -> Settings:
     """The settings as the controls say them, refined if the faces are already."""
     own = [
-        estimated if age is None or age == round(estimated) else age
-        for age, estimated in zip(ages, session.input_ages, strict=False)
+        estimated if age is None or age == round(estimated) else min(max(age, YOUNGEST), OLDEST)
+        for age, estimated in zip((*ages, *[None] * MAX_FACES), session.input_ages, strict=False)
     ]
     numbers = tuple(sorted(int(name.split()[-1]) - 1 for name in chosen))
-    edit = Edit(method=METHODS[method], strength=None if auto else strength, hold=None if hold else [])
+    edit = Edit(
+        method=METHODS[method],
+        strength=None if auto else strength,
+        hold=[] if not hold and METHODS[method] is None else None,
+    )
     settings = Settings(
         edit,
         None if tuple(own) == session.input_ages else tuple(own),
@@ -284,7 +297,8 @@ def _settings(
 def _compare(session: PhotoSession, age: float, settings: Settings) -> dict[str, str]:
     """The photo before and after, for the page."""
     picture = session.preview(age, settings)
-    mark = Mark((f"age {age:g}",), len(session.input_ages))
+    changed = len(session.input_ages) if settings.chosen is None else len(settings.chosen)
+    mark = Mark((f"age {age:g}",), changed) if changed else None
     return compared(in_page(session.before), in_page(picture, mark), f"The photo at age {age:g}")
 
 

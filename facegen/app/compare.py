@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 
 import gradio as gr
@@ -32,7 +31,14 @@ STYLE = """
 .compare .after { position: absolute; inset: 0; height: 100%; clip-path: inset(0 0 0 var(--border)); }
 .compare .border { position: absolute; top: 0; bottom: 0; left: var(--border); width: 3px; margin-left: -1px;
   background: white; box-shadow: 0 0 3px black; pointer-events: none; }
-.compare input { position: absolute; inset: 0; width: 100%; height: 100%; opacity: 0; margin: 0; cursor: ew-resize; }
+.compare .border::after { content: '◂ ▸'; position: absolute; top: 75%; left: 50%;
+  transform: translate(-50%, -50%); padding: 0.9em 0.4em; border-radius: 2em; background: white; color: black;
+  white-space: nowrap; box-shadow: 0 0 3px black; }
+.compare input { position: absolute; top: 0; left: var(--left); width: var(--filled); height: 100%; margin: 0;
+  opacity: 0; cursor: ew-resize; appearance: none; }
+/* Without a width, so that the border is where the pointer is. */
+.compare input::-webkit-slider-thumb { appearance: none; width: 1px; height: 100%; }
+.compare input::-moz-range-thumb { width: 1px; height: 100%; border: none; }
 .compare:focus-within { outline: 3px solid var(--color-accent); outline-offset: 2px; }
 .hint { padding: 3em 1em; text-align: center; opacity: 0.7; }
 """
@@ -44,8 +50,10 @@ const range = element.querySelector('input');
 const place = () => {
   const width = box.clientWidth, height = box.clientHeight;
   const filled = Math.min(width, height * before.naturalWidth / Math.max(before.naturalHeight, 1)) || width;
-  const at = (width - filled) / 2 + filled * range.value / 100;
-  box.style.setProperty('--border', at + 'px');
+  const left = (width - filled) / 2;
+  box.style.setProperty('--left', left + 'px');
+  box.style.setProperty('--filled', filled + 'px');
+  box.style.setProperty('--border', left + filled * range.value / 100 + 'px');
   range.setAttribute('aria-valuetext', range.value + ' percent before');
 };
 const show = () => {
@@ -75,7 +83,7 @@ def compare_box(elem_id: str) -> gr.HTML:
 
 def compared(before: str, after: str, caption: str) -> dict[str, str]:
     """Return the value of a `compare_box`: two addresses from `in_page`, and what the second one shows."""
-    return {"before": before, "after": after, "before_alt": "The photo as it is", "after_alt": html.escape(caption)}
+    return {"before": before, "after": after, "before_alt": "The photo as it is", "after_alt": caption}
 
 
 def in_page(picture: Image.Image, mark: Mark | None = None) -> str:

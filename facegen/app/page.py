@@ -25,10 +25,40 @@ FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
 WIDE = ".gradio-container { max-width: 1280px !important; margin: auto; }"
 STYLE = WIDE + AGE_STYLE + EXAMPLES_STYLE + LATENTS_STYLE
 
+# Who types 25 types 2 first, or nothing. gradio takes that for an age below the slider's, and calls it an error.
+SCRIPT = """() => {
+  const parts = (event) => {
+    const number = event.target;
+    if (number.type !== 'number') return {};
+    const slider = number.closest('.block')?.querySelector('input[type=range]');
+    const low = number.value === '' ? Boolean(slider) : number.min !== '' && +number.value < +number.min;
+    return { number, slider, low };
+  };
+  document.addEventListener('input', (event) => {
+    const { number, low } = parts(event);
+    if (low) event.stopImmediatePropagation();
+    else if (number && number.max !== '' && +number.value > +number.max) number.value = number.max;
+  }, true);
+  document.addEventListener('change', (event) => {
+    const { number, slider, low } = parts(event);
+    if (!low) return;
+    number.value = number.value === '' ? slider.value : number.min;
+    number.dispatchEvent(new Event('input', { bubbles: true }));
+  }, true);
+}"""
+
 
 def theme() -> Base:
-    """Colors and fonts, all of them here."""
-    return Base(primary_hue="blue", font=FONTS, font_mono=["ui-monospace", "monospace"])
+    """Colors and fonts, all of them here; the colors are dark enough to be read."""
+    base = Base(primary_hue="blue", font=FONTS, font_mono=["ui-monospace", "monospace"])
+    return base.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        color_accent="*primary_600",
+        block_info_text_color="*neutral_600",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_700",
+    )
 
 
 def build_page(transfer: AgeTransfer) -> gr.Blocks:

@@ -6,8 +6,15 @@ import hmac
 import ipaddress
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
 
 from facegen.errors import FacegenError
 
@@ -35,7 +42,7 @@ def serve(
     open_browser: bool = False,
     device: str | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
         password: what visitors have to know; needed where others than this machine's users can reach the page.
@@ -50,11 +57,58 @@ def serve(
         raise FacegenError("others can reach this page: give it a password")
     folder = tempfile.mkdtemp(prefix="facegen-app-")  # readable by this user alone
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     try:
         _launch(host, port, password, share, open_browser, device)
     finally:
         tempfile.tempdir = None
         shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def _app_options(host: str, password: str | None) -> dict[str, Any]:
+    """Nothing that describes the page to programs; without a password, nothing for the pages of other web sites."""
+    from starlette.middleware import Middleware
+
+    local = is_loopback(host) and not password
+    return {"openapi_url": None, "middleware": [Middleware(LocalOnly, host=host)] if local else []}
+
+
+class LocalOnly:
+    """Refuses requests that the page of another web site made in the browser of somebody at this machine.
+
+    Such a page can call itself by a name that leads to this machine (DNS rebinding): then the request's host is not one
+    of ours. Or it sends what needs no answer: then the request's origin is not one of ours.
+
+    Args:
+        app: answers all other requests; ASGI, as this one.
+        host: a further name of this machine.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], host: str) -> None:
+        self._app, self._names = app, {"localhost", "127.0.0.1", "::1", host}
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        addresses = [f"//{headers.get(b'host', '')}", headers.get(b"origin", "//localhost")]
+        if all(self._is_ours(address) for address in addresses):
+            await self._app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"Open this page as http://localhost."})
+
+    def _is_ours(self, address: str) -> bool:
+        try:
+            return urlsplit(address).hostname in self._names
+        except ValueError:
+            return False
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _launch(host: str, port: int, password: str | None, share: bool, open_browser: bool, device: str | None) -> None:
@@ -64,7 +118,7 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
 
     try:
         from facegen.app.examples import example_photos
-        from facegen.app.page import STYLE, build_page, theme
+        from facegen.app.page import SCRIPT, STYLE, build_page, theme
     except ModuleNotFoundError as error:
         raise FacegenError('the page needs gradio: pip install "facegen[app]"') from error
 
@@ -84,6 +138,7 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
             allowed_paths=[str(path) for path in example_photos().values()],
             theme=theme(),
             css=STYLE,
+            js=SCRIPT,
             footer_links=[],
             ssr_mode=False,
             run_history=False,
@@ -92,8 +147,17 @@ def _launch(host: str, port: int, password: str | None, share: bool, open_browse
             state_session_capacity=VISITORS,
             quiet=True,
             prevent_thread_lock=True,
+            app_kwargs=_app_options(host, password),
         )
     except OSError as error:
-        raise FacegenError(f"port {port} of {host} cannot be used ({error}); take another one with --port") from error
+        raise FacegenError(
+            f"port {port} of {host} cannot be used: another program may hold it; take another one with --port"
+        ) from error
     say(f"Open {page.local_url}", "Ctrl-C ends it.")
-    page.block_thread()
+    try:
+        while True:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("Stopped.")
+    finally:
+        page.close(verbose=False)

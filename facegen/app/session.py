@@ -9,7 +9,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,7 +96,7 @@ class PhotoSession:
             raise FacegenError("No face found. Take a photo with a larger face that looks at the camera.")
         self._whole = whole(photo, PREVIEW)
         self._part = around(photo, [face.box for face in self._faces], PREVIEW)
-        self._stop = threading.Event()
+        self._stop, self._drawing = threading.Event(), threading.Lock()
         self._drawn = self._draw(photo, Settings())
         self.input_ages = tuple(result.input_age for result in self._drawn.results)
         self.latents = [result.latent for result in self._drawn.results]
@@ -103,6 +105,8 @@ class PhotoSession:
         self._file = Path(shutil.copy(path, self._folder))
         self._made = self._folder / "made"
         self._made.mkdir()
+        # Also where nobody calls `close`, as for the oldest of too many visitors.
+        self._delete = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def _draw(self, photo: Image.Image, settings: Settings, progress: bool | Report = False) -> Drawn:
         edit = settings.drawing.edit
@@ -139,13 +143,14 @@ class PhotoSession:
     def draw(self, settings: Settings, progress: bool | Report = False) -> None:
         """Draw the faces anew, where the settings ask for that; only then do other settings show.
 
+        It ends another `draw` that is going on: the visitor wants these settings now.
+
         Raises:
             Stopped: `stop` was called in the meantime. The faces that were there before stay.
             FacegenError: settings that do not fit.
         """
         if self.is_drawn(settings):
             return
-        self._stop.clear()
 
         def report(done: int, total: int) -> None:
             if self._stop.is_set():
@@ -153,7 +158,26 @@ class PhotoSession:
             if callable(progress):
                 progress(done, total)
 
-        self._drawn = self._draw(open_upload(self._file).image, settings, report)
+        self._stop.set()
+        with self._drawing:
+            self._stop.clear()
+            self._drawn = self._draw(open_upload(self._file).image, settings, report)
+
+    @contextmanager
+    def turn(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold a lock that several sessions share.
+
+        Raises:
+            Stopped: `stop` was called in the meantime.
+        """
+        self._stop.clear()
+        while not lock.acquire(timeout=0.1):
+            if self._stop.is_set():
+                raise Stopped
+        try:
+            yield
+        finally:
+            lock.release()
 
     def stop(self) -> None:
         """End a `draw` that is going on in another thread."""
@@ -162,7 +186,7 @@ class PhotoSession:
     def close(self) -> None:
         """Delete all files, and end what is going on."""
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._delete()
 
     def doubts(self) -> list[str]:
         """What is to be said of faces of which less is to be expected, a line each."""
@@ -192,7 +216,7 @@ class PhotoSession:
         """Write a strip through the ages for each chosen face, and return the paths."""
         photo, results, folder = open_upload(self._file).image, self._at(STRIP_AGES, settings), self._clear()
         photos = self._paste(photo, results)
-        mark = Mark(tuple(f"age {age}" for age in STRIP_AGES), len(results))
+        mark = Mark(tuple(f"age {age}" for age in STRIP_AGES))
         return [
             save_marked(photo_strip(photo, photos, result), folder / f"{self.name}-face{number + 1}-strip.png", mark)
             for number, result in zip(self._chosen(settings), results, strict=True)

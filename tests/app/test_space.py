@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import time
@@ -14,7 +15,9 @@ from click.testing import CliRunner
 from helpers import start_python
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
+from playwright.sync_api import sync_playwright
 
+from facegen.app.examples import example_photos
 from facegen.app.serve import serve
 from facegen.app.space import export_space
 from facegen.cli.app import command
@@ -75,7 +78,9 @@ def test_the_command_still_asks_for_a_password():
     assert "--password" in outcome.output
 
 
-def test_its_page_is_served_to_everybody(tmp_path, monkeypatch):
+@pytest.fixture
+def space(tmp_path, monkeypatch):
+    """The address of a Space, run as the hub runs it."""
     (app,) = [path for path in export_space(tmp_path / "space") if path.name == "app.py"]
     port = _free_port()
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
@@ -85,12 +90,33 @@ def test_its_page_is_served_to_everybody(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     process = start_python(str(app))
     try:
-        page = _fetched(f"http://127.0.0.1:{port}/", process)
-        assert 'content="facegen"' in page
-        assert "Change age" in page  # the page itself, no form for a password
+        address = f"http://127.0.0.1:{port}/"
+        _fetched(address, process)
+        yield address
     finally:
         process.kill()
         process.communicate()
+
+
+def test_its_page_is_served_to_everybody_and_its_examples_work(space):
+    with urllib.request.urlopen(space) as answer:
+        page = answer.read().decode()
+    assert 'content="facegen"' in page
+    assert "Change age" in page  # the page itself, no form for a password
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium here, which clicks an example")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(space)
+        for name in example_photos():
+            tab.get_by_role("button", name=name).click()
+            tab.wait_for_selector(f"#photo img[src*='{example_photos()[name].name}']")
+            tab.wait_for_selector("#compare .compare:not([hidden])", timeout=60_000)
+            tab.get_by_label("Remove Image").click()
+            tab.wait_for_selector("#compare .hint:not([hidden])")
+        browser.close()
 
 
 def _free_port() -> int:
