@@ -24,7 +24,7 @@ DOWNLOADS := 0.5 GB, 0.2 GB of it PyTorch for CPUs
 else ifeq ($(shell uname -s),Linux)
 DOWNLOADS := 3.3 GB, 3 GB of it PyTorch with CUDA; without an NVIDIA GPU, stop and add CPU=1: 0.5 GB
 else
-DOWNLOADS := 0.5 GB, most of it PyTorch
+DOWNLOADS := 0.4 GB, 0.1 GB of it PyTorch
 endif
 
 # $(call install,EXTRAS): PyTorch for CPUs comes first, so that pip finds it there and takes no other.

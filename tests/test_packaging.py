@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -68,6 +69,16 @@ def test_lower_bounds_are_those_of_pyproject():
     assert result.returncode == 0, result.stderr
     written = set(re.findall(r'"([\w-]+>=[\d.]+)', read("pyproject.toml").partition("[project]")[2]))
     assert {line.replace("==", ">=") for line in result.stdout.splitlines()} == written
+
+
+def test_every_file_of_the_packages_goes_into_the_wheel():
+    table = read("pyproject.toml").partition("[tool.setuptools.package-data]")[2].partition("\n[")[0]
+    patterns = {name: ast.literal_eval(value) for name, value in re.findall(r"^(\w+) = (\[.*?\])", table, re.MULTILINE)}
+    for package in ("facegen", "torch_utils", "dnnlib"):
+        folder = Path(facegen.__file__).parents[1] / package
+        data = {path for path in folder.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+        assert data == {path for pattern in patterns.get(package, []) for path in folder.glob(pattern)} & data
+        assert all((path.parent / "__init__.py").is_file() for path in folder.rglob("*.py"))
 
 
 def test_wheels_that_differ_are_found(tmp_path: Path):

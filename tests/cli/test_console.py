@@ -86,7 +86,7 @@ def test_sigterm_while_python_clears_up_is_no_traceback(tmp_path: Path):
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=30)[1]
     assert process.returncode == -signal.SIGTERM
-    assert errors.rstrip().endswith(b"make one folder for each class")  # the command's own last line is the last of all
+    assert errors.rstrip().endswith(b"make one subfolder per class")  # the command's own last line is the last of all
     assert b"Traceback" not in errors
 
 

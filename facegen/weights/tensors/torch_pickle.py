@@ -159,7 +159,7 @@ class TorchPickle:
 
 def _check_plain(metadata: Any) -> None:
     if metadata:
-        raise FacegenError("holds a tensor with pending conjugation or negation: refused")
+        raise FacegenError("holds a tensor that must still be conjugated or negated: refused")
 
 
 def _ordered(items: Any = None) -> dict[Any, Any]:
