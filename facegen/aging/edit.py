@@ -253,7 +253,7 @@ def group_of(age: float, groups: AgeGroups) -> int:
 
 def _beyond(age: float, groups: AgeGroups, oldest: int) -> FacegenError:
     youngest, labels = groups.bounds[0][0], ", ".join(groups.labels)
-    return FacegenError(f"age {age:g} is in none of this generator's groups, {youngest} to {oldest} years: {labels}")
+    return FacegenError(f"age {age:g} is outside this generator's groups, {youngest} to {oldest} years: {labels}")
 
 
 def layer_indices(layers: str | Sequence[int] | None, num_ws: int) -> list[int]:

@@ -88,7 +88,7 @@ def locate(reference: str | os.PathLike[str]) -> Path:
     hint = f"; did you mean {close[0]}?" if close else ""
     shown = text if text and text.isprintable() else repr(text)
     raise FileNotFoundError(
-        f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor an address "
+        f"{shown}: neither a file, a run folder, a published network ({', '.join(PUBLISHED)}) nor a URL "
         f"(https://... or hf://organization/name){hint}"
     )
 

@@ -217,7 +217,7 @@ def test_aligned_pictures_may_have_any_size_and_mode(transfer: AgeTransfer, hopp
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"ages": [25, 81]}, "age 81 is in none of this generator's groups, 0 to 80 years: 0-20, 21-40, 41-60, 71-80"),
+        ({"ages": [25, 81]}, "age 81 is outside this generator's groups, 0 to 80 years: 0-20, 21-40, 41-60, 71-80"),
         ({"ages": [float("nan")]}, "age nan"),
         ({"ages": [float("inf")]}, "age inf"),
         ({"edit": Edit(layers="9")}, "it has 6, 0 to 5"),
@@ -243,11 +243,9 @@ def test_ages_beyond_the_last_group(ages: str):
     assert wanted_ages([oldest, oldest + 0.5], groups)[0].group == 1
     assert_refused("in a list", wanted_ages, 5, groups)
     for age in (oldest + 1, 200, 1000):
-        assert_refused(
-            f"age {age} is in none of this generator's groups, 0 to {oldest} years", wanted_ages, [age], groups
-        )
+        assert_refused(f"age {age} is outside this generator's groups, 0 to {oldest} years", wanted_ages, [age], groups)
     assert group_of(116, groups) == 1  # a face may be older than what can be shown
-    assert_refused("age 300 is in none", group_of, 300, groups)
+    assert_refused("age 300 is outside", group_of, 300, groups)
 
 
 def test_every_face_of_a_group_photo_has_its_own_age(transfer: AgeTransfer, hopper: Image.Image):

@@ -176,7 +176,7 @@ def test_mistakes_are_one_line(run, folder: Path, tmp_path: Path):
         (["--id-judge", "vggface2"], "(--id-judge FILE)"),
         (["--lpips", tmp_path / "none"], "none: there is no such file (--lpips)"),
         (["--ages", "young"], "not a list of ages"),
-        (["--ages", "10,500"], "age 500 is in none of this generator's groups"),
+        (["--ages", "10,500"], "age 500 is outside this generator's groups"),
         (["--compare", "other"], "'other' does not name a system: write NAME=ENCODER"),
         (["--compare", "other=x,refine=often"], "refine must be a number"),
         (["--compare", "FaceGen="], "two systems have the same name"),

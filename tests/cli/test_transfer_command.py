@@ -241,8 +241,8 @@ def test_all_faces_or_the_largest(run, tmp_path: Path):
     [
         (["--ages", "five"], 2, "5,25,45,65,85"),
         (["--ages", "5,,7"], 2, "5,25,45,65,85"),
-        (["--ages", "-3"], 1, "age -3 is in none"),
-        (["--input-age", "-1"], 1, "age -1 is in none"),
+        (["--ages", "-3"], 1, "age -3 is outside"),
+        (["--input-age", "-1"], 1, "age -1 is outside"),
         (["--paste-back", "old"], 2, "'old' is not one of 'change', 'face'"),
         (["--video", "avi"], 2, "'avi' is not one of 'mp4', 'gif'"),
         (["--outdir", str(HOPPER)], 2, "is a file"),
