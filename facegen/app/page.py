@@ -25,7 +25,9 @@ FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
 WIDE = """
 .gradio-container { max-width: 1280px !important; margin: auto; }
 .dark { --color-accent: var(--primary-400); }
-input:is([type=range], [type=checkbox], [type=radio]):focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 4px; }
+input:is([type=range], [type=checkbox], [type=radio]):focus-visible {
+  outline: 2px solid var(--color-accent) !important; outline-offset: 4px;
+}
 """
 STYLE = WIDE + AGE_STYLE + EXAMPLES_STYLE + LATENTS_STYLE
 
