@@ -69,7 +69,7 @@ def test_modules_import_neither_posix_nor_heavy_packages():
     # It is all about facenet-pytorch; `facegen.faces.find` imports it when it looks for faces.
     modules.remove("facegen.faces.mtcnn")
     # The page is all about gradio, an extra; what serves it and works on photos is not.
-    plain = {f"facegen.app.{name}" for name in ("latent_pictures", "outline", "serve", "session", "space", "upload")}
+    plain = {f"facegen.app.{name}" for name in ("outline", "serve", "session", "space", "upload")}
     modules = [name for name in modules if not name.startswith("facegen.app.") or name in plain]
     code = (
         "import importlib, os, sys, filelock, psutil, torch\n"

@@ -317,8 +317,10 @@ def _words(session: PhotoSession, age: float, settings: Settings) -> str:
 def _outline(session: PhotoSession, settings: Settings) -> str:
     """The photo with its faces outlined, for the page."""
     years = settings.input_ages or session.input_ages
-    said = "age" if settings.input_ages else "looks"
-    captions = [f"{number}: {said} {age:.0f}" for number, age in enumerate(years, start=1)]
+    captions = [
+        f"{number}: {'looks' if age == estimated else 'age'} {age:.0f}"
+        for number, (age, estimated) in enumerate(zip(years, session.input_ages, strict=True), start=1)
+    ]
     chosen = range(len(years)) if settings.chosen is None else settings.chosen
     picture = outlined(session.small, session.boxes, captions, chosen)
     words = html.escape(f"The faces of the photo, outlined: {'; '.join(captions)}")

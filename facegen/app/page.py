@@ -22,7 +22,11 @@ Drop a photo and move the slider: the person stays, the age moves. Photos stay o
 are deleted after an hour. Results carry a mark that says that a program changed the faces."""
 KEPT = 3600  # seconds that files and sessions are kept
 FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
-WIDE = ".gradio-container { max-width: 1280px !important; margin: auto; }"
+WIDE = """
+.gradio-container { max-width: 1280px !important; margin: auto; }
+.dark { --color-accent: var(--primary-400); }
+input:is([type=range], [type=checkbox], [type=radio]):focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 4px; }
+"""
 STYLE = WIDE + AGE_STYLE + EXAMPLES_STYLE + LATENTS_STYLE
 
 # Who types 25 types 2 first, or nothing. gradio takes that for an age below the slider's, and calls it an error.
@@ -55,6 +59,7 @@ def theme() -> Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         color_accent="*primary_600",
+        body_text_color_subdued="*neutral_600",
         block_info_text_color="*neutral_600",
         block_label_text_color="*neutral_600",
         block_title_text_color="*neutral_700",

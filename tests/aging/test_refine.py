@@ -148,3 +148,17 @@ def test_age_transfer_refines(generator: Generator, estimator: AgeEstimator, tar
     assert (distances[1] < 0.9 * distances[0]).all()
     again = transfer.render(faces, [20, 70], input_ages=[30, 40])
     torch.testing.assert_close(again.aged, plain.aged)  # the transfer's own generator is as it was
+
+
+def test_a_function_is_told_of_every_step_and_can_end_it(generator: Generator):
+    ws, faces = start_and_faces(generator, 2)
+    told: list[tuple[int, int]] = []
+    refine(generator, faces, ws, steps=10, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 16) for done in range(1, 17)]  # 4 for the latents of both, 6 for each generator
+
+    def stop(done: int, total: int) -> None:
+        if done == 6:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        refine(generator, faces, ws, steps=10, progress=stop)

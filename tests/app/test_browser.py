@@ -198,7 +198,7 @@ def test_refinement_is_cancelled_and_done(visit):
     visitor.open_settings()
     before = visitor.after
     visitor.at("#refine").click()
-    visitor.wait_for(r"step \d+ of 24")
+    visitor.wait_for(r"step \d+ of 80")
     assert visitor.at("#refine").is_disabled()
     visitor.at("#cancel").click()
     visitor.wait_for("stopped; the faces are as before")
@@ -221,7 +221,7 @@ def test_two_visitors_have_their_own_photos(visit, two: Path):
     other.upload(two)
     one.open_settings()
     one.at("#refine").click()
-    one.wait_for(r"step \d+ of 24")
+    one.wait_for(r"step \d+ of 80")
     with other.changing():
         other.slider.press("Home")
     other.wait_for("Faces look ")

@@ -15,6 +15,7 @@ from helpers import start_python
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 
+from facegen.app.examples import example_photos
 from facegen.app.serve import serve
 from facegen.app.space import export_space
 from facegen.cli.app import command
@@ -75,22 +76,44 @@ def test_the_command_still_asks_for_a_password():
     assert "--password" in outcome.output
 
 
-def test_its_page_is_served_to_everybody(tmp_path, monkeypatch):
-    (app,) = [path for path in export_space(tmp_path / "space") if path.name == "app.py"]
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """The address of a Space, run as the hub runs it."""
+    (app,) = [path for path in export_space(tmp_path_factory.mktemp("space")) if path.name == "app.py"]
     port = _free_port()
-    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
-    monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
-    monkeypatch.setenv("SYSTEM", "spaces")  # as on a Space
-    monkeypatch.setenv("SPACE_ID", "somebody/facegen")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    process = start_python(str(app))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+        environment.setenv("GRADIO_SERVER_PORT", str(port))
+        environment.setenv("SYSTEM", "spaces")
+        environment.setenv("SPACE_ID", "somebody/facegen")
+        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        process = start_python(str(app))
     try:
-        page = _fetched(f"http://127.0.0.1:{port}/", process)
-        assert 'content="facegen"' in page
-        assert "Change age" in page  # the page itself, no form for a password
+        address = f"http://127.0.0.1:{port}/"
+        _fetched(address, process)
+        yield address
     finally:
         process.kill()
         process.communicate()
+
+
+def test_its_page_is_served_to_everybody(space):
+    with urllib.request.urlopen(space) as answer:
+        page = answer.read().decode()
+    assert 'content="facegen"' in page
+    assert "Change age" in page  # the page itself, no form for a password
+
+
+def test_its_examples_work(space, browser):
+    tab = browser.new_page()
+    tab.goto(space)
+    for name, path in example_photos().items():
+        tab.get_by_role("button", name=name).click()
+        tab.wait_for_selector(f"#photo img[src*='{path.name}']")
+        tab.wait_for_selector("#compare .compare:not([hidden])", timeout=60_000)
+        tab.get_by_label("Remove Image").click()
+        tab.wait_for_selector("#compare .hint:not([hidden])")
+    tab.close()
 
 
 def _free_port() -> int:
