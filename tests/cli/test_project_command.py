@@ -151,8 +151,8 @@ def test_missing_weights_of_lpips(run, photo, tmp_path, monkeypatch):
     [
         (["--class", "7"], "there is no class 7"),
         (["--age", "30,40"], "one class"),
-        (["--then-ages", "30", "--network", "plain"], "no ages"),
-        (["--then-ages", "30", "--network", "classes"], "no ages"),
+        (["--then-ages", "30", "--network", "plain"], "not age groups"),
+        (["--then-ages", "30", "--network", "classes"], "not age groups"),
         (["--start=encoder", "--network", "plain"], "--encoder"),
         (["--then-ages", "200"], "200"),
     ],

@@ -163,7 +163,7 @@ def test_bad_videos_are_refused(age, tmp_path: Path, hopper: Image.Image, landsc
     refused("empty.mp4", b"", "empty")
     refused("text.mp4", b"#EXTM3U\nhttp://example.org/clip.ts\n" * 20, "not a video")
     refused("cut.mp4", whole[: len(whole) // 2], "damaged")
-    refused("kind.mp4", whole.replace(b"avc1", b"zzzz"), "not known")
+    refused("kind.mp4", whole.replace(b"avc1", b"zzzz"), "unknown format")
     refused("photo.mov", b"\xff\xd8\xff" + bytes(500), "not a video")
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
         tone = file.add_stream("aac", rate=48000)

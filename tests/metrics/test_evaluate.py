@@ -353,7 +353,7 @@ def test_the_cache_is_for_its_owner(archive, make_extractor, monkeypatch, tmp_pa
 def test_a_cache_that_cannot_be_written_costs_a_warning(archive, make_extractor, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("FACEGEN_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="cannot be kept"):
+    with pytest.warns(UserWarning, match="cannot be cached"):
         features = real_features(archive, [0, 1], make_extractor(), progress=False)
     assert features.shape == (2, 6)
 

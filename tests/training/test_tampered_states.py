@@ -187,7 +187,7 @@ def test_numbers_that_are_right(parts: State):
 
 def test_parts_that_are_missing(parts: State):
     for name in parts:
-        refuses(parts, {key: value for key, value in state_of(parts).items() if key != name}, f"there is no {name}")
+        refuses(parts, {key: value for key, value in state_of(parts).items() if key != name}, f"it has no {name}")
         refuses(parts, {**state_of(parts), name: [1]}, name)
 
 
