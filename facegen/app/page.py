@@ -25,7 +25,7 @@ FONTS = ["system-ui", "sans-serif"]  # gradio's own theme asks Google for fonts
 WIDE = """
 .gradio-container { max-width: 1280px !important; margin: auto; }
 .dark { --color-accent: var(--primary-400); }
-input:is([type=range], [type=checkbox], [type=radio]):focus-visible {
+input:focus-visible, textarea:focus-visible {
   outline: 2px solid var(--color-accent) !important; outline-offset: 4px;
 }
 """
@@ -70,7 +70,7 @@ def theme() -> Base:
 
 def build_page(transfer: AgeTransfer) -> gr.Blocks:
     """Return the page, not yet served."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, KEPT)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(min(600, KEPT), KEPT)) as page:
         gr.Markdown(WORDS)
         with gr.Tab("Change age"):
             photo = AgeTab(transfer, KEPT).session

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import signal
 import urllib.request
 from pathlib import Path
 
 import pytest
 from helpers import HOPPER
 from PIL import ExifTags, Image
+from visiting import Visitor, serving
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +253,39 @@ def test_an_example_is_taken(visit):
     visitor.page.get_by_role("button", name="Grace Hopper").click()
     visitor.wait(lambda: visitor.after != "")
     visitor.wait_for("The face looks ")
+
+
+def test_after_the_time_everything_of_a_visitor_is_gone_and_examples_stay(browser):
+    with serving(KEPT=4) as server:
+        visitor = Visitor(browser, server.address)
+        visitor.upload(HOPPER)
+        visitor.at("#save").click()
+        visitor.wait_for("1 file below")
+        mine = [path for path in server.files() if path.parent.name == "made" or path.name == HOPPER.name]
+        assert len(mine) > 2
+        visitor.wait(lambda: not list(server.folder.rglob("facegen-photo-*")), "deletion of the session")
+        visitor.wait(lambda: not any(path.exists() and path.parent.name == "made" for path in mine), "deletion")
+        visitor.slider.press("ArrowRight")
+        visitor.wait_for("Drop a photo first")
+        visitor.page.wait_for_timeout(5000)
+        visitor.page.reload()
+        for name in ("Grace Hopper", "Eileen Collins"):
+            icon = visitor.page.get_by_role("button", name=name).locator("img")
+            visitor.wait(lambda icon=icon: icon.evaluate("i => i.complete && i.naturalWidth > 0"), f"the icon {name}")
+        visitor.page.get_by_role("button", name="Grace Hopper").click()
+        visitor.wait_for("The face looks ")
+        visitor.at("#save").click()
+        visitor.wait_for("1 file below")
+        visitor.context.close()
+
+
+def test_the_end_comes_soon_while_a_visitor_refines(browser):
+    with serving() as server:
+        visitor = Visitor(browser, server.address)
+        visitor.upload(HOPPER)
+        visitor.open_settings()
+        visitor.at("#refine").click()
+        visitor.wait_for(r"step \d+ of 150")
+        assert server.end(signal.SIGINT) == 0
+        assert list(server.folder.glob("facegen-app-*")) == []
+        visitor.context.close()

@@ -125,7 +125,7 @@ def test_everything_is_reached_by_keys_and_shows_it(visit):
       const near = [e, e.closest('.compare'), e.closest('.block'), e.parentElement].filter(Boolean);
       const marked = n => [getComputedStyle(n).outlineStyle, getComputedStyle(n).boxShadow].some(v => v !== 'none');
       const shown = near.some(marked);
-      return [e.tagName, e.id || e.ariaLabel || e.innerText?.trim() || e.name || e.type, shown]; }"""
+      return [e.tagName, e.ariaLabel || e.id || e.innerText?.trim() || e.name || e.type, shown]; }"""
     for _ in range(60):
         visitor.page.keyboard.press("Tab")
         tag, name, shown = visitor.page.evaluate(look)
