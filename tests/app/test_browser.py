@@ -132,7 +132,7 @@ def test_settings_change_the_photo(visit, two: Path):
     age = visitor.page.get_by_label("Age of face 1")
     with visitor.changing():
         age.fill("40")
-    assert visitor.at("#faces img").get_attribute("alt").endswith(": 1: age 40")
+    visitor.wait(lambda: visitor.at("#faces img").get_attribute("alt").endswith(": 1: age 40"))
     age.fill("400")
     age.press("Tab")
     visitor.wait(lambda: visitor.at("#faces img").get_attribute("alt").endswith(": 1: age 100"))

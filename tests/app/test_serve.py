@@ -15,6 +15,8 @@ from visiting import ROOT, Server, serving
 from facegen.app.serve import is_loopback, serve
 from facegen.errors import FacegenError
 
+pytest.importorskip("gradio", reason="the page needs gradio")
+
 
 def ask(server: Server, path: str = "/", method: str = "GET", **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
