@@ -2,7 +2,7 @@
 
     python scripts/strips.py docs/images/photos.jpg --ages 5,25,45,65,85 \
         grace_hopper.jpg:77 eileen_collins.png:36 barack_obama.jpg:51 joe_biden.jpg:70
-    python scripts/strips.py docs/images/strips.jpg --faces --refine 150 ...
+    python scripts/strips.py strips.jpg --faces --refine 150 ...
 
 A number behind a photo's name is the age in it; without one it is estimated. The portraits are in the public domain:
 matplotlib has the first, scikit-image the second (`astronaut.png`), face_recognition's sources the others.

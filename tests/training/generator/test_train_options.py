@@ -256,5 +256,3 @@ def test_the_docs_tell_the_defaults_that_differ_from_the_ancestors():
     assert here["cond"].split(":")[0] == ("on" if defaults.cond else "off")
     for name in ("kimg", "snap", "metrics"):
         assert re.split(r"[ ,]", here[name].replace("`", ""))[0] == str(getattr(defaults, name))
-    told = f"`train --kimg`, `--snap`, `--metrics` | 25000, 50, `fid50k_full` | {defaults.kimg}, {defaults.snap}, "
-    assert f"{told}{defaults.metrics} |" in (DOCS / "coming_from.md").read_text(encoding="utf-8")
