@@ -226,8 +226,7 @@ def check_edit(editor: PhotoEditor | None, edit: Edit, ages: Iterable[float]) ->
         )
     if names := of_generator_only(edit):
         raise FacegenError(
-            f"method editor does not use {', '.join(names)}, which say how the generator draws: leave them out, "
-            "or use another method"
+            f"method editor does not use {', '.join(names)}: only the generator does; do without, or use another method"
         )
     youngest, oldest = editor.ages
     for age in ages:

@@ -29,7 +29,7 @@ YOUNGEST, OLDEST = 1, 100  # years that the age of a face in a photo can be said
 REFINE_STEPS = 150
 METHODS = {"generator": None, "editor": "editor"}  # as the page calls them, and as `Edit.method`
 REFINING = 20  # visitors who wait for a refinement, one of which is done at a time
-NO_PHOTO = "Drop a photo first. One that is here for an hour is forgotten."
+NO_PHOTO = "Drop a photo first. The page forgets photos after an hour."
 # On a phone the slider and what it changes come first, then what was found in the photo.
 STYLE = """
 .gradio-container:has(#auto input:checked) #strength { display: none; } /* there is none to choose */
@@ -201,7 +201,7 @@ class AgeTab:
             return
         settings = _settings(session, *values)
         if settings.edit.method == "editor":
-            yield [gr.skip(), "Only the generator is refined: take it as the method.", *ready]
+            yield [gr.skip(), "Only the generator is refined: choose it as the method first.", *ready]
             return
         settings = replace(settings, edit=replace(settings.edit, refine=REFINE_STEPS))
         work = _Work(session, settings, self._refining)

@@ -141,7 +141,7 @@ class LatentsTab:
                 [*PARTS.items(), ("all", ALL_LAYERS)],
                 value="coarse",
                 label="Layers that move",
-                info="Each choice has directions of its own, the strongest first. What one means, only pictures tell.",
+                info="Each choice has directions of its own, the strongest first. Only pictures tell what one means.",
                 elem_id="directions-layers",
             )
             moves: list[Any] = []

@@ -83,8 +83,8 @@ class TrainOptions(Options):
     data: str = option(help="Training archive (zip or folder).", metavar="ARCHIVE", resumable=True)
     cfg: str = option(
         "auto",
-        f"{', '.join(PRESETS)}. small and tiny are for CPUs; 11gb-gpu and so on are for GPUs with that "
-        "much memory. -complex changes nothing. aydao is the same as 24gb-2gpu-complex.",
+        f"{', '.join(PRESETS)}. tiny is for a CPU, small for a GPU or for days on a CPU; 11gb-gpu and so on are for "
+        "GPUs with that much memory. -complex changes nothing. aydao is the same as 24gb-2gpu-complex.",
         choices=PRESETS,
         metavar="NAME",
     )
