@@ -31,4 +31,7 @@ def example_buttons(photo: gr.Image) -> None:
     with gr.Row():
         for name, path in example_photos().items():
             button = gr.Button(name, icon=str(path), size="sm", min_width=110, scale=0, elem_classes="example")
+            # A visitor's copy of the same photo lies where gradio keeps the icon, and would be deleted with it.
+            assert button.icon is not None  # as gradio has it: an address and a path
+            button.keep_in_cache.add(button.icon["path"])
             button.click(partial(str, path), None, photo, show_progress="hidden", api_visibility="private")
