@@ -14,7 +14,7 @@ import gradio as gr
 
 from facegen.aging.edit import Edit
 from facegen.aging.transfer import AgeTransfer
-from facegen.aging.video import check_video
+from facegen.aging.video import why_no_mp4
 from facegen.app.compare import compare_box, compared, in_page
 from facegen.app.examples import example_buttons
 from facegen.app.message import message_line, spoken
@@ -113,9 +113,18 @@ class AgeTab:
             show_progress_on=self.message,
             **hidden,
         )
+        of_faces = [self.chosen, *self.ages]
         gr.on(
-            [control.input for control in controls],  # type: ignore[attr-defined]
+            [control.input for control in controls if control not in of_faces],  # type: ignore[attr-defined]
             self.show,
+            every,
+            [self.compare, self.message],
+            **quick,
+            **hidden,
+        )
+        gr.on(
+            [control.input for control in of_faces],  # type: ignore[attr-defined]
+            self.show_faces,
             every,
             [self.compare, self.message, self.faces],
             **quick,
@@ -169,7 +178,7 @@ class AgeTab:
                 gr.CheckboxGroup(names, value=names, visible=len(names) > 1),
                 *numbers,
                 age,
-                _compare(session, age, settings),
+                _compare(session, age, settings, is_new=True),
                 _words(session, age, settings),
                 gr.File(None, visible=False),
             ]
@@ -179,19 +188,20 @@ class AgeTab:
     def show(self, session: PhotoSession | None, age: float, *values: Any) -> list[Any]:
         """Something was moved."""
         if session is None:
-            return [None, NO_PHOTO, gr.skip()]
+            return [None, NO_PHOTO]
         try:
             settings = _settings(session, *values)
             session.draw(settings)
-            return [
-                _compare(session, age, settings),
-                _words(session, age, settings),
-                _outline(session, settings),
-            ]
+            return [_compare(session, age, settings), _words(session, age, settings)]
         except Stopped:
-            return [gr.skip()] * 3
+            return [gr.skip()] * 2
         except (FacegenError, OSError) as error:
-            return [gr.skip(), spoken(error), gr.skip()]
+            return [gr.skip(), spoken(error)]
+
+    def show_faces(self, session: PhotoSession | None, age: float, *values: Any) -> list[Any]:
+        """As `show`, where something was said of the faces."""
+        outline = gr.skip() if session is None else _outline(session, _settings(session, *values))
+        return [*self.show(session, age, *values), outline]
 
     def refined(self, session: PhotoSession | None, age: float, *values: Any) -> Iterator[list[Any]]:
         """Refine the faces in another thread, and tell how far that is."""
@@ -294,12 +304,13 @@ def _settings(
     return refined if session.is_drawn(refined) else settings
 
 
-def _compare(session: PhotoSession, age: float, settings: Settings) -> dict[str, str]:
-    """The photo before and after, for the page."""
+def _compare(session: PhotoSession, age: float, settings: Settings, *, is_new: bool = False) -> dict[str, str | None]:
+    """The photo before and after, for the page; the one before only where it is new there."""
     picture = session.preview(age, settings)
     changed = len(session.input_ages) if settings.chosen is None else len(settings.chosen)
     mark = Mark((f"age {age:g}",), changed) if changed else None
-    return compared(in_page(session.before), in_page(picture, mark), f"The photo at age {age:g}")
+    before = in_page(session.before) if is_new else None
+    return compared(before, in_page(picture, mark), f"The photo at age {age:g}")
 
 
 def _words(session: PhotoSession, age: float, settings: Settings) -> str:
@@ -346,8 +357,4 @@ def _save_strips(session: PhotoSession, age: float, settings: Settings) -> list[
 
 
 def _save_video(session: PhotoSession, age: float, settings: Settings) -> list[Path]:
-    try:
-        check_video("ages.mp4")
-    except FacegenError:
-        return [session.save_video(settings, "gif")]
-    return [session.save_video(settings, "mp4")]
+    return [session.save_video(settings, "gif" if why_no_mp4() else "mp4")]

@@ -60,7 +60,7 @@ const show = () => {
   const value = props.value;
   box.hidden = !value; hint.hidden = !!value;
   if (!value) return;
-  const isNew = before.src !== value.before;
+  const isNew = value.before && before.src !== value.before;  // none: that of the value before
   if (isNew) before.src = value.before;
   after.src = value.after;
   before.alt = value.before_alt; after.alt = value.after_alt;
@@ -81,8 +81,12 @@ def compare_box(elem_id: str) -> gr.HTML:
     return gr.HTML(None, html_template=TEMPLATE, css_template=STYLE, js_on_load=SCRIPT, elem_id=elem_id)
 
 
-def compared(before: str, after: str, caption: str) -> dict[str, str]:
-    """Return the value of a `compare_box`: two addresses from `in_page`, and what the second one shows."""
+def compared(before: str | None, after: str, caption: str) -> dict[str, str | None]:
+    """Return the value of a `compare_box`: two addresses from `in_page`, and what the second one shows.
+
+    Args:
+        before: None where the page has it already.
+    """
     return {"before": before, "after": after, "before_alt": "The photo as it is", "after_alt": caption}
 
 

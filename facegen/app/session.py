@@ -5,6 +5,7 @@ Between two of these ages the face is blended from both. The page shows a smalle
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -194,7 +195,10 @@ class PhotoSession:
 
     def looks(self, age: float, settings: Settings) -> list[float]:
         """How old each chosen face looks at an age, as the estimator judges it; NaN where the strength is given."""
-        return [result.aged[0].looks for result in self._at([age], settings)]
+        if settings.edit.strength is not None:
+            return [math.nan for _ in self._chosen(settings)]
+        chosen = [self._drawn.results[index].aged for index in self._chosen(settings)]
+        return [_between(*neighbors(aged, age), "looks") for aged in chosen]
 
     def preview(self, age: float, settings: Settings) -> Image.Image:
         """Return the part of the photo around its faces, with the chosen ones at an age."""
@@ -241,20 +245,15 @@ class PhotoSession:
 
     def _at(self, ages: Sequence[float], settings: Settings) -> list[FaceResult]:
         """The chosen faces at ages."""
-        results = self._drawn.results
-        groups, strength = self._transfer.groups, settings.edit.strength
-        return [
-            replace(
-                results[index],
-                aged=[
-                    replace(at_age(results[index].aged, age), group=group_of(age, groups))
-                    if strength is None
-                    else replace(at_age(results[index].aged, age), group=group_of(age, groups), strength=strength)
-                    for age in ages
-                ],
-            )
-            for index in self._chosen(settings)
-        ]
+        strength = settings.edit.strength
+
+        def face(aged: Sequence[AgedFace], age: float) -> AgedFace:
+            found = replace(at_age(aged, age), group=group_of(age, self._transfer.groups))
+            # How old it looks is known of the strength that was found alone.
+            return found if strength is None else replace(found, strength=strength, looks=math.nan)
+
+        chosen = [self._drawn.results[index] for index in self._chosen(settings)]
+        return [replace(result, aged=[face(result.aged, age) for age in ages]) for result in chosen]
 
     def _paste(self, photo: Image.Image, results: list[FaceResult]) -> list[Image.Image]:
         """A photo at the ages of its faces; as it is where no face is chosen."""
@@ -268,18 +267,24 @@ def at_age(aged: Sequence[AgedFace], age: float) -> AgedFace:
     Args:
         aged: a face at several ages, youngest first.
     """
-    older = next((index for index, face in enumerate(aged) if face.age >= age), len(aged) - 1)
-    below, above = aged[max(older - 1, 0)], aged[older]
-    share = (age - below.age) / (above.age - below.age) if above.age > below.age else 1.0
-    share = min(max(share, 0.0), 1.0)
-
-    def blended(low: float, high: float) -> float:
-        return low + share * (high - low)
-
+    below, above, share = neighbors(aged, age)
     change = None
     if below.change is not None and above.change is not None:
         low, high = below.change.astype(np.float32), above.change.astype(np.float32)
         change = (low + share * (high - low)).astype(np.float16)
     image = Image.blend(below.image, above.image, share)
-    strength, looks = blended(below.strength, above.strength), blended(below.looks, above.looks)
+    strength, looks = (_between(below, above, share, name) for name in ("strength", "looks"))
     return AgedFace(f"age {age:g}", age, above.group, image, strength, looks, change)
+
+
+def neighbors(aged: Sequence[AgedFace], age: float) -> tuple[AgedFace, AgedFace, float]:
+    """The next younger and the next older of the ages that are drawn, and how far `age` is from one to the other."""
+    older = next((index for index, face in enumerate(aged) if face.age >= age), len(aged) - 1)
+    below, above = aged[max(older - 1, 0)], aged[older]
+    share = (age - below.age) / (above.age - below.age) if above.age > below.age else 1.0
+    return below, above, min(max(share, 0.0), 1.0)
+
+
+def _between(below: AgedFace, above: AgedFace, share: float, name: str) -> float:
+    low, high = getattr(below, name), getattr(above, name)
+    return low + share * (high - low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_the_page_shows_what_is_saved(session: PhotoSession):
     assert np.abs(np.asarray(shown, np.int16) - np.asarray(before, np.int16)).max() > 20
     nobody = session.preview(30, Settings(chosen=()))
     assert nobody.tobytes() == before.tobytes()
+
+
+def test_how_old_a_face_looks_is_told_of_the_found_strength_alone(session: PhotoSession):
+    drawn = session._drawn.results[0].aged[AGES.index(55)]
+    assert session.looks(55, Settings()) == [drawn.looks]
+    (looks,) = session.looks(55, Settings(Edit(strength=0.5)))
+    assert math.isnan(looks)
+    (result,) = session._at([55], Settings(Edit(strength=0.5)))  # what strips and photos are made of
+    assert result.aged[0].strength == 0.5
+    assert math.isnan(result.aged[0].looks)
 
 
 def test_only_what_changes_faces_draws_them_anew(session: PhotoSession):
