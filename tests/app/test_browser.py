@@ -241,7 +241,7 @@ def test_another_photo_replaces_the_first_and_its_files(visit, server, two: Path
     written = {path.parents[1] for path in server.files() if path.parent.name == "made"}
     visitor.upload(two)
     visitor.wait(lambda: any(not folder.exists() for folder in written), "deletion")
-    assert not visitor.at("#files").is_visible()
+    visitor.at("#files").wait_for(state="hidden")  # gradio shows one component after the other
     visitor.page.get_by_label("Remove Image").click()
     visitor.at("#compare .hint").wait_for()
     visitor.at("#save").click()
