@@ -1,4 +1,4 @@
-"""How good the faces are that generators make in each age group: of that age, real, and unlike each other.
+"""How good the faces are that generators make in each age group: of that age, real, unlike each other, of which sex.
 
 python scripts/check_generators.py --data utkface64-train.zip base=runs/00000-... balanced=runs/00001-...
 """
@@ -15,7 +15,7 @@ from facegen.cli import one_line
 from facegen.data.archive import FaceArchive
 from facegen.errors import FacegenError
 from facegen.evaluation.generators import REAL, as_markdown, judge_generators
-from facegen.evaluation.judges import load_age_judge, load_identity_judge
+from facegen.evaluation.judges import load_age_judge, load_identity_judge, load_sex_judge
 from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.weights.load import load_generator
 
@@ -75,7 +75,7 @@ def compare(texts: tuple[str, ...], data: str, count: int, id_judge: str | None,
         raise FacegenError(f"{data}: has fewer than 2 faces of {', '.join(few)}: nothing to compare with")
     generators = load_all(texts, groups)
     age_judge, who = load_age_judge(), load_identity_judge(id_judge, archive.template or UTKFACE_TEMPLATE)
-    rows = judge_generators(generators, archive, groups, age_judge, who, count=count, seed=seed)
+    rows = judge_generators(generators, archive, groups, age_judge, who, load_sex_judge(who), count=count, seed=seed)
     return as_markdown(rows, groups)
 
 

@@ -116,14 +116,17 @@ def evaluate(
 
 
 def check_systems(systems: Sequence[System]) -> None:
-    """Raise a FacegenError where there is no system, or systems are for faces of another size, groups or alignment."""
+    """Raise a FacegenError where there is no system, or systems are for faces of other age groups or alignment.
+
+    Their sizes may differ: judges look at faces of any size. Only the errors of pixels do not compare then.
+    """
     if not systems:
         raise FacegenError("no system to evaluate")
-    kinds = [(system.renderer.size, system.renderer.groups, system.renderer.template) for system in systems]
+    kinds = [(system.renderer.groups, system.renderer.template) for system in systems]
     for system, kind in zip(systems, kinds, strict=True):
         if kind != kinds[0]:
             raise FacegenError(
-                f"{system.name} needs different faces than {systems[0].name} (size, age groups or alignment): "
+                f"{system.name} needs different faces than {systems[0].name} (age groups or alignment): "
                 "evaluate it separately"
             )
 

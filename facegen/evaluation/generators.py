@@ -11,7 +11,7 @@ import torch
 from facegen.ages import AgeGroups
 from facegen.data.archive import FaceArchive
 from facegen.evaluation.age import group_of_years
-from facegen.evaluation.judges import AgeJudge
+from facegen.evaluation.judges import AgeJudge, SexJudge
 from facegen.evaluation.realism import Realism, realism_scores, scale_unit_features
 from facegen.evaluation.report.tables import KERNEL_UNIT
 from facegen.images import to_uint8
@@ -30,11 +30,13 @@ class GroupScores:
         near: share of faces judged in the group or one next to it.
         kernel: kernel distance to real faces of the group.
         spread: mean distance between two faces of the group, as a multiple of that of real ones.
+        men: share of faces judged men.
     """
 
     near: list[float]
     kernel: list[float]
     spread: list[float]
+    men: list[float]
 
 
 def judge_generators(
@@ -43,6 +45,7 @@ def judge_generators(
     groups: AgeGroups,
     age_judge: AgeJudge,
     identity_judge: Extractor,
+    sex_judge: SexJudge,
     *,
     count: int,
     seed: int = 0,
@@ -54,6 +57,7 @@ def judge_generators(
         archive: real faces, at least 2 of each group.
         age_judge: tells ages.
         identity_judge: its features of length 1 tell faces apart.
+        sex_judge: tells women from men, by those features or by pictures.
         count: faces of each group.
         seed: seeds every random choice.
     """
@@ -65,7 +69,9 @@ def judge_generators(
         years = [age_judge.predict(images) for images in faces]
         near = [float((np.abs(group_of_years(y, groups) - i) <= 1).mean()) for i, y in enumerate(years)]
         spreads = [spread(found) / spread(reals) for found, reals in zip(features, real_features, strict=True)]
-        return GroupScores([float(np.mean(near)), *near], kernel, [float(np.mean(spreads)), *spreads])
+        seen = features if sex_judge.takes_features else faces
+        men = [float((sex_judge.men(group) > 0.5).mean()) for group in seen]
+        return GroupScores(_with_mean(near), kernel, _with_mean(spreads), _with_mean(men))
 
     rows, distances = {}, list[Realism]()
     for name, generator in generators.items():
@@ -107,8 +113,12 @@ def spread(features: torch.Tensor) -> float:
     return 1 - float((cosines.sum() - cosines.trace()) / (count * (count - 1)))
 
 
+def _with_mean(numbers: list[float]) -> list[float]:
+    return [float(np.mean(numbers)), *numbers]
+
+
 def as_markdown(rows: Mapping[str, GroupScores], groups: AgeGroups) -> str:
-    """Return three tables, a row for each name and a column for each age group."""
+    """Return four tables, a row for each name and a column for each age group."""
     tables = {
         "Judged in the age group or one next to it": {n: _percent(row.near) for n, row in rows.items()},
         "Kernel distance to real faces of the group, in thousandths": {
@@ -117,6 +127,7 @@ def as_markdown(rows: Mapping[str, GroupScores], groups: AgeGroups) -> str:
         "Distance between two faces of the group, 100 % as of real ones": {
             n: _percent(row.spread) for n, row in rows.items()
         },
+        "Judged men": {n: _percent(row.men) for n, row in rows.items()},
     }
     lines = []
     for title, cells_of in tables.items():

@@ -251,7 +251,9 @@ def _build(
 ) -> tuple[TrainingState, FaceData]:
     """Generate the pairs, and put together what learns from them."""
     objective.bf16 = options.bf16 or trains_in_bfloat16(session.device, options.fp32)
-    objective.encoder.to(memory_format=torch.channels_last)
+    for network in (objective.encoder, objective.generator, objective.identity_loss):
+        if network is not None:
+            network.to(memory_format=torch.channels_last)
     # By the generator as it was, before any tuning.
     data = load_data(options, objective.generator, header, session.device, session.progress)
     distributed.broadcast(list(objective.learning().values()))
@@ -371,7 +373,7 @@ def _in_words(recipe: Recipe) -> str:
 def _pictures_in_words(losses: Mapping[str, float]) -> str:
     return "".join(
         f"{name} {losses[name]:.4f}  "
-        for name in ("pixels", "features", "identity", "age", "sex", "adversarial")
+        for name in ("pixels", "features", "perceptual", "identity", "age", "sex", "adversarial")
         if name in losses
     )
 

@@ -16,12 +16,15 @@ from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
 from facegen.networks.latent_discriminator import LatentDiscriminator
 from facegen.networks.latents import draw, group_means
+from facegen.networks.layers import bfloat16_on_cpu
 from facegen.networks.sex_classifier import SexClassifier
 from facegen.training.encoder.identity_loss import IdentityLoss
 from facegen.training.encoder.pairs import one_hot
 from facegen.training.encoder.recipes import Recipe
+from facegen.training.perceptual_loss import PerceptualLoss
 
 DECADE = 10.0
+AGED_EVERY = 4  # in training, one face in so many is aged: the age shift is small and learns fast
 LOW_FREQUENCIES = 8  # `keep` compares pictures reduced to this side
 STATISTICS_SAMPLES = 4000
 
@@ -57,7 +60,7 @@ class EncoderObjective(nn.Module):
         sex_classifier: For the loss `sex`; stays as it is. None for faces that it cannot judge.
 
     Attributes:
-        bf16: In training mode, run encoder and estimator in bfloat16; the generator's pictures need more digits.
+        bf16: In training mode, run encoder, judging networks and, on the CPU, the generator in bfloat16.
         shift: For the targets w and w+ of a generator with age groups, its `AgeShift`: the difference of the groups'
             means, which the loss `age` refines. None otherwise.
         latent_discriminator: Judges latents, in the recipes that have one; None in the others.
@@ -80,6 +83,7 @@ class EncoderObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.recipe, self.psi = encoder, recipe, psi
+        self.perceptual = PerceptualLoss().requires_grad_(False) if recipe.perceptual else None
         self.bf16 = False
         self.generator = generator.eval().requires_grad_(False)
         if recipe.tune:
@@ -153,22 +157,22 @@ class EncoderObjective(nn.Module):
             losses["adversarial"] = self.latent_discriminator.encoder_loss(latents)
             losses["latent_discriminator"] = self.latent_discriminator.own_loss(latents, self._mapped(faces))
         if recipe.sees_pictures:
-            again = draw(self.generator, latents)
+            again = self._draw(latents)
             if recipe.pixels:
                 losses["pixels"] = functional.mse_loss(again, faces.images)
             if recipe.features and self.estimator is not None:
                 losses["features"] = self._feature_distance(self.estimator, again, faces.images)
+            if self.perceptual is not None:
+                losses["perceptual"] = self.perceptual(again, faces.images)
             if self.identity_loss is not None:
                 with self._precision(again):
                     losses["identity"] = self.identity_loss(again, faces.images)
             if recipe.age and self.shift is not None and self.estimator is not None:
-                losses |= self._of_aged(
-                    self.shift, self.estimator, latents.detach(), again.detach(), faces, target_ages
-                )
+                some = slice(None, None, AGED_EVERY if self.training else 1)
+                ages = faces.ages[some], target_ages[some]
+                losses |= self._of_aged(self.shift, self.estimator, latents[some].detach(), again[some].detach(), *ages)
         if recipe.anchor and len(faces.z):
-            losses["anchor"] = functional.mse_loss(
-                draw(self.generator, self._true_ws(faces)), faces.images[: len(faces.z)]
-            )
+            losses["anchor"] = functional.mse_loss(self._draw(self._true_ws(faces)), faces.images[: len(faces.z)])
         losses["loss"] = recipe.weighted_sum(losses)
         return losses
 
@@ -178,7 +182,7 @@ class EncoderObjective(nn.Module):
         estimator: AgeEstimator,
         latents: torch.Tensor,
         again: torch.Tensor,
-        faces: Faces,
+        ages: torch.Tensor,
         target_ages: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Losses of faces after a shift, for the shift alone: an encoder taught to please here sees less of the person.
@@ -186,8 +190,9 @@ class EncoderObjective(nn.Module):
         Args:
             latents: of the faces.
             again: the generator's pictures of them.
+            ages, target_ages: [N], years.
         """
-        ws = shift(latents, faces.ages, target_ages)
+        ws = shift(latents, ages, target_ages)
         if shift.holds:  # as faces are aged by default
             ws = latents + shift.hold(ws - latents, shift.holds)
         aged = self._picture_of_frozen(ws)
@@ -203,10 +208,15 @@ class EncoderObjective(nn.Module):
             losses["sex"] = divergence(self.sex_classifier(aged), self.sex_classifier(again))
         return losses
 
+    def _draw(self, ws: torch.Tensor) -> torch.Tensor:
+        with bfloat16_on_cpu(self.bf16 and self.training):
+            return draw(self.generator, ws)
+
     def _picture_of_frozen(self, ws: torch.Tensor) -> torch.Tensor:
         """As `draw`, but what is wrong with the picture is no fault of the generator's."""
         frozen = {name: value.detach() for name, value in self.generator.synthesis.named_parameters()}
-        picture = functional_call(self.generator.synthesis, frozen, (ws,), {"noise_mode": "const"})
+        with bfloat16_on_cpu(self.bf16 and self.training):
+            picture = functional_call(self.generator.synthesis, frozen, (ws,), {"noise_mode": "const"})
         return picture.expand(-1, 3, -1, -1)
 
     def _true_ws(self, faces: Faces) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from facegen.errors import FacegenError
 from facegen.options import MAX_BATCH, NETWORK_NAMES, PSI_NAMES, Options, option
-from facegen.training.encoder.recipes import RECIPES, Recipe, get_recipe
+from facegen.training.encoder.recipes import IDENTITY, RECIPES, Recipe, get_recipe
 
 WARMUP_STEPS = 100
 TRAINING_SHARE = 0.8  # share of the pairs; the rest validates
@@ -47,14 +47,20 @@ class EncoderOptions(Options):
     )
     face_network: str | None = option(
         None,
-        "facenet-pytorch's weights or InsightFace's mobilefacenet_y1.params, for recipe identity.",
+        "facenet-pytorch's weights or InsightFace's mobilefacenet_y1.params, for recipes identity and tune.",
         metavar="FILE",
-        unset="VGGFace2's, downloaded",
+        unset="VGGFace2's, downloaded, for identity; none for tune",
         resumable=True,
     )
     sex_weight: float | None = option(
         None,
         "Weight of the loss that keeps a face's apparent sex the same while it ages; 0 turns it off.",
+        unset="the recipe's",
+        min=0,
+    )
+    perceptual_weight: float | None = option(
+        None,
+        "Weight of the loss that compares pictures by features of a photo classifier; 0 turns it off.",
         unset="the recipe's",
         min=0,
     )
@@ -98,14 +104,19 @@ class EncoderOptions(Options):
             f"the recipe {self.recipe_name()} does not use --face-network: leave it out, or use --recipe identity",
         )
         yield (
+            not self.perceptual_weight or self.chosen_recipe().pixels > 0,
+            f"the recipe {self.recipe_name()} compares no pictures, so it does not use --perceptual-weight: "
+            "leave it out",
+        )
+        yield (
             not self.sex_weight or self.chosen_recipe().age > 0,
             f"the recipe {self.recipe_name()} does not age faces, so it does not use --sex-weight: leave it out",
         )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EncoderOptions:
-        """Return the options that `to_json` gave; runs of earlier versions know no loss `sex`."""
-        return super().from_json({"sex_weight": 0.0, **values})
+        """Return the options that `to_json` gave; runs of earlier versions know no losses `sex` and `perceptual`."""
+        return super().from_json({"sex_weight": 0.0, "perceptual_weight": 0.0, **values})
 
     def run_name(self) -> str:
         """Return the name of the run folder, without its number."""
@@ -118,7 +129,11 @@ class EncoderOptions(Options):
     def chosen_recipe(self) -> Recipe:
         """The recipe itself."""
         recipe = get_recipe(self.recipe_name())
-        return recipe if self.sex_weight is None else replace(recipe, sex=self.sex_weight)
+        if recipe.tune and self.face_network is not None:
+            recipe = replace(recipe, identity=IDENTITY)
+        if self.sex_weight is not None:
+            recipe = replace(recipe, sex=self.sex_weight)
+        return recipe if self.perceptual_weight is None else replace(recipe, perceptual=self.perceptual_weight)
 
     def real_in_batch(self) -> int:
         """How many faces of a batch are real; at least two are generated."""

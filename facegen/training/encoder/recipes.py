@@ -22,6 +22,7 @@ class Recipe:
             normalizes; so the guess's length is taught to say how good the guess is.
         pixels: Squared error of the picture that the generator makes of the latent, levels -1..1.
         features: Distance of the two pictures in the age estimator's inner layers.
+        perceptual: Distance of the two pictures by the features of a classifier of photos (`PerceptualLoss`).
         identity: 1 - cosine of the two pictures' features in a face recognition network.
         near: Squared distance of the layers' w from their mean over the layers, plus 0.2 times that of this mean from
             the mean of all w, in variances (Tov et al. 2021, section 4). There the generator was trained, and a step
@@ -48,6 +49,7 @@ class Recipe:
     cosine: float = 0.0
     pixels: float = 0.0
     features: float = 0.0
+    perceptual: float = 0.0
     identity: float = 0.0
     near: float = 0.0
     adversarial: float = 0.0
@@ -72,7 +74,7 @@ class Recipe:
     @property
     def sees_pictures(self) -> bool:
         """Whether the generator is part of the loss."""
-        return max(self.pixels, self.features, self.identity, self.age, self.keep) > 0
+        return max(self.pixels, self.features, self.perceptual, self.identity, self.age, self.keep) > 0
 
     @property
     def needs_estimator(self) -> bool:
@@ -80,7 +82,7 @@ class Recipe:
         return max(self.features, self.age) > 0
 
 
-SEX = 0.3  # weight of the loss `sex`
+SEX, PERCEPTUAL, IDENTITY = 0.3, 0.15, 1.0  # weights of the losses called so
 # Each of the later ones adds one thing to the one before, so that a table of them tells what each thing is worth.
 RECIPES = {
     "zmse": Recipe("z", latent=1),
@@ -94,14 +96,26 @@ RECIPES = {
     "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, sex=SEX),
     # Needs face recognition weights, which are downloaded.
     "identity": Recipe(
-        "w+", latent=0.1, pixels=4, features=1, identity=0.5, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, sex=SEX
+        "w+",
+        latent=0.1,
+        pixels=4,
+        features=1,
+        perceptual=PERCEPTUAL,
+        identity=IDENTITY,
+        real=0.75,
+        near=0.01,
+        age=0.3,
+        home=1.5,
+        keep=1,
+        sex=SEX,
     ),
-    # Goes on from an encoder of `age`: --init its file.
+    # Goes on from an encoder of `age` or `identity`: --init its file. Only with --face-network it keeps people by it.
     "tune": Recipe(
         "w+",
         latent=0.1,
         pixels=4,
         features=1,
+        perceptual=PERCEPTUAL,
         real=0.75,
         near=0.01,
         age=0.3,

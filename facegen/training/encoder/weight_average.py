@@ -40,7 +40,7 @@ class WeightAverage:
 
     def __init__(self, objective: EncoderObjective) -> None:
         trained = objective.trained().values()
-        judges = (objective.estimator, objective.identity_loss, objective.sex_classifier)
+        judges = (objective.estimator, objective.perceptual, objective.identity_loss, objective.sex_classifier)
         others = (objective.generator, *judges, objective.latent_discriminator)
         shared = {id(network): network for network in others if all(network is not one for one in trained)}
         self.objective = copy.deepcopy(objective, shared).eval()
