@@ -90,7 +90,9 @@ once "$work/editor" train-editor --data "$train" --generator "$generator" --kimg
     ${face_network:+--face-network "$face_network"}
 
 "$python" "$here/export_pretrained.py" --generator "$generator" --encoder "$(run_of "$work/encoder")" \
-    --age "$age" --age-judge "$(run_of "$work/age_judge")" --editor "$(run_of "$work/editor")" --license "$license"
+    --editor "$(run_of "$work/editor")" --license "$license"
+"$python" "$here/export_pretrained.py" --age "$age" --age-judge "$(run_of "$work/age_judge")" \
+    --license "$license; begun with weights of EfficientNet-Lite (Apache-2.0, see NOTICE)"
 
 "$facegen" evaluate --photos "$held" --outdir "$work/report" --force --photos-limit 200 \
     --compare "zmse=$(run_of "$work/encoder_zmse")" --compare "editor=,method=editor"
