@@ -19,6 +19,7 @@ from facegen.faces.template import UTKFACE_TEMPLATE
 from facegen.networks.age_estimator import AgeEstimator
 from facegen.networks.encoder import Encoder
 from facegen.networks.generator import Generator
+from facegen.networks.lite_features import STAGES, STEM
 
 HOPPER = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))  # a portrait, 512x600
 
@@ -59,6 +60,29 @@ def small_encoder(width: int = 8, target: str = "z", num_ws: int = 6) -> Encoder
 
 def small_estimator() -> AgeEstimator:
     return AgeEstimator(widths=(8, 8), depths=(1, 1), input_size=16)
+
+
+def write_lite(path: Path, widths: Sequence[int], depths: Sequence[int]) -> Path:
+    """Write random weights as those of EfficientNet-Lite are laid out, batch normalizations apart."""
+    random, found = torch.Generator().manual_seed(0), {}
+
+    def put(conv: str, norm: str, *shape: int) -> None:
+        found[f"{conv}.weight"] = torch.randn(shape, generator=random) / (shape[1] * shape[2] * shape[3]) ** 0.5
+        for name in ("running_mean", "running_var", "weight", "bias"):
+            found[f"{norm}.{name}"] = 0.5 + torch.rand(shape[0], generator=random)
+
+    put("_conv_stem", "_bn0", STEM, 3, 3, 3)
+    inputs, index = STEM, 0
+    for (widening, kernel, _), outputs, count in zip(STAGES, widths, depths, strict=False):
+        for _ in range(count):
+            name, inner = f"_blocks.{index}", inputs * widening
+            if widening != 1:
+                put(f"{name}._expand_conv", f"{name}._bn0", inner, inputs, 1, 1)
+            put(f"{name}._depthwise_conv", f"{name}._bn1", inner, 1, kernel, kernel)
+            put(f"{name}._project_conv", f"{name}._bn2", outputs, inner, 1, 1)
+            inputs, index = outputs, index + 1
+    torch.save(found, path)
+    return path
 
 
 def crops(count: int, size: int = 16) -> list[Image.Image]:

@@ -87,13 +87,14 @@ def test_the_tables_have_a_row_for_each_generator(folder: Path):
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     tables = result.stdout.strip().split("\n\n")
-    assert [title.split()[0] for title in tables[::2]] == ["Judged", "Kernel", "Distance"]
+    assert [title.split()[0] for title in tables[::2]] == ["Judged", "Kernel", "Distance", "Judged"]
     for table in tables[1::2]:
         heading, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
         assert heading == ["all", *GROUPS.labels]
         assert [row[0] for row in rows] == ["first", "g2", "real faces"]
         assert {len(row) for row in rows} == {len(GROUPS) + 2}
-    assert tables[-1].splitlines()[-1] == "| real faces | 100% | 100% | 100% | 100% |"
+    assert tables[5].splitlines()[-1] == "| real faces | 100% | 100% | 100% | 100% |"
+    assert tables[6] == "Judged men:"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,14 @@ def test_mistakes_are_one_line(script: ModuleType, folder: Path, monkeypatch, gi
     assert words in result.stderr.splitlines()[-1]
 
 
+SCRIPTS_THAT_TRAIN = [
+    "compare_encoder_parts.sh",
+    "compare_generators.sh",
+    "compare_recipes.sh",
+    "train_demo_weights.sh",
+]
+
+
 def run_script(folder: Path, name: str, state: str, **settings: str) -> tuple[subprocess.CompletedProcess, list[str]]:
     """Run a script with the stub; return also what the stub was told, by calls."""
     stub, calls = folder / "facegen", folder / "calls"
@@ -131,6 +140,7 @@ def run_script(folder: Path, name: str, state: str, **settings: str) -> tuple[su
     (folder / "work").mkdir(exist_ok=True)
     given = {
         "compare_generators.sh": ["train.zip", "held.zip", "work"],
+        "compare_encoder_parts.sh": ["g.safetensors", "train.zip", "held.zip", "net.pt", "work"],
         "compare_recipes.sh": ["g.safetensors", "train.zip", "held.zip", "work"],
         "train_demo_weights.sh": ["UTKFace.zip", "work"],
     }[name]
@@ -144,12 +154,14 @@ def run_script(folder: Path, name: str, state: str, **settings: str) -> tuple[su
     return result, calls.read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", ["compare_generators.sh", "compare_recipes.sh", "train_demo_weights.sh"])
+@pytest.mark.parametrize("name", SCRIPTS_THAT_TRAIN)
 def test_nothing_is_built_on_a_training_that_was_stopped(tmp_path: Path, name: str):
     first, calls = run_script(tmp_path, name, "stopped")
     assert first.returncode == 1
     assert first.stderr.endswith("is not finished; run this again to go on\n")
-    assert [call.split()[0] for call in calls] == ["train-encoder" if name == "compare_recipes.sh" else "train"]
+    assert [call.split()[0] for call in calls] == [
+        "train-encoder" if "encoder" in name or "recipes" in name else "train"
+    ]
     again, calls = run_script(tmp_path, name, "finished")
     assert again.returncode == 0, again.stderr
     assert calls[0].split()[1] == "--resume"
@@ -159,6 +171,24 @@ def test_nothing_is_built_on_a_training_that_was_stopped(tmp_path: Path, name: s
     third, calls = run_script(tmp_path, name, "finished")
     assert third.returncode == 0, third.stderr
     assert [call.split()[0] for call in calls] == ["evaluate"]
+
+
+def test_every_part_of_the_encoder_adds_one_thing(tmp_path: Path):
+    result, calls = run_script(tmp_path, "compare_encoder_parts.sh", "finished", INIT="trunk.safetensors")
+    assert result.returncode == 0, result.stderr
+    trainings = [call.split(" --outdir ")[0].split(" --input-size 80 ")[1] for call in calls[:-1]]
+    start = "--lr 8e-4 --lr-step 1 --init trunk.safetensors"
+    assert trainings == [
+        start,
+        f"{start} --sex-weight 0",
+        f"{start} --sex-weight 0 --perceptual-weight 0 --face-network net.pt",
+        f"{start} --sex-weight 0 --face-network net.pt",
+        f"{start} --face-network net.pt",
+        f"{start} --face-network net.pt",
+    ]
+    recipes = [call.split("--recipe ")[1].split()[0] for call in calls[:-1]]
+    assert recipes == ["zmse", "age", "identity", "identity", "identity", "tune"]
+    assert calls[-1].count("--compare ") == 5
 
 
 def test_the_generator_grows_from_a_smaller_one(tmp_path: Path):

@@ -57,7 +57,7 @@ class SystemSpec:
         name: The name of its row.
         encoder: File, run folder or address; None for the one in the package.
         edit: How ages are changed.
-        generator: Another one than that of the other systems, of its size, age groups and alignment; None for
+        generator: Another one than that of the other systems, of its age groups and alignment; None for
             theirs.
         editor: For the method `editor`; None for the one in the package.
     """
@@ -123,7 +123,8 @@ def run_evaluation(
     _check_abilities(tested, options)
     first, notes = tested[0].renderer, list[str]()
     judges, independent = _load_judges(first, options, notes, progress)
-    fit: Any = {"size": first.size, "template": first.template, "groups": first.groups}
+    largest = max(system.renderer.size for system in tested)
+    fit: Any = {"size": largest, "template": first.template, "groups": first.groups}
     ages, give_ages, seed = options.ages, not options.hide_ages, options.seed
     loaded = load_photos(photos, **fit, limit=options.photos_limit, seed=seed, progress=progress)
     _make_folder(outdir)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from facegen.errors import FacegenError
+from facegen.networks.lite_features import STAGES, Stem, lite_stages
 
 AGES = 101  # 0, 1, ..., 100 years; older faces count as 100
 MAX_WIDTH, MAX_STAGES, MAX_DEPTH = 2048, 8, 50
@@ -23,9 +24,11 @@ class AgeEstimator(nn.Module):
     Args:
         arch: `resnet`: pre-activation residual blocks with ReLU (He et al. 2016b), halved by strides. `plain`: no
             shortcuts, SiLU, channel attention (Hu et al. 2018, squeeze and excitation), halved by maximum pooling.
-            The two make different mistakes, so that one can judge what was trained with the other.
-        widths: Channels of each stage; each stage but the first halves the side once more.
-        depths: Blocks (`resnet`) or pairs of convolutions (`plain`) of each stage.
+            The two make different mistakes, so that one can judge what was trained with the other. `lite`: the first
+            stages of EfficientNet-Lite (Tan and Le 2019), which can start from the weights of a photo classifier.
+        widths: Channels of each stage. Each stage but the first halves the side once more; of `lite`, the fifth and
+            the seventh do not.
+        depths: Blocks (`resnet`, `lite`) or pairs of convolutions (`plain`) of each stage.
         input_size: Side to which pictures are resized before the first convolution, which halves it.
         dropout: Share of the pooled features that is left out in training.
         both_sides: `predict` takes the mean over a picture and its mirror image: steadier, at twice the cost.
@@ -48,11 +51,14 @@ class AgeEstimator(nn.Module):
             raise FacegenError(f"the age estimator needs a width and a depth for each stage, got {widths} and {depths}")
         if not all(4 <= width <= MAX_WIDTH for width in widths) or not all(1 <= d <= MAX_DEPTH for d in depths):
             raise FacegenError(f"the age estimator cannot have widths {widths} and depths {depths}")
+        if arch == "lite" and len(widths) > len(STAGES):
+            raise FacegenError(f"an age estimator of arch lite has at most {len(STAGES)} stages, got {len(widths)}")
         if not 2 ** len(widths) <= input_size <= MAX_INPUT_SIZE:
             raise FacegenError(
                 f"{len(widths)} stages need an input size from {2 ** len(widths)} to {MAX_INPUT_SIZE}, got {input_size}"
             )
-        if any(width * (input_size // 2 ** (i + 1)) ** 2 > MAX_FEATURES for i, width in enumerate(widths)):
+        sides = sides_of(arch, input_size, len(widths))
+        if any(width * side**2 > MAX_FEATURES for width, side in zip(widths, sides, strict=True)):
             raise FacegenError(f"widths {widths} are too many for pictures of {input_size} pixels")
         if not 0 <= dropout < 1:
             raise FacegenError(f"dropout must be at least 0 and below 1, got {dropout}")
@@ -88,7 +94,7 @@ class AgeEstimator(nn.Module):
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return what each stage makes of pictures `[N, 3, H, W]` in -1..1, from fine to coarse.
 
-        Stage i has shape `[N, widths[i], S / 2**(i + 1), S / 2**(i + 1)]` for an input size S.
+        Stage i has shape `[N, widths[i], side, side]`, where side is that of `sides_of`.
         """
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
@@ -99,6 +105,12 @@ class AgeEstimator(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
+
+
+def sides_of(arch: str, input_size: int, count: int) -> list[int]:
+    """Return the sides of what the first `count` stages make of pictures of `input_size` pixels."""
+    halvings = [stride == 2 for _, _, stride in STAGES] if arch == "lite" else [False] + [True] * (count - 1)
+    return [-(-input_size // 2 ** (1 + sum(halvings[: i + 1]))) for i in range(count)]
 
 
 def expected_age(logits: torch.Tensor) -> torch.Tensor:
@@ -158,6 +170,11 @@ def _plain(widths: list[int], depths: list[int]) -> tuple[nn.Module, nn.ModuleLi
     return stem, _stages(PlainBlock, widths, depths), nn.Identity()
 
 
+def _lite(widths: list[int], depths: list[int]) -> tuple[nn.Module, nn.ModuleList, nn.Module]:
+    """Return stem, stages and tail, as `_resnet`."""
+    return Stem(), lite_stages(widths, depths), nn.Identity()
+
+
 def _stages(block: type[ResidualBlock] | type[PlainBlock], widths: list[int], depths: list[int]) -> nn.ModuleList:
     """Stages of blocks; each but the first halves the side with its first block."""
     stages, inputs = nn.ModuleList(), widths[0]
@@ -168,4 +185,4 @@ def _stages(block: type[ResidualBlock] | type[PlainBlock], widths: list[int], de
     return stages
 
 
-ARCHITECTURES = {"resnet": _resnet, "plain": _plain}
+ARCHITECTURES = {"resnet": _resnet, "plain": _plain, "lite": _lite}

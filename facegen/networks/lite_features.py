@@ -1,14 +1,17 @@
-"""The early layers of a photo classifier, for comparing pictures as people do."""
+"""The layers of a photo classifier, EfficientNet-Lite; the early ones compare pictures as people do."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 STEM = 32
-# Four stages, at a half to a sixteenth of the side: widening, kernel, stride of the first block, channels, blocks.
-STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3))
+# Widening, kernel, and stride of the first block, of each stage: at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32, 1/32 of the side.
+STAGES = ((1, 3, 1), (6, 3, 2), (6, 5, 2), (6, 3, 2), (6, 5, 1), (6, 5, 2), (6, 3, 1))
+WIDTHS, DEPTHS = (16, 24, 40, 80), (1, 2, 2, 3)  # of the stages that compare pictures
 # It was trained on (level - 127) / 128: photos then have the statistics that its batch normalizations had noted. (The
 # package's own example takes other numbers, under which their variance in the first layer is five times that.)
 MEAN, SCALE = 127, 128
@@ -25,22 +28,28 @@ class LiteFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.init_kwargs: dict[str, int] = {}
-        self.stem = SameConv(3, STEM, 3, stride=2)
-        self.stages, inputs = nn.ModuleList(), STEM
-        for widening, kernel, stride, outputs, count in STAGES:
-            first = Block(inputs, inputs * widening, outputs, kernel, stride)
-            others = (Block(outputs, outputs * widening, outputs, kernel, 1) for _ in range(count - 1))
-            self.stages.append(nn.Sequential(first, *others))
-            inputs = outputs
+        self.stem = Stem()
+        self.stages = lite_stages(WIDTHS, DEPTHS)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the four maps, from fine to coarse; they have gradients."""
-        x = functional.relu6(self.stem((images * 127.5 + (127.5 - MEAN)) / SCALE))
+        x = self.stem(images)
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
         return maps
+
+
+def lite_stages(widths: Sequence[int], depths: Sequence[int]) -> nn.ModuleList:
+    """Return the first stages, as many as there are widths; each a sequence of as many blocks as `depths` says."""
+    stages, inputs = nn.ModuleList(), STEM
+    for (widening, kernel, stride), outputs, count in zip(STAGES, widths, depths, strict=False):
+        first = Block(inputs, inputs * widening, outputs, kernel, stride)
+        others = (Block(outputs, outputs * widening, outputs, kernel, 1) for _ in range(count - 1))
+        stages.append(nn.Sequential(first, *others))
+        inputs = outputs
+    return stages
 
 
 class Block(nn.Module):
@@ -49,12 +58,13 @@ class Block(nn.Module):
     def __init__(self, inputs: int, inner: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.adds = stride == 1 and inputs == outputs
-        self.expand = nn.Sequential(nn.Conv2d(inputs, inner, 1), nn.ReLU6()) if inner != inputs else nn.Identity()
+        widen = nn.Sequential(nn.Conv2d(inputs, inner, 1), nn.ReLU6(inplace=True))
+        self.expand = widen if inner != inputs else nn.Identity()
         self.depthwise = SameConv(inner, inner, kernel, stride, groups=inner)
         self.project = nn.Conv2d(inner, outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.project(functional.relu6(self.depthwise(self.expand(x))))
+        y = self.project(functional.relu6(self.depthwise(self.expand(x)), inplace=True))
         return x + y if self.adds else y
 
 
@@ -66,6 +76,18 @@ class SameConv(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:  # as much on each side, which a convolution adds itself, without a copy
+            return functional.conv2d(input, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
         height, width = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in input.shape[2:])
         padding = (width // 2, width - width // 2, height // 2, height - height // 2)
         return super().forward(functional.pad(input, padding))
+
+
+class Stem(SameConv):
+    """The first convolution: pictures `[N, 3, H, W]` in -1..1 to `[N, 32, H/2, W/2]` in 0..6."""
+
+    def __init__(self) -> None:
+        super().__init__(3, STEM, 3, stride=2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return functional.relu6(super().forward((input * 127.5 + (127.5 - MEAN)) / SCALE))

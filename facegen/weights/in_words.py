@@ -80,10 +80,11 @@ def _latents(entry: Mapping[str, Any]) -> str:
 
 def _age_errors(facts: dict[str, Any]) -> str:
     """What an age estimator's file says of its errors."""
-    mae, by_group = facts.get("val_mae"), _mapping(facts.get("val_by_group"))
+    mae = facts.get("val_mae")
     if not isinstance(mae, (int, float)):
         return ""
-    groups = ", ".join(f"{name}: {row['mae']}" for name, row in by_group.items() if "mae" in _mapping(row))
+    rows = {**_mapping(facts.get("val_by_group")), **_mapping(facts.get("val_by_sex"))}
+    groups = ", ".join(f"{name}: {row['mae']}" for name, row in rows.items() if "mae" in _mapping(row))
     faces = f" on {facts['val_faces']:,} faces" if isinstance(facts.get("val_faces"), int) else ""
     return f"MAE {mae:.2f} years{faces}" + (f" ({groups})" if groups else "")
 

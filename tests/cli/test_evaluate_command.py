@@ -17,6 +17,7 @@ from facegen.cli import main
 from facegen.errors import FacegenError
 from facegen.evaluation.options import EvaluationOptions
 from facegen.evaluation.run import SystemSpec, _independence, parse_system, run_evaluation
+from facegen.networks.encoder import Encoder
 from facegen.weights.native import save_networks
 
 GROUPS = AgeGroups.parse("0-30,31-60,61-90")
@@ -34,7 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_networks(folder / "e.safetensors", {"encoder": encoder}, {})
     # As the recipe tune writes it: with the generator that was trained along with the encoder.
     save_networks(folder / "tune.safetensors", {"encoder": encoder, "G_ema": generator}, header)
-    save_networks(folder / "g32.safetensors", {"G_ema": small_generator(3, 32)}, header)
+    larger = {"encoder": Encoder(8, 32, 75, (0, 0, 0)), "G_ema": small_generator(3, 32)}
+    save_networks(folder / "tune32.safetensors", larger, header)
+    save_networks(folder / "g10.safetensors", {"G_ema": small_generator(10)}, {})
     save_networks(folder / "age.safetensors", {"age": small_estimator()}, {})
     torch.save(InceptionResnetV1().state_dict(), folder / "net.pt")
     write_faces(folder / "held.zip", [10, 30, 50, 70], GROUPS)
@@ -147,7 +150,7 @@ def test_an_encoder_may_bring_its_generator(folder: Path, tmp_path: Path, monkey
 
 def test_systems_that_do_not_fit_are_told_before_judges_are_loaded(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("facegen.evaluation.run._load_judges", lambda *_: pytest.fail("too late"))
-    result = run("--compare", f"other={folder / 'e.safetensors'},generator={folder / 'g32.safetensors'}")
+    result = run("--compare", f"other={folder / 'e.safetensors'},generator={folder / 'g10.safetensors'}")
     assert result.exit_code == 1
     assert "other needs different faces than facegen" in result.output
 
@@ -202,3 +205,12 @@ def test_systems_in_words():
     for text in ("", "=x", "x=y,method=magic", "x=y,psi=low"):
         with pytest.raises(FacegenError):
             parse_system(text)
+
+
+def test_generators_of_two_sizes_are_compared(run, folder: Path, tmp_path: Path):
+    result = run("--compare", f"large={folder / 'tune32.safetensors'},generator={folder / 'tune32.safetensors'}")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "report" / "results.json").read_text())["systems"]
+    assert {row["name"] for row in rows} == {"facegen", "large"}
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "large" in page

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from facegen.errors import FacegenError
-from facegen.networks.age_estimator import AGES, AgeEstimator, expected_age
+from facegen.networks.age_estimator import AGES, ARCHITECTURES, AgeEstimator, expected_age, sides_of
 from facegen.weights.load import load_age_estimator, load_encoder
 from facegen.weights.native import save_networks
 
 SMALL = {"widths": [8, 12, 16], "depths": [1, 2, 1], "input_size": 32}
 
 
-@pytest.mark.parametrize("arch", ["resnet", "plain"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("size", [16, 32, 48])
 def test_shapes_at_any_input_size(arch: str, size: int):
     network = AgeEstimator(arch, **SMALL).eval()
@@ -23,7 +23,7 @@ def test_shapes_at_any_input_size(arch: str, size: int):
     assert [tuple(m.shape) for m in network.features(images)] == [(2, 8, 16, 16), (2, 12, 8, 8), (2, 16, 4, 4)]
 
 
-@pytest.mark.parametrize("arch", ["resnet", "plain"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_size_of_the_picture_matters_little(arch: str):
     torch.manual_seed(0)
     network = AgeEstimator(arch, **SMALL).eval()
@@ -31,6 +31,12 @@ def test_the_size_of_the_picture_matters_little(arch: str):
     large = torch.nn.functional.interpolate(small, 64, mode="bilinear")
     # Enlarging and reducing blurs a little; an untrained network moves by a fraction of a year.
     torch.testing.assert_close(network.predict(large), network.predict(small), atol=1.0, rtol=0)
+
+
+def test_stages_of_lite_halve_as_those_of_the_classifier():
+    network = AgeEstimator("lite", (4, 8, 8, 8, 8, 8, 8), (1,) * 7, input_size=128).eval()
+    sides = [m.shape[-1] for m in network.features(torch.zeros(1, 3, 128, 128))]
+    assert sides == sides_of("lite", 128, 7) == [64, 32, 16, 8, 8, 4, 4]
 
 
 def test_expected_age_is_the_mean_of_the_distribution():
@@ -58,7 +64,7 @@ def test_gradient_of_the_expectation():
     torch.testing.assert_close(logits.grad, share * (years - mean), atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("arch", ["resnet", "plain"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_the_gradient_reaches_every_part_of_the_picture(arch: str):
     network = AgeEstimator(arch, **SMALL).eval()
     images = (torch.rand(1, 3, 64, 64) * 2 - 1).requires_grad_()
@@ -90,7 +96,7 @@ def test_dropout_only_in_training():
     assert torch.equal(network(images), network(images))
 
 
-@pytest.mark.parametrize("arch", ["resnet", "plain"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_saved_and_loaded_in_half_precision(arch: str, tmp_path: Path):
     network = AgeEstimator(arch, **SMALL).eval()
     path = tmp_path / "age.safetensors"
@@ -123,6 +129,7 @@ def test_a_file_without_an_age_estimator_says_what_it_holds(tmp_path: Path):
         ({"widths": [8, 12, 10**9]}, "cannot have widths"),
         ({"depths": [1, 0, 1]}, "cannot have widths"),
         ({"depths": [1, 10**9, 1]}, "cannot have widths"),
+        ({"arch": "lite", "widths": [8] * 8, "depths": [1] * 8}, "at most 7 stages"),
         ({"input_size": 4}, "from 8 to"),
         ({"input_size": 2**20}, "from 8 to"),
         ({"input_size": 1024, "widths": [2048, 4, 4]}, "too many"),

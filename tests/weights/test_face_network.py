@@ -10,7 +10,7 @@ from mxnet_writer import params
 from refusals import assert_refused
 from torch import nn
 
-from facegen.networks.mobile_facenet import MobileFaceNet
+from facegen.networks.mobile_facenet import FrozenPReLU, MobileFaceNet
 from facegen.weights.face_network import CONVS, load_face_network
 
 
@@ -75,3 +75,19 @@ def test_a_file_of_facenet_pytorch_is_one_too(tmp_path: Path):
     images = torch.zeros(1, 3, found.size, found.size)
     torch.testing.assert_close(found.network(images), network(images), rtol=0, atol=0)
     assert_refused("gone.pt", load_face_network, tmp_path / "gone.pt", error=FileNotFoundError)
+
+
+def test_frozen_slopes_compute_as_prelu_does():
+    torch.manual_seed(0)
+    frozen, prelu = FrozenPReLU(5), nn.PReLU(5)
+    with torch.no_grad():
+        frozen.weight.copy_(torch.randn(5))
+        prelu.weight.copy_(frozen.weight)
+    one = torch.randn(2, 5, 3, 3, requires_grad=True)
+    other = one.detach().clone().requires_grad_()
+    weights = torch.randn(2, 5, 3, 3)
+    (frozen(one) * weights).sum().backward()
+    (prelu(other) * weights).sum().backward()
+    assert torch.equal(frozen(one), prelu(other))
+    assert torch.allclose(one.grad, other.grad)
+    assert frozen.weight.grad is None

@@ -18,6 +18,7 @@ from facegen.training.age.options import HALVES, AgeOptions
 from facegen.training.run.data import note_of
 
 SPLIT_SEED = 101  # splits the halves always the same way, or a judge would have seen pictures of what it judges
+SEX = "gender"  # the attribute of an archive by which errors are told apart
 _CHUNK = 1024  # pictures resized at once
 
 
@@ -28,18 +29,21 @@ class AgedFaces:
     images: uint8 [N, 3, S, S], levels as in a picture file.
     ages: int64 [N], in years, from 0 upwards.
     groups: the archive's age groups, else the ten default ones.
+    sexes: [N] of what the archive says, such as `female`; empty where it is unknown. None: nothing is known.
     """
 
     images: torch.Tensor
     ages: torch.Tensor
     groups: AgeGroups
+    sexes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ages)
 
     def part(self, indices: np.ndarray | slice) -> AgedFaces:
         """These faces alone."""
-        return AgedFaces(self.images[indices], self.ages[indices], self.groups)
+        sexes = None if self.sexes is None else self.sexes[indices]
+        return AgedFaces(self.images[indices], self.ages[indices], self.groups, sexes)
 
     @property
     def classes(self) -> np.ndarray:
@@ -83,18 +87,28 @@ def load_aged_faces(path: str | os.PathLike[str], size: int, *, progress: bool =
         )
     images = torch.from_numpy(archive.load_all(progress=progress))[torch.from_numpy(known)]
     archive.close()
+    sexes = _sexes(archive)
     images = images.expand(-1, 3, -1, -1)
     if images.shape[-1] != size:
         images = torch.cat([_resize(chunk, size) for chunk in images.split(_CHUNK)])
     groups = archive.groups or AgeGroups.default()
-    return AgedFaces(images.contiguous(), torch.from_numpy(ages[known]), groups)
+    sexes = None if sexes is None else sexes[known]
+    return AgedFaces(images.contiguous(), torch.from_numpy(ages[known]), groups, sexes)
+
+
+def _sexes(archive: FaceArchive) -> np.ndarray | None:
+    """What an archive says of the sex of its faces, `[N]`, empty where it does not know it; None if it never does."""
+    try:
+        return np.array([value or "" for value in archive.attribute(SEX)])
+    except FacegenError:
+        return None
 
 
 def load_data(options: AgeOptions, *, progress: bool = True) -> AgeData:
     """Read the faces of a run."""
-    faces = load_aged_faces(options.data, options.size, progress=progress)
+    faces = load_aged_faces(options.data, options.side, progress=progress)
     if options.val is not None:
-        validation = load_aged_faces(options.val, options.size, progress=progress)
+        validation = load_aged_faces(options.val, options.side, progress=progress)
         training = faces.part(half_of(len(faces), options.half))
     else:
         kept_back = np.arange(len(faces)) % 10 == 9
@@ -143,17 +157,28 @@ def age_targets(ages: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def errors_by_group(predicted: torch.Tensor, faces: AgedFaces) -> dict[str, dict[str, float]]:
     """Return for each age group that has faces: `faces`, `mae` and `bias` (mean of predicted minus true) in years."""
+    classes = faces.classes
+    return _errors(predicted, faces, {label: classes == i for i, label in enumerate(faces.groups.labels)})
+
+
+def errors_by_sex(predicted: torch.Tensor, faces: AgedFaces) -> dict[str, dict[str, float]]:
+    """Return what `errors_by_group` does, for each sex that the archive tells apart; nothing if it tells none."""
+    sexes = np.array([], str) if faces.sexes is None else faces.sexes
+    return _errors(predicted, faces, {str(sex): sexes == sex for sex in np.unique(sexes) if sex})
+
+
+def _errors(predicted: torch.Tensor, faces: AgedFaces, kinds: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """The errors of each kind of faces; a kind says of every face whether it belongs to it, `[N]`."""
     error = (predicted - faces.ages).double().numpy()
-    classes, table = faces.classes, {}
-    for index, label in enumerate(faces.groups.labels):
-        own = error[classes == index]
-        if len(own):
-            table[label] = {
-                "faces": len(own),
-                "mae": round(float(np.abs(own).mean()), 2),
-                "bias": round(float(own.mean()), 2),
-            }
-    return table
+    return {
+        label: {
+            "faces": int(chosen.sum()),
+            "mae": round(float(np.abs(error[chosen]).mean()), 2),
+            "bias": round(float(error[chosen].mean()), 2),
+        }
+        for label, chosen in kinds.items()
+        if chosen.any()
+    }
 
 
 def _resize(images: torch.Tensor, size: int) -> torch.Tensor:

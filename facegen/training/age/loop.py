@@ -22,11 +22,20 @@ from facegen.errors import FacegenError
 from facegen.figures.plots import plot_ages
 from facegen.images import to_float
 from facegen.networks.age_estimator import AgeEstimator, expected_age
-from facegen.training.age.data import AgeData, AgedFaces, age_targets, errors_by_group, load_data, note_of_faces
+from facegen.training.age.data import (
+    AgeData,
+    AgedFaces,
+    age_targets,
+    errors_by_group,
+    errors_by_sex,
+    load_data,
+    note_of_faces,
+)
 from facegen.training.age.distort import distort
 from facegen.training.age.options import SHAPES, AgeOptions
 from facegen.training.encoder.weight_average import floats_of, move_average
 from facegen.training.generator.batches import picture_weights
+from facegen.training.lite_weights import fill_from_lite
 from facegen.training.run.folder import check_goes_on, check_room, read_state
 from facegen.training.run.session import Session, load_state
 from facegen.weights.header import without_paths
@@ -34,6 +43,7 @@ from facegen.weights.locate import BEST_AGE_ESTIMATOR as BEST
 from facegen.weights.native import save_networks
 
 STATE = "age-state.pt"
+KEPT = 2  # stages that stay as `init` has them: they see edges and spots, and learning would take half of the time
 YEARS = 0.1  # weight of the mean absolute error, in years, beside the distribution's divergence
 
 
@@ -97,11 +107,11 @@ def train_age(
             nothing left to do, or a loss is no longer a number.
     """
     with Session("train-age", device, progress, watch) as session:
-        val = None if options.val is None else str(Path(options.val).resolve())
-        options = replace(options, data=str(Path(options.data).resolve()), val=val)
+        val, init = (None if path is None else str(Path(path).resolve()) for path in (options.val, options.init))
+        options = replace(options, data=str(Path(options.data).resolve()), val=val, init=init)
         if resume is not None:
             check_room(lambda: [build_network(options)], Path(resume) / STATE)
-        state = build(options, session.device)
+        state = build(options, session.device, fill=resume is None)
         if resume is not None:
             _restore(state, options, resume)
         notes = {name: note_of_faces(path) for name, path in (("data", options.data), ("val", val)) if path is not None}
@@ -123,20 +133,30 @@ def build_network(options: AgeOptions) -> AgeEstimator:
         options.arch,
         options.widths or shape["widths"],
         options.depths or shape["depths"],
-        input_size=options.size,
+        input_size=options.side,
         dropout=options.dropout,
         both_sides=options.both_sides,
     )
 
 
-def build(options: AgeOptions, device: torch.device) -> TrainingState:
-    """Build the networks and the optimizer of a new run."""
+def build(options: AgeOptions, device: torch.device, *, fill: bool = True) -> TrainingState:
+    """Build the networks and the optimizer of a new run.
+
+    Args:
+        fill: give the network the weights of `options.init`, if there are any; else something else will.
+    """
     torch.manual_seed(options.seed)
     network = build_network(options)
+    if options.init is not None:
+        if fill:
+            fill_from_lite(network.stem, network.stages, options.init)
+        for part in (network.stem, *network.stages[:KEPT]):
+            part.requires_grad_(False)
     network.to(device).to(memory_format=torch.channels_last).train()
     # Weight decay is for what multiplies; scales and biases go without.
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
+    learned = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in learned if p.ndim > 1]
+    free = [p for p in learned if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": free, "weight_decay": 0.0}]
     average = copy.deepcopy(network).requires_grad_(False)
     return TrainingState(network, average, torch.optim.AdamW(groups, lr=options.lr), Progress())
@@ -241,7 +261,7 @@ def _describe(session: Session, options: AgeOptions, state: TrainingState, data:
     half = torch.bfloat16 if _in_bfloat16(options, session.device) else None
     session.log(f"run folder: {session.path}")
     session.log(
-        f"age estimator: {options.arch}, {size / 1e6:.2f} M parameters, input {options.size} px, {session.device}"
+        f"age estimator: {options.arch}, {size / 1e6:.2f} M parameters, input {options.side} px, {session.device}"
     )
     session.log(f"precision: {precision_in_words(half, session.device, options.fp32)}")
     session.log(
@@ -278,6 +298,8 @@ def _report(session: Session, options: AgeOptions, state: TrainingState, data: A
     )
     if better:
         measured = {"kimg": round(kimg, 3), "val_mae": round(mae, 3), "val_by_group": by_group}
+        if by_sex := errors_by_sex(predicted, data.validation):
+            measured["val_by_sex"] = by_sex
         save_networks(session.path / BEST, {"age": network}, _metadata(options, data, measured), dtype=torch.float16)
         labels = {label: row["mae"] for label, row in by_group.items()}
         plot_ages(session.path / "ages.png", data.validation.ages.numpy(), predicted.numpy(), labels)

@@ -12,11 +12,14 @@ from facegen.options import MAX_BATCH, Options, option
 HALVES = ("first", "second")
 WARMUP = 0.05  # share of the run with a rising learning rate
 LAST_LR = 0.01  # share of the learning rate that is left at the end
-# Small enough for one CPU core, 64 pixels: 1.1 and 1.0 million parameters.
+# Small enough for one CPU core: 1.1, 1.0 and 1.9 million parameters. `lite` is most of EfficientNet-Lite0, whose widths
+# Lite1 shares.
 SHAPES = {
     "resnet": {"widths": [32, 64, 128, 160], "depths": [1, 2, 2, 1]},
     "plain": {"widths": [40, 80, 120, 160], "depths": [1, 1, 2, 1]},
+    "lite": {"widths": [16, 24, 40, 80, 112, 192], "depths": [1, 2, 2, 3, 3, 3]},
 }
+SIZES = {"resnet": 64, "plain": 64, "lite": 128}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,12 @@ class AgeOptions(Options):
     depths: tuple[int, ...] | None = option(
         None, "Blocks in its stages, such as 1,2,2,1.", metavar="NUMBERS", unset="by --arch"
     )
+    init: str | None = option(
+        None,
+        "Start from the weights of an EfficientNet-Lite (arch lite); its first layers stay as they are.",
+        metavar="FILE",
+        unset="from random weights",
+    )
     half: str | None = option(
         None,
         "Train on only this half of the pictures. The split is always the same.",
@@ -49,7 +58,7 @@ class AgeOptions(Options):
     ema: float = option(100, "Half-life of the averaged weights, in steps.", above=0)
     dropout: float = option(0.2, "Fraction of features dropped during training.")
     snap: float = option(20, "Thousands of pictures between validations.", above=0)
-    size: int = option(64, "Side to which pictures are resized, in pixels.", command=False)
+    size: int | None = option(None, "Side to which pictures are resized, in pixels; by arch.", command=False)
     both_sides: bool = option(False, "Average the predictions for a face and its mirror image.")
     fp32: bool = option(False, "Compute only in float32, even if the processor has bfloat16.")
     bf16: bool = option(False, "Compute in bfloat16 on any device, even if the processor has no bfloat16.")
@@ -58,11 +67,17 @@ class AgeOptions(Options):
 
     def rules(self) -> Iterable[tuple[bool, str]]:
         yield not (self.fp32 and self.bf16), "fp32 and bf16 exclude each other: leave one out"
+        yield self.init is None or self.arch == "lite", f"init is for the arch lite, got {self.arch}: leave one out"
         yield self.batch <= MAX_BATCH, f"batch must be at most {MAX_BATCH:,}, got {self.batch}"
 
     def run_name(self) -> str:
         """Return the name of the run folder, without its number."""
         return f"age-{self.arch}-{Path(self.data).stem}" + (f"-{self.half}" if self.half else "")
+
+    @property
+    def side(self) -> int:
+        """Side to which pictures are resized, in pixels."""
+        return self.size or SIZES[self.arch]
 
     @property
     def steps(self) -> int:

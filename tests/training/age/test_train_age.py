@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import crops, write_faces
+from helpers import crops, write_faces, write_lite
 from refusals import assert_refused
+from trainings import interrupted_at
 
 from facegen.ages import AgeGroups
 from facegen.cli import main
 from facegen.data.archive import ArchiveWriter
-from facegen.images import to_float
+from facegen.images import encode_png, to_float
 from facegen.networks.age_estimator import AGES, AgeEstimator
 from facegen.training.age import loop as training
-from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, half_of, load_aged_faces
+from facegen.training.age.data import AgedFaces, age_targets, errors_by_group, errors_by_sex, half_of, load_aged_faces
 from facegen.training.age.distort import distort
 from facegen.training.age.loop import age_loss, predict_ages, train_age
 from facegen.training.age.options import AgeOptions
@@ -140,6 +141,19 @@ def test_errors_by_group_leave_out_empty_groups():
     }
 
 
+def test_errors_by_sex_leave_out_unknown_ones():
+    faces = AgedFaces(torch.zeros(4, 3, 4, 4, dtype=torch.uint8), torch.tensor([20, 30, 40, 50]), AgeGroups.default())
+    predicted = torch.tensor([24.0, 28.0, 41.0, 90.0])
+    assert errors_by_sex(predicted, faces) == {}
+    faces.sexes = np.array(["female", "female", "male", ""])
+    table = errors_by_sex(predicted, faces)
+    assert table == {
+        "female": {"faces": 2, "mae": 3.0, "bias": 1.0},
+        "male": {"faces": 1, "mae": 1.0, "bias": 1.0},
+    }
+    assert errors_by_sex(predicted[1:3], faces.part(slice(1, 3)))["female"] == {"faces": 1, "mae": 2.0, "bias": -2.0}
+
+
 # -- distortions
 
 
@@ -204,6 +218,58 @@ def test_learns_sixteen_faces_by_heart(arch: str):
     assert error < 3  # always saying 45 costs 24 years
 
 
+@pytest.fixture(scope="module")
+def started(options: AgeOptions, tmp_path_factory: pytest.TempPathFactory) -> AgeOptions:
+    """A run that starts from the weights of a classifier."""
+    widths, depths = (4, 8, 12), (1, 1, 1)
+    init = write_lite(tmp_path_factory.mktemp("lite") / "lite.pth", widths, (1, 2, 2))
+    return replace(options, arch="lite", init=str(init), widths=widths, depths=depths)
+
+
+def test_the_first_stages_stay_as_the_classifier_has_them(started: AgeOptions, tmp_path: Path):
+    before = training.build(started, torch.device("cpu")).network.state_dict()
+    run = train_age(started, tmp_path, device="cpu", progress=False)
+    network, header = load_age_estimator(run)
+    assert header["training_options"]["init"] == "lite.pth"
+    after = network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name].half().float(), after[name])}
+    assert {name for name in before if name.startswith(("stages.2", "head"))} == changed
+
+
+def test_from_a_classifier_it_goes_on_to_the_bit_without_its_file(started: AgeOptions, tmp_path: Path):
+    whole = train_age(started, tmp_path / "whole", device="cpu", progress=False)
+    init = tmp_path / "lite.pth"
+    init.write_bytes(Path(started.init).read_bytes())
+    with interrupted_at(3):
+        run = train_age(replace(started, init=str(init)), tmp_path / "parts", device="cpu", progress=False)
+    init.unlink()
+    train_age(read_options(run, AgeOptions), resume=run, device="cpu", progress=False)
+    one, other = (torch.load(folder / training.STATE, weights_only=True) for folder in (whole, run))
+    for name in ("network", "average"):
+        torch.testing.assert_close(one[name], other[name], atol=0, rtol=0)
+
+
+def test_a_wrong_start_is_refused(started: AgeOptions, tmp_path: Path):
+    assert_refused("init is for the arch lite, got plain", replace, started, arch="plain")
+    with pytest.raises(FileNotFoundError, match="there is no such"):
+        train_age(replace(started, init=str(tmp_path / "nowhere.pth")), tmp_path / "runs", device="cpu", progress=False)
+    other = replace(started, widths=(4, 8, 16))
+    assert_refused("no EfficientNet-Lite of these widths", train_age, other, tmp_path / "runs", device="cpu")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_file_tells_of_women_and_men(options: AgeOptions, tmp_path: Path):
+    with ArchiveWriter(tmp_path / "sexes.zip", groups=AgeGroups.default()) as writer:
+        for index, face in enumerate(crops(6, 16)):
+            sex = {"gender": ("female", "male", "male")[index % 3]}
+            writer.add_png(f"{index}.png", encode_png(face), label=2, age=21 + index, **sex)
+    run = train_age(replace(options, val=str(tmp_path / "sexes.zip")), tmp_path, device="cpu", progress=False)
+    table = load_age_estimator(run)[1]["val_by_sex"]
+    assert {sex: row["faces"] for sex, row in table.items()} == {"female": 2, "male": 4}
+    shown = CliRunner().invoke(main, ["info", str(run)]).output
+    assert f"female: {table['female']['mae']}, male: {table['male']['mae']})" in shown
+
+
 def test_log_and_statistics(finished: Path):
     assert finished.name == "00000-age-resnet-aged-first"
     log = (finished / "log.txt").read_text()
@@ -222,6 +288,7 @@ def test_the_file_tells_what_it_is(finished: Path, archive: Path, held: Path):
     assert header["training_faces"] == 20
     assert header["license"] == "none"
     assert header["groups"] == AgeGroups.default().labels
+    assert "val_by_sex" not in header  # the archive knows none
     assert set(header["val_by_group"]) == {"0-10", "21-30", "41-50", "71-80"}
     told = header["training_options"]
     expected = {"data": "aged.zip", "val": "held.zip", "half": "first", "arch": "resnet", "seed": 0}

@@ -209,6 +209,26 @@ def test_without_face_recognition_weights_one_line_says_what_to_give(
     assert "\n" not in str(caught.value)
 
 
+def test_weights_of_losses_can_be_chosen():
+    options = EncoderOptions(generator="g", data="faces", recipe="identity")
+    assert options.chosen_recipe() == RECIPES["identity"]
+    assert replace(options, perceptual_weight=0.0).chosen_recipe() == replace(RECIPES["identity"], perceptual=0)
+    tuned = replace(options, recipe="tune")
+    assert tuned.chosen_recipe().identity == 0  # needs no download
+    assert replace(tuned, face_network="net.pt").chosen_recipe().identity == RECIPES["identity"].identity
+
+
+def test_in_training_one_face_in_four_is_aged():
+    objective = small_objective(RECIPES["age"])
+    faces, targets = some_faces(objective.generator, 4, 5), torch.linspace(10, 80, 9)
+    objective.train()
+    first = objective(faces, targets)
+    others = targets + 30 * (torch.arange(9) % 4 > 0)  # of faces that are not aged
+    assert objective(faces, others)["age"] == first["age"]
+    objective.eval()
+    assert objective(faces, others)["age"] != objective(faces, targets)["age"]
+
+
 def test_a_tuned_generator_is_saved_with_its_encoder(options: EncoderOptions, tmp_path: Path):
     first = train_encoder(replace(options, epochs=1), tmp_path, device="cpu", progress=False)
     init = str(first / "encoder-best.safetensors")
@@ -342,6 +362,7 @@ def test_truncated_faces_have_truncated_latents():
         ({"age_estimator": "gone.safetensors"}, "gone.safetensors"),
         ({"data": "gone.zip"}, "gone.zip"),
         ({"face_network": "net.pt"}, "the recipe age does not use --face-network"),
+        ({"recipe": "w+", "perceptual_weight": 1.0}, r"the recipe w\+ compares no pictures, so it does not use"),
         ({"recipe": "identity", "face_network": "gone.pt"}, r"gone.pt: there is no such file \(--face-network"),
     ],
 )
