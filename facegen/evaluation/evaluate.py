@@ -17,7 +17,7 @@ from facegen.evaluation.bootstrap import Estimate, draw_counts
 from facegen.evaluation.dial import DialPoint, turn_dial
 from facegen.evaluation.identity import pairs_estimate, real_pairs, same_people, share_of_range
 from facegen.evaluation.judges import Judges
-from facegen.evaluation.photos import Photos
+from facegen.evaluation.photos import Photos, same_alignment
 from facegen.evaluation.system import FACE, System
 
 
@@ -122,9 +122,10 @@ def check_systems(systems: Sequence[System]) -> None:
     """
     if not systems:
         raise FacegenError("no system to evaluate")
-    kinds = [(system.renderer.groups, system.renderer.template) for system in systems]
-    for system, kind in zip(systems, kinds, strict=True):
-        if kind != kinds[0]:
+    first = systems[0].renderer
+    for system in systems:
+        other = system.renderer
+        if other.groups != first.groups or not same_alignment(other.template, first.template):
             raise FacegenError(
                 f"{system.name} needs different faces than {systems[0].name} (age groups or alignment): "
                 "evaluate it separately"

@@ -119,6 +119,11 @@ def load_photos(
     )
 
 
+def same_alignment(one: AlignmentTemplate, other: AlignmentTemplate) -> bool:
+    """Whether faces aligned to one template are aligned to the other, too."""
+    return bool(np.abs(np.subtract(one.points, other.points)).max() <= SAME_TEMPLATE)
+
+
 def choose(
     ages: np.ndarray, groups: AgeGroups, *, limit: int | None = None, seed: int = 0, reals: int = REALS_PER_GROUP
 ) -> tuple[list[int], list[int]]:
@@ -172,7 +177,7 @@ def _archive_source(path: str | os.PathLike[str], size: int, template: Alignment
     ages = np.full(len(archive), np.nan) if archive.ages is None else archive.ages.astype(np.float64)
     ages[ages < 0] = np.nan
     own = template if archive.template is None else archive.template
-    realigned = bool(np.abs(np.subtract(own.points, template.points)).max() > SAME_TEMPLATE)
+    realigned = not same_alignment(own, template)
     view = max(size, min(VIEW, archive.resolution))
     persons = {face.name: face.person for face in read_contents(path, use_labels=False).faces}
 

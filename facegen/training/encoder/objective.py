@@ -24,6 +24,7 @@ from facegen.training.encoder.recipes import Recipe
 from facegen.training.perceptual_loss import PerceptualLoss
 
 DECADE = 10.0
+SHIFT_RATE = 4  # the age shift's learning rate, as a multiple: its numbers have farther to go than weights
 AGED_EVERY = 4  # in training, one face in so many is aged: the age shift is small and learns fast
 LOW_FREQUENCIES = 8  # `keep` compares pictures reduced to this side
 STATISTICS_SAMPLES = 4000
@@ -129,8 +130,10 @@ class EncoderObjective(nn.Module):
         tuned = [p for p in self.generator.parameters() if p.requires_grad]
         helper = self.latent_discriminator
         judging = [] if helper is None else list(helper.parameters())
-        others = [p for p in self.parameters_to_train() if p not in {*tuned, *judging}]
+        shift = [] if self.shift is None else [p for p in self.shift.parameters() if p.requires_grad]
+        others = [p for p in self.parameters_to_train() if p not in {*tuned, *judging, *shift}]
         groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])
+        groups += [{"params": shift, "share": SHIFT_RATE}] if shift else []
         if judging:  # as a GAN's discriminator, which no momentum must carry past what it is up against
             groups.append({"params": judging, "share": 1.0, "betas": (0.0, 0.99)})
         return torch.optim.Adam(groups, lr=lr)
