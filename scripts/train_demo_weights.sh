@@ -87,7 +87,8 @@ once "$work/editor" train-editor --data "$train" --generator "$tuned" --kimg "$e
     --age-estimators "$age,$(run_of "$work/age_plain")" --license "$license" \
     ${face_network:+--face-network "$face_network"}
 
-"$python" "$here/export_pretrained.py" --generator "$tuned" --encoder "$tuned" --age "$age" --age-judge "$(run_of "$work/age_judge")" --editor "$(run_of "$work/editor")" --license "$license"
+"$python" "$here/export_pretrained.py" --generator "$tuned" --encoder "$tuned" \
+    --age "$age" --age-judge "$(run_of "$work/age_judge")" --editor "$(run_of "$work/editor")" --license "$license"
 
 "$facegen" evaluate --photos "$held" --outdir "$work/report" --force --photos-limit 200 \
     --compare "zmse=$(run_of "$work/encoder_zmse")" --compare "editor=,method=editor"
