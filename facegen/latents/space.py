@@ -38,8 +38,8 @@ class LatentSpace:
         >>> space = facegen.LatentSpace.open()
         >>> label = space.classes.of_age(35)
         >>> picture = next(space.draw(space.from_seeds([7], label)))
-        >>> picture.shape
-        (64, 64, 3)
+        >>> picture.shape == (space.generator.img_resolution, space.generator.img_resolution, 3)
+        True
     """
 
     def __init__(

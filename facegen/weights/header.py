@@ -54,8 +54,8 @@ class Header(Mapping[str, Any]):
         >>> generator, header = facegen.load_generator("generator.safetensors")
         >>> header.groups.labels[:3]
         ['0-10', '11-20', '21-30']
-        >>> header["resolution"]
-        64
+        >>> header["resolution"] == generator.img_resolution
+        True
     """
 
     content: Mapping[str, Any]
