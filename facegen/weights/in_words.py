@@ -27,6 +27,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     from facegen.weights.header import Header  # imports torch, which the list of runs does not need
 
     options, origin, metrics = (_mapping(facts.get(name)) for name in ("training_options", "origin", "metrics"))
+    measured = {**metrics, **facts}  # `scripts/export_pretrained.py` puts all that was measured among the metrics
     names, kimg = facts.get("class_names") or facts.get("groups"), Header(facts).kimg
     return [
         ("file", facts["file"]),
@@ -46,8 +47,8 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("started from", options.get("resume")),
         ("blended of", _blended(_mapping(facts.get("blended")))),
         ("faces from", options.get("generator") or _mapping(facts.get("trained_for")).get("generator")),
-        ("validated", _age_errors(facts) or edits_in_words(facts)),
-        ("metrics", ", ".join(f"{name} {value}" for name, value in metrics.items())),
+        ("validated", _age_errors(measured) or edits_in_words(measured)),
+        ("metrics", ", ".join(f"{name} {value}" for name, value in metrics.items() if not isinstance(value, dict))),
         ("assumed", _listed(origin.get("assumed"))),
         *(
             (f"source of {name}", f"lines: {source.get('lines')}, sha256 {source.get('sha256')}; text that was not run")
