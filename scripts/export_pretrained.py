@@ -13,6 +13,7 @@ from typing import Any
 import click
 import torch
 
+from facegen.networks.encoder import shorten_head
 from facegen.weights.header import Header, without_paths
 from facegen.weights.load import read_networks
 from facegen.weights.locate import PRETRAINED
@@ -43,15 +44,18 @@ def shareable(header: Header, license: str) -> dict[str, Any]:
 @click.option("--age", help="Age estimator for transfer and training: weight file or run folder.")
 @click.option("--age-judge", help="Age estimator for evaluation: weight file or run folder.")
 @click.option("--editor", help="Weight file or run folder.")
+@click.option("--head-rank", type=int, help="Shorten the encoder's head to this rank, for a smaller file.")
 @click.option("--license", required=True, help="License of the weights, which the training data decides.")
 @click.option("--outdir", type=click.Path(path_type=Path), default=PRETRAINED, show_default=True, help="Where to.")
-def main(license: str, outdir: Path, **sources: str | None) -> None:
+def main(head_rank: int | None, license: str, outdir: Path, **sources: str | None) -> None:
     """Write NAME.safetensors for every network that is given."""
     for name, source in sources.items():
         if source is None:
             continue
         networks, header = read_networks(source)
         kept = {key: network for key, network in networks.items() if key in SHIPPED[name]}
+        if name == "encoder" and head_rank is not None:
+            kept["encoder"] = shorten_head(kept["encoder"], head_rank)
         path, told = outdir / f"{name}.safetensors", shareable(header, license)
         if name == "editor" and ENTRY in header:  # of an encoder it would hide that both belong to the package
             told[ENTRY] = header[ENTRY]

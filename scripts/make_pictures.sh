@@ -99,15 +99,16 @@ swap() {
 }
 
 report() {
-    "$python" - "$REPORT" "$images/report.png" <<'PYTHON'
+    PYTHONPATH=.:tests/app "$python" - "$REPORT" "$images/report.png" <<'PYTHON'
 import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from visiting import chromium
 
 with sync_playwright() as driver:
-    page = driver.chromium.launch(executable_path=driver.chromium.executable_path).new_page()
+    page = driver.chromium.launch(executable_path=chromium()).new_page()
     page.set_viewport_size({"width": 840, "height": 1571})
     page.goto(Path(sys.argv[1]).resolve().as_uri())
     page.screenshot(path=sys.argv[2])

@@ -21,7 +21,9 @@
 #     START=FILE    weights that the generator starts from, for a machine that lacks the run:
 #                   scripts/generator128.safetensors holds G_ema and D after 332 kimg
 #     EDITOR_KIMG=60  length of the editor's training (docs/editor.md)
-#     FACE_NETWORK=FILE  the network that the editor keeps people by; otherwise facenet-pytorch's, which is downloaded
+#     FACE_NETWORK=FILE  the network that encoder and editor keep people by; otherwise the encoder takes
+#                     facenet-pytorch's, which is downloaded, at first, and none when it is tuned
+#     INIT=FILE       an encoder or trunk that the encoder's training starts from
 set -euo pipefail
 here=$(dirname "$0")
 source "$here/once.sh"
@@ -77,19 +79,26 @@ once "$work/age_judge" train-age "${lite_options[@]}" --init "$work/lite/${lite[
     --kimg 64 --batch 16 --ema 400 --depths 1,3,3,4,4,2 --both-sides --balance 0.5
 age=$(run_of "$work/age")
 
-encoder_options=(--generator "$generator" --data "$train" --age-estimator "$age" --init none --blocks 2,1,0
-    --input-size 80 --lr 8e-4 --lr-step 4)
-once "$work/encoder" train-encoder --recipe age --pairs 15000 --epochs 10 "${encoder_options[@]}"
-once "$work/encoder_zmse" train-encoder --recipe zmse --pairs 15000 --epochs 10 "${encoder_options[@]}"
+# The encoder, then encoder and generator together; what they are compared with is the recipe of the beginning.
+encoder_options=(--data "$train" --blocks 2,1,0 --input-size 80)
+once "$work/encoder" train-encoder --recipe identity --generator "$generator" --age-estimator "$age" \
+    --init "${INIT:-none}" --pairs 15000 --epochs 10 --lr 8e-4 --lr-step 4 "${encoder_options[@]}" \
+    ${face_network:+--face-network "$face_network"}
+once "$work/tuned" train-encoder --recipe tune --generator "$generator" --age-estimator "$age" \
+    --init "$(run_of "$work/encoder")/encoder-best.safetensors" --pairs 8000 --epochs 3 --lr 6e-4 --lr-step 1 \
+    --lr-decay 0.45 --seed 1 "${encoder_options[@]}" ${face_network:+--face-network "$face_network"}
+tuned=$(run_of "$work/tuned")/encoder-best.safetensors
+once "$work/encoder_zmse" train-encoder --recipe zmse --generator "$tuned" --init "${INIT:-none}" --pairs 15000 \
+    --epochs 10 --lr 8e-4 --lr-step 4 "${encoder_options[@]}"
 
 # The editor: two estimators are harder to fool than one, and neither shares a picture with the judge.
 once "$work/age_plain" train-age --data "$train64" --val "$held64" --half first --arch plain --kimg 100 --seed 3 \
     --license "$license"
-once "$work/editor" train-editor --data "$train" --generator "$generator" --kimg "$editor_kimg" \
+once "$work/editor" train-editor --data "$train" --generator "$tuned" --kimg "$editor_kimg" \
     --age-estimators "$age,$(run_of "$work/age_plain")" --license "$license" \
     ${face_network:+--face-network "$face_network"}
 
-"$python" "$here/export_pretrained.py" --generator "$generator" --encoder "$(run_of "$work/encoder")" \
+"$python" "$here/export_pretrained.py" --generator "$tuned" --encoder "$tuned" --head-rank 320 \
     --editor "$(run_of "$work/editor")" --license "$license"
 "$python" "$here/export_pretrained.py" --age "$age" --age-judge "$(run_of "$work/age_judge")" \
     --license "$license; begun with weights of EfficientNet-Lite (Apache-2.0, see NOTICE)"

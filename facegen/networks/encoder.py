@@ -31,6 +31,8 @@ class Encoder(nn.Module):
             of z and the age, `[N, num_ws, z_dim]`, the same for every layer. `w+`: a w for each layer (Abdal et al.
             2019, section 5), which says more of a face.
         num_ws: Layers of the generator that take a w; only for the targets w and w+.
+        head_rank: Rank of the head's matrix, which is then kept as a product of two (see `shorten_head`); None keeps
+            it whole.
 
     Its parameters are `trunk.*`, named as in facenet-pytorch, and `head.*`. Without dropout: this is a regression.
     """
@@ -45,6 +47,7 @@ class Encoder(nn.Module):
         blocks: Sequence[int] = MAX_BLOCKS,
         target: str = "z",
         num_ws: int = 1,
+        head_rank: int | None = None,
     ) -> None:
         super().__init__()
         blocks = tuple(int(count) for count in blocks)
@@ -68,18 +71,28 @@ class Encoder(nn.Module):
         }
         if target != "z":
             self.init_kwargs |= {"target": target, "num_ws": num_ws}
+        outputs = z_dim * (num_ws if target == "w+" else 1)
+        if head_rank is not None:
+            if not 1 <= head_rank <= min(FEATURES, outputs):
+                raise FacegenError(f"the encoder's head_rank is from 1 to {min(FEATURES, outputs)}, got {head_rank}")
+            self.init_kwargs["head_rank"] = head_rank
         self.z_dim = z_dim
         self.img_resolution = img_resolution
         self.input_size = input_size
         self.trunk = _build_trunk(blocks)
         self.target = target
         self.num_ws = num_ws
-        self.head = nn.Linear(FEATURES, z_dim * (num_ws if target == "w+" else 1))
+        self.head: nn.Module = nn.Linear(FEATURES, outputs)
+        if head_rank is not None:
+            self.head = nn.Sequential(nn.Linear(FEATURES, head_rank, bias=False), nn.Linear(head_rank, outputs))
         if target != "z":
             self.register_buffer("w_mean", torch.zeros(z_dim))
         # Start close to the mean of all latents: an untrained guess of full length is worse than no guess.
-        nn.init.normal_(self.head.weight, std=1e-3)
-        nn.init.zeros_(self.head.bias)
+        for layer in self.head.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=1e-3)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return z `[N, z_dim]`, or w `[N, num_ws, z_dim]`, of pictures `[N, 3, H, W]` in -1..1."""
@@ -91,6 +104,28 @@ class Encoder(nn.Module):
         if self.target == "z":
             return latents
         return self.w_mean + latents.unflatten(1, (-1, self.z_dim)).expand(-1, self.num_ws, -1)
+
+
+@torch.no_grad()
+def shorten_head(encoder: Encoder, rank: int) -> Encoder:
+    """Return the encoder with the closest head of that rank (Eckart and Young 1936), for a smaller file.
+
+    The head of an encoder of w+ has more weights than its trunk, and most of its singular values are small.
+
+    Raises:
+        FacegenError: the head is of a lower rank, or was shortened before.
+    """
+    if not isinstance(encoder.head, nn.Linear):
+        raise FacegenError("the encoder's head was shortened before")
+    shorter = Encoder(**{**encoder.init_kwargs, "head_rank": rank}).eval()
+    left, values, right = torch.linalg.svd(encoder.head.weight.double(), full_matrices=False)
+    roots = values[:rank].sqrt()  # in both, so that float16 suits both
+    state = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("head.")}
+    state["head.0.weight"] = (roots[:, None] * right[:rank]).float()
+    state["head.1.weight"] = (left[:, :rank] * roots).float()
+    state["head.1.bias"] = encoder.head.bias
+    shorter.load_state_dict(state)
+    return shorter
 
 
 def _build_trunk(blocks: tuple[int, ...]) -> nn.Sequential:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from facegen.beside import bias_act, conv2d_resample, upfirdn2d
+from facegen.beside import bias_act, conv2d_resample, convolution, upfirdn2d
 
 # What a file of a few numbers may ask for: the pictures of a network take memory that its weights do not have.
 MAX_RESOLUTION = 4096
@@ -67,17 +68,23 @@ def bfloat16_on_cpu(enabled: bool = True) -> Iterator[None]:
     """Let blocks called within compute in bfloat16 where they run on the CPU; weights stay what they are.
 
     For first derivatives only: second ones should be as exact as float32. What was called within may be differentiated
-    outside. It holds for all threads.
+    outside. It holds for the thread that enters it: the page draws in one while it refines in another.
     """
-    global _cpu_dtype
-    before, _cpu_dtype = _cpu_dtype, torch.bfloat16 if enabled else torch.float32
+    global _traced_dtype
+    before = _here.dtype
+    _here.dtype = _traced_dtype = torch.bfloat16 if enabled else torch.float32
     try:
         yield
     finally:
-        _cpu_dtype = before
+        _here.dtype = _traced_dtype = before
 
 
-_cpu_dtype = torch.float32
+class _OfThread(threading.local):
+    dtype = torch.float32
+
+
+_here = _OfThread()
+_traced_dtype = torch.float32  # the same for torch.compile, which would not notice that a thread's own has changed
 
 
 def working_dtype(
@@ -91,7 +98,7 @@ def working_dtype(
     """
     if force_fp32 is None:
         if device.type == "cpu" and may_bfloat16:
-            return _cpu_dtype
+            return _traced_dtype if convolution.being_traced() else _here.dtype
         force_fp32 = device.type != "cuda"
     return torch.float16 if use_fp16 and not force_fp32 else torch.float32
 

@@ -118,6 +118,11 @@ def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
     if not any(name.startswith("trunk.") for name in state):
         state = {f"trunk.{name}": tensor for name, tensor in state.items()}
 
+    first, second = state.get("head.0.weight"), state.get("head.1.weight")
+    if first is not None and second is not None and second.shape[1:] == first.shape[:1]:
+        # A shortened head: a whole one starts from the product.
+        state |= {"head.weight": second.float() @ first.float(), "head.bias": state["head.1.bias"]}
+
     # The mean of w is the generator's, whatever the weights were trained with.
     own = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith(("trunk.", "head."))}
     for name, tensor in own.items():

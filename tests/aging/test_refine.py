@@ -111,6 +111,32 @@ def test_the_fused_optimizer_takes_the_same_steps(
         torch.testing.assert_close(one, other, atol=1e-3, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_a_processor_with_bfloat16_computes_in_it(generator: Generator, monkeypatch: pytest.MonkeyPatch):
+    """The face comes closer in float32, too, in which it is drawn later."""
+    monkeypatch.setenv("FACEGEN_BFLOAT16", "1")
+    ws, faces = start_and_faces(generator, 1)
+    before, types = draw(generator, ws), set()
+    hook = generator.synthesis.b8.conv1.register_forward_hook(lambda module, inputs, output: types.add(output.dtype))
+    try:
+        pivots, (tuned,) = refine(generator, faces, ws, steps=40)
+    finally:
+        hook.remove()
+    assert types == {torch.bfloat16}
+    assert (draw(tuned, pivots) - faces).square().mean() < 0.64 * (before - faces).square().mean()
+
+
+def test_the_strength_of_the_noise_stays(generator: Generator):
+    ws, faces = start_and_faces(generator, 1)
+    _, (tuned,) = refine(generator, faces, ws, steps=10)
+    changed = {
+        name
+        for (name, tensor), old in zip(tuned.named_parameters(), generator.parameters(), strict=True)
+        if not torch.equal(tensor, old)
+    }
+    assert {"synthesis.b8.conv1.weight", "synthesis.b4.conv1.affine.weight"} <= changed
+    assert not any(name.endswith("noise_strength") or name.startswith("mapping") for name in changed)
+
+
 def test_it_ends_in_time(generator: Generator):
     ws, faces = start_and_faces(generator, 2)
     refine(generator, faces, ws, steps=2)  # the first call of anything takes longer

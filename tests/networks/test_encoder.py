@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from facegen.errors import FacegenError
-from facegen.networks.encoder import Encoder
+from facegen.networks.encoder import Encoder, shorten_head
 from facegen.weights.facenet import load_trunk
 from facegen.weights.load import load_encoder
-from facegen.weights.native import save_networks
+from facegen.weights.native import load_networks, save_networks
 
 SMALL = {"input_size": 75, "blocks": (1, 1, 0)}
 
@@ -169,3 +169,28 @@ def test_load_trunk_refuses_files_that_do_not_fit(tmp_path: Path, facenet_state:
 def test_an_encoder_does_not_start_from_a_folder(tmp_path):
     with pytest.raises(ValueError, match="a folder, not a file"):
         load_trunk(Encoder(4, blocks=(0, 0, 0)), tmp_path)
+
+
+def test_a_shortened_head_predicts_almost_the_same(tmp_path: Path):
+    torch.manual_seed(0)
+    whole = Encoder(z_dim=8, target="w+", num_ws=4, **SMALL).eval()
+    with torch.no_grad():  # a matrix of rank 5, and a little more
+        whole.head.weight.copy_(torch.randn(32, 5) @ torch.randn(5, 1792) + 1e-4 * torch.randn(32, 1792))
+        whole.w_mean.normal_()
+        whole.head.bias.normal_()
+    faces = torch.rand(3, 3, 80, 80) * 2 - 1
+    shorter = shorten_head(whole, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(shorter(faces), whole(faces), rtol=1e-3, atol=1e-3)
+        assert (shorten_head(whole, 2)(faces) - whole(faces)).abs().max() > 0.1
+    assert sum(p.numel() for p in shorter.head.parameters()) == 5 * (1792 + 32) + 32
+    save_networks(tmp_path / "short.safetensors", {"encoder": shorter}, {})
+    read = load_networks(tmp_path / "short.safetensors")[0]["encoder"]
+    assert torch.equal(read(faces), shorter(faces))
+    again = Encoder(z_dim=8, target="w+", num_ws=4, **SMALL)
+    load_trunk(again, tmp_path / "short.safetensors")
+    torch.testing.assert_close(again.head.weight, whole.head.weight, rtol=0, atol=1e-3)
+    with pytest.raises(FacegenError, match="shortened before"):
+        shorten_head(shorter, 2)
+    with pytest.raises(FacegenError, match="head_rank is from 1 to 32, got 33"):
+        shorten_head(whole, 33)

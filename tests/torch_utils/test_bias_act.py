@@ -71,6 +71,15 @@ def test_rectifiers_have_a_gain_of_sqrt_2_by_default(act):
     assert_golden(bias_act(x, act=act), bias_act(x, act=act, gain=1) * math.sqrt(2), tolerance=1e-6)
 
 
+def test_a_clamp_that_nothing_reaches_costs_no_derivative():
+    x = torch.tensor([-2.0, 0.5, 3.0], requires_grad=True)
+    within, beyond = bias_act(2 * x, clamp=6.0), bias_act(2 * x, clamp=5.9)
+    assert torch.equal(within, 2 * x)
+    assert "Clamp" not in type(within.grad_fn).__name__
+    assert torch.autograd.grad(beyond.sum(), x)[0].tolist() == [2, 2, 0]
+    assert bias_act(torch.tensor([float("nan"), 7.0], requires_grad=True), clamp=6.0)[1] == 6
+
+
 def test_order_is_bias_activation_gain_clamp():
     x, b = torch.tensor([[-3.0, 1.0, 2.0]]), torch.tensor([1.0, -2.0, 3.0])
     y = bias_act(x, b, act="lrelu", alpha=0.5, gain=2, clamp=3)

@@ -70,9 +70,19 @@ def add_bias(x: torch.Tensor, b: torch.Tensor | None, dim: int) -> torch.Tensor:
 def _scale_and_clamp(x: torch.Tensor, gain: float, clamp: float | None) -> torch.Tensor:
     if gain != 1:
         x = x * gain
-    if clamp is not None:
+    if clamp is not None and not _is_known_within(x, clamp):
         x = x.clamp(-clamp, clamp)
     return x
+
+
+def _is_known_within(x: torch.Tensor, limit: float) -> bool:
+    """Look whether all of `x` lies within +-`limit`, where a look is cheaper than the limit and its derivative.
+
+    That is on the CPU; a look would let the CPU wait for a GPU.
+    """
+    if x.device.type != "cpu" or not x.requires_grad or being_traced() or x.numel() == 0:
+        return False
+    return bool(x.detach().abs().amax() <= limit)
 
 
 # --- upfirdn2d ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ smaller than its error, some 0.3 % of all, the activation's slope is 1 instead o
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def in_double(monkeypatch):
     def switch(*pair: torch.nn.Module) -> None:
         for module in (generator, discriminator, layers):
             monkeypatch.setattr(module, "torch", InDouble())
-        monkeypatch.setattr(layers, "_cpu_dtype", torch.float64)
+        monkeypatch.setattr(layers._here, "dtype", torch.float64)
         for network in pair:
             network.double()
 
@@ -209,6 +210,18 @@ def test_nothing_but_float32_can_be_asked_for():
         with pytest.raises(ZeroDivisionError), bfloat16_on_cpu():
             raise ZeroDivisionError
         assert torch.equal(G(given["z"], given["c"], noise_mode="const"), expected)
+
+
+def test_other_threads_compute_in_float32():
+    G, _ = networks()
+    given = batch(4)
+    with torch.no_grad():
+        expected = G(given["z"], given["c"], noise_mode="const")
+        with bfloat16_on_cpu(), ThreadPoolExecutor(1) as pool:
+            of_other = pool.submit(torch.no_grad()(G), given["z"], given["c"], noise_mode="const").result()
+            mine = G(given["z"], given["c"], noise_mode="const")
+    assert torch.equal(of_other, expected)
+    assert not torch.equal(mine, expected)
 
 
 # --- Steps ----------------------------------------------------------------------------------------------------------
