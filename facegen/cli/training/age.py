@@ -29,7 +29,7 @@ def command(ctx: click.Context, outdir: Path, resume: Path | None, device: str |
     \b
     Example:
       facegen train-age --data train.zip --val held.zip --arch resnet --half first --kimg 300
-      facegen train-age --data train.zip --arch lite --init efficientnet-lite0.pth --batch 32 --lr 5e-4
+      facegen train-age --data train.zip --arch lite --init lite0.pth --lr 5e-4
     """
     from facegen.training.age.loop import train_age
 
