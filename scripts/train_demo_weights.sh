@@ -19,7 +19,8 @@
 #     KIMG64=0      before that, train at 64x64 so long and grow from there. On a CPU a kimg costs less than half of one at
 #                   128x128; on a GPU starting twice costs more than that saves
 #     START=FILE    weights that the generator starts from, for a machine that lacks the run:
-#                   scripts/generator128.safetensors holds G_ema and D after 332 kimg
+#                   G_ema and D after 332 kimg are in the history of this repository:
+#                   git show d9cbe75:scripts/generator128.safetensors > generator128.safetensors
 #     EDITOR_KIMG=60  length of the editor's training (docs/editor.md)
 #     FACE_NETWORK=FILE  the network that encoder and editor keep people by; otherwise the encoder takes
 #                     facenet-pytorch's, which is downloaded, at first, and none when it is tuned
