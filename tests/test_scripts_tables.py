@@ -56,3 +56,28 @@ def test_a_section_that_is_not_there(tmp_path: Path):
     assert done.returncode == 1
     assert "no section of that name; there are: One, Two" in done.stderr
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == PAGE
+
+
+def test_pages_that_quote_get_the_new_cells(tmp_path: Path):
+    report = """### New
+
+| system | error, years | near |
+| --- | ---: | ---: |
+| ours (photo) | 5.0 [4, 6] | 80 % [70, 90] |
+| ours (face) | 4.0 [3, 5] | 85 % [75, 95] |
+
+| system | near |
+| --- | ---: |
+| ours (photo) | not this one |
+"""
+    quoting = "Words.\n\n| system | near | error, years | more |\n|---|---:|---|---|\n"
+    quoting += "| ours (photo) | 60 % | 7.0 [6, 8] | 1 |\n| theirs | 1 % | 9 | 2 |\n"
+    quoting += "\n| other | near |\n|---|---|\n| ours (photo) | 3 |\n"
+    (tmp_path / "page.md").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "table.md").write_text(report, encoding="utf-8")
+    (tmp_path / "quotes.md").write_text(quoting, encoding="utf-8")
+    given = [tmp_path / "table.md", "One", "--page", tmp_path / "page.md", "--quote", tmp_path / "quotes.md"]
+    command = [sys.executable, ROOT / "scripts" / "fill_tables.py", *given]
+    subprocess.run([*map(str, command)], check=True, timeout=120, cwd=ROOT)
+    expected = quoting.replace("| ours (photo) | 60 % | 7.0 [6, 8] | 1 |", "| ours (photo) | 80 % | 5.0 [4, 6] | 1 |")
+    assert (tmp_path / "quotes.md").read_text(encoding="utf-8") == expected
