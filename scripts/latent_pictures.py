@@ -38,7 +38,7 @@ PICTURES = {
         "walk --process truncation --seeds 2 --age 40 --start -1 --stop 1.5 --increment 0.0625 --video none",
         "frames/frame*.png",
     ),
-    "mix": ("mix --rows 0-3 --row-age 75 --cols 4-7 --col-age 20", "grid.png"),
+    "mix": ("mix --rows 0-3 --row-age 75 --cols 8-11 --col-age 20", "grid.png"),
     "directions": ("directions apply FACTOR --index 0-3 --seeds 5 --age 40", "*.png"),
     "project": (
         f"project --target {PHOTO} --distance lite --space w+ --start encoder --num-steps 100 --then-ages 5:85:20",

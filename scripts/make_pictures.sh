@@ -11,10 +11,10 @@
 #     methods       the three methods, by the lines of docs/editor.md
 #     transfer      the strips of docs/transfer.md
 #     latents       the pictures of docs/latents.md
+#     fakes         faces of every age group, drawn by the generator, for docs/MODEL_CARD.md
 #     swap          the swapped strip of docs/transfer.md       } each only if the
 #     report        the report on an archive                    } variable below
 #     dial          the chart of an evaluation                  } says from what
-#     fakes         faces of a generator's training             }
 #
 # The photos are in the public domain: matplotlib's of Grace Hopper, the page's example, and two among the tests of
 # face_recognition, which pip fetches from PyPI unless PORTRAITS names a folder with obama.jpg and biden.jpg.
@@ -22,7 +22,6 @@
 #     SWAP_ENCODER=RUN      an encoder of the recipe zmse, trained for the generator in the package
 #     REPORT=FILE           ZIP.report.html of an archive whose faces may be shown
 #     EVALUATION=FILE       report.html of `facegen evaluate` for the weights in the package
-#     FAKES=FILE            fakesNNNNNN.png of the generator's run folder
 #     PYTHON=COMMAND        instead of .venv/bin/python, with the extra dev
 #
 # Look at every picture afterward; the texts beside them may need new words. docs/images/age_estimator.png comes with
@@ -133,16 +132,27 @@ PYTHON
 }
 
 fakes() {
-    cp "$FAKES" "$images/$(basename "$FAKES")"
+    "$python" - "$images/fakes.png" <<'PYTHON'
+import sys
+
+import torch
+
+from facegen import LatentSpace, image_grid
+
+space = LatentSpace.open()
+labels = [space.classes.of_age(age) for age in range(5, 100, 10)]
+ws = torch.cat([space.from_seeds([seed], label) for seed in range(6) for label in labels])
+groups = space.classes.groups.labels
+image_grid(list(space.draw(ws)), len(groups), column_labels=groups, tile=64).save(sys.argv[1], optimize=True)
+PYTHON
 }
 
 wanted=("$@")
 if [ $# = 0 ]; then
-    wanted=(photos app architecture paste_back methods transfer latents)
+    wanted=(photos app architecture paste_back methods transfer latents fakes)
     [ -z "${SWAP_ENCODER:-}" ] || wanted+=(swap)
     [ -z "${REPORT:-}" ] || wanted+=(report)
     [ -z "${EVALUATION:-}" ] || wanted+=(dial)
-    [ -z "${FAKES:-}" ] || wanted+=(fakes)
 fi
 for name in "${wanted[@]}"; do
     echo "== $name"

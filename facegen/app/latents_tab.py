@@ -18,7 +18,7 @@ WORDS = """Here no photo is needed: the network draws faces from numbers, the *s
 time. Faces have {0}×{0} pixels; the page enlarges them. Some seeds give broken faces: take another one, or a lower
 truncation."""
 DICE = "() => Math.floor(Math.random() * 10000)"  # short enough to be written down
-SEED, AGE, TRUNCATION = 7, 35, 0.7  # what is shown first
+SEED, AGE, TRUNCATION = 29, 35, 0.7  # what is shown first
 AGES_OF_ONE, FACES = "Ages of one face", "From face to face"
 OF_SEED, OF_PHOTO = "of a seed", "of the photo in Change age"
 PARTS = {"coarse: pose and shape": "coarse", "middle: features": "middle", "fine: colors and skin": "fine"}
@@ -88,7 +88,7 @@ class LatentsTab:
                 end = self._age("walk-to", "To age", old)
             with gr.Column(visible=False) as of_faces:
                 seeds = gr.Textbox(
-                    "7, 9, 11", label="Seeds", info="Two to six, with commas.", elem_id="walk-seeds", max_lines=1
+                    "16, 20, 29", label="Seeds", info="Two to six, with commas.", elem_id="walk-seeds", max_lines=1
                 )
                 age = self._age("walk-age")
             seconds = gr.Slider(*SECONDS, 4, step=1, label="Seconds", elem_id="walk-seconds")
