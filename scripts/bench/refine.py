@@ -1,6 +1,6 @@
 """Time the refinement of faces and judge what it reaches, beside an earlier version of it or other numbers of steps.
 
-    git show a95554b:facegen/aging/refine.py > before.py
+    git show d9cbe75:facegen/aging/refine.py > before.py
     OMP_NUM_THREADS=1 .venv/bin/python scripts/bench/refine.py grace_hopper.jpg utkface_original_240.zip --seed 1 \
         --variant facegen/aging/refine.py=150 --variant before.py=150
 
