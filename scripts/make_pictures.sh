@@ -63,7 +63,7 @@ photos() {
         tar -xzf "$work"/face_recognition-*.tar.gz -C "$work"
         portraits=$(echo "$work"/face_recognition-*/tests/test_images)
     fi
-    "$python" scripts/strips.py "$images/photos.jpg" --ages 5,25,45,65,85 "$hopper:77" \
+    "$python" scripts/strips.py "$images/photos.jpg" --ages 20,35,50,65,80 "$hopper:77" \
         facegen/app/examples/eileen_collins.jpg:36 "$portraits/obama.jpg:51" "$portraits/biden.jpg:70"
 }
 

@@ -1,6 +1,6 @@
 """Draw one picture of strips: a row for each photo, its face as it is and at several ages. The README's first picture.
 
-    python scripts/strips.py docs/images/photos.jpg --ages 5,25,45,65,85 \
+    python scripts/strips.py docs/images/photos.jpg --ages 20,35,50,65,80 \
         grace_hopper.jpg:77 eileen_collins.png:36 barack_obama.jpg:51 joe_biden.jpg:70
     python scripts/strips.py strips.jpg --faces --refine 150 ...
 
