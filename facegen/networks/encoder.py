@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ class Encoder(nn.Module):
             raise FacegenError(f"the encoder's z_dim is at least 1, got {z_dim}")
         if target not in TARGETS:
             raise FacegenError(f"the encoder's target is one of {', '.join(TARGETS)}, got {target!r}")
-        self.init_kwargs = {
+        self.init_kwargs: dict[str, Any] = {
             "z_dim": z_dim,
             "img_resolution": img_resolution,
             "input_size": input_size,
