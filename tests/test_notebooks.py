@@ -288,7 +288,7 @@ def test_explore_latents(kernel: KernelManager, tmp_path: Path):
     assert all(map(is_varied, (seeds, truncated, mixed, projected, directions, degrees)))
     assert len(widget_views(notebook)) == 1
     with Image.open(tmp_path / "out" / "ages-of-seed-2.gif") as video:
-        assert video.n_frames == 2 * 24 - 2  # there and back
+        assert video.n_frames == 2 * 12 - 2  # there and back
 
 
 @needs_weights
