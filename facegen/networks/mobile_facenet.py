@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
 
 
 class FrozenPReLU(nn.PReLU):
-    """PReLU whose slopes do not learn: on a CPU, PyTorch's own takes three times as long backward."""
+    """PReLU whose slopes do not learn: on a CPU, PyTorch's own is what this network waits for most, backward."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return _PReLU.apply(input, self.weight.detach())

@@ -118,10 +118,10 @@ def load_trunk(encoder: Encoder, init: str | os.PathLike[str]) -> None:
     if not any(name.startswith("trunk.") for name in state):
         state = {f"trunk.{name}": tensor for name, tensor in state.items()}
 
-    first, second = state.get("head.0.weight"), state.get("head.1.weight")
-    if first is not None and second is not None and second.shape[1:] == first.shape[:1]:
+    narrow, wide, bias = (state.get(f"head.{name}") for name in ("0.weight", "1.weight", "1.bias"))
+    if narrow is not None and wide is not None and bias is not None and wide.shape[1:] == narrow.shape[:1]:
         # A shortened head: a whole one starts from the product.
-        state |= {"head.weight": second.float() @ first.float(), "head.bias": state["head.1.bias"]}
+        state |= {"head.weight": wide.float() @ narrow.float(), "head.bias": bias}
 
     # The mean of w is the generator's, whatever the weights were trained with.
     own = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith(("trunk.", "head."))}

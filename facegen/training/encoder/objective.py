@@ -132,8 +132,10 @@ class EncoderObjective(nn.Module):
         judging = [] if helper is None else list(helper.parameters())
         shift = [] if self.shift is None else [p for p in self.shift.parameters() if p.requires_grad]
         others = [p for p in self.parameters_to_train() if p not in {*tuned, *judging, *shift}]
-        groups = [{"params": others, "share": 1.0}] + ([{"params": tuned, "share": self.recipe.tune}] if tuned else [])
+        groups = [{"params": others, "share": 1.0}]
+        # In the order of `parameters_to_train`, so that runs of earlier versions, without a group for this, go on.
         groups += [{"params": shift, "share": SHIFT_RATE}] if shift else []
+        groups += [{"params": tuned, "share": self.recipe.tune}] if tuned else []
         if judging:  # as a GAN's discriminator, which no momentum must carry past what it is up against
             groups.append({"params": judging, "share": 1.0, "betas": (0.0, 0.99)})
         return torch.optim.Adam(groups, lr=lr)

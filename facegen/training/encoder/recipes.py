@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from facegen.errors import FacegenError
@@ -83,6 +83,7 @@ class Recipe:
 
 
 SEX, PERCEPTUAL, IDENTITY = 0.3, 0.15, 1.0  # weights of the losses called so
+AGE = Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, sex=SEX)
 # Each of the later ones adds one thing to the one before, so that a table of them tells what each thing is worth.
 RECIPES = {
     "zmse": Recipe("z", latent=1),
@@ -93,38 +94,11 @@ RECIPES = {
     "real": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75),
     "near": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01),
     "adversarial": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, adversarial=0.02),
-    "age": Recipe("w+", latent=0.1, pixels=4, features=1, real=0.75, near=0.01, age=0.3, home=1.5, keep=1, sex=SEX),
+    "age": AGE,
     # Needs face recognition weights, which are downloaded.
-    "identity": Recipe(
-        "w+",
-        latent=0.1,
-        pixels=4,
-        features=1,
-        perceptual=PERCEPTUAL,
-        identity=IDENTITY,
-        real=0.75,
-        near=0.01,
-        age=0.3,
-        home=1.5,
-        keep=1,
-        sex=SEX,
-    ),
+    "identity": replace(AGE, perceptual=PERCEPTUAL, identity=IDENTITY),
     # Goes on from an encoder of `age` or `identity`: --init its file. Only with --face-network it keeps people by it.
-    "tune": Recipe(
-        "w+",
-        latent=0.1,
-        pixels=4,
-        features=1,
-        perceptual=PERCEPTUAL,
-        real=0.75,
-        near=0.01,
-        age=0.3,
-        home=1.5,
-        keep=1,
-        sex=SEX,
-        tune=1,
-        anchor=4,
-    ),
+    "tune": replace(AGE, perceptual=PERCEPTUAL, tune=1, anchor=4),
 }
 
 

@@ -218,6 +218,18 @@ def test_weights_of_losses_can_be_chosen():
     assert replace(tuned, face_network="net.pt").chosen_recipe().identity == RECIPES["identity"].identity
 
 
+@pytest.mark.parametrize("name", ["age", "adversarial", "tune"])
+def test_groups_of_learning_rates_keep_the_order_of_parameters(name: str):
+    # State files number the parameters in this order, those of versions with fewer groups, too.
+    objective = small_objective(RECIPES[name])
+    groups = objective.optimizer(1e-3).param_groups
+    flat = [parameter for group in groups for parameter in group["params"]]
+    assert [id(p) for p in flat] == [id(p) for p in objective.parameters_to_train()]
+    shares = {id(p): group["share"] for group in groups for p in group["params"]}
+    if name != "adversarial":
+        assert shares[id(objective.shift.table)] > shares[id(objective.encoder.head.weight)]
+
+
 def test_in_training_one_face_in_four_is_aged():
     objective = small_objective(RECIPES["age"])
     faces, targets = some_faces(objective.generator, 4, 5), torch.linspace(10, 80, 9)
